@@ -1,0 +1,429 @@
+/* sql/cmq--0.1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION cmq" to load this file. \quit
+
+-- The functions that applications call live in the schema that CREATE
+-- EXTENSION was given; the machinery lives in schema cmq.  Nobody but its
+-- owner may use that schema until the administrator grants it.
+CREATE SCHEMA cmq;
+COMMENT ON SCHEMA cmq IS 'cmq: queue tables, views and the machinery behind the cmq_* functions';
+
+--
+-- Metadata.  Written by the C functions alone, which check the caller's
+-- rights on the queue; no role needs a grant on these tables.
+--
+
+-- One row per queue: settings, the rewind under way, and the bounds that
+-- settings changes leave behind.
+--   rewind_from, rewound_at, rewind_concurrent: the rewind under way, or NULL.
+--       A soft-deleted message is due again when enqueued_at >= rewind_from,
+--       deleted_at < rewound_at and the deleting transaction is not one of
+--       those that were open at the rewind (rewind_concurrent).
+--   expired_before: no message produced earlier lives, whatever the
+--       retention says now (raised when retention changes).
+--   forgotten_before: no message produced earlier can be rewound, whatever
+--       rewind_seconds says now (raised when rewind_seconds changes).
+--   clock: the queue clock as maintenance last saved it.
+CREATE TABLE cmq.queue (
+	name					text COLLATE "C" PRIMARY KEY,
+	visibility_timeout		int NOT NULL,
+	polling_wait_seconds	int NOT NULL,
+	msg_retention_seconds	int NOT NULL,
+	rewind_seconds			int NOT NULL,
+	max_msg_size			int NOT NULL,
+	create_time				timestamptz NOT NULL,
+	last_modify_time		timestamptz NOT NULL,
+	rewind_from				timestamptz,
+	rewound_at				timestamptz,
+	rewind_concurrent		bigint[],
+	expired_before			timestamptz NOT NULL,
+	forgotten_before		timestamptz NOT NULL,
+	clock					timestamptz NOT NULL
+);
+-- names that differ only in case are one name too many
+CREATE UNIQUE INDEX queue_name_folded ON cmq.queue (pg_catalog.lower(name));
+COMMENT ON TABLE cmq.queue IS 'cmq internal: settings and rewind state of each queue';
+
+-- The partition map: which leaf tables hold the messages of which time.
+CREATE TABLE cmq.partition (
+	queue		text COLLATE "C" NOT NULL,
+	lower		timestamptz NOT NULL,
+	upper		timestamptz NOT NULL,
+	messages	text COLLATE "C" NOT NULL,
+	rewind		text COLLATE "C" NOT NULL,
+	PRIMARY KEY (queue, lower)
+);
+COMMENT ON TABLE cmq.partition IS 'cmq internal: the leaf tables of each queue and the times they cover';
+
+SELECT pg_catalog.pg_extension_config_dump('cmq.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('cmq.partition', '');
+
+-- What a receive returns.
+CREATE TYPE cmq.message AS (
+	msg_id				bigint,
+	receipt_handle		text,
+	body				text,
+	headers				jsonb,
+	enqueued_at			timestamptz,
+	first_received_at	timestamptz,
+	next_visible_at		timestamptz,
+	receive_count		int,
+	rewind_count		int
+);
+COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive returns it';
+
+--
+-- Queues
+--
+
+-- cmq_create_queue: create a queue, owned by the caller.
+--
+-- Parameters:
+--   queue                  its name: [A-Za-z][A-Za-z0-9_-]{0,47}
+--   visibility_timeout     seconds a received message stays hidden, 1..43200
+--   polling_wait_seconds   seconds a receive waits by default, 0..30
+--   msg_retention_seconds  seconds a message lives from its production on,
+--                          consumed or not, 60..1296000
+--   rewind_seconds         seconds, counted from production, for which a
+--                          deleted message can be rewound,
+--                          0..msg_retention_seconds; 0 turns rewind off
+--   max_msg_size           bytes of body, 1024..67108864
+-- Needs: CREATE on schema cmq.
+-- Errors: 22023 a value is NULL or out of range, 42710 the name is taken
+--   (also when only its case differs), 42501 no right.
+CREATE FUNCTION cmq_create_queue(
+	queue					text,
+	visibility_timeout		int DEFAULT 30,
+	polling_wait_seconds	int DEFAULT 0,
+	msg_retention_seconds	int DEFAULT 345600,
+	rewind_seconds			int DEFAULT 0,
+	max_msg_size			int DEFAULT 1048576)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_create_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int)
+	IS 'create a queue, owned by the caller';
+
+-- cmq_alter_queue: change settings of a queue.
+--
+-- Parameters: as cmq_create_queue; NULL leaves a setting as it is.
+-- A shorter retention or rewind time takes effect at once; a longer one does
+-- not bring back what was outside.  rewind_seconds = 0 drops the history in
+-- the caller's transaction, after waiting for open transactions that use the
+-- queue.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
+CREATE FUNCTION cmq_alter_queue(
+	queue					text,
+	visibility_timeout		int DEFAULT NULL,
+	polling_wait_seconds	int DEFAULT NULL,
+	msg_retention_seconds	int DEFAULT NULL,
+	rewind_seconds			int DEFAULT NULL,
+	max_msg_size			int DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_alter_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_alter_queue(text, int, int, int, int, int)
+	IS 'change settings of a queue; NULL leaves a setting as it is';
+
+-- cmq_drop_queue: drop a queue with its messages and history.
+--
+-- Waits for open transactions that use the queue.
+-- Needs: ownership of the queue.
+-- Errors: 42704 no such queue, 42501 no right, 2BP01 other objects (a
+--   reporting view, say) depend on it.
+CREATE FUNCTION cmq_drop_queue(queue text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_drop_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_drop_queue(text)
+	IS 'drop a queue with its messages and history';
+
+-- cmq_queue_attributes: settings and counts of a queue, one row.
+--
+-- Counts are exact: they look at every pending message and at the history.
+--   active_msg_num        ready, rewound and not yet received ones included
+--   inactive_msg_num      in flight
+--   delay_msg_num         delayed, never received
+--   rewind_msg_num        deleted and still rewindable
+--   min_msg_time          production time of the earliest unconsumed message,
+--                         the queue clock if there is none
+--   earliest_rewind_time, latest_rewind_time
+--                         the legal range of cmq_rewind in this transaction;
+--                         NULL when rewind is off
+-- Needs: SELECT on the queue.
+-- Errors: 42704 no such queue, 42501 no right.
+CREATE FUNCTION cmq_queue_attributes(
+	queue						text,
+	OUT visibility_timeout		int,
+	OUT polling_wait_seconds	int,
+	OUT msg_retention_seconds	int,
+	OUT rewind_seconds			int,
+	OUT max_msg_size			int,
+	OUT create_time				timestamptz,
+	OUT last_modify_time		timestamptz,
+	OUT active_msg_num			bigint,
+	OUT inactive_msg_num		bigint,
+	OUT delay_msg_num			bigint,
+	OUT rewind_msg_num			bigint,
+	OUT min_msg_time			timestamptz,
+	OUT earliest_rewind_time	timestamptz,
+	OUT latest_rewind_time		timestamptz)
+RETURNS record
+AS 'MODULE_PATHNAME', 'cmq_queue_attributes'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_queue_attributes(text)
+	IS 'settings, message counts and the legal rewind range of a queue';
+
+--
+-- Messages
+--
+
+-- cmq_send: send one message.
+--
+-- Parameters:
+--   queue          the queue
+--   body           the text, 1 byte .. max_msg_size bytes in the database's
+--                  encoding
+--   delay_seconds  seconds until it can be received, 0..3600 and less than
+--                  msg_retention_seconds
+--   headers        any jsonb, or NULL
+-- Result: the msg_id, the production time in Unix microseconds.
+-- Needs: INSERT on the queue.
+-- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
+--   range, 54000 body larger than max_msg_size, 42501 no right.
+CREATE FUNCTION cmq_send(
+	queue			text,
+	body			text,
+	delay_seconds	int DEFAULT 0,
+	headers			jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_send'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_send(text, text, int, jsonb)
+	IS 'send one message; returns its msg_id';
+
+-- cmq_send_batch: send many messages, all or nothing.
+--
+-- Parameters:
+--   queue          the queue
+--   bodies         one-dimensional array of bodies, each as in cmq_send
+--   delay_seconds  one delay for all, as in cmq_send
+--   headers        NULL, or an array of as many elements as bodies
+-- Result: the msg_ids, in the order of the array, strictly increasing; no row
+--   for an empty array.
+-- Needs, errors: as cmq_send.
+CREATE FUNCTION cmq_send_batch(
+	queue			text,
+	bodies			text[],
+	delay_seconds	int DEFAULT 0,
+	headers			jsonb[] DEFAULT NULL)
+RETURNS SETOF bigint
+AS 'MODULE_PATHNAME', 'cmq_send_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_send_batch(text, text[], int, jsonb[])
+	IS 'send many messages, all or nothing; returns their msg_ids in order';
+
+-- cmq_receive: take up to max_messages ready messages and make them in flight.
+--
+-- Parameters:
+--   queue                 the queue
+--   max_messages          1..1000
+--   visibility_timeout    seconds, 1..43200; NULL: the queue's
+--   polling_wait_seconds  seconds, 0..30; NULL: the queue's.  Checked only:
+--                         a receive returns at once
+-- Result: the messages, oldest first; no row when none is ready.  Messages
+--   that another open transaction is changing are passed over, never waited
+--   for.
+-- Needs: DELETE on the queue.
+-- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
+CREATE FUNCTION cmq_receive(
+	queue					text,
+	max_messages			int DEFAULT 1,
+	visibility_timeout		int DEFAULT NULL,
+	polling_wait_seconds	int DEFAULT NULL)
+RETURNS SETOF cmq.message
+AS 'MODULE_PATHNAME', 'cmq_receive'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION cmq_receive(text, int, int, int)
+	IS 'take up to max_messages ready messages and make them in flight';
+
+-- cmq_delete: acknowledge a message: it is consumed.
+--
+-- With rewind on the delivery moves to the history, else the message is
+-- removed.  Waits for a transaction that is changing the same message.
+-- Result: true; false when the handle is stale (the message was received
+--   again, its visibility changed, it was deleted or has expired).
+-- Needs: DELETE on the queue.
+-- Errors: 42704 no such queue, 22023 NULL, 22P02 not a receipt handle,
+--   42501 no right.
+CREATE FUNCTION cmq_delete(queue text, receipt_handle text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_delete'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_delete(text, text)
+	IS 'acknowledge a message; false if the receipt handle is stale';
+
+-- cmq_delete_batch: acknowledge many messages.
+--
+-- Parameters: receipt_handles, a one-dimensional array.
+-- Result: the handles that were deleted, in the order of the array; a stale
+--   or repeated handle is not among them.
+-- Needs, errors: as cmq_delete; one malformed or NULL handle fails the call.
+CREATE FUNCTION cmq_delete_batch(queue text, receipt_handles text[])
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'cmq_delete_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_delete_batch(text, text[])
+	IS 'acknowledge many messages; returns the receipt handles that were deleted';
+
+-- cmq_change_visibility: hide a received message for longer, or end its
+-- visibility timeout early.
+--
+-- Parameters: visibility_timeout, seconds from now, 0..43200; 0 makes the
+--   message ready at once.
+-- Result: the new receipt handle (the old one is stale); NULL when the given
+--   handle is stale.  Waits as cmq_delete does.
+-- Needs: DELETE on the queue.
+-- Errors: 42704 no such queue, 22023 NULL or out of range, 22P02 not a
+--   receipt handle, 42501 no right.
+CREATE FUNCTION cmq_change_visibility(
+	queue				text,
+	receipt_handle		text,
+	visibility_timeout	int)
+RETURNS text
+AS 'MODULE_PATHNAME', 'cmq_change_visibility'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
+	IS 'set a new visibility timeout for a received message; returns the new receipt handle';
+
+-- cmq_rewind: consumers receive again what was deleted so far and was
+-- produced at or after start_time, oldest first, then the rest.
+--
+-- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
+--   included (cmq_queue_attributes shows the range).
+-- Result: enqueued_at of the first message that will be received again, NULL
+--   if there is none.
+-- A message that is pending at that moment, in flight or being deleted by a
+-- transaction still open, is left alone.  A rewind replaces the one before.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 start_time NULL, infinite or out of
+--   range, 55000 rewind is off, 42501 no right.
+CREATE FUNCTION cmq_rewind(queue text, start_time timestamptz)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_rewind'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
+	IS 'receive again every message deleted so far and produced at or after start_time';
+
+--
+-- Maintenance
+--
+
+-- cmq_maintain: do now what the maintenance worker does at intervals.
+--
+-- Parameters: queue, or NULL for all queues that the caller owns.
+-- For one queue an error is raised; for all, a failing queue is reported in a
+-- WARNING and skipped.
+-- Needs: ownership of the queue.
+-- Errors: 42704 no such queue, 42501 no right.
+CREATE FUNCTION cmq_maintain(queue text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_maintain'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_maintain(text)
+	IS 'run maintenance now, for one queue or all';
+
+--
+-- What the views are made of.  Each function checks SELECT on the queue.
+-- They read the server's memory of the queue, so parallel workers may not
+-- run them.
+--
+
+-- msg_id of a production time, and back: the same instant in two forms.
+CREATE FUNCTION cmq.msg_id(enqueued_at timestamptz)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_msg_id'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq.msg_id(timestamptz)
+	IS 'msg_id of the message produced at that instant';
+
+CREATE FUNCTION cmq.enqueued_at(msg_id bigint)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_enqueued_at'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq.enqueued_at(bigint)
+	IS 'production time of a message: WHERE enqueued_at = cmq.enqueued_at(msg_id) uses the index';
+
+-- True, or error 42501 unless the caller has SELECT on the queue.
+CREATE FUNCTION cmq.check_select(queue text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_check_select'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmq.check_select(text)
+	IS 'cmq internal: raise an error unless the caller may read the queue';
+
+-- The queue clock.
+CREATE FUNCTION cmq.clock(queue text)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_clock'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmq.clock(text) IS 'the queue clock now';
+
+-- Messages produced earlier have expired.
+CREATE FUNCTION cmq.expired_before(queue text)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_expired_before'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmq.expired_before(text)
+	IS 'messages of the queue produced before this time have expired';
+
+-- Deleted messages produced earlier can no longer be rewound; infinity when
+-- rewind is off.
+CREATE FUNCTION cmq.rewindable_since(queue text)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_rewindable_since'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmq.rewindable_since(text)
+	IS 'deleted messages of the queue produced before this time cannot be rewound';
+
+-- Where the rewind under way begins; infinity when there is none.
+CREATE FUNCTION cmq.rewind_from(queue text)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_rewind_from'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmq.rewind_from(text)
+	IS 'where the rewind under way begins, infinity if there is none';
+
+-- Will the rewind under way deliver this soft-deleted message again?
+CREATE FUNCTION cmq.is_due(queue text, enqueued_at timestamptz,
+	deleted_at timestamptz, deleted_xact bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_is_due'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION cmq.is_due(text, timestamptz, timestamptz, bigint)
+	IS 'cmq internal: does the rewind under way deliver this soft-deleted message again';
+
+-- The queues on which the reader has any right.
+CREATE VIEW cmq.queues WITH (security_barrier) AS
+SELECT q.name AS queue,
+	   pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+	   q.visibility_timeout,
+	   q.polling_wait_seconds,
+	   q.msg_retention_seconds,
+	   q.rewind_seconds,
+	   q.max_msg_size,
+	   q.create_time,
+	   q.last_modify_time,
+	   q.rewind_from AS rewinding_from
+  FROM cmq.queue q
+  JOIN pg_catalog.pg_class c
+	ON c.relname = ('q_' || q.name)::pg_catalog.name
+   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace
+ WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE');
+COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings';
+
+-- As the statistics views of the server do it: everyone who may use schema
+-- cmq may read the view, and the view shows each reader their own.
+GRANT SELECT ON cmq.queues TO PUBLIC;

@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq.c
+ *	  Module entry: settings, hooks and the maintenance launcher.
+ *
+ * Loading outside shared_preload_libraries is allowed, so that CREATE
+ * EXTENSION works and every call can say what is missing
+ * (cmq_shmem_require); nothing is set up then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "cmq.h"
+
+CMQ_MODULE_MAGIC;
+
+int			cmq_max_queues = 1000;
+int			cmq_maintenance_interval = 60;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	cmq_queue_init_cache();
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	DefineCustomIntVariable("cmq.max_queues",
+							"Sets the maximum number of queues in all databases together.",
+							NULL,
+							&cmq_max_queues,
+							1000, 1, INT_MAX / 2,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("cmq.maintenance_interval",
+							"Sets the time between two maintenance rounds.",
+							NULL,
+							&cmq_maintenance_interval,
+							60, 1, 86400,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("cmq");
+
+	cmq_shmem_install_hooks();
+	cmq_worker_register();
+}

@@ -1,0 +1,272 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq.h
+ *	  What more than one file of cmq needs.
+ *
+ * Prototypes are grouped under the file that defines the function.  The
+ * design as built is in src/README.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_H
+#define CMQ_H
+
+#include "access/genam.h"
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "nodes/execnodes.h"
+#include "port/atomics.h"
+#include "utils/relcache.h"
+
+#include "cmq_compat.h"
+
+#define CMQ_SCHEMA "cmq"
+
+/* Limits of settings and arguments; seconds unless said otherwise. */
+#define CMQ_QUEUE_NAME_MAX			48	/* bytes */
+#define CMQ_VISIBILITY_MIN			1
+#define CMQ_VISIBILITY_MAX			43200
+#define CMQ_POLLING_MIN				0
+#define CMQ_POLLING_MAX				30
+#define CMQ_RETENTION_MIN			60
+#define CMQ_RETENTION_MAX			1296000
+#define CMQ_REWIND_MIN				0
+#define CMQ_MSG_SIZE_MIN			1024	/* bytes */
+#define CMQ_MSG_SIZE_MAX			67108864	/* bytes */
+#define CMQ_DELAY_MIN				0
+#define CMQ_DELAY_MAX				3600
+#define CMQ_RECEIVE_MIN				1	/* messages */
+#define CMQ_RECEIVE_MAX				1000	/* messages */
+
+/* Attribute numbers; cmq_table.c checks that a table has these columns. */
+enum
+{
+	Anum_messages_enqueued_at = 1,
+	Anum_messages_headers,
+	Anum_messages_body,
+	Natts_messages = 3
+};
+
+enum
+{
+	Anum_pending_visible_at = 1,
+	Anum_pending_enqueued_at,
+	Anum_pending_first_received_at,
+	Anum_pending_receive_count,
+	Anum_pending_rewind_count,
+	Natts_pending = 5
+};
+
+enum
+{
+	Anum_rewind_enqueued_at = 1,
+	Anum_rewind_first_received_at,
+	Anum_rewind_deleted_at,
+	Anum_rewind_deleted_by,
+	Anum_rewind_receive_count,
+	Anum_rewind_rewind_count,
+	Anum_rewind_deleted_xact,
+	Natts_rewind = 7
+};
+
+typedef enum CmqTableKind
+{
+	CMQ_MESSAGES,
+	CMQ_PENDING,
+	CMQ_REWIND
+} CmqTableKind;
+
+/*
+ * What all backends share about one queue.  An entry is made by the first
+ * backend that uses the queue and removed when the queue is dropped; whoever
+ * holds a lock on the pending table may use it without further ado.
+ */
+typedef struct CmqSharedKey
+{
+	Oid			database;
+	Oid			relid;			/* the queue's message table */
+} CmqSharedKey;
+
+typedef struct CmqSharedQueue
+{
+	CmqSharedKey key;			/* guarded by the lock of the table */
+	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
+	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
+} CmqSharedQueue;
+
+/* One pair of leaf tables, covering [lower, upper). */
+typedef struct CmqLeaf
+{
+	TimestampTz lower;
+	TimestampTz upper;
+	Oid			messages;
+	Oid			rewind;
+} CmqLeaf;
+
+/* The rewind under way. */
+typedef struct CmqRewind
+{
+	bool		active;
+	TimestampTz from;			/* messages produced from here on are due ... */
+	TimestampTz rewound_at;		/* ... if deleted before this ... */
+	int			nconcurrent;	/* ... by none of these transactions */
+	int64	   *concurrent;
+} CmqRewind;
+
+/*
+ * A queue as this backend knows it.  Cached; what it points to stays valid
+ * until the next cmq_queue_lookup() or cmq_queue_open() of the same queue.
+ */
+typedef struct CmqQueue
+{
+	char		name[NAMEDATALEN];	/* hash key */
+	bool		valid;			/* false: load again before use */
+	bool		stale;			/* invalidated since loading began */
+	Oid			relid;			/* cmq.q_<name> */
+	Oid			pending;		/* cmq.q_<name>_pending */
+	Oid			rewind;			/* cmq.q_<name>_rewind */
+	int			visibility_timeout;
+	int			polling_wait_seconds;
+	int			msg_retention_seconds;
+	int			rewind_seconds;
+	int			max_msg_size;
+	TimestampTz create_time;
+	TimestampTz last_modify_time;
+	CmqRewind	rewinding;
+	TimestampTz expired_before;
+	TimestampTz forgotten_before;
+	TimestampTz saved_clock;
+	int			nleaves;		/* ordered by time, not overlapping */
+	CmqLeaf    *leaves;
+	CmqSharedQueue *shared;		/* NULL until cmq_queue_attach() */
+	MemoryContext mcxt;			/* leaves, concurrent */
+} CmqQueue;
+
+/* An open queue table, ready for reads by primary key and for writes. */
+typedef struct CmqTable
+{
+	Relation	rel;
+	Relation	pk;
+	EState	   *estate;			/* NULL: opened for reading */
+	ResultRelInfo *result;		/* with all indexes open; NULL as above */
+	IndexScanDesc scan;
+	TupleTableSlot *slot;		/* the row that find or next stopped at */
+	TupleTableSlot *newslot;	/* the row to write */
+} CmqTable;
+
+/* One delivery, as a receipt handle names it. */
+typedef struct CmqHandle
+{
+	TimestampTz enqueued_at;
+	TimestampTz visible_at;
+	int			receive_count;
+	int			rewind_count;
+} CmqHandle;
+
+/* cmq.c */
+extern int	cmq_max_queues;
+extern int	cmq_maintenance_interval;
+
+/* cmq_shmem.c */
+extern void cmq_shmem_install_hooks(void);
+extern void cmq_shmem_require(void);
+extern CmqSharedQueue *cmq_shmem_attach(Oid relid, const char *name,
+										TimestampTz not_before);
+extern bool cmq_shmem_exists(Oid relid);
+extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
+extern int	cmq_shmem_keys(CmqSharedKey **keys);
+extern void cmq_shmem_remove(const CmqSharedKey *key);
+extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
+extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
+
+/* cmq_queue.c */
+extern void cmq_queue_init_cache(void);
+extern char *cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno);
+extern CmqQueue *cmq_queue_lookup(const char *name);
+extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
+								LOCKMODE lockmode);
+extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
+extern void cmq_queue_check_owner(CmqQueue *queue);
+extern void cmq_queue_attach(CmqQueue *queue);
+extern Oid	cmq_queue_owner(CmqQueue *queue);
+extern void cmq_queue_lock(CmqQueue *queue, LOCKMODE lockmode);
+extern TimestampTz cmq_queue_now(CmqQueue *queue);
+extern TimestampTz cmq_queue_expired_before(CmqQueue *queue, TimestampTz now);
+extern TimestampTz cmq_queue_rewindable_since(CmqQueue *queue,
+											  TimestampTz now);
+extern CmqLeaf *cmq_queue_leaf(CmqQueue *queue, TimestampTz time);
+extern bool cmq_rewind_is_due(const CmqRewind *rewinding,
+							  TimestampTz enqueued_at,
+							  TimestampTz deleted_at, int64 deleted_xact);
+
+/* cmq_catalog.c */
+extern bool cmq_catalog_load_queue(CmqQueue *queue);
+extern void cmq_catalog_load_leaves(CmqQueue *queue);
+extern void cmq_catalog_insert_queue(CmqQueue *queue);
+extern void cmq_catalog_update_queue(CmqQueue *queue);
+extern void cmq_catalog_delete_queue(CmqQueue *queue);
+extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
+									TimestampTz upper, const char *messages,
+									const char *rewind);
+extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
+extern bool cmq_catalog_name_taken(const char *name, char **existing);
+extern List *cmq_catalog_queue_names(void);
+extern Oid	cmq_catalog_relid(const char *relname);
+
+/* cmq_ddl.c */
+extern int	cmq_ddl_enter(Oid owner, Oid *save_userid, int *save_sec_context);
+extern void cmq_ddl_leave(int nestlevel, Oid save_userid,
+						  int save_sec_context);
+extern void cmq_ddl_execute(const char *fmt,...) pg_attribute_printf(1, 2);
+extern char *cmq_ddl_relname(const char *prefix, const char *name,
+							 const char *suffix);
+
+/* cmq_leaf.c */
+extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
+extern bool cmq_leaf_make(CmqQueue *queue, TimestampTz from,
+						  TimestampTz until);
+extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
+extern int	cmq_leaf_drop_old(CmqQueue *queue);
+
+/* cmq_table.c */
+extern bool cmq_table_open(CmqTable *table, EState *estate, Oid relid,
+						   CmqTableKind kind);
+extern void cmq_table_close(CmqTable *table);
+extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull);
+extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
+								  bool *isnull, bool wait);
+extern TM_Result cmq_table_delete(CmqTable *table, bool wait);
+extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
+						   TimestampTz key2);
+extern void cmq_table_range(CmqTable *table, TimestampTz from,
+							TimestampTz until, bool include_until);
+extern bool cmq_table_next(CmqTable *table);
+extern TimestampTz cmq_table_newest(CmqTable *table);
+extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
+extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
+extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);
+
+/* cmq_handle.c */
+extern char *cmq_handle_out(const CmqHandle *handle);
+extern void cmq_handle_in(const char *str, CmqHandle *handle);
+extern int64 cmq_time_to_msg_id(TimestampTz time);
+
+/* cmq_rewind.c */
+extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
+extern TimestampTz cmq_rewind_first_due(CmqQueue *queue,
+										const CmqRewind *rewinding,
+										TimestampTz expired_before);
+extern TimestampTz cmq_rewind_min_msg_time(CmqQueue *queue, TimestampTz now);
+extern void cmq_rewind_advance(CmqQueue *queue);
+extern void cmq_rewind_drop_history(CmqQueue *queue);
+
+/* cmq_maintain.c */
+extern const int cmq_maintain_nsteps;
+extern void cmq_maintain_step(const char *name, int step);
+extern void cmq_maintain_sweep(void);
+
+/* cmq_worker.c */
+extern void cmq_worker_register(void);
+extern bool cmq_worker_run_for(const char *name);
+
+#endif							/* CMQ_H */

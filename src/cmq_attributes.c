@@ -1,0 +1,250 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_attributes.c
+ *	  Attributes of a queue, and the functions its views are made of.
+ *
+ * Everything here only reads, checks SELECT on the queue, and works on a
+ * standby.  The counts of cmq_queue_attributes come from a scan of the pending
+ * table and of the rewind leaves with one snapshot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_queue_attributes);
+PG_FUNCTION_INFO_V1(cmq_check_select);
+PG_FUNCTION_INFO_V1(cmq_clock);
+PG_FUNCTION_INFO_V1(cmq_expired_before);
+PG_FUNCTION_INFO_V1(cmq_rewindable_since);
+PG_FUNCTION_INFO_V1(cmq_rewind_from);
+PG_FUNCTION_INFO_V1(cmq_is_due);
+
+/* Result columns of cmq_queue_attributes. */
+enum
+{
+	Anum_attributes_visibility_timeout = 1,
+	Anum_attributes_polling_wait_seconds,
+	Anum_attributes_msg_retention_seconds,
+	Anum_attributes_rewind_seconds,
+	Anum_attributes_max_msg_size,
+	Anum_attributes_create_time,
+	Anum_attributes_last_modify_time,
+	Anum_attributes_active_msg_num,
+	Anum_attributes_inactive_msg_num,
+	Anum_attributes_delay_msg_num,
+	Anum_attributes_rewind_msg_num,
+	Anum_attributes_min_msg_time,
+	Anum_attributes_earliest_rewind_time,
+	Anum_attributes_latest_rewind_time,
+	Natts_attributes = 14
+};
+
+typedef struct Counts
+{
+	int64		ready;
+	int64		in_flight;
+	int64		delayed;
+	int64		history;
+	TimestampTz min_msg_time;	/* DT_NOEND: none */
+} Counts;
+
+static void
+count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
+			  TimestampTz expired_before, Counts *counts)
+{
+	Relation	rel = table_open(queue->pending, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
+
+		CHECK_FOR_INTERRUPTS();
+		if (time < expired_before)
+			continue;
+		counts->min_msg_time = Min(counts->min_msg_time, time);
+		if (cmq_slot_time(slot, Anum_pending_visible_at) <= now)
+			counts->ready++;
+		else if (cmq_slot_int(slot, Anum_pending_receive_count) == 0)
+			counts->delayed++;
+		else
+			counts->in_flight++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Rewind rows: due ones count as ready, the others as history. */
+static void
+count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
+			 TimestampTz since, Counts *counts)
+{
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		Relation	rel = try_table_open(queue->leaves[i].rewind,
+										 AccessShareLock);
+		TableScanDesc scan;
+		TupleTableSlot *slot;
+
+		if (rel == NULL)
+			continue;
+		scan = table_beginscan(rel, snapshot, 0, NULL);
+		slot = table_slot_create(rel, NULL);
+		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			TimestampTz time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
+
+			CHECK_FOR_INTERRUPTS();
+			if (time < expired_before)
+				continue;
+			if (cmq_rewind_is_due(&queue->rewinding, time,
+								  cmq_slot_time(slot, Anum_rewind_deleted_at),
+								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
+			{
+				counts->ready++;
+				counts->min_msg_time = Min(counts->min_msg_time, time);
+			}
+			else if (time >= since)
+				counts->history++;
+		}
+		ExecDropSingleTupleTableSlot(slot);
+		table_endscan(scan);
+		table_close(rel, AccessShareLock);
+	}
+}
+
+static CmqQueue *
+lookup_for_select(FunctionCallInfo fcinfo)
+{
+	CmqQueue   *queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
+
+	cmq_queue_check_acl(queue, ACL_SELECT);
+	return queue;
+}
+
+Datum
+cmq_queue_attributes(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	Snapshot	snapshot;
+	TupleDesc	desc;
+	Datum		values[Natts_attributes];
+	bool		isnull[Natts_attributes] = {false};
+	TimestampTz now;
+	TimestampTz expired_before;
+	TimestampTz since;
+	Counts		counts = {.min_msg_time = DT_NOEND};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	queue = lookup_for_select(fcinfo);
+
+	/* the description is as old as the snapshot only if read after it */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	queue = cmq_queue_lookup(queue->name);
+	now = cmq_queue_now(queue);
+	expired_before = cmq_queue_expired_before(queue, now);
+	since = cmq_queue_rewindable_since(queue, now);
+	count_pending(queue, snapshot, now, expired_before, &counts);
+	count_rewind(queue, snapshot, expired_before, since, &counts);
+	UnregisterSnapshot(snapshot);
+	if (counts.min_msg_time == DT_NOEND)
+		counts.min_msg_time = now;
+
+#define VALUE(att) values[Anum_attributes_##att - 1]
+	VALUE(visibility_timeout) = Int32GetDatum(queue->visibility_timeout);
+	VALUE(polling_wait_seconds) = Int32GetDatum(queue->polling_wait_seconds);
+	VALUE(msg_retention_seconds) = Int32GetDatum(queue->msg_retention_seconds);
+	VALUE(rewind_seconds) = Int32GetDatum(queue->rewind_seconds);
+	VALUE(max_msg_size) = Int32GetDatum(queue->max_msg_size);
+	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
+	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
+	VALUE(active_msg_num) = Int64GetDatum(counts.ready);
+	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
+	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
+	VALUE(rewind_msg_num) = Int64GetDatum(counts.history);
+	VALUE(min_msg_time) = TimestampTzGetDatum(counts.min_msg_time);
+	if (queue->rewind_seconds > 0)
+	{
+		/* as check_start_time() in cmq_rewind.c has it */
+		VALUE(earliest_rewind_time) =
+			TimestampTzGetDatum(GetCurrentTransactionStartTimestamp() -
+								queue->rewind_seconds * USECS_PER_SEC);
+		VALUE(latest_rewind_time) = TimestampTzGetDatum(counts.min_msg_time);
+	}
+	else
+	{
+		isnull[Anum_attributes_earliest_rewind_time - 1] = true;
+		isnull[Anum_attributes_latest_rewind_time - 1] = true;
+		VALUE(earliest_rewind_time) = VALUE(latest_rewind_time) = (Datum) 0;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, isnull)));
+}
+
+Datum
+cmq_check_select(PG_FUNCTION_ARGS)
+{
+	(void) lookup_for_select(fcinfo);
+	PG_RETURN_BOOL(true);
+}
+
+Datum
+cmq_clock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(cmq_queue_now(lookup_for_select(fcinfo)));
+}
+
+Datum
+cmq_expired_before(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = lookup_for_select(fcinfo);
+
+	PG_RETURN_TIMESTAMPTZ(cmq_queue_expired_before(queue,
+												   cmq_queue_now(queue)));
+}
+
+Datum
+cmq_rewindable_since(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = lookup_for_select(fcinfo);
+
+	PG_RETURN_TIMESTAMPTZ(cmq_queue_rewindable_since(queue,
+													 cmq_queue_now(queue)));
+}
+
+Datum
+cmq_rewind_from(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = lookup_for_select(fcinfo);
+
+	PG_RETURN_TIMESTAMPTZ(queue->rewinding.active ? queue->rewinding.from :
+						  DT_NOEND);
+}
+
+Datum
+cmq_is_due(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = lookup_for_select(fcinfo);
+
+	PG_RETURN_BOOL(cmq_rewind_is_due(&queue->rewinding,
+									 PG_GETARG_TIMESTAMPTZ(1),
+									 PG_GETARG_TIMESTAMPTZ(2),
+									 PG_GETARG_INT64(3)));
+}

@@ -1,0 +1,456 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_catalog.c
+ *	  Rows of the metadata tables cmq.queue and cmq.partition.
+ *
+ * Reads use a snapshot taken for the purpose, so they see what has committed
+ * by now and what this transaction did, in every isolation level.  Writers
+ * hold the queue lock (cmq_queue_lock), or have just created the queue, or are
+ * making a leaf; so a row is never changed by two transactions at once.  Each
+ * write sends the invalidation that makes other backends load the queue again,
+ * and ends with a command counter increment, so that this backend does too.
+ *
+ * The functions here check no rights: roles have none on these tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+enum
+{
+	Anum_queue_name = 1,
+	Anum_queue_visibility_timeout,
+	Anum_queue_polling_wait_seconds,
+	Anum_queue_msg_retention_seconds,
+	Anum_queue_rewind_seconds,
+	Anum_queue_max_msg_size,
+	Anum_queue_create_time,
+	Anum_queue_last_modify_time,
+	Anum_queue_rewind_from,
+	Anum_queue_rewound_at,
+	Anum_queue_rewind_concurrent,
+	Anum_queue_expired_before,
+	Anum_queue_forgotten_before,
+	Anum_queue_clock,
+	Natts_queue = 14
+};
+
+enum
+{
+	Anum_partition_queue = 1,
+	Anum_partition_lower,
+	Anum_partition_upper,
+	Anum_partition_messages,
+	Anum_partition_rewind,
+	Natts_partition = 5
+};
+
+/* OID of a relation in schema cmq, or InvalidOid. */
+Oid
+cmq_catalog_relid(const char *relname)
+{
+	Oid			schema = get_namespace_oid(CMQ_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
+}
+
+static Relation
+open_catalog(const char *relname, int natts, LOCKMODE lockmode)
+{
+	Oid			relid = cmq_catalog_relid(relname);
+	Relation	rel;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension cmq is not installed in this database"),
+				 errhint("Run CREATE EXTENSION cmq.")));
+	rel = table_open(relid, lockmode);
+	if (RelationGetDescr(rel)->natts != natts ||
+		!OidIsValid(cmq_primary_key(rel)))
+		elog(ERROR, "table cmq.%s is not the one that this version of cmq made",
+			 relname);
+	return rel;
+}
+
+/*
+ * A scan by primary key prefix: all rows when name is NULL, else those of one
+ * queue; in key order.
+ */
+typedef struct CatalogScan
+{
+	Relation	rel;
+	Relation	index;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+} CatalogScan;
+
+static void
+begin_scan(CatalogScan *cs, Relation rel, const char *name)
+{
+	ScanKeyData key;
+
+	cs->rel = rel;
+	cs->index = index_open(cmq_primary_key(rel), AccessShareLock);
+	cs->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (name)
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ,
+					CStringGetTextDatum(name));
+	cs->scan = systable_beginscan_ordered(rel, cs->index, cs->snapshot,
+										  name ? 1 : 0, &key);
+}
+
+static HeapTuple
+next_row(CatalogScan *cs)
+{
+	return systable_getnext_ordered(cs->scan, ForwardScanDirection);
+}
+
+static void
+end_scan(CatalogScan *cs)
+{
+	systable_endscan_ordered(cs->scan);
+	UnregisterSnapshot(cs->snapshot);
+	index_close(cs->index, AccessShareLock);
+}
+
+/* Insert a row (old is NULL) or replace the row old, with index entries. */
+static void
+store_row(Relation rel, HeapTuple old, Datum *values, bool *isnull)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel),
+													&TTSOpsVirtual);
+
+	memcpy(slot->tts_values, values, RelationGetDescr(rel)->natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, isnull, RelationGetDescr(rel)->natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+
+	InitResultRelInfo(result, rel, 1, NULL, 0);
+	ExecOpenIndices(result, false);
+	if (old)
+	{
+		CmqUpdateIndexes update_indexes;
+
+		/* raises an error if the row is not the newest */
+		simple_table_tuple_update(rel, &old->t_self, slot, InvalidSnapshot,
+								  &update_indexes);
+		if (cmq_needs_index_update(update_indexes))
+			cmq_insert_index_tuples(result, slot, estate, update_indexes);
+	}
+	else
+	{
+		simple_table_tuple_insert(rel, slot);
+		cmq_insert_index_tuples(result, slot, estate, CMQ_ALL_INDEXES);
+	}
+	ExecCloseIndices(result);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+}
+
+static void
+queue_changed(CmqQueue *queue)
+{
+	CacheInvalidateRelcacheByRelid(queue->relid);
+	CommandCounterIncrement();
+}
+
+/*
+ * Read the row of queue->name.  False if there is none.  The in-progress
+ * transactions of the rewind go to queue->mcxt.
+ */
+bool
+cmq_catalog_load_queue(CmqQueue *queue)
+{
+	Relation	rel = open_catalog("queue", Natts_queue, AccessShareLock);
+	CatalogScan cs;
+	HeapTuple	tuple;
+
+	begin_scan(&cs, rel, queue->name);
+	tuple = next_row(&cs);
+	if (HeapTupleIsValid(tuple))
+	{
+		Datum		values[Natts_queue];
+		bool		isnull[Natts_queue];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+#define VALUE(att) values[Anum_queue_##att - 1]
+#define NULLED(att) isnull[Anum_queue_##att - 1]
+		queue->visibility_timeout = DatumGetInt32(VALUE(visibility_timeout));
+		queue->polling_wait_seconds = DatumGetInt32(VALUE(polling_wait_seconds));
+		queue->msg_retention_seconds = DatumGetInt32(VALUE(msg_retention_seconds));
+		queue->rewind_seconds = DatumGetInt32(VALUE(rewind_seconds));
+		queue->max_msg_size = DatumGetInt32(VALUE(max_msg_size));
+		queue->create_time = DatumGetTimestampTz(VALUE(create_time));
+		queue->last_modify_time = DatumGetTimestampTz(VALUE(last_modify_time));
+		queue->expired_before = DatumGetTimestampTz(VALUE(expired_before));
+		queue->forgotten_before = DatumGetTimestampTz(VALUE(forgotten_before));
+		queue->saved_clock = DatumGetTimestampTz(VALUE(clock));
+		if (!NULLED(rewind_from) && !NULLED(rewound_at))
+		{
+			CmqRewind  *rewinding = &queue->rewinding;
+
+			rewinding->active = true;
+			rewinding->from = DatumGetTimestampTz(VALUE(rewind_from));
+			rewinding->rewound_at = DatumGetTimestampTz(VALUE(rewound_at));
+			if (!NULLED(rewind_concurrent))
+			{
+				ArrayType  *array = DatumGetArrayTypeP(VALUE(rewind_concurrent));
+
+				rewinding->nconcurrent = ArrayGetNItems(ARR_NDIM(array),
+														ARR_DIMS(array));
+				rewinding->concurrent =
+					MemoryContextAlloc(queue->mcxt,
+									   rewinding->nconcurrent * sizeof(int64));
+				memcpy(rewinding->concurrent, ARR_DATA_PTR(array),
+					   rewinding->nconcurrent * sizeof(int64));
+			}
+		}
+	}
+	end_scan(&cs);
+	table_close(rel, AccessShareLock);
+	return HeapTupleIsValid(tuple);
+}
+
+/* Read the partition map of a queue.  Leaves whose tables are gone are left
+ * out: their messages have expired. */
+void
+cmq_catalog_load_leaves(CmqQueue *queue)
+{
+	Relation	rel = open_catalog("partition", Natts_partition,
+								   AccessShareLock);
+	CatalogScan cs;
+	HeapTuple	tuple;
+	int			allocated = 16;
+
+	queue->nleaves = 0;
+	queue->leaves = MemoryContextAlloc(queue->mcxt,
+									   allocated * sizeof(CmqLeaf));
+	begin_scan(&cs, rel, queue->name);
+	while (HeapTupleIsValid(tuple = next_row(&cs)))
+	{
+		Datum		values[Natts_partition];
+		bool		isnull[Natts_partition];
+		CmqLeaf    *leaf;
+		char	   *messages;
+		char	   *rewind;
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		if (queue->nleaves == allocated)
+		{
+			allocated *= 2;
+			queue->leaves = repalloc(queue->leaves,
+									 allocated * sizeof(CmqLeaf));
+		}
+		leaf = &queue->leaves[queue->nleaves];
+		leaf->lower = DatumGetTimestampTz(values[Anum_partition_lower - 1]);
+		leaf->upper = DatumGetTimestampTz(values[Anum_partition_upper - 1]);
+		messages = TextDatumGetCString(values[Anum_partition_messages - 1]);
+		rewind = TextDatumGetCString(values[Anum_partition_rewind - 1]);
+		leaf->messages = cmq_catalog_relid(messages);
+		leaf->rewind = cmq_catalog_relid(rewind);
+		if (OidIsValid(leaf->messages) && OidIsValid(leaf->rewind))
+			queue->nleaves++;
+		pfree(messages);
+		pfree(rewind);
+	}
+	end_scan(&cs);
+	table_close(rel, AccessShareLock);
+}
+
+/* The row of a queue as values, in the current memory context. */
+static void
+queue_values(CmqQueue *queue, Datum *values, bool *isnull)
+{
+	const CmqRewind *rewinding = &queue->rewinding;
+
+	memset(isnull, false, Natts_queue * sizeof(bool));
+	VALUE(name) = CStringGetTextDatum(queue->name);
+	VALUE(visibility_timeout) = Int32GetDatum(queue->visibility_timeout);
+	VALUE(polling_wait_seconds) = Int32GetDatum(queue->polling_wait_seconds);
+	VALUE(msg_retention_seconds) = Int32GetDatum(queue->msg_retention_seconds);
+	VALUE(rewind_seconds) = Int32GetDatum(queue->rewind_seconds);
+	VALUE(max_msg_size) = Int32GetDatum(queue->max_msg_size);
+	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
+	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
+	VALUE(expired_before) = TimestampTzGetDatum(queue->expired_before);
+	VALUE(forgotten_before) = TimestampTzGetDatum(queue->forgotten_before);
+	VALUE(clock) = TimestampTzGetDatum(queue->saved_clock);
+	if (rewinding->active)
+	{
+		Datum	   *xacts = palloc(sizeof(Datum) *
+								   Max(rewinding->nconcurrent, 1));
+
+		for (int i = 0; i < rewinding->nconcurrent; i++)
+			xacts[i] = Int64GetDatum(rewinding->concurrent[i]);
+		VALUE(rewind_from) = TimestampTzGetDatum(rewinding->from);
+		VALUE(rewound_at) = TimestampTzGetDatum(rewinding->rewound_at);
+		VALUE(rewind_concurrent) =
+			PointerGetDatum(construct_array(xacts, rewinding->nconcurrent,
+											INT8OID, 8, FLOAT8PASSBYVAL,
+											TYPALIGN_DOUBLE));
+	}
+	else
+		NULLED(rewind_from) = NULLED(rewound_at) = NULLED(rewind_concurrent) = true;
+}
+
+void
+cmq_catalog_insert_queue(CmqQueue *queue)
+{
+	Relation	rel = open_catalog("queue", Natts_queue, RowExclusiveLock);
+	Datum		values[Natts_queue];
+	bool		isnull[Natts_queue];
+
+	queue_values(queue, values, isnull);
+	store_row(rel, NULL, values, isnull);
+	table_close(rel, NoLock);
+	queue_changed(queue);
+}
+
+/*
+ * Write a changed description.  The caller holds the queue lock, looked the
+ * queue up after taking it, and passes a copy: the cached description is
+ * stale after this.
+ */
+void
+cmq_catalog_update_queue(CmqQueue *queue)
+{
+	Relation	rel = open_catalog("queue", Natts_queue, RowExclusiveLock);
+	CatalogScan cs;
+	HeapTuple	tuple;
+	Datum		values[Natts_queue];
+	bool		isnull[Natts_queue];
+
+	begin_scan(&cs, rel, queue->name);
+	tuple = next_row(&cs);
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "no row in cmq.queue for queue \"%s\"", queue->name);
+	queue_values(queue, values, isnull);
+	store_row(rel, tuple, values, isnull);
+	end_scan(&cs);
+	table_close(rel, NoLock);
+	queue_changed(queue);
+}
+
+static void
+delete_rows(const char *relname, int natts, const char *name,
+			TimestampTz lower)
+{
+	Relation	rel = open_catalog(relname, natts, RowExclusiveLock);
+	CatalogScan cs;
+	HeapTuple	tuple;
+
+	begin_scan(&cs, rel, name);
+	while (HeapTupleIsValid(tuple = next_row(&cs)))
+	{
+		bool		isnull;
+
+		if (lower == DT_NOBEGIN ||
+			DatumGetTimestampTz(heap_getattr(tuple, Anum_partition_lower,
+											 RelationGetDescr(rel),
+											 &isnull)) == lower)
+			simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+	}
+	end_scan(&cs);
+	table_close(rel, NoLock);
+}
+
+/* Delete everything about a queue whose tables are dropped already. */
+void
+cmq_catalog_delete_queue(CmqQueue *queue)
+{
+	delete_rows("partition", Natts_partition, queue->name, DT_NOBEGIN);
+	delete_rows("queue", Natts_queue, queue->name, DT_NOBEGIN);
+	CommandCounterIncrement();
+}
+
+void
+cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
+						const char *messages, const char *rewind)
+{
+	Relation	rel = open_catalog("partition", Natts_partition,
+								   RowExclusiveLock);
+	Datum		values[Natts_partition];
+	bool		isnull[Natts_partition] = {false};
+
+	values[Anum_partition_queue - 1] = CStringGetTextDatum(queue->name);
+	values[Anum_partition_lower - 1] = TimestampTzGetDatum(lower);
+	values[Anum_partition_upper - 1] = TimestampTzGetDatum(upper);
+	values[Anum_partition_messages - 1] = CStringGetTextDatum(messages);
+	values[Anum_partition_rewind - 1] = CStringGetTextDatum(rewind);
+	store_row(rel, NULL, values, isnull);
+	table_close(rel, NoLock);
+	queue_changed(queue);
+}
+
+void
+cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower)
+{
+	delete_rows("partition", Natts_partition, queue->name, lower);
+	queue_changed(queue);
+}
+
+/*
+ * Is there a queue of this name, or of one that differs only in case?  If so,
+ * *existing is its name.
+ */
+bool
+cmq_catalog_name_taken(const char *name, char **existing)
+{
+	List	   *names = cmq_catalog_queue_names();
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (pg_strcasecmp(lfirst(lc), name) == 0)
+		{
+			*existing = lfirst(lc);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The names of all queues, ordered; palloc'd. */
+List *
+cmq_catalog_queue_names(void)
+{
+	Relation	rel = open_catalog("queue", Natts_queue, AccessShareLock);
+	CatalogScan cs;
+	HeapTuple	tuple;
+	List	   *names = NIL;
+
+	begin_scan(&cs, rel, NULL);
+	while (HeapTupleIsValid(tuple = next_row(&cs)))
+	{
+		bool		isnull;
+		Datum		name = heap_getattr(tuple, Anum_queue_name,
+										RelationGetDescr(rel), &isnull);
+
+		names = lappend(names, TextDatumGetCString(name));
+	}
+	end_scan(&cs);
+	table_close(rel, AccessShareLock);
+	return names;
+}

@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_compat.h
+ *	  Differences between the PostgreSQL majors that cmq supports.
+ *
+ * The code is written against the newest server; older ones get the newer
+ * spelling here.  Nothing else in src/ looks at PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_COMPAT_H
+#define CMQ_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "cmq needs PostgreSQL 15 or newer"
+#endif
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "utils/acl.h"
+#include "utils/relcache.h"
+
+/* 18 puts name and version of the module into the magic block */
+#if PG_VERSION_NUM >= 180000
+#define CMQ_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "cmq", .version = CMQ_VERSION)
+#else
+#define CMQ_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 18 counts index searches in a structure of the caller's */
+#if PG_VERSION_NUM >= 180000
+#define cmq_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#define cmq_primary_key(rel) RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define cmq_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#define cmq_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/*
+ * Index entries are made as for an insert, also after an update: the hint that
+ * an index's columns did not change needs a range table, which we do not have,
+ * and is not true of a primary key that did.
+ *
+ * 16 lets an update say that only summarizing indexes need new entries.
+ */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CmqUpdateIndexes;
+#define cmq_needs_index_update(u) ((u) != TU_None)
+#define cmq_insert_index_tuples(rri, slot, estate, u) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, \
+						  (u) == TU_Summarizing)
+#define CMQ_ALL_INDEXES TU_All
+#else
+typedef bool CmqUpdateIndexes;
+#define cmq_needs_index_update(u) (u)
+#define cmq_insert_index_tuples(rri, slot, estate, u) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#define CMQ_ALL_INDEXES true
+#endif
+
+/* 16 has one ownership check for all kinds of objects */
+#if PG_VERSION_NUM < 160000
+#define object_ownercheck(classid, objectid, roleid) \
+	pg_class_ownercheck(objectid, roleid)
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	pg_namespace_aclcheck(objectid, roleid, mode)
+#endif
+
+#endif							/* CMQ_COMPAT_H */

@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_delete.c
+ *	  What a consumer does with a receipt handle: delete, change visibility.
+ *
+ * The handle is the key of a pending row, so finding it is one index probe,
+ * and a handle of an earlier delivery finds nothing.  When another transaction
+ * is changing the row, these calls wait for it: its end decides whether the
+ * handle is stale.  A batch takes its rows in key order, so that batches do
+ * not deadlock with each other.
+ *
+ * With rewind on, delete moves the delivery from the pending table to the
+ * rewind leaf of its time; with rewind off it removes pending row and message.
+ * A message past its retention counts as gone, even while its rows are there.
+ *
+ * Locks: RowExclusive on the pending table and on the rewind leaf, or the
+ * message leaf.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lockdefs.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_delete);
+PG_FUNCTION_INFO_V1(cmq_delete_batch);
+PG_FUNCTION_INFO_V1(cmq_change_visibility);
+
+typedef struct DeleteState
+{
+	CmqQueue   *queue;
+	EState	   *estate;
+	TimestampTz expired_before;
+	CmqTable	pending;
+
+	/* leaf of the last message: rewind table, or messages when rewind is off */
+	CmqTable	table;
+	CmqLeaf    *leaf;
+} DeleteState;
+
+static void
+begin(DeleteState *state, CmqQueue *queue)
+{
+	memset(state, 0, sizeof(*state));
+	state->queue = queue;
+	state->estate = CreateExecutorState();
+	state->expired_before =
+		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
+	if (!cmq_table_open(&state->pending, state->estate, queue->pending,
+						CMQ_PENDING))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+}
+
+static void
+end(DeleteState *state)
+{
+	if (state->leaf)
+		cmq_table_close(&state->table);
+	cmq_table_close(&state->pending);
+	FreeExecutorState(state->estate);
+	CommandCounterIncrement();
+}
+
+/* Find the delivery that the handle names; false if the handle is stale. */
+static bool
+find_delivery(DeleteState *state, const CmqHandle *handle)
+{
+	TupleTableSlot *slot = state->pending.slot;
+
+	/* a count of 0 is what a message has that nobody received */
+	return handle->receive_count > 0 &&
+		handle->enqueued_at >= state->expired_before &&
+		cmq_table_find(&state->pending, handle->visible_at,
+					   handle->enqueued_at) &&
+		cmq_slot_int(slot, Anum_pending_receive_count) == handle->receive_count &&
+		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
+}
+
+/* Open the leaf table of this time that a delete writes; false if gone. */
+static bool
+open_leaf(DeleteState *state, TimestampTz time)
+{
+	CmqLeaf    *leaf = state->leaf;
+	bool		rewind_on = state->queue->rewind_seconds > 0;
+
+	if (leaf && time >= leaf->lower && time < leaf->upper)
+		return true;
+	if (leaf)
+	{
+		cmq_table_close(&state->table);
+		state->leaf = NULL;
+	}
+	leaf = cmq_queue_leaf(state->queue, time);
+	if (leaf == NULL ||
+		!cmq_table_open(&state->table, state->estate,
+						rewind_on ? leaf->rewind : leaf->messages,
+						rewind_on ? CMQ_REWIND : CMQ_MESSAGES))
+		return false;
+	state->leaf = leaf;
+	return true;
+}
+
+/* Delete one delivery; false if the handle is stale. */
+static bool
+delete_delivery(DeleteState *state, const CmqHandle *handle)
+{
+	TimestampTz first_received_at;
+
+	if (!find_delivery(state, handle))
+		return false;
+	first_received_at = cmq_slot_time(state->pending.slot,
+									  Anum_pending_first_received_at);
+	if (cmq_table_delete(&state->pending, true) != TM_Ok)
+		return false;
+
+	/* no leaf: dropped because the message expired just now */
+	if (!open_leaf(state, handle->enqueued_at))
+		return false;
+
+	if (state->queue->rewind_seconds > 0)
+	{
+		Datum		values[Natts_rewind];
+		bool		isnull[Natts_rewind] = {false};
+
+		/*
+		 * The transaction has its id before the clock is read: cmq_rewind.c
+		 * relies on it.
+		 */
+		int64		xact = cmq_rewind_xact_token(GetTopFullTransactionId());
+		TimestampTz now = cmq_clock_now(state->queue->shared);
+
+		values[Anum_rewind_enqueued_at - 1] =
+			TimestampTzGetDatum(handle->enqueued_at);
+		values[Anum_rewind_first_received_at - 1] =
+			TimestampTzGetDatum(first_received_at);
+		values[Anum_rewind_deleted_at - 1] = TimestampTzGetDatum(now);
+		values[Anum_rewind_deleted_by - 1] = ObjectIdGetDatum(GetUserId());
+		values[Anum_rewind_receive_count - 1] =
+			Int32GetDatum(handle->receive_count);
+		values[Anum_rewind_rewind_count - 1] =
+			Int32GetDatum(handle->rewind_count);
+		values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
+		cmq_table_insert(&state->table, values, isnull);
+	}
+	else if (cmq_table_find(&state->table, handle->enqueued_at, 0))
+		(void) cmq_table_delete(&state->table, true);
+	ResetPerTupleExprContext(state->estate);
+	return true;
+}
+
+static char *
+get_handle(FunctionCallInfo fcinfo, int argno, CmqQueue *queue,
+		   CmqHandle *handle)
+{
+	char	   *str;
+
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("receipt_handle must not be NULL for queue \"%s\"",
+						queue->name)));
+	str = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	cmq_handle_in(str, handle);
+	return str;
+}
+
+Datum
+cmq_delete(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqHandle	handle;
+	DeleteState state;
+	bool		result;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_delete()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	get_handle(fcinfo, 1, queue, &handle);
+	begin(&state, queue);
+	result = delete_delivery(&state, &handle);
+	end(&state);
+	PG_RETURN_BOOL(result);
+}
+
+typedef struct BatchItem
+{
+	CmqHandle	handle;
+	int			position;		/* in the array */
+} BatchItem;
+
+static int
+compare_items(const void *a, const void *b)
+{
+	const BatchItem *x = a;
+	const BatchItem *y = b;
+
+	if (x->handle.visible_at != y->handle.visible_at)
+		return x->handle.visible_at < y->handle.visible_at ? -1 : 1;
+	if (x->handle.enqueued_at != y->handle.enqueued_at)
+		return x->handle.enqueued_at < y->handle.enqueued_at ? -1 : 1;
+	return x->position - y->position;
+}
+
+Datum
+cmq_delete_batch(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CmqQueue   *queue;
+	ArrayType  *array;
+	Datum	   *elements;
+	bool	   *elements_null;
+	int			n;
+	BatchItem  *items;
+	bool	   *deleted;
+	DeleteState state;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_delete_batch()");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("receipt_handles must not be NULL for queue \"%s\"",
+						queue->name)));
+	array = PG_GETARG_ARRAYTYPE_P(1);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("receipt_handles must be a one-dimensional array for queue \"%s\"",
+						queue->name)));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &elements_null, &n);
+	if (n == 0)
+		return (Datum) 0;
+
+	items = palloc(sizeof(BatchItem) * n);
+	deleted = palloc0(sizeof(bool) * n);
+	for (int i = 0; i < n; i++)
+	{
+		if (elements_null[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("receipt_handles must not contain NULL for queue \"%s\"",
+							queue->name)));
+		cmq_handle_in(TextDatumGetCString(elements[i]), &items[i].handle);
+		items[i].position = i;
+	}
+	qsort(items, n, sizeof(BatchItem), compare_items);
+
+	begin(&state, queue);
+	for (int i = 0; i < n; i++)
+		deleted[items[i].position] = delete_delivery(&state, &items[i].handle);
+	end(&state);
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull = false;
+
+		if (deleted[i])
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+								 &elements[i], &isnull);
+	}
+	return (Datum) 0;
+}
+
+Datum
+cmq_change_visibility(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqHandle	handle;
+	DeleteState state;
+	int			visibility_timeout;
+	bool		changed = false;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_change_visibility()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	get_handle(fcinfo, 1, queue, &handle);
+	if (PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visibility_timeout must not be NULL for queue \"%s\"",
+						queue->name)));
+	visibility_timeout = PG_GETARG_INT32(2);
+	if (visibility_timeout < 0 || visibility_timeout > CMQ_VISIBILITY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visibility_timeout is out of range for queue \"%s\": %d",
+						queue->name, visibility_timeout),
+				 errdetail("It must be between 0 and %d seconds; 0 makes the message ready at once.",
+						   CMQ_VISIBILITY_MAX)));
+
+	begin(&state, queue);
+	if (find_delivery(&state, &handle))
+	{
+		TupleTableSlot *slot = state.pending.slot;
+		TimestampTz visible_at = cmq_clock_now(queue->shared) +
+			visibility_timeout * USECS_PER_SEC;
+		Datum		values[Natts_pending];
+		bool		isnull[Natts_pending];
+
+		/* the old handle goes stale even if the time happens to be the same */
+		if (visible_at == handle.visible_at)
+			visible_at++;
+
+		slot_getallattrs(slot);
+		memcpy(values, slot->tts_values, sizeof(values));
+		memcpy(isnull, slot->tts_isnull, sizeof(isnull));
+		values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(visible_at);
+		changed = cmq_table_update(&state.pending, values, isnull,
+								   true) == TM_Ok;
+		handle.visible_at = visible_at;
+	}
+	end(&state);
+
+	if (!changed)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(cmq_handle_out(&handle)));
+}

@@ -1,0 +1,352 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_leaf.c
+ *	  Leaf tables: making them ahead of time or on demand, dropping old ones.
+ *
+ * A queue's messages and its rewind table are partitioned by production time
+ * with the same bounds; a leaf is one pair of tables, and cmq.partition maps
+ * times to pairs.  Bounds are multiples of the width, which follows from the
+ * retention; a leaf made after the retention was changed is clipped to fit
+ * between those that exist.
+ *
+ * Traffic addresses leaves directly and locks only them.  Attaching a leaf
+ * takes ShareUpdateExclusive on the two parents, which neither traffic nor
+ * reports conflict with.  Dropping one takes AccessExclusive on the parents
+ * and the pair: not by waiting in line, which would hold up whoever comes
+ * next, but by trying for a moment; if somebody is in the way the leaf is left
+ * for the next round.
+ *
+ * When a leaf may be dropped:
+ *	- all its times have passed the retention: whatever is in it has expired;
+ *	- or all its times have passed the rewind window, nothing in it is pending
+ *	  and the rewind under way brings nothing of it back.
+ * Both are decided after the locks are held: with AccessExclusive on the pair
+ * no transaction that sent, received or deleted in it is open, and with the
+ * queue lock no rewind is.
+ *
+ * DDL never runs in the transaction of somebody who sends, except in the one
+ * that created the queue: a sender who finds no leaf has the worker make one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+/* Subobject of the queue lock under which senders ask for a leaf. */
+#define DEMAND_LOCK 1
+
+/* How long a drop tries to get a lock. */
+#define DROP_LOCK_TRIES 20
+#define DROP_LOCK_DELAY 5000L	/* microseconds between tries */
+
+static const int leaf_minutes[] = {
+	1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440
+};
+
+/* The time a leaf covers: the largest readable unit within retention / 8. */
+static TimestampTz
+leaf_width(CmqQueue *queue)
+{
+	int			minutes = leaf_minutes[0];
+
+	for (int i = 1; i < lengthof(leaf_minutes); i++)
+	{
+		if (leaf_minutes[i] * SECS_PER_MINUTE * 8 <= queue->msg_retention_seconds)
+			minutes = leaf_minutes[i];
+	}
+	return minutes * SECS_PER_MINUTE * USECS_PER_SEC;
+}
+
+/* How far ahead of the clock leaves are made. */
+TimestampTz
+cmq_leaf_lead(CmqQueue *queue)
+{
+	return leaf_width(queue) / 2;
+}
+
+/* prefix + queue name + lower bound to the minute, in UTC */
+static char *
+leaf_name(const char *prefix, const char *name, TimestampTz lower)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(lower, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "leaf bound out of range");
+	return cmq_ddl_relname(prefix, name,
+						   psprintf("_%04d%02d%02d%02d%02d", tm.tm_year,
+									tm.tm_mon, tm.tm_mday, tm.tm_hour,
+									tm.tm_min));
+}
+
+/* A time as a literal that means the same in every session. */
+static char *
+time_literal(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "leaf bound out of range");
+	return psprintf("'%04d-%02d-%02d %02d:%02d:%02d+00'", tm.tm_year,
+					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+static void
+make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
+{
+	const char *parent_name = quote_qualified_identifier(CMQ_SCHEMA,
+														 get_rel_name(parent));
+	const char *leaf_name = quote_qualified_identifier(CMQ_SCHEMA, leaf);
+
+	/* CREATE TABLE .. PARTITION OF would lock the parent exclusively */
+	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap",
+					leaf_name, parent_name);
+	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+					parent_name, leaf_name, time_literal(lower),
+					time_literal(upper));
+}
+
+/*
+ * Make the leaves that are missing to cover [from, until].  Returns whether
+ * any was made.  Runs DDL as the queue's owner.
+ */
+bool
+cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
+{
+	char		name[NAMEDATALEN];
+	bool		made = false;
+	TimestampTz time = from;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	/* one maker at a time; the other one may have done the work */
+	strlcpy(name, queue->name, NAMEDATALEN);
+	LockRelationOid(queue->relid, ShareUpdateExclusiveLock);
+	queue = cmq_queue_lookup(name);
+
+	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+							  &save_sec_context);
+	while (time <= until)
+	{
+		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+		TimestampTz width = leaf_width(queue);
+		TimestampTz lower = time - time % width;
+		TimestampTz upper = lower + width;
+		char	   *messages;
+		char	   *rewind;
+
+		if (leaf)
+		{
+			time = leaf->upper;
+			continue;
+		}
+		for (int i = 0; i < queue->nleaves; i++)
+		{
+			leaf = &queue->leaves[i];
+			if (leaf->upper <= time)
+				lower = Max(lower, leaf->upper);
+			else
+				upper = Min(upper, leaf->lower);
+		}
+
+		messages = leaf_name("m_", name, lower);
+		rewind = leaf_name("r_", name, lower);
+		make_table(queue->relid, messages, lower, upper);
+		make_table(queue->rewind, rewind, lower, upper);
+		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind);
+		made = true;
+		time = upper;
+		queue = cmq_queue_lookup(name);
+	}
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+	return made;
+}
+
+static bool
+created_in_this_transaction(CmqQueue *queue)
+{
+	Relation	rel = relation_open(queue->relid, AccessShareLock);
+	bool		result = rel->rd_createSubid != InvalidSubTransactionId;
+
+	relation_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * A sender found no leaf for this time, which its clock has just given out:
+ * see to it that there is one.  Raises an error if the worker could not make
+ * it.
+ */
+void
+cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
+{
+	char		name[NAMEDATALEN];
+	Oid			relid = queue->relid;
+
+	strlcpy(name, queue->name, NAMEDATALEN);
+	if (created_in_this_transaction(queue))
+	{
+		cmq_leaf_make(queue, time, time + cmq_leaf_lead(queue));
+		return;
+	}
+
+	/* senders who come at the same time need one worker, not one each */
+	LockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
+	queue = cmq_queue_lookup(name);
+	if (cmq_queue_leaf(queue, time) == NULL)
+	{
+		bool		started = cmq_worker_run_for(name);
+
+		queue = cmq_queue_lookup(name);
+		if (cmq_queue_leaf(queue, time) == NULL)
+		{
+			if (!started)
+				ereport(ERROR,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("could not start a worker to make a partition for queue \"%s\"",
+								name),
+						 errdetail("All places for background workers are taken."),
+						 errhint("Try again, or raise max_worker_processes.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("there is no partition for the present time in queue \"%s\"",
+							name),
+					 errdetail("The maintenance worker could not make one."),
+					 errhint("The server log says why. The owner of the queue needs CREATE on schema %s, and no open transaction may have locked the queue's tables.",
+							 CMQ_SCHEMA)));
+		}
+	}
+	UnlockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
+}
+
+/* Get a lock if that takes but a moment, without standing in line for it. */
+static bool
+lock_briefly(Oid relid)
+{
+	for (int i = 0; i < DROP_LOCK_TRIES; i++)
+	{
+		if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
+			return true;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(DROP_LOCK_DELAY);
+	}
+	return false;
+}
+
+/* Is a message of this leaf pending, whatever its state? */
+static bool
+has_pending(CmqQueue *queue, CmqLeaf *leaf)
+{
+	Relation	rel = table_open(queue->pending, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = false;
+
+	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
+
+		CHECK_FOR_INTERRUPTS();
+		found = time >= leaf->lower && time < leaf->upper;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+static bool
+has_due(CmqQueue *queue, CmqLeaf *leaf, TimestampTz expired_before)
+{
+	CmqRewind	rewinding = queue->rewinding;
+	TimestampTz first;
+
+	rewinding.from = Max(rewinding.from, leaf->lower);
+	first = cmq_rewind_first_due(queue, &rewinding, expired_before);
+	return first < leaf->upper;
+}
+
+static void
+drop_leaf(CmqQueue *queue, CmqLeaf *leaf)
+{
+	ObjectAddresses *objects = new_object_addresses();
+	ObjectAddress object;
+
+	ObjectAddressSet(object, RelationRelationId, leaf->messages);
+	add_exact_object_address(&object, objects);
+	ObjectAddressSet(object, RelationRelationId, leaf->rewind);
+	add_exact_object_address(&object, objects);
+	performMultipleDeletions(objects, DROP_RESTRICT, 0);
+	free_object_addresses(objects);
+	cmq_catalog_delete_leaf(queue, leaf->lower);
+}
+
+/*
+ * Drop the leaves whose time is over; returns how many.  Gives up, to be
+ * called again later, when somebody is in the way.
+ */
+int
+cmq_leaf_drop_old(CmqQueue *queue)
+{
+	char		name[NAMEDATALEN];
+	int			dropped = 0;
+	int			skipped = 0;
+
+	strlcpy(name, queue->name, NAMEDATALEN);
+	for (;;)
+	{
+		CmqLeaf		leaf;
+		TimestampTz now = cmq_queue_now(queue);
+		TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+		TimestampTz passed = Min(now, cmq_queue_rewindable_since(queue, now));
+
+		passed = Max(passed, expired_before);
+		if (skipped >= queue->nleaves ||
+			queue->leaves[skipped].upper > passed)
+			return dropped;
+		leaf = queue->leaves[skipped];
+
+		/* not worth any lock if a glance says no */
+		if (leaf.upper > expired_before &&
+			(has_pending(queue, &leaf) || has_due(queue, &leaf, expired_before)))
+		{
+			skipped++;
+			continue;
+		}
+
+		if (!ConditionalLockDatabaseObject(RelationRelationId, queue->relid, 0,
+										   ExclusiveLock) ||
+			!lock_briefly(queue->relid) || !lock_briefly(queue->rewind) ||
+			!lock_briefly(leaf.messages) || !lock_briefly(leaf.rewind))
+			return dropped;
+
+		queue = cmq_queue_lookup(name);
+		if (leaf.upper > expired_before &&
+			(has_pending(queue, &leaf) || has_due(queue, &leaf, expired_before)))
+			skipped++;
+		else
+		{
+			drop_leaf(queue, &leaf);
+			dropped++;
+		}
+		queue = cmq_queue_lookup(name);
+	}
+}

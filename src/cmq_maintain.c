@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_maintain.c
+ *	  The steps of maintenance, and cmq_maintain().
+ *
+ * For each queue: save the clock, make leaves ahead if the queue is in use,
+ * purge pending rows that have expired, drop leaves whose time is over, move
+ * the rewind point forward.  Every step is right whether or not it runs, and
+ * may run at any time, twice or beside itself: what it removes was invisible
+ * before, by comparison of times.
+ *
+ * The worker runs each step in a transaction of its own; cmq_maintain() runs
+ * them all in the caller's.  Either way a step runs as the queue's owner in a
+ * restricted security context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_maintain);
+
+/* A queue is in use if it was sent to within this many leaf leads. */
+#define IN_USE_LEADS 4
+
+/*
+ * Save the queue clock, for a queue that was used since it was last saved: the
+ * messages that the clock is known by may be dropped, and the wall clock may
+ * be behind after a restart.
+ */
+static void
+save_clock(CmqQueue *queue)
+{
+	CmqQueue	changed;
+	char		name[NAMEDATALEN];
+
+	strlcpy(name, queue->name, NAMEDATALEN);
+	cmq_queue_attach(queue);
+	if ((TimestampTz) pg_atomic_read_u64(&queue->shared->clock) <=
+		queue->saved_clock ||
+		!ConditionalLockDatabaseObject(RelationRelationId, queue->relid, 0,
+									   ExclusiveLock))
+		return;
+	queue = cmq_queue_lookup(name);
+	cmq_queue_attach(queue);
+	changed = *queue;
+	/* as it stands: reading it with the wall clock would move an idle one */
+	changed.saved_clock =
+		(TimestampTz) pg_atomic_read_u64(&queue->shared->clock);
+	cmq_catalog_update_queue(&changed);
+}
+
+/* Make leaves ahead of time for a queue in use. */
+static void
+make_ahead(CmqQueue *queue)
+{
+	TimestampTz now;
+	TimestampTz lead = cmq_leaf_lead(queue);
+	TimestampTz until;
+
+	now = cmq_queue_now(queue);
+	if (now - (TimestampTz) pg_atomic_read_u64(&queue->shared->last_send) >
+		IN_USE_LEADS * lead)
+		return;
+	/* enough to last until the round after the next one */
+	until = now + Max(lead, 2 * cmq_maintenance_interval * USECS_PER_SEC);
+	for (TimestampTz time = now; time <= until;)
+	{
+		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+
+		if (leaf == NULL)
+		{
+			cmq_leaf_make(queue, time, until);
+			break;
+		}
+		time = leaf->upper;
+	}
+}
+
+/*
+ * Delete pending rows of expired messages.  Most stand at the left end of the
+ * index.  Those that were received or delayed stand anywhere: they are looked
+ * for, by reading the whole table, when a leaf is about to be dropped.
+ */
+static void
+purge_expired(CmqQueue *queue)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	bool		everywhere = queue->nleaves > 0 &&
+		queue->leaves[0].upper <= expired_before;
+	EState	   *estate = CreateExecutorState();
+	CmqTable	pending;
+
+	LockRelationOid(queue->pending, RowExclusiveLock);
+	if (cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING))
+	{
+		cmq_table_range(&pending, DT_NOBEGIN,
+						everywhere ? DT_NOEND : expired_before, false);
+		while (cmq_table_next(&pending))
+		{
+			if (cmq_slot_time(pending.slot,
+							  Anum_pending_enqueued_at) < expired_before)
+				(void) cmq_table_delete(&pending, false);
+		}
+		cmq_table_close(&pending);
+	}
+	FreeExecutorState(estate);
+	CommandCounterIncrement();
+}
+
+static void
+drop_leaves(CmqQueue *queue)
+{
+	(void) cmq_leaf_drop_old(queue);
+}
+
+typedef void (*MaintainStep) (CmqQueue *queue);
+
+static const MaintainStep maintain_steps[] = {
+	save_clock,
+	make_ahead,
+	purge_expired,
+	drop_leaves,
+	cmq_rewind_advance,
+};
+
+const int	cmq_maintain_nsteps = lengthof(maintain_steps);
+
+/* Run one step for a queue, as its owner. */
+void
+cmq_maintain_step(const char *name, int step)
+{
+	CmqQueue   *queue = cmq_queue_lookup(name);
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+							  &save_sec_context);
+	maintain_steps[step] (queue);
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+}
+
+/*
+ * Free the shared entries of this database's queues that are gone without
+ * cmq_drop_queue: with the extension, or by the end of a prepared transaction.
+ * A table that a transaction still open has made or dropped is locked by it.
+ */
+void
+cmq_maintain_sweep(void)
+{
+	CmqSharedKey *keys;
+	int			n = cmq_shmem_keys(&keys);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (keys[i].database != MyDatabaseId ||
+			!ConditionalLockRelationOid(keys[i].relid, AccessShareLock))
+			continue;
+		if (get_rel_name(keys[i].relid) == NULL)
+			cmq_shmem_remove(&keys[i]);
+		UnlockRelationOid(keys[i].relid, AccessShareLock);
+	}
+	pfree(keys);
+}
+
+static void
+maintain_queue(const char *name)
+{
+	for (int i = 0; i < cmq_maintain_nsteps; i++)
+		cmq_maintain_step(name, i);
+}
+
+/* The same in a subtransaction; an error becomes a warning. */
+static void
+try_maintain_queue(const char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		CmqQueue   *queue = cmq_queue_lookup(name);
+
+		if (object_ownercheck(RelationRelationId, queue->relid, GetUserId()))
+			maintain_queue(name);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		/* a cancel is meant for all of us */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("maintenance of queue \"%s\" failed: %s", name,
+						error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
+Datum
+cmq_maintain(PG_FUNCTION_ARGS)
+{
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_maintain()");
+
+	if (PG_ARGISNULL(0))
+	{
+		List	   *names = cmq_catalog_queue_names();
+		ListCell   *lc;
+
+		foreach(lc, names)
+			try_maintain_queue(lfirst(lc));
+		cmq_maintain_sweep();
+	}
+	else
+	{
+		char	   *name = cmq_queue_name_arg(fcinfo, 0);
+
+		cmq_queue_check_owner(cmq_queue_lookup(name));
+		maintain_queue(name);
+	}
+	PG_RETURN_VOID();
+}

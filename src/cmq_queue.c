@@ -1,0 +1,425 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_queue.c
+ *	  Look-up of queues: the cache of descriptions, rights, bounds of time.
+ *
+ * Each backend caches what it knows of a queue: settings, the rewind under
+ * way, OIDs of the tables and the partition map.  Everything that changes any
+ * of it sends a relcache invalidation for the queue's message table in the
+ * same transaction; the callback here marks the cached description stale, and
+ * the next look-up loads it again with a fresh snapshot, whatever the
+ * isolation level.  Rollbacks replay the invalidation, so a description loaded
+ * from uncommitted rows does not outlive them.
+ *
+ * Hot paths call cmq_queue_open: it checks rights, takes the lock on the
+ * pending table that keeps a drop and a switch of rewind away, and looks again
+ * in case the description went stale while waiting for the lock.
+ *
+ * Locks of a queue, in the order in which they are taken:
+ *	1. the queue lock (cmq_queue_lock), an object lock: rewind, alter, drop
+ *	   and the maintenance step that changes the queue's row take it exclusive
+ *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to
+ *	   switch rewind on or off; AccessExclusive in drop
+ *	3. the partitioned parents: never by traffic; ShareUpdateExclusive to
+ *	   attach a leaf; AccessExclusive to drop one
+ *	4. leaf tables, messages before rewind
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+static HTAB *queues_by_name = NULL;
+static HTAB *queues_by_relid = NULL;
+
+typedef struct RelidEntry
+{
+	Oid			relid;			/* hash key */
+	CmqQueue   *queue;
+} RelidEntry;
+
+static void
+mark_stale(CmqQueue *queue)
+{
+	queue->valid = false;
+	queue->stale = true;
+}
+
+/* Relcache callback: the description of this queue, or of all, is stale. */
+static void
+invalidate_queues(Datum arg, Oid relid)
+{
+	if (queues_by_name == NULL)
+		return;
+
+	if (OidIsValid(relid))
+	{
+		RelidEntry *entry = hash_search(queues_by_relid, &relid, HASH_FIND,
+										NULL);
+
+		if (entry)
+			mark_stale(entry->queue);
+	}
+	else
+	{
+		HASH_SEQ_STATUS scan;
+		CmqQueue   *queue;
+
+		hash_seq_init(&scan, queues_by_name);
+		while ((queue = hash_seq_search(&scan)) != NULL)
+			mark_stale(queue);
+	}
+}
+
+void
+cmq_queue_init_cache(void)
+{
+	CacheRegisterRelcacheCallback(invalidate_queues, (Datum) 0);
+}
+
+static void
+create_cache(void)
+{
+	HASHCTL		info;
+
+	memset(&info, 0, sizeof(info));
+	info.keysize = sizeof(Oid);
+	info.entrysize = sizeof(RelidEntry);
+	info.hcxt = CacheMemoryContext;
+	queues_by_relid = hash_create("cmq queues by relation", 64, &info,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	memset(&info, 0, sizeof(info));
+	info.keysize = NAMEDATALEN;
+	info.entrysize = sizeof(CmqQueue);
+	info.hcxt = CacheMemoryContext;
+	queues_by_name = hash_create("cmq queues", 64, &info,
+								 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/* The queue name in an argument, palloc'd; raises 22023 when it is NULL. */
+char *
+cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue must not be NULL")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+static void
+report_unknown(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("queue \"%s\" does not exist", name),
+			 errhint("The view cmq.queues lists the queues that you may use.")));
+}
+
+static void
+report_missing_table(CmqQueue *queue, const char *relname)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("queue \"%s\" is damaged", queue->name),
+			 errdetail("Its table %s.%s does not exist.", CMQ_SCHEMA,
+					   quote_identifier(relname)),
+			 errhint("Give the table its name back, or drop the queue.")));
+}
+
+/* OID of one of the queue's tables; raises 55000 when it is missing. */
+static Oid
+find_table(CmqQueue *queue, const char *suffix)
+{
+	char	   *relname = cmq_ddl_relname("q_", queue->name, suffix);
+	Oid			relid = cmq_catalog_relid(relname);
+
+	if (!OidIsValid(relid))
+		report_missing_table(queue, relname);
+	return relid;
+}
+
+/* Forget a cached queue that does not exist (any more). */
+static void
+forget_queue(CmqQueue *queue)
+{
+	hash_search(queues_by_relid, &queue->relid, HASH_REMOVE, NULL);
+	MemoryContextDelete(queue->mcxt);
+	hash_search(queues_by_name, queue->name, HASH_REMOVE, NULL);
+}
+
+/*
+ * Fill queue from the catalogs; false if there is no such queue.  On return
+ * queue->valid says whether no invalidation arrived meanwhile.
+ */
+static bool
+load_queue(CmqQueue *queue)
+{
+	RelidEntry *entry;
+	char	   *relname = cmq_ddl_relname("q_", queue->name, "");
+
+	if (OidIsValid(queue->relid))
+		hash_search(queues_by_relid, &queue->relid, HASH_REMOVE, NULL);
+	MemoryContextReset(queue->mcxt);
+	queue->shared = NULL;
+	queue->nleaves = 0;
+	queue->leaves = NULL;
+	memset(&queue->rewinding, 0, sizeof(queue->rewinding));
+
+	/* from here on invalidations find the entry */
+	queue->stale = false;
+	queue->relid = cmq_catalog_relid(relname);
+	if (OidIsValid(queue->relid))
+	{
+		entry = hash_search(queues_by_relid, &queue->relid, HASH_ENTER, NULL);
+		entry->queue = queue;
+	}
+
+	if (!cmq_catalog_load_queue(queue))
+		return false;
+	if (!OidIsValid(queue->relid))
+		report_missing_table(queue, relname);
+	queue->pending = find_table(queue, "_pending");
+	queue->rewind = find_table(queue, "_rewind");
+	cmq_catalog_load_leaves(queue);
+	queue->valid = !queue->stale;
+	return true;
+}
+
+/*
+ * The description of a queue, current as of this call.  Takes no lock: what it
+ * says may change any time.  Raises 42704 if the queue does not exist, 55000
+ * if cmq is not preloaded or the queue's tables are missing.
+ */
+CmqQueue *
+cmq_queue_lookup(const char *name)
+{
+	CmqQueue   *queue;
+	bool		found;
+
+	cmq_shmem_require();
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+		report_unknown(name);
+	if (queues_by_name == NULL)
+		create_cache();
+
+	/*
+	 * A long transaction that already holds all the locks it needs would
+	 * otherwise never hear of a rewind.
+	 */
+	AcceptInvalidationMessages();
+
+	queue = hash_search(queues_by_name, name, HASH_ENTER, &found);
+	if (!found)
+	{
+		queue->relid = InvalidOid;
+		queue->valid = false;
+		queue->mcxt = NULL;
+	}
+	if (queue->mcxt == NULL)
+		queue->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq queue",
+											ALLOCSET_SMALL_SIZES);
+	while (!queue->valid)
+	{
+		if (!load_queue(queue))
+		{
+			forget_queue(queue);
+			report_unknown(name);
+		}
+	}
+	return queue;
+}
+
+/* Raise 42501 unless the current user has the right on the queue. */
+void
+cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
+{
+	if (pg_class_aclcheck(queue->relid, GetUserId(), mode) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for queue \"%s\"", queue->name),
+				 errhint("The owner of the queue can GRANT %s ON cmq.%s TO you.",
+						 mode == ACL_INSERT ? "INSERT" :
+						 mode == ACL_DELETE ? "DELETE" :
+						 mode == ACL_UPDATE ? "UPDATE" : "SELECT",
+						 quote_identifier(get_rel_name(queue->relid)))));
+}
+
+/* Raise 42501 unless the current user owns the queue. */
+void
+cmq_queue_check_owner(CmqQueue *queue)
+{
+	if (!object_ownercheck(RelationRelationId, queue->relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of queue \"%s\"", queue->name)));
+}
+
+/*
+ * Look up a queue, check the right and lock its pending table.  The lock stays
+ * until the end of the transaction; as long as it is held the queue is not
+ * dropped and rewind is not switched on or off.
+ */
+CmqQueue *
+cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
+{
+	for (;;)
+	{
+		CmqQueue   *queue = cmq_queue_lookup(name);
+		Oid			pending = queue->pending;
+
+		cmq_queue_check_acl(queue, mode);
+		LockRelationOid(pending, lockmode);
+		queue = cmq_queue_lookup(name);
+		if (queue->pending == pending)
+		{
+			cmq_queue_attach(queue);
+			return queue;
+		}
+		/* dropped and made anew while we waited */
+		UnlockRelationOid(pending, lockmode);
+	}
+}
+
+/*
+ * Make sure that queue->shared is set.  Not in recovery: there the queue has
+ * no shared entry and its clock is the wall clock.
+ */
+void
+cmq_queue_attach(CmqQueue *queue)
+{
+	TimestampTz not_before;
+
+	if (queue->shared || RecoveryInProgress())
+		return;
+
+	not_before = Max(queue->saved_clock, queue->last_modify_time);
+	if (queue->rewinding.active)
+		not_before = Max(not_before, queue->rewinding.rewound_at);
+	if (!cmq_shmem_exists(queue->relid))
+	{
+		/* the first use since the server started: look at the messages */
+		for (int i = queue->nleaves - 1; i >= 0; i--)
+		{
+			CmqTable	table;
+			TimestampTz newest;
+
+			if (!cmq_table_open(&table, NULL, queue->leaves[i].messages,
+								CMQ_MESSAGES))
+				continue;
+			newest = cmq_table_newest(&table);
+			cmq_table_close(&table);
+			if (newest != DT_NOBEGIN)
+			{
+				not_before = Max(not_before, newest);
+				break;
+			}
+		}
+	}
+	queue->shared = cmq_shmem_attach(queue->relid, queue->name, not_before);
+}
+
+Oid
+cmq_queue_owner(CmqQueue *queue)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(queue->relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		report_unknown(queue->name);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Take the queue lock, until the end of the transaction.  The cached
+ * description may be stale afterwards: look the queue up again.
+ */
+void
+cmq_queue_lock(CmqQueue *queue, LOCKMODE lockmode)
+{
+	LockDatabaseObject(RelationRelationId, queue->relid, 0, lockmode);
+}
+
+/* The queue's time. */
+TimestampTz
+cmq_queue_now(CmqQueue *queue)
+{
+	cmq_queue_attach(queue);
+	return queue->shared ? cmq_clock_now(queue->shared) : GetCurrentTimestamp();
+}
+
+/* Messages produced before this have expired. */
+TimestampTz
+cmq_queue_expired_before(CmqQueue *queue, TimestampTz now)
+{
+	return Max(now - queue->msg_retention_seconds * USECS_PER_SEC,
+			   queue->expired_before);
+}
+
+/*
+ * Deleted messages produced before this cannot be rewound; DT_NOEND when
+ * rewind is off.  The window is counted from the start of the transaction, so
+ * that now() - rewind_seconds is inside, and the views and a rewind in one
+ * transaction agree.
+ */
+TimestampTz
+cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
+{
+	TimestampTz since;
+
+	if (queue->rewind_seconds == 0)
+		return DT_NOEND;
+	since = GetCurrentTransactionStartTimestamp() -
+		queue->rewind_seconds * USECS_PER_SEC;
+	since = Max(since, queue->forgotten_before);
+	return Max(since, cmq_queue_expired_before(queue, now));
+}
+
+/* The pair of leaf tables for messages of this time, or NULL. */
+CmqLeaf *
+cmq_queue_leaf(CmqQueue *queue, TimestampTz time)
+{
+	/* from the right: most traffic is there */
+	for (int i = queue->nleaves - 1; i >= 0; i--)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (time >= leaf->lower)
+			return time < leaf->upper ? leaf : NULL;
+	}
+	return NULL;
+}
+
+/* Does this rewind bring the soft-deleted message back? */
+bool
+cmq_rewind_is_due(const CmqRewind *rewinding, TimestampTz enqueued_at,
+				  TimestampTz deleted_at, int64 deleted_xact)
+{
+	if (!rewinding->active || enqueued_at < rewinding->from ||
+		deleted_at >= rewinding->rewound_at)
+		return false;
+	for (int i = 0; i < rewinding->nconcurrent; i++)
+	{
+		if (rewinding->concurrent[i] == deleted_xact)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,397 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_receive.c
+ *	  Receive: take ready messages and make them in flight.
+ *
+ * Two ordered sources are merged, the smaller key first:
+ *	- ready: pending rows with visible_at up to the queue clock, from the left
+ *	  end of the primary key.  What is in flight or delayed lies to the right
+ *	  and is never looked at.
+ *	- due: rows of the rewind tables that the rewind under way brings back, by
+ *	  enqueued_at, from rewind_from up to rewound_at.
+ *
+ * A message is claimed by updating its pending row (ready), or by deleting its
+ * rewind row and inserting a pending row (due), without ever waiting: if
+ * another transaction is changing the row, or has, it is passed over.  So
+ * receivers wait for nobody, cannot deadlock and never get the same message.
+ * Rolling back puts the row back as it was.
+ *
+ * Messages past their retention are passed over, and so are those whose leaf
+ * is gone: it was dropped because they expired.
+ *
+ * Locks: RowExclusive on the pending table and the rewind leaves, AccessShare
+ * on the message leaves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lockdefs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_receive);
+
+/* Columns of type cmq.message. */
+enum
+{
+	Anum_message_msg_id = 1,
+	Anum_message_receipt_handle,
+	Anum_message_body,
+	Anum_message_headers,
+	Anum_message_enqueued_at,
+	Anum_message_first_received_at,
+	Anum_message_next_visible_at,
+	Anum_message_receive_count,
+	Anum_message_rewind_count,
+	Natts_message = 9
+};
+
+typedef struct ReceiveState
+{
+	CmqQueue   *queue;
+	EState	   *estate;
+	TimestampTz now;
+	TimestampTz expired_before;
+	TimestampTz next_visible_at;
+	CmqTable	pending;
+
+	/* the rewind leaf being scanned; none when rewind_leaf == nleaves */
+	CmqTable	rewind;
+	int			rewind_leaf;
+	bool		rewind_open;
+
+	/* the message leaf of the last body, kept open for the next one */
+	CmqTable	messages;
+	CmqLeaf    *messages_leaf;
+} ReceiveState;
+
+/* One delivery about to be made. */
+typedef struct Delivery
+{
+	TimestampTz enqueued_at;
+	TimestampTz first_received_at;
+	int			receive_count;
+	int			rewind_count;
+} Delivery;
+
+/*
+ * Open the message leaf of this time.  False if it is gone: the message has
+ * expired.
+ */
+static bool
+open_messages(ReceiveState *state, TimestampTz time)
+{
+	CmqLeaf    *leaf = state->messages_leaf;
+
+	if (leaf && time >= leaf->lower && time < leaf->upper)
+		return true;
+	if (leaf)
+	{
+		cmq_table_close(&state->messages);
+		state->messages_leaf = NULL;
+	}
+	leaf = cmq_queue_leaf(state->queue, time);
+	if (leaf == NULL || !cmq_table_open(&state->messages, NULL,
+										leaf->messages, CMQ_MESSAGES))
+		return false;
+	state->messages_leaf = leaf;
+	return true;
+}
+
+/* Move to the next ready row that has not expired. */
+static bool
+next_ready(ReceiveState *state)
+{
+	while (cmq_table_next(&state->pending))
+	{
+		if (cmq_slot_time(state->pending.slot,
+						  Anum_pending_enqueued_at) >= state->expired_before)
+			return true;
+	}
+	return false;
+}
+
+/* Move to the next row that is due for the rewind, leaf after leaf. */
+static bool
+next_due(ReceiveState *state)
+{
+	CmqQueue   *queue = state->queue;
+	const CmqRewind *rewinding = &queue->rewinding;
+	TimestampTz from = Max(rewinding->from, state->expired_before);
+
+	while (rewinding->active && state->rewind_leaf < queue->nleaves)
+	{
+		CmqLeaf    *leaf = &queue->leaves[state->rewind_leaf];
+
+		if (!state->rewind_open)
+		{
+			if (leaf->upper > from && leaf->lower < rewinding->rewound_at &&
+				cmq_table_open(&state->rewind, state->estate, leaf->rewind,
+							   CMQ_REWIND))
+			{
+				state->rewind_open = true;
+				cmq_table_range(&state->rewind, from, rewinding->rewound_at,
+								false);
+			}
+			else
+			{
+				state->rewind_leaf++;
+				continue;
+			}
+		}
+		while (cmq_table_next(&state->rewind))
+		{
+			TupleTableSlot *slot = state->rewind.slot;
+
+			if (cmq_rewind_is_due(rewinding,
+								  cmq_slot_time(slot, Anum_rewind_enqueued_at),
+								  cmq_slot_time(slot, Anum_rewind_deleted_at),
+								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
+				return true;
+		}
+		cmq_table_close(&state->rewind);
+		state->rewind_open = false;
+		state->rewind_leaf++;
+	}
+	return false;
+}
+
+static void
+pending_row(ReceiveState *state, const Delivery *delivery, Datum *values,
+			bool *isnull)
+{
+	memset(isnull, false, Natts_pending * sizeof(bool));
+	values[Anum_pending_visible_at - 1] =
+		TimestampTzGetDatum(state->next_visible_at);
+	values[Anum_pending_enqueued_at - 1] =
+		TimestampTzGetDatum(delivery->enqueued_at);
+	values[Anum_pending_first_received_at - 1] =
+		TimestampTzGetDatum(delivery->first_received_at);
+	values[Anum_pending_receive_count - 1] =
+		Int32GetDatum(delivery->receive_count);
+	values[Anum_pending_rewind_count - 1] =
+		Int32GetDatum(delivery->rewind_count);
+}
+
+/* Claim the ready row that the scan stands at; false if somebody else has. */
+static bool
+claim_ready(ReceiveState *state, Delivery *delivery)
+{
+	TupleTableSlot *slot = state->pending.slot;
+	Datum		values[Natts_pending];
+	bool		isnull[Natts_pending];
+
+	delivery->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+	delivery->first_received_at =
+		cmq_slot_time(slot, Anum_pending_first_received_at);
+	if (delivery->first_received_at == DT_NOBEGIN)
+		delivery->first_received_at = state->now;
+	delivery->receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
+	if (delivery->receive_count < PG_INT32_MAX)
+		delivery->receive_count++;
+	delivery->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
+
+	if (!open_messages(state, delivery->enqueued_at))
+		return false;
+	pending_row(state, delivery, values, isnull);
+	return cmq_table_update(&state->pending, values, isnull, false) == TM_Ok;
+}
+
+/* The same for the due row: its message's life starts anew. */
+static bool
+claim_due(ReceiveState *state, Delivery *delivery)
+{
+	TupleTableSlot *slot = state->rewind.slot;
+	Datum		values[Natts_pending];
+	bool		isnull[Natts_pending];
+
+	delivery->enqueued_at = cmq_slot_time(slot, Anum_rewind_enqueued_at);
+	delivery->first_received_at = state->now;
+	delivery->receive_count = 1;
+	delivery->rewind_count = cmq_slot_int(slot, Anum_rewind_rewind_count);
+	if (delivery->rewind_count < PG_INT32_MAX)
+		delivery->rewind_count++;
+
+	if (!open_messages(state, delivery->enqueued_at) ||
+		cmq_table_delete(&state->rewind, false) != TM_Ok)
+		return false;
+	pending_row(state, delivery, values, isnull);
+	cmq_table_insert(&state->pending, values, isnull);
+	return true;
+}
+
+/*
+ * Add a claimed message to the result.  False if there is no such message,
+ * which happens only when somebody removed it by hand.
+ */
+static bool
+return_message(ReceiveState *state, const Delivery *delivery,
+			   ReturnSetInfo *rsinfo)
+{
+	Datum		values[Natts_message];
+	bool		isnull[Natts_message] = {false};
+	TupleTableSlot *slot = state->messages.slot;
+	CmqHandle	handle;
+	MemoryContext old;
+
+	if (!cmq_table_find(&state->messages, delivery->enqueued_at, 0))
+		return false;
+
+	handle.enqueued_at = delivery->enqueued_at;
+	handle.visible_at = state->next_visible_at;
+	handle.receive_count = delivery->receive_count;
+	handle.rewind_count = delivery->rewind_count;
+
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(state->estate));
+	slot_getallattrs(slot);
+	values[Anum_message_msg_id - 1] =
+		Int64GetDatum(cmq_time_to_msg_id(delivery->enqueued_at));
+	values[Anum_message_receipt_handle - 1] =
+		CStringGetTextDatum(cmq_handle_out(&handle));
+
+	/* flat copies: the toast rows may be gone before the result is read */
+	values[Anum_message_body - 1] =
+		PointerGetDatum(PG_DETOAST_DATUM_PACKED(slot->tts_values[Anum_messages_body - 1]));
+	isnull[Anum_message_headers - 1] =
+		slot->tts_isnull[Anum_messages_headers - 1];
+	if (!isnull[Anum_message_headers - 1])
+		values[Anum_message_headers - 1] =
+			PointerGetDatum(PG_DETOAST_DATUM_PACKED(slot->tts_values[Anum_messages_headers - 1]));
+	values[Anum_message_enqueued_at - 1] =
+		TimestampTzGetDatum(delivery->enqueued_at);
+	values[Anum_message_first_received_at - 1] =
+		TimestampTzGetDatum(delivery->first_received_at);
+	values[Anum_message_next_visible_at - 1] =
+		TimestampTzGetDatum(state->next_visible_at);
+	values[Anum_message_receive_count - 1] =
+		Int32GetDatum(delivery->receive_count);
+	values[Anum_message_rewind_count - 1] =
+		Int32GetDatum(delivery->rewind_count);
+	MemoryContextSwitchTo(old);
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	return true;
+}
+
+static void
+receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
+				 ReturnSetInfo *rsinfo)
+{
+	ReceiveState state;
+	bool		have_ready = false;
+	bool		have_due = false;
+	bool		ready_done = false;
+	bool		due_done = !queue->rewinding.active;
+	int			n = 0;
+
+	memset(&state, 0, sizeof(state));
+	state.queue = queue;
+	state.estate = CreateExecutorState();
+	state.now = cmq_clock_now(queue->shared);
+	state.expired_before = cmq_queue_expired_before(queue, state.now);
+	state.next_visible_at = state.now + visibility_timeout * USECS_PER_SEC;
+	if (!cmq_table_open(&state.pending, state.estate, queue->pending,
+						CMQ_PENDING))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	cmq_table_range(&state.pending, DT_NOBEGIN, state.now, true);
+
+	while (n < max_messages)
+	{
+		Delivery	delivery;
+		bool		take_due;
+		bool		claimed;
+
+		if (!have_ready && !ready_done)
+			ready_done = !(have_ready = next_ready(&state));
+		if (!have_due && !due_done)
+			due_done = !(have_due = next_due(&state));
+		if (!have_ready && !have_due)
+			break;
+
+		take_due = have_due &&
+			(!have_ready ||
+			 cmq_slot_time(state.rewind.slot, Anum_rewind_enqueued_at) <
+			 cmq_slot_time(state.pending.slot, Anum_pending_visible_at));
+		if (take_due)
+		{
+			claimed = claim_due(&state, &delivery);
+			have_due = false;
+		}
+		else
+		{
+			claimed = claim_ready(&state, &delivery);
+			have_ready = false;
+		}
+		if (claimed && return_message(&state, &delivery, rsinfo))
+			n++;
+		ResetPerTupleExprContext(state.estate);
+	}
+
+	if (state.messages_leaf)
+		cmq_table_close(&state.messages);
+	if (state.rewind_open)
+		cmq_table_close(&state.rewind);
+	cmq_table_close(&state.pending);
+	FreeExecutorState(state.estate);
+	if (n > 0)
+		CommandCounterIncrement();
+}
+
+static int
+get_int(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
+		int max, int default_value, bool null_ok, CmqQueue *queue)
+{
+	int			value;
+
+	if (PG_ARGISNULL(argno))
+	{
+		if (null_ok)
+			return default_value;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be NULL for queue \"%s\"", argname,
+						queue->name)));
+	}
+	value = PG_GETARG_INT32(argno);
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range for queue \"%s\": %d", argname,
+						queue->name, value),
+				 errdetail("It must be between %d and %d.", min, max)));
+	return value;
+}
+
+Datum
+cmq_receive(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	int			max_messages;
+	int			visibility_timeout;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_receive()");
+	InitMaterializedSRF(fcinfo, 0);
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	max_messages = get_int(fcinfo, 1, "max_messages", CMQ_RECEIVE_MIN,
+						   CMQ_RECEIVE_MAX, 0, false, queue);
+	visibility_timeout = get_int(fcinfo, 2, "visibility_timeout",
+								 CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX,
+								 queue->visibility_timeout, true, queue);
+	(void) get_int(fcinfo, 3, "polling_wait_seconds", CMQ_POLLING_MIN,
+				   CMQ_POLLING_MAX, queue->polling_wait_seconds, true, queue);
+
+	receive_messages(queue, max_messages, visibility_timeout,
+					 (ReturnSetInfo *) fcinfo->resultinfo);
+	return (Datum) 0;
+}

@@ -1,0 +1,303 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_rewind.c
+ *	  Rewind a queue to a point in time.
+ *
+ * A rewind is a pair of times in the queue's row: a soft-deleted message is
+ * due again when enqueued_at >= rewind_from and deleted_at < rewound_at.  No
+ * message is touched, so a rewind costs the same whatever comes back; receives
+ * find the due rows in the rewind tables and merge them with what is pending.
+ *
+ * A delete that another transaction has done but not yet committed is not
+ * "deleted so far": its message is still pending to all others and is left
+ * alone.  Its deleted_at cannot tell, so the rewind also stores which
+ * transactions were open at that moment, and their deletes are not due.  A
+ * transaction is named by a hash of its full id and the cluster's system
+ * identifier (cmq_rewind_xact_token), so that a name never fits a transaction
+ * of another cluster, as it could after dump and restore.
+ *
+ * Why nothing falls through: a deleter gets its transaction id, then reads the
+ * clock (deleted_at).  The rewind takes rewound_at from the clock, then lists
+ * the open transactions.  A delete with deleted_at < rewound_at therefore has
+ * an id that is either in the list, and not due, or has ended before the list
+ * was made.  So the set of due messages is fixed at the rewind and only
+ * shrinks; whoever finds it empty can forget the rewind.
+ *
+ * Rewind, alter and the maintenance step that moves rewind_from forward hold
+ * the queue lock to the end of their transactions.  Traffic is not held up: it
+ * sees the new pair when the rewind has committed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
+#include "storage/standby.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_rewind);
+
+/* The name of a transaction in deleted_xact and rewind_concurrent. */
+int64
+cmq_rewind_xact_token(FullTransactionId fxid)
+{
+	uint64		key[2] = {GetSystemIdentifier(), U64FromFullTransactionId(fxid)};
+
+	return (int64) hash_bytes_extended((unsigned char *) key, sizeof(key), 0);
+}
+
+/*
+ * List the transactions that have an id and are open now, without our own;
+ * prepared ones included.  Fills rewinding->concurrent, palloc'd.
+ */
+static void
+list_open_transactions(CmqRewind *rewinding)
+{
+	RunningTransactions running = GetRunningTransactionData();
+	TransactionId own = GetTopTransactionIdIfAny();
+	FullTransactionId next;
+	int			n = running->xcnt;
+	TransactionId *xids = palloc(sizeof(TransactionId) * Max(n, 1));
+
+	memcpy(xids, running->xids, sizeof(TransactionId) * n);
+	/* it returns with these held */
+	LWLockRelease(ProcArrayLock);
+	LWLockRelease(XidGenLock);
+
+	next = ReadNextFullTransactionId();
+	rewinding->concurrent = palloc(sizeof(int64) * Max(n, 1));
+	rewinding->nconcurrent = 0;
+	for (int i = 0; i < n; i++)
+	{
+		uint32		epoch = EpochFromFullTransactionId(next);
+		FullTransactionId fxid;
+
+		if (xids[i] == own)
+			continue;
+		if (xids[i] > XidFromFullTransactionId(next))
+			epoch--;
+		fxid = FullTransactionIdFromEpochAndXid(epoch, xids[i]);
+		rewinding->concurrent[rewinding->nconcurrent++] =
+			cmq_rewind_xact_token(fxid);
+	}
+	pfree(xids);
+}
+
+/*
+ * enqueued_at of the first message that this rewind still has to bring back;
+ * DT_NOEND if there is none.
+ */
+TimestampTz
+cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
+					 TimestampTz expired_before)
+{
+	TimestampTz from = Max(rewinding->from, expired_before);
+	TimestampTz first = DT_NOEND;
+
+	if (!rewinding->active)
+		return DT_NOEND;
+
+	for (int i = 0; i < queue->nleaves && first == DT_NOEND; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+		CmqTable	table;
+
+		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
+			!cmq_table_open(&table, NULL, leaf->rewind, CMQ_REWIND))
+			continue;
+		cmq_table_range(&table, from, rewinding->rewound_at, false);
+		while (first == DT_NOEND && cmq_table_next(&table))
+		{
+			TimestampTz time = cmq_slot_time(table.slot,
+											 Anum_rewind_enqueued_at);
+
+			if (cmq_rewind_is_due(rewinding, time,
+								  cmq_slot_time(table.slot,
+												Anum_rewind_deleted_at),
+								  cmq_slot_int64(table.slot,
+												 Anum_rewind_deleted_xact)))
+				first = time;
+		}
+		cmq_table_close(&table);
+	}
+	return first;
+}
+
+/*
+ * Production time of the earliest unconsumed message: ready, delayed, in
+ * flight, or rewound and not yet received.  now if there is none.  Looks at
+ * every pending row.
+ */
+TimestampTz
+cmq_rewind_min_msg_time(CmqQueue *queue, TimestampTz now)
+{
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	TimestampTz min_time = cmq_rewind_first_due(queue, &queue->rewinding,
+												expired_before);
+	Relation	rel = table_open(queue->pending, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
+
+		CHECK_FOR_INTERRUPTS();
+		if (time >= expired_before && time < min_time)
+			min_time = time;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return min_time == DT_NOEND ? now : min_time;
+}
+
+static void
+check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
+{
+	TimestampTz earliest = GetCurrentTransactionStartTimestamp() -
+		queue->rewind_seconds * USECS_PER_SEC;
+	TimestampTz latest = cmq_rewind_min_msg_time(queue, now);
+
+	if (!TIMESTAMP_NOT_FINITE(start_time) &&
+		start_time >= earliest && start_time <= latest)
+		return;
+
+	/* timestamptz_to_str has a static buffer */
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("start_time is out of range for queue \"%s\"", queue->name),
+			 earliest <= latest ?
+			 errdetail("It must be between %s and %s.",
+					   pstrdup(timestamptz_to_str(earliest)),
+					   pstrdup(timestamptz_to_str(latest))) :
+			 errdetail("The queue cannot be rewound now: its earliest unconsumed message, produced at %s, is older than the rewind window, which begins at %s.",
+					   pstrdup(timestamptz_to_str(latest)),
+					   pstrdup(timestamptz_to_str(earliest))),
+			 earliest <= latest ?
+			 errhint("cmq_queue_attributes shows the range. It ends at the earliest message that is not consumed yet.") :
+			 errhint("Receive and delete the old messages first.")));
+}
+
+Datum
+cmq_rewind(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqQueue	changed;
+	CmqRewind  *rewinding = &changed.rewinding;
+	char	   *name;
+	TimestampTz start_time;
+	TimestampTz now;
+	TimestampTz first;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_rewind()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	queue = cmq_queue_lookup(name);
+	cmq_queue_check_acl(queue, ACL_UPDATE);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_time must not be NULL for queue \"%s\"", name)));
+	start_time = PG_GETARG_TIMESTAMPTZ(1);
+
+	cmq_queue_lock(queue, ExclusiveLock);
+	queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
+	if (queue->rewind_seconds == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rewind is off for queue \"%s\"", name),
+				 errdetail("Its rewind_seconds is 0: deleted messages are not kept."),
+				 errhint("Switch it on for what is deleted from now on: SELECT cmq_alter_queue(%s, rewind_seconds => %d).",
+						 quote_literal_cstr(name),
+						 queue->msg_retention_seconds)));
+
+	changed = *queue;
+	rewinding->active = true;
+	rewinding->rewound_at = now = cmq_clock_tick(queue->shared, 1);
+	check_start_time(queue, start_time, now);
+	rewinding->from = Max(start_time, queue->forgotten_before);
+	list_open_transactions(rewinding);
+
+	first = cmq_rewind_first_due(queue, rewinding,
+								 cmq_queue_expired_before(queue, now));
+	if (first == DT_NOEND)
+		memset(rewinding, 0, sizeof(*rewinding));
+	changed.saved_clock = now;
+	cmq_catalog_update_queue(&changed);
+
+	if (first == DT_NOEND)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(first);
+}
+
+/*
+ * Move rewind_from forward to the first message still due, or forget the
+ * rewind when none is.  Does nothing when somebody holds the queue lock.
+ */
+void
+cmq_rewind_advance(CmqQueue *queue)
+{
+	char		name[NAMEDATALEN];
+	CmqQueue	changed;
+	TimestampTz first;
+
+	if (!queue->rewinding.active ||
+		!ConditionalLockDatabaseObject(RelationRelationId, queue->relid, 0,
+									   ExclusiveLock))
+		return;
+	strlcpy(name, queue->name, NAMEDATALEN);
+	queue = cmq_queue_lookup(name);
+	first = cmq_rewind_first_due(queue, &queue->rewinding,
+								 cmq_queue_expired_before(queue,
+														  cmq_queue_now(queue)));
+	if (!queue->rewinding.active || first == queue->rewinding.from)
+		return;
+
+	changed = *queue;
+	if (first == DT_NOEND)
+		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
+	else
+		changed.rewinding.from = first;
+	cmq_catalog_update_queue(&changed);
+}
+
+/*
+ * Remove the history, bodies included.  The caller holds the queue lock and
+ * ShareRowExclusive on the pending table, so no delete or receive is open.
+ */
+void
+cmq_rewind_drop_history(CmqQueue *queue)
+{
+	const char *messages = quote_qualified_identifier(CMQ_SCHEMA,
+													  get_rel_name(queue->relid));
+	const char *rewind = quote_qualified_identifier(CMQ_SCHEMA,
+													get_rel_name(queue->rewind));
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+							  &save_sec_context);
+	cmq_ddl_execute("DELETE FROM %s m USING %s r WHERE m.enqueued_at = r.enqueued_at",
+					messages, rewind);
+	cmq_ddl_execute("TRUNCATE %s", rewind);
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+}

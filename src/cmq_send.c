@@ -1,0 +1,275 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_send.c
+ *	  Send one message or many.
+ *
+ * A send takes its id from the queue clock and writes two rows: the message
+ * itself, which is never written again, into the leaf of its time, and a
+ * narrow pending row.  Both are ordinary transactional inserts: a rolled-back
+ * send was never sent; its id is not used again.
+ *
+ * Locks: RowExclusive on the pending table and on the leaf.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lockdefs.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_send);
+PG_FUNCTION_INFO_V1(cmq_send_batch);
+
+static void
+check_body(CmqQueue *queue, Datum body, bool isnull)
+{
+	Size		size;
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not be NULL for queue \"%s\"",
+						queue->name)));
+	/* without detoasting it */
+	size = toast_raw_datum_size(body) - VARHDRSZ;
+	if (size == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not be empty for queue \"%s\"",
+						queue->name)));
+	if (size > (Size) queue->max_msg_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("body of %zu bytes is too large for queue \"%s\"",
+						size, queue->name),
+				 errdetail("The queue's max_msg_size is %d bytes.",
+						   queue->max_msg_size),
+				 errhint("Raise max_msg_size with cmq_alter_queue, or send a reference to the data.")));
+}
+
+static int
+get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
+{
+	int			delay;
+
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds must not be NULL for queue \"%s\"",
+						queue->name)));
+	delay = PG_GETARG_INT32(argno);
+	if (delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ||
+		delay >= queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
+						queue->name, delay),
+				 errdetail("It must be between %d and %d seconds: a message that is delayed for as long as the queue keeps it would never be received.",
+						   CMQ_DELAY_MIN,
+						   Min(CMQ_DELAY_MAX, queue->msg_retention_seconds - 1))));
+	return delay;
+}
+
+/*
+ * Write n messages; headers may be NULL.  Returns the time of the first, the
+ * others follow by one microsecond each.
+ */
+static TimestampTz
+send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
+			  bool *headers_null, int delay)
+{
+	EState	   *estate = CreateExecutorState();
+	CmqTable	pending;
+	CmqTable	messages;
+	CmqLeaf    *leaf = NULL;
+	TimestampTz first;
+	bool		asked = false;
+
+	if (!cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	memset(&messages, 0, sizeof(messages));
+
+	/*
+	 * A leaf for the present time.  It can be missing, or, after a long pause
+	 * between two lines here, be dropped; the next one is as good.
+	 */
+	for (;;)
+	{
+		first = cmq_clock_tick(queue->shared, n);
+		leaf = cmq_queue_leaf(queue, first);
+		if (leaf && cmq_table_open(&messages, estate, leaf->messages,
+								   CMQ_MESSAGES))
+			break;
+		if (leaf == NULL)
+		{
+			if (asked)
+				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
+			asked = true;
+			cmq_leaf_demand(queue, first);
+		}
+		CHECK_FOR_INTERRUPTS();
+		queue = cmq_queue_lookup(queue->name);
+		cmq_queue_attach(queue);
+	}
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[Natts_pending];
+		bool		isnull[Natts_pending] = {false};
+		TimestampTz time = first + i;
+
+		if (time >= leaf->upper)
+		{
+			/* the batch runs over the end of the leaf */
+			cmq_table_close(&messages);
+			leaf = cmq_queue_leaf(queue, time);
+			if (leaf == NULL)
+			{
+				cmq_leaf_demand(queue, time);
+				queue = cmq_queue_lookup(queue->name);
+				cmq_queue_attach(queue);
+				leaf = cmq_queue_leaf(queue, time);
+			}
+			if (leaf == NULL || !cmq_table_open(&messages, estate,
+												leaf->messages, CMQ_MESSAGES))
+				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
+		}
+
+		values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
+		isnull[Anum_messages_headers - 1] = headers == NULL || headers_null[i];
+		values[Anum_messages_headers - 1] =
+			isnull[Anum_messages_headers - 1] ? (Datum) 0 : headers[i];
+		values[Anum_messages_body - 1] = bodies[i];
+		cmq_table_insert(&messages, values, isnull);
+
+		values[Anum_pending_visible_at - 1] =
+			TimestampTzGetDatum(time + delay * USECS_PER_SEC);
+		isnull[Anum_pending_visible_at - 1] = false;
+		values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(time);
+		isnull[Anum_pending_enqueued_at - 1] = false;
+		values[Anum_pending_first_received_at - 1] = (Datum) 0;
+		isnull[Anum_pending_first_received_at - 1] = true;
+		values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
+		values[Anum_pending_rewind_count - 1] = Int32GetDatum(0);
+		cmq_table_insert(&pending, values, isnull);
+		ResetPerTupleExprContext(estate);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pg_atomic_write_u64(&queue->shared->last_send, (uint64) (first + n - 1));
+
+	cmq_table_close(&messages);
+	cmq_table_close(&pending);
+	FreeExecutorState(estate);
+	CommandCounterIncrement();
+	return first;
+}
+
+Datum
+cmq_send(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	Datum		body;
+	Datum		headers;
+	bool		headers_null = PG_ARGISNULL(3);
+	int			delay;
+	TimestampTz time;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_send()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
+						   RowExclusiveLock);
+	check_body(queue, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+	delay = get_delay(fcinfo, 2, queue);
+
+	body = PG_GETARG_DATUM(1);
+	headers = PG_GETARG_DATUM(3);
+	time = send_messages(queue, 1, &body, &headers, &headers_null, delay);
+	PG_RETURN_INT64(cmq_time_to_msg_id(time));
+}
+
+/* The elements of a one-dimensional array argument; raises 22023. */
+static int
+get_elements(CmqQueue *queue, const char *argname, Datum arg, Oid type,
+			 Datum **elements, bool **isnull)
+{
+	ArrayType  *array = DatumGetArrayTypeP(arg);
+	int			n;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array for queue \"%s\"",
+						argname, queue->name)));
+	deconstruct_array(array, type, -1, false, TYPALIGN_INT, elements, isnull,
+					  &n);
+	return n;
+}
+
+Datum
+cmq_send_batch(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CmqQueue   *queue;
+	Datum	   *bodies;
+	bool	   *bodies_null;
+	Datum	   *headers = NULL;
+	bool	   *headers_null = NULL;
+	TimestampTz first;
+	int			delay;
+	int			n;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_send_batch()");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
+						   RowExclusiveLock);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("bodies must not be NULL for queue \"%s\"",
+						queue->name)));
+	n = get_elements(queue, "bodies", PG_GETARG_DATUM(1), TEXTOID, &bodies,
+					 &bodies_null);
+	for (int i = 0; i < n; i++)
+		check_body(queue, bodies[i], bodies_null[i]);
+	delay = get_delay(fcinfo, 2, queue);
+	if (!PG_ARGISNULL(3))
+	{
+		int			nheaders = get_elements(queue, "headers",
+											PG_GETARG_DATUM(3), JSONBOID,
+											&headers, &headers_null);
+
+		if (nheaders != n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("bodies and headers differ in number for queue \"%s\"",
+							queue->name),
+					 errdetail("There are %d bodies and %d headers.", n,
+							   nheaders)));
+	}
+	if (n == 0)
+		return (Datum) 0;
+
+	first = send_messages(queue, n, bodies, headers, headers_null, delay);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value = Int64GetDatum(cmq_time_to_msg_id(first + i));
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value,
+							 &isnull);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,333 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_table.c
+ *	  Reads and writes of queue tables through the table and index access
+ *	  methods.
+ *
+ * All tables of a queue are ordinary tables with a primary key, written
+ * without the executor's query machinery but with all their indexes
+ * maintained, so that an index that somebody adds for reporting stays right.
+ *
+ * Reads use SnapshotSelf: each row is judged as it is when the scan meets it,
+ * with everything the current transaction did.  That is fresher than the
+ * snapshot of any isolation level, needs none to be taken, and leaves no trace
+ * in serializable conflict tracking: the row that matters is claimed by
+ * updating or deleting it, which succeeds for one transaction only.  A row
+ * that moves while a scan is under way may be missed by that scan; it moved
+ * because somebody else received or deleted it.
+ *
+ * The owner of a queue may do to its tables what owners may do.  So each open
+ * checks that the columns and the primary key are the ones the code relies on.
+ *
+ * Table and index locks (RowExclusive for writes, AccessShare for reads) are
+ * kept until the end of the transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+typedef struct TableShape
+{
+	int			natts;
+	Oid			types[Natts_rewind];
+	int			nkeys;			/* primary key: the first nkeys columns */
+} TableShape;
+
+static const TableShape table_shapes[] = {
+	[CMQ_MESSAGES] = {
+		Natts_messages,
+		{TIMESTAMPTZOID, JSONBOID, TEXTOID},
+		1
+	},
+	[CMQ_PENDING] = {
+		Natts_pending,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID},
+		2
+	},
+	[CMQ_REWIND] = {
+		Natts_rewind,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, REGROLEOID, INT4OID,
+		INT4OID, INT8OID},
+		1
+	},
+};
+
+/* Raise an error unless the table is what the code takes it for. */
+static void
+check_shape(Relation rel, Oid pk, const TableShape *shape)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
+		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		desc->natts == shape->natts && OidIsValid(pk);
+
+	for (int i = 0; ok && i < shape->natts; i++)
+		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
+
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a queue table",
+						RelationGetRelationName(rel)),
+				 errdetail("Its columns or its primary key were changed."),
+				 errhint("Undo the change, or drop the queue.")));
+}
+
+static void
+check_key(Relation rel, Relation pk, const TableShape *shape)
+{
+	bool		ok = pk->rd_index->indnkeyatts == shape->nkeys &&
+		pk->rd_index->indisvalid;
+
+	for (int i = 0; ok && i < shape->nkeys; i++)
+		ok = pk->rd_index->indkey.values[i] == i + 1;
+
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" does not have the primary key of a queue table",
+						RelationGetRelationName(rel)),
+				 errhint("Undo the change, or drop the queue.")));
+}
+
+/*
+ * Open a table, for writes when estate is given, else for reads.  False if it
+ * does not exist any more.
+ */
+bool
+cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind)
+{
+	const TableShape *shape = &table_shapes[kind];
+	Oid			pk;
+
+	memset(table, 0, sizeof(*table));
+	table->rel = try_relation_open(relid,
+								   estate ? RowExclusiveLock : AccessShareLock);
+	if (table->rel == NULL)
+		return false;
+
+	/* loads the list of indexes, which makes rd_pkindex valid */
+	pk = cmq_primary_key(table->rel);
+	check_shape(table->rel, pk, shape);
+
+	table->estate = estate;
+	table->slot = table_slot_create(table->rel, NULL);
+	if (estate)
+	{
+		table->newslot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
+												  &TTSOpsVirtual);
+		table->result = makeNode(ResultRelInfo);
+		InitResultRelInfo(table->result, table->rel, 1, NULL, 0);
+		ExecOpenIndices(table->result, false);
+		for (int i = 0; i < table->result->ri_NumIndices; i++)
+		{
+			Relation	index = table->result->ri_IndexRelationDescs[i];
+
+			if (RelationGetRelid(index) == pk)
+				table->pk = index;
+		}
+		Assert(table->pk != NULL);
+	}
+	else
+		table->pk = index_open(pk, AccessShareLock);
+	check_key(table->rel, table->pk, shape);
+	return true;
+}
+
+void
+cmq_table_close(CmqTable *table)
+{
+	if (table->scan)
+		index_endscan(table->scan);
+	ExecDropSingleTupleTableSlot(table->slot);
+	if (table->result)
+	{
+		ExecDropSingleTupleTableSlot(table->newslot);
+		ExecCloseIndices(table->result);
+	}
+	else
+		index_close(table->pk, NoLock);
+	relation_close(table->rel, NoLock);
+	memset(table, 0, sizeof(*table));
+}
+
+static void
+store_new_row(CmqTable *table, Datum *values, bool *isnull)
+{
+	int			natts = RelationGetDescr(table->rel)->natts;
+
+	ExecClearTuple(table->newslot);
+	memcpy(table->newslot->tts_values, values, natts * sizeof(Datum));
+	memcpy(table->newslot->tts_isnull, isnull, natts * sizeof(bool));
+	ExecStoreVirtualTuple(table->newslot);
+	table->newslot->tts_tableOid = RelationGetRelid(table->rel);
+}
+
+/* Insert a row; raises 23505 if its key exists. */
+void
+cmq_table_insert(CmqTable *table, Datum *values, bool *isnull)
+{
+	store_new_row(table, values, isnull);
+	table_tuple_insert(table->rel, table->newslot, GetCurrentCommandId(true),
+					   0, NULL);
+	cmq_insert_index_tuples(table->result, table->newslot, table->estate, CMQ_ALL_INDEXES);
+}
+
+/*
+ * Replace the row in table->slot.  Anything but TM_Ok means that another
+ * transaction has changed the row (or, without wait, is changing it) and
+ * nothing was done.
+ */
+TM_Result
+cmq_table_update(CmqTable *table, Datum *values, bool *isnull, bool wait)
+{
+	TM_FailureData tmfd;
+	LockTupleMode lockmode;
+	CmqUpdateIndexes update_indexes;
+	TM_Result	result;
+
+	store_new_row(table, values, isnull);
+	result = table_tuple_update(table->rel, &table->slot->tts_tid,
+								table->newslot, GetCurrentCommandId(true),
+								InvalidSnapshot, InvalidSnapshot, wait,
+								&tmfd, &lockmode, &update_indexes);
+	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
+		cmq_insert_index_tuples(table->result, table->newslot, table->estate, update_indexes);
+	return result;
+}
+
+/* Delete the row in table->slot; the result is as for cmq_table_update. */
+TM_Result
+cmq_table_delete(CmqTable *table, bool wait)
+{
+	TM_FailureData tmfd;
+
+	return table_tuple_delete(table->rel, &table->slot->tts_tid,
+							  GetCurrentCommandId(true), InvalidSnapshot,
+							  InvalidSnapshot, wait, &tmfd, false);
+}
+
+static void
+start_scan(CmqTable *table, ScanKey keys, int nkeys)
+{
+	/* the number of keys is fixed for the life of a scan */
+	if (table->scan && table->scan->numberOfKeys != nkeys)
+	{
+		index_endscan(table->scan);
+		table->scan = NULL;
+	}
+	if (table->scan == NULL)
+		table->scan = cmq_index_beginscan(table->rel, table->pk, SnapshotSelf,
+										  nkeys);
+	index_rescan(table->scan, keys, nkeys, NULL, 0);
+}
+
+/* Find the row with this primary key (key2 where it has two columns). */
+bool
+cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
+{
+	ScanKeyData keys[2];
+	int			nkeys = table->pk->rd_index->indnkeyatts;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(key1));
+	if (nkeys > 1)
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+					TimestampTzGetDatum(key2));
+	start_scan(table, keys, nkeys);
+	return cmq_table_next(table);
+}
+
+/*
+ * Scan the rows whose first key column is in [from, until), or in
+ * [from, until], in order.
+ */
+void
+cmq_table_range(CmqTable *table, TimestampTz from, TimestampTz until,
+				bool include_until)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	if (include_until)
+		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+					TimestampTzGetDatum(until));
+	else
+		ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_TIMESTAMPTZ_LT,
+					TimestampTzGetDatum(until));
+	start_scan(table, keys, 2);
+}
+
+/* Move on to the next row of the scan, into table->slot; false at its end. */
+bool
+cmq_table_next(CmqTable *table)
+{
+	CHECK_FOR_INTERRUPTS();
+	return index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+}
+
+/*
+ * The newest time among all rows of a message leaf, dead and uncommitted ones
+ * included; DT_NOBEGIN if the index has no entry.
+ */
+TimestampTz
+cmq_table_newest(CmqTable *table)
+{
+	IndexScanDesc scan;
+	TimestampTz newest = DT_NOBEGIN;
+
+	scan = cmq_index_beginscan(table->rel, table->pk, SnapshotAny, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, table->slot))
+		newest = cmq_slot_time(table->slot, Anum_messages_enqueued_at);
+	index_endscan(scan);
+	return newest;
+}
+
+/* A timestamptz column of the row; DT_NOBEGIN for NULL. */
+TimestampTz
+cmq_slot_time(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/* An int column of the row; 0 for NULL. */
+int32
+cmq_slot_int(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* A bigint column of the row; 0 for NULL. */
+int64
+cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}

@@ -1,0 +1,377 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_worker.c
+ *	  The maintenance launcher and its short-lived workers.
+ *
+ * One launcher per server, started when recovery has ended (so there is none
+ * on a standby before promotion) and not in binary upgrade.  Connected to no
+ * database, it reads pg_database every cmq.maintenance_interval and runs one
+ * worker after the other, in each database that accepts connections and is not
+ * a template.  A worker that finds no extension leaves at once.  So nobody
+ * configures database names, and DROP DATABASE is held up for no longer than
+ * one worker's stay.
+ *
+ * A worker runs each maintenance step of each queue in a transaction of its
+ * own, as the queue's owner in a restricted security context; an error is
+ * logged and ends that step only.  It waits for a lock for WORKER_LOCK_TIMEOUT
+ * at most.
+ *
+ * A sender who finds no leaf starts a worker for its queue alone and waits for
+ * it (cmq_worker_run_for); the launcher has no part in that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+#define WORKER_LOCK_TIMEOUT "2s"
+
+/* What a worker is told, in bgw_extra. */
+typedef struct WorkerTask
+{
+	Oid			database;
+	char		queue[NAMEDATALEN]; /* "" for a maintenance round */
+} WorkerTask;
+
+StaticAssertDecl(sizeof(WorkerTask) <= BGW_EXTRALEN,
+				 "WorkerTask does not fit into bgw_extra");
+
+PGDLLEXPORT void cmq_launcher_main(Datum arg);
+PGDLLEXPORT void cmq_worker_main(Datum arg);
+
+static void
+fill_worker(BackgroundWorker *worker, const char *function, const char *type)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	strlcpy(worker->bgw_library_name, "cmq", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+}
+
+/* Register the launcher; called when the library is preloaded. */
+void
+cmq_worker_register(void)
+{
+	BackgroundWorker worker;
+
+	if (IsBinaryUpgrade)
+		return;
+	fill_worker(&worker, "cmq_launcher_main", "cmq launcher");
+	worker.bgw_restart_time = 10;
+	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * Run a worker and wait for its end.  False if there was no place for it.
+ */
+static bool
+run_worker(Oid database, const char *queue)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	WorkerTask	task;
+
+	memset(&task, 0, sizeof(task));
+	task.database = database;
+	strlcpy(task.queue, queue, sizeof(task.queue));
+
+	fill_worker(&worker, "cmq_worker_main", "cmq worker");
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &task, sizeof(task));
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
+		proc_exit(1);
+	pfree(handle);
+	return true;
+}
+
+/*
+ * Have a worker make the leaves that the queue needs now, in its own
+ * transaction; returns when it has ended.  False if there was no place for it.
+ * Whether it did its work the caller finds out by looking.
+ */
+bool
+cmq_worker_run_for(const char *name)
+{
+	return run_worker(MyDatabaseId, name);
+}
+
+/*
+ * List all databases, and those among them to visit, in the current memory
+ * context.
+ */
+static void
+list_databases(List **all, List **visit)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		*all = lappend_oid(*all, database->oid);
+		if (database->datallowconn && !database->datistemplate)
+			*visit = lappend_oid(*visit, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/* Free the shared entries of databases that are gone. */
+static void
+sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
+{
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (!list_member_oid(databases, keys[i].database))
+			cmq_shmem_remove(&keys[i]);
+	}
+}
+
+void
+cmq_launcher_main(Datum arg)
+{
+	MemoryContext round;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	round = AllocSetContextCreate(TopMemoryContext, "cmq launcher round",
+								  ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		CmqSharedKey *keys;
+		int			nkeys;
+		List	   *all = NIL;
+		List	   *visit = NIL;
+		ListCell   *lc;
+
+		MemoryContextSwitchTo(round);
+		MemoryContextReset(round);
+
+		/* the keys first, see cmq_shmem_keys() */
+		nkeys = cmq_shmem_keys(&keys);
+		list_databases(&all, &visit);
+		sweep_databases(keys, nkeys, all);
+
+		foreach(lc, visit)
+		{
+			if (!run_worker(lfirst_oid(lc), ""))
+			{
+				ereport(LOG,
+						(errmsg("cmq maintenance found no place for a worker"),
+						 errhint("Raise max_worker_processes.")));
+				break;
+			}
+			CHECK_FOR_INTERRUPTS();
+		}
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 cmq_maintenance_interval * 1000L,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}
+
+/* Run func(arg) in a transaction; an error is logged. */
+static void
+in_transaction(void (*func) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	PG_TRY();
+	{
+		func(arg);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CHECK_FOR_INTERRUPTS();
+}
+
+typedef struct StepCall
+{
+	const char *name;
+	int			step;
+} StepCall;
+
+static void
+run_step(void *arg)
+{
+	StepCall   *call = arg;
+
+	cmq_maintain_step(call->name, call->step);
+}
+
+static void
+log_context(void *arg)
+{
+	errcontext("maintenance of queue \"%s\"", (const char *) arg);
+}
+
+static void
+maintain_queue(char *name)
+{
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = log_context,
+		.arg = name
+	};
+
+	error_context_stack = &context;
+	pgstat_report_activity(STATE_RUNNING,
+						   psprintf("maintenance of queue %s", name));
+	for (int i = 0; i < cmq_maintain_nsteps; i++)
+	{
+		StepCall	call = {.name = name,.step = i};
+
+		in_transaction(run_step, &call);
+	}
+	pgstat_report_stat(true);
+	error_context_stack = context.previous;
+}
+
+/* Make the leaves that a sender waits for. */
+static void
+make_leaf(void *arg)
+{
+	CmqQueue   *queue = cmq_queue_lookup(arg);
+	TimestampTz now = cmq_queue_now(queue);
+
+	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));
+}
+
+static bool extension_found;
+
+static void
+find_extension(void *arg)
+{
+	extension_found = OidIsValid(get_extension_oid("cmq", true)) &&
+		OidIsValid(cmq_catalog_relid("queue"));
+}
+
+static List *queue_names;
+
+static void
+list_queues(void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	queue_names = cmq_catalog_queue_names();
+	MemoryContextSwitchTo(old);
+}
+
+static void
+sweep(void *arg)
+{
+	cmq_maintain_sweep();
+}
+
+void
+cmq_worker_main(Datum arg)
+{
+	WorkerTask	task;
+	ListCell   *lc;
+
+	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	/*
+	 * The database may be gone by now; that ends the worker with an error, as
+	 * it does any client.
+	 */
+	BackgroundWorkerInitializeConnectionByOid(task.database, InvalidOid, 0);
+
+	/* defaults of the database or of the superuser are not for us */
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET,
+					PGC_S_OVERRIDE);
+
+	if (task.queue[0])
+	{
+		in_transaction(make_leaf, task.queue);
+		proc_exit(0);
+	}
+
+	in_transaction(find_extension, NULL);
+	if (!extension_found)
+		proc_exit(0);
+	in_transaction(list_queues, NULL);
+	foreach(lc, queue_names)
+		maintain_queue(lfirst(lc));
+	in_transaction(sweep, NULL);
+	proc_exit(0);
+}
