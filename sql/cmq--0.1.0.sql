@@ -233,9 +233,10 @@ COMMENT ON FUNCTION cmq_send_batch(text, text[], int, jsonb[])
 --   visibility_timeout    seconds, 1..43200; NULL: the queue's
 --   polling_wait_seconds  seconds, 0..30; NULL: the queue's.  Checked only:
 --                         a receive returns at once
--- Result: the messages, oldest first; no row when none is ready.  Messages
---   that another open transaction is changing are passed over, never waited
---   for.
+-- Result: the messages in the order in which they became visible, which for
+--   those never received is the order of production; rewound ones stand at
+--   their production time.  No row when none is ready.  Messages that another
+--   open transaction is changing are passed over, never waited for.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
 CREATE FUNCTION cmq_receive(
@@ -299,7 +300,8 @@ COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
 	IS 'set a new visibility timeout for a received message; returns the new receipt handle';
 
 -- cmq_rewind: consumers receive again what was deleted so far and was
--- produced at or after start_time, oldest first, then the rest.
+-- produced at or after start_time, in production order, then the rest (a
+-- waiting message older than some of them keeps its place among them).
 --
 -- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
 --   included (cmq_queue_attributes shows the range).

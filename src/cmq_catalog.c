@@ -101,7 +101,6 @@ typedef struct CatalogScan
 {
 	Relation	rel;
 	Relation	index;
-	Snapshot	snapshot;
 	SysScanDesc scan;
 } CatalogScan;
 
@@ -112,11 +111,11 @@ begin_scan(CatalogScan *cs, Relation rel, const char *name)
 
 	cs->rel = rel;
 	cs->index = index_open(cmq_primary_key(rel), AccessShareLock);
-	cs->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	if (name)
 		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ,
 					CStringGetTextDatum(name));
-	cs->scan = systable_beginscan_ordered(rel, cs->index, cs->snapshot,
+	/* no snapshot given: a fresh one, as for a catalog */
+	cs->scan = systable_beginscan_ordered(rel, cs->index, NULL,
 										  name ? 1 : 0, &key);
 }
 
@@ -130,7 +129,6 @@ static void
 end_scan(CatalogScan *cs)
 {
 	systable_endscan_ordered(cs->scan);
-	UnregisterSnapshot(cs->snapshot);
 	index_close(cs->index, AccessShareLock);
 }
 

@@ -498,11 +498,9 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 		cmq_ddl_execute("DROP TABLE %s", tables.data);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 
+	/* dropping the table has told the other backends */
 	if (OidIsValid(queue->relid))
-	{
-		CacheInvalidateRelcacheByRelid(queue->relid);
 		cmq_shmem_remove_at_end(queue->relid, true);
-	}
 	cmq_catalog_delete_queue(queue);
 	PG_RETURN_VOID();
 }
