@@ -154,6 +154,16 @@ typedef struct CmqTable
 	TupleTableSlot *newslot;	/* the row to write */
 } CmqTable;
 
+/* Numbers of messages by state. */
+typedef struct CmqCounts
+{
+	int64		ready;
+	int64		in_flight;
+	int64		delayed;
+	int64		history;
+	TimestampTz min_msg_time;	/* of the first three; DT_NOEND: none */
+} CmqCounts;
+
 /* One delivery, as a receipt handle names it. */
 typedef struct CmqHandle
 {
@@ -171,12 +181,14 @@ extern int	cmq_maintenance_interval;
 extern void cmq_shmem_install_hooks(void);
 extern void cmq_shmem_require(void);
 extern CmqSharedQueue *cmq_shmem_attach(Oid relid, const char *name,
-										TimestampTz not_before);
+										TimestampTz not_before,
+										TimestampTz last_send);
 extern bool cmq_shmem_exists(Oid relid);
 extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
 extern int	cmq_shmem_keys(CmqSharedKey **keys);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
+extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
 
 /* cmq_queue.c */
@@ -256,9 +268,12 @@ extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
 extern TimestampTz cmq_rewind_first_due(CmqQueue *queue,
 										const CmqRewind *rewinding,
 										TimestampTz expired_before);
-extern TimestampTz cmq_rewind_min_msg_time(CmqQueue *queue, TimestampTz now);
 extern void cmq_rewind_advance(CmqQueue *queue);
 extern void cmq_rewind_drop_history(CmqQueue *queue);
+
+/* cmq_attributes.c */
+extern void cmq_count_pending(CmqQueue *queue, Snapshot snapshot,
+							  TimestampTz now, CmqCounts *counts);
 
 /* cmq_maintain.c */
 extern const int cmq_maintain_nsteps;

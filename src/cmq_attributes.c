@@ -53,19 +53,15 @@ enum
 	Natts_attributes = 14
 };
 
-typedef struct Counts
+/*
+ * Add up the pending rows that a snapshot sees.  What has expired, or whose
+ * leaf is gone, does not count.
+ */
+void
+cmq_count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
+				  CmqCounts *counts)
 {
-	int64		ready;
-	int64		in_flight;
-	int64		delayed;
-	int64		history;
-	TimestampTz min_msg_time;	/* DT_NOEND: none */
-} Counts;
-
-static void
-count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
-			  TimestampTz expired_before, Counts *counts)
-{
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	Relation	rel = table_open(queue->pending, AccessShareLock);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -75,7 +71,7 @@ count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
 
 		CHECK_FOR_INTERRUPTS();
-		if (time < expired_before)
+		if (time < expired_before || cmq_queue_leaf(queue, time) == NULL)
 			continue;
 		counts->min_msg_time = Min(counts->min_msg_time, time);
 		if (cmq_slot_time(slot, Anum_pending_visible_at) <= now)
@@ -93,7 +89,7 @@ count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 /* Rewind rows: due ones count as ready, the others as history. */
 static void
 count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
-			 TimestampTz since, Counts *counts)
+			 TimestampTz since, CmqCounts *counts)
 {
 	for (int i = 0; i < queue->nleaves; i++)
 	{
@@ -149,7 +145,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	TimestampTz now;
 	TimestampTz expired_before;
 	TimestampTz since;
-	Counts		counts = {.min_msg_time = DT_NOEND};
+	CmqCounts	counts = {.min_msg_time = DT_NOEND};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -161,7 +157,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	now = cmq_queue_now(queue);
 	expired_before = cmq_queue_expired_before(queue, now);
 	since = cmq_queue_rewindable_since(queue, now);
-	count_pending(queue, snapshot, now, expired_before, &counts);
+	cmq_count_pending(queue, snapshot, now, &counts);
 	count_rewind(queue, snapshot, expired_before, since, &counts);
 	UnregisterSnapshot(snapshot);
 	if (counts.min_msg_time == DT_NOEND)

@@ -19,6 +19,7 @@
 
 #include <limits.h>
 
+#include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

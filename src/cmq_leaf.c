@@ -169,6 +169,8 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 		rewind = leaf_name("r_", name, lower);
 		make_table(queue->relid, messages, lower, upper);
 		make_table(queue->rewind, rewind, lower, upper);
+		/* somebody may have dropped the tables of such a leaf by hand */
+		cmq_catalog_delete_leaf(queue, lower);
 		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind);
 		made = true;
 		time = upper;

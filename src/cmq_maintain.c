@@ -61,7 +61,6 @@ save_clock(CmqQueue *queue)
 	queue = cmq_queue_lookup(name);
 	cmq_queue_attach(queue);
 	changed = *queue;
-	/* as it stands: reading it with the wall clock would move an idle one */
 	changed.saved_clock =
 		(TimestampTz) pg_atomic_read_u64(&queue->shared->clock);
 	cmq_catalog_update_queue(&changed);

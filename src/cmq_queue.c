@@ -6,7 +6,8 @@
  * Each backend caches what it knows of a queue: settings, the rewind under
  * way, OIDs of the tables and the partition map.  Everything that changes any
  * of it sends a relcache invalidation for the queue's message table in the
- * same transaction; the callback here marks the cached description stale, and
+ * same transaction, and DDL on that or the other two tables does so by itself;
+ * the callback here marks the cached description stale, and
  * the next look-up loads it again with a fresh snapshot, whatever the
  * isolation level.  Rollbacks replay the invalidation, so a description loaded
  * from uncommitted rows does not outlive them.
@@ -155,11 +156,29 @@ find_table(CmqQueue *queue, const char *suffix)
 	return relid;
 }
 
+/* Invalidations of this relation are for this queue from now on. */
+static void
+watch_relation(CmqQueue *queue, Oid relid)
+{
+	RelidEntry *entry = hash_search(queues_by_relid, &relid, HASH_ENTER, NULL);
+
+	entry->queue = queue;
+}
+
+static void
+unwatch_relations(CmqQueue *queue)
+{
+	hash_search(queues_by_relid, &queue->relid, HASH_REMOVE, NULL);
+	hash_search(queues_by_relid, &queue->pending, HASH_REMOVE, NULL);
+	hash_search(queues_by_relid, &queue->rewind, HASH_REMOVE, NULL);
+	queue->relid = queue->pending = queue->rewind = InvalidOid;
+}
+
 /* Forget a cached queue that does not exist (any more). */
 static void
 forget_queue(CmqQueue *queue)
 {
-	hash_search(queues_by_relid, &queue->relid, HASH_REMOVE, NULL);
+	unwatch_relations(queue);
 	MemoryContextDelete(queue->mcxt);
 	hash_search(queues_by_name, queue->name, HASH_REMOVE, NULL);
 }
@@ -171,11 +190,9 @@ forget_queue(CmqQueue *queue)
 static bool
 load_queue(CmqQueue *queue)
 {
-	RelidEntry *entry;
 	char	   *relname = cmq_ddl_relname("q_", queue->name, "");
 
-	if (OidIsValid(queue->relid))
-		hash_search(queues_by_relid, &queue->relid, HASH_REMOVE, NULL);
+	unwatch_relations(queue);
 	MemoryContextReset(queue->mcxt);
 	queue->shared = NULL;
 	queue->nleaves = 0;
@@ -186,17 +203,16 @@ load_queue(CmqQueue *queue)
 	queue->stale = false;
 	queue->relid = cmq_catalog_relid(relname);
 	if (OidIsValid(queue->relid))
-	{
-		entry = hash_search(queues_by_relid, &queue->relid, HASH_ENTER, NULL);
-		entry->queue = queue;
-	}
+		watch_relation(queue, queue->relid);
 
 	if (!cmq_catalog_load_queue(queue))
 		return false;
 	if (!OidIsValid(queue->relid))
 		report_missing_table(queue, relname);
 	queue->pending = find_table(queue, "_pending");
+	watch_relation(queue, queue->pending);
 	queue->rewind = find_table(queue, "_rewind");
+	watch_relation(queue, queue->rewind);
 	cmq_catalog_load_leaves(queue);
 	queue->valid = !queue->stale;
 	return true;
@@ -228,7 +244,7 @@ cmq_queue_lookup(const char *name)
 	queue = hash_search(queues_by_name, name, HASH_ENTER, &found);
 	if (!found)
 	{
-		queue->relid = InvalidOid;
+		queue->relid = queue->pending = queue->rewind = InvalidOid;
 		queue->valid = false;
 		queue->mcxt = NULL;
 	}
@@ -305,6 +321,7 @@ void
 cmq_queue_attach(CmqQueue *queue)
 {
 	TimestampTz not_before;
+	TimestampTz last_send = queue->create_time;
 
 	if (queue->shared || RecoveryInProgress())
 		return;
@@ -327,12 +344,13 @@ cmq_queue_attach(CmqQueue *queue)
 			cmq_table_close(&table);
 			if (newest != DT_NOBEGIN)
 			{
-				not_before = Max(not_before, newest);
+				last_send = newest;
 				break;
 			}
 		}
 	}
-	queue->shared = cmq_shmem_attach(queue->relid, queue->name, not_before);
+	queue->shared = cmq_shmem_attach(queue->relid, queue->name,
+									 Max(not_before, last_send), last_send);
 }
 
 Oid
@@ -358,12 +376,13 @@ cmq_queue_lock(CmqQueue *queue, LOCKMODE lockmode)
 	LockDatabaseObject(RelationRelationId, queue->relid, 0, lockmode);
 }
 
-/* The queue's time. */
+/* The queue's time, for those who only look. */
 TimestampTz
 cmq_queue_now(CmqQueue *queue)
 {
 	cmq_queue_attach(queue);
-	return queue->shared ? cmq_clock_now(queue->shared) : GetCurrentTimestamp();
+	return queue->shared ? cmq_clock_peek(queue->shared) :
+		GetCurrentTimestamp();
 }
 
 /* Messages produced before this have expired. */

@@ -31,8 +31,6 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -44,7 +42,6 @@
 #include "storage/standby.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -143,30 +140,18 @@ cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
  * flight, or rewound and not yet received.  now if there is none.  Looks at
  * every pending row.
  */
-TimestampTz
-cmq_rewind_min_msg_time(CmqQueue *queue, TimestampTz now)
+static TimestampTz
+min_msg_time(CmqQueue *queue, TimestampTz now)
 {
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	TimestampTz min_time = cmq_rewind_first_due(queue, &queue->rewinding,
-												expired_before);
-	Relation	rel = table_open(queue->pending, AccessShareLock);
+	CmqCounts	counts = {.min_msg_time = DT_NOEND};
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TimestampTz first_due;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
-
-		CHECK_FOR_INTERRUPTS();
-		if (time >= expired_before && time < min_time)
-			min_time = time;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
+	cmq_count_pending(queue, snapshot, now, &counts);
 	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return min_time == DT_NOEND ? now : min_time;
+	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
+									 cmq_queue_expired_before(queue, now));
+	return Min(Min(counts.min_msg_time, first_due), now);
 }
 
 static void
@@ -174,7 +159,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 {
 	TimestampTz earliest = GetCurrentTransactionStartTimestamp() -
 		queue->rewind_seconds * USECS_PER_SEC;
-	TimestampTz latest = cmq_rewind_min_msg_time(queue, now);
+	TimestampTz latest = min_msg_time(queue, now);
 
 	if (!TIMESTAMP_NOT_FINITE(start_time) &&
 		start_time >= earliest && start_time <= latest)

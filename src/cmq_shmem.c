@@ -18,9 +18,9 @@
  * The queue clock is a hybrid logical clock in microseconds, one per queue:
  * the larger of the wall clock and the last value given out.
  *	- cmq_clock_tick gives out values that nobody else gets: message ids.
- *	- cmq_clock_now reads the time for all comparisons, and remembers what it
- *	  read.  So no reading is ever earlier than another one before it, and a
- *	  wall clock that steps back reorders nothing.
+ *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
+ *	  is ever earlier than another one before it, and a wall clock that steps
+ *	  back reorders nothing.
  * The clock of a new entry starts no earlier than the newest message of the
  * queue, committed or not (a prepared transaction may still commit it), and no
  * earlier than the clock that maintenance saved (cmq_queue_attach collects
@@ -174,12 +174,12 @@ cmq_shmem_require(void)
 }
 
 /*
- * Find or make the entry of a queue of this database.  A new entry's clock
- * starts at not_before, an existing one's is left no earlier than that.
- * Raises 53400 when the table is full.
+ * Find the entry of a queue of this database, or make it, with its clock
+ * starting at not_before.  Raises 53400 when the table is full.
  */
 CmqSharedQueue *
-cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before)
+cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
+				 TimestampTz last_send)
 {
 	CmqSharedKey key = {.database = MyDatabaseId, .relid = relid};
 	CmqSharedQueue *shared;
@@ -200,7 +200,7 @@ cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before)
 			else
 			{
 				pg_atomic_init_u64(&shared->clock, (uint64) not_before);
-				pg_atomic_init_u64(&shared->last_send, (uint64) not_before);
+				pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 			}
 		}
 	}
@@ -276,7 +276,10 @@ cmq_shmem_remove(const CmqSharedKey *key)
 	LWLockRelease(cmq_lock);
 }
 
-/* The queue's time; never earlier than anything it has given out. */
+/*
+ * The queue's time, for those who write times or claim messages; never earlier
+ * than anything the clock has given out.
+ */
 TimestampTz
 cmq_clock_now(CmqSharedQueue *shared)
 {
@@ -289,6 +292,17 @@ cmq_clock_now(CmqSharedQueue *shared)
 			return now;
 	}
 	return (TimestampTz) last;
+}
+
+/*
+ * The same without remembering it, for those who only look: a queue that is
+ * looked at stays idle.
+ */
+TimestampTz
+cmq_clock_peek(CmqSharedQueue *shared)
+{
+	return Max(GetCurrentTimestamp(),
+			   (TimestampTz) pg_atomic_read_u64(&shared->clock));
 }
 
 /* Take n consecutive microseconds for the caller alone; returns the first. */
