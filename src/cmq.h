@@ -161,7 +161,8 @@ typedef struct CmqCounts
 	int64		in_flight;
 	int64		delayed;
 	int64		history;
-	TimestampTz min_msg_time;	/* of the first three; DT_NOEND: none */
+	TimestampTz min_msg_time;	/* of pending ones; DT_NOEND: none */
+	TimestampTz first_due;		/* of rewound ones; DT_NOEND: none */
 } CmqCounts;
 
 /* One delivery, as a receipt handle names it. */
@@ -268,6 +269,9 @@ extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
 extern TimestampTz cmq_rewind_first_due(CmqQueue *queue,
 										const CmqRewind *rewinding,
 										TimestampTz expired_before);
+extern void cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
+							 TimestampTz first_due, TimestampTz *earliest,
+							 TimestampTz *latest);
 extern void cmq_rewind_advance(CmqQueue *queue);
 extern void cmq_rewind_drop_history(CmqQueue *queue);
 

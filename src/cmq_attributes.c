@@ -114,7 +114,7 @@ count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
 								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
 			{
 				counts->ready++;
-				counts->min_msg_time = Min(counts->min_msg_time, time);
+				counts->first_due = Min(counts->first_due, time);
 			}
 			else if (time >= since)
 				counts->history++;
@@ -145,7 +145,8 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	TimestampTz now;
 	TimestampTz expired_before;
 	TimestampTz since;
-	CmqCounts	counts = {.min_msg_time = DT_NOEND};
+	TimestampTz min_msg_time;
+	CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -160,8 +161,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	cmq_count_pending(queue, snapshot, now, &counts);
 	count_rewind(queue, snapshot, expired_before, since, &counts);
 	UnregisterSnapshot(snapshot);
-	if (counts.min_msg_time == DT_NOEND)
-		counts.min_msg_time = now;
+	min_msg_time = Min(Min(counts.min_msg_time, counts.first_due), now);
 
 #define VALUE(att) values[Anum_attributes_##att - 1]
 	VALUE(visibility_timeout) = Int32GetDatum(queue->visibility_timeout);
@@ -175,14 +175,16 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
 	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
 	VALUE(rewind_msg_num) = Int64GetDatum(counts.history);
-	VALUE(min_msg_time) = TimestampTzGetDatum(counts.min_msg_time);
+	VALUE(min_msg_time) = TimestampTzGetDatum(min_msg_time);
 	if (queue->rewind_seconds > 0)
 	{
-		/* as check_start_time() in cmq_rewind.c has it */
-		VALUE(earliest_rewind_time) =
-			TimestampTzGetDatum(GetCurrentTransactionStartTimestamp() -
-								queue->rewind_seconds * USECS_PER_SEC);
-		VALUE(latest_rewind_time) = TimestampTzGetDatum(counts.min_msg_time);
+		TimestampTz earliest;
+		TimestampTz latest;
+
+		cmq_rewind_range(queue, min_msg_time, counts.first_due, &earliest,
+						 &latest);
+		VALUE(earliest_rewind_time) = TimestampTzGetDatum(earliest);
+		VALUE(latest_rewind_time) = TimestampTzGetDatum(latest);
 	}
 	else
 	{

@@ -17,8 +17,8 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
+#include "access/genam.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
@@ -143,6 +143,36 @@ static const MaintainStep maintain_steps[] = {
 
 const int	cmq_maintain_nsteps = lengthof(maintain_steps);
 
+/*
+ * Raise an error if the table has no valid primary key: then pg_restore is
+ * still at work, which makes keys after it has loaded the data, and a
+ * partitioned table's is valid only when all its leaves have theirs.  What is
+ * not there yet must not count as consumed.
+ */
+static void
+check_restored(CmqQueue *queue, Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	Oid			pk = cmq_primary_key(rel);
+	bool		valid = false;
+
+	if (OidIsValid(pk))
+	{
+		Relation	index = index_open(pk, AccessShareLock);
+
+		valid = index->rd_index->indisvalid;
+		index_close(index, AccessShareLock);
+	}
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is not complete", queue->name),
+				 errdetail("Table \"%s\" has no valid primary key.",
+						   RelationGetRelationName(rel)),
+				 errhint("If the queue is being restored from a dump, this passes when the restore has ended.")));
+	relation_close(rel, AccessShareLock);
+}
+
 /* Run one step for a queue, as its owner. */
 void
 cmq_maintain_step(const char *name, int step)
@@ -152,6 +182,9 @@ cmq_maintain_step(const char *name, int step)
 	int			save_sec_context;
 	int			nestlevel;
 
+	check_restored(queue, queue->relid);
+	check_restored(queue, queue->pending);
+	check_restored(queue, queue->rewind);
 	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
 							  &save_sec_context);
 	maintain_steps[step] (queue);

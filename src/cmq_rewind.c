@@ -136,31 +136,44 @@ cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
 }
 
 /*
- * Production time of the earliest unconsumed message: ready, delayed, in
- * flight, or rewound and not yet received.  now if there is none.  Looks at
- * every pending row.
+ * Where a rewind may start, in this transaction: from earliest to latest, both
+ * included; nowhere when earliest is greater.  min_msg_time is the production
+ * time of the earliest unconsumed message, first_due that of the first one
+ * that the rewind under way still has to bring back.
  */
-static TimestampTz
-min_msg_time(CmqQueue *queue, TimestampTz now)
+void
+cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
+				 TimestampTz first_due, TimestampTz *earliest,
+				 TimestampTz *latest)
 {
-	CmqCounts	counts = {.min_msg_time = DT_NOEND};
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TimestampTz first_due;
+	*earliest = GetCurrentTransactionStartTimestamp() -
+		queue->rewind_seconds * USECS_PER_SEC;
+	*latest = min_msg_time;
 
-	cmq_count_pending(queue, snapshot, now, &counts);
-	UnregisterSnapshot(snapshot);
-	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
-									 cmq_queue_expired_before(queue, now));
-	return Min(Min(counts.min_msg_time, first_due), now);
+	/*
+	 * A rewind replaces the one before.  It starts no later than what that one
+	 * still has to bring back, but it cannot reach behind forgotten_before:
+	 * what is due there would be lost.
+	 */
+	if (first_due < queue->forgotten_before)
+		*earliest = Max(*earliest, queue->forgotten_before);
 }
 
 static void
 check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 {
-	TimestampTz earliest = GetCurrentTransactionStartTimestamp() -
-		queue->rewind_seconds * USECS_PER_SEC;
-	TimestampTz latest = min_msg_time(queue, now);
+	CmqCounts	counts = {.min_msg_time = DT_NOEND};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TimestampTz first_due;
+	TimestampTz earliest;
+	TimestampTz latest;
 
+	cmq_count_pending(queue, snapshot, now, &counts);
+	UnregisterSnapshot(snapshot);
+	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
+									 cmq_queue_expired_before(queue, now));
+	cmq_rewind_range(queue, Min(Min(counts.min_msg_time, first_due), now),
+					 first_due, &earliest, &latest);
 	if (!TIMESTAMP_NOT_FINITE(start_time) &&
 		start_time >= earliest && start_time <= latest)
 		return;

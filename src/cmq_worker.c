@@ -13,8 +13,8 @@
  *
  * A worker runs each maintenance step of each queue in a transaction of its
  * own, as the queue's owner in a restricted security context; an error is
- * logged and ends that step only.  It waits for a lock for WORKER_LOCK_TIMEOUT
- * at most.
+ * logged and ends this round for that queue only.  It waits for a lock for
+ * WORKER_LOCK_TIMEOUT at most.
  *
  * A sender who finds no leaf starts a worker for its queue alone and waits for
  * it (cmq_worker_run_for); the launcher has no part in that.
@@ -170,50 +170,56 @@ sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
 	}
 }
 
+/* Visit all databases once. */
+static void
+launcher_round(void)
+{
+	CmqSharedKey *keys;
+	int			nkeys;
+	List	   *all = NIL;
+	List	   *visit = NIL;
+	ListCell   *lc;
+
+	/* the keys first, see cmq_shmem_keys() */
+	nkeys = cmq_shmem_keys(&keys);
+	list_databases(&all, &visit);
+	sweep_databases(keys, nkeys, all);
+
+	foreach(lc, visit)
+	{
+		if (!run_worker(lfirst_oid(lc), ""))
+		{
+			ereport(LOG,
+					(errmsg("cmq maintenance found no place for a worker"),
+					 errhint("Raise max_worker_processes.")));
+			break;
+		}
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 void
 cmq_launcher_main(Datum arg)
 {
-	MemoryContext round;
+	MemoryContext context;
+	TimestampTz last_round = DT_NOBEGIN;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
-	round = AllocSetContextCreate(TopMemoryContext, "cmq launcher round",
-								  ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(TopMemoryContext, "cmq launcher round",
+									ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		CmqSharedKey *keys;
-		int			nkeys;
-		List	   *all = NIL;
-		List	   *visit = NIL;
-		ListCell   *lc;
+		TimestampTz now;
+		long		wait;
 
-		MemoryContextSwitchTo(round);
-		MemoryContextReset(round);
-
-		/* the keys first, see cmq_shmem_keys() */
-		nkeys = cmq_shmem_keys(&keys);
-		list_databases(&all, &visit);
-		sweep_databases(keys, nkeys, all);
-
-		foreach(lc, visit)
-		{
-			if (!run_worker(lfirst_oid(lc), ""))
-			{
-				ereport(LOG,
-						(errmsg("cmq maintenance found no place for a worker"),
-						 errhint("Raise max_worker_processes.")));
-				break;
-			}
-			CHECK_FOR_INTERRUPTS();
-		}
-
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 cmq_maintenance_interval * 1000L,
-						 PG_WAIT_EXTENSION);
+		/*
+		 * The latch is set for many reasons, and waiting for a worker may have
+		 * swallowed one: so look at everything before each sleep.
+		 */
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -221,14 +227,34 @@ cmq_launcher_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+
+		now = GetCurrentTimestamp();
+		if (now < last_round)
+			last_round = now;	/* the wall clock was set back */
+		if (last_round == DT_NOBEGIN ||
+			now >= last_round + cmq_maintenance_interval * USECS_PER_SEC)
+		{
+			last_round = now;
+			MemoryContextSwitchTo(context);
+			launcher_round();
+			MemoryContextReset(context);
+			continue;
+		}
+
+		wait = TimestampDifferenceMilliseconds(now, last_round +
+											   cmq_maintenance_interval * USECS_PER_SEC);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 wait + 1, PG_WAIT_EXTENSION);
 	}
 }
 
-/* Run func(arg) in a transaction; an error is logged. */
-static void
+/* Run func(arg) in a transaction.  An error is logged and makes it false. */
+static bool
 in_transaction(void (*func) (void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -246,10 +272,12 @@ in_transaction(void (*func) (void *arg), void *arg)
 		AbortCurrentTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
+		ok = false;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CHECK_FOR_INTERRUPTS();
+	return ok;
 }
 
 typedef struct StepCall
@@ -288,7 +316,9 @@ maintain_queue(char *name)
 	{
 		StepCall	call = {.name = name,.step = i};
 
-		in_transaction(run_step, &call);
+		/* what is wrong with one step may be wrong for the next ones */
+		if (!in_transaction(run_step, &call))
+			break;
 	}
 	pgstat_report_stat(true);
 	error_context_stack = context.previous;
@@ -362,16 +392,15 @@ cmq_worker_main(Datum arg)
 
 	if (task.queue[0])
 	{
-		in_transaction(make_leaf, task.queue);
+		(void) in_transaction(make_leaf, task.queue);
 		proc_exit(0);
 	}
 
-	in_transaction(find_extension, NULL);
-	if (!extension_found)
+	if (!in_transaction(find_extension, NULL) || !extension_found ||
+		!in_transaction(list_queues, NULL))
 		proc_exit(0);
-	in_transaction(list_queues, NULL);
 	foreach(lc, queue_names)
 		maintain_queue(lfirst(lc));
-	in_transaction(sweep, NULL);
+	(void) in_transaction(sweep, NULL);
 	proc_exit(0);
 }
