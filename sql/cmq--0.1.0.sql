@@ -407,6 +407,15 @@ LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION cmq.is_due(text, timestamptz, timestamptz, bigint)
 	IS 'cmq internal: does the rewind under way deliver this soft-deleted message again';
 
+-- Trigger on each queue's pending and rewind tables, for statements other than
+-- cmq's own, which fire no triggers: receives look at everything again.
+CREATE FUNCTION cmq.pending_changed()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'cmq_pending_changed'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cmq.pending_changed()
+	IS 'cmq internal: trigger that notices rows written by hand';
+
 -- The queues on which the reader has any right.
 CREATE VIEW cmq.queues WITH (security_barrier) AS
 SELECT q.name AS queue,

@@ -16,6 +16,7 @@
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "port/atomics.h"
+#include "storage/spin.h"
 #include "utils/relcache.h"
 
 #include "cmq_compat.h"
@@ -92,7 +93,23 @@ typedef struct CmqSharedQueue
 	CmqSharedKey key;			/* guarded by the lock of the table */
 	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
 	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
+
+	/* where receives begin to scan, see cmq_floor.c */
+	slock_t		mutex;			/* guards the rest */
+	uint64		generation;
+	TimestampTz floor;			/* by visible_at, in the pending table */
+	TimestampTz rewound_at;		/* the rewind that rewind_floor is for */
+	TimestampTz rewind_floor;	/* by enqueued_at, in the rewind table */
 } CmqSharedQueue;
+
+/* One scan's view of the floors. */
+typedef struct CmqFloorScan
+{
+	uint64		generation;
+	TimestampTz floor;			/* start here */
+	TimestampTz rewind_floor;	/* start here, in the rewind table */
+	TimestampTz limit;			/* do not raise the floor further */
+} CmqFloorScan;
 
 /* One pair of leaf tables, covering [lower, upper). */
 typedef struct CmqLeaf
@@ -184,13 +201,30 @@ extern void cmq_shmem_require(void);
 extern CmqSharedQueue *cmq_shmem_attach(Oid relid, const char *name,
 										TimestampTz not_before,
 										TimestampTz last_send);
-extern bool cmq_shmem_exists(Oid relid);
+extern CmqSharedQueue *cmq_shmem_find(Oid relid);
 extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
 extern int	cmq_shmem_keys(CmqSharedKey **keys);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
+
+/* cmq_floor.c */
+extern Size cmq_floor_shmem_size(void);
+extern void cmq_floor_shmem_init(void);
+extern void cmq_floor_install_callbacks(void);
+extern void cmq_floor_init(CmqSharedQueue *shared);
+extern TimestampTz cmq_floor_announce(void);
+extern void cmq_floor_publish(TimestampTz visible_at);
+extern void cmq_floor_withdraw(TimestampTz before);
+extern void cmq_floor_taken(TimestampTz visible_at);
+extern void cmq_floor_taken_due(TimestampTz enqueued_at);
+extern void cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue,
+							TimestampTz now);
+extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
+						  TimestampTz first_alive, TimestampTz first_due);
+extern void cmq_floor_reset(CmqSharedQueue *shared);
+extern void cmq_floor_forget_prepared(void);
 
 /* cmq_queue.c */
 extern void cmq_queue_init_cache(void);
@@ -247,7 +281,7 @@ extern bool cmq_table_open(CmqTable *table, EState *estate, Oid relid,
 extern void cmq_table_close(CmqTable *table);
 extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull);
 extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
-								  bool *isnull, bool wait);
+								  bool *isnull);
 extern TM_Result cmq_table_delete(CmqTable *table, bool wait);
 extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
 						   TimestampTz key2);

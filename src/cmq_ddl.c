@@ -242,6 +242,14 @@ create_relations(const char *name)
 					"PRIMARY KEY (enqueued_at)) "
 					"PARTITION BY RANGE (enqueued_at)", rewind);
 
+	/* see cmq_floor.c; partitions are not written but through the parent */
+	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
+					"AFTER INSERT OR UPDATE ON %s FOR EACH STATEMENT "
+					"EXECUTE FUNCTION cmq.pending_changed(%s)", pending, lit);
+	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
+					"AFTER INSERT OR UPDATE ON %s FOR EACH STATEMENT "
+					"EXECUTE FUNCTION cmq.pending_changed(%s)", rewind, lit);
+
 	/*
 	 * The views are readable by all who may use the schema; check_select, a
 	 * one-time filter, stops those without SELECT on the queue, and the

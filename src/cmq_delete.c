@@ -123,6 +123,7 @@ delete_delivery(DeleteState *state, const CmqHandle *handle)
 									  Anum_pending_first_received_at);
 	if (cmq_table_delete(&state->pending, true) != TM_Ok)
 		return false;
+	cmq_floor_taken(handle->visible_at);
 
 	/* no leaf: dropped because the message expired just now */
 	if (!open_leaf(state, handle->enqueued_at))
@@ -309,10 +310,15 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 	if (find_delivery(&state, &handle))
 	{
 		TupleTableSlot *slot = state.pending.slot;
-		TimestampTz visible_at = cmq_clock_now(queue->shared) +
-			visibility_timeout * USECS_PER_SEC;
+		TimestampTz visible_at;
+		TimestampTz before;
 		Datum		values[Natts_pending];
 		bool		isnull[Natts_pending];
+
+		before = cmq_floor_announce();
+		visible_at = cmq_clock_now(queue->shared) +
+			visibility_timeout * USECS_PER_SEC;
+		cmq_floor_publish(visible_at);
 
 		/* the old handle goes stale even if the time happens to be the same */
 		if (visible_at == handle.visible_at)
@@ -322,8 +328,11 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 		memcpy(values, slot->tts_values, sizeof(values));
 		memcpy(isnull, slot->tts_isnull, sizeof(isnull));
 		values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(visible_at);
-		changed = cmq_table_update(&state.pending, values, isnull,
-								   true) == TM_Ok;
+		changed = cmq_table_update(&state.pending, values, isnull) == TM_Ok;
+		if (changed)
+			cmq_floor_taken(handle.visible_at);
+		else
+			cmq_floor_withdraw(before);
 		handle.visible_at = visible_at;
 	}
 	end(&state);

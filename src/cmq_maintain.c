@@ -278,6 +278,7 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		foreach(lc, names)
 			try_maintain_queue(lfirst(lc));
 		cmq_maintain_sweep();
+		cmq_floor_forget_prepared();
 	}
 	else
 	{

@@ -329,7 +329,7 @@ cmq_queue_attach(CmqQueue *queue)
 	not_before = Max(queue->saved_clock, queue->last_modify_time);
 	if (queue->rewinding.active)
 		not_before = Max(not_before, queue->rewinding.rewound_at);
-	if (!cmq_shmem_exists(queue->relid))
+	if (cmq_shmem_find(queue->relid) == NULL)
 	{
 		/* the first use since the server started: look at the messages */
 		for (int i = queue->nleaves - 1; i >= 0; i--)

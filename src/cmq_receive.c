@@ -9,12 +9,15 @@
  *	  and is never looked at.
  *	- due: rows of the rewind tables that the rewind under way brings back, by
  *	  enqueued_at, from rewind_from up to rewound_at.
+ * Both scans begin at the floor (cmq_floor.c), not among the remains of what
+ * was consumed.
  *
- * A message is claimed by updating its pending row (ready), or by deleting its
- * rewind row and inserting a pending row (due), without ever waiting: if
- * another transaction is changing the row, or has, it is passed over.  So
- * receivers wait for nobody, cannot deadlock and never get the same message.
- * Rolling back puts the row back as it was.
+ * A message is claimed by deleting its row in the source, without ever waiting:
+ * if another transaction is changing the row, or has, it is passed over.  Then
+ * the pending row of the new delivery is inserted.  So receivers wait for
+ * nobody, cannot deadlock and never get the same message.  Rolling back puts
+ * the row back as it was.  (An update in place of delete and insert would be
+ * a little cheaper, but heap_update() does not support not waiting.)
  *
  * Messages past their retention are passed over, and so are those whose leaf
  * is gone: it was dropped because they expired.
@@ -62,6 +65,7 @@ typedef struct ReceiveState
 	TimestampTz now;
 	TimestampTz expired_before;
 	TimestampTz next_visible_at;
+	CmqFloorScan floor;
 	CmqTable	pending;
 
 	/* the rewind leaf being scanned; none when rewind_leaf == nleaves */
@@ -126,7 +130,8 @@ next_due(ReceiveState *state)
 {
 	CmqQueue   *queue = state->queue;
 	const CmqRewind *rewinding = &queue->rewinding;
-	TimestampTz from = Max(rewinding->from, state->expired_before);
+	TimestampTz from = Max(Max(rewinding->from, state->expired_before),
+						   state->floor.rewind_floor);
 
 	while (rewinding->active && state->rewind_leaf < queue->nleaves)
 	{
@@ -187,6 +192,7 @@ static bool
 claim_ready(ReceiveState *state, Delivery *delivery)
 {
 	TupleTableSlot *slot = state->pending.slot;
+	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
 	Datum		values[Natts_pending];
 	bool		isnull[Natts_pending];
 
@@ -203,7 +209,11 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 	if (!open_messages(state, delivery->enqueued_at))
 		return false;
 	pending_row(state, delivery, values, isnull);
-	return cmq_table_update(&state->pending, values, isnull, false) == TM_Ok;
+	if (cmq_table_delete(&state->pending, false) != TM_Ok)
+		return false;
+	cmq_floor_taken(visible_at);
+	cmq_table_insert(&state->pending, values, isnull);
+	return true;
 }
 
 /* The same for the due row: its message's life starts anew. */
@@ -224,6 +234,7 @@ claim_due(ReceiveState *state, Delivery *delivery)
 	if (!open_messages(state, delivery->enqueued_at) ||
 		cmq_table_delete(&state->rewind, false) != TM_Ok)
 		return false;
+	cmq_floor_taken_due(delivery->enqueued_at);
 	pending_row(state, delivery, values, isnull);
 	cmq_table_insert(&state->pending, values, isnull);
 	return true;
@@ -291,18 +302,26 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	bool		have_due = false;
 	bool		ready_done = false;
 	bool		due_done = !queue->rewinding.active;
+	bool		first = true;
+	bool		claimed_any = false;
+	TimestampTz first_alive = DT_NOEND;
+	TimestampTz first_due = DT_NOEND;
+	TimestampTz published_before;
 	int			n = 0;
 
 	memset(&state, 0, sizeof(state));
 	state.queue = queue;
 	state.estate = CreateExecutorState();
+	published_before = cmq_floor_announce();
 	state.now = cmq_clock_now(queue->shared);
 	state.expired_before = cmq_queue_expired_before(queue, state.now);
 	state.next_visible_at = state.now + visibility_timeout * USECS_PER_SEC;
 	if (!cmq_table_open(&state.pending, state.estate, queue->pending,
 						CMQ_PENDING))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-	cmq_table_range(&state.pending, DT_NOBEGIN, state.now, true);
+	cmq_floor_publish(state.next_visible_at);
+	cmq_floor_begin(&state.floor, queue, state.now);
+	cmq_table_range(&state.pending, state.floor.floor, state.now, true);
 
 	while (n < max_messages)
 	{
@@ -314,6 +333,16 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 			ready_done = !(have_ready = next_ready(&state));
 		if (!have_due && !due_done)
 			due_done = !(have_due = next_due(&state));
+		if (first)
+		{
+			first_alive = have_ready ?
+				cmq_slot_time(state.pending.slot, Anum_pending_visible_at) :
+				DT_NOEND;
+			first_due = have_due ?
+				cmq_slot_time(state.rewind.slot, Anum_rewind_enqueued_at) :
+				DT_NOEND;
+			first = false;
+		}
 		if (!have_ready && !have_due)
 			break;
 
@@ -331,18 +360,22 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 			claimed = claim_ready(&state, &delivery);
 			have_ready = false;
 		}
+		claimed_any |= claimed;
 		if (claimed && return_message(&state, &delivery, rsinfo))
 			n++;
 		ResetPerTupleExprContext(state.estate);
 	}
 
+	cmq_floor_end(&state.floor, queue, first_alive, first_due);
 	if (state.messages_leaf)
 		cmq_table_close(&state.messages);
 	if (state.rewind_open)
 		cmq_table_close(&state.rewind);
 	cmq_table_close(&state.pending);
 	FreeExecutorState(state.estate);
-	if (n > 0)
+	if (!claimed_any)
+		cmq_floor_withdraw(published_before);
+	else
 		CommandCounterIncrement();
 }
 

@@ -105,6 +105,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	 * A leaf for the present time.  It can be missing, or, after a long pause
 	 * between two lines here, be dropped; the next one is as good.
 	 */
+	(void) cmq_floor_announce();
 	for (;;)
 	{
 		first = cmq_clock_tick(queue->shared, n);
@@ -123,6 +124,8 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		queue = cmq_queue_lookup(queue->name);
 		cmq_queue_attach(queue);
 	}
+
+	cmq_floor_publish(first + delay * USECS_PER_SEC);
 
 	for (int i = 0; i < n; i++)
 	{

@@ -3,12 +3,14 @@
  * cmq_shmem.c
  *	  What backends share about queues, and the queue clock.
  *
+ * What an entry has for the scans of receives is explained in cmq_floor.c.
+ *
  * A fixed hash table of cmq.max_queues entries, keyed by database and by the
  * OID of the queue's message table.  An entry is made by the first backend
  * that needs it and lives until the queue is dropped: then the dropping
  * backend removes it after its commit, and maintenance sweeps up what went
  * with a dropped extension or database.  LWLock cmq_lock guards the table;
- * the fields of an entry are atomics.
+ * the fields of an entry are atomics or under its own spinlock.
  *
  * Who may use an entry without cmq_lock: a backend that holds a lock on the
  * queue's pending table and has found the queue's cached description valid
@@ -70,6 +72,7 @@ shmem_request(void)
 
 	RequestAddinShmemSpace(hash_estimate_size(cmq_max_queues,
 											  sizeof(CmqSharedQueue)));
+	RequestAddinShmemSpace(cmq_floor_shmem_size());
 	RequestNamedLWLockTranche("cmq", 1);
 }
 
@@ -89,6 +92,7 @@ shmem_startup(void)
 	shared_queues = ShmemInitHash("cmq queues",
 								  cmq_max_queues, cmq_max_queues,
 								  &info, HASH_ELEM | HASH_BLOBS);
+	cmq_floor_shmem_init();
 	cmq_lock = &(GetNamedLWLockTranche("cmq"))->lock;
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -159,6 +163,7 @@ cmq_shmem_install_hooks(void)
 	shmem_startup_hook = shmem_startup;
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+	cmq_floor_install_callbacks();
 }
 
 /* Raise an error unless the server was started with cmq preloaded. */
@@ -201,6 +206,7 @@ cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
 			{
 				pg_atomic_init_u64(&shared->clock, (uint64) not_before);
 				pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
+				cmq_floor_init(shared);
 			}
 		}
 	}
@@ -216,17 +222,17 @@ cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
 	return shared;
 }
 
-/* Does the queue have an entry, that is, was it used since the start? */
-bool
-cmq_shmem_exists(Oid relid)
+/* The entry of a queue of this database; NULL if it was not used yet. */
+CmqSharedQueue *
+cmq_shmem_find(Oid relid)
 {
 	CmqSharedKey key = {.database = MyDatabaseId, .relid = relid};
-	bool		found;
+	CmqSharedQueue *shared;
 
 	LWLockAcquire(cmq_lock, LW_SHARED);
-	hash_search(shared_queues, &key, HASH_FIND, &found);
+	shared = hash_search(shared_queues, &key, HASH_FIND, NULL);
 	LWLockRelease(cmq_lock);
-	return found;
+	return shared;
 }
 
 /*

@@ -191,12 +191,11 @@ cmq_table_insert(CmqTable *table, Datum *values, bool *isnull)
 }
 
 /*
- * Replace the row in table->slot.  Anything but TM_Ok means that another
- * transaction has changed the row (or, without wait, is changing it) and
- * nothing was done.
+ * Replace the row in table->slot, waiting for a transaction that is changing
+ * it.  Anything but TM_Ok means that one has changed it, and nothing was done.
  */
 TM_Result
-cmq_table_update(CmqTable *table, Datum *values, bool *isnull, bool wait)
+cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 {
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
@@ -206,14 +205,17 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull, bool wait)
 	store_new_row(table, values, isnull);
 	result = table_tuple_update(table->rel, &table->slot->tts_tid,
 								table->newslot, GetCurrentCommandId(true),
-								InvalidSnapshot, InvalidSnapshot, wait,
+								InvalidSnapshot, InvalidSnapshot, true,
 								&tmfd, &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
 		cmq_insert_index_tuples(table->result, table->newslot, table->estate, update_indexes);
 	return result;
 }
 
-/* Delete the row in table->slot; the result is as for cmq_table_update. */
+/*
+ * Delete the row in table->slot.  As cmq_table_update(), but without wait
+ * TM_BeingModified says that another transaction is changing the row.
+ */
 TM_Result
 cmq_table_delete(CmqTable *table, bool wait)
 {

@@ -358,6 +358,7 @@ static void
 sweep(void *arg)
 {
 	cmq_maintain_sweep();
+	cmq_floor_forget_prepared();
 }
 
 void

@@ -1,0 +1,411 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_floor.c
+ *	  The scan floor: where a receive may begin to look for messages.
+ *
+ * A btree that serves as a queue dies from its left end: every consumed entry
+ * leaves a dead one there, and while an old transaction is open anywhere none
+ * of them can be removed.  So each queue has a floor in shared memory:
+ *
+ *		no pending row that anybody could still receive, now or after the
+ *		end of any open transaction, has visible_at below the floor.
+ *
+ * A receive scans from the floor and then raises it to the first row that it
+ * saw alive.  The floor is a hint where to start: it is lost at restart, and
+ * the first scan builds it again.
+ *
+ * Four ways a row could come to stand below the floor, and what is done:
+ *
+ * 1. New rows.  Their visible_at is read from the queue clock, or is later.
+ *	  Each backend has a slot in shared memory with the smallest visible_at that
+ *	  it has written to any pending table in its current transaction.
+ *		writer (cmq_floor_announce, cmq_floor_publish):
+ *			slot := unknown; full barrier; read the queue clock;
+ *			slot := smallest visible_at so far; write the rows
+ *		receiver (cmq_floor_begin, cmq_floor_end):
+ *			read the clock; full barrier; read all slots; scan;
+ *			floor := the smallest of that clock, the slots, and the first row
+ *			seen alive
+ *	  A writer that the receiver did not see announce itself read the clock
+ *	  after the receiver did, so it writes at or above the receiver's floor.
+ *	  One that it did see holds the floor at its rows.  Slots are cleared in
+ *	  the callbacks at the end of a transaction, when its rows can be seen.
+ *
+ * 2. Rows that come back when a transaction aborts which had received or
+ *	  deleted them.  To others they are alive all along: the change is not
+ *	  committed.  Only the transaction itself sees them gone.  So it remembers
+ *	  the smallest visible_at it has taken away (cmq_floor_taken), and its own
+ *	  scans raise the shared floor no further.  To itself it may start higher:
+ *	  it keeps a floor of its own, for one queue, until a subtransaction
+ *	  aborts.
+ *
+ * 3. Prepared transactions outlive their backend.  At PREPARE the slot's value
+ *	  goes to a shared minimum, which counts like a slot.  Maintenance clears it
+ *	  when no prepared transaction is left; after a restart it is "unknown"
+ *	  until then.
+ *
+ * 4. Rows written by others than these functions: by hand, or by COPY.  They
+ *	  may have any time.  A trigger tells us: the writer's slot becomes "unknown"
+ *	  to the end of its transaction, the floor is taken back to the beginning,
+ *	  and the queue's generation is raised.  A receiver installs its floor only
+ *	  if the generation is the one that it began with; one that began later
+ *	  saw the slot.
+ *
+ * Expired rows do not hold the floor: nobody could receive them.
+ *
+ * The rewind scan has a floor of its own, by enqueued_at, for the rewind under
+ * way (known by its rewound_at).  No row becomes due after the rewind
+ * (cmq_rewind.c), so only rules 2 and 4 apply.
+ *
+ * Locks: a spinlock per queue guards its floors and generation; one for all
+ * guards the prepared minimum; slots are atomics, each written by its owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+/* Slot values beside times; times are compared as int64. */
+#define SLOT_UNKNOWN	DT_NOBEGIN
+#define SLOT_NONE		DT_NOEND
+
+typedef struct FloorShared
+{
+	slock_t		mutex;			/* guards the next two */
+	TimestampTz prepared;		/* minimum of prepared transactions */
+	uint64		nprepared;		/* how many have added to it */
+	int			nslots;
+	pg_atomic_uint64 slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
+} FloorShared;
+
+static FloorShared *shared_floor = NULL;
+
+/* The current transaction. */
+static bool slot_in_use = false;
+static TimestampTz published = SLOT_NONE;	/* what the slot should say */
+static TimestampTz taken = DT_NOEND;	/* smallest visible_at taken away */
+static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
+
+/* Floors that hold for ourselves only, of the queue received from last. */
+static struct
+{
+	Oid			relid;			/* InvalidOid: none */
+	uint64		generation;
+	TimestampTz floor;
+	TimestampTz rewound_at;
+	TimestampTz rewind_floor;
+}			own;
+
+PG_FUNCTION_INFO_V1(cmq_pending_changed);
+
+Size
+cmq_floor_shmem_size(void)
+{
+	return add_size(offsetof(FloorShared, slots),
+					mul_size(MaxBackends, sizeof(pg_atomic_uint64)));
+}
+
+/* Called under AddinShmemInitLock. */
+void
+cmq_floor_shmem_init(void)
+{
+	bool		found;
+
+	shared_floor = ShmemInitStruct("cmq floors", cmq_floor_shmem_size(),
+								   &found);
+	if (found)
+		return;
+	SpinLockInit(&shared_floor->mutex);
+	shared_floor->prepared = max_prepared_xacts > 0 ? SLOT_UNKNOWN : SLOT_NONE;
+	shared_floor->nprepared = 0;
+	shared_floor->nslots = MaxBackends;
+	for (int i = 0; i < MaxBackends; i++)
+		pg_atomic_init_u64(&shared_floor->slots[i], (uint64) SLOT_NONE);
+}
+
+/* A new shared entry of a queue: scans start at the beginning. */
+void
+cmq_floor_init(CmqSharedQueue *shared)
+{
+	SpinLockInit(&shared->mutex);
+	shared->generation = 0;
+	shared->floor = DT_NOBEGIN;
+	shared->rewound_at = DT_NOBEGIN;
+	shared->rewind_floor = DT_NOBEGIN;
+}
+
+static void
+write_slot(TimestampTz value)
+{
+	pg_atomic_write_u64(&shared_floor->slots[cmq_my_process_number()],
+						(uint64) value);
+}
+
+/*
+ * Before reading the clock for times that will be written.  To be followed by
+ * cmq_floor_publish() with the smallest of them, and, if then nothing was
+ * written after all, by cmq_floor_withdraw() with what this returned.
+ */
+TimestampTz
+cmq_floor_announce(void)
+{
+	slot_in_use = true;
+	write_slot(SLOT_UNKNOWN);
+	pg_memory_barrier();
+	return published;
+}
+
+void
+cmq_floor_publish(TimestampTz visible_at)
+{
+	published = Min(published, visible_at);
+	write_slot(published);
+}
+
+void
+cmq_floor_withdraw(TimestampTz before)
+{
+	published = before;
+	write_slot(published);
+}
+
+/* The caller has updated or deleted a pending row. */
+void
+cmq_floor_taken(TimestampTz visible_at)
+{
+	taken = Min(taken, visible_at);
+}
+
+/* The caller has deleted a row that was due for the rewind. */
+void
+cmq_floor_taken_due(TimestampTz enqueued_at)
+{
+	taken_due = Min(taken_due, enqueued_at);
+}
+
+static TimestampTz
+smallest_slot(void)
+{
+	TimestampTz smallest;
+
+	SpinLockAcquire(&shared_floor->mutex);
+	smallest = shared_floor->prepared;
+	SpinLockRelease(&shared_floor->mutex);
+	for (int i = 0; i < shared_floor->nslots; i++)
+		smallest = Min(smallest, (TimestampTz)
+					   pg_atomic_read_u64(&shared_floor->slots[i]));
+	return smallest;
+}
+
+/*
+ * Before a scan: where to start.  now is what the caller has just read from
+ * the queue clock.  To be followed by cmq_floor_end().
+ */
+void
+cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
+{
+	CmqSharedQueue *shared = queue->shared;
+	const CmqRewind *rewinding = &queue->rewinding;
+	bool		same_rewind;
+
+	SpinLockAcquire(&shared->mutex);
+	scan->generation = shared->generation;
+	scan->floor = shared->floor;
+	same_rewind = shared->rewound_at == rewinding->rewound_at;
+	scan->rewind_floor = same_rewind ? shared->rewind_floor : DT_NOBEGIN;
+	SpinLockRelease(&shared->mutex);
+
+	pg_memory_barrier();
+	scan->limit = Min(now, smallest_slot());
+
+	if (own.relid == queue->relid && own.generation == scan->generation)
+	{
+		scan->floor = Max(scan->floor, own.floor);
+		if (own.rewound_at == rewinding->rewound_at)
+			scan->rewind_floor = Max(scan->rewind_floor, own.rewind_floor);
+	}
+}
+
+/*
+ * After a scan: first_alive is visible_at of the first row that was alive and
+ * not expired, DT_NOEND if the scan met none; first_due is enqueued_at of the
+ * first row that was due, DT_NOEND if there was none, DT_NOBEGIN if the scan
+ * did not look.
+ */
+void
+cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
+			  TimestampTz first_alive, TimestampTz first_due)
+{
+	CmqSharedQueue *shared = queue->shared;
+	TimestampTz rewound_at = queue->rewinding.rewound_at;
+	TimestampTz floor = Max(scan->floor, Min(scan->limit, first_alive));
+	TimestampTz rewind_floor = Max(scan->rewind_floor, first_due);
+	TimestampTz floor_for_all = Min(floor, taken);
+	TimestampTz rewind_floor_for_all = Min(rewind_floor, taken_due);
+
+	own.relid = queue->relid;
+	own.generation = scan->generation;
+	own.floor = floor;
+	own.rewound_at = rewound_at;
+	own.rewind_floor = rewind_floor;
+
+	SpinLockAcquire(&shared->mutex);
+	if (shared->generation == scan->generation)
+	{
+		shared->floor = Max(shared->floor, floor_for_all);
+		if (queue->rewinding.active && scan->limit != SLOT_UNKNOWN)
+		{
+			if (shared->rewound_at < rewound_at)
+			{
+				shared->rewound_at = rewound_at;
+				shared->rewind_floor = DT_NOBEGIN;
+			}
+			if (shared->rewound_at == rewound_at)
+				shared->rewind_floor = Max(shared->rewind_floor,
+										   rewind_floor_for_all);
+		}
+	}
+	SpinLockRelease(&shared->mutex);
+}
+
+/* Take the floors of a queue back to the beginning. */
+void
+cmq_floor_reset(CmqSharedQueue *shared)
+{
+	SpinLockAcquire(&shared->mutex);
+	shared->generation++;
+	shared->floor = DT_NOBEGIN;
+	shared->rewound_at = DT_NOBEGIN;
+	shared->rewind_floor = DT_NOBEGIN;
+	SpinLockRelease(&shared->mutex);
+}
+
+/*
+ * Trigger on the pending and the rewind table of a queue, for statements that
+ * are not ours; its argument is the name of the queue.
+ */
+Datum
+cmq_pending_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const char *name;
+	Oid			relid;
+	CmqSharedQueue *shared;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("cmq.pending_changed can only be the trigger that cmq_create_queue makes")));
+	cmq_shmem_require();
+
+	name = trigger->tg_trigger->tgargs[0];
+	relid = RelationGetRelid(trigger->tg_relation);
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX ||
+		(relid != cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending")) &&
+		 relid != cmq_catalog_relid(cmq_ddl_relname("q_", name, "_rewind"))))
+		return PointerGetDatum(NULL);
+
+	(void) cmq_floor_announce();
+	published = SLOT_UNKNOWN;
+	own.relid = InvalidOid;
+	shared = cmq_shmem_find(cmq_catalog_relid(cmq_ddl_relname("q_", name, "")));
+	if (shared)
+		cmq_floor_reset(shared);
+	return PointerGetDatum(NULL);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PREPARE:
+			if (published != SLOT_NONE)
+			{
+				SpinLockAcquire(&shared_floor->mutex);
+				shared_floor->prepared = Min(shared_floor->prepared, published);
+				shared_floor->nprepared++;
+				SpinLockRelease(&shared_floor->mutex);
+			}
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+			break;
+		default:
+			return;
+	}
+
+	/* an error may have left it announced but not published */
+	if (slot_in_use)
+		write_slot(SLOT_NONE);
+	slot_in_use = false;
+	published = SLOT_NONE;
+	taken = taken_due = DT_NOEND;
+	own.relid = InvalidOid;
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	own.relid = InvalidOid;
+	if (slot_in_use)
+		write_slot(published);
+}
+
+void
+cmq_floor_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
+
+/*
+ * Forget the prepared minimum if no prepared transaction is left; called by
+ * maintenance, in a transaction.
+ */
+void
+cmq_floor_forget_prepared(void)
+{
+	uint64		nprepared;
+	TimestampTz prepared;
+
+	SpinLockAcquire(&shared_floor->mutex);
+	prepared = shared_floor->prepared;
+	nprepared = shared_floor->nprepared;
+	SpinLockRelease(&shared_floor->mutex);
+	if (prepared == SLOT_NONE)
+		return;
+
+	/*
+	 * A transaction is in this view before its backend adds to the minimum,
+	 * and its own slot is set until after that.
+	 */
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT FROM pg_catalog.pg_prepared_xacts", true, 1) < 0)
+		elog(ERROR, "could not read pg_prepared_xacts");
+	if (SPI_processed == 0)
+	{
+		SpinLockAcquire(&shared_floor->mutex);
+		if (shared_floor->nprepared == nprepared)
+			shared_floor->prepared = SLOT_NONE;
+		SpinLockRelease(&shared_floor->mutex);
+	}
+	SPI_finish();
+}
