@@ -162,13 +162,13 @@ UPDATE cmq.q_q_pending SET visible_at = visible_at - interval '10 s'
 },
 );
 
-my @files;
+my (@files, @by_hand);
 for my $name (sort keys %scripts)
 {
 	my ($base, $weight) = split /@/, $name;
 	my $file = $node->basedir . "/$base.sql";
 	append_to_file($file, $scripts{$name});
-	push @files, '-f', "$file\@$weight";
+	push @{ $base eq 'by_hand' ? \@by_hand : \@files }, '-f', "$file\@$weight";
 }
 
 # pgbench prints nothing that depends on the session but its errors.
@@ -180,7 +180,9 @@ sub run_clients
 		[
 			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
 			'-c', $clients, '-j', 2, '-T', 6,
-			'--random-seed', $seed + $round, @files, 'postgres'
+			'--random-seed', $seed + $round, @files,
+			# takes the floor back and would hide what went wrong before
+			($round == $rounds ? @by_hand : ()), 'postgres'
 		],
 		'>', \$out, '2>', \$err);
 	ok($ok && $err !~ /abort/, "round $round: clients ran") or diag($err);
