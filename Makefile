@@ -17,6 +17,7 @@ PGFILEDESC = "cmq - message queues with visibility timeouts and rewind"
 MODULE_big = cmq
 OBJS = \
 	src/cmq.o \
+	src/cmq_async.o \
 	src/cmq_attributes.o \
 	src/cmq_catalog.o \
 	src/cmq_ddl.o \

@@ -22,6 +22,7 @@ CMQ_MODULE_MAGIC;
 
 int			cmq_max_queues = 1000;
 int			cmq_maintenance_interval = 60;
+bool		cmq_async_receive = true;
 
 void		_PG_init(void);
 
@@ -51,8 +52,19 @@ _PG_init(void)
 							GUC_UNIT_S,
 							NULL, NULL, NULL);
 
+	DefineCustomBoolVariable("cmq.async_receive",
+							 "Commits transactions that did nothing but receive without waiting for the disk.",
+							 "A crash can make messages in flight ready again.",
+							 &cmq_async_receive,
+							 true,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
+
 	MarkGUCPrefixReserved("cmq");
 
 	cmq_shmem_install_hooks();
+	cmq_floor_install_callbacks();
+	cmq_async_install_callbacks();
 	cmq_worker_register();
 }

@@ -194,6 +194,12 @@ typedef struct CmqHandle
 /* cmq.c */
 extern int	cmq_max_queues;
 extern int	cmq_maintenance_interval;
+extern bool cmq_async_receive;
+
+/* cmq_async.c */
+extern bool cmq_async_begin(void);
+extern void cmq_async_end(bool only_receives);
+extern void cmq_async_install_callbacks(void);
 
 /* cmq_shmem.c */
 extern void cmq_shmem_install_hooks(void);

@@ -304,6 +304,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	bool		due_done = !queue->rewinding.active;
 	bool		first = true;
 	bool		claimed_any = false;
+	bool		only_receives;
 	TimestampTz first_alive = DT_NOEND;
 	TimestampTz first_due = DT_NOEND;
 	TimestampTz published_before;
@@ -312,6 +313,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	memset(&state, 0, sizeof(state));
 	state.queue = queue;
 	state.estate = CreateExecutorState();
+	only_receives = cmq_async_begin();
 	published_before = cmq_floor_announce();
 	state.now = cmq_clock_now(queue->shared);
 	state.expired_before = cmq_queue_expired_before(queue, state.now);
@@ -373,10 +375,13 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		cmq_table_close(&state.rewind);
 	cmq_table_close(&state.pending);
 	FreeExecutorState(state.estate);
-	if (!claimed_any)
-		cmq_floor_withdraw(published_before);
-	else
+	if (claimed_any)
+	{
+		cmq_async_end(only_receives);
 		CommandCounterIncrement();
+	}
+	else
+		cmq_floor_withdraw(published_before);
 }
 
 static int

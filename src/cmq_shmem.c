@@ -163,7 +163,6 @@ cmq_shmem_install_hooks(void)
 	shmem_startup_hook = shmem_startup;
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
-	cmq_floor_install_callbacks();
 }
 
 /* Raise an error unless the server was started with cmq preloaded. */
