@@ -32,6 +32,7 @@ OBJS = \
 	src/cmq_send.o \
 	src/cmq_shmem.o \
 	src/cmq_table.o \
+	src/cmq_wait.o \
 	src/cmq_worker.o
 
 DATA = $(wildcard sql/cmq--*.sql)

@@ -66,5 +66,6 @@ _PG_init(void)
 	cmq_shmem_install_hooks();
 	cmq_floor_install_callbacks();
 	cmq_async_install_callbacks();
+	cmq_wait_install_callbacks();
 	cmq_worker_register();
 }

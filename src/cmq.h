@@ -16,6 +16,7 @@
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/spin.h"
 #include "utils/relcache.h"
 
@@ -95,11 +96,16 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
 
 	/* where receives begin to scan, see cmq_floor.c */
-	slock_t		mutex;			/* guards the rest */
+	slock_t		mutex;			/* guards these */
 	uint64		generation;
 	TimestampTz floor;			/* by visible_at, in the pending table */
 	TimestampTz rewound_at;		/* the rewind that rewind_floor is for */
 	TimestampTz rewind_floor;	/* by enqueued_at, in the rewind table */
+
+	/* receives that wait, see cmq_wait.c */
+	ConditionVariable wakeup;
+	pg_atomic_uint32 nwaiters;
+	pg_atomic_uint32 nasking;	/* who want them to leave */
 } CmqSharedQueue;
 
 /* One scan's view of the floors. */
@@ -211,6 +217,8 @@ extern CmqSharedQueue *cmq_shmem_find(Oid relid);
 extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
 extern int	cmq_shmem_keys(CmqSharedKey **keys);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
+extern void cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, int arg),
+							   int arg);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
@@ -323,6 +331,18 @@ extern void cmq_count_pending(CmqQueue *queue, Snapshot snapshot,
 extern const int cmq_maintain_nsteps;
 extern void cmq_maintain_step(const char *name, int step);
 extern void cmq_maintain_sweep(void);
+
+/* cmq_wait.c */
+extern void cmq_wait_install_callbacks(void);
+extern void cmq_wait_init(CmqSharedQueue *shared);
+extern void cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit,
+								   int at_abort);
+extern void cmq_wait_signal_all_at_commit(CmqSharedQueue *shared);
+extern void cmq_wait_begin(CmqSharedQueue *shared);
+extern bool cmq_wait_sleep(CmqSharedQueue *shared, long timeout);
+extern void cmq_wait_end(void);
+extern void cmq_wait_ask_to_leave(CmqSharedQueue *shared);
+extern void cmq_wait_asked(void);
 
 /* cmq_worker.c */
 extern void cmq_worker_register(void);

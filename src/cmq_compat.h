@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "utils/acl.h"
 #include "utils/relcache.h"
+#include "utils/wait_event.h"
 
 /* 18 puts name and version of the module into the magic block */
 #if PG_VERSION_NUM >= 180000
@@ -75,6 +76,21 @@ typedef bool CmqUpdateIndexes;
 #define cmq_my_process_number() MyProcNumber
 #else
 #define cmq_my_process_number() (MyProc->pgprocno)
+#endif
+
+/* 17 lets extensions name their wait events */
+#if PG_VERSION_NUM >= 170000
+static inline uint32
+cmq_wait_event(void)
+{
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("CmqReceive");
+	return event;
+}
+#else
+#define cmq_wait_event() PG_WAIT_EXTENSION
 #endif
 
 #endif							/* CMQ_COMPAT_H */

@@ -398,7 +398,12 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	get_settings(fcinfo, &changed, true);
 
 	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
+	{
+		cmq_queue_attach(queue);
+		cmq_wait_ask_to_leave(queue->shared);
 		queue = cmq_queue_open(name, ACL_UPDATE, ShareRowExclusiveLock);
+		cmq_wait_asked();
+	}
 	now = cmq_queue_now(queue);
 
 	/*
@@ -483,7 +488,14 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	/* traffic first, see the order of locks in cmq_queue.c */
 	pending = cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
 	if (OidIsValid(pending))
+	{
+		CmqSharedQueue *shared = cmq_shmem_find(queue->relid);
+
+		if (shared)
+			cmq_wait_ask_to_leave(shared);
 		LockRelationOid(pending, AccessExclusiveLock);
+		cmq_wait_asked();
+	}
 
 	initStringInfo(&tables);
 	initStringInfo(&views);

@@ -124,6 +124,7 @@ delete_delivery(DeleteState *state, const CmqHandle *handle)
 	if (cmq_table_delete(&state->pending, true) != TM_Ok)
 		return false;
 	cmq_floor_taken(handle->visible_at);
+	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
 
 	/* no leaf: dropped because the message expired just now */
 	if (!open_leaf(state, handle->enqueued_at))
@@ -330,7 +331,10 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 		values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(visible_at);
 		changed = cmq_table_update(&state.pending, values, isnull) == TM_Ok;
 		if (changed)
+		{
 			cmq_floor_taken(handle.visible_at);
+			cmq_wait_signal_at_end(queue->shared, 1, 1);
+		}
 		else
 			cmq_floor_withdraw(before);
 		handle.visible_at = visible_at;

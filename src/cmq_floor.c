@@ -323,7 +323,10 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	own.relid = InvalidOid;
 	shared = cmq_shmem_find(cmq_catalog_relid(cmq_ddl_relname("q_", name, "")));
 	if (shared)
+	{
 		cmq_floor_reset(shared);
+		cmq_wait_signal_all_at_commit(shared);
+	}
 	return PointerGetDatum(NULL);
 }
 

@@ -293,9 +293,15 @@ return_message(ReceiveState *state, const Delivery *delivery,
 	return true;
 }
 
-static void
+/*
+ * Receive what is there.  Returns how many messages.  When there are none and
+ * next_visible is given, it is set to the time when the next one that is
+ * delayed or in flight becomes visible, if that is before the time in it, else
+ * to DT_NOEND.
+ */
+static int
 receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
-				 ReturnSetInfo *rsinfo)
+				 ReturnSetInfo *rsinfo, TimestampTz *next_visible)
 {
 	ReceiveState state;
 	bool		have_ready = false;
@@ -369,6 +375,13 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	}
 
 	cmq_floor_end(&state.floor, queue, first_alive, first_due);
+	if (n == 0 && next_visible)
+	{
+		cmq_table_range(&state.pending, state.now + 1, *next_visible, false);
+		*next_visible = next_ready(&state) ?
+			cmq_slot_time(state.pending.slot, Anum_pending_visible_at) :
+			DT_NOEND;
+	}
 	if (state.messages_leaf)
 		cmq_table_close(&state.messages);
 	if (state.rewind_open)
@@ -377,11 +390,14 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	FreeExecutorState(state.estate);
 	if (claimed_any)
 	{
+		/* what is in flight needs somebody who plans for its return */
+		cmq_wait_signal_at_end(queue->shared, 1, n);
 		cmq_async_end(only_receives);
 		CommandCounterIncrement();
 	}
 	else
 		cmq_floor_withdraw(published_before);
+	return n;
 }
 
 static int
@@ -409,12 +425,51 @@ get_int(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
 	return value;
 }
 
+/* Receive, and if there is nothing wait for that many seconds at most. */
+static void
+receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
+				int polling_wait_seconds, ReturnSetInfo *rsinfo)
+{
+	CmqSharedQueue *shared = queue->shared;
+	TimestampTz deadline;
+
+	if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
+						 NULL) > 0 || polling_wait_seconds == 0)
+		return;
+
+	deadline = GetCurrentTimestamp() + polling_wait_seconds * USECS_PER_SEC;
+	cmq_wait_begin(shared);
+	for (;;)
+	{
+		TimestampTz now;
+		TimestampTz wake_at = deadline;
+
+		/* a rewind may have come */
+		queue = cmq_queue_lookup(queue->name);
+		cmq_queue_attach(queue);
+		if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
+							 &wake_at) > 0)
+			break;
+
+		now = GetCurrentTimestamp();
+		if (now >= deadline)
+			break;
+		/* a wall clock that was set back must not make it longer */
+		deadline = Min(deadline, now + polling_wait_seconds * USECS_PER_SEC);
+		wake_at = Min(wake_at, deadline);
+		if (!cmq_wait_sleep(shared, TimestampDifferenceMilliseconds(now, wake_at) + 1))
+			break;
+	}
+	cmq_wait_end();
+}
+
 Datum
 cmq_receive(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	int			max_messages;
 	int			visibility_timeout;
+	int			polling_wait_seconds;
 
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_receive()");
@@ -426,10 +481,12 @@ cmq_receive(PG_FUNCTION_ARGS)
 	visibility_timeout = get_int(fcinfo, 2, "visibility_timeout",
 								 CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX,
 								 queue->visibility_timeout, true, queue);
-	(void) get_int(fcinfo, 3, "polling_wait_seconds", CMQ_POLLING_MIN,
-				   CMQ_POLLING_MAX, queue->polling_wait_seconds, true, queue);
+	polling_wait_seconds = get_int(fcinfo, 3, "polling_wait_seconds",
+								   CMQ_POLLING_MIN, CMQ_POLLING_MAX,
+								   queue->polling_wait_seconds, true, queue);
 
-	receive_messages(queue, max_messages, visibility_timeout,
-					 (ReturnSetInfo *) fcinfo->resultinfo);
+	receive_or_wait(queue, max_messages, visibility_timeout,
+					polling_wait_seconds,
+					(ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }

@@ -238,6 +238,8 @@ cmq_rewind(PG_FUNCTION_ARGS)
 								 cmq_queue_expired_before(queue, now));
 	if (first == DT_NOEND)
 		memset(rewinding, 0, sizeof(*rewinding));
+	else
+		cmq_wait_signal_all_at_commit(queue->shared);
 	changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
 

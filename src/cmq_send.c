@@ -170,6 +170,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		ResetPerTupleExprContext(estate);
 		CHECK_FOR_INTERRUPTS();
 	}
+	cmq_wait_signal_at_end(queue->shared, delay == 0 ? n : 1, 0);
 	pg_atomic_write_u64(&queue->shared->last_send, (uint64) (first + n - 1));
 
 	cmq_table_close(&messages);

@@ -206,6 +206,7 @@ cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
 				pg_atomic_init_u64(&shared->clock, (uint64) not_before);
 				pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 				cmq_floor_init(shared);
+				cmq_wait_init(shared);
 			}
 		}
 	}
@@ -278,6 +279,23 @@ cmq_shmem_remove(const CmqSharedKey *key)
 {
 	LWLockAcquire(cmq_lock, LW_EXCLUSIVE);
 	hash_search(shared_queues, key, HASH_REMOVE, NULL);
+	LWLockRelease(cmq_lock);
+}
+
+/* Call func for the entries of this database, under the table's lock. */
+void
+cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, int arg), int arg)
+{
+	HASH_SEQ_STATUS scan;
+	CmqSharedQueue *shared;
+
+	LWLockAcquire(cmq_lock, LW_SHARED);
+	hash_seq_init(&scan, shared_queues);
+	while ((shared = hash_seq_search(&scan)) != NULL)
+	{
+		if (shared->key.database == MyDatabaseId)
+			func(shared, arg);
+	}
 	LWLockRelease(cmq_lock);
 }
 

@@ -207,6 +207,7 @@ cmq_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	cmq_shmem_require();		/* preloaded from another file than $libdir/cmq? */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	context = AllocSetContextCreate(TopMemoryContext, "cmq launcher round",
@@ -371,6 +372,7 @@ cmq_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	cmq_shmem_require();
 
 	/*
 	 * The database may be gone by now; that ends the worker with an error, as

@@ -1,0 +1,267 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_wait.c
+ *	  Receives that wait for a message, and who wakes them.
+ *
+ * A receive that may wait and finds nothing sleeps on the condition variable
+ * of its queue, until it is signalled, until the next delayed or in-flight
+ * message becomes visible, or until its time is up.  Nobody polls.
+ *
+ * Who signals, at the end of its transaction, once for all it did:
+ *	- commit of sends, of visibility changes, of receives (what they put in
+ *	  flight becomes visible some day: somebody must plan for it), of a rewind
+ *	- abort of receives, deletes and visibility changes, also of a
+ *	  subtransaction: the messages are ready again
+ *	- COMMIT PREPARED and ROLLBACK PREPARED, which run in some other backend:
+ *	  all queues of the database that have waiters
+ * It signals as many waiters as there are messages to be had, and none when
+ * none waits.
+ *
+ * Whoever is signalled looks again, takes a message or sleeps on with a new
+ * plan.  Whoever stops waiting, for whatever reason, signals one more waiter:
+ * it may have been signalled for a message that it did not take, or be the
+ * one that had planned for the next due time.  So at any time somebody has
+ * planned for every message.
+ *
+ * No wake-up is lost: a waiter counts itself in and gets onto the condition
+ * variable, then looks, then sleeps.  A writer makes its rows visible, then
+ * reads the count.  A full barrier stands between the two steps on each side.
+ *
+ * A waiting receive holds RowExclusive on the pending table.  Drop and the
+ * switch of rewind need to have that table for themselves: they ask waiters to
+ * give up (cmq_wait_ask_to_leave), who then return without a message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/int.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/condition_variable.h"
+#include "tcop/utility.h"
+#include "utils/memutils.h"
+
+#include "cmq.h"
+
+#define MANY PG_INT32_MAX
+
+/*
+ * What the current transaction will signal.  The shared entries stay: we hold
+ * locks on the pending tables.
+ */
+typedef struct Signal
+{
+	CmqSharedQueue *shared;
+	int			at_commit;		/* how many to signal */
+	int			at_abort;
+} Signal;
+
+static List *signals = NIL;		/* in TopTransactionContext */
+
+/* The queue that this backend waits at, or asks waiters to leave; or NULL. */
+static CmqSharedQueue *waiting_at = NULL;
+static CmqSharedQueue *asking_at = NULL;
+
+static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+
+void
+cmq_wait_init(CmqSharedQueue *shared)
+{
+	ConditionVariableInit(&shared->wakeup);
+	pg_atomic_init_u32(&shared->nwaiters, 0);
+	pg_atomic_init_u32(&shared->nasking, 0);
+}
+
+static void
+signal_waiters(CmqSharedQueue *shared, int n)
+{
+	uint32		nwaiters;
+
+	/* our rows are visible before the count is read */
+	pg_memory_barrier();
+	nwaiters = pg_atomic_read_u32(&shared->nwaiters);
+	if (nwaiters <= (uint32) n)
+	{
+		if (nwaiters > 0)
+			ConditionVariableBroadcast(&shared->wakeup);
+		return;
+	}
+	while (n-- > 0)
+		ConditionVariableSignal(&shared->wakeup);
+}
+
+/*
+ * Signal waiters when the current transaction ends: so many if it commits, so
+ * many if it aborts.  Adds up over calls.  The caller holds a lock on the
+ * queue's pending table.
+ */
+void
+cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit, int at_abort)
+{
+	Signal	   *sig = NULL;
+	ListCell   *lc;
+
+	foreach(lc, signals)
+	{
+		sig = lfirst(lc);
+		if (sig->shared == shared)
+			break;
+		sig = NULL;
+	}
+	if (sig == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+		sig = palloc0(sizeof(Signal));
+		sig->shared = shared;
+		signals = lappend(signals, sig);
+		MemoryContextSwitchTo(old);
+	}
+	if (pg_add_s32_overflow(sig->at_commit, at_commit, &sig->at_commit))
+		sig->at_commit = MANY;
+	if (pg_add_s32_overflow(sig->at_abort, at_abort, &sig->at_abort))
+		sig->at_abort = MANY;
+}
+
+/* The same for a rewind: nobody knows how many messages it brings back. */
+void
+cmq_wait_signal_all_at_commit(CmqSharedQueue *shared)
+{
+	cmq_wait_signal_at_end(shared, MANY, 0);
+}
+
+/* Begin to wait: from here on, no message that arrives is missed. */
+void
+cmq_wait_begin(CmqSharedQueue *shared)
+{
+	waiting_at = shared;
+	pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
+	ConditionVariablePrepareToSleep(&shared->wakeup);
+}
+
+/*
+ * Sleep for that many milliseconds at most.  False when the waiter is asked to
+ * leave.
+ */
+bool
+cmq_wait_sleep(CmqSharedQueue *shared, long timeout)
+{
+	if (pg_atomic_read_u32(&shared->nasking) > 0)
+		return false;
+	(void) ConditionVariableTimedSleep(&shared->wakeup, timeout,
+									   cmq_wait_event());
+	return pg_atomic_read_u32(&shared->nasking) == 0;
+}
+
+/* Stop waiting. */
+void
+cmq_wait_end(void)
+{
+	CmqSharedQueue *shared = waiting_at;
+
+	if (shared == NULL)
+		return;
+	waiting_at = NULL;
+	ConditionVariableCancelSleep();
+	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
+	signal_waiters(shared, 1);
+}
+
+/*
+ * Waiting receives are to return, because the caller wants the pending table
+ * for itself; until cmq_wait_asked() or the end of the transaction.
+ */
+void
+cmq_wait_ask_to_leave(CmqSharedQueue *shared)
+{
+	asking_at = shared;
+	pg_atomic_fetch_add_u32(&shared->nasking, 1);
+	signal_waiters(shared, MANY);
+}
+
+void
+cmq_wait_asked(void)
+{
+	if (asking_at)
+		pg_atomic_fetch_sub_u32(&asking_at->nasking, 1);
+	asking_at = NULL;
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+
+	cmq_wait_end();
+	cmq_wait_asked();
+	if (event != XACT_EVENT_PREPARE)
+	{
+		foreach(lc, signals)
+		{
+			Signal	   *sig = lfirst(lc);
+			int			n = event == XACT_EVENT_COMMIT ? sig->at_commit :
+				sig->at_abort;
+
+			if (n > 0)
+				signal_waiters(sig->shared, n);
+		}
+	}
+	signals = NIL;
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+
+	cmq_wait_end();
+	cmq_wait_asked();
+	foreach(lc, signals)
+	{
+		Signal	   *sig = lfirst(lc);
+
+		if (sig->at_abort > 0)
+			signal_waiters(sig->shared, sig->at_abort);
+	}
+}
+
+/* What a prepared transaction did takes effect in whichever backend ends it. */
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString,
+				bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv,
+				DestReceiver *dest, QueryCompletion *qc)
+{
+	TransactionStmt *stmt = (TransactionStmt *) pstmt->utilityStmt;
+	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
+		(stmt->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 stmt->kind == TRANS_STMT_ROLLBACK_PREPARED);
+
+	if (prev_ProcessUtility_hook)
+		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context,
+								 params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+	if (ends_prepared)
+		cmq_shmem_for_each(signal_waiters, MANY);
+}
+
+void
+cmq_wait_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+	prev_ProcessUtility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}
