@@ -1,0 +1,112 @@
+-- README.md against the catalogs: its reference tables name every function
+-- with its arguments, every setting with its default, and nothing else.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.sql'
+\i :helpers
+
+\set readme `cat "$PG_ABS_SRCDIR/../README.md"`
+CREATE TEMP TABLE readme AS
+	SELECT line FROM regexp_split_to_table(:'readme', E'\n') line WHERE line LIKE '| `%';
+SELECT length(:'readme') > 1000 AS readme_found;
+
+--
+-- Functions: rows like | `cmq_send(queue, body, ...)` | ...
+--
+CREATE TEMP TABLE documented AS
+	SELECT m[1] AS function, regexp_replace(m[2], '\s', '', 'g') AS arguments
+	  FROM readme, regexp_match(line, '^\| `(cmq_[a-z_]+)\(([^)]*)\)` \|') m WHERE m IS NOT NULL;
+CREATE TEMP TABLE existing AS
+	SELECT p.proname::text AS function,
+		   array_to_string(p.proargnames[1:p.pronargs], ',') AS arguments
+	  FROM pg_proc p
+	  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	 WHERE e.extname = 'cmq' AND p.proname LIKE 'cmq\_%';
+SELECT count(*) >= 12 AS functions_found FROM existing;
+SELECT function, arguments AS not_documented FROM existing EXCEPT SELECT function, arguments FROM documented ORDER BY 1, 2;
+SELECT function, arguments AS not_existing FROM documented EXCEPT SELECT function, arguments FROM existing ORDER BY 1, 2;
+-- no row of the tables starts with a cmq_ word in another form
+SELECT line AS odd_row FROM readme WHERE line LIKE '| `cmq\_%' AND line !~ '^\| `cmq_[a-z_]+\([^)]*\)` \|' ORDER BY 1;
+-- what the text calls exists
+SELECT DISTINCT m[1] AS mentioned_but_not_existing FROM regexp_matches(:'readme', '\m(cmq_[a-z_]+)\(', 'g') m
+ WHERE m[1] NOT IN (SELECT function FROM existing) ORDER BY 1;
+
+--
+-- Settings: rows like | `cmq.maintenance_interval` | 1min | ...
+--
+CREATE TEMP TABLE setting AS
+	SELECT name,
+		   CASE WHEN unit = 's' AND boot_val::int > 0 THEN
+				CASE WHEN boot_val::int % 86400 = 0 THEN boot_val::int / 86400 || 'd'
+					 WHEN boot_val::int % 3600 = 0 THEN boot_val::int / 3600 || 'h'
+					 WHEN boot_val::int % 60 = 0 THEN boot_val::int / 60 || 'min'
+					 ELSE boot_val || 's' END
+				ELSE boot_val || coalesce(unit, '') END AS value
+	  FROM pg_settings WHERE name LIKE 'cmq.%';
+SELECT name, value FROM setting ORDER BY name COLLATE "C";
+SELECT name, value AS not_documented FROM setting
+ WHERE NOT EXISTS (SELECT FROM readme WHERE line LIKE '| `' || name || '` | ' || value || ' |%') ORDER BY 1;
+-- other rows that start with cmq. name a relation or a function of the schema
+SELECT m[1] AS not_existing FROM readme, regexp_match(line, '^\| `cmq\.([a-z_<>]+)') m
+ WHERE m IS NOT NULL AND m[1] !~ '^q_' AND 'cmq.' || m[1] NOT IN (SELECT name FROM setting)
+   AND to_regclass('cmq.' || quote_ident(m[1])) IS NULL
+   AND m[1] NOT IN (SELECT proname FROM pg_proc WHERE pronamespace = 'cmq'::regnamespace)
+ ORDER BY 1;
+
+--
+-- Queue settings: rows like | visibility_timeout | 30 | 1..43200 s | with the
+-- defaults of cmq_create_queue and the ranges that it accepts.
+--
+CREATE TEMP TABLE queue_setting AS
+	SELECT m[1] AS name, m[2]::bigint AS value, m[3]::bigint AS low,
+		   CASE WHEN m[4] ~ '^\d+$' THEN m[4]::bigint END AS high
+	  FROM regexp_matches(:'readme', '\n\| ([a-z_]+) \| (\d+) \| (\d+)\.\.([a-z_0-9]+)', 'g') m;
+CREATE TEMP TABLE queue_default AS
+	SELECT m[1] AS name, m[2]::bigint AS value
+	  FROM pg_proc, regexp_matches(pg_get_function_arguments(oid), '(\w+) integer DEFAULT (\d+)', 'g') m
+	 WHERE proname = 'cmq_create_queue';
+SELECT * FROM queue_default EXCEPT SELECT name, value FROM queue_setting ORDER BY 1;
+SELECT name, value FROM queue_setting EXCEPT SELECT * FROM queue_default ORDER BY 1;
+-- the ends are accepted, one beyond is not
+CREATE FUNCTION pg_temp.accepts(setting text, value bigint) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		EXECUTE format('SELECT cmq_create_queue(''docs_a'', %I => %s)', setting, value);
+		RAISE SQLSTATE 'CMQ00';
+	EXCEPTION
+		WHEN SQLSTATE 'CMQ00' THEN
+			RETURN 'yes';
+		WHEN OTHERS THEN
+			RETURN SQLSTATE;
+	END;
+END $$;
+SELECT name, pg_temp.accepts(name, low - 1) AS below, pg_temp.accepts(name, low) AS low,
+	   pg_temp.accepts(name, high) AS high, pg_temp.accepts(name, high + 1) AS above
+  FROM queue_setting WHERE high IS NOT NULL ORDER BY name;
+
+--
+-- Columns: the views of a queue and cmq.message, in order.
+--
+SELECT cmq_create_queue('docs_a');
+SELECT relation, documented = array_to_string(array(
+		SELECT attname FROM pg_attribute WHERE attrelid = relation::regclass AND attnum > 0 ORDER BY attnum), ', ') AS as_documented
+  FROM (VALUES
+	('cmq.q_docs_a_live', substring(:'readme' FROM '\| `cmq\.q_orders_live` \| [^|:]*: ([^|]*) \|')),
+	('cmq.q_docs_a_history', substring(:'readme' FROM '\| `cmq\.q_orders_history` \| [^|:]*: ([^|]*) \|')),
+	('cmq.message', substring(:'readme' FROM 'Returns rows of `cmq\.message`: ([^|.]*)\. \|'))) v (relation, list),
+	   LATERAL regexp_replace(list, ' \([^)]*\)', '', 'g') AS documented
+ ORDER BY relation;
+SELECT cmq_drop_queue('docs_a');
+-- what is said of cmq_queue_attributes
+SELECT m[1] AS not_a_column FROM readme, regexp_matches(line, '`([a-z_]+)`', 'g') m
+ WHERE line LIKE '| `cmq\_queue\_attributes(%' AND m[1] NOT IN (SELECT unnest(proargnames) FROM pg_proc WHERE proname = 'cmq_queue_attributes')
+ ORDER BY 1;
+
+--
+-- Comments: everything a user may call or read has one.
+--
+SELECT pg_describe_object(d.classid, d.objid, 0) AS without_comment
+  FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+ WHERE e.extname = 'cmq' AND d.deptype = 'e' AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass)
+   AND obj_description(d.objid, d.classid::regclass::text::name) IS NULL
+ ORDER BY 1;

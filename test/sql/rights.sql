@@ -1,0 +1,230 @@
+-- Rights: plain GRANTs on cmq.q_<name>, checked in C.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.sql'
+\i :helpers
+
+CREATE ROLE regress_cmq_none;
+CREATE ROLE regress_cmq_ins;
+CREATE ROLE regress_cmq_del;
+CREATE ROLE regress_cmq_upd;
+CREATE ROLE regress_cmq_sel;
+CREATE ROLE regress_cmq_all;
+CREATE ROLE regress_cmq_own;
+CREATE ROLE regress_cmq_mem IN ROLE regress_cmq_own;
+CREATE ROLE regress_cmq_grp;
+CREATE ROLE regress_cmq_ing IN ROLE regress_cmq_grp;
+CREATE ROLE regress_cmq_sup SUPERUSER;
+GRANT USAGE ON SCHEMA cmq TO regress_cmq_sel, regress_cmq_all, regress_cmq_ing;
+GRANT USAGE, CREATE ON SCHEMA cmq TO regress_cmq_own;
+
+-- Try a command as a role, undo it, and say whether it worked.
+CREATE FUNCTION pg_temp.may(role text, command text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	message text;
+BEGIN
+	BEGIN
+		PERFORM set_config('role', may.role, true);
+		EXECUTE command;
+		RAISE SQLSTATE 'CMQ00';
+	EXCEPTION
+		WHEN SQLSTATE 'CMQ00' THEN
+			RETURN 'yes';
+		WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+			RETURN SQLSTATE || CASE WHEN message = 'permission denied for queue "rights_a"' THEN ''
+									ELSE ' ' || message END;
+	END;
+END $$;
+
+--
+-- Create needs CREATE on schema cmq; the creator owns the queue.
+--
+SELECT role, pg_temp.may(role, $$SELECT cmq_create_queue('rights_x')$$)
+  FROM (VALUES ('regress_cmq_none'), ('regress_cmq_all'), ('regress_cmq_own'), ('regress_cmq_mem'), ('regress_cmq_sup')) v (role)
+ ORDER BY role;
+SET ROLE regress_cmq_own;
+SELECT cmq_create_queue('rights_a', rewind_seconds => 3600);
+SELECT count(*) FROM cmq_send_batch('rights_a', '{a,b,c}');
+SELECT pg_temp.consume('rights_a', 1);
+SELECT receipt_handle AS handle FROM cmq_receive('rights_a') \gset
+SELECT queue, owner FROM cmq.queues WHERE queue LIKE 'rights%' ORDER BY queue;
+RESET ROLE;
+SELECT DISTINCT relowner::regrole AS owner_of_everything, relacl IS NULL OR relkind = 'v' AS nothing_granted FROM pg_class
+ WHERE relnamespace = 'cmq'::regnamespace AND (relname LIKE 'q\_rights\_a%' OR relname LIKE 'm\_rights\_a%' OR relname LIKE 'r\_rights\_a%');
+
+--
+-- The matrix.
+--
+GRANT INSERT ON cmq.q_rights_a TO regress_cmq_ins;
+GRANT DELETE ON cmq.q_rights_a TO regress_cmq_del;
+GRANT UPDATE ON cmq.q_rights_a TO regress_cmq_upd;
+GRANT SELECT ON cmq.q_rights_a TO regress_cmq_sel;
+GRANT ALL ON cmq.q_rights_a TO regress_cmq_all;
+GRANT INSERT, DELETE ON cmq.q_rights_a TO regress_cmq_grp;
+CREATE TEMP TABLE action (n int PRIMARY KEY, needs text, what text, command text);
+INSERT INTO action VALUES
+	(1, 'INSERT', 'send', $$SELECT cmq_send('rights_a', 'x')$$),
+	(2, 'INSERT', 'send_batch', $$SELECT cmq_send_batch('rights_a', '{x,y}')$$),
+	(3, 'INSERT', 'send_batch, none', $$SELECT cmq_send_batch('rights_a', '{}')$$),
+	(4, 'DELETE', 'receive', $$SELECT * FROM cmq_receive('rights_a', 10)$$),
+	(5, 'DELETE', 'delete', format($$SELECT cmq_delete('rights_a', %L)$$, :'handle')),
+	(6, 'DELETE', 'delete, stale', $$SELECT cmq_delete('rights_a', '1-2-3-4')$$),
+	(7, 'DELETE', 'delete_batch', format($$SELECT cmq_delete_batch('rights_a', ARRAY[%L])$$, :'handle')),
+	(8, 'DELETE', 'delete_batch, none', $$SELECT cmq_delete_batch('rights_a', '{}')$$),
+	(9, 'DELETE', 'change_visibility', format($$SELECT cmq_change_visibility('rights_a', %L, 60)$$, :'handle')),
+	(10, 'UPDATE', 'rewind', $$SELECT cmq_rewind('rights_a', now() - interval '1 hour')$$),
+	(11, 'UPDATE', 'alter', $$SELECT cmq_alter_queue('rights_a', visibility_timeout => 60)$$),
+	(12, 'UPDATE', 'alter, nothing', $$SELECT cmq_alter_queue('rights_a')$$),
+	(13, 'UPDATE', 'alter, off', $$SELECT cmq_alter_queue('rights_a', rewind_seconds => 0)$$),
+	(14, 'UPDATE', 'alter, retention', $$SELECT cmq_alter_queue('rights_a', msg_retention_seconds => 7200)$$),
+	(15, 'SELECT', 'attributes', $$SELECT * FROM cmq_queue_attributes('rights_a')$$),
+	(16, 'owner', 'maintain', $$SELECT cmq_maintain('rights_a')$$),
+	(17, 'owner', 'drop', $$SELECT cmq_drop_queue('rights_a')$$);
+SELECT a.needs, a.what,
+	   pg_temp.may('regress_cmq_none', command) AS "none", pg_temp.may('regress_cmq_ins', command) AS ins,
+	   pg_temp.may('regress_cmq_del', command) AS del, pg_temp.may('regress_cmq_upd', command) AS upd,
+	   pg_temp.may('regress_cmq_sel', command) AS sel, pg_temp.may('regress_cmq_all', command) AS "all",
+	   pg_temp.may('regress_cmq_ing', command) AS grp, pg_temp.may('regress_cmq_own', command) AS own,
+	   pg_temp.may('regress_cmq_mem', command) AS mem, pg_temp.may('regress_cmq_sup', command) AS sup
+  FROM action a ORDER BY n;
+-- the text of it
+SET ROLE regress_cmq_none;
+SELECT pg_temp.attempt($$SELECT cmq_send('rights_a', 'x')$$) AS send,
+	   pg_temp.attempt($$SELECT cmq_drop_queue('rights_a')$$) AS "drop",
+	   pg_temp.attempt($$SELECT cmq_drop_queue('rights_x')$$) AS unknown;
+RESET ROLE;
+-- nothing of all that happened
+SELECT pg_temp.live('rights_a'), pg_temp.history('rights_a');
+
+--
+-- Each right works alone, without USAGE on schema cmq, and does its work.
+--
+SET ROLE regress_cmq_ins;
+SELECT cmq_send('rights_a', 'd') > 0 AS sent;
+SET ROLE regress_cmq_del;
+SELECT body, cmq_delete('rights_a', receipt_handle) AS deleted FROM cmq_receive('rights_a', 1);
+SET ROLE regress_cmq_upd;
+SELECT cmq_rewind('rights_a', now() - interval '30 minutes') IS NOT NULL AS rewound;
+SELECT cmq_alter_queue('rights_a', visibility_timeout => 77);
+SET ROLE regress_cmq_del;
+SELECT body, rewind_count, cmq_delete('rights_a', receipt_handle) AS deleted FROM cmq_receive('rights_a', 10) WITH ORDINALITY ORDER BY ordinality;
+RESET ROLE;
+-- who deleted what
+SELECT body, deleted_by FROM cmq.q_rights_a_history ORDER BY msg_id;
+SET ROLE regress_cmq_del;
+SELECT cmq_delete('rights_a', :'handle') AS in_flight_since_before;
+RESET ROLE;
+SELECT body, deleted_by FROM cmq.q_rights_a_history ORDER BY msg_id;
+-- tables of the machinery are nobody's
+SELECT role, pg_temp.may(role, 'SELECT FROM cmq.queue') AS queue, pg_temp.may(role, 'SELECT FROM cmq.partition') AS partition,
+	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_pending') AS pending, pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_rewind') AS rewind,
+	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a') AS messages
+  FROM (VALUES ('regress_cmq_sel'), ('regress_cmq_all')) v (role) ORDER BY role;
+
+--
+-- Views: USAGE on the schema and SELECT on the queue.
+--
+SELECT role, pg_temp.may(role, 'SELECT FROM cmq.queues') AS queues,
+	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_live') AS live, pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_history') AS history
+  FROM (VALUES (1, 'regress_cmq_none'), (2, 'regress_cmq_sel'), (3, 'regress_cmq_all'), (4, 'regress_cmq_ing'),
+			   (5, 'regress_cmq_own'), (6, 'regress_cmq_mem'), (7, 'regress_cmq_sup')) v (n, role) ORDER BY n;
+-- also when rows are only counted, and when a condition looks first
+SELECT pg_temp.may('regress_cmq_ing', 'SELECT count(*) FROM cmq.q_rights_a_live') AS counted,
+	   pg_temp.may('regress_cmq_ing', $$SELECT body FROM cmq.q_rights_a_history WHERE body = 'a'$$) AS one_wanted;
+CREATE FUNCTION pg_temp.leak(body text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$
+BEGIN
+	RAISE WARNING 'leaked %', body;
+	RETURN true;
+END $$;
+SELECT pg_temp.may('regress_cmq_ing', 'SELECT body FROM cmq.q_rights_a_history WHERE pg_temp.leak(body)') AS leaking_condition,
+	   pg_temp.may('regress_cmq_ing', 'SELECT body FROM cmq.q_rights_a_live WHERE pg_temp.leak(body)') AS leaking_condition;
+-- an empty queue does not say so to everyone
+SET ROLE regress_cmq_own;
+SELECT cmq_create_queue('rights_empty');
+RESET ROLE;
+SELECT pg_temp.may('regress_cmq_sel', 'SELECT * FROM cmq.q_rights_empty_live') AS live,
+	   pg_temp.may('regress_cmq_sel', 'SELECT * FROM cmq.q_rights_empty_history') AS history,
+	   pg_temp.may('regress_cmq_sel', 'SELECT count(*) FROM cmq.q_rights_empty_live') AS counted;
+-- cmq.queues shows each reader their own
+GRANT UPDATE ON cmq.q_rights_empty TO regress_cmq_ing;
+SET ROLE regress_cmq_sel;
+SELECT queue FROM cmq.queues ORDER BY queue;
+SET ROLE regress_cmq_ing;
+SELECT queue FROM cmq.queues ORDER BY queue;
+SET ROLE regress_cmq_mem;
+SELECT queue, owner FROM cmq.queues ORDER BY queue;
+RESET ROLE;
+SELECT queue FROM cmq.queues WHERE queue LIKE 'rights%' ORDER BY queue;
+
+--
+-- Grants and revokes take effect at once; PUBLIC; column grants are not enough.
+--
+GRANT INSERT ON cmq.q_rights_a TO PUBLIC;
+SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS granted_to_public;
+REVOKE INSERT ON cmq.q_rights_a FROM PUBLIC;
+SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS revoked;
+GRANT INSERT (body), UPDATE (body), SELECT (body) ON cmq.q_rights_a TO regress_cmq_none;
+SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS columns_only;
+REVOKE INSERT (body), UPDATE (body), SELECT (body) ON cmq.q_rights_a FROM regress_cmq_none;
+REVOKE INSERT ON cmq.q_rights_a FROM regress_cmq_own;
+SELECT pg_temp.may('regress_cmq_own', $$SELECT cmq_send('rights_a', 'x')$$) AS owner_revoked,
+	   pg_temp.may('regress_cmq_own', $$SELECT cmq_drop_queue('rights_a')$$) AS owner_may_drop;
+GRANT INSERT ON cmq.q_rights_a TO regress_cmq_own;
+-- the rights of a SECURITY DEFINER function are its owner's
+CREATE FUNCTION rights_send(body text) RETURNS boolean LANGUAGE sql SECURITY DEFINER AS $$ SELECT cmq_send('rights_a', body) > 0 $$;
+ALTER FUNCTION rights_send(text) OWNER TO regress_cmq_ins;
+SELECT pg_temp.may('regress_cmq_none', $$SELECT rights_send('x')$$) AS definer;
+REVOKE INSERT ON cmq.q_rights_a FROM regress_cmq_ins;
+SELECT pg_temp.may('regress_cmq_none', $$SELECT rights_send('x')$$) AS definer_revoked;
+DROP FUNCTION rights_send(text);
+-- cmq_maintain() without a name runs for the caller's own queues and says nothing of others
+SET ROLE regress_cmq_none;
+SELECT cmq_maintain();
+SET ROLE regress_cmq_own;
+SELECT cmq_maintain();
+RESET ROLE;
+-- maintenance and leaf making by a superuser leave everything the owner's
+SELECT cmq_maintain('rights_a');
+SELECT count(*) AS not_the_owners FROM pg_class
+ WHERE relnamespace = 'cmq'::regnamespace AND relname ~ '^[qmr]_rights_' AND relowner <> 'regress_cmq_own'::regrole;
+
+--
+-- Other functions of schema cmq.
+--
+SELECT f, pg_temp.may('regress_cmq_ing', format($$SELECT cmq.%s('rights_a')$$, f)) AS no_select,
+	   pg_temp.may('regress_cmq_sel', format($$SELECT cmq.%s('rights_a')$$, f)) AS "select",
+	   pg_temp.may('regress_cmq_sel', format($$SELECT cmq.%s('rights_x')$$, f)) AS unknown
+  FROM (VALUES ('check_select'), ('clock'), ('expired_before'), ('rewindable_since'), ('rewind_from')) v (f) ORDER BY f;
+SELECT pg_temp.may('regress_cmq_ing', $$SELECT cmq.is_due('rights_a', now(), now(), 1)$$) AS is_due;
+
+--
+-- A new owner.
+--
+REASSIGN OWNED BY regress_cmq_own TO regress_cmq_all;
+SELECT pg_temp.may('regress_cmq_own', $$SELECT cmq_drop_queue('rights_a')$$) AS old_owner,
+	   pg_temp.may('regress_cmq_all', $$SELECT cmq_drop_queue('rights_a')$$) AS new_owner,
+	   pg_temp.may('regress_cmq_all', $$SELECT cmq_maintain('rights_a')$$) AS maintains,
+	   pg_temp.may('regress_cmq_all', $$SELECT * FROM cmq_receive('rights_a')$$) AS receives,
+	   pg_temp.may('regress_cmq_all', $$SELECT FROM cmq.q_rights_a_live$$) AS looks;
+SELECT queue, owner FROM cmq.queues WHERE queue LIKE 'rights%' ORDER BY queue;
+SET ROLE regress_cmq_all;
+SELECT cmq_drop_queue('rights_a');
+SELECT cmq_drop_queue('rights_empty');
+RESET ROLE;
+-- dropped with everything its owner has: not a queue any more, the name is
+-- free once what is left of it is dropped
+SET ROLE regress_cmq_own;
+SELECT cmq_create_queue('rights_owned');
+RESET ROLE;
+SET client_min_messages = error;
+DROP OWNED BY regress_cmq_own;
+RESET client_min_messages;
+SELECT queue FROM cmq.queues WHERE queue LIKE 'rights%' ORDER BY queue;
+SELECT pg_temp.attempt($$SELECT cmq_send('rights_owned', 'x')$$) AS send,
+	   pg_temp.may('regress_cmq_none', $$SELECT cmq_drop_queue('rights_owned')$$) AS drop_by_others,
+	   pg_temp.attempt($$SELECT cmq_drop_queue('rights_owned')$$) AS drop_by_superuser,
+	   pg_temp.attempt($$SELECT cmq_send('rights_owned', 'x')$$) AS send;
+REVOKE ALL ON SCHEMA cmq FROM regress_cmq_sel, regress_cmq_all, regress_cmq_ing, regress_cmq_own;
+DROP ROLE regress_cmq_none, regress_cmq_ins, regress_cmq_del, regress_cmq_upd, regress_cmq_sel, regress_cmq_all,
+	regress_cmq_own, regress_cmq_mem, regress_cmq_grp, regress_cmq_ing, regress_cmq_sup;

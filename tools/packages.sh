@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+#
+# Which PostgreSQL to build against, and the Debian packages that are missing
+# for it.  Sourced by server.sh, not run.
+
+oldest_major=15
+
+# Major version of a pg_config, nothing if it does not run.
+pg_major()
+{
+	"$1" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'
+}
+
+# Does this pg_config belong to a server that can be built against and run?
+pg_usable()
+{
+	local major bindir
+
+	major=$(pg_major "$1")
+	[[ -n $major ]] && ((major >= oldest_major)) || return 1
+	bindir=$("$1" --bindir)
+	# libpq-dev brings pgxs.mk, but not the server's headers
+	[[ -x $bindir/postgres && -x $bindir/initdb && -x $bindir/psql && -f $("$1" --pgxs) &&
+		-f $("$1" --includedir-server)/postgres.h ]]
+}
+
+# Print the pg_config to use, absolute; fail if there is none yet.  The user's
+# PG_CONFIG comes first and excludes all others.
+find_pg_config()
+{
+	local candidate
+
+	for candidate in ${PG_CONFIG:-pg_config $(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV)}; do
+		if candidate=$(command -v "$candidate") && pg_usable "$candidate"; then
+			realpath --no-symlinks "$candidate"
+			return
+		fi
+	done
+	return 1
+}
+
+# Print the major version whose packages are needed: the one that PG_CONFIG
+# names, else that of the newest server here, else Debian's default as its
+# package lists have it.  Prints an empty line if it cannot be told, or if
+# PG_CONFIG is not from a package.
+wanted_major()
+{
+	local major=
+
+	case ${PG_CONFIG:-pg_config} in
+		pg_config | /usr/bin/pg_config)
+			major=$(find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null |
+				awk -F/ -v oldest="$oldest_major" '$5 >= oldest { print $5 }' | sort -n | tail -n 1)
+			if [[ -z $major ]] && command -v apt-cache >/dev/null; then
+				major=$(apt-cache depends postgresql 2>/dev/null |
+					sed -n 's/^ *Depends: postgresql-\([0-9]*\)$/\1/p')
+			fi
+			;;
+		/usr/lib/postgresql/*/bin/pg_config)
+			major=$(cut -d/ -f5 <<<"$PG_CONFIG")
+			;;
+	esac
+	echo "$major"
+}
+
+# Print the missing packages that do not depend on PostgreSQL's version.
+missing_tools()
+{
+	command -v make >/dev/null || echo make
+	command -v "${CC:-gcc}" >/dev/null || echo gcc
+	[[ -e /usr/include/stdio.h ]] || echo libc6-dev
+	if [[ ${1:-} == test ]]; then
+		command -v prove >/dev/null || echo perl
+		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+	fi
+}
+
+# Print the missing packages of PostgreSQL.
+missing_postgresql()
+{
+	local major
+
+	if find_pg_config >/dev/null; then
+		return
+	fi
+	major=$(wanted_major)
+	[[ -x /usr/lib/postgresql/$major/bin/postgres ]] || echo "postgresql-${major:-?}"
+	echo "postgresql-server-dev-${major:-?}"
+}
+
+# Install packages, and nothing but that: no default cluster is created, no
+# server is started.
+install_packages()
+{
+	local clusters=/etc/postgresql-common/createcluster.d
+	local policy=/usr/sbin/policy-rc.d
+
+	undo+=("rmdir -p --ignore-fail-on-non-empty $clusters" "rm -f $clusters/zz-cmq.conf")
+	as_root mkdir -p "$clusters"
+	as_root tee "$clusters/zz-cmq.conf" <<<"create_main_cluster = false" >/dev/null
+	if [[ ! -e $policy ]]; then
+		undo+=("rm -f $policy")
+		as_root tee "$policy" <<<$'#!/bin/sh\nexit 101' >/dev/null
+		as_root chmod 755 "$policy"
+	fi
+	quietly as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 PATH="$PATH:/usr/sbin:/sbin" \
+		apt-get -o DPkg::Lock::Timeout=300 -y --no-install-recommends install "$@"
+	undo_all
+}
+
+# Find PostgreSQL and the tools; install what is missing.  Sets PG_CONFIG and
+# bindir.  With the argument "test" also what the tests need.
+use_postgresql()
+{
+	local missing
+	local needed="PostgreSQL $oldest_major or newer: its server, psql and development files"
+
+	mapfile -t missing < <(missing_tools "$@" && missing_postgresql)
+	if ((${#missing[@]} > 0)); then
+		command -v apt-get >/dev/null ||
+			die "missing: ${missing[*]} (names of Debian packages); there is no apt-get to install them with"
+		[[ -z ${PG_CONFIG:-} || ${missing[*]} != *\?* ]] || die "PG_CONFIG=$PG_CONFIG is not from $needed"
+		need_root "install ${missing[*]}"
+		note "reading Debian's package lists"
+		quietly as_root apt-get -o DPkg::Lock::Timeout=300 update
+		mapfile -t missing < <(missing_tools "$@" && missing_postgresql)
+		[[ ${missing[*]} != *\?* ]] || die "no package found for $needed"
+		note "installing ${missing[*]}"
+		install_packages "${missing[@]}"
+	fi
+	PG_CONFIG=$(find_pg_config) || die "not found${PG_CONFIG:+ by PG_CONFIG=$PG_CONFIG}: $needed"
+	bindir=$("$PG_CONFIG" --bindir)
+	note "using $("$PG_CONFIG" --version)"
+}
