@@ -78,6 +78,9 @@ typedef enum CmqTableKind
 	CMQ_REWIND
 } CmqTableKind;
 
+/* About the size of a pending or rewind row, for cmq_table_insert(). */
+#define CMQ_NARROW_ROW_SIZE 64
+
 /*
  * What all backends share about one queue.  An entry is made by the first
  * backend that uses the queue and removed when the queue is dropped; whoever
@@ -174,7 +177,10 @@ typedef struct CmqTable
 	ResultRelInfo *result;		/* with all indexes open; NULL as above */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
-	TupleTableSlot *newslot;	/* the row to write */
+	TupleTableSlot **newslots;	/* rows to insert, kept back */
+	int			nslots;			/* slots made */
+	int			nnew;			/* rows in them */
+	Size		new_size;		/* bytes in these */
 } CmqTable;
 
 /* Numbers of messages by state. */
@@ -293,7 +299,9 @@ extern int	cmq_leaf_drop_old(CmqQueue *queue);
 extern bool cmq_table_open(CmqTable *table, EState *estate, Oid relid,
 						   CmqTableKind kind);
 extern void cmq_table_close(CmqTable *table);
-extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull);
+extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
+							 Size size);
+extern void cmq_table_flush(CmqTable *table);
 extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
 								  bool *isnull);
 extern TM_Result cmq_table_delete(CmqTable *table, bool wait);

@@ -153,11 +153,10 @@ delete_delivery(DeleteState *state, const CmqHandle *handle)
 		values[Anum_rewind_rewind_count - 1] =
 			Int32GetDatum(handle->rewind_count);
 		values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
-		cmq_table_insert(&state->table, values, isnull);
+		cmq_table_insert(&state->table, values, isnull, CMQ_NARROW_ROW_SIZE);
 	}
 	else if (cmq_table_find(&state->table, handle->enqueued_at, 0))
 		(void) cmq_table_delete(&state->table, true);
-	ResetPerTupleExprContext(state->estate);
 	return true;
 }
 

@@ -212,7 +212,7 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 	if (cmq_table_delete(&state->pending, false) != TM_Ok)
 		return false;
 	cmq_floor_taken(visible_at);
-	cmq_table_insert(&state->pending, values, isnull);
+	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 	return true;
 }
 
@@ -236,7 +236,7 @@ claim_due(ReceiveState *state, Delivery *delivery)
 		return false;
 	cmq_floor_taken_due(delivery->enqueued_at);
 	pending_row(state, delivery, values, isnull);
-	cmq_table_insert(&state->pending, values, isnull);
+	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 	return true;
 }
 

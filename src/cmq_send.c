@@ -155,7 +155,8 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		values[Anum_messages_headers - 1] =
 			isnull[Anum_messages_headers - 1] ? (Datum) 0 : headers[i];
 		values[Anum_messages_body - 1] = bodies[i];
-		cmq_table_insert(&messages, values, isnull);
+		cmq_table_insert(&messages, values, isnull,
+						 toast_raw_datum_size(bodies[i]));
 
 		values[Anum_pending_visible_at - 1] =
 			TimestampTzGetDatum(time + delay * USECS_PER_SEC);
@@ -166,8 +167,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		isnull[Anum_pending_first_received_at - 1] = true;
 		values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
 		values[Anum_pending_rewind_count - 1] = Int32GetDatum(0);
-		cmq_table_insert(&pending, values, isnull);
-		ResetPerTupleExprContext(estate);
+		cmq_table_insert(&pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 		CHECK_FOR_INTERRUPTS();
 	}
 	cmq_wait_signal_at_end(queue->shared, delay == 0 ? n : 1, 0);

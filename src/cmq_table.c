@@ -43,6 +43,10 @@
 
 #include "cmq.h"
 
+/* How many rows are kept back, to be written together: as COPY does it. */
+#define MAX_NEW_ROWS	1000
+#define MAX_NEW_SIZE	65536	/* bytes */
+
 typedef struct TableShape
 {
 	int			natts;
@@ -131,8 +135,6 @@ cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind)
 	table->slot = table_slot_create(table->rel, NULL);
 	if (estate)
 	{
-		table->newslot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
-												  &TTSOpsVirtual);
 		table->result = makeNode(ResultRelInfo);
 		InitResultRelInfo(table->result, table->rel, 1, NULL, 0);
 		ExecOpenIndices(table->result, false);
@@ -151,15 +153,19 @@ cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind)
 	return true;
 }
 
+/* Close a table, after writing the rows that were kept back. */
 void
 cmq_table_close(CmqTable *table)
 {
+	if (table->nnew > 0)
+		cmq_table_flush(table);
 	if (table->scan)
 		index_endscan(table->scan);
 	ExecDropSingleTupleTableSlot(table->slot);
 	if (table->result)
 	{
-		ExecDropSingleTupleTableSlot(table->newslot);
+		for (int i = 0; i < table->nslots; i++)
+			ExecDropSingleTupleTableSlot(table->newslots[i]);
 		ExecCloseIndices(table->result);
 	}
 	else
@@ -168,26 +174,67 @@ cmq_table_close(CmqTable *table)
 	memset(table, 0, sizeof(*table));
 }
 
+static TupleTableSlot *
+make_new_row(CmqTable *table)
+{
+	return MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
+									&TTSOpsVirtual);
+}
+
 static void
-store_new_row(CmqTable *table, Datum *values, bool *isnull)
+store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
+			  bool *isnull)
 {
 	int			natts = RelationGetDescr(table->rel)->natts;
 
-	ExecClearTuple(table->newslot);
-	memcpy(table->newslot->tts_values, values, natts * sizeof(Datum));
-	memcpy(table->newslot->tts_isnull, isnull, natts * sizeof(bool));
-	ExecStoreVirtualTuple(table->newslot);
-	table->newslot->tts_tableOid = RelationGetRelid(table->rel);
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, isnull, natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(table->rel);
 }
 
-/* Insert a row; raises 23505 if its key exists. */
+/*
+ * Insert a row; raises 23505 if its key exists.  Rows are kept back, to be
+ * written together by cmq_table_flush(); closing the table does that too.
+ * What values point to must stay until then, and the caller must not look for
+ * the row before.  size is about how many bytes the row has.
+ */
 void
-cmq_table_insert(CmqTable *table, Datum *values, bool *isnull)
+cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
 {
-	store_new_row(table, values, isnull);
-	table_tuple_insert(table->rel, table->newslot, GetCurrentCommandId(true),
-					   0, NULL);
-	cmq_insert_index_tuples(table->result, table->newslot, table->estate, CMQ_ALL_INDEXES);
+	if (table->nnew == table->nslots)
+	{
+		if (table->nslots == 0)
+			table->newslots = palloc(sizeof(TupleTableSlot *) * MAX_NEW_ROWS);
+		table->newslots[table->nslots++] = make_new_row(table);
+	}
+	store_new_row(table, table->newslots[table->nnew++], values, isnull);
+	table->new_size += size;
+	if (table->nnew == MAX_NEW_ROWS || table->new_size >= MAX_NEW_SIZE)
+		cmq_table_flush(table);
+}
+
+/* Write the rows that were kept back. */
+void
+cmq_table_flush(CmqTable *table)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	MemoryContext old =
+		MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
+
+	if (table->nnew == 1)
+		table_tuple_insert(table->rel, table->newslots[0], cid, 0, NULL);
+	else if (table->nnew > 1)
+		table_multi_insert(table->rel, table->newslots, table->nnew, cid, 0,
+						   NULL);
+	for (int i = 0; i < table->nnew; i++)
+		cmq_insert_index_tuples(table->result, table->newslots[i],
+								table->estate, CMQ_ALL_INDEXES);
+	MemoryContextSwitchTo(old);
+	ResetPerTupleExprContext(table->estate);
+	table->nnew = 0;
+	table->new_size = 0;
 }
 
 /*
@@ -201,14 +248,17 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 	LockTupleMode lockmode;
 	CmqUpdateIndexes update_indexes;
 	TM_Result	result;
+	TupleTableSlot *newslot = make_new_row(table);
 
-	store_new_row(table, values, isnull);
+	store_new_row(table, newslot, values, isnull);
 	result = table_tuple_update(table->rel, &table->slot->tts_tid,
-								table->newslot, GetCurrentCommandId(true),
+								newslot, GetCurrentCommandId(true),
 								InvalidSnapshot, InvalidSnapshot, true,
 								&tmfd, &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
-		cmq_insert_index_tuples(table->result, table->newslot, table->estate, update_indexes);
+		cmq_insert_index_tuples(table->result, newslot, table->estate,
+								update_indexes);
+	ExecDropSingleTupleTableSlot(newslot);
 	return result;
 }
 
