@@ -207,6 +207,13 @@ get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 	return any;
 }
 
+/* lz4 where the server has it: src/README has the figures */
+#ifdef USE_LZ4
+#define COMPRESSION " COMPRESSION lz4"
+#else
+#define COMPRESSION ""
+#endif
+
 static void
 create_relations(const char *name)
 {
@@ -219,8 +226,8 @@ create_relations(const char *name)
 
 	cmq_ddl_execute("CREATE TABLE %s ("
 					"enqueued_at timestamptz NOT NULL, "
-					"headers jsonb, "
-					"body text NOT NULL, "
+					"headers jsonb" COMPRESSION ", "
+					"body text" COMPRESSION " NOT NULL, "
 					"PRIMARY KEY (enqueued_at)) "
 					"PARTITION BY RANGE (enqueued_at)", messages);
 	cmq_ddl_execute("CREATE TABLE %s ("
