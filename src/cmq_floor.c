@@ -205,8 +205,13 @@ smallest_slot(void)
 	smallest = shared_floor->prepared;
 	SpinLockRelease(&shared_floor->mutex);
 	for (int i = 0; i < shared_floor->nslots; i++)
-		smallest = Min(smallest, (TimestampTz)
-					   pg_atomic_read_u64(&shared_floor->slots[i]));
+	{
+		/* read once: Min() would evaluate it twice, and it may change */
+		TimestampTz slot = (TimestampTz)
+			pg_atomic_read_u64(&shared_floor->slots[i]);
+
+		smallest = Min(smallest, slot);
+	}
 	return smallest;
 }
 
@@ -220,6 +225,7 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 	CmqSharedQueue *shared = queue->shared;
 	const CmqRewind *rewinding = &queue->rewinding;
 	bool		same_rewind;
+	TimestampTz smallest;
 
 	SpinLockAcquire(&shared->mutex);
 	scan->generation = shared->generation;
@@ -229,7 +235,8 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 	SpinLockRelease(&shared->mutex);
 
 	pg_memory_barrier();
-	scan->limit = Min(now, smallest_slot());
+	smallest = smallest_slot();
+	scan->limit = Min(now, smallest);
 
 	if (own.relid == queue->relid && own.generation == scan->generation)
 	{

@@ -324,8 +324,10 @@ cmq_clock_now(CmqSharedQueue *shared)
 TimestampTz
 cmq_clock_peek(CmqSharedQueue *shared)
 {
-	return Max(GetCurrentTimestamp(),
-			   (TimestampTz) pg_atomic_read_u64(&shared->clock));
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz last = (TimestampTz) pg_atomic_read_u64(&shared->clock);
+
+	return Max(now, last);
 }
 
 /* Take n consecutive microseconds for the caller alone; returns the first. */
