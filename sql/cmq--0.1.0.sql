@@ -231,8 +231,8 @@ COMMENT ON FUNCTION cmq_send_batch(text, text[], int, jsonb[])
 --   queue                 the queue
 --   max_messages          1..1000
 --   visibility_timeout    seconds, 1..43200; NULL: the queue's
---   polling_wait_seconds  seconds, 0..30; NULL: the queue's.  Checked only:
---                         a receive returns at once
+--   polling_wait_seconds  seconds to wait when no message is ready, 0..30;
+--                         NULL: the queue's
 -- Result: the messages in the order in which they became visible, which for
 --   those never received is the order of production; rewound ones stand at
 --   their production time.  No row when none is ready.  Messages that another

@@ -1,0 +1,2 @@
+-- Send: one call.
+SELECT cmq_send('bench', :body);

@@ -1,0 +1,2 @@
+-- Baseline: one prepared single-row INSERT of the same body.
+INSERT INTO plain (body) VALUES (:body);
