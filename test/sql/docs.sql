@@ -36,8 +36,9 @@ SELECT DISTINCT m[1] AS mentioned_but_not_existing FROM regexp_matches(:'readme'
 --
 CREATE TEMP TABLE setting AS
 	SELECT name,
-		   CASE WHEN unit = 's' AND boot_val::int > 0 THEN
-				CASE WHEN boot_val::int % 86400 = 0 THEN boot_val::int / 86400 || 'd'
+		   CASE WHEN unit = 's' THEN
+				CASE WHEN boot_val::int = 0 THEN '0'
+					 WHEN boot_val::int % 86400 = 0 THEN boot_val::int / 86400 || 'd'
 					 WHEN boot_val::int % 3600 = 0 THEN boot_val::int / 3600 || 'h'
 					 WHEN boot_val::int % 60 = 0 THEN boot_val::int / 60 || 'min'
 					 ELSE boot_val || 's' END

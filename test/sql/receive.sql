@@ -9,7 +9,11 @@ SELECT cmq_create_queue('receive_a', visibility_timeout => 30);
 -- Nothing there: no row, not an error.
 --
 SELECT count(*) AS messages FROM cmq_receive('receive_a');
-SELECT count(*) AS messages FROM cmq_receive('receive_a', 1000, 43200, 30);
+SELECT count(*) AS messages FROM cmq_receive('receive_a', 1000, 43200, 0);
+-- the longest wait allowed, with something there: returns at once
+SELECT cmq_send('receive_a', 'x') > 0 AS sent;
+SELECT count(*) AS deleted FROM cmq_delete_batch('receive_a',
+	array(SELECT receipt_handle FROM cmq_receive('receive_a', 1000, 43200, 30)));
 SELECT (cmq_receive('receive_a')).body;
 
 --
@@ -64,7 +68,7 @@ SELECT args, pg_temp.attempt(format('SELECT cmq_receive(%L, %s)', 'receive_a', a
 	(4, 'max_messages => NULL'), (5, 'max_messages => 2147483647'),
 	(6, 'visibility_timeout => 0'), (7, 'visibility_timeout => -1'), (8, 'visibility_timeout => 43201'),
 	(9, 'polling_wait_seconds => -1'), (10, 'polling_wait_seconds => 31'),
-	(11, '1, 1, 0'), (12, '1000, 43200, 30'), (13, '1, NULL, NULL')) v (n, args)
+	(11, '1, 1, 0'), (12, '1000, 43200, 0'), (13, '1, NULL, NULL')) v (n, args)
  ORDER BY n;
 SELECT pg_temp.attempt($$SELECT cmq_receive('receive_x')$$) AS unknown,
 	   pg_temp.attempt($$SELECT cmq_receive(NULL)$$) AS "null",
