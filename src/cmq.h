@@ -109,6 +109,7 @@ typedef struct CmqSharedQueue
 	ConditionVariable wakeup;
 	pg_atomic_uint32 nwaiters;
 	pg_atomic_uint32 nasking;	/* who want them to leave */
+	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
 } CmqSharedQueue;
 
 /* One scan's view of the floors. */
@@ -250,6 +251,7 @@ extern void cmq_floor_forget_prepared(void);
 extern void cmq_queue_init_cache(void);
 extern char *cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno);
 extern CmqQueue *cmq_queue_lookup(const char *name);
+extern CmqQueue *cmq_queue_lookup_afresh(const char *name);
 extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
@@ -345,7 +347,7 @@ extern void cmq_wait_install_callbacks(void);
 extern void cmq_wait_init(CmqSharedQueue *shared);
 extern void cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit,
 								   int at_abort);
-extern void cmq_wait_signal_all_at_commit(CmqSharedQueue *shared);
+extern void cmq_wait_signal_rewind(CmqSharedQueue *shared);
 extern void cmq_wait_begin(CmqSharedQueue *shared);
 extern bool cmq_wait_sleep(CmqSharedQueue *shared, long timeout);
 extern void cmq_wait_end(void);

@@ -332,7 +332,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	if (shared)
 	{
 		cmq_floor_reset(shared);
-		cmq_wait_signal_all_at_commit(shared);
+		cmq_wait_signal_rewind(shared);
 	}
 	return PointerGetDatum(NULL);
 }

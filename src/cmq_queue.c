@@ -262,6 +262,14 @@ cmq_queue_lookup(const char *name)
 	return queue;
 }
 
+/* The same, loaded again even if no invalidation has arrived. */
+CmqQueue *
+cmq_queue_lookup_afresh(const char *name)
+{
+	mark_stale(cmq_queue_lookup(name));
+	return cmq_queue_lookup(name);
+}
+
 /* Raise 42501 unless the current user has the right on the queue. */
 void
 cmq_queue_check_acl(CmqQueue *queue, AclMode mode)

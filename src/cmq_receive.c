@@ -432,6 +432,8 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 {
 	CmqSharedQueue *shared = queue->shared;
 	TimestampTz deadline;
+	uint32		nrewinds = 0;
+	bool		first = true;
 
 	if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
 						 NULL) > 0 || polling_wait_seconds == 0)
@@ -443,10 +445,16 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 	{
 		TimestampTz now;
 		TimestampTz wake_at = deadline;
+		uint32		nrewinds_now = pg_atomic_read_u32(&shared->nrewinds);
 
-		/* a rewind may have come */
-		queue = cmq_queue_lookup(queue->name);
+		/* the signal of a rewind is faster than its invalidation */
+		if (first || nrewinds_now != nrewinds)
+			queue = cmq_queue_lookup_afresh(queue->name);
+		else
+			queue = cmq_queue_lookup(queue->name);
 		cmq_queue_attach(queue);
+		nrewinds = nrewinds_now;
+		first = false;
 		if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
 							 &wake_at) > 0)
 			break;

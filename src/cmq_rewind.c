@@ -239,7 +239,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	if (first == DT_NOEND)
 		memset(rewinding, 0, sizeof(*rewinding));
 	else
-		cmq_wait_signal_all_at_commit(queue->shared);
+		cmq_wait_signal_rewind(queue->shared);
 	changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
 

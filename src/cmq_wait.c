@@ -56,6 +56,7 @@ typedef struct Signal
 	CmqSharedQueue *shared;
 	int			at_commit;		/* how many to signal */
 	int			at_abort;
+	bool		rewound;
 } Signal;
 
 static List *signals = NIL;		/* in TopTransactionContext */
@@ -72,6 +73,7 @@ cmq_wait_init(CmqSharedQueue *shared)
 	ConditionVariableInit(&shared->wakeup);
 	pg_atomic_init_u32(&shared->nwaiters, 0);
 	pg_atomic_init_u32(&shared->nasking, 0);
+	pg_atomic_init_u32(&shared->nrewinds, 0);
 }
 
 static void
@@ -92,6 +94,28 @@ signal_waiters(CmqSharedQueue *shared, int n)
 		ConditionVariableSignal(&shared->wakeup);
 }
 
+/* What the current transaction will signal at this queue. */
+static Signal *
+get_signal(CmqSharedQueue *shared)
+{
+	Signal	   *sig;
+	ListCell   *lc;
+	MemoryContext old;
+
+	foreach(lc, signals)
+	{
+		sig = lfirst(lc);
+		if (sig->shared == shared)
+			return sig;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	sig = palloc0(sizeof(Signal));
+	sig->shared = shared;
+	signals = lappend(signals, sig);
+	MemoryContextSwitchTo(old);
+	return sig;
+}
+
 /*
  * Signal waiters when the current transaction ends: so many if it commits, so
  * many if it aborts.  Adds up over calls.  The caller holds a lock on the
@@ -100,36 +124,26 @@ signal_waiters(CmqSharedQueue *shared, int n)
 void
 cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit, int at_abort)
 {
-	Signal	   *sig = NULL;
-	ListCell   *lc;
+	Signal	   *sig = get_signal(shared);
 
-	foreach(lc, signals)
-	{
-		sig = lfirst(lc);
-		if (sig->shared == shared)
-			break;
-		sig = NULL;
-	}
-	if (sig == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-		sig = palloc0(sizeof(Signal));
-		sig->shared = shared;
-		signals = lappend(signals, sig);
-		MemoryContextSwitchTo(old);
-	}
 	if (pg_add_s32_overflow(sig->at_commit, at_commit, &sig->at_commit))
 		sig->at_commit = MANY;
 	if (pg_add_s32_overflow(sig->at_abort, at_abort, &sig->at_abort))
 		sig->at_abort = MANY;
 }
 
-/* The same for a rewind: nobody knows how many messages it brings back. */
+/*
+ * The same for a rewind: nobody knows how many messages it brings back, and
+ * waiters have to read the queue's row again.  They cannot wait for the
+ * invalidation that says so: it is sent after the signal.
+ */
 void
-cmq_wait_signal_all_at_commit(CmqSharedQueue *shared)
+cmq_wait_signal_rewind(CmqSharedQueue *shared)
 {
-	cmq_wait_signal_at_end(shared, MANY, 0);
+	Signal	   *sig = get_signal(shared);
+
+	sig->at_commit = MANY;
+	sig->rewound = true;
 }
 
 /* Begin to wait: from here on, no message that arrives is missed. */
@@ -208,6 +222,8 @@ xact_callback(XactEvent event, void *arg)
 			int			n = event == XACT_EVENT_COMMIT ? sig->at_commit :
 				sig->at_abort;
 
+			if (sig->rewound && event == XACT_EVENT_COMMIT)
+				pg_atomic_fetch_add_u32(&sig->shared->nrewinds, 1);
 			if (n > 0)
 				signal_waiters(sig->shared, n);
 		}
@@ -235,6 +251,13 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	}
 }
 
+static void
+signal_rewound(CmqSharedQueue *shared, int n)
+{
+	pg_atomic_fetch_add_u32(&shared->nrewinds, 1);
+	signal_waiters(shared, n);
+}
+
 /* What a prepared transaction did takes effect in whichever backend ends it. */
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString,
@@ -254,7 +277,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
 	if (ends_prepared)
-		cmq_shmem_for_each(signal_waiters, MANY);
+		cmq_shmem_for_each(signal_rewound, MANY);
 }
 
 void

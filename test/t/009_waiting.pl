@@ -1,0 +1,312 @@
+# Receives that wait: woken by whatever makes a message ready, and by nothing
+# else; no wake-up is lost when a waiter gives up.
+#
+# A waiter that nobody wakes would return after 30 seconds, and what it gets
+# is looked for with a limit far below that.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = PostgreSQL::Test::Cluster->new('waiting');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+max_prepared_transactions = 5
+max_connections = 100
+cmq.maintenance_interval = 1h
+fsync = off
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sql(q{
+	CREATE EXTENSION cmq;
+	CREATE TABLE got (body text, waiter int, message_no serial);
+	SELECT FROM cmq_create_queue('w', visibility_timeout => 43200,
+		rewind_seconds => 3600, polling_wait_seconds => 30);
+});
+
+# Sessions in the background; each is a psql that runs its commands and ends.
+my @sessions;
+
+sub start
+{
+	my (@commands) = @_;
+	my %session = (out => '', err => '');
+	$session{run} = IPC::Run::start(
+		[
+			'psql', '-XAtq', '-h', $node->host, '-p', $node->port,
+			'-d', 'postgres', map { ('-c', $_) } @commands
+		],
+		'<', \undef, '>', \$session{out}, '2>', \$session{err});
+	push @sessions, \%session;
+	return \%session;
+}
+
+sub finish
+{
+	my ($session) = @_;
+	$session->{run}->finish;
+	return $session->{out};
+}
+
+my $waiter_no = 0;
+
+# A session that waits for a message and logs it.
+sub waiter
+{
+	my ($begin) = @_;
+	$waiter_no++;
+	my $insert = "INSERT INTO got SELECT body, $waiter_no FROM cmq_receive('w')";
+	return start(defined $begin ? "$begin; $insert; COMMIT" : $insert);
+}
+
+# n receives wait: they sleep, and they sleep because of us.
+sub poll
+{
+	my ($query, $what, $expected) = @_;
+	$expected //= 't';
+	for (1 .. 150)
+	{
+		my $result = sql($query);
+		return pass($what) if $result eq $expected;
+		usleep(100_000);
+	}
+	return fail($what) || diag('last: ' . sql($query));
+}
+
+sub wait_for_waiters
+{
+	my ($n) = @_;
+	poll(
+		"SELECT count(*) = $n FROM pg_stat_activity
+		  WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND state = 'active'
+			AND backend_type = 'client backend'",
+		"$n waiting") or BAIL_OUT('receives do not wait');
+}
+
+# One waiter; what is done makes it return that body.
+sub wakes
+{
+	my ($what, $body, $do, $begin) = @_;
+	my $session = waiter($begin);
+	wait_for_waiters(1);
+	$do->();
+	poll("SELECT string_agg(body, ',') FROM got WHERE waiter = $waiter_no",
+		"$what wakes", $body);
+	finish($session);
+	is($session->{err}, '', "$what: no error");
+}
+
+sub send_message
+{
+	sql("SELECT cmq_send('w', '$_[0]')");
+}
+
+sub delete_all
+{
+	sql(q{SELECT count(cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
+		|| '-' || receive_count || '-' || rewind_count)) FROM cmq.q_w_pending});
+}
+
+# There is something to receive: no wait at all.
+send_message('there');
+is(sql(q{SELECT body FROM cmq_receive('w')}), 'there', 'no wait when a message is there');
+is(sql(q{SELECT count(*) FROM cmq_receive('w', 1, NULL, 0)}), '0', 'the argument wins over the queue');
+
+wakes('send', 'sent', sub { send_message('sent') });
+wakes('send to REPEATABLE READ', 'rr', sub { send_message('rr') },
+	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+wakes('send to SERIALIZABLE', 'ser', sub { send_message('ser') },
+	'BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1');
+wakes('send to a transaction that has received and sent', 'more',
+	sub { send_message('more') },
+	q{BEGIN; SELECT cmq_send('w', 'own'); SELECT count(*) FROM cmq_receive('w', 10)});
+wakes('the end of a delay', 'late', sub { sql(q{SELECT cmq_send('w', 'late', 1)}) });
+wakes('a thousand sends', 'k1', sub {
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'k' || i FROM generate_series(1, 1000) i))})
+});
+is(sql(q{SELECT count(*) FROM cmq_receive('w', 1000)}), '999', 'and leave the other 999');
+delete_all();
+
+# Rolled back sends wake nobody for good.
+{
+	my $session = waiter();
+	wait_for_waiters(1);
+	sql(q{BEGIN; SELECT cmq_send('w', 'never'); ROLLBACK});
+	send_message('committed');
+	poll("SELECT body FROM got WHERE waiter = $waiter_no",
+		'only the committed send is received', 'committed');
+	finish($session);
+}
+
+# Whatever puts a message back.
+delete_all();
+send_message('back');
+my $handle = sql(q{SELECT receipt_handle FROM cmq_receive('w')});
+wakes('cmq_change_visibility to 0', 'back',
+	sub { sql("SELECT cmq_change_visibility('w', '$handle', 0)") });
+$handle = sql(q{SELECT cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
+		|| '-' || receive_count || '-' || rewind_count FROM cmq.q_w_pending});
+wakes('the end of a visibility timeout', 'back',
+	sub { sql("SELECT cmq_change_visibility('w', '$handle', 1)") });
+delete_all();
+
+# Several times: the signal must not be faster than the news.
+for my $round (1 .. 5)
+{
+	my $what = sql(q{SELECT string_agg(body, ',') FROM (SELECT body FROM cmq.q_w ORDER BY enqueued_at LIMIT 1) AS m});
+	wakes("cmq_rewind, round $round", $what,
+		sub { sql(q{SELECT cmq_rewind('w', now() - interval '30 min')}) });
+	sql(q{SELECT count(*) FROM cmq_delete_batch('w', array(SELECT receipt_handle FROM cmq_receive('w', 1000, NULL, 0)))})
+	  foreach 1 .. 3;
+	delete_all();
+}
+
+# The holder waits for a lock until the waiter sleeps, then rolls back.
+sub holder
+{
+	my ($hold, $end) = @_;
+	sql("SELECT cmq_send('w', 'held')");
+	my $locker = $node->background_psql('postgres');
+	$locker->query_safe('SELECT pg_advisory_lock(1)');
+	my $holder = start("BEGIN; $hold; SELECT pg_advisory_xact_lock(1); $end");
+	poll(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted},
+		'message is held');
+	return ($locker, $holder);
+}
+
+for my $case (
+	[ 'ROLLBACK of a receive', q{SELECT FROM cmq_receive('w', 1, NULL, 0)}, 'ROLLBACK' ],
+	[ 'ROLLBACK TO SAVEPOINT of a receive', q{SAVEPOINT a; SELECT FROM cmq_receive('w', 1, NULL, 0)},
+		'ROLLBACK TO a; COMMIT' ],
+	[ 'ROLLBACK of receive and delete',
+		q{SELECT cmq_delete('w', receipt_handle) FROM cmq_receive('w', 1, NULL, 0)}, 'ROLLBACK' ])
+{
+	my ($locker, $holder) = holder($case->[1], $case->[2]);
+	wakes($case->[0], 'held', sub { $locker->quit; finish($holder) });
+	is($holder->{err}, '', "$case->[0]: holder ended");
+	delete_all();
+}
+
+wakes('COMMIT PREPARED', 'prepared', sub {
+	sql(q{BEGIN; SELECT cmq_send('w', 'prepared'); PREPARE TRANSACTION 'p'});
+	sql(q{COMMIT PREPARED 'p'});
+});
+delete_all();
+send_message('given back');
+sql(q{BEGIN; SELECT FROM cmq_receive('w', 1, NULL, 0); PREPARE TRANSACTION 'p'});
+wakes('ROLLBACK PREPARED of a receive', 'given back', sub { sql(q{ROLLBACK PREPARED 'p'}) });
+delete_all();
+
+# Waiters that give up do not take a wake-up with them.
+{
+	my $timeout = start(q{SET statement_timeout = 200; SELECT FROM cmq_receive('w')});
+	finish($timeout);
+	like($timeout->{err}, qr/statement timeout/, 'statement_timeout ends a wait');
+
+	sql('TRUNCATE got');
+	my @waiters = map { waiter() } 1 .. 6;
+	wait_for_waiters(6);
+	sql(q{
+		SELECT count(*) FILTER (WHERE n % 2 = 0 AND pg_cancel_backend(pid)),
+			   count(*) FILTER (WHERE n % 2 = 1 AND pg_terminate_backend(pid))
+		  FROM (SELECT pid, row_number() OVER () AS n FROM pg_stat_activity
+				 WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%'
+				   AND backend_type = 'client backend' LIMIT 4) AS w;
+		SELECT count(*) FROM cmq_send_batch('w', ARRAY['one', 'two']);
+	});
+	poll(q{SELECT string_agg(body, ',' ORDER BY body) FROM got},
+		'after four were cancelled or terminated the other two get theirs', 'one,two');
+	finish($_) foreach @waiters;
+	is(scalar(grep { $_->{err} ne '' } @waiters), 4, 'the four ended with errors');
+}
+
+# Fifty waiters: each message goes to one of them, the others sleep on.
+{
+	sql('TRUNCATE got');
+	my @waiters = map { waiter() } 1 .. 50;
+	wait_for_waiters(50);
+	send_message('first');
+	poll('SELECT count(*) FROM got', 'one of fifty gets it', '1');
+	wait_for_waiters(49);
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'm' || i FROM generate_series(1, 48) i))});
+	poll('SELECT count(*) FROM got', 'forty-eight more, one each', '49');
+	wait_for_waiters(1);
+	send_message('last');
+	poll('SELECT count(*) FROM got', 'and the last', '50');
+	is(sql('SELECT count(DISTINCT body) = 50 AND count(DISTINCT waiter) = 50 FROM got'),
+		't', 'each message once, each waiter one');
+	finish($_) foreach @waiters;
+	delete_all();
+}
+
+# Load: everything sent is consumed, by receives that wait.
+{
+	my %scripts = (
+		consume => q{
+SELECT count(*) FROM cmq_delete_batch('w', ARRAY(SELECT receipt_handle FROM cmq_receive('w', 3, NULL, 1)));
+},
+		rollback => q{
+BEGIN;
+SELECT count(*) FROM cmq_receive('w', 2, NULL, 1);
+ROLLBACK;
+},
+		send => q{
+\set n random(1, 3)
+SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
+});
+	my @files;
+	for my $name (sort keys %scripts)
+	{
+		my $file = $node->basedir . "/$name.sql";
+		append_to_file($file, $scripts{$name});
+		push @files, '-f', $file . ($name eq 'rollback' ? '@1' : '@4');
+	}
+	$node->command_ok(
+		[ 'pgbench', '-n', '-c', '12', '-j', '2', '-T', '5', @files, 'postgres' ],
+		'senders and waiting receivers');
+	while (sql(q{SELECT count(*) FROM cmq_delete_batch('w', ARRAY(SELECT receipt_handle FROM cmq_receive('w', 1000, NULL, 0)))}) > 0)
+	{
+	}
+	is(sql(q{SELECT count(*) FROM cmq.q_w_pending}), '0', 'nothing is left');
+	is( sql(q{SELECT (SELECT count(*) FROM cmq.q_w) = (SELECT count(*) FROM cmq.q_w_rewind)}),
+		't', 'everything sent is in the history');
+}
+
+# Those who need the queue for themselves do not wait for waiters.
+{
+	my @waiters = map { start(q{SELECT count(*) FROM cmq_receive('w')}) } 1 .. 3;
+	wait_for_waiters(3);
+	sql(q{SET statement_timeout = '10s'; SELECT cmq_alter_queue('w', rewind_seconds => 0)});
+	is(join(',', map { finish($_) =~ s/\s//r } @waiters), '0,0,0',
+		'switching rewind off makes waiters return without a message');
+
+	@waiters = map { start(q{SELECT count(*) FROM cmq_receive('w')}) } 1 .. 3;
+	wait_for_waiters(3);
+	sql(q{SET statement_timeout = '10s'; SELECT cmq_drop_queue('w')});
+	is(join(',', map { finish($_) =~ s/\s//r } @waiters), '0,0,0',
+		'dropping the queue too');
+}
+
+# A server that shuts down does not wait for them either.
+{
+	sql(q{SELECT cmq_create_queue('w', polling_wait_seconds => 30)});
+	my $session = start(q{SELECT count(*) FROM cmq_receive('w')});
+	wait_for_waiters(1);
+	$node->stop('fast');
+	$session->{run}->finish;
+	like($session->{err}, qr/administrator command|connection/, 'fast shutdown ends a wait');
+}
+
+done_testing();
