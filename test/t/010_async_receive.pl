@@ -1,0 +1,148 @@
+# A transaction that did nothing but receive does not wait for the disk; all
+# others do.  Nothing but such receives is lost in a crash.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('async');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+fsync = on
+synchronous_commit = on
+wal_writer_delay = 10s
+autovacuum = off
+cmq.maintenance_interval = 1h
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sql(q{
+	CREATE EXTENSION cmq;
+	CREATE TABLE business (n int);
+	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 3600);
+	SELECT FROM cmq_send_batch('q', array(SELECT 'm' || i FROM generate_series(1, 100) i));
+	-- ledger: written in the same transactions, so as durable as they are
+	CREATE TABLE sent (msg_id bigint PRIMARY KEY);
+	CREATE TABLE deleted (msg_id bigint PRIMARY KEY);
+});
+
+# Is all WAL up to the end of the commit on disk when the commit returns?  The
+# position to be flushed is read inside the transaction, after its last write.
+sub flushed
+{
+	my ($work) = @_;
+	return sql(qq{
+		BEGIN;
+		$work;
+		SELECT pg_current_wal_insert_lsn() AS lsn \\gset
+		COMMIT;
+		SELECT pg_current_wal_flush_lsn() >= :'lsn';
+	});
+}
+
+my $receive = q{SELECT cmq_receive('q') IS NOT NULL \g /dev/null};
+my %mixed = (
+	'receive and INSERT' => "$receive\nINSERT INTO business VALUES (1)",
+	'INSERT and receive' => "INSERT INTO business VALUES (1);\n$receive\n",
+	'receive, INSERT, receive' => "$receive\nINSERT INTO business VALUES (1);\n$receive\n",
+	'receive and send' => "$receive\nSELECT cmq_send('q', 'x') \\g /dev/null\n",
+	'receive and delete' =>
+	  q{SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q') \g /dev/null} . "\n",
+);
+is(flushed($mixed{$_} . "\n"), 't', "$_: on disk at commit")
+  foreach sort keys %mixed;
+
+# The WAL writer flushes when it likes, but not after each of many commits.
+sub unflushed
+{
+	my ($work) = @_;
+	return scalar(grep { flushed($work) eq 'f' } 1 .. 10);
+}
+cmp_ok(unflushed("$receive\n"), '>', 0, 'receive alone: not waited for');
+cmp_ok(unflushed("$receive\n$receive\n"), '>', 0, 'receives alone: not waited for');
+sql('ALTER SYSTEM SET cmq.async_receive = off; SELECT pg_reload_conf()');
+$node->poll_query_until('postgres',
+	q{SELECT current_setting('cmq.async_receive') = 'off'})
+  or die 'setting does not arrive';
+is(unflushed("$receive\n"), 0, 'receive with cmq.async_receive off: on disk at commit');
+sql('ALTER SYSTEM RESET cmq.async_receive; SELECT pg_reload_conf()');
+is( sql(q{SELECT count(*) FROM cmq_receive('q') \g /dev/null
+		SHOW synchronous_commit;}),
+	'on', 'the setting of the session stays');
+is( sql(q{SET synchronous_commit = local;
+		SELECT count(*) FROM cmq_receive('q') \g /dev/null
+		SHOW synchronous_commit;}),
+	'local', 'whatever it is');
+
+# Crashes under load.
+my %scripts = (
+	send => q{
+INSERT INTO sent SELECT cmq_send('q', 'body');
+},
+	receive => q{
+SELECT count(*) FROM cmq_receive('q', 2);
+},
+	consume => q{
+WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 2))
+INSERT INTO deleted SELECT msg_id FROM got WHERE cmq_delete('q', receipt_handle);
+});
+my @files;
+for my $name (sort keys %scripts)
+{
+	my $file = $node->basedir . "/$name.sql";
+	append_to_file($file, $scripts{$name});
+	push @files, '-f', $file;
+}
+sql(q{INSERT INTO sent SELECT cmq.msg_id(enqueued_at) FROM cmq.q_q;
+	INSERT INTO deleted SELECT cmq.msg_id(enqueued_at) FROM cmq.q_q_rewind});
+
+for my $round (1 .. 2)
+{
+	my ($out, $err) = ('', '');
+	my $load = IPC::Run::start(
+		[
+			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
+			'-c', '6', '-j', '2', '-T', '60', @files, 'postgres'
+		],
+		'>', \$out, '2>', \$err);
+	my $enough = sql('SELECT count(*) FROM sent') + 500 * $round;
+	$node->poll_query_until('postgres', "SELECT count(*) > $enough FROM sent")
+	  or die 'no load';
+	$node->stop('immediate');
+	$load->finish;
+	$node->start;
+
+	is( sql(q{SELECT count(*) FROM sent FULL JOIN cmq.q_q m ON msg_id = cmq.msg_id(m.enqueued_at)
+			WHERE msg_id IS NULL OR m.enqueued_at IS NULL}),
+		'0', "round $round: what was sent is there, and nothing else");
+	is( sql(q{SELECT count(*) FROM deleted FULL JOIN cmq.q_q_rewind r ON msg_id = cmq.msg_id(r.enqueued_at)
+			WHERE msg_id IS NULL OR r.enqueued_at IS NULL}),
+		'0', "round $round: what was deleted is deleted, and nothing else");
+	is( sql(q{SELECT count(*) FROM cmq.q_q m
+			WHERE (SELECT count(*) FROM cmq.q_q_pending p WHERE p.enqueued_at = m.enqueued_at)
+				+ (SELECT count(*) FROM cmq.q_q_rewind r WHERE r.enqueued_at = m.enqueued_at) <> 1}),
+		'0', "round $round: each message is in one state");
+}
+
+# In flight or ready again: all that is pending can be received in the end.
+my $pending = sql('SELECT count(*) FROM cmq.q_q_pending');
+sql('UPDATE cmq.q_q_pending SET visible_at = enqueued_at');
+my $received = 0;
+while ((my $n = sql(q{SELECT count(*) FROM cmq_receive('q', 1000)})) > 0)
+{
+	$received += $n;
+}
+is($received, $pending, "all $pending pending messages are received");
+
+$node->stop;
+done_testing();
