@@ -1,8 +1,8 @@
 # Receives that wait: woken by whatever makes a message ready, and by nothing
 # else; no wake-up is lost when a waiter gives up.
 #
-# A receive that nobody wakes returns after 30 seconds.  What it gets is
-# looked for with a limit far below that.
+# A waiter that nobody wakes would return after 30 seconds, and what it gets
+# is looked for with a limit far below that.
 
 use strict;
 use warnings;
@@ -12,15 +12,15 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $node = PostgreSQL::Test::Cluster->new('main');
+my $node = PostgreSQL::Test::Cluster->new('waiting');
 $node->init;
-$node->append_conf(
-	'postgresql.conf', q(
+$node->append_conf('postgresql.conf', <<'CONF');
 shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 86400
-max_connections = 100
 max_prepared_transactions = 5
-));
+max_connections = 100
+cmq.maintenance_interval = 1h
+fsync = off
+CONF
 $node->start;
 
 sub sql
@@ -29,555 +29,286 @@ sub sql
 	return $node->safe_psql('postgres', $sql);
 }
 
-sql(q(
-CREATE EXTENSION cmq;
-CREATE TABLE got (waiter int, body text);
-SELECT FROM cmq_create_queue('w', visibility_timeout => 43200,
-							 rewind_seconds => 3600, polling_wait_seconds => 30);
-));
+sql(q{
+	CREATE EXTENSION cmq;
+	CREATE TABLE got (body text, waiter int, message_no serial);
+	SELECT FROM cmq_create_queue('w', visibility_timeout => 43200,
+		rewind_seconds => 3600, polling_wait_seconds => 30);
+});
 
-# Poll until the query gives what is expected, for 10 seconds at most.
-sub becomes
-{
-	my ($query, $expected, $name) = @_;
-	my $result;
-	for (1 .. 200)
-	{
-		$result = sql($query);
-		last if $result eq $expected;
-		usleep(50_000);
-	}
-	return is($result, $expected, $name);
-}
+# Sessions in the background; each is a psql that runs its commands and ends.
+my @sessions;
 
-# A psql in the background that runs its commands and ends.
 sub start
 {
 	my (@commands) = @_;
-	my $session = { out => '', err => '' };
-	$session->{run} = IPC::Run::start(
+	my %session = (out => '', err => '');
+	$session{run} = IPC::Run::start(
 		[
-			'psql', '-XAtq', '-d', $node->connstr('postgres'),
-			map { ('-c', $_) } @commands
+			'psql', '-XAtq', '-h', $node->host, '-p', $node->port,
+			'-d', 'postgres', map { ('-c', $_) } @commands
 		],
-		'<',
-		\undef,
-		'>',
-		\$session->{out},
-		'2>',
-		\$session->{err});
-	return $session;
+		'<', \undef, '>', \$session{out}, '2>', \$session{err});
+	push @sessions, \%session;
+	return \%session;
 }
 
 sub finish
 {
 	my ($session) = @_;
-	eval { $session->{run}->finish; };
+	$session->{run}->finish;
 	return $session->{out};
 }
 
-my $waiter = 0;
+my $waiter_no = 0;
 
-# One that receives, waits as long as the queue says, and notes what it got.
+# A session that waits for a message and logs it.
 sub waiter
 {
 	my ($begin) = @_;
-	$waiter++;
-	my $receive = "INSERT INTO got SELECT $waiter, body FROM cmq_receive('w')";
-	return start(defined $begin ? "$begin; $receive; COMMIT" : $receive);
+	$waiter_no++;
+	my $insert = "INSERT INTO got SELECT body, $waiter_no FROM cmq_receive('w')";
+	return start(defined $begin ? "$begin; $insert; COMMIT" : $insert);
 }
 
-my $waiting = q(FROM pg_stat_activity
-	 WHERE backend_type = 'client backend' AND state = 'active'
-	   AND wait_event_type = 'Extension' AND query LIKE '%cmq_receive%');
+# n receives wait: they sleep, and they sleep because of us.
+sub poll
+{
+	my ($query, $what, $expected) = @_;
+	$expected //= 't';
+	for (1 .. 150)
+	{
+		my $result = sql($query);
+		return pass($what) if $result eq $expected;
+		usleep(100_000);
+	}
+	return fail($what) || diag('last: ' . sql($query));
+}
 
 sub wait_for_waiters
 {
 	my ($n) = @_;
-	becomes("SELECT count(*) $waiting", $n, "$n waiting")
-	  or BAIL_OUT('receives do not wait');
+	poll(
+		"SELECT count(*) = $n FROM pg_stat_activity
+		  WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND state = 'active'
+			AND backend_type = 'client backend'",
+		"$n waiting") or BAIL_OUT('receives do not wait');
 }
 
-# Something makes a waiter return with this message.
+# One waiter; what is done makes it return that body.
 sub wakes
 {
-	my ($name, $body, $action, $begin) = @_;
+	my ($what, $body, $do, $begin) = @_;
 	my $session = waiter($begin);
 	wait_for_waiters(1);
-	$action->();
-	becomes("SELECT string_agg(body, ',') FROM got WHERE waiter = $waiter",
-		$body, "$name wakes a waiter");
+	$do->();
+	poll("SELECT string_agg(body, ',') FROM got WHERE waiter = $waiter_no",
+		"$what wakes", $body);
 	finish($session);
-	is($session->{err}, '', "$name: no error");
+	is($session->{err}, '', "$what: no error");
 }
 
 sub send_message
 {
-	my ($body) = @_;
-	sql("SELECT cmq_send('w', '$body')");
-}
-
-# The handle of the only pending message.
-sub handle
-{
-	return sql(q(
-		SELECT concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count)
-		  FROM cmq.q_w_pending));
+	sql("SELECT cmq_send('w', '$_[0]')");
 }
 
 sub delete_all
 {
-	sql(q(
-		SELECT count(cmq_delete('w', concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at),
-											   receive_count, rewind_count)))
-		  FROM cmq.q_w_pending));
+	# what nobody has received has no handle
+	sql(q{SELECT count(*) FROM cmq_receive('w', 1000, NULL, 0)});
+	sql(q{SELECT count(cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
+		|| '-' || receive_count || '-' || rewind_count)) FROM cmq.q_w_pending});
 }
 
-note 'how long';
-
-# With a limit of 10 seconds on each statement: none of these waits for 30.
-my $limit = "SET statement_timeout = '10s'";
-
+# There is something to receive: no wait at all.
 send_message('there');
-is(sql("$limit; SELECT body FROM cmq_receive('w')"),
-	'there', 'no wait when there is a message');
-is(sql("$limit; SELECT count(*) FROM cmq_receive('w', polling_wait_seconds => 0)"),
-	'0', 'the argument wins over the queue: no wait');
-is( sql(
-		qq($limit;
-		CREATE TEMP TABLE begun AS SELECT clock_timestamp() AS at;
-		SELECT count(*) FROM cmq_receive('w', polling_wait_seconds => 1);
-		SELECT clock_timestamp() - at >= '1 second' FROM begun)),
-	"0\nt",
-	'a wait ends when its time is up');
-sql("SELECT FROM cmq_alter_queue('w', polling_wait_seconds => 0)");
-is(sql("$limit; SELECT count(*) FROM cmq_receive('w')"),
-	'0', 'no wait where the queue has none');
+is(sql(q{SELECT body FROM cmq_receive('w')}), 'there', 'no wait when a message is there');
+is(sql(q{SELECT count(*) FROM cmq_receive('w', 1, NULL, 0)}), '0', 'the argument wins over the queue');
+
+wakes('send', 'sent', sub { send_message('sent') });
+wakes('send to REPEATABLE READ', 'rr', sub { send_message('rr') },
+	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+wakes('send to SERIALIZABLE', 'ser', sub { send_message('ser') },
+	'BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1');
+wakes('send to a transaction that has received and sent', 'more',
+	sub { send_message('more') },
+	q{BEGIN; SELECT cmq_send('w', 'own'); SELECT count(*) FROM cmq_receive('w', 10)});
+wakes('the end of a delay', 'late', sub { sql(q{SELECT cmq_send('w', 'late', 1)}) });
+wakes('a thousand sends', 'k1', sub {
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'k' || i FROM generate_series(1, 1000) i))})
+});
+is(sql(q{SELECT count(*) FROM cmq_receive('w', 1000)}), '999', 'and leave the other 999');
+delete_all();
+
+# Rolled back sends wake nobody for good.
 {
-	my $session = start(
-		"INSERT INTO got SELECT 0, body FROM cmq_receive('w', polling_wait_seconds => 30)"
-	);
+	my $session = waiter();
 	wait_for_waiters(1);
-	send_message('argument');
-	becomes('SELECT body FROM got WHERE waiter = 0',
-		'argument', 'the argument wins over the queue: a wait');
+	sql(q{BEGIN; SELECT cmq_send('w', 'never'); ROLLBACK});
+	send_message('committed');
+	poll("SELECT body FROM got WHERE waiter = $waiter_no",
+		'only the committed send is received', 'committed');
 	finish($session);
 }
-sql("SELECT FROM cmq_alter_queue('w', polling_wait_seconds => 30)");
+
+# Whatever puts a message back.
 delete_all();
-
-note 'messages that come';
-
-wakes('a send', 'm1', sub { send_message('m1') });
-foreach my $level ('REPEATABLE READ', 'SERIALIZABLE')
-{
-	# the transaction's snapshot is from before the send
-	wakes(
-		"a send, at $level,", $level,
-		sub { send_message($level) },
-		"BEGIN ISOLATION LEVEL $level; SELECT count(*) FROM got");
-}
-wakes(
-	'a send, in a transaction that sent and received,',
-	'm2',
-	sub { send_message('m2') },
-	q(BEGIN; SELECT cmq_send('w', 'own'); SELECT count(*) FROM cmq_receive('w', 10))
-);
-wakes('the end of a delay', 'late',
-	sub { sql("SELECT cmq_send('w', 'late', 1)") });
-wakes(
-	'a batch', 'b1',
-	sub {
-		sql(q(SELECT count(*) FROM cmq_send_batch('w',
-				array(SELECT 'b' || i FROM generate_series(1, 100) AS i))));
-	});
-is(sql("SELECT count(*) FROM cmq_receive('w', 1000)"),
-	'99', 'which leaves the others in the queue');
-
-# What is not committed is not received, what is rolled back never.
-{
-	my $other = $node->background_psql('postgres');
-	$other->query_safe("BEGIN; SELECT cmq_send('w', 'open')");
-	wakes('a commit, not another send still open,',
-		'committed', sub { send_message('committed') });
-	wakes('the commit of that one', 'open', sub { $other->query_safe('COMMIT') });
-	wakes(
-		'a send, not one rolled back before,',
-		'second',
-		sub {
-			$other->query_safe(
-				"BEGIN; SELECT cmq_send('w', 'first'); ROLLBACK");
-			send_message('second');
-		});
-	wakes(
-		'a send, not one rolled back to a savepoint before,',
-		'after',
-		sub {
-			$other->query_safe(
-				q(BEGIN; SAVEPOINT s; SELECT cmq_send('w', 'before');
-				ROLLBACK TO s; SELECT cmq_send('w', 'after'); COMMIT));
-		});
-	$other->quit;
-}
-delete_all();
-
-note 'messages that come back';
-
 send_message('back');
-my $handle = sql("SELECT receipt_handle FROM cmq_receive('w')");
-wakes('cmq_change_visibility to 0',
-	'back', sub { sql("SELECT cmq_change_visibility('w', '$handle', 0)") });
-$handle = handle();
-wakes('the end of a visibility timeout',
-	'back', sub { sql("SELECT cmq_change_visibility('w', '$handle', 1)") });
-
-# Planned for after another receive put it in flight, which nobody waited for.
-$handle = handle();
-sql("SELECT cmq_change_visibility('w', '$handle', 0)");
-sql("SELECT FROM cmq_receive('w', visibility_timeout => 2)");
-wakes('the end of a visibility timeout begun before the wait',
-	'back', sub { });
+my $handle = sql(q{SELECT receipt_handle FROM cmq_receive('w')});
+wakes('cmq_change_visibility to 0', 'back',
+	sub { sql("SELECT cmq_change_visibility('w', '$handle', 0)") });
+$handle = sql(q{SELECT cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
+		|| '-' || receive_count || '-' || rewind_count FROM cmq.q_w_pending});
+wakes('the end of a visibility timeout', 'back',
+	sub { sql("SELECT cmq_change_visibility('w', '$handle', 1)") });
 delete_all();
 
-my $all = sql('SELECT count(*) FROM cmq.q_w_rewind');
+# Several times: the signal must not be faster than the news.
+for my $round (1 .. 5)
 {
-	my $other = $node->background_psql('postgres');
-	my $rewind = "SELECT cmq_rewind('w', now() - interval '30 minutes')";
-	$other->query_safe("BEGIN; $rewind; ROLLBACK");
-	$other->query_safe("BEGIN; $rewind");
-	my $first = sql('SELECT body FROM cmq.q_w ORDER BY enqueued_at LIMIT 1');
-	wakes('the commit of a rewind', $first,
-		sub { $other->query_safe('COMMIT') });
-	$other->quit;
-}
-is( sql("SELECT count(*) FROM cmq_receive('w', 1000)"),
-	$all - 1,
-	'which brings back all others too');
-delete_all();
-
-# One transaction holds the only message, received, or about to be deleted.
-# The visibility timeout of the latter is over: it would be ready.
-my $receive = "SELECT FROM cmq_receive('w', polling_wait_seconds => 0)";
-
-sub held
-{
-	my ($what) = @_;
+	my $what = sql(q{SELECT string_agg(body, ',') FROM (SELECT body FROM cmq.q_w ORDER BY enqueued_at LIMIT 1) AS m});
+	wakes("cmq_rewind, round $round", $what,
+		sub { sql(q{SELECT cmq_rewind('w', now() - interval '30 min')}) });
+	sql(q{SELECT count(*) FROM cmq_delete_batch('w', array(SELECT receipt_handle FROM cmq_receive('w', 1000, NULL, 0)))})
+	  foreach 1 .. 3;
 	delete_all();
-	send_message('held');
-	return $receive if $what eq 'receive';
-	sql("$receive; ");
-	$handle = handle();
-	sql("SELECT cmq_change_visibility('w', '$handle', 0)");
-	$handle = handle();
-	return "SELECT cmq_delete('w', '$handle')" if $what eq 'delete';
-	return "SELECT cmq_change_visibility('w', '$handle', 40000)";
 }
 
-foreach my $what ('receive', 'delete', 'change of visibility')
+# The holder waits for a lock until the waiter sleeps, then rolls back.
+sub holder
 {
-	my $other = $node->background_psql('postgres');
-
-	my $hold = held($what);
-	$other->query_safe("BEGIN; $hold");
-	wakes("ROLLBACK of a $what",
-		'held', sub { $other->query_safe('ROLLBACK') });
-
-	$hold = held($what);
-	$other->query_safe("BEGIN; SAVEPOINT s; $hold");
-	wakes("ROLLBACK TO SAVEPOINT of a $what",
-		'held', sub { $other->query_safe('ROLLBACK TO s') });
-	$other->query_safe('COMMIT');
-
-	$hold = held($what);
-	$other->query_safe("BEGIN; $hold; PREPARE TRANSACTION 'p'");
-	wakes("ROLLBACK PREPARED of a $what",
-		'held', sub { sql("ROLLBACK PREPARED 'p'") });
-
-	$hold = held($what);
-	my $pid = $other->query_safe('SELECT pg_backend_pid()');
-	$other->query_safe("BEGIN; $hold");
-	wakes("the end of a session with a $what",
-		'held', sub { sql("SELECT pg_terminate_backend($pid)") });
-	eval { $other->quit; };
+	my ($hold, $end) = @_;
+	sql("SELECT cmq_send('w', 'held')");
+	my $locker = $node->background_psql('postgres');
+	$locker->query_safe('SELECT pg_advisory_lock(1)');
+	my $holder = start("BEGIN; $hold; SELECT pg_advisory_xact_lock(1); $end");
+	poll(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted},
+		'message is held');
+	return ($locker, $holder);
 }
-delete_all();
 
-sql("BEGIN; SELECT cmq_send('w', 'prepared'); PREPARE TRANSACTION 'p'");
-wakes('COMMIT PREPARED of a send',
-	'prepared', sub { sql("COMMIT PREPARED 'p'") });
-delete_all();
-
-note 'waiters that give up';
-
+for my $case (
+	[ 'ROLLBACK of a receive', q{SELECT FROM cmq_receive('w', 1, NULL, 0)}, 'ROLLBACK' ],
+	[ 'ROLLBACK TO SAVEPOINT of a receive', q{SAVEPOINT a; SELECT FROM cmq_receive('w', 1, NULL, 0)},
+		'ROLLBACK TO a; COMMIT' ],
+	[ 'ROLLBACK of receive and delete',
+		q{SELECT cmq_delete('w', receipt_handle) FROM cmq_receive('w', 1, NULL, 0)}, 'ROLLBACK' ])
 {
-	my $session = start("SET statement_timeout = '200ms'",
-		"SELECT body FROM cmq_receive('w')");
-	finish($session);
-	like(
-		$session->{err},
-		qr/canceling statement due to statement timeout/,
-		'statement_timeout ends a wait');
+	my ($locker, $holder) = holder($case->[1], $case->[2]);
+	wakes($case->[0], 'held', sub { $locker->quit; finish($holder) });
+	is($holder->{err}, '', "$case->[0]: holder ended");
+	delete_all();
+}
 
-	# Four of six go, no matter whether they are told of the messages before.
-	my $first = $waiter + 1;
+wakes('COMMIT PREPARED', 'prepared', sub {
+	sql(q{BEGIN; SELECT cmq_send('w', 'prepared'); PREPARE TRANSACTION 'p'});
+	sql(q{COMMIT PREPARED 'p'});
+});
+delete_all();
+send_message('given back');
+sql(q{BEGIN; SELECT FROM cmq_receive('w', 1, NULL, 0); PREPARE TRANSACTION 'p'});
+wakes('ROLLBACK PREPARED of a receive', 'given back', sub { sql(q{ROLLBACK PREPARED 'p'}) });
+delete_all();
+
+# Waiters that give up do not take a wake-up with them.
+{
+	my $timeout = start(q{SET statement_timeout = 200; SELECT FROM cmq_receive('w')});
+	finish($timeout);
+	like($timeout->{err}, qr/statement timeout/, 'statement_timeout ends a wait');
+
+	sql('TRUNCATE got');
 	my @waiters = map { waiter() } 1 .. 6;
 	wait_for_waiters(6);
-	sql(qq(
-		CREATE TEMP TABLE victim AS SELECT pid, row_number() OVER () % 2 AS how $waiting LIMIT 4;
+	sql(q{
+		SELECT count(*) FILTER (WHERE n % 2 = 0 AND pg_cancel_backend(pid)),
+			   count(*) FILTER (WHERE n % 2 = 1 AND pg_terminate_backend(pid))
+		  FROM (SELECT pid, row_number() OVER () AS n FROM pg_stat_activity
+				 WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%'
+				   AND backend_type = 'client backend' LIMIT 4) AS w;
 		SELECT count(*) FROM cmq_send_batch('w', ARRAY['one', 'two']);
-		SELECT CASE how WHEN 0 THEN pg_cancel_backend(pid) ELSE pg_terminate_backend(pid) END
-		  FROM victim));
-	becomes("SELECT count(DISTINCT body) FROM got WHERE waiter >= $first",
-		'2', 'two messages for those who stay');
-	send_message($_) foreach ('three', 'four', 'five', 'six');
+	});
+	poll(q{SELECT string_agg(body, ',' ORDER BY body) FROM got},
+		'after four were cancelled or terminated the other two get theirs', 'one,two');
 	finish($_) foreach @waiters;
-	my @ended = grep { $_->{err} eq '' } @waiters;
-	my @errors = sort grep { $_ ne '' } map { $_->{err} } @waiters;
-	cmp_ok(scalar @ended, '>=', 2, 'those who were left alone had no error');
-	is( scalar(
-			grep { /due to user request|due to administrator command/ } @errors
-		),
-		scalar(@errors),
-		'the others were cancelled or terminated');
-	is( sql("SELECT count(*) = count(DISTINCT waiter) AND count(*) = count(DISTINCT body) AND count(*) = "
-			  . @ended
-			  . " FROM got WHERE waiter >= $first"),
-		't',
-		'each that stayed got one message');
-	delete_all();
-
-	# Only the other one is there when the message becomes ready.
-	my $session1 = waiter();
-	my $session2 = waiter();
-	wait_for_waiters(2);
-	sql("SELECT cmq_send('w', 'planned', 2)");
-	sql("SELECT pg_terminate_backend(pid) $waiting LIMIT 1");
-	becomes("SELECT body FROM got WHERE waiter > $waiter - 2",
-		'planned', 'the other one is there for what becomes ready later');
-	finish($session1);
-	finish($session2);
-	delete_all();
-
-	# A transaction survives the end of its wait, and waits again.
-	$waiter++;
-	$session = start(
-		qq(BEGIN;
-		DO \$\$
-		BEGIN
-			PERFORM cmq_receive('w');
-		EXCEPTION WHEN query_canceled THEN
-			INSERT INTO got VALUES ($waiter, 'cancelled');
-		END \$\$;
-		INSERT INTO got SELECT $waiter, body FROM cmq_receive('w') /* again */;
-		COMMIT));
-	wait_for_waiters(1);
-	sql("SELECT pg_cancel_backend(pid) $waiting");
-	# the position of the session's statements shows in its subtransaction
-	becomes(
-		q(SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-		   WHERE l.locktype = 'relation' AND l.relation = 'got'::regclass
-			 AND a.wait_event_type = 'Extension'),
-		'1',
-		'a cancelled receive is followed by another wait');
-	send_message('after all');
-	becomes(
-		"SELECT string_agg(body, ',' ORDER BY body DESC) FROM got WHERE waiter = $waiter",
-		'cancelled,after all',
-		'which gets the message');
-	finish($session);
-	delete_all();
+	is(scalar(grep { $_->{err} ne '' } @waiters), 4, 'the four ended with errors');
 }
 
-note 'fifty waiters';
-
+# Fifty waiters: each message goes to one of them, the others sleep on.
 {
-	my $first = $waiter + 1;
-	my $count = "SELECT count(*) FROM got WHERE waiter >= $first";
+	sql('TRUNCATE got');
 	my @waiters = map { waiter() } 1 .. 50;
 	wait_for_waiters(50);
-	send_message('1');
-	becomes($count, '1', 'one of fifty gets the message');
+	send_message('first');
+	poll('SELECT count(*) FROM got', 'one of fifty gets it', '1');
 	wait_for_waiters(49);
-	sql(q(SELECT count(*) FROM cmq_send_batch('w', array(SELECT i::text FROM generate_series(2, 39) AS i)))
-	);
-	becomes($count, '39', 'a batch goes to as many');
-	wait_for_waiters(11);
-	foreach my $n (40 .. 49)
-	{
-		send_message($n);
-	}
-	becomes($count, '49', 'single ones go one by one');
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'm' || i FROM generate_series(1, 48) i))});
+	poll('SELECT count(*) FROM got', 'forty-eight more, one each', '49');
 	wait_for_waiters(1);
-	send_message('50');
-	becomes($count, '50', 'and the last');
+	send_message('last');
+	poll('SELECT count(*) FROM got', 'and the last', '50');
+	is(sql('SELECT count(DISTINCT body) = 50 AND count(DISTINCT waiter) = 50 FROM got'),
+		't', 'each message once, each waiter one');
 	finish($_) foreach @waiters;
-	is( sql(
-			"SELECT count(DISTINCT waiter), count(DISTINCT body), min(body::int), max(body::int) FROM got WHERE waiter >= $first"
-		),
-		'50|50|1|50',
-		'each waiter got one message, each message came once');
-	is(join('', map { $_->{err} } @waiters), '', 'no errors');
 	delete_all();
 }
 
-note 'load';
-
-# Who sends waits for an answer before it sends again, so each wake-up counts.
-# Others come between: they receive and roll back, and are cancelled.
-sql(q(
-SELECT FROM cmq_create_queue('ping', visibility_timeout => 43200, rewind_seconds => 3600, polling_wait_seconds => 30);
-SELECT FROM cmq_create_queue('pong', visibility_timeout => 43200, rewind_seconds => 3600, polling_wait_seconds => 30);
-CREATE TABLE consumed (queue text, msg_id bigint);
-));
-
-my $consume = q(
-WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('%1$s'))
-INSERT INTO consumed SELECT '%1$s', msg_id FROM got WHERE cmq_delete('%1$s', receipt_handle);
-);
-my $consume_ping = sprintf($consume, 'ping');
-my $consume_pong = sprintf($consume, 'pong');
-
-sub players
+# Load: everything sent is consumed, by receives that wait.
 {
-	my ($name, $clients, $n, $during) = @_;
-	my @runs;
 	my %scripts = (
-		ping => "SELECT cmq_send('ping', 'to');\n$consume_pong",
-		pong => "$consume_ping\nSELECT cmq_send('pong', 'fro');\n");
-	foreach my $player (sort keys %scripts)
+		consume => q{
+SELECT count(*) FROM cmq_delete_batch('w', ARRAY(SELECT receipt_handle FROM cmq_receive('w', 3, NULL, 1)));
+},
+		rollback => q{
+BEGIN;
+SELECT count(*) FROM cmq_receive('w', 2, NULL, 1);
+ROLLBACK;
+},
+		send => q{
+\set n random(1, 3)
+SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
+});
+	my @files;
+	for my $name (sort keys %scripts)
 	{
-		my $file = $node->basedir . "/${player}_$clients.sql";
-		my $run = { out => '', err => '' };
-		append_to_file($file, $scripts{$player});
-		$run->{run} = IPC::Run::start(
-			[
-				'pgbench', '-n', '-c', $clients, '-t', $n, '-f', $file,
-				$node->connstr('postgres')
-			],
-			'<',
-			\undef,
-			'>',
-			\$run->{out},
-			'2>',
-			\$run->{err});
-		push @runs, $run;
+		my $file = $node->basedir . "/$name.sql";
+		append_to_file($file, $scripts{$name});
+		push @files, '-f', $file . ($name eq 'rollback' ? '@1' : '@4');
 	}
-	my $total = $clients * $n;
-	for (1 .. 2000)
+	$node->command_ok(
+		[ 'pgbench', '-n', '-c', '12', '-j', '2', '-T', '5', @files, 'postgres' ],
+		'senders and waiting receivers');
+	while (sql(q{SELECT count(*) FROM cmq_delete_batch('w', ARRAY(SELECT receipt_handle FROM cmq_receive('w', 1000, NULL, 0)))}) > 0)
 	{
-		last
-		  if sql("SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'"
-		  ) eq 't'
-		  && sql("SELECT count(*) FROM consumed") ne '0';
-		last if $_ > 300 && sql("SELECT max(clock_timestamp() - state_change) > '20 s' FROM pg_stat_activity WHERE application_name = 'pgbench'") eq 't';
-		$during->() if $during;
-		usleep(10_000);
 	}
-	finish($_) foreach @runs;
-	foreach my $run (@runs)
-	{
-		like(
-			$run->{out},
-			qr/actually processed: $total\/$total\b/,
-			"$name: all transactions done");
-	}
-	is( sql(q(
-			SELECT queue, count(*), count(DISTINCT msg_id) FROM consumed GROUP BY 1 ORDER BY 1;
-			SELECT count(*) FROM cmq.q_ping_live;
-			SELECT count(*) FROM cmq.q_pong_live;
-			TRUNCATE consumed)),
-		"ping|$total|$total\npong|$total|$total\n0\n0",
-		"$name: each message was consumed once, no receive came back without");
+	is(sql(q{SELECT count(*) FROM cmq.q_w_pending}), '0', 'nothing is left');
+	is( sql(q{SELECT (SELECT count(*) FROM cmq.q_w) = (SELECT count(*) FROM cmq.q_w_rewind)}),
+		't', 'everything sent is in the history');
 }
 
-players('one pair', 1, 500);
-
-my @hoarders = map {
-	my $queue = $_;
-	my $session = { out => '', err => '' };
-	my $text =
-	  "BEGIN; SELECT FROM cmq_receive('$queue', 2) /* hoard */; ROLLBACK;\n"
-	  x 20000;
-	$session->{run} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', '-' ],
-		'<', \$text, '>', \$session->{out}, '2>', \$session->{err});
-	$session;
-} ('ping', 'ping', 'pong', 'pong');
-my $cancelled = 0;
-players(
-	'four pairs, with others that roll back or are cancelled',
-	4, 400,
-	sub {
-		$_->{run}->pump_nb foreach @hoarders;
-		$cancelled += sql(
-			"SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%hoard%' AND state = 'active' AND pid <> pg_backend_pid() AND random() < 0.7"
-		);
-	});
-cmp_ok($cancelled, '>', 0, 'some were cancelled');
-sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%hoard%' AND pid <> pg_backend_pid()"
-);
-foreach my $hoarder (@hoarders)
+# Those who need the queue for themselves do not wait for waiters.
 {
-	eval { $hoarder->{run}->kill_kill; };
-}
-becomes(
-	"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%hoard%' AND pid <> pg_backend_pid()",
-	'0',
-	'they are gone');
-
-note 'those who need the queue for themselves';
-
-# They do not wait for 30 seconds, and the waiters return without a message.
-# Rolled back or not, receives can wait again afterwards.
-foreach my $change (
-	[ 'switching rewind off', 'rewind_seconds => 0' ],
-	[ 'switching rewind on', 'rewind_seconds => 3600' ])
-{
-	my ($name, $argument) = @$change;
-	foreach my $end ('ROLLBACK', 'COMMIT')
-	{
-		my @waiters =
-		  map { start("SELECT count(*) FROM cmq_receive('w')") } 1 .. 3;
-		wait_for_waiters(3);
-		sql("$limit; BEGIN; SELECT FROM cmq_alter_queue('w', $argument); $end"
-		);
-		is(join('', map { finish($_) } @waiters),
-			"0\n0\n0\n",
-			"$name, $end: waiters return without a message");
-		is(join('', map { $_->{err} } @waiters),
-			'', "$name, $end: without an error");
-		wakes("a send after $name, $end,",
-			'new', sub { send_message('new') });
-		delete_all();
-	}
-}
-{
-	my @waiters =
-	  map { start("SELECT count(*) FROM cmq_receive('w')") } 1 .. 3;
+	my @waiters = map { start(q{SELECT count(*) FROM cmq_receive('w')}) } 1 .. 3;
 	wait_for_waiters(3);
-	sql("$limit; SELECT cmq_drop_queue('w')");
-	is(join('', map { finish($_) } @waiters),
-		"0\n0\n0\n", 'drop: waiters return without a message');
-	is(join('', map { $_->{err} } @waiters), '', 'drop: without an error');
+	sql(q{SET statement_timeout = '10s'; SELECT cmq_alter_queue('w', rewind_seconds => 0)});
+	is(join(',', map { finish($_) =~ s/\s//r } @waiters), '0,0,0',
+		'switching rewind off makes waiters return without a message');
+
+	@waiters = map { start(q{SELECT count(*) FROM cmq_receive('w')}) } 1 .. 3;
+	wait_for_waiters(3);
+	sql(q{SET statement_timeout = '10s'; SELECT cmq_drop_queue('w')});
+	is(join(',', map { finish($_) =~ s/\s//r } @waiters), '0,0,0',
+		'dropping the queue too');
 }
 
-note 'shutdown';
-
+# A server that shuts down does not wait for them either.
 {
-	my @waiters = map {
-		start("SELECT FROM cmq_receive('ping', polling_wait_seconds => 30)")
-	} 1 .. 3;
-	wait_for_waiters(3);
-	my $begun = time;
+	sql(q{SELECT cmq_create_queue('w', polling_wait_seconds => 30)});
+	my $session = start(q{SELECT count(*) FROM cmq_receive('w')});
+	wait_for_waiters(1);
 	$node->stop('fast');
-	cmp_ok(time - $begun, '<', 10, 'a fast shutdown does not wait for them');
-	finish($_) foreach @waiters;
-	is( scalar(
-			grep { $_->{err} =~ /due to administrator command/ } @waiters),
-		3,
-		'they are terminated');
+	$session->{run}->finish;
+	like($session->{err}, qr/administrator command|connection/, 'fast shutdown ends a wait');
 }
-
-unlike(slurp_file($node->logfile), qr/TRAP:|PANIC:/, 'no failed assertion');
 
 done_testing();
