@@ -28,6 +28,7 @@ OBJS = \
 	src/cmq_maintain.o \
 	src/cmq_queue.o \
 	src/cmq_receive.o \
+	src/cmq_recent.o \
 	src/cmq_rewind.o \
 	src/cmq_send.o \
 	src/cmq_shmem.o \

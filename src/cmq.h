@@ -17,6 +17,7 @@
 #include "nodes/execnodes.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
+#include "storage/lockdefs.h"
 #include "storage/spin.h"
 #include "utils/relcache.h"
 
@@ -97,6 +98,7 @@ typedef struct CmqSharedQueue
 	CmqSharedKey key;			/* guarded by the lock of the table */
 	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
 	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
+	pg_atomic_uint64 spacing;	/* of ready rows, hint, see cmq_receive.c */
 
 	/* where receives begin to scan, see cmq_floor.c */
 	slock_t		mutex;			/* guards these */
@@ -172,9 +174,11 @@ typedef struct CmqQueue
 /* An open queue table, ready for reads by primary key and for writes. */
 typedef struct CmqTable
 {
+	CmqTableKind kind;
+	LOCKMODE	lockmode;
 	Relation	rel;
-	Relation	pk;
-	EState	   *estate;			/* NULL: opened for reading */
+	Relation	pk;				/* NULL until the first scan */
+	EState	   *estate;			/* NULL: not for inserts and updates */
 	ResultRelInfo *result;		/* with all indexes open; NULL as above */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
@@ -299,7 +303,7 @@ extern int	cmq_leaf_drop_old(CmqQueue *queue);
 
 /* cmq_table.c */
 extern bool cmq_table_open(CmqTable *table, EState *estate, Oid relid,
-						   CmqTableKind kind);
+						   CmqTableKind kind, LOCKMODE lockmode);
 extern void cmq_table_close(CmqTable *table);
 extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
 							 Size size);
@@ -309,6 +313,7 @@ extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
 extern TM_Result cmq_table_delete(CmqTable *table, bool wait);
 extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
 						   TimestampTz key2);
+extern bool cmq_table_fetch(CmqTable *table, ItemPointer tid);
 extern void cmq_table_range(CmqTable *table, TimestampTz from,
 							TimestampTz until, bool include_until);
 extern bool cmq_table_next(CmqTable *table);
@@ -316,6 +321,13 @@ extern TimestampTz cmq_table_newest(CmqTable *table);
 extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
 extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
 extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);
+
+/* cmq_recent.c */
+extern void cmq_recent_note(Oid pending, TimestampTz visible_at,
+							TimestampTz enqueued_at,
+							const ItemPointerData *tid);
+extern ItemPointer cmq_recent_find(Oid pending, TimestampTz visible_at,
+								   TimestampTz enqueued_at);
 
 /* cmq_handle.c */
 extern char *cmq_handle_out(const CmqHandle *handle);

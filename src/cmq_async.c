@@ -21,12 +21,14 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "utils/guc.h"
 
 #include "cmq.h"
 
 /* The WAL position that the last receive left, if all before was receives. */
 static XLogRecPtr receive_end = InvalidXLogRecPtr;
+
+/* The user's synchronous_commit while a commit goes without, else -1. */
+static int	saved_synchronous_commit = -1;
 
 /* Before a receive writes; returns what cmq_async_end() wants to know. */
 bool
@@ -42,6 +44,10 @@ cmq_async_end(bool only_receives)
 	receive_end = only_receives ? XactLastRecEnd : InvalidXLogRecPtr;
 }
 
+/*
+ * The variable is changed, not the setting: no code that reads settings runs
+ * between the two callbacks, and for a setting PostgreSQL would keep a stack.
+ */
 static void
 xact_callback(XactEvent event, void *arg)
 {
@@ -51,14 +57,18 @@ xact_callback(XactEvent event, void *arg)
 			if (cmq_async_receive && receive_end != InvalidXLogRecPtr &&
 				receive_end == XactLastRecEnd &&
 				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
-				(void) set_config_option("synchronous_commit", "off",
-										 PGC_USERSET, PGC_S_SESSION,
-										 GUC_ACTION_LOCAL, true, 0, false);
+			{
+				saved_synchronous_commit = synchronous_commit;
+				synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+			}
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			receive_end = InvalidXLogRecPtr;
+			if (saved_synchronous_commit >= 0)
+				synchronous_commit = saved_synchronous_commit;
+			saved_synchronous_commit = -1;
 			break;
 		default:
 			break;

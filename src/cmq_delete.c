@@ -50,15 +50,15 @@ typedef struct DeleteState
 } DeleteState;
 
 static void
-begin(DeleteState *state, CmqQueue *queue)
+begin(DeleteState *state, CmqQueue *queue, bool update)
 {
 	memset(state, 0, sizeof(*state));
 	state->queue = queue;
 	state->estate = CreateExecutorState();
 	state->expired_before =
 		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
-	if (!cmq_table_open(&state->pending, state->estate, queue->pending,
-						CMQ_PENDING))
+	if (!cmq_table_open(&state->pending, update ? state->estate : NULL, queue->pending,
+						CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 }
 
@@ -72,19 +72,35 @@ end(DeleteState *state)
 	CommandCounterIncrement();
 }
 
+/* Does the slot hold the delivery that the handle names? */
+static bool
+is_delivery(TupleTableSlot *slot, const CmqHandle *handle)
+{
+	return cmq_slot_time(slot, Anum_pending_visible_at) == handle->visible_at &&
+		cmq_slot_time(slot, Anum_pending_enqueued_at) == handle->enqueued_at &&
+		cmq_slot_int(slot, Anum_pending_receive_count) == handle->receive_count &&
+		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
+}
+
 /* Find the delivery that the handle names; false if the handle is stale. */
 static bool
 find_delivery(DeleteState *state, const CmqHandle *handle)
 {
-	TupleTableSlot *slot = state->pending.slot;
+	CmqTable   *pending = &state->pending;
+	ItemPointer tid;
 
 	/* a count of 0 is what a message has that nobody received */
-	return handle->receive_count > 0 &&
-		handle->enqueued_at >= state->expired_before &&
-		cmq_table_find(&state->pending, handle->visible_at,
-					   handle->enqueued_at) &&
-		cmq_slot_int(slot, Anum_pending_receive_count) == handle->receive_count &&
-		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
+	if (handle->receive_count == 0 ||
+		handle->enqueued_at < state->expired_before)
+		return false;
+
+	tid = cmq_recent_find(state->queue->pending, handle->visible_at,
+						  handle->enqueued_at);
+	if (tid && cmq_table_fetch(pending, tid) &&
+		is_delivery(pending->slot, handle))
+		return true;
+	return cmq_table_find(pending, handle->visible_at, handle->enqueued_at) &&
+		is_delivery(pending->slot, handle);
 }
 
 /* Open the leaf table of this time that a delete writes; false if gone. */
@@ -103,9 +119,11 @@ open_leaf(DeleteState *state, TimestampTz time)
 	}
 	leaf = cmq_queue_leaf(state->queue, time);
 	if (leaf == NULL ||
-		!cmq_table_open(&state->table, state->estate,
-						rewind_on ? leaf->rewind : leaf->messages,
-						rewind_on ? CMQ_REWIND : CMQ_MESSAGES))
+		!(rewind_on ?
+		  cmq_table_open(&state->table, state->estate, leaf->rewind,
+						 CMQ_REWIND, RowExclusiveLock) :
+		  cmq_table_open(&state->table, NULL, leaf->messages,
+						 CMQ_MESSAGES, RowExclusiveLock)))
 		return false;
 	state->leaf = leaf;
 	return true;
@@ -189,7 +207,7 @@ cmq_delete(PG_FUNCTION_ARGS)
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
 	get_handle(fcinfo, 1, queue, &handle);
-	begin(&state, queue);
+	begin(&state, queue, false);
 	result = delete_delivery(&state, &handle);
 	end(&state);
 	PG_RETURN_BOOL(result);
@@ -262,7 +280,7 @@ cmq_delete_batch(PG_FUNCTION_ARGS)
 	}
 	qsort(items, n, sizeof(BatchItem), compare_items);
 
-	begin(&state, queue);
+	begin(&state, queue, false);
 	for (int i = 0; i < n; i++)
 		deleted[items[i].position] = delete_delivery(&state, &items[i].handle);
 	end(&state);
@@ -306,7 +324,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 				 errdetail("It must be between 0 and %d seconds; 0 makes the message ready at once.",
 						   CMQ_VISIBILITY_MAX)));
 
-	begin(&state, queue);
+	begin(&state, queue, true);
 	if (find_delivery(&state, &handle))
 	{
 		TupleTableSlot *slot = state.pending.slot;

@@ -105,11 +105,10 @@ purge_expired(CmqQueue *queue)
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	bool		everywhere = queue->nleaves > 0 &&
 		queue->leaves[0].upper <= expired_before;
-	EState	   *estate = CreateExecutorState();
 	CmqTable	pending;
 
-	LockRelationOid(queue->pending, RowExclusiveLock);
-	if (cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING))
+	if (cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+					   RowExclusiveLock))
 	{
 		cmq_table_range(&pending, DT_NOBEGIN,
 						everywhere ? DT_NOEND : expired_before, false);
@@ -121,7 +120,6 @@ purge_expired(CmqQueue *queue)
 		}
 		cmq_table_close(&pending);
 	}
-	FreeExecutorState(estate);
 	CommandCounterIncrement();
 }
 

@@ -346,7 +346,7 @@ cmq_queue_attach(CmqQueue *queue)
 			TimestampTz newest;
 
 			if (!cmq_table_open(&table, NULL, queue->leaves[i].messages,
-								CMQ_MESSAGES))
+								CMQ_MESSAGES, AccessShareLock))
 				continue;
 			newest = cmq_table_newest(&table);
 			cmq_table_close(&table);

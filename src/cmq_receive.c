@@ -43,6 +43,10 @@
 
 PG_FUNCTION_INFO_V1(cmq_receive);
 
+/* Nanoseconds between two ready rows, learned; see look_for_ready(). */
+#define MAX_SPACING		(UINT64CONST(1) << 40)
+#define NSECS_PER_USEC	1000
+
 /* Columns of type cmq.message. */
 enum
 {
@@ -67,6 +71,8 @@ typedef struct ReceiveState
 	TimestampTz next_visible_at;
 	CmqFloorScan floor;
 	CmqTable	pending;
+	TimestampTz reach;			/* how far the scan of pending goes */
+	bool		reach_short;	/* the first look did not go far enough */
 
 	/* the rewind leaf being scanned; none when rewind_leaf == nleaves */
 	CmqTable	rewind;
@@ -105,23 +111,66 @@ open_messages(ReceiveState *state, TimestampTz time)
 	}
 	leaf = cmq_queue_leaf(state->queue, time);
 	if (leaf == NULL || !cmq_table_open(&state->messages, NULL,
-										leaf->messages, CMQ_MESSAGES))
+										leaf->messages, CMQ_MESSAGES,
+										AccessShareLock))
 		return false;
 	state->messages_leaf = leaf;
 	return true;
+}
+
+/*
+ * Begin to look for ready rows.  An index scan takes in all that matches on a
+ * page before it returns the first row: hundreds of rows, when that many are
+ * ready.  So the first look reaches only about as far as is needed, going by
+ * the spacing of rows in this queue.  That is learned: each time the first
+ * look turns out to be too short the spacing is doubled, else it shrinks a bit.
+ */
+static void
+look_for_ready(ReceiveState *state, int max_messages)
+{
+	TimestampTz floor = state->floor.floor;
+	int64		spacing;
+	int64		distance;
+
+	spacing = (int64) pg_atomic_read_u64(&state->queue->shared->spacing);
+	distance = spacing * (2 * max_messages + 16) / NSECS_PER_USEC;
+	state->reach = state->now;
+	if (floor != DT_NOBEGIN && floor < state->now - distance)
+		state->reach = floor + distance;
+	cmq_table_range(&state->pending, floor, state->reach, true);
+}
+
+/* A hint: that others do the same at the same time does not matter. */
+static void
+learn_spacing(ReceiveState *state)
+{
+	pg_atomic_uint64 *shared = &state->queue->shared->spacing;
+	uint64		spacing = pg_atomic_read_u64(shared);
+
+	if (!state->reach_short)
+		pg_atomic_write_u64(shared, spacing - spacing / 32);
+	else if (spacing < MAX_SPACING)
+		pg_atomic_write_u64(shared, spacing * 2 + 1);
 }
 
 /* Move to the next ready row that has not expired. */
 static bool
 next_ready(ReceiveState *state)
 {
-	while (cmq_table_next(&state->pending))
+	for (;;)
 	{
-		if (cmq_slot_time(state->pending.slot,
-						  Anum_pending_enqueued_at) >= state->expired_before)
-			return true;
+		while (cmq_table_next(&state->pending))
+		{
+			if (cmq_slot_time(state->pending.slot,
+							  Anum_pending_enqueued_at) >= state->expired_before)
+				return true;
+		}
+		if (state->reach >= state->now)
+			return false;
+		cmq_table_range(&state->pending, state->reach + 1, state->now, true);
+		state->reach = state->now;
+		state->reach_short = true;
 	}
-	return false;
 }
 
 /* Move to the next row that is due for the rewind, leaf after leaf. */
@@ -140,8 +189,8 @@ next_due(ReceiveState *state)
 		if (!state->rewind_open)
 		{
 			if (leaf->upper > from && leaf->lower < rewinding->rewound_at &&
-				cmq_table_open(&state->rewind, state->estate, leaf->rewind,
-							   CMQ_REWIND))
+				cmq_table_open(&state->rewind, NULL, leaf->rewind, CMQ_REWIND,
+							   RowExclusiveLock))
 			{
 				state->rewind_open = true;
 				cmq_table_range(&state->rewind, from, rewinding->rewound_at,
@@ -325,11 +374,11 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	state.expired_before = cmq_queue_expired_before(queue, state.now);
 	state.next_visible_at = state.now + visibility_timeout * USECS_PER_SEC;
 	if (!cmq_table_open(&state.pending, state.estate, queue->pending,
-						CMQ_PENDING))
+						CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	cmq_floor_publish(state.next_visible_at);
 	cmq_floor_begin(&state.floor, queue, state.now);
-	cmq_table_range(&state.pending, state.floor.floor, state.now, true);
+	look_for_ready(&state, max_messages);
 
 	while (n < max_messages)
 	{
@@ -375,6 +424,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	}
 
 	cmq_floor_end(&state.floor, queue, first_alive, first_due);
+	if (n == max_messages || state.reach_short)
+		learn_spacing(&state);
 	if (n == 0 && next_visible)
 	{
 		cmq_table_range(&state.pending, state.now + 1, *next_visible, false);

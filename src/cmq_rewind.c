@@ -115,7 +115,8 @@ cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
 		CmqTable	table;
 
 		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
-			!cmq_table_open(&table, NULL, leaf->rewind, CMQ_REWIND))
+			!cmq_table_open(&table, NULL, leaf->rewind, CMQ_REWIND,
+							AccessShareLock))
 			continue;
 		cmq_table_range(&table, from, rewinding->rewound_at, false);
 		while (first == DT_NOEND && cmq_table_next(&table))

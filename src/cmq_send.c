@@ -97,7 +97,8 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	TimestampTz first;
 	bool		asked = false;
 
-	if (!cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING))
+	if (!cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	memset(&messages, 0, sizeof(messages));
 
@@ -111,7 +112,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		first = cmq_clock_tick(queue->shared, n);
 		leaf = cmq_queue_leaf(queue, first);
 		if (leaf && cmq_table_open(&messages, estate, leaf->messages,
-								   CMQ_MESSAGES))
+								   CMQ_MESSAGES, RowExclusiveLock))
 			break;
 		if (leaf == NULL)
 		{
@@ -146,7 +147,8 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 				leaf = cmq_queue_leaf(queue, time);
 			}
 			if (leaf == NULL || !cmq_table_open(&messages, estate,
-												leaf->messages, CMQ_MESSAGES))
+												leaf->messages, CMQ_MESSAGES,
+												RowExclusiveLock))
 				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
 		}
 

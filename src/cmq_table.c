@@ -19,8 +19,7 @@
  * The owner of a queue may do to its tables what owners may do.  So each open
  * checks that the columns and the primary key are the ones the code relies on.
  *
- * Table and index locks (RowExclusive for writes, AccessShare for reads) are
- * kept until the end of the transaction.
+ * Locks of tables and indexes are kept until the end of the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +35,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -75,12 +75,12 @@ static const TableShape table_shapes[] = {
 
 /* Raise an error unless the table is what the code takes it for. */
 static void
-check_shape(Relation rel, Oid pk, const TableShape *shape)
+check_columns(Relation rel, const TableShape *shape)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
 		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		desc->natts == shape->natts && OidIsValid(pk);
+		desc->natts == shape->natts;
 
 	for (int i = 0; ok && i < shape->natts; i++)
 		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
@@ -90,14 +90,14 @@ check_shape(Relation rel, Oid pk, const TableShape *shape)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is not a queue table",
 						RelationGetRelationName(rel)),
-				 errdetail("Its columns or its primary key were changed."),
+				 errdetail("Its columns were changed."),
 				 errhint("Undo the change, or drop the queue.")));
 }
 
 static void
 check_key(Relation rel, Relation pk, const TableShape *shape)
 {
-	bool		ok = pk->rd_index->indnkeyatts == shape->nkeys &&
+	bool		ok = pk && pk->rd_index->indnkeyatts == shape->nkeys &&
 		pk->rd_index->indisvalid;
 
 	for (int i = 0; ok && i < shape->nkeys; i++)
@@ -112,25 +112,22 @@ check_key(Relation rel, Relation pk, const TableShape *shape)
 }
 
 /*
- * Open a table, for writes when estate is given, else for reads.  False if it
- * does not exist any more.
+ * Open a table and lock it; AccessShare to read, else RowExclusive.  With an
+ * estate rows can be inserted and updated, without one read and deleted.
+ * False if the table does not exist any more.
  */
 bool
-cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind)
+cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind,
+			   LOCKMODE lockmode)
 {
-	const TableShape *shape = &table_shapes[kind];
-	Oid			pk;
-
 	memset(table, 0, sizeof(*table));
-	table->rel = try_relation_open(relid,
-								   estate ? RowExclusiveLock : AccessShareLock);
+	table->rel = try_relation_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
+	check_columns(table->rel, &table_shapes[kind]);
 
-	/* loads the list of indexes, which makes rd_pkindex valid */
-	pk = cmq_primary_key(table->rel);
-	check_shape(table->rel, pk, shape);
-
+	table->kind = kind;
+	table->lockmode = lockmode;
 	table->estate = estate;
 	table->slot = table_slot_create(table->rel, NULL);
 	if (estate)
@@ -138,6 +135,19 @@ cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind)
 		table->result = makeNode(ResultRelInfo);
 		InitResultRelInfo(table->result, table->rel, 1, NULL, 0);
 		ExecOpenIndices(table->result, false);
+	}
+	return true;
+}
+
+/* Open the primary key; not before it is needed, deletes often do without. */
+static void
+open_primary_key(CmqTable *table)
+{
+	/* loads the list of indexes if need be */
+	Oid			pk = cmq_primary_key(table->rel);
+
+	if (table->result)
+	{
 		for (int i = 0; i < table->result->ri_NumIndices; i++)
 		{
 			Relation	index = table->result->ri_IndexRelationDescs[i];
@@ -145,12 +155,10 @@ cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind)
 			if (RelationGetRelid(index) == pk)
 				table->pk = index;
 		}
-		Assert(table->pk != NULL);
 	}
-	else
-		table->pk = index_open(pk, AccessShareLock);
-	check_key(table->rel, table->pk, shape);
-	return true;
+	else if (OidIsValid(pk))
+		table->pk = index_open(pk, table->lockmode);
+	check_key(table->rel, table->pk, &table_shapes[table->kind]);
 }
 
 /* Close a table, after writing the rows that were kept back. */
@@ -168,7 +176,7 @@ cmq_table_close(CmqTable *table)
 			ExecDropSingleTupleTableSlot(table->newslots[i]);
 		ExecCloseIndices(table->result);
 	}
-	else
+	else if (table->pk)
 		index_close(table->pk, NoLock);
 	relation_close(table->rel, NoLock);
 	memset(table, 0, sizeof(*table));
@@ -215,6 +223,18 @@ cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
 		cmq_table_flush(table);
 }
 
+/* A new pending row: if it is a delivery, its receiver may come back to it. */
+static void
+note_delivery(CmqTable *table, TupleTableSlot *slot)
+{
+	if (table->kind == CMQ_PENDING &&
+		cmq_slot_int(slot, Anum_pending_receive_count) > 0)
+		cmq_recent_note(RelationGetRelid(table->rel),
+						cmq_slot_time(slot, Anum_pending_visible_at),
+						cmq_slot_time(slot, Anum_pending_enqueued_at),
+						&slot->tts_tid);
+}
+
 /* Write the rows that were kept back. */
 void
 cmq_table_flush(CmqTable *table)
@@ -229,8 +249,11 @@ cmq_table_flush(CmqTable *table)
 		table_multi_insert(table->rel, table->newslots, table->nnew, cid, 0,
 						   NULL);
 	for (int i = 0; i < table->nnew; i++)
+	{
 		cmq_insert_index_tuples(table->result, table->newslots[i],
 								table->estate, CMQ_ALL_INDEXES);
+		note_delivery(table, table->newslots[i]);
+	}
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(table->estate);
 	table->nnew = 0;
@@ -258,6 +281,8 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
 		cmq_insert_index_tuples(table->result, newslot, table->estate,
 								update_indexes);
+	if (result == TM_Ok)
+		note_delivery(table, newslot);
 	ExecDropSingleTupleTableSlot(newslot);
 	return result;
 }
@@ -279,6 +304,9 @@ cmq_table_delete(CmqTable *table, bool wait)
 static void
 start_scan(CmqTable *table, ScanKey keys, int nkeys)
 {
+	if (table->pk == NULL)
+		open_primary_key(table);
+
 	/* the number of keys is fixed for the life of a scan */
 	if (table->scan && table->scan->numberOfKeys != nkeys)
 	{
@@ -296,7 +324,7 @@ bool
 cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
 {
 	ScanKeyData keys[2];
-	int			nkeys = table->pk->rd_index->indnkeyatts;
+	int			nkeys = table_shapes[table->kind].nkeys;
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
 				TimestampTzGetDatum(key1));
@@ -305,6 +333,15 @@ cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
 					TimestampTzGetDatum(key2));
 	start_scan(table, keys, nkeys);
 	return cmq_table_next(table);
+}
+
+/* Get the row at this place, if there is one. */
+bool
+cmq_table_fetch(CmqTable *table, ItemPointer tid)
+{
+	return ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(table->rel) &&
+		table_tuple_fetch_row_version(table->rel, tid, SnapshotSelf,
+									  table->slot);
 }
 
 /*
@@ -346,6 +383,8 @@ cmq_table_newest(CmqTable *table)
 	IndexScanDesc scan;
 	TimestampTz newest = DT_NOBEGIN;
 
+	if (table->pk == NULL)
+		open_primary_key(table);
 	scan = cmq_index_beginscan(table->rel, table->pk, SnapshotAny, 0);
 	index_rescan(scan, NULL, 0, NULL, 0);
 	if (index_getnext_slot(scan, BackwardScanDirection, table->slot))

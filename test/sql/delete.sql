@@ -184,5 +184,24 @@ SELECT count(*) AS deleted FROM (SELECT cmq_delete('delete_on', receipt_handle) 
 SELECT pg_temp.consume('delete_on') = (SELECT string_agg(i::text, ' ' ORDER BY i) FROM generate_series(1001, 2000) i) AS in_order;
 SELECT pg_temp.counts('delete_on');
 
+--
+-- A session remembers where the rows are that its receives wrote.  Rows may
+-- have moved, another row may be there, or nothing.
+--
+SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
+VACUUM FULL cmq.q_delete_on_pending;
+SELECT cmq_delete('delete_on', :'handle') AS deleted;
+BEGIN;
+SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
+ROLLBACK;
+VACUUM cmq.q_delete_on_pending;
+SELECT count(*) FROM cmq_receive('delete_on', 1);
+SELECT cmq_delete('delete_on', :'handle') AS rolled_back;
+BEGIN;
+SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
+ROLLBACK;
+TRUNCATE cmq.q_delete_on_pending;
+SELECT cmq_delete('delete_on', :'handle') AS truncated;
+
 SELECT cmq_drop_queue('delete_on');
 SELECT cmq_drop_queue('delete_off');
