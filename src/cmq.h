@@ -20,6 +20,7 @@
 #include "storage/lockdefs.h"
 #include "storage/spin.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 #include "cmq_compat.h"
 
@@ -180,8 +181,10 @@ typedef struct CmqTable
 	Relation	pk;				/* NULL until the first scan */
 	EState	   *estate;			/* NULL: not for inserts and updates */
 	ResultRelInfo *result;		/* with all indexes open; NULL as above */
+	SnapshotData snapshot;		/* a dirty one */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
+	bool		busy;			/* somebody else is deleting it right now */
 	TupleTableSlot **newslots;	/* rows to insert, kept back */
 	int			nslots;			/* slots made */
 	int			nnew;			/* rows in them */

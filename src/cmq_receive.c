@@ -255,7 +255,7 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 		delivery->receive_count++;
 	delivery->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
 
-	if (!open_messages(state, delivery->enqueued_at))
+	if (state->pending.busy || !open_messages(state, delivery->enqueued_at))
 		return false;
 	pending_row(state, delivery, values, isnull);
 	if (cmq_table_delete(&state->pending, false) != TM_Ok)
@@ -280,7 +280,7 @@ claim_due(ReceiveState *state, Delivery *delivery)
 	if (delivery->rewind_count < PG_INT32_MAX)
 		delivery->rewind_count++;
 
-	if (!open_messages(state, delivery->enqueued_at) ||
+	if (state->rewind.busy || !open_messages(state, delivery->enqueued_at) ||
 		cmq_table_delete(&state->rewind, false) != TM_Ok)
 		return false;
 	cmq_floor_taken_due(delivery->enqueued_at);

@@ -8,8 +8,9 @@
  * without the executor's query machinery but with all their indexes
  * maintained, so that an index that somebody adds for reporting stays right.
  *
- * Reads use SnapshotSelf: each row is judged as it is when the scan meets it,
- * with everything the current transaction did.  That is fresher than the
+ * Scans use a dirty snapshot: each row is judged as it is when the scan meets
+ * it, with everything the current transaction did, and a row that another open
+ * transaction is deleting is known to be busy.  That is fresher than the
  * snapshot of any isolation level, needs none to be taken, and leaves no trace
  * in serializable conflict tracking: the row that matters is claimed by
  * updating or deleting it, which succeeds for one transaction only.  A row
@@ -314,8 +315,11 @@ start_scan(CmqTable *table, ScanKey keys, int nkeys)
 		table->scan = NULL;
 	}
 	if (table->scan == NULL)
-		table->scan = cmq_index_beginscan(table->rel, table->pk, SnapshotSelf,
-										  nkeys);
+	{
+		InitDirtySnapshot(table->snapshot);
+		table->scan = cmq_index_beginscan(table->rel, table->pk,
+										  &table->snapshot, nkeys);
+	}
 	index_rescan(table->scan, keys, nkeys, NULL, 0);
 }
 
@@ -369,8 +373,15 @@ cmq_table_range(CmqTable *table, TimestampTz from, TimestampTz until,
 bool
 cmq_table_next(CmqTable *table)
 {
-	CHECK_FOR_INTERRUPTS();
-	return index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_slot(table->scan, ForwardScanDirection, table->slot))
+			return false;
+		/* a dirty snapshot also shows what others have not committed yet */
+	} while (TransactionIdIsValid(table->snapshot.xmin));
+	table->busy = TransactionIdIsValid(table->snapshot.xmax);
+	return true;
 }
 
 /*
