@@ -84,6 +84,21 @@ is( sql(q{SET synchronous_commit = local;
 		SHOW synchronous_commit;}),
 	'local', 'whatever it is');
 
+# Kill the server: all of its processes at once, as a power failure would.
+sub kill_server
+{
+	my @pids = split /\n/, sql('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+
+	$node->kill9;
+	kill 'KILL', @pids;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return unless grep { kill 0, $_ } @pids;
+		select undef, undef, undef, 0.1;
+	}
+	die 'processes of the server are still there';
+}
+
 # Crashes under load.
 my %scripts = (
 	send => q{
@@ -118,7 +133,7 @@ for my $round (1 .. 2)
 	my $enough = sql('SELECT count(*) FROM sent') + 500 * $round;
 	$node->poll_query_until('postgres', "SELECT count(*) > $enough FROM sent")
 	  or die 'no load';
-	$node->stop('immediate');
+	kill_server();
 	$load->finish;
 	$node->start;
 
