@@ -1,9 +1,0 @@
--- Receive and delete: two calls, each its own transaction.
--- \aset, unlike \gset, goes on when there is no row: a miss is counted.
-\set received 0
-SELECT receipt_handle AS handle, 1 AS received FROM cmq_receive('bench') \aset
-\if :received
-SELECT cmq_delete('bench', :handle) AS deleted \gset
-\else
-INSERT INTO bench_miss DEFAULT VALUES;
-\endif

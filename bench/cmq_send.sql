@@ -1,2 +1,0 @@
--- Send: one call.
-SELECT cmq_send('bench', :body);

@@ -1,0 +1,96 @@
+# The results of a run of the benchmarks, as text files in a directory:
+#
+#	about.tsv		key, value: what was measured, where, with which settings
+#	values.tsv		workload, variant, system, figure, round, value
+#	series.tsv		workload, system, second, value
+#
+# bench/report reads nothing else.
+
+package Results;
+
+use strict;
+use warnings;
+
+sub new
+{
+	my ($class, $dir) = @_;
+	return bless { dir => $dir, values => [], about => [], series => [] }, $class;
+}
+
+sub about
+{
+	my ($self, $key, $value) = @_;
+	push @{ $self->{about} }, [ $key, $value ];
+	printf "%-12s %s\n", $key, $value;
+	return $self->save;
+}
+
+# Note one figure of one round, and show it.
+sub note
+{
+	my ($self, $workload, $variant, $system, $figure, $round, $value) = @_;
+	$value = sprintf('%.6g', $value);
+	push @{ $self->{values} }, [ $workload, $variant, $system, $figure, $round, $value ];
+	printf "%-10s %-22s %-9s %-24s %3d %12s\n", $workload, $variant, $system, $figure, $round,
+	  $value;
+	return $self->save;
+}
+
+sub series
+{
+	my ($self, $workload, $system, $values) = @_;
+	my $second = 0;
+	push @{ $self->{series} }, [ $workload, $system, ++$second, $_ ] foreach @$values;
+	return $self->save;
+}
+
+# Written each time, so that a run that is broken off leaves what it has.
+sub save
+{
+	my ($self) = @_;
+
+	return unless defined $self->{dir};
+	mkdir $self->{dir};
+	foreach my $name (qw(about values series))
+	{
+		open my $file, '>', "$self->{dir}/$name.tsv" or die "$self->{dir}/$name.tsv: $!\n";
+		print $file join("\t", @$_), "\n" foreach @{ $self->{$name} };
+		close $file;
+	}
+	return;
+}
+
+sub load
+{
+	my ($class, $dir) = @_;
+	my $self = $class->new($dir);
+
+	foreach my $name (qw(about values series))
+	{
+		open my $file, '<', "$dir/$name.tsv" or die "$dir/$name.tsv: $!\n";
+		while (my $line = <$file>)
+		{
+			chomp $line;
+			push @{ $self->{$name} }, [ split /\t/, $line, -1 ];
+		}
+		close $file;
+	}
+	return $self;
+}
+
+# The values of all rounds of one figure, sorted.
+sub values_of
+{
+	my ($self, $workload, $variant, $system, $figure) = @_;
+	return sort { $a <=> $b } map { $_->[5] }
+	  grep { $_->[0] eq $workload && $_->[1] eq $variant && $_->[2] eq $system && $_->[3] eq $figure }
+	  @{ $self->{values} };
+}
+
+sub median
+{
+	my (@v) = sort { $a <=> $b } @_;
+	return @v % 2 ? $v[ $#v / 2 ] : ($v[ @v / 2 - 1 ] + $v[ @v / 2 ]) / 2;
+}
+
+1;

@@ -1,0 +1,208 @@
+# A private PostgreSQL server for the benchmarks, and the programs that talk to
+# it.  It lies in a directory of its own on a real disk, is reached by a socket
+# in there alone, and is stopped and removed at the end, also after an error.
+# A server refuses to run as root: then user postgres runs it.
+
+package Server;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Temp qw(tempdir);
+use POSIX qw(setlocale LC_ALL);
+use Time::HiRes qw(time);
+
+my $stopping;
+
+sub new
+{
+	my ($class, %arg) = @_;
+	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+
+	delete $ENV{$_} foreach grep { /^PG/ && $_ ne 'PG_CONFIG' } keys %ENV;
+	$ENV{LC_ALL} = 'C';
+	chomp(my $bin = `$pg_config --bindir 2>/dev/null`);
+	die "$pg_config does not run: put PostgreSQL's pg_config on PATH or name it in PG_CONFIG\n"
+	  unless -x "$bin/postgres";
+	foreach my $program (qw(initdb pg_ctl psql pgbench))
+	{
+		die "$program is not in $bin\n" unless -x "$bin/$program";
+	}
+	chomp(my $library = `$pg_config --pkglibdir`);
+	$library .= '/cmq.so';
+	die "$library is missing: run \"make && make install\" with the same pg_config first\n"
+	  unless -e $library;
+
+	my $parent = abs_path($arg{parent} // '/var/tmp');
+	die "there is no directory $arg{parent}\n" unless defined $parent && -d $parent;
+	my $dir = tempdir('cmq-bench-XXXXXX', DIR => $parent, CLEANUP => 1);
+	my $self = bless {
+		bin => $bin,
+		library => $library,
+		dir => $dir,
+		parent => $parent,
+		as => $> == 0 ? ['runuser', '-u', 'postgres', '--'] : [],
+		pid => $$,
+	}, $class;
+	if ($> == 0)
+	{
+		my ($uid, $gid) = (getpwnam 'postgres')[ 2, 3 ];
+		die "as root a user \"postgres\" is needed to run the server\n" unless defined $uid;
+		chown $uid, $gid, $dir;
+	}
+	chmod 0755, $dir;
+	@ENV{qw(PGHOST PGPORT PGUSER PGDATABASE)} = ($dir, 5432, 'postgres', 'postgres');
+	return $self;
+}
+
+sub start
+{
+	my ($self, %arg) = @_;
+	my $dir = $self->{dir};
+
+	$stopping = $self;
+	$self->quietly(@{ $self->{as} }, "$self->{bin}/initdb", '-D', "$dir/data",
+		'-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale');
+
+	# No checkpoint falls into a run: there is one before each, and none is due
+	# before the next.
+	open my $conf, '>>', "$dir/data/postgresql.conf" or die "postgresql.conf: $!\n";
+	print $conf <<"CONF";
+listen_addresses = ''
+unix_socket_directories = '$dir'
+unix_socket_permissions = 0700
+port = 5432
+max_connections = 100
+shared_preload_libraries = 'cmq'
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+shared_buffers = 2GB
+min_wal_size = 4GB
+max_wal_size = 64GB
+checkpoint_timeout = 1d
+track_commit_timestamp = $arg{track_commit_timestamp}
+CONF
+	close $conf;
+	$self->quietly(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', "$dir/data", '-l',
+		"$dir/server.log", '-s', '-w', '-t', '300', 'start');
+
+	# WAL files are made in advance, as they are there on a server that has run
+	# for a while: no run pays for making them.
+	$self->sql('postgres',
+		q{SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1024 * 1024)))
+			FROM generate_series(1, 2048)}, 'CHECKPOINT');
+	return;
+}
+
+sub stop
+{
+	my ($self) = @_;
+
+	undef $stopping;
+	return unless -e "$self->{dir}/data/postmaster.pid";
+	system(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', "$self->{dir}/data", '-m',
+		'immediate', '-s', 'stop');
+	system('rm', '-rf', "$self->{dir}/data");
+	return;
+}
+
+END
+{
+	my $status = $?;
+	$stopping->stop if $stopping && $stopping->{pid} == $$;
+	$? = $status;
+}
+
+# Run a command; its output is shown when it fails.
+sub quietly
+{
+	my ($self, @command) = @_;
+	my $pid = open my $out, '-|';
+
+	die "fork: $!\n" unless defined $pid;
+	if ($pid == 0)
+	{
+		open STDERR, '>&', \*STDOUT;
+		open STDIN, '<', '/dev/null';
+		chdir $self->{dir};
+		exec @command or exit 127;
+	}
+	my $output = do { local $/; <$out> };
+	close $out or die "failed: @command[0 .. ($#command > 3 ? 3 : $#command)]\n$output";
+	return $output;
+}
+
+# Run SQL, given as statements, \-commands or hashes of psql variables; the
+# result as one string without the last newline.
+sub sql
+{
+	my ($self, $db, @what) = @_;
+	my @args;
+
+	foreach my $what (@what)
+	{
+		push @args, ref $what ? map { ('-v', "$_=$what->{$_}") } sort keys %$what
+		  : -e $what ? ('-f', $what) : ('-c', $what);
+	}
+	local $ENV{PGOPTIONS} = '-c client_min_messages=warning';
+	my $result = $self->quietly("$self->{bin}/psql", '-X', '-q', '-A', '-t', '-F', "\t",
+		'-v', 'ON_ERROR_STOP=1', @args, $db);
+	chomp $result;
+	return $result;
+}
+
+# Milliseconds that a statement took, its commit included; by psql's \timing.
+sub timed
+{
+	my ($self, $db, $sql) = @_;
+	my $out = $self->quietly("$self->{bin}/psql", '-X', '-q', '-A', '-t', '-v',
+		'ON_ERROR_STOP=1', '-c', 'SELECT 1', '-c', '\timing on', '-c', $sql, $db);
+	my ($ms) = $out =~ /^Time: ([0-9.]+) ms/m or die "no time in: $out";
+	return $ms;
+}
+
+# A fresh database with an extension.
+sub database
+{
+	my ($self, $db, $extension) = @_;
+	$self->sql('postgres', "DROP DATABASE IF EXISTS $db WITH (FORCE)", "CREATE DATABASE $db");
+	$self->sql($db, "CREATE EXTENSION $extension CASCADE") if $extension;
+	return;
+}
+
+sub available
+{
+	my ($self, $extension) = @_;
+	return $self->sql('postgres',
+		"SELECT default_version FROM pg_available_extensions WHERE name = '$extension'");
+}
+
+# Run pgbench.  Returns a hash: count of transactions, tps, series of tps by
+# second if progress is asked for.
+sub pgbench
+{
+	my ($self, $db, %arg) = @_;
+	my $clients = $arg{clients};
+	my $threads = $clients < $self->cores ? $clients : $self->cores;
+	my $output = $self->quietly("$self->{bin}/pgbench", '-n', '-M', 'prepared', '-c', $clients,
+		'-j', $threads, ($arg{transactions} ? ('-t', $arg{transactions}) : ('-T', $arg{seconds})),
+		($arg{progress} ? ('-P', 1) : ()),
+		(map { ('-D', "$_=$arg{vars}{$_}") } sort keys %{ $arg{vars} || {} }),
+		'-f', $arg{script}, $db);
+	my ($count) = $output =~ /^number of transactions actually processed: (\d+)/m;
+	my ($tps) = $output =~ /^tps = ([0-9.]+)/m;
+	my @series = $output =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg;
+
+	die "pgbench said nothing useful:\n$output" unless defined $tps;
+	return { count => $count, tps => $tps, series => \@series };
+}
+
+sub cores
+{
+	my ($self) = @_;
+	return $self->{cores} //= do { chomp(my $n = `getconf _NPROCESSORS_ONLN`); $n };
+}
+
+1;

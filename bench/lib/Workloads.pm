@@ -1,0 +1,588 @@
+# What is measured: one function for each workload.  Each makes its own fresh
+# databases, notes every figure in the results, and proves at the end of a run
+# that no message was lost; if one was, it dies and there is no figure.
+
+package Workloads;
+
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use List::Util qw(max min sum);
+use Time::HiRes qw(time sleep);
+
+my $sql = dirname(__FILE__) . '/../sql';
+
+# Systems that pgbench drives, and those that are libraries for Node.js.
+our @sql_systems = qw(cmq pgmq pgq);
+our @node_systems = qw(pgboss graphile);
+our %extensions = (cmq => 'cmq', pgmq => 'pgmq', pgq => 'pgq');
+
+# What one transaction of a script sends and consumes, in messages or batches.
+my %effects = (
+	send => [ 1, 0 ],
+	receive_delete => [ 0, 1 ],
+	cycle => [ 1, 1 ],
+	send_batch => [ 1, 0 ],
+	receive_batch => [ 0, 0 ],
+	consume_batch => [ 0, 1 ],
+);
+
+sub new
+{
+	my ($class, %arg) = @_;
+	return bless {%arg}, $class;
+}
+
+sub has
+{
+	my ($self, $system) = @_;
+	return $self->{systems}{$system};
+}
+
+sub random_text
+{
+	my ($size) = @_;
+	my @letters = ('A' .. 'Z', 'a' .. 'z', '0' .. '9', '+', '/');
+	return join '', map { $letters[ rand @letters ] } 1 .. $size;
+}
+
+sub variables
+{
+	my ($self, $size, %more) = @_;
+	my $body = $self->{bodies}{$size} //= random_text($size);
+	return { body => $body, json => "\"$body\"", queue => 'bench', batch => 100, %more };
+}
+
+# One run of a pgbench script from a fresh start, then the proof that nothing
+# was lost.  Returns messages per second.
+sub run_fresh
+{
+	my ($self, $system, $what, %arg) = @_;
+	my $server = $self->{server};
+	my $batch = $what =~ /_batch/ ? $arg{batch} : 1;
+	my ($sends, $deletes) = map { $_ * $batch } @{ $effects{$what} };
+	my $backlog = $arg{backlog} // ($deletes > $sends ? 100_000 : $deletes ? 1000 : 0);
+	my $vars = $self->variables($arg{size} // 1000, batch => $batch);
+
+	$server->sql($system, { %$vars, backlog => $backlog }, "$sql/${system}_setup.sql");
+	$server->sql($system, 'CHECKPOINT');
+	my $result = $server->pgbench($system,
+		script => $arg{script} // "$sql/${system}_$what.sql",
+		clients => $arg{clients},
+		seconds => $arg{seconds},
+		transactions => $arg{transactions},
+		progress => $arg{progress},
+		vars => $vars);
+	my ($pending, $consumed, $misses) =
+	  split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
+	my $count = $result->{count};
+	my $more = $what eq 'receive_batch' ? 0 : $count * ($sends - $deletes);
+
+	die "$system $what: $misses receives of $count found no message though some were ready: no figure\n"
+	  if $misses;
+	die "$system $what: messages were lost: $backlog at the start, "
+	  . $count * $sends . ' sent, ' . $count * $deletes
+	  . " consumed, but $pending are pending and $consumed consumed: no figure\n"
+	  if $pending != $backlog + $more || ($system ne 'plain' && $consumed != $count * $deletes);
+	$self->{peak}{$what} = max($self->{peak}{$what} // 0, $result->{tps});
+	return $what eq 'receive_batch' || $batch > 1
+	  ? ($result->{tps} * $batch, $result->{series})
+	  : ($result->{tps}, $result->{series});
+}
+
+# Run things in turn with a baseline before and after each; the ratio of a run
+# is to the mean of the two.
+sub paired
+{
+	my ($self, $workload, $variant, $round, $baseline, @runs) = @_;
+	my $before = $baseline->();
+	my @all = ($before);
+
+	foreach my $run (@runs)
+	{
+		my ($system, $figure, $code) = @$run;
+		my $rate = $code->();
+		my $after = $baseline->();
+
+		push @all, $after;
+		$self->{results}->note($workload, $variant, $system, $figure, $round, $rate);
+		$self->{results}->note($workload, $variant, $system, "$figure/limit", $round,
+			$rate / (($before + $after) / 2));
+		$before = $after;
+	}
+	$self->{results}->note($workload, $variant, 'plain', 'insert', $round, sum(@all) / @all);
+	return;
+}
+
+sub databases
+{
+	my ($self) = @_;
+	$self->{server}->database('plain');
+	$self->{server}->database($_, $extensions{$_}) foreach grep { $self->has($_) } @sql_systems;
+	return;
+}
+
+#
+# a: single messages
+#
+
+sub single
+{
+	my ($self) = @_;
+	my $seconds = $self->{quick} ? 1 : 6;
+	my @others = map { my $size = $_; map { [ $_, $size ] } 1, 8, 32 } 200, 1000;
+
+	$self->databases;
+	foreach my $case ([ 8, 1000 ], grep { $_->[0] != 8 || $_->[1] != 1000 } @others)
+	{
+		my ($clients, $size) = @$case;
+		my $main = $clients == 8 && $size == 1000;
+		my $rounds = $self->{quick} || !$main ? 1 : 5;
+		my $time = $self->{quick} ? 1 : $main ? $seconds : 4;
+
+		foreach my $round (1 .. $rounds)
+		{
+			my @runs;
+			foreach my $system (grep { $self->has($_) } 'cmq', 'pgmq')
+			{
+				push @runs, map {
+					my $what = $_;
+					[ $system, $what, sub {
+						($self->run_fresh($system, $what, clients => $clients, size => $size, seconds => $time))[0];
+					} ]
+				} qw(send receive_delete cycle);
+			}
+			push @runs, [ 'pgq', 'send', sub {
+				($self->run_fresh('pgq', 'send', clients => $clients, size => $size, seconds => $time))[0];
+			} ] if $self->has('pgq') && $main;
+			$self->paired('single', "$clients clients, $size bytes", $round,
+				sub { ($self->run_fresh('plain', 'send', clients => $clients, size => $size, seconds => $time))[0] },
+				@runs);
+		}
+	}
+	foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+	{
+		my $vars = $self->variables(1000);
+		my @runs;
+
+		foreach my $system (grep { $self->has($_) } @node_systems)
+		{
+			foreach my $what (qw(send receive_delete))
+			{
+				push @runs, [ $system, $what, sub {
+					$self->{server}->database($system);
+					$self->{node}->drive($system, $system, $what eq 'send' ? 'send' : 'consume',
+						clients => 8, seconds => $seconds, body => $vars->{body}, backlog => $self->{quick} ? 10_000 : 40_000)->{rate};
+				} ];
+			}
+		}
+		$self->paired('single', '8 clients, 1000 bytes', $round,
+			sub { ($self->run_fresh('plain', 'send', clients => 8, size => 1000, seconds => 3))[0] },
+			@runs) if @runs;
+	}
+	return;
+}
+
+#
+# b: batches
+#
+
+sub batches
+{
+	my ($self) = @_;
+	my $seconds = $self->{quick} ? 1 : 4;
+	my $server = $self->{server};
+	my $vars = $self->variables(1000);
+
+	$self->databases;
+	foreach my $batch (10, 100)
+	{
+		open my $file, '>', "$server->{dir}/copy" or die "copy: $!\n";
+		print $file "$vars->{body}\n" x $batch;
+		close $file;
+		chmod 0644, "$server->{dir}/copy";
+		# COPY takes no parameters
+		open $file, '>', "$server->{dir}/copy.sql" or die "copy.sql: $!\n";
+		print $file "COPY plain (body) FROM '$server->{dir}/copy';\n";
+		close $file;
+		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+		{
+			my @runs;
+			my $copy = sub {
+				($self->run_fresh('plain', 'send_batch', clients => 8, seconds => $seconds, batch => $batch,
+					script => "$server->{dir}/copy.sql"))[0];
+			};
+			foreach my $system (grep { $self->has($_) } @sql_systems)
+			{
+				push @runs, [ $system, 'send_batch', sub {
+					($self->run_fresh($system, 'send_batch', clients => 8, seconds => $seconds, batch => $batch))[0];
+				} ];
+			}
+			$self->paired('batches', "$batch messages, 8 clients", $round, $copy, @runs);
+
+			# One client takes a batch, and one takes and acknowledges it; as many
+			# transactions as the backlog has batches, so all systems do the same.
+			foreach my $system (grep { $self->has($_) } @sql_systems)
+			{
+				foreach my $what (qw(receive_batch consume_batch))
+				{
+					my $backlog = $self->{quick} ? 10_000 : $system eq 'cmq' ? 200_000 : $system eq 'pgmq' ? 40_000 : 100_000;
+					next if $system eq 'pgq' && $what eq 'receive_batch';
+					my ($rate) = $self->run_fresh($system, $what, clients => 1, batch => $batch,
+						backlog => $backlog, transactions => int(0.9 * $backlog / $batch));
+					$self->{results}->note('batches', "$batch messages, 1 client", $system, $what, $round, $rate);
+				}
+			}
+		}
+	}
+	return;
+}
+
+#
+# c: an old transaction holds back the xmin horizon
+#
+
+sub held_xmin
+{
+	my ($self) = @_;
+	my $seconds = $self->{quick} ? 6 : 180;
+	my $window = $self->{quick} ? 2 : 30;
+	my $server = $self->{server};
+
+	foreach my $system (grep { $self->has($_) } 'cmq', 'pgmq')
+	{
+		$server->database($system, $extensions{$system});
+		$server->sql($system, 'CREATE TABLE held (at timestamptz)');
+		my $pid = fork();
+		if ($pid == 0)
+		{
+			open STDOUT, '>', '/dev/null';
+			open STDERR, '>', '/dev/null';
+			exec "$server->{bin}/psql", '-X', '-q', '-c', 'BEGIN ISOLATION LEVEL REPEATABLE READ',
+			  '-c', 'SELECT count(*) FROM held', '-c', 'SELECT pg_sleep(3600)', $system or POSIX::_exit(1);
+		}
+		sleep 0.1
+		  until $server->sql($system,
+			"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()");
+		my (undef, $series) = $self->run_fresh($system, 'cycle', clients => 8, seconds => $seconds, progress => 1);
+		$server->sql($system, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND pid <> pg_backend_pid()");
+		waitpid $pid, 0;
+
+		my $first = sum(@$series[ 0 .. $window - 1 ]) / $window;
+		my $last = sum(@$series[ $#$series - $window + 1 .. $#$series ]) / $window;
+		$self->{results}->note('held_xmin', "$seconds s", $system, 'first', 1, $first);
+		$self->{results}->note('held_xmin', "$seconds s", $system, 'last', 1, $last);
+		$self->{results}->note('held_xmin', "$seconds s", $system, 'last/first', 1, $last / $first);
+		$self->{results}->series('held_xmin', $system, $series);
+	}
+	return;
+}
+
+#
+# d: backlog, e: in flight and delayed, g: rewind.  They share the loading: it
+# takes longer than the measuring.
+#
+
+# Send $n messages in batches of 1000 with a few clients.
+sub load
+{
+	my ($self, $system, $queue, $n, %more) = @_;
+	my $vars = $self->variables(1000, queue => $queue, batch => 1000);
+
+	$self->{server}->pgbench($system, script => "$sql/${system}_send_batch.sql", clients => 2,
+		transactions => int($n / 2000), vars => $vars);
+	return;
+}
+
+sub cmq_queue
+{
+	my ($self, $queue, $backlog) = @_;
+	$self->{server}->sql('cmq', "SELECT cmq_create_queue('$queue', rewind_seconds => 345600)",
+		'CREATE TABLE IF NOT EXISTS miss (at timestamptz NOT NULL DEFAULT now())');
+	$self->load('cmq', $queue, $backlog);
+	return;
+}
+
+# Rate of the cycle on a queue that stays as it is otherwise.
+sub cycle_on
+{
+	my ($self, $system, $queue, $seconds) = @_;
+	my $result = $self->{server}->pgbench($system, script => "$sql/${system}_cycle.sql", clients => 8,
+		seconds => $seconds, vars => $self->variables(1000, queue => $queue));
+	$self->{done}{"$system $queue"} += $result->{count};
+	return $result->{tps};
+}
+
+# No message missing, none in two places, after all that was done to a queue.
+sub check_cmq
+{
+	my ($self, $queue, $loaded) = @_;
+	my ($total, $places, $misses) = split /\t/, $self->{server}->sql('cmq',
+		"SELECT (SELECT count(*) FROM cmq.q_$queue),
+				(SELECT count(*) FROM cmq.q_${queue}_pending) + (SELECT count(*) FROM cmq.q_${queue}_rewind),
+				(SELECT count(*) FROM miss)");
+	my $sent = $loaded + ($self->{done}{"cmq $queue"} // 0);
+
+	die "queue $queue: $sent messages were sent, $total are there, $places states, $misses misses: no figure\n"
+	  if $total != $sent || $places != $sent || $misses;
+	return;
+}
+
+sub compare_with_small
+{
+	my ($self, $workload, $variant, $queue, $system) = @_;
+	my $seconds = $self->{quick} ? 1 : 6;
+
+	foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+	{
+		$self->{server}->sql($system, 'CHECKPOINT');
+		my $before = $self->cycle_on($system, 'small', $seconds);
+		my $rate = $self->cycle_on($system, $queue, $seconds);
+		my $after = $self->cycle_on($system, 'small', $seconds);
+		$self->{results}->note($workload, '1000 waiting', $system, 'cycle', $round, ($before + $after) / 2);
+		$self->{results}->note($workload, $variant, $system, 'cycle', $round, $rate);
+		$self->{results}->note($workload, $variant, $system, 'cycle/small', $round, $rate / (($before + $after) / 2));
+	}
+	return;
+}
+
+sub backlog
+{
+	my ($self) = @_;
+	my @depths = $self->{quick} ? ([ '20,000', 'deep', 20_000 ]) :
+	  ([ '1 million', 'million', 1_000_000 ], [ '5 million', 'deep', 5_000_000 ]);
+
+	$self->{done} = {};
+	$self->{server}->database('cmq', 'cmq');
+	$self->cmq_queue('small', 2000);
+	foreach my $case (@depths)
+	{
+		my ($name, $queue, $n) = @$case;
+		$self->cmq_queue($queue, $n);
+		$self->{server}->sql('cmq', 'VACUUM ANALYZE');
+		$self->compare_with_small('backlog', "$name waiting", $queue, 'cmq');
+		$self->check_cmq($queue, $n);
+	}
+	if ($self->has('pgmq'))
+	{
+		my $n = $self->{quick} ? 10_000 : 1_000_000;
+		$self->{server}->database('pgmq', 'pgmq');
+		$self->{server}->sql('pgmq', "SELECT pgmq.create('small')", "SELECT pgmq.create('deep')",
+			'CREATE TABLE miss (at timestamptz NOT NULL DEFAULT now())');
+		$self->load('pgmq', 'small', 2000);
+		$self->load('pgmq', 'deep', $n);
+		$self->{server}->sql('pgmq', 'VACUUM ANALYZE');
+		$self->compare_with_small('backlog', $self->{quick} ? '10,000 waiting' : '1 million waiting', 'deep', 'pgmq');
+		$self->{server}->database('pgmq', 'pgmq');
+	}
+	$self->rewind_on(map { [ $_->[1], $_->[2] ] } @depths) if $self->{rewind};
+	return;
+}
+
+# g: receive and delete everything, rewind, receive again.
+sub rewind_on
+{
+	my ($self, @queues) = @_;
+	my $server = $self->{server};
+
+	$self->cmq_queue('ten', 10_000);
+	foreach my $case ([ 'ten', 10_000 ], @queues)
+	{
+		my ($queue, $loaded) = @$case;
+		my $vars = $self->variables(1000, queue => $queue, batch => 100);
+		my $pending = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_pending");
+		my $probe = min(2000, int($pending / 400));
+		my $variant = $queue eq 'ten' ? '10,000 deleted' : $queue eq 'million' ? '1 million deleted' :
+		  $self->{quick} ? '20,000 deleted' : '5 million deleted';
+
+		# the normal rate, then the rest
+		$server->sql('cmq', 'CHECKPOINT');
+		my $normal = $server->pgbench('cmq', script => "$sql/cmq_receive_batch.sql", clients => 1,
+			transactions => $probe, vars => { %$vars });
+		my $in_flight = $probe * 100;
+		$server->sql('cmq', "UPDATE cmq.q_${queue}_pending SET visible_at = enqueued_at WHERE receive_count > 0");
+		$server->sql('cmq', "VACUUM cmq.q_${queue}_pending");
+		$server->pgbench('cmq', script => "$sql/cmq_consume_batch.sql", clients => 2,
+			transactions => int($pending / 2000) + 1, vars => { %$vars, batch => 1000 });
+		my $left = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_pending");
+		die "queue $queue: $left messages are left\n" if $left;
+
+		$server->sql('cmq', 'CHECKPOINT');
+		my $start = $server->sql('cmq', "SELECT min(enqueued_at) FROM cmq.q_$queue");
+		foreach my $round (1 .. 3)
+		{
+			$self->{results}->note('rewind', $variant, 'cmq', 'call, ms', $round,
+				$server->timed('cmq', "SELECT cmq_rewind('$queue', '$start')"));
+			$self->{results}->note('rewind', $variant, 'cmq', 'first message, ms', $round,
+				$server->timed('cmq', "SELECT length(body) FROM cmq_receive('$queue', 1, 1)"));
+		}
+		my $replay = $server->pgbench('cmq', script => "$sql/cmq_receive_batch.sql", clients => 1,
+			transactions => $probe, vars => { %$vars });
+		$self->{results}->note('rewind', $variant, 'cmq', 'receive of 100', 1, $normal->{tps} * 100);
+		$self->{results}->note('rewind', $variant, 'cmq', 'replay of 100', 1, $replay->{tps} * 100);
+		$self->{results}->note('rewind', $variant, 'cmq', 'replay/receive', 1, $replay->{tps} / $normal->{tps});
+		$self->check_cmq($queue, $loaded);
+	}
+	return;
+}
+
+sub crowd
+{
+	my ($self) = @_;
+	my $n = $self->{quick} ? 4000 : 200_000;
+	my $server = $self->{server};
+	my $each = int($n / 1000);
+	my $body = $self->variables(1000)->{body};
+
+	$self->{done} = {};
+	$server->database('cmq', 'cmq');
+	$self->cmq_queue('small', 2000);
+	$self->cmq_queue('crowd', $n);
+	$server->sql('cmq',
+		"SELECT count(*) FROM (SELECT cmq_receive('crowd', 1000, 43200) FROM generate_series(1, $each)) r",
+		"SELECT count(*) FROM (SELECT cmq_send_batch('crowd', array_fill('$body'::text, ARRAY[1000]), 3600) FROM generate_series(1, $each)) s");
+	$self->load('cmq', 'crowd', 2000);
+	$server->sql('cmq', 'VACUUM ANALYZE');
+	my ($in_flight, $delayed) = split /\t/,
+	  $server->sql('cmq', "SELECT inactive_msg_num, delay_msg_num FROM cmq_queue_attributes('crowd')");
+	die "$in_flight in flight, $delayed delayed\n" if $in_flight != $n || $delayed != $n;
+	$self->compare_with_small('crowd', "$n in flight, $n delayed", 'crowd', 'cmq');
+	$self->check_cmq('crowd', 2 * $n + 2000);
+	return;
+}
+
+#
+# f: how soon a waiting receiver has the message
+#
+
+sub latency
+{
+	my ($self) = @_;
+	my $messages = $self->{quick} ? 30 : 500;
+
+	foreach my $system ('cmq', @node_systems)
+	{
+		next unless $self->has($system) && $self->{node};
+		next if $system eq 'pgboss' && $self->{quick};
+		$self->{server}->database($system, $extensions{$system});
+		my $result = $self->{node}->drive($system, $system, 'latency',
+			messages => $system eq 'pgboss' ? 40 : $messages);
+		foreach my $from (qw(commit acknowledged))
+		{
+			my @v = sort { $a <=> $b } @{ $result->{$from} };
+			$self->{results}->note('latency', "from $from", $system, 'p50, ms', 1, $v[ int(@v * 0.5) ] / 1000);
+			$self->{results}->note('latency', "from $from", $system, 'p99, ms', 1, $v[ int(@v * 0.99) ] / 1000);
+		}
+	}
+	return;
+}
+
+#
+# h: purge of expired messages
+#
+
+sub purge
+{
+	my ($self) = @_;
+	my $n = $self->{quick} ? 10_000 : 1_000_000;
+	my $server = $self->{server};
+	my $variant = $self->{quick} ? '10,000 expired' : '1 million expired';
+
+	$server->database('cmq', 'cmq');
+	$server->sql('cmq', "ALTER SYSTEM SET cmq.maintenance_interval = '1h'", 'SELECT pg_reload_conf()');
+	foreach my $queue ('waiting', 'consumed')
+	{
+		my $vars = $self->variables(1000, queue => $queue, batch => 1000);
+		$server->sql('cmq', "SELECT cmq_create_queue('$queue', msg_retention_seconds => 60, rewind_seconds => 60)");
+		$self->load('cmq', $queue, $n);
+		$server->pgbench('cmq', script => "$sql/cmq_consume_batch.sql", clients => 2,
+			transactions => int($n / 2000), vars => $vars) if $queue eq 'consumed';
+		# makes partitions ahead for that long interval: not what is measured
+		$server->sql('cmq', "SELECT cmq_maintain('$queue')");
+	}
+	sleep 1
+	  until $server->sql('cmq',
+		"SELECT bool_and(upper < now() - interval '61 s') FROM cmq.partition p WHERE (SELECT max(enqueued_at) FROM cmq.q_waiting) >= lower OR queue = 'consumed' AND (SELECT max(enqueued_at) FROM cmq.q_consumed) >= lower") eq 't';
+	foreach my $queue ('waiting', 'consumed')
+	{
+		$self->{results}->note('purge', "$variant, $queue", 'cmq', 'time, ms', 1,
+			$server->timed('cmq', "SELECT cmq_maintain('$queue')"));
+		my $left = $server->sql('cmq', "SELECT count(*) FROM cmq.q_$queue");
+		die "queue $queue: $left messages are left\n" if $left;
+		$self->{results}->note('purge', "$variant, $queue", 'cmq', 'dead tuples left', 1,
+			$self->dead_tuples('cmq', 'cmq'));
+		$server->sql('cmq', "SELECT cmq_drop_queue('$queue')");
+	}
+	$server->sql('cmq', 'ALTER SYSTEM RESET cmq.maintenance_interval', 'SELECT pg_reload_conf()');
+
+	# What others do: DELETE by age, from the queue or the archive.
+	my $vars = $self->variables(1000);
+	$server->database('plain');
+	$server->sql('plain', "$sql/plain_setup.sql");
+	$server->sql('plain', "INSERT INTO plain (body) SELECT '$vars->{body}' FROM generate_series(1, $n)");
+	$self->{results}->note('purge', $variant, 'plain', 'time, ms', 1, $server->timed('plain', 'DELETE FROM plain WHERE at < now()'));
+	$self->{results}->note('purge', $variant, 'plain', 'dead tuples left', 1, $self->dead_tuples('plain', 'public'));
+	$server->database('plain');
+	return unless $self->has('pgmq');
+	$server->database('pgmq', 'pgmq');
+	$server->sql('pgmq', "SELECT pgmq.create('bench')");
+	$self->load('pgmq', 'bench', $n);
+	$server->sql('pgmq', "SELECT count(*) FROM (SELECT pgmq.archive('bench', array_agg(msg_id)) FROM pgmq.q_bench GROUP BY msg_id / 10000) a");
+	$self->{results}->note('purge', $variant, 'pgmq', 'time, ms', 1,
+		$server->timed('pgmq', 'DELETE FROM pgmq.a_bench WHERE archived_at < now()'));
+	$server->sql('pgmq', 'VACUUM pgmq.q_bench');
+	$self->{results}->note('purge', $variant, 'pgmq', 'dead tuples left', 1, $self->dead_tuples('pgmq', 'pgmq'));
+	$server->database('pgmq', 'pgmq');
+	return;
+}
+
+sub dead_tuples
+{
+	my ($self, $db, $schema) = @_;
+	# the backend that made them reports them when it ends
+	sleep 1;
+	return $self->{server}->sql($db, "SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables WHERE schemaname = '$schema'");
+}
+
+#
+# i: WAL and table bytes of one message's life
+#
+
+sub bytes
+{
+	my ($self) = @_;
+	my $n = $self->{quick} ? 500 : 20_000;
+	my $server = $self->{server};
+
+	foreach my $system (grep { $self->has($_) } 'cmq', 'pgmq', 'pgq')
+	{
+		my $vars = $self->variables(1000, batch => 1);
+		$server->database($system, $extensions{$system});
+		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
+		my $size = sub {
+			$server->sql($system, "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+				WHERE relkind = 'r' AND (nspname IN ('cmq', 'pgmq', 'pgq'))");
+		};
+		my $before = $size->();
+		my $lsn = $server->sql($system, 'CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');
+		$server->pgbench($system, script => "$sql/${system}_send.sql", clients => 1, transactions => $n, vars => $vars);
+		if ($system eq 'pgq')
+		{
+			$server->sql($system, "SELECT pgq.force_tick('bench'), pgq.ticker('bench')");
+			$server->pgbench($system, script => "$sql/pgq_consume_batch.sql", clients => 1, transactions => 2, vars => $vars);
+		}
+		else
+		{
+			$server->pgbench($system, script => "$sql/${system}_receive_delete.sql", clients => 1, transactions => $n, vars => $vars);
+		}
+		my $wal = $server->sql($system, "SELECT pg_current_wal_insert_lsn() - '$lsn'");
+		my (undef, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
+		die "$system: $consumed messages of $n consumed: no figure\n" if $consumed != $n;
+		$self->{results}->note('bytes', '1000 bytes', $system, 'WAL per life', 1, $wal / $n);
+		$self->{results}->note('bytes', '1000 bytes', $system, 'tables per life', 1, ($size->() - $before) / $n);
+	}
+	return;
+}
+
+1;

@@ -1,2 +1,0 @@
--- Baseline: one prepared single-row INSERT of the same body.
-INSERT INTO plain (body) VALUES (:body);

@@ -1,0 +1,1 @@
+SELECT cmq_send(:queue, :body);

@@ -1,0 +1,21 @@
+-- psql, before each run: a queue with one consumer, :backlog events in batches
+-- of :batch.
+SELECT pgq.drop_queue(queue_name, true) FROM pgq.get_queue_info() WHERE queue_name = :'queue';
+SELECT pgq.create_queue(:'queue');
+SELECT pgq.set_queue_config(:'queue', 'ticker_max_count', '1');
+SELECT pgq.register_consumer(:'queue', 'bench');
+DROP TABLE IF EXISTS consumed;
+CREATE TABLE consumed (n bigint NOT NULL);
+SELECT set_config('bench.queue', :'queue', false), set_config('bench.body', :'body', false),
+	   set_config('bench.backlog', :'backlog', false), set_config('bench.batch', :'batch', false);
+DO $$
+BEGIN
+	FOR i IN 1 .. current_setting('bench.backlog')::int / current_setting('bench.batch')::int LOOP
+		PERFORM pgq.insert_event(current_setting('bench.queue'), 'message', current_setting('bench.body'))
+		   FROM generate_series(1, current_setting('bench.batch')::int);
+		COMMIT;
+		PERFORM pgq.force_tick(current_setting('bench.queue'));
+		PERFORM pgq.ticker(current_setting('bench.queue'));
+		COMMIT;
+	END LOOP;
+END $$;
