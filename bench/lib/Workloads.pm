@@ -130,7 +130,7 @@ sub databases
 sub single
 {
 	my ($self) = @_;
-	my $seconds = $self->{quick} ? 1 : 6;
+	my $seconds = $self->{quick} ? 1 : 5;
 	my @others = map { my $size = $_; map { [ $_, $size ] } 1, 8, 32 } 200, 1000;
 
 	$self->databases;
@@ -173,7 +173,7 @@ sub single
 				push @runs, [ $system, $what, sub {
 					$self->{server}->database($system);
 					$self->{node}->drive($system, $system, $what eq 'send' ? 'send' : 'consume',
-						clients => 8, seconds => $seconds, body => $vars->{body}, backlog => $self->{quick} ? 10_000 : 40_000)->{rate};
+						clients => 8, seconds => $seconds, body => $vars->{body}, backlog => $self->{quick} ? 2000 : 10_000)->{rate};
 				} ];
 			}
 		}

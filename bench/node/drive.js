@@ -34,6 +34,7 @@ const systems = {
 		async load(body, n) {
 			for (let i = 0; i < n; i += 1000)
 				await this.boss.insert(Array.from({ length: 1000 }, () => ({ name: 'bench', data: { body } })));
+			await this.boss.getDb().executeSql('VACUUM ANALYZE pgboss.job');
 		},
 		async receive() {
 			const [job] = await this.boss.fetch('bench');
@@ -68,8 +69,10 @@ const systems = {
 			return client.query("SELECT graphile_worker.add_job('bench', $1::json)", [JSON.stringify({ body })]);
 		},
 		async load(body, n) {
-			await this.pool.query("SELECT count(graphile_worker.add_job('bench', $1::json)) FROM generate_series(1, $2::int)",
-				[JSON.stringify({ body }), n]);
+			for (let i = 0; i < n; i += 100)
+				await this.pool.query("SELECT count(graphile_worker.add_job('bench', $1::json)) FROM generate_series(1, 100)",
+					[JSON.stringify({ body })]);
+			await this.pool.query('VACUUM ANALYZE graphile_worker._private_jobs');
 		},
 		async work(callback) {
 			const worker = require('graphile-worker');
