@@ -14,6 +14,7 @@ use POSIX qw(setlocale LC_ALL);
 use Time::HiRes qw(time);
 
 my $stopping;
+my $child;
 
 sub new
 {
@@ -108,6 +109,13 @@ sub stop
 	return;
 }
 
+# On a signal: what we wait for must not keep us.
+sub interrupt
+{
+	kill 'TERM', $child if $child;
+	return;
+}
+
 END
 {
 	my $status = $?;
@@ -129,7 +137,9 @@ sub quietly
 		chdir $self->{dir};
 		exec @command or exit 127;
 	}
+	$child = $pid;
 	my $output = do { local $/; <$out> };
+	undef $child;
 	close $out or die "failed: @command[0 .. ($#command > 3 ? 3 : $#command)]\n$output";
 	return $output;
 }
