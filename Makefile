@@ -20,18 +20,22 @@ OBJS = \
 	src/cmq_async.o \
 	src/cmq_attributes.o \
 	src/cmq_catalog.o \
+	src/cmq_clear.o \
 	src/cmq_ddl.o \
+	src/cmq_dead_letter.o \
 	src/cmq_delete.o \
 	src/cmq_floor.o \
 	src/cmq_handle.o \
 	src/cmq_leaf.o \
 	src/cmq_maintain.o \
+	src/cmq_metrics.o \
 	src/cmq_queue.o \
 	src/cmq_receive.o \
 	src/cmq_recent.o \
 	src/cmq_rewind.o \
 	src/cmq_send.o \
 	src/cmq_shmem.o \
+	src/cmq_stats.o \
 	src/cmq_table.o \
 	src/cmq_wait.o \
 	src/cmq_worker.o
@@ -53,11 +57,15 @@ REGRESS = \
 	delete \
 	visibility \
 	batch \
+	full \
+	clear \
+	dead_letter \
 	rewind \
 	rewind_transactions \
 	retention \
 	rights \
 	views \
+	metrics \
 	errors \
 	isolation_levels \
 	docs
@@ -70,6 +78,7 @@ ISOLATION = \
 	rewind_delete \
 	rewind_rewind \
 	drop_receive \
+	clear_traffic \
 	rollback
 
 TEST_SERVER = --temp-config=test/cmq.conf --load-extension=cmq --encoding=UTF8 --no-locale

@@ -32,6 +32,10 @@ CREATE TABLE cmq.queue (
 	msg_retention_seconds	int NOT NULL,
 	rewind_seconds			int NOT NULL,
 	max_msg_size			int NOT NULL,
+	max_msg_heap_num		bigint NOT NULL,
+	dead_letter_queue		text COLLATE "C",
+	max_receive_count		int,
+	max_time_to_live		int,
 	create_time				timestamptz NOT NULL,
 	last_modify_time		timestamptz NOT NULL,
 	rewind_from				timestamptz,
@@ -89,8 +93,20 @@ COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive retu
 --                          deleted message can be rewound,
 --                          0..msg_retention_seconds; 0 turns rewind off
 --   max_msg_size           bytes of body, 1024..67108864
--- Needs: CREATE on schema cmq.
--- Errors: 22023 a value is NULL or out of range, 42710 the name is taken
+--   max_msg_heap_num       pending messages, 1..1000000000; a send that would
+--                          make more is refused
+--   dead_letter_queue      where messages go that nobody manages to consume,
+--                          NULL: they stay; it must exist, cannot be the queue
+--                          itself and cannot have one itself; with it at least
+--                          one of:
+--   max_receive_count      a message received that often, 1..1000, and ready
+--                          again is moved there
+--   max_time_to_live       a message not consumed for that many seconds,
+--                          300..43200 and less than msg_retention_seconds, is
+--                          moved there when it is ready
+-- Needs: CREATE on schema cmq; INSERT on the dead-letter queue.
+-- Errors: 22023 a value is NULL or out of range or the dead-letter policy is
+--   not possible, 42704 no such dead-letter queue, 42710 the name is taken
 --   (also when only its case differs), 42501 no right.
 CREATE FUNCTION cmq_create_queue(
 	queue					text,
@@ -98,11 +114,15 @@ CREATE FUNCTION cmq_create_queue(
 	polling_wait_seconds	int DEFAULT 0,
 	msg_retention_seconds	int DEFAULT 345600,
 	rewind_seconds			int DEFAULT 0,
-	max_msg_size			int DEFAULT 1048576)
+	max_msg_size			int DEFAULT 1048576,
+	max_msg_heap_num		bigint DEFAULT 100000000,
+	dead_letter_queue		text DEFAULT NULL,
+	max_receive_count		int DEFAULT NULL,
+	max_time_to_live		int DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int)
+COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int)
 	IS 'create a queue, owned by the caller';
 
 -- cmq_alter_queue: change settings of a queue.
@@ -112,33 +132,67 @@ COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int)
 -- not bring back what was outside.  rewind_seconds = 0 drops the history in
 -- the caller's transaction, after waiting for open transactions that use the
 -- queue.
--- Needs: UPDATE on the queue.
--- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
+-- The dead-letter policy is changed part by part; cmq_unbind_dead_letter ends it.
+-- Needs: UPDATE on the queue; INSERT on a dead-letter queue that is given.
+-- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
+--   not possible, 42501 no right.
 CREATE FUNCTION cmq_alter_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT NULL,
 	polling_wait_seconds	int DEFAULT NULL,
 	msg_retention_seconds	int DEFAULT NULL,
 	rewind_seconds			int DEFAULT NULL,
-	max_msg_size			int DEFAULT NULL)
+	max_msg_size			int DEFAULT NULL,
+	max_msg_heap_num		bigint DEFAULT NULL,
+	dead_letter_queue		text DEFAULT NULL,
+	max_receive_count		int DEFAULT NULL,
+	max_time_to_live		int DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_alter_queue(text, int, int, int, int, int)
+COMMENT ON FUNCTION cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int)
 	IS 'change settings of a queue; NULL leaves a setting as it is';
 
 -- cmq_drop_queue: drop a queue with its messages and history.
 --
 -- Waits for open transactions that use the queue.
 -- Needs: ownership of the queue.
--- Errors: 42704 no such queue, 42501 no right, 2BP01 other objects (a
---   reporting view, say) depend on it.
+-- Errors: 42704 no such queue, 42501 no right, 2BP01 it is the dead-letter
+--   queue of another one, or other objects (a reporting view, say) depend on it.
 CREATE FUNCTION cmq_drop_queue(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq_drop_queue(text)
 	IS 'drop a queue with its messages and history';
+
+-- cmq_clear_queue: remove all pending messages for good; the history stays.
+--
+-- A rewind under way ends: what it has not brought back is history again.
+-- Receipt handles of removed messages are stale.  Waits for transactions that
+-- are receiving, deleting or changing one of the messages; what others have
+-- sent but not committed stays.
+-- Result: how many messages were removed.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
+CREATE FUNCTION cmq_clear_queue(queue text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_clear_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_clear_queue(text)
+	IS 'remove all pending messages for good, keep the history; returns how many';
+
+-- cmq_unbind_dead_letter: end a queue's dead-letter policy.
+--
+-- What was moved stays where it is.  Does nothing if there is no policy.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
+CREATE FUNCTION cmq_unbind_dead_letter(queue text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_unbind_dead_letter'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_unbind_dead_letter(text)
+	IS 'end the dead-letter policy of a queue';
 
 -- cmq_queue_attributes: settings and counts of a queue, one row.
 --
@@ -161,6 +215,10 @@ CREATE FUNCTION cmq_queue_attributes(
 	OUT msg_retention_seconds	int,
 	OUT rewind_seconds			int,
 	OUT max_msg_size			int,
+	OUT max_msg_heap_num		bigint,
+	OUT dead_letter_queue		text,
+	OUT max_receive_count		int,
+	OUT max_time_to_live		int,
 	OUT create_time				timestamptz,
 	OUT last_modify_time		timestamptz,
 	OUT active_msg_num			bigint,
@@ -191,8 +249,13 @@ COMMENT ON FUNCTION cmq_queue_attributes(text)
 --   headers        any jsonb, or NULL
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
+-- A queue is full when max_msg_heap_num messages are pending.  Expired ones
+-- count until maintenance has removed them; what other transactions have sent
+-- or deleted counts when they have committed, so senders at work at the same
+-- time may together exceed the limit by what they have not committed yet.
 -- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
---   range, 54000 body larger than max_msg_size, 42501 no right.
+--   range, 54000 body larger than max_msg_size, 53400 the queue is full,
+--   42501 no right.
 CREATE FUNCTION cmq_send(
 	queue			text,
 	body			text,
@@ -319,6 +382,25 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
 	IS 'receive again every message deleted so far and produced at or after start_time';
 
+-- cmq_redrive: send dead letters back to the queues they came from.
+--
+-- Each becomes a new message of its queue, without the header cmq_dead_letter,
+-- and is deleted from the dead-letter queue as cmq_delete does.  Takes ready
+-- messages, oldest first.  Messages that are no dead letters, or whose queue does
+-- not exist any more, stay; a NOTICE tells how many.
+-- Parameters: max_messages, at least 1; NULL: all.
+-- Result: how many were sent back.
+-- Needs: DELETE on the dead-letter queue, INSERT on the others.
+-- Errors: 42704 no such queue, 22023 out of range, 53400 a queue is full,
+--   42501 no right.
+CREATE FUNCTION cmq_redrive(dead_letter_queue text,
+	max_messages int DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_redrive'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_redrive(text, int)
+	IS 'send dead letters back to the queues they came from; returns how many';
+
 --
 -- Maintenance
 --
@@ -425,6 +507,10 @@ SELECT q.name AS queue,
 	   q.msg_retention_seconds,
 	   q.rewind_seconds,
 	   q.max_msg_size,
+	   q.max_msg_heap_num,
+	   q.dead_letter_queue,
+	   q.max_receive_count,
+	   q.max_time_to_live,
 	   q.create_time,
 	   q.last_modify_time,
 	   q.rewind_from AS rewinding_from
@@ -435,6 +521,51 @@ SELECT q.name AS queue,
  WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE');
 COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings';
 
+-- Counters of the queues on which the caller has SELECT; see the view.
+CREATE FUNCTION cmq.metrics(
+	OUT queue					text,
+	OUT since					timestamptz,
+	OUT sent					bigint,
+	OUT received				bigint,
+	OUT redelivered				bigint,
+	OUT rewound					bigint,
+	OUT deleted					bigint,
+	OUT dead_lettered			bigint,
+	OUT empty_receives			bigint,
+	OUT waits					bigint,
+	OUT body_bytes				bigint,
+	OUT pending_msg_num			bigint,
+	OUT inactive_msg_num		bigint,
+	OUT delay_msg_num			bigint,
+	OUT oldest_ready_seconds	float8)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cmq_metrics'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq.metrics() IS 'cmq internal: what the view cmq.metrics shows';
+
+-- cmq.metrics: what monitoring wants to know of each queue on which the reader
+-- has SELECT.  Not on a standby: there it is empty.
+--   since                 the counters count from here on: the first use of
+--                         the queue since the server started
+--   sent, received, redelivered, rewound, deleted, dead_lettered
+--                         messages, in transactions that committed; received
+--                         contains the redelivered ones (not for the first
+--                         time) and the rewound ones (brought back by a rewind);
+--                         what a prepared transaction did is not counted
+--   empty_receives        calls of cmq_receive that returned nothing
+--   waits                 calls of cmq_receive that began to wait
+--   body_bytes            bytes of the bodies sent
+--   pending_msg_num       messages that are ready, delayed or in flight,
+--                         without rewound ones not yet received; with expired
+--                         ones that maintenance has not removed yet
+--   inactive_msg_num, delay_msg_num
+--                         in flight, delayed
+--   oldest_ready_seconds  age of the message that is ready the longest, NULL
+--                         if none is
+CREATE VIEW cmq.metrics WITH (security_barrier) AS
+SELECT * FROM cmq.metrics();
+COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, since the server started';
+
 -- As the statistics views of the server do it: everyone who may use schema
--- cmq may read the view, and the view shows each reader their own.
-GRANT SELECT ON cmq.queues TO PUBLIC;
+-- cmq may read the views, and they show each reader their own.
+GRANT SELECT ON cmq.queues, cmq.metrics TO PUBLIC;

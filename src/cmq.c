@@ -66,6 +66,7 @@ _PG_init(void)
 	cmq_shmem_install_hooks();
 	cmq_floor_install_callbacks();
 	cmq_async_install_callbacks();
+	cmq_stats_install_callbacks();
 	cmq_wait_install_callbacks();
 	cmq_worker_register();
 }

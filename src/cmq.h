@@ -18,6 +18,7 @@
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lockdefs.h"
+#include "storage/lwlock.h"
 #include "storage/spin.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -37,6 +38,12 @@
 #define CMQ_REWIND_MIN				0
 #define CMQ_MSG_SIZE_MIN			1024	/* bytes */
 #define CMQ_MSG_SIZE_MAX			67108864	/* bytes */
+#define CMQ_HEAP_NUM_MIN			1	/* messages */
+#define CMQ_HEAP_NUM_MAX			INT64CONST(1000000000)	/* messages */
+#define CMQ_RECEIVE_COUNT_MIN		1
+#define CMQ_RECEIVE_COUNT_MAX		1000
+#define CMQ_TIME_TO_LIVE_MIN		300
+#define CMQ_TIME_TO_LIVE_MAX		43200
 #define CMQ_DELAY_MIN				0
 #define CMQ_DELAY_MAX				3600
 #define CMQ_RECEIVE_MIN				1	/* messages */
@@ -83,6 +90,21 @@ typedef enum CmqTableKind
 /* About the size of a pending or rewind row, for cmq_table_insert(). */
 #define CMQ_NARROW_ROW_SIZE 64
 
+/* What cmq_stats.c counts. */
+typedef enum CmqCounter
+{
+	CMQ_SENT,
+	CMQ_RECEIVED,
+	CMQ_REDELIVERED,
+	CMQ_REWOUND,
+	CMQ_DELETED,
+	CMQ_DEAD_LETTERED,
+	CMQ_EMPTY_RECEIVES,
+	CMQ_WAITS,
+	CMQ_BODY_BYTES,
+	CMQ_NCOUNTERS
+} CmqCounter;
+
 /*
  * What all backends share about one queue.  An entry is made by the first
  * backend that uses the queue and removed when the queue is dropped; whoever
@@ -113,6 +135,13 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint32 nwaiters;
 	pg_atomic_uint32 nasking;	/* who want them to leave */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
+
+	/* see cmq_stats.c */
+	LWLock		count_lock;
+	int			count_state;	/* guarded by it, a glance is free */
+	pg_atomic_uint64 npending;
+	TimestampTz counted_since;
+	pg_atomic_uint64 counters[CMQ_NCOUNTERS];
 } CmqSharedQueue;
 
 /* One scan's view of the floors. */
@@ -160,6 +189,10 @@ typedef struct CmqQueue
 	int			msg_retention_seconds;
 	int			rewind_seconds;
 	int			max_msg_size;
+	int64		max_msg_heap_num;
+	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
+	int			max_receive_count;	/* 0: no limit */
+	int			max_time_to_live;	/* 0: no limit */
 	TimestampTz create_time;
 	TimestampTz last_modify_time;
 	CmqRewind	rewinding;
@@ -190,6 +223,19 @@ typedef struct CmqTable
 	int			nnew;			/* rows in them */
 	Size		new_size;		/* bytes in these */
 } CmqTable;
+
+/* Deletes in one queue; see cmq_delete.c. */
+typedef struct CmqDelete
+{
+	CmqQueue   *queue;
+	EState	   *estate;
+	TimestampTz expired_before;
+	CmqTable	pending;
+
+	/* leaf of the last message: rewind table, or messages when rewind is off */
+	CmqTable	table;
+	CmqLeaf    *leaf;
+} CmqDelete;
 
 /* Numbers of messages by state. */
 typedef struct CmqCounts
@@ -287,7 +333,30 @@ extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
 extern bool cmq_catalog_name_taken(const char *name, char **existing);
 extern List *cmq_catalog_queue_names(void);
+extern List *cmq_catalog_dead_letter_sources(const char *name);
 extern Oid	cmq_catalog_relid(const char *relname);
+
+/* cmq_send.c */
+extern void cmq_send_check_room(CmqQueue *queue, int n);
+extern TimestampTz cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
+									 Datum *headers, bool *headers_null,
+									 int delay);
+
+/* cmq_delete.c */
+extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update);
+extern bool cmq_delete_row(CmqDelete *state, bool wait);
+extern void cmq_delete_end(CmqDelete *state);
+
+/* cmq_dead_letter.c */
+extern void cmq_dead_letter_lock(void);
+extern void cmq_dead_letter_check(CmqQueue *queue);
+extern void cmq_dead_letter_check_drop(const char *name);
+extern const char *cmq_dead_letter_reason(CmqQueue *queue,
+										  TupleTableSlot *slot,
+										  TimestampTz now);
+extern bool cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending,
+								 const char *reason);
+extern void cmq_dead_letter_sweep(CmqQueue *queue);
 
 /* cmq_ddl.c */
 extern int	cmq_ddl_enter(Oid owner, Oid *save_userid, int *save_sec_context);
@@ -368,6 +437,19 @@ extern bool cmq_wait_sleep(CmqSharedQueue *shared, long timeout);
 extern void cmq_wait_end(void);
 extern void cmq_wait_ask_to_leave(CmqSharedQueue *shared);
 extern void cmq_wait_asked(void);
+
+/* cmq_stats.c */
+extern Size cmq_stats_shmem_size(void);
+extern void cmq_stats_shmem_init(void);
+extern void cmq_stats_install_callbacks(void);
+extern void cmq_stats_init(CmqSharedQueue *shared, int tranche);
+extern void cmq_stats_add(CmqSharedQueue *shared, CmqCounter counter, int64 n);
+extern void cmq_stats_event(CmqSharedQueue *shared, CmqCounter counter);
+extern void cmq_stats_pending(CmqSharedQueue *shared, int64 n);
+extern void cmq_stats_pending_unknown(CmqSharedQueue *shared);
+extern void cmq_stats_spoil(CmqSharedQueue *shared);
+extern int64 cmq_stats_count_pending(CmqQueue *queue);
+extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 
 /* cmq_worker.c */
 extern void cmq_worker_register(void);

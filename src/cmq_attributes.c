@@ -41,6 +41,10 @@ enum
 	Anum_attributes_msg_retention_seconds,
 	Anum_attributes_rewind_seconds,
 	Anum_attributes_max_msg_size,
+	Anum_attributes_max_msg_heap_num,
+	Anum_attributes_dead_letter_queue,
+	Anum_attributes_max_receive_count,
+	Anum_attributes_max_time_to_live,
 	Anum_attributes_create_time,
 	Anum_attributes_last_modify_time,
 	Anum_attributes_active_msg_num,
@@ -50,7 +54,7 @@ enum
 	Anum_attributes_min_msg_time,
 	Anum_attributes_earliest_rewind_time,
 	Anum_attributes_latest_rewind_time,
-	Natts_attributes = 14
+	Natts_attributes = 18
 };
 
 /*
@@ -169,6 +173,15 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	VALUE(msg_retention_seconds) = Int32GetDatum(queue->msg_retention_seconds);
 	VALUE(rewind_seconds) = Int32GetDatum(queue->rewind_seconds);
 	VALUE(max_msg_size) = Int32GetDatum(queue->max_msg_size);
+	VALUE(max_msg_heap_num) = Int64GetDatum(queue->max_msg_heap_num);
+	isnull[Anum_attributes_dead_letter_queue - 1] =
+		queue->dead_letter_queue[0] == '\0';
+	VALUE(dead_letter_queue) = CStringGetTextDatum(queue->dead_letter_queue);
+	isnull[Anum_attributes_max_receive_count - 1] =
+		queue->max_receive_count == 0;
+	VALUE(max_receive_count) = Int32GetDatum(queue->max_receive_count);
+	isnull[Anum_attributes_max_time_to_live - 1] = queue->max_time_to_live == 0;
+	VALUE(max_time_to_live) = Int32GetDatum(queue->max_time_to_live);
 	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
 	VALUE(active_msg_num) = Int64GetDatum(counts.ready);

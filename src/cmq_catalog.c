@@ -44,6 +44,10 @@ enum
 	Anum_queue_msg_retention_seconds,
 	Anum_queue_rewind_seconds,
 	Anum_queue_max_msg_size,
+	Anum_queue_max_msg_heap_num,
+	Anum_queue_dead_letter_queue,
+	Anum_queue_max_receive_count,
+	Anum_queue_max_time_to_live,
 	Anum_queue_create_time,
 	Anum_queue_last_modify_time,
 	Anum_queue_rewind_from,
@@ -52,7 +56,7 @@ enum
 	Anum_queue_expired_before,
 	Anum_queue_forgotten_before,
 	Anum_queue_clock,
-	Natts_queue = 14
+	Natts_queue = 18
 };
 
 enum
@@ -200,6 +204,15 @@ cmq_catalog_load_queue(CmqQueue *queue)
 		queue->msg_retention_seconds = DatumGetInt32(VALUE(msg_retention_seconds));
 		queue->rewind_seconds = DatumGetInt32(VALUE(rewind_seconds));
 		queue->max_msg_size = DatumGetInt32(VALUE(max_msg_size));
+		queue->max_msg_heap_num = DatumGetInt64(VALUE(max_msg_heap_num));
+		queue->dead_letter_queue[0] = '\0';
+		if (!NULLED(dead_letter_queue))
+			strlcpy(queue->dead_letter_queue,
+					TextDatumGetCString(VALUE(dead_letter_queue)), NAMEDATALEN);
+		queue->max_receive_count = NULLED(max_receive_count) ? 0 :
+			DatumGetInt32(VALUE(max_receive_count));
+		queue->max_time_to_live = NULLED(max_time_to_live) ? 0 :
+			DatumGetInt32(VALUE(max_time_to_live));
 		queue->create_time = DatumGetTimestampTz(VALUE(create_time));
 		queue->last_modify_time = DatumGetTimestampTz(VALUE(last_modify_time));
 		queue->expired_before = DatumGetTimestampTz(VALUE(expired_before));
@@ -290,6 +303,14 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 	VALUE(msg_retention_seconds) = Int32GetDatum(queue->msg_retention_seconds);
 	VALUE(rewind_seconds) = Int32GetDatum(queue->rewind_seconds);
 	VALUE(max_msg_size) = Int32GetDatum(queue->max_msg_size);
+	VALUE(max_msg_heap_num) = Int64GetDatum(queue->max_msg_heap_num);
+	NULLED(dead_letter_queue) = queue->dead_letter_queue[0] == '\0';
+	if (!NULLED(dead_letter_queue))
+		VALUE(dead_letter_queue) = CStringGetTextDatum(queue->dead_letter_queue);
+	NULLED(max_receive_count) = queue->max_receive_count == 0;
+	VALUE(max_receive_count) = Int32GetDatum(queue->max_receive_count);
+	NULLED(max_time_to_live) = queue->max_time_to_live == 0;
+	VALUE(max_time_to_live) = Int32GetDatum(queue->max_time_to_live);
 	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
 	VALUE(expired_before) = TimestampTzGetDatum(queue->expired_before);
@@ -430,9 +451,12 @@ cmq_catalog_name_taken(const char *name, char **existing)
 	return false;
 }
 
-/* The names of all queues, ordered; palloc'd. */
-List *
-cmq_catalog_queue_names(void)
+/*
+ * The names of all queues, or of those whose dead letters go to this one;
+ * ordered, palloc'd.
+ */
+static List *
+list_names(const char *dead_letter_queue)
 {
 	Relation	rel = open_catalog("queue", Natts_queue, AccessShareLock);
 	CatalogScan cs;
@@ -442,13 +466,29 @@ cmq_catalog_queue_names(void)
 	begin_scan(&cs, rel, NULL);
 	while (HeapTupleIsValid(tuple = next_row(&cs)))
 	{
-		bool		isnull;
-		Datum		name = heap_getattr(tuple, Anum_queue_name,
-										RelationGetDescr(rel), &isnull);
+		Datum		values[Natts_queue];
+		bool		isnull[Natts_queue];
 
-		names = lappend(names, TextDatumGetCString(name));
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		if (dead_letter_queue == NULL ||
+			(!NULLED(dead_letter_queue) &&
+			 strcmp(TextDatumGetCString(VALUE(dead_letter_queue)),
+					dead_letter_queue) == 0))
+			names = lappend(names, TextDatumGetCString(VALUE(name)));
 	}
 	end_scan(&cs);
 	table_close(rel, AccessShareLock);
 	return names;
+}
+
+List *
+cmq_catalog_queue_names(void)
+{
+	return list_names(NULL);
+}
+
+List *
+cmq_catalog_dead_letter_sources(const char *name)
+{
+	return list_names(name);
 }

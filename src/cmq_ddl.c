@@ -9,8 +9,8 @@
  * queue's owner in a restricted security context (what alter and maintenance
  * do to a queue's tables), never as somebody with more rights.
  *
- * Creating queues is serialized per database by an object lock on cmq.queue,
- * so that the name check cannot be overtaken.  Alter holds the queue lock;
+ * Creating and dropping queues is serialized per database by the lock on names
+ * (cmq_dead_letter.c), so that the name check cannot be overtaken.  Alter holds the queue lock;
  * switching rewind on or off also locks the pending table against traffic, so
  * that each delete sees either the old setting and commits before, or the new
  * one.  Everything is undone by a rollback like any other DDL.
@@ -49,22 +49,25 @@ typedef struct Setting
 {
 	const char *name;
 	size_t		offset;			/* in CmqQueue */
-	int			min;
-	int			max;
+	int64		min;
+	int64		max;
 	const char *unit;
+	bool		big;			/* int64, bigint in SQL; else int */
 } Setting;
 
 static const Setting settings[] = {
 	{"visibility_timeout", offsetof(CmqQueue, visibility_timeout),
-	CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX, "seconds"},
+	CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX, "seconds", false},
 	{"polling_wait_seconds", offsetof(CmqQueue, polling_wait_seconds),
-	CMQ_POLLING_MIN, CMQ_POLLING_MAX, "seconds"},
+	CMQ_POLLING_MIN, CMQ_POLLING_MAX, "seconds", false},
 	{"msg_retention_seconds", offsetof(CmqQueue, msg_retention_seconds),
-	CMQ_RETENTION_MIN, CMQ_RETENTION_MAX, "seconds"},
+	CMQ_RETENTION_MIN, CMQ_RETENTION_MAX, "seconds", false},
 	{"rewind_seconds", offsetof(CmqQueue, rewind_seconds),
-	CMQ_REWIND_MIN, CMQ_RETENTION_MAX, "seconds"},
+	CMQ_REWIND_MIN, CMQ_RETENTION_MAX, "seconds", false},
 	{"max_msg_size", offsetof(CmqQueue, max_msg_size),
-	CMQ_MSG_SIZE_MIN, CMQ_MSG_SIZE_MAX, "bytes"},
+	CMQ_MSG_SIZE_MIN, CMQ_MSG_SIZE_MAX, "bytes", false},
+	{"max_msg_heap_num", offsetof(CmqQueue, max_msg_heap_num),
+	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, "messages", true},
 };
 
 /*
@@ -172,7 +175,7 @@ get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const Setting *s = &settings[i];
-		int			value;
+		int64		value;
 
 		if (PG_ARGISNULL(i + 1))
 		{
@@ -184,15 +187,19 @@ get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 							s->name, queue->name),
 					 errhint("Leave the argument out to get its default.")));
 		}
-		value = PG_GETARG_INT32(i + 1);
+		value = s->big ? PG_GETARG_INT64(i + 1) : PG_GETARG_INT32(i + 1);
 		if (value < s->min || value > s->max)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s is out of range for queue \"%s\": %d",
-							s->name, queue->name, value),
-					 errdetail("It must be between %d and %d %s.",
-							   s->min, s->max, s->unit)));
-		*(int *) ((char *) queue + s->offset) = value;
+					 errmsg("%s is out of range for queue \"%s\": %lld",
+							s->name, queue->name, (long long) value),
+					 errdetail("It must be between %lld and %lld %s.",
+							   (long long) s->min, (long long) s->max,
+							   s->unit)));
+		if (s->big)
+			*(int64 *) ((char *) queue + s->offset) = value;
+		else
+			*(int *) ((char *) queue + s->offset) = (int) value;
 		any = true;
 	}
 
@@ -204,6 +211,64 @@ get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 				 errdetail("rewind_seconds would be %d, msg_retention_seconds %d.",
 						   queue->rewind_seconds, queue->msg_retention_seconds),
 				 errhint("Shorten rewind_seconds or lengthen msg_retention_seconds.")));
+	return any;
+}
+
+static int
+get_limit(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
+		  int max, CmqQueue *queue)
+{
+	int			value = PG_GETARG_INT32(argno);
+
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range for queue \"%s\": %d", argname,
+						queue->name, value),
+				 errdetail("It must be between %d and %d.", min, max)));
+	return value;
+}
+
+/*
+ * Store the dead-letter policy given in the last three arguments into queue;
+ * NULL keeps what is there.  Returns whether any was given.
+ */
+static bool
+get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
+{
+	int			argno = lengthof(settings) + 1;
+	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||
+		!PG_ARGISNULL(argno + 2);
+
+	if (!PG_ARGISNULL(argno))
+		strlcpy(queue->dead_letter_queue,
+				text_to_cstring(PG_GETARG_TEXT_PP(argno)), NAMEDATALEN);
+	if (!PG_ARGISNULL(argno + 1))
+		queue->max_receive_count = get_limit(fcinfo, argno + 1,
+											 "max_receive_count",
+											 CMQ_RECEIVE_COUNT_MIN,
+											 CMQ_RECEIVE_COUNT_MAX, queue);
+	if (!PG_ARGISNULL(argno + 2))
+		queue->max_time_to_live = get_limit(fcinfo, argno + 2,
+											"max_time_to_live",
+											CMQ_TIME_TO_LIVE_MIN,
+											CMQ_TIME_TO_LIVE_MAX, queue);
+
+	if ((queue->dead_letter_queue[0] == '\0') !=
+		(queue->max_receive_count == 0 && queue->max_time_to_live == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("incomplete dead-letter policy for queue \"%s\"",
+						queue->name),
+				 errhint("Give dead_letter_queue together with max_receive_count, max_time_to_live or both.")));
+	if (queue->max_time_to_live >= queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_time_to_live must be less than msg_retention_seconds for queue \"%s\"",
+						queue->name),
+				 errdetail("max_time_to_live would be %d, msg_retention_seconds %d.",
+						   queue->max_time_to_live,
+						   queue->msg_retention_seconds)));
 	return any;
 }
 
@@ -251,7 +316,7 @@ create_relations(const char *name)
 
 	/* see cmq_floor.c; partitions are not written but through the parent */
 	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
-					"AFTER INSERT OR UPDATE ON %s FOR EACH STATEMENT "
+					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
 					"EXECUTE FUNCTION cmq.pending_changed(%s)", pending, lit);
 	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
 					"AFTER INSERT OR UPDATE ON %s FOR EACH STATEMENT "
@@ -336,6 +401,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	memset(queue, 0, sizeof(*queue));
 	strlcpy(queue->name, name, NAMEDATALEN);
 	get_settings(fcinfo, queue, false);
+	get_dead_letter(fcinfo, queue);
 
 	schema = get_namespace_oid(CMQ_SCHEMA, false);
 	if (object_aclcheck(NamespaceRelationId, schema, GetUserId(),
@@ -346,8 +412,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
 						 CMQ_SCHEMA)));
 
-	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
-					   ExclusiveLock);
+	cmq_dead_letter_lock();
 	if (cmq_catalog_name_taken(name, &existing))
 		report_taken(name, strcmp(existing, name) == 0 ? NULL :
 					 psprintf("Queue \"%s\" has the same name but for case.",
@@ -361,6 +426,9 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 						 psprintf("Relation %s.%s, which the queue needs, exists already.",
 								  CMQ_SCHEMA, quote_identifier(relname)));
 	}
+
+	if (queue->dead_letter_queue[0])
+		cmq_dead_letter_check(queue);
 
 	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
 	create_relations(name);
@@ -387,6 +455,8 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	char	   *name;
 	TimestampTz now;
 	TimestampTz xact_start = GetCurrentTransactionStartTimestamp();
+	bool		any;
+	bool		bind;
 
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_alter_queue()");
@@ -396,13 +466,20 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 
 	/* before any lock, so that a bad value never waits */
 	changed = *queue;
-	if (!get_settings(fcinfo, &changed, true))
+	any = get_settings(fcinfo, &changed, true);
+	bind = get_dead_letter(fcinfo, &changed);
+	if (!any && !bind)
 		PG_RETURN_VOID();
 
+	if (bind)
+		cmq_dead_letter_lock();
 	cmq_queue_lock(queue, ExclusiveLock);
 	queue = cmq_queue_lookup(name);
 	changed = *queue;
 	get_settings(fcinfo, &changed, true);
+	get_dead_letter(fcinfo, &changed);
+	if (bind)
+		cmq_dead_letter_check(&changed);
 
 	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
 	{
@@ -459,6 +536,8 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cmq_drop_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 
+	cmq_dead_letter_lock();
+
 	/*
 	 * A damaged queue must be droppable, so not by cmq_queue_lookup().  Look
 	 * again once the lock is there: another drop may have come first.
@@ -491,6 +570,8 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 		cmq_queue_lock(queue, AccessExclusiveLock);
 		AcceptInvalidationMessages();
 	}
+
+	cmq_dead_letter_check_drop(name);
 
 	/* traffic first, see the order of locks in cmq_queue.c */
 	pending = cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));

@@ -37,33 +37,22 @@ PG_FUNCTION_INFO_V1(cmq_delete);
 PG_FUNCTION_INFO_V1(cmq_delete_batch);
 PG_FUNCTION_INFO_V1(cmq_change_visibility);
 
-typedef struct DeleteState
-{
-	CmqQueue   *queue;
-	EState	   *estate;
-	TimestampTz expired_before;
-	CmqTable	pending;
-
-	/* leaf of the last message: rewind table, or messages when rewind is off */
-	CmqTable	table;
-	CmqLeaf    *leaf;
-} DeleteState;
-
-static void
-begin(DeleteState *state, CmqQueue *queue, bool update)
+/* To be followed by cmq_delete_end(); update: for visibility changes. */
+void
+cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 {
 	memset(state, 0, sizeof(*state));
 	state->queue = queue;
 	state->estate = CreateExecutorState();
 	state->expired_before =
 		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
-	if (!cmq_table_open(&state->pending, update ? state->estate : NULL, queue->pending,
-						CMQ_PENDING, RowExclusiveLock))
+	if (!cmq_table_open(&state->pending, update ? state->estate : NULL,
+						queue->pending, CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 }
 
-static void
-end(DeleteState *state)
+void
+cmq_delete_end(CmqDelete *state)
 {
 	if (state->leaf)
 		cmq_table_close(&state->table);
@@ -84,7 +73,7 @@ is_delivery(TupleTableSlot *slot, const CmqHandle *handle)
 
 /* Find the delivery that the handle names; false if the handle is stale. */
 static bool
-find_delivery(DeleteState *state, const CmqHandle *handle)
+find_delivery(CmqDelete *state, const CmqHandle *handle)
 {
 	CmqTable   *pending = &state->pending;
 	ItemPointer tid;
@@ -105,7 +94,7 @@ find_delivery(DeleteState *state, const CmqHandle *handle)
 
 /* Open the leaf table of this time that a delete writes; false if gone. */
 static bool
-open_leaf(DeleteState *state, TimestampTz time)
+open_leaf(CmqDelete *state, TimestampTz time)
 {
 	CmqLeaf    *leaf = state->leaf;
 	bool		rewind_on = state->queue->rewind_seconds > 0;
@@ -129,23 +118,30 @@ open_leaf(DeleteState *state, TimestampTz time)
 	return true;
 }
 
-/* Delete one delivery; false if the handle is stale. */
-static bool
-delete_delivery(DeleteState *state, const CmqHandle *handle)
+/*
+ * Delete the message whose pending row is in the slot.  False if another
+ * transaction has changed the row, or, without wait, is changing it.
+ */
+bool
+cmq_delete_row(CmqDelete *state, bool wait)
 {
-	TimestampTz first_received_at;
+	TupleTableSlot *slot = state->pending.slot;
+	CmqSharedQueue *shared = state->queue->shared;
+	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+	TimestampTz enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+	TimestampTz first_received_at =
+		cmq_slot_time(slot, Anum_pending_first_received_at);
+	int			receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
+	int			rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
 
-	if (!find_delivery(state, handle))
+	if (cmq_table_delete(&state->pending, wait) != TM_Ok)
 		return false;
-	first_received_at = cmq_slot_time(state->pending.slot,
-									  Anum_pending_first_received_at);
-	if (cmq_table_delete(&state->pending, true) != TM_Ok)
-		return false;
-	cmq_floor_taken(handle->visible_at);
-	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
+	cmq_floor_taken(visible_at);
+	cmq_wait_signal_at_end(shared, 0, 1);
+	cmq_stats_pending(shared, -1);
 
 	/* no leaf: dropped because the message expired just now */
-	if (!open_leaf(state, handle->enqueued_at))
+	if (!open_leaf(state, enqueued_at))
 		return false;
 
 	if (state->queue->rewind_seconds > 0)
@@ -158,24 +154,30 @@ delete_delivery(DeleteState *state, const CmqHandle *handle)
 		 * relies on it.
 		 */
 		int64		xact = cmq_rewind_xact_token(GetTopFullTransactionId());
-		TimestampTz now = cmq_clock_now(state->queue->shared);
+		TimestampTz now = cmq_clock_now(shared);
 
-		values[Anum_rewind_enqueued_at - 1] =
-			TimestampTzGetDatum(handle->enqueued_at);
+		values[Anum_rewind_enqueued_at - 1] = TimestampTzGetDatum(enqueued_at);
 		values[Anum_rewind_first_received_at - 1] =
-			TimestampTzGetDatum(first_received_at);
+			TimestampTzGetDatum(first_received_at == DT_NOBEGIN ? now :
+								first_received_at);
 		values[Anum_rewind_deleted_at - 1] = TimestampTzGetDatum(now);
 		values[Anum_rewind_deleted_by - 1] = ObjectIdGetDatum(GetUserId());
-		values[Anum_rewind_receive_count - 1] =
-			Int32GetDatum(handle->receive_count);
-		values[Anum_rewind_rewind_count - 1] =
-			Int32GetDatum(handle->rewind_count);
+		values[Anum_rewind_receive_count - 1] = Int32GetDatum(receive_count);
+		values[Anum_rewind_rewind_count - 1] = Int32GetDatum(rewind_count);
 		values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
 		cmq_table_insert(&state->table, values, isnull, CMQ_NARROW_ROW_SIZE);
 	}
-	else if (cmq_table_find(&state->table, handle->enqueued_at, 0))
+	else if (cmq_table_find(&state->table, enqueued_at, 0))
 		(void) cmq_table_delete(&state->table, true);
+	cmq_stats_add(shared, CMQ_DELETED, 1);
 	return true;
+}
+
+/* Delete one delivery; false if the handle is stale. */
+static bool
+delete_delivery(CmqDelete *state, const CmqHandle *handle)
+{
+	return find_delivery(state, handle) && cmq_delete_row(state, true);
 }
 
 static char *
@@ -199,7 +201,7 @@ cmq_delete(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	CmqHandle	handle;
-	DeleteState state;
+	CmqDelete state;
 	bool		result;
 
 	cmq_shmem_require();
@@ -207,9 +209,9 @@ cmq_delete(PG_FUNCTION_ARGS)
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
 	get_handle(fcinfo, 1, queue, &handle);
-	begin(&state, queue, false);
+	cmq_delete_begin(&state, queue, false);
 	result = delete_delivery(&state, &handle);
-	end(&state);
+	cmq_delete_end(&state);
 	PG_RETURN_BOOL(result);
 }
 
@@ -243,7 +245,7 @@ cmq_delete_batch(PG_FUNCTION_ARGS)
 	int			n;
 	BatchItem  *items;
 	bool	   *deleted;
-	DeleteState state;
+	CmqDelete state;
 
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_delete_batch()");
@@ -280,10 +282,10 @@ cmq_delete_batch(PG_FUNCTION_ARGS)
 	}
 	qsort(items, n, sizeof(BatchItem), compare_items);
 
-	begin(&state, queue, false);
+	cmq_delete_begin(&state, queue, false);
 	for (int i = 0; i < n; i++)
 		deleted[items[i].position] = delete_delivery(&state, &items[i].handle);
-	end(&state);
+	cmq_delete_end(&state);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -301,7 +303,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	CmqHandle	handle;
-	DeleteState state;
+	CmqDelete state;
 	int			visibility_timeout;
 	bool		changed = false;
 
@@ -324,7 +326,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 				 errdetail("It must be between 0 and %d seconds; 0 makes the message ready at once.",
 						   CMQ_VISIBILITY_MAX)));
 
-	begin(&state, queue, true);
+	cmq_delete_begin(&state, queue, true);
 	if (find_delivery(&state, &handle))
 	{
 		TupleTableSlot *slot = state.pending.slot;
@@ -356,7 +358,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 			cmq_floor_withdraw(before);
 		handle.visible_at = visible_at;
 	}
-	end(&state);
+	cmq_delete_end(&state);
 
 	if (!changed)
 		PG_RETURN_NULL();

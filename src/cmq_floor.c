@@ -310,7 +310,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	const char *name;
 	Oid			relid;
-	CmqSharedQueue *shared;
+	CmqQueue   *queue;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
 		ereport(ERROR,
@@ -325,14 +325,18 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 		 relid != cmq_catalog_relid(cmq_ddl_relname("q_", name, "_rewind"))))
 		return PointerGetDatum(NULL);
 
-	(void) cmq_floor_announce();
-	published = SLOT_UNKNOWN;
-	own.relid = InvalidOid;
-	shared = cmq_shmem_find(cmq_catalog_relid(cmq_ddl_relname("q_", name, "")));
-	if (shared)
+	queue = cmq_queue_lookup(name);
+	cmq_queue_attach(queue);
+	if (relid == queue->pending)
+		cmq_stats_pending_unknown(queue->shared);
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
-		cmq_floor_reset(shared);
-		cmq_wait_signal_rewind(shared);
+		(void) cmq_floor_announce();
+		published = SLOT_UNKNOWN;
+		own.relid = InvalidOid;
+		cmq_floor_reset(queue->shared);
+		cmq_wait_signal_rewind(queue->shared);
 	}
 	return PointerGetDatum(NULL);
 }

@@ -115,8 +115,9 @@ purge_expired(CmqQueue *queue)
 		while (cmq_table_next(&pending))
 		{
 			if (cmq_slot_time(pending.slot,
-							  Anum_pending_enqueued_at) < expired_before)
-				(void) cmq_table_delete(&pending, false);
+							  Anum_pending_enqueued_at) < expired_before &&
+				cmq_table_delete(&pending, false) == TM_Ok)
+				cmq_stats_pending(queue->shared, -1);
 		}
 		cmq_table_close(&pending);
 	}
@@ -135,6 +136,7 @@ static const MaintainStep maintain_steps[] = {
 	save_clock,
 	make_ahead,
 	purge_expired,
+	cmq_dead_letter_sweep,
 	drop_leaves,
 	cmq_rewind_advance,
 };

@@ -17,6 +17,8 @@
  * in case the description went stale while waiting for the lock.
  *
  * Locks of a queue, in the order in which they are taken:
+ *	0. the lock on names (cmq_dead_letter_lock): create, drop, binding a
+ *	   dead-letter queue
  *	1. the queue lock (cmq_queue_lock), an object lock: rewind, alter, drop
  *	   and the maintenance step that changes the queue's row take it exclusive
  *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to
@@ -296,7 +298,8 @@ cmq_queue_check_owner(CmqQueue *queue)
 }
 
 /*
- * Look up a queue, check the right and lock its pending table.  The lock stays
+ * Look up a queue, check the right (none if it is ACL_NO_RIGHTS) and lock its
+ * pending table.  The lock stays
  * until the end of the transaction; as long as it is held the queue is not
  * dropped and rewind is not switched on or off.
  */
@@ -308,7 +311,8 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 		CmqQueue   *queue = cmq_queue_lookup(name);
 		Oid			pending = queue->pending;
 
-		cmq_queue_check_acl(queue, mode);
+		if (mode != ACL_NO_RIGHTS)
+			cmq_queue_check_acl(queue, mode);
 		LockRelationOid(pending, lockmode);
 		queue = cmq_queue_lookup(name);
 		if (queue->pending == pending)

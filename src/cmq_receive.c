@@ -43,6 +43,9 @@
 
 PG_FUNCTION_INFO_V1(cmq_receive);
 
+/* How many dead messages one receive moves away. */
+#define MAX_MOVES 1000
+
 /* Nanoseconds between two ready rows, learned; see look_for_ready(). */
 #define MAX_SPACING		(UINT64CONST(1) << 40)
 #define NSECS_PER_USEC	1000
@@ -346,11 +349,11 @@ return_message(ReceiveState *state, const Delivery *delivery,
  * Receive what is there.  Returns how many messages.  When there are none and
  * next_visible is given, it is set to the time when the next one that is
  * delayed or in flight becomes visible, if that is before the time in it, else
- * to DT_NOEND.
+ * to DT_NOEND.  Sets *moved if dead messages were moved away.
  */
 static int
 receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
-				 ReturnSetInfo *rsinfo, TimestampTz *next_visible)
+				 ReturnSetInfo *rsinfo, TimestampTz *next_visible, bool *moved)
 {
 	ReceiveState state;
 	bool		have_ready = false;
@@ -364,6 +367,9 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	TimestampTz first_due = DT_NOEND;
 	TimestampTz published_before;
 	int			n = 0;
+	int			nredelivered = 0;
+	int			nrewound = 0;
+	int			nmoved = 0;
 
 	memset(&state, 0, sizeof(state));
 	state.queue = queue;
@@ -414,12 +420,29 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		}
 		else
 		{
-			claimed = claim_ready(&state, &delivery);
+			const char *reason = cmq_dead_letter_reason(queue,
+														state.pending.slot,
+														state.now);
+
 			have_ready = false;
+			if (reason)
+			{
+				nmoved += cmq_dead_letter_move(queue, &state.pending, reason);
+				if (nmoved == MAX_MOVES)
+					break;
+				continue;
+			}
+			claimed = claim_ready(&state, &delivery);
 		}
 		claimed_any |= claimed;
+		if (claimed && take_due)
+			cmq_stats_pending(queue->shared, 1);
 		if (claimed && return_message(&state, &delivery, rsinfo))
+		{
 			n++;
+			nredelivered += delivery.receive_count > 1;
+			nrewound += take_due;
+		}
 		ResetPerTupleExprContext(state.estate);
 	}
 
@@ -439,11 +462,15 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		cmq_table_close(&state.rewind);
 	cmq_table_close(&state.pending);
 	FreeExecutorState(state.estate);
-	if (claimed_any)
+	*moved = nmoved > 0;
+	if (claimed_any || nmoved > 0)
 	{
 		/* what is in flight needs somebody who plans for its return */
 		cmq_wait_signal_at_end(queue->shared, 1, n);
-		cmq_async_end(only_receives);
+		cmq_async_end(only_receives && nmoved == 0);
+		cmq_stats_add(queue->shared, CMQ_RECEIVED, n);
+		cmq_stats_add(queue->shared, CMQ_REDELIVERED, nredelivered);
+		cmq_stats_add(queue->shared, CMQ_REWOUND, nrewound);
 		CommandCounterIncrement();
 	}
 	else
@@ -485,11 +512,20 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 	TimestampTz deadline;
 	uint32		nrewinds = 0;
 	bool		first = true;
+	bool		moved;
 
 	if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
-						 NULL) > 0 || polling_wait_seconds == 0)
+						 NULL, &moved) > 0)
 		return;
 
+	/* dead letters must not wait for our commit */
+	if (polling_wait_seconds == 0 || moved)
+	{
+		cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
+		return;
+	}
+
+	cmq_stats_event(shared, CMQ_WAITS);
 	deadline = GetCurrentTimestamp() + polling_wait_seconds * USECS_PER_SEC;
 	cmq_wait_begin(shared);
 	for (;;)
@@ -507,17 +543,23 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 		nrewinds = nrewinds_now;
 		first = false;
 		if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
-							 &wake_at) > 0)
+							 &wake_at, &moved) > 0 || moved)
 			break;
 
 		now = GetCurrentTimestamp();
 		if (now >= deadline)
+		{
+			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
 			break;
+		}
 		/* a wall clock that was set back must not make it longer */
 		deadline = Min(deadline, now + polling_wait_seconds * USECS_PER_SEC);
 		wake_at = Min(wake_at, deadline);
 		if (!cmq_wait_sleep(shared, TimestampDifferenceMilliseconds(now, wake_at) + 1))
+		{
+			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
 			break;
+		}
 	}
 	cmq_wait_end();
 }

@@ -59,6 +59,20 @@ check_body(CmqQueue *queue, Datum body, bool isnull)
 				 errhint("Raise max_msg_size with cmq_alter_queue, or send a reference to the data.")));
 }
 
+/* Raise 53400 unless n more messages fit into the queue. */
+void
+cmq_send_check_room(CmqQueue *queue, int n)
+{
+	if (!cmq_stats_has_room(queue, n, queue->max_msg_heap_num))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("queue \"%s\" is full", queue->name),
+				 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
+						   (long long) queue->max_msg_heap_num,
+						   (long long) cmq_stats_count_pending(queue)),
+				 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
+}
+
 static int
 get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 {
@@ -84,11 +98,12 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 
 /*
  * Write n messages; headers may be NULL.  Returns the time of the first, the
- * others follow by one microsecond each.
+ * others follow by one microsecond each.  The caller has opened the queue with
+ * RowExclusive, and checked rights, arguments and room.
  */
-static TimestampTz
-send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-			  bool *headers_null, int delay)
+TimestampTz
+cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
+				  bool *headers_null, int delay)
 {
 	EState	   *estate = CreateExecutorState();
 	CmqTable	pending;
@@ -96,6 +111,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	CmqLeaf    *leaf = NULL;
 	TimestampTz first;
 	bool		asked = false;
+	int64		bytes = 0;
 
 	if (!cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
@@ -159,6 +175,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		values[Anum_messages_body - 1] = bodies[i];
 		cmq_table_insert(&messages, values, isnull,
 						 toast_raw_datum_size(bodies[i]));
+		bytes += toast_raw_datum_size(bodies[i]) - VARHDRSZ;
 
 		values[Anum_pending_visible_at - 1] =
 			TimestampTzGetDatum(time + delay * USECS_PER_SEC);
@@ -174,6 +191,9 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	}
 	cmq_wait_signal_at_end(queue->shared, delay == 0 ? n : 1, 0);
 	pg_atomic_write_u64(&queue->shared->last_send, (uint64) (first + n - 1));
+	cmq_stats_pending(queue->shared, n);
+	cmq_stats_add(queue->shared, CMQ_SENT, n);
+	cmq_stats_add(queue->shared, CMQ_BODY_BYTES, bytes);
 
 	cmq_table_close(&messages);
 	cmq_table_close(&pending);
@@ -201,7 +221,8 @@ cmq_send(PG_FUNCTION_ARGS)
 
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(3);
-	time = send_messages(queue, 1, &body, &headers, &headers_null, delay);
+	cmq_send_check_room(queue, 1);
+	time = cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
@@ -268,7 +289,8 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 	if (n == 0)
 		return (Datum) 0;
 
-	first = send_messages(queue, n, bodies, headers, headers_null, delay);
+	cmq_send_check_room(queue, n);
+	first = cmq_send_messages(queue, n, bodies, headers, headers_null, delay);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		value = Int64GetDatum(cmq_time_to_msg_id(first + i));

@@ -73,6 +73,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(hash_estimate_size(cmq_max_queues,
 											  sizeof(CmqSharedQueue)));
 	RequestAddinShmemSpace(cmq_floor_shmem_size());
+	RequestAddinShmemSpace(cmq_stats_shmem_size());
 	RequestNamedLWLockTranche("cmq", 1);
 }
 
@@ -93,6 +94,7 @@ shmem_startup(void)
 								  cmq_max_queues, cmq_max_queues,
 								  &info, HASH_ELEM | HASH_BLOBS);
 	cmq_floor_shmem_init();
+	cmq_stats_shmem_init();
 	cmq_lock = &(GetNamedLWLockTranche("cmq"))->lock;
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -208,6 +210,7 @@ cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
 				pg_atomic_init_u64(&shared->spacing, 1000000);
 				cmq_floor_init(shared);
 				cmq_wait_init(shared);
+				cmq_stats_init(shared, cmq_lock->tranche);
 			}
 		}
 	}

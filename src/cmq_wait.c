@@ -252,8 +252,9 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 }
 
 static void
-signal_rewound(CmqSharedQueue *shared, int n)
+prepared_ended(CmqSharedQueue *shared, int n)
 {
+	cmq_stats_spoil(shared);
 	pg_atomic_fetch_add_u32(&shared->nrewinds, 1);
 	signal_waiters(shared, n);
 }
@@ -277,7 +278,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
 	if (ends_prepared)
-		cmq_shmem_for_each(signal_rewound, MANY);
+		cmq_shmem_for_each(prepared_ended, MANY);
 }
 
 void

@@ -64,7 +64,7 @@ CREATE TEMP TABLE queue_setting AS
 	  FROM regexp_matches(:'readme', '\n\| ([a-z_]+) \| (\d+) \| (\d+)\.\.([a-z_0-9]+)', 'g') m;
 CREATE TEMP TABLE queue_default AS
 	SELECT m[1] AS name, m[2]::bigint AS value
-	  FROM pg_proc, regexp_matches(pg_get_function_arguments(oid), '(\w+) integer DEFAULT (\d+)', 'g') m
+	  FROM pg_proc, regexp_matches(pg_get_function_arguments(oid), '(\w+) (?:integer|bigint) DEFAULT ''?(\d+)', 'g') m
 	 WHERE proname = 'cmq_create_queue';
 SELECT * FROM queue_default EXCEPT SELECT name, value FROM queue_setting ORDER BY 1;
 SELECT name, value FROM queue_setting EXCEPT SELECT * FROM queue_default ORDER BY 1;

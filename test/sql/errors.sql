@@ -71,9 +71,12 @@ INSERT INTO call
 				WHEN a.name = 'max_messages' THEN '1' WHEN a.name = 'visibility_timeout' THEN '600'
 				WHEN a.name = 'polling_wait_seconds' THEN '0' WHEN a.name = 'delay_seconds' THEN '0'
 				WHEN a.name = 'msg_retention_seconds' THEN '3600' WHEN a.name = 'rewind_seconds' THEN '3600'
-				WHEN a.name = 'max_msg_size' THEN '1024'
+				WHEN a.name = 'max_msg_size' THEN '1024' WHEN a.name = 'max_msg_heap_num' THEN '1000000'
+				WHEN a.name IN ('max_receive_count', 'max_time_to_live') THEN 'NULL'
+				WHEN a.name = 'dead_letter_queue' THEN CASE WHEN p.proname = 'cmq_redrive' THEN $$'errors_a'$$ ELSE 'NULL' END
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{1}'::jsonb[]$$ END,
 		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
+		   p.proname = 'cmq_redrive' AND a.name = 'max_messages' OR
 		   p.proname = 'cmq_receive' AND a.name IN ('visibility_timeout', 'polling_wait_seconds')
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',

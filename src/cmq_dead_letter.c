@@ -1,0 +1,450 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_dead_letter.c
+ *	  Move messages that nobody manages to consume to a dead-letter queue, and
+ *	  send them back.
+ *
+ * A ready message is dead when it has been received max_receive_count times, or
+ * when it has not been consumed for max_time_to_live seconds since it was
+ * produced; a rewound one since it was first received again, for a rewound
+ * message starts anew.  A message in flight or delayed is not dead: its
+ * consumer may still be done with it.
+ *
+ * The receive that meets a dead message moves it, and so does maintenance.
+ * The move deletes the pending row, without waiting, as a claim does; sends
+ * the body to the dead-letter queue as a new message, whose headers say where
+ * it comes from; and deletes the message, which leaves no history.  All in one
+ * transaction: a message is never in both queues and never in neither.
+ *
+ * The limits of the dead-letter queue do not apply to dead letters: they have
+ * to go somewhere.
+ *
+ * Bindings are changed under the lock on names (cmq_dead_letter_lock), so that
+ * no queue becomes a dead-letter queue while it gets one itself or is dropped.
+ * It comes before all other locks of queues.  A queue that moves messages
+ * takes RowExclusive on the pending table of the dead-letter queue after its
+ * own; since a dead-letter queue has none itself, no circle arises.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+#define HEADER_KEY "cmq_dead_letter"
+
+/* How many messages one round of maintenance moves, for one queue. */
+#define MAX_SWEEP 100000
+
+PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
+PG_FUNCTION_INFO_V1(cmq_redrive);
+
+/* Nobody else binds or drops queues until the end of the transaction. */
+void
+cmq_dead_letter_lock(void)
+{
+	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
+					   ExclusiveLock);
+}
+
+/*
+ * Check that dead letters of queue may go to queue->dead_letter_queue, and
+ * that the caller may send to that one.  The caller holds the lock on names.
+ */
+void
+cmq_dead_letter_check(CmqQueue *queue)
+{
+	const char *name = queue->dead_letter_queue;
+	List	   *sources;
+	CmqQueue   *target;
+
+	if (strcmp(name, queue->name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot be its own dead-letter queue",
+						queue->name)));
+	sources = cmq_catalog_dead_letter_sources(queue->name);
+	if (sources != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot have a dead-letter queue",
+						queue->name),
+				 errdetail("It is the dead-letter queue of queue \"%s\".",
+						   (char *) linitial(sources))));
+	target = cmq_queue_lookup(name);
+	cmq_queue_check_acl(target, ACL_INSERT);
+	if (target->dead_letter_queue[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot be a dead-letter queue", name),
+				 errdetail("It has a dead-letter queue itself: \"%s\".",
+						   target->dead_letter_queue),
+				 errhint("Choose another one, or call cmq_unbind_dead_letter for it.")));
+}
+
+/* Raise 2BP01 if the queue is the dead-letter queue of others. */
+void
+cmq_dead_letter_check_drop(const char *name)
+{
+	List	   *sources = cmq_catalog_dead_letter_sources(name);
+
+	if (sources != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("queue \"%s\" cannot be dropped", name),
+				 errdetail("It is the dead-letter queue of queue \"%s\".",
+						   (char *) linitial(sources)),
+				 errhint("Call cmq_unbind_dead_letter for the queues that use it.")));
+}
+
+/*
+ * Why the ready message whose pending row is in the slot is dead, or NULL if it
+ * is not.
+ */
+const char *
+cmq_dead_letter_reason(CmqQueue *queue, TupleTableSlot *slot, TimestampTz now)
+{
+	if (queue->dead_letter_queue[0] == '\0')
+		return NULL;
+	if (queue->max_receive_count > 0 &&
+		cmq_slot_int(slot, Anum_pending_receive_count) >= queue->max_receive_count)
+		return "max_receive_count";
+	if (queue->max_time_to_live > 0)
+	{
+		TimestampTz since =
+			cmq_slot_time(slot,
+						  cmq_slot_int(slot, Anum_pending_rewind_count) > 0 ?
+						  Anum_pending_first_received_at :
+						  Anum_pending_enqueued_at);
+
+		if (since <= now - queue->max_time_to_live * USECS_PER_SEC)
+			return "max_time_to_live";
+	}
+	return NULL;
+}
+
+/*
+ * The headers of a dead letter.  Headers that are no object, and so cannot be
+ * added to, are kept under the key "headers".
+ */
+static Datum
+dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
+					int receive_count, const char *reason, Datum headers,
+					bool isnull)
+{
+	StringInfoData json;
+	char		time[MAXDATELEN + 1];
+	Datum		added;
+
+	JsonEncodeDateTime(time, TimestampTzGetDatum(enqueued_at), TIMESTAMPTZOID,
+					   NULL);
+	initStringInfo(&json);
+	/* nothing in it needs to be escaped */
+	appendStringInfo(&json,
+					 "{\"" HEADER_KEY "\": {\"queue\": \"%s\", \"msg_id\": %lld, "
+					 "\"enqueued_at\": \"%s\", \"receive_count\": %d, "
+					 "\"reason\": \"%s\"}}",
+					 queue->name,
+					 (long long) cmq_time_to_msg_id(enqueued_at), time,
+					 receive_count, reason);
+	added = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	if (isnull)
+		return added;
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+	{
+		char	   *old = JsonbToCString(NULL, &DatumGetJsonbP(headers)->root, -1);
+
+		headers = DirectFunctionCall1(jsonb_in,
+									  CStringGetDatum(psprintf("{\"headers\": %s}", old)));
+	}
+	return DirectFunctionCall2(jsonb_concat, headers, added);
+}
+
+/* Delete the message of this time, if it is there. */
+static void
+delete_message(CmqLeaf *leaf, TimestampTz time)
+{
+	CmqTable	messages;
+
+	if (!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
+						RowExclusiveLock))
+		return;
+	if (cmq_table_find(&messages, time, 0))
+		(void) cmq_table_delete(&messages, true);
+	cmq_table_close(&messages);
+}
+
+/*
+ * Move the dead message whose pending row the scan stands at; false if
+ * somebody else is at it, or its message is gone.
+ */
+bool
+cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
+{
+	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
+	TimestampTz visible_at = cmq_slot_time(pending->slot,
+										   Anum_pending_visible_at);
+	int			receive_count = cmq_slot_int(pending->slot,
+											 Anum_pending_receive_count);
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+	CmqTable	messages;
+	Datum		body = (Datum) 0;
+	Datum		headers = (Datum) 0;
+	bool		isnull = false;
+	bool		found;
+	MemoryContext context;
+	MemoryContext old;
+
+	if (pending->busy || leaf == NULL ||
+		!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
+						AccessShareLock))
+		return false;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq dead letter",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	found = cmq_table_find(&messages, time, 0);
+	if (found)
+	{
+		bool		never;
+
+		/* flat copies: the toast rows go with the message */
+		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_getattr(messages.slot,
+																  Anum_messages_body,
+																  &never)));
+		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
+		headers = dead_letter_headers(queue, time, receive_count, reason,
+									  headers, isnull);
+	}
+	cmq_table_close(&messages);
+	found = found && cmq_table_delete(pending, false) == TM_Ok;
+	if (found)
+	{
+		cmq_floor_taken(visible_at);
+		cmq_stats_pending(queue->shared, -1);
+		cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
+		cmq_wait_signal_at_end(queue->shared, 0, 1);
+		isnull = false;
+		(void) cmq_send_messages(cmq_queue_open(queue->dead_letter_queue,
+												ACL_NO_RIGHTS,
+												RowExclusiveLock),
+								 1, &body, &headers, &isnull, 0);
+		delete_message(leaf, time);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return found;
+}
+
+/* Maintenance: move what is dead, also when nobody receives. */
+void
+cmq_dead_letter_sweep(CmqQueue *queue)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	CmqFloorScan scan;
+	CmqTable	pending;
+	int			n = 0;
+
+	if (queue->dead_letter_queue[0] == '\0')
+		return;
+	queue = cmq_queue_open(queue->name, ACL_NO_RIGHTS, RowExclusiveLock);
+	cmq_floor_begin(&scan, queue, now);
+	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
+		return;
+	cmq_table_range(&pending, scan.floor, now, true);
+	while (n < MAX_SWEEP && cmq_table_next(&pending))
+	{
+		const char *reason;
+
+		if (cmq_slot_time(pending.slot,
+						  Anum_pending_enqueued_at) < expired_before)
+			continue;
+		reason = cmq_dead_letter_reason(queue, pending.slot, now);
+		if (reason && cmq_dead_letter_move(queue, &pending, reason))
+			n++;
+	}
+	cmq_table_close(&pending);
+	CommandCounterIncrement();
+}
+
+Datum
+cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqQueue	changed;
+	char	   *name;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_unbind_dead_letter()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
+	cmq_dead_letter_lock();
+	cmq_queue_lock(cmq_queue_lookup(name), ExclusiveLock);
+	queue = cmq_queue_lookup(name);
+	cmq_queue_check_acl(queue, ACL_UPDATE);
+	if (queue->dead_letter_queue[0] == '\0')
+		PG_RETURN_VOID();
+
+	changed = *queue;
+	changed.dead_letter_queue[0] = '\0';
+	changed.max_receive_count = changed.max_time_to_live = 0;
+	changed.last_modify_time = cmq_queue_now(queue);
+	cmq_catalog_update_queue(&changed);
+	PG_RETURN_VOID();
+}
+
+/* The queue that a dead letter came from, or NULL; palloc'd. */
+static char *
+get_source(Datum headers)
+{
+	Jsonb	   *jb = DatumGetJsonbP(headers);
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(jb) ||
+		getKeyJsonValueFromContainer(&jb->root, HEADER_KEY,
+									 strlen(HEADER_KEY), &value) == NULL ||
+		value.type != jbvBinary ||
+		!JsonContainerIsObject(value.val.binary.data) ||
+		getKeyJsonValueFromContainer(value.val.binary.data, "queue",
+									 strlen("queue"), &value) == NULL ||
+		value.type != jbvString)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/* Does a queue of this name exist? */
+static bool
+queue_exists(const char *name)
+{
+	char	   *existing;
+
+	return strlen(name) <= CMQ_QUEUE_NAME_MAX &&
+		cmq_catalog_name_taken(name, &existing) && strcmp(name, existing) == 0;
+}
+
+/*
+ * Send the dead letter whose pending row the scan stands at back to where it
+ * came from.  False if it is not a dead letter, that queue is gone, or
+ * somebody else is at the message.  What is needed for one message only is
+ * allocated in context.
+ */
+static bool
+redrive_message(CmqQueue *queue, CmqDelete *state, MemoryContext context)
+{
+	CmqTable   *pending = &state->pending;
+	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+	CmqTable	messages;
+	CmqQueue   *source;
+	char	   *name = NULL;
+	Datum		body = (Datum) 0;
+	Datum		headers = (Datum) 0;
+	bool		isnull = true;
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	if (leaf == NULL || !cmq_table_open(&messages, NULL, leaf->messages,
+										CMQ_MESSAGES, AccessShareLock))
+	{
+		MemoryContextSwitchTo(old);
+		return false;
+	}
+	if (cmq_table_find(&messages, time, 0))
+	{
+		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
+		name = isnull ? NULL : get_source(headers);
+	}
+	if (name && strcmp(name, queue->name) != 0 && queue_exists(name))
+	{
+		bool		never;
+
+		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_getattr(messages.slot,
+																  Anum_messages_body,
+																  &never)));
+		headers = DirectFunctionCall2(jsonb_delete, headers,
+									  CStringGetTextDatum(HEADER_KEY));
+	}
+	cmq_table_close(&messages);
+	MemoryContextSwitchTo(old);
+	if (body == (Datum) 0)
+		return false;
+
+	source = cmq_queue_open(name, ACL_INSERT, RowExclusiveLock);
+	cmq_send_check_room(source, 1);
+	if (!cmq_delete_row(state, false))
+		return false;
+	MemoryContextSwitchTo(context);
+	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
+	(void) cmq_send_messages(source, 1, &body, &headers, &isnull, 0);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+Datum
+cmq_redrive(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqDelete	state;
+	CmqFloorScan scan;
+	TimestampTz now;
+	MemoryContext context;
+	int64		max_messages = PG_INT64_MAX;
+	int64		n = 0;
+	int64		left = 0;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_redrive()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	if (!PG_ARGISNULL(1))
+		max_messages = PG_GETARG_INT32(1);
+	if (max_messages < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_messages is out of range for queue \"%s\": %lld",
+						queue->name, (long long) max_messages),
+				 errdetail("It must be at least 1, or NULL for all.")));
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
+									ALLOCSET_DEFAULT_SIZES);
+	now = cmq_clock_now(queue->shared);
+	cmq_floor_begin(&scan, queue, now);
+	cmq_delete_begin(&state, queue, false);
+	cmq_table_range(&state.pending, scan.floor, now, true);
+	while (n < max_messages && cmq_table_next(&state.pending))
+	{
+		if (state.pending.busy ||
+			cmq_slot_time(state.pending.slot,
+						  Anum_pending_enqueued_at) < state.expired_before)
+			continue;
+		if (redrive_message(queue, &state, context))
+			n++;
+		else
+			left++;
+		MemoryContextReset(context);
+	}
+	cmq_delete_end(&state);
+	MemoryContextDelete(context);
+	if (left > 0)
+		ereport(NOTICE,
+				(errmsg("%lld messages of queue \"%s\" were left where they are",
+						(long long) left, queue->name),
+				 errdetail("They are not dead letters, or the queue they came from does not exist any more.")));
+	PG_RETURN_INT64(n);
+}

@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_metrics.c
+ *	  What the view cmq.metrics shows: the counters of queues, for monitoring.
+ *
+ * Counters come from shared memory (cmq_stats.c).  What is in flight or
+ * delayed stands at the right of now in the index of the pending table, and is
+ * counted there; the number of all that is pending is known; what has been
+ * ready for the longest time is the first row from the scan floor on.  So
+ * nothing here reads a table from end to end, with one exception: the first
+ * time after the start of the server that the number of pending messages is
+ * needed they are counted.
+ *
+ * Works in a server that accepts writes only: in recovery no queue has an
+ * entry in shared memory, and the view is empty.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_metrics);
+
+enum
+{
+	Anum_metrics_queue = 1,
+	Anum_metrics_since,
+	Anum_metrics_sent,
+	Anum_metrics_received,
+	Anum_metrics_redelivered,
+	Anum_metrics_rewound,
+	Anum_metrics_deleted,
+	Anum_metrics_dead_lettered,
+	Anum_metrics_empty_receives,
+	Anum_metrics_waits,
+	Anum_metrics_body_bytes,
+	Anum_metrics_pending_msg_num,
+	Anum_metrics_inactive_msg_num,
+	Anum_metrics_delay_msg_num,
+	Anum_metrics_oldest_ready_seconds,
+	Natts_metrics = 15
+};
+
+/* Count what is in flight and delayed, and find what is ready the longest. */
+static void
+look_at_pending(CmqQueue *queue, CmqCounts *counts)
+{
+	TimestampTz now = cmq_clock_peek(queue->shared);
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	CmqFloorScan scan;
+	CmqTable	pending;
+
+	cmq_floor_begin(&scan, queue, now);
+	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+						AccessShareLock))
+		return;
+	cmq_table_range(&pending, now + 1, DT_NOEND, false);
+	while (cmq_table_next(&pending))
+	{
+		if (cmq_slot_time(pending.slot,
+						  Anum_pending_enqueued_at) < expired_before)
+			continue;
+		if (cmq_slot_int(pending.slot, Anum_pending_receive_count) == 0)
+			counts->delayed++;
+		else
+			counts->in_flight++;
+	}
+	cmq_table_range(&pending, scan.floor, now, true);
+	while (counts->min_msg_time == DT_NOEND && cmq_table_next(&pending))
+	{
+		TimestampTz time = cmq_slot_time(pending.slot,
+										 Anum_pending_enqueued_at);
+
+		if (time >= expired_before)
+			counts->min_msg_time = time;
+	}
+	cmq_table_close(&pending);
+	counts->first_due = cmq_rewind_first_due(queue, &queue->rewinding,
+											 expired_before);
+}
+
+Datum
+cmq_metrics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *lc;
+
+	cmq_shmem_require();
+	InitMaterializedSRF(fcinfo, 0);
+	if (RecoveryInProgress())
+		return (Datum) 0;
+
+	foreach(lc, cmq_catalog_queue_names())
+	{
+		const char *name = lfirst(lc);
+		Oid			relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
+		Datum		values[Natts_metrics];
+		bool		isnull[Natts_metrics] = {false};
+		CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
+		CmqQueue   *queue;
+		CmqSharedQueue *shared;
+		TimestampTz oldest;
+
+		if (!OidIsValid(relid) ||
+			pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			continue;
+		queue = cmq_queue_open(name, ACL_SELECT, AccessShareLock);
+		shared = queue->shared;
+		look_at_pending(queue, &counts);
+
+#define VALUE(att) values[Anum_metrics_##att - 1]
+#define COUNTER(counter) \
+	Int64GetDatum((int64) pg_atomic_read_u64(&shared->counters[counter]))
+		VALUE(queue) = CStringGetTextDatum(queue->name);
+		VALUE(since) = TimestampTzGetDatum(shared->counted_since);
+		VALUE(sent) = COUNTER(CMQ_SENT);
+		VALUE(received) = COUNTER(CMQ_RECEIVED);
+		VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
+		VALUE(rewound) = COUNTER(CMQ_REWOUND);
+		VALUE(deleted) = COUNTER(CMQ_DELETED);
+		VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
+		VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
+		VALUE(waits) = COUNTER(CMQ_WAITS);
+		VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
+		VALUE(pending_msg_num) =
+			Int64GetDatum(cmq_stats_count_pending(queue));
+		VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
+		VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
+		oldest = Min(counts.min_msg_time, counts.first_due);
+		isnull[Anum_metrics_oldest_ready_seconds - 1] = oldest == DT_NOEND;
+		VALUE(oldest_ready_seconds) =
+			Float8GetDatum(oldest == DT_NOEND ? 0 :
+						   (cmq_clock_peek(shared) - oldest) /
+						   (double) USECS_PER_SEC);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
+							 isnull);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,441 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_stats.c
+ *	  Counters of queues in shared memory, and the number of pending messages.
+ *
+ * Counters begin with the queue's shared entry and end with the server.  What
+ * a transaction did counts when it commits: the backend adds up per queue and
+ * subtransaction, forgets what is rolled back, and adds the rest to shared
+ * memory at the end.  Empty receives and waits are no transaction's work and
+ * count at once.
+ *
+ * The number of pending rows is exact, so that a full queue can be told from
+ * one that is not.  It is the sum of a count and of what transactions that the
+ * count did not see have changed since:
+ *	- A new entry is uncounted.  Whoever first needs the number counts the rows
+ *	  of the pending table with a snapshot, which is published meanwhile.
+ *	- A transaction that commits adds its change, but not if a count is under
+ *	  way whose snapshot sees that transaction.
+ *	- Both look under the queue's count_lock, so that each transaction is either
+ *	  seen by the snapshot or adds its change, never both: whoever adds before
+ *	  the snapshot is taken has been visible to it, and the count starts at 0
+ *	  after that.
+ *	- Changes whose size is not known, by hand or by the end of a prepared
+ *	  transaction, make the queue uncounted again.
+ * A crash loses the table, and each queue is counted anew.
+ *
+ * One count runs at a time, server-wide: it has the object lock
+ * (RelationRelationId, 0, COUNT_LOCK).  An error in it leaves the queue
+ * uncounted.
+ *
+ * Locks: count_lock of the queue, shared at each commit that changed the
+ * queue, exclusive to begin and end a count.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "catalog/pg_class_d.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+/* Subobject of the lock that only one count may hold. */
+#define COUNT_LOCK 2
+
+typedef enum CountState
+{
+	UNCOUNTED,
+	COUNTING,
+	SPOILED,					/* counting, but in vain */
+	COUNTED
+} CountState;
+
+/* The snapshot of the count under way; under the count_lock of its queue. */
+typedef struct CountSnapshot
+{
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32		xcnt;
+	TransactionId xip[FLEXIBLE_ARRAY_MEMBER];
+} CountSnapshot;
+
+static CountSnapshot *count_snapshot = NULL;
+
+/* What one (sub)transaction did to one queue. */
+typedef struct Delta
+{
+	CmqSharedQueue *shared;
+	SubTransactionId subid;
+	int64		pending;		/* rows of the pending table, more or less */
+	bool		unknown;		/* and more of which nobody knows */
+	int64		counters[CMQ_NCOUNTERS];
+} Delta;
+
+static List *deltas = NIL;		/* in TopTransactionContext */
+static Delta *last_delta = NULL;	/* the one used last, or NULL */
+
+static Size
+count_snapshot_size(void)
+{
+	return offsetof(CountSnapshot, xip) +
+		(MaxBackends + max_prepared_xacts) * sizeof(TransactionId);
+}
+
+Size
+cmq_stats_shmem_size(void)
+{
+	return count_snapshot_size();
+}
+
+/* Called under AddinShmemInitLock. */
+void
+cmq_stats_shmem_init(void)
+{
+	bool		found;
+
+	count_snapshot = ShmemInitStruct("cmq count", count_snapshot_size(),
+									 &found);
+}
+
+/* A new shared entry of a queue. */
+void
+cmq_stats_init(CmqSharedQueue *shared, int tranche)
+{
+	LWLockInitialize(&shared->count_lock, tranche);
+	shared->count_state = UNCOUNTED;
+	pg_atomic_init_u64(&shared->npending, 0);
+	shared->counted_since = GetCurrentTimestamp();
+	for (int i = 0; i < CMQ_NCOUNTERS; i++)
+		pg_atomic_init_u64(&shared->counters[i], 0);
+}
+
+static Delta *
+get_delta(CmqSharedQueue *shared)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Delta	   *delta;
+	ListCell   *lc;
+	MemoryContext old;
+
+	if (last_delta && last_delta->shared == shared &&
+		last_delta->subid == subid)
+		return last_delta;
+	foreach(lc, deltas)
+	{
+		delta = lfirst(lc);
+		if (delta->shared == shared && delta->subid == subid)
+			return last_delta = delta;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	delta = palloc0(sizeof(Delta));
+	delta->shared = shared;
+	delta->subid = subid;
+	deltas = lappend(deltas, delta);
+	MemoryContextSwitchTo(old);
+	return last_delta = delta;
+}
+
+/* Count something if the current transaction commits. */
+void
+cmq_stats_add(CmqSharedQueue *shared, CmqCounter counter, int64 n)
+{
+	get_delta(shared)->counters[counter] += n;
+}
+
+/* Count something at once. */
+void
+cmq_stats_event(CmqSharedQueue *shared, CmqCounter counter)
+{
+	pg_atomic_fetch_add_u64(&shared->counters[counter], 1);
+}
+
+/* The current transaction has inserted so many pending rows, or deleted. */
+void
+cmq_stats_pending(CmqSharedQueue *shared, int64 n)
+{
+	get_delta(shared)->pending += n;
+}
+
+/* The current transaction changes pending rows without counting them. */
+void
+cmq_stats_pending_unknown(CmqSharedQueue *shared)
+{
+	get_delta(shared)->unknown = true;
+}
+
+/* What others must not know yet: rows that the current transaction changed. */
+static int64
+own_pending(CmqSharedQueue *shared, bool *unknown)
+{
+	int64		n = 0;
+	ListCell   *lc;
+
+	*unknown = false;
+	foreach(lc, deltas)
+	{
+		Delta	   *delta = lfirst(lc);
+
+		if (delta->shared != shared)
+			continue;
+		n += delta->pending;
+		*unknown |= delta->unknown;
+	}
+	return n;
+}
+
+/* Does the snapshot of the count under way see this transaction? */
+static bool
+counted_already(TransactionId xid)
+{
+	if (TransactionIdPrecedes(xid, count_snapshot->xmin))
+		return true;
+	if (TransactionIdFollowsOrEquals(xid, count_snapshot->xmax))
+		return false;
+	for (uint32 i = 0; i < count_snapshot->xcnt; i++)
+	{
+		if (TransactionIdEquals(count_snapshot->xip[i], xid))
+			return false;
+	}
+	return true;
+}
+
+/* The count of pending rows is no longer right. */
+void
+cmq_stats_spoil(CmqSharedQueue *shared)
+{
+	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+	shared->count_state =
+		shared->count_state == COUNTING || shared->count_state == SPOILED ?
+		SPOILED : UNCOUNTED;
+	LWLockRelease(&shared->count_lock);
+}
+
+static void
+publish_delta(Delta *delta)
+{
+	CmqSharedQueue *shared = delta->shared;
+
+	if (delta->pending != 0)
+	{
+		LWLockAcquire(&shared->count_lock, LW_SHARED);
+		if (shared->count_state != COUNTING ||
+			!counted_already(GetTopTransactionIdIfAny()))
+			pg_atomic_fetch_add_u64(&shared->npending, delta->pending);
+		LWLockRelease(&shared->count_lock);
+	}
+	if (delta->unknown)
+		cmq_stats_spoil(shared);
+	for (int i = 0; i < CMQ_NCOUNTERS; i++)
+	{
+		if (delta->counters[i] != 0)
+			pg_atomic_fetch_add_u64(&shared->counters[i], delta->counters[i]);
+	}
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+
+	if (event == XACT_EVENT_COMMIT)
+	{
+		foreach(lc, deltas)
+			publish_delta(lfirst(lc));
+	}
+	deltas = NIL;
+	last_delta = NULL;
+}
+
+/* So that many subtransactions leave one delta; false if the parent has none. */
+static bool
+add_to_parent(const Delta *delta, SubTransactionId parent)
+{
+	ListCell   *lc;
+
+	foreach(lc, deltas)
+	{
+		Delta	   *other = lfirst(lc);
+
+		if (other->shared != delta->shared || other->subid != parent)
+			continue;
+		other->pending += delta->pending;
+		other->unknown |= delta->unknown;
+		for (int i = 0; i < CMQ_NCOUNTERS; i++)
+			other->counters[i] += delta->counters[i];
+		return true;
+	}
+	return false;
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+
+	last_delta = NULL;
+	foreach(lc, deltas)
+	{
+		Delta	   *delta = lfirst(lc);
+
+		if (delta->subid != mySubid)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB && !add_to_parent(delta, parentSubid))
+			delta->subid = parentSubid;
+		else
+			deltas = foreach_delete_current(deltas, lc);
+	}
+}
+
+void
+cmq_stats_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
+
+static int64
+count_rows(CmqQueue *queue, Snapshot snapshot)
+{
+	Relation	rel = table_open(queue->pending, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int64		n = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+/* A count has failed, or the backend has to end: nothing is counted. */
+static void
+count_failed(int code, Datum arg)
+{
+	CmqSharedQueue *shared = (CmqSharedQueue *) DatumGetPointer(arg);
+
+	/* whoever interrupts us may have done so while we held the lock */
+	LWLockReleaseAll();
+	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+	shared->count_state = UNCOUNTED;
+	LWLockRelease(&shared->count_lock);
+}
+
+/* Count the pending rows, unless somebody has done so meanwhile. */
+static void
+count_pending(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = queue->shared;
+
+	LockSharedObject(RelationRelationId, InvalidOid, COUNT_LOCK, ExclusiveLock);
+	if (shared->count_state != COUNTED)
+	{
+		PG_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(shared));
+		{
+			Snapshot	snapshot;
+			bool		unknown;
+			int64		n;
+
+			LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+			snapshot = GetLatestSnapshot();
+			Assert(snapshot->xcnt <= MaxBackends + max_prepared_xacts);
+			count_snapshot->xmin = snapshot->xmin;
+			count_snapshot->xmax = snapshot->xmax;
+			count_snapshot->xcnt = snapshot->xcnt;
+			memcpy(count_snapshot->xip, snapshot->xip,
+				   snapshot->xcnt * sizeof(TransactionId));
+			pg_atomic_write_u64(&shared->npending, 0);
+			shared->count_state = COUNTING;
+			LWLockRelease(&shared->count_lock);
+
+			snapshot = RegisterSnapshot(snapshot);
+			n = count_rows(queue, snapshot);
+			UnregisterSnapshot(snapshot);
+
+			/* our own rows are in it, but may yet be rolled back */
+			n -= own_pending(shared, &unknown);
+
+			LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+			pg_atomic_fetch_add_u64(&shared->npending, n);
+			shared->count_state =
+				shared->count_state == COUNTING ? COUNTED : UNCOUNTED;
+			LWLockRelease(&shared->count_lock);
+		}
+		PG_END_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(shared));
+	}
+	UnlockSharedObject(RelationRelationId, InvalidOid, COUNT_LOCK,
+					   ExclusiveLock);
+}
+
+/*
+ * The number of rows in the pending table, as the current transaction sees
+ * them.  The caller has attached the queue.  May count them, which takes time
+ * in proportion to their number.
+ */
+int64
+cmq_stats_count_pending(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = queue->shared;
+	bool		unknown;
+	int64		own = own_pending(shared, &unknown);
+
+	if (unknown)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		int64		n = count_rows(queue, snapshot);
+
+		UnregisterSnapshot(snapshot);
+		return n;
+	}
+	if (shared->count_state != COUNTED)
+		count_pending(queue);
+	return (int64) pg_atomic_read_u64(&shared->npending) + own;
+}
+
+/*
+ * Is there room for n more rows in the pending table, if it may have max?
+ * Does not count them when the table is too small for so many.
+ */
+bool
+cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max)
+{
+	if (queue->shared->count_state != COUNTED)
+	{
+		Relation	rel = relation_open(queue->pending, NoLock);
+		int64		blocks = RelationGetNumberOfBlocks(rel);
+
+		relation_close(rel, NoLock);
+		if (blocks * MaxHeapTuplesPerPage + n <= max)
+			return true;
+	}
+	return cmq_stats_count_pending(queue) + n <= max;
+}
