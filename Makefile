@@ -30,6 +30,7 @@ OBJS = \
 	src/cmq_maintain.o \
 	src/cmq_metrics.o \
 	src/cmq_queue.o \
+	src/cmq_publish.o \
 	src/cmq_receive.o \
 	src/cmq_recent.o \
 	src/cmq_rewind.o \
@@ -37,6 +38,7 @@ OBJS = \
 	src/cmq_shmem.o \
 	src/cmq_stats.o \
 	src/cmq_table.o \
+	src/cmq_topic.o \
 	src/cmq_wait.o \
 	src/cmq_worker.o
 
@@ -60,6 +62,7 @@ REGRESS = \
 	full \
 	clear \
 	dead_letter \
+	topic \
 	rewind \
 	rewind_transactions \
 	retention \

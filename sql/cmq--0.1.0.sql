@@ -60,6 +60,27 @@ CREATE TABLE cmq.partition (
 );
 COMMENT ON TABLE cmq.partition IS 'cmq internal: the leaf tables of each queue and the times they cover';
 
+-- Topics and their subscriptions.
+CREATE TABLE cmq.topic (
+	name			text COLLATE "C" PRIMARY KEY,
+	filter_type		text COLLATE "C" NOT NULL,
+	create_time		timestamptz NOT NULL
+);
+COMMENT ON TABLE cmq.topic IS 'cmq internal: the topics';
+
+CREATE TABLE cmq.subscription (
+	topic			text COLLATE "C" NOT NULL,
+	name			text COLLATE "C" NOT NULL,
+	queue			text COLLATE "C" NOT NULL,
+	filter_tags		text[],
+	binding_keys	text[],
+	create_time		timestamptz NOT NULL,
+	PRIMARY KEY (topic, name)
+);
+COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is published to which topics';
+
+SELECT pg_catalog.pg_extension_config_dump('cmq.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('cmq.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.partition', '');
 
@@ -402,6 +423,124 @@ COMMENT ON FUNCTION cmq_redrive(text, int)
 	IS 'send dead letters back to the queues they came from; returns how many';
 
 --
+-- Topics
+--
+
+-- cmq_create_topic: create a topic, owned by the caller.
+--
+-- Its rights are GRANTs on the view cmq.t_<topic>: INSERT publishes, SELECT
+-- subscribes and shows the subscriptions.
+-- Parameters:
+--   topic        its name: [A-Za-z][A-Za-z0-9_-]{0,47}
+--   filter_type  how subscriptions choose: 'tag' or 'routing'
+-- Needs: CREATE on schema cmq.
+-- Errors: 22023 a value is NULL or not possible, 42710 the name is taken (also
+--   when only its case differs), 42501 no right.
+CREATE FUNCTION cmq_create_topic(topic text, filter_type text DEFAULT 'tag')
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_create_topic'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_create_topic(text, text)
+	IS 'create a topic, owned by the caller';
+
+-- cmq_drop_topic: drop a topic that has no subscriptions.
+--
+-- Needs: ownership of the topic.
+-- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, 42501 no
+--   right.
+CREATE FUNCTION cmq_drop_topic(topic text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_drop_topic'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_drop_topic(text)
+	IS 'drop a topic that has no subscriptions';
+
+-- cmq_subscribe: have a queue get what is published to a topic.
+--
+-- Parameters:
+--   topic         the topic
+--   subscription  a name, unique within the topic but for case, as for queues
+--   queue         the queue that gets a copy; dropping it ends the subscription
+--   filter_tags   of a topic that filters by tag: 1 to 5 tags of 1 to 16
+--                 characters, the queue gets what has at least one of them;
+--                 NULL: everything
+--   binding_keys  of a topic that filters by routing key: 1 to 5 patterns of 1
+--                 to 64 bytes with at most 15 dots, the queue gets what one of
+--                 them matches.  Words are separated by dots; * stands for
+--                 exactly one word, # for any number of words, also none.
+-- Needs: SELECT on the topic, ownership of the queue.
+-- Errors: 42704 no such topic or queue, 42710 there is such a subscription,
+--   22023 a value is NULL or not possible, 42501 no right.
+CREATE FUNCTION cmq_subscribe(
+	topic			text,
+	subscription	text,
+	queue			text,
+	filter_tags		text[] DEFAULT NULL,
+	binding_keys	text[] DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_subscribe'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_subscribe(text, text, text, text[], text[])
+	IS 'have a queue get what is published to a topic';
+
+-- cmq_unsubscribe: end a subscription.  What was published stays in the queue.
+--
+-- Needs: ownership of the topic or of the queue.
+-- Errors: 42704 no such topic or subscription, 22023 NULL, 42501 no right.
+CREATE FUNCTION cmq_unsubscribe(topic text, subscription text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_unsubscribe'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_unsubscribe(text, text)
+	IS 'end a subscription';
+
+-- cmq_publish: send a message to every queue whose subscription wants it, all
+-- or none, in the caller's transaction.
+--
+-- Parameters:
+--   topic        the topic
+--   body         as in cmq_send; the max_msg_size of each queue applies
+--   tags         1 to 5 tags of 1 to 16 characters, or NULL
+--   routing_key  1 to 64 bytes, at most 15 dots; a topic that filters by routing
+--                key needs it
+--   headers      a JSON object, or NULL; cmq_topic, cmq_tags and cmq_routing_key
+--                are added
+-- Result: a row for each message sent; none if no subscription wants it.
+-- Needs: INSERT on the topic; nothing on the queues.
+-- Errors: 42704 no such topic, 22023 a value is NULL or not possible, 54000 body
+--   larger than a queue takes, 53400 a queue is full, 42501 no right.
+CREATE FUNCTION cmq_publish(
+	topic		text,
+	body		text,
+	tags		text[] DEFAULT NULL,
+	routing_key	text DEFAULT NULL,
+	headers		jsonb DEFAULT NULL)
+RETURNS TABLE (queue text, msg_id bigint)
+AS 'MODULE_PATHNAME', 'cmq_publish'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_publish(text, text, text[], text, jsonb)
+	IS 'send a message to every queue whose subscription wants it';
+
+-- cmq_publish_batch: publish many messages with the same tags and routing key,
+-- all or nothing.
+--
+-- Parameters: bodies, a one-dimensional array; headers, NULL or an array of as
+--   many elements; the others as in cmq_publish.
+-- Result: queue by queue, the messages in the order of the array.
+-- Needs, errors: as cmq_publish.
+CREATE FUNCTION cmq_publish_batch(
+	topic		text,
+	bodies		text[],
+	tags		text[] DEFAULT NULL,
+	routing_key	text DEFAULT NULL,
+	headers		jsonb[] DEFAULT NULL)
+RETURNS TABLE (queue text, msg_id bigint)
+AS 'MODULE_PATHNAME', 'cmq_publish_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_publish_batch(text, text[], text[], text, jsonb[])
+	IS 'publish many messages, all or nothing';
+
+--
 -- Maintenance
 --
 
@@ -521,6 +660,39 @@ SELECT q.name AS queue,
  WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE');
 COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings';
 
+-- The topics on which the reader has any right.
+CREATE VIEW cmq.topics WITH (security_barrier) AS
+SELECT t.name AS topic,
+	   pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+	   t.filter_type,
+	   t.create_time
+  FROM cmq.topic t
+  JOIN pg_catalog.pg_class c
+	ON c.relname = ('t_' || t.name)::pg_catalog.name
+   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace
+ WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT');
+COMMENT ON VIEW cmq.topics IS 'the topics on which the reader has any right';
+
+-- The subscriptions of topics on which the reader has SELECT, and those of
+-- the reader's own queues.
+CREATE VIEW cmq.subscriptions WITH (security_barrier) AS
+SELECT s.topic,
+	   s.name AS subscription,
+	   s.queue,
+	   s.filter_tags,
+	   s.binding_keys,
+	   s.create_time
+  FROM cmq.subscription s
+  LEFT JOIN pg_catalog.pg_class t
+	ON t.relname = ('t_' || s.topic)::pg_catalog.name
+   AND t.relnamespace = 'cmq'::pg_catalog.regnamespace
+  LEFT JOIN pg_catalog.pg_class q
+	ON q.relname = ('q_' || s.queue)::pg_catalog.name
+   AND q.relnamespace = 'cmq'::pg_catalog.regnamespace
+ WHERE pg_catalog.has_table_privilege(t.oid, 'SELECT')
+	OR pg_catalog.pg_has_role(q.relowner, 'USAGE');
+COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
+
 -- Counters of the queues on which the caller has SELECT; see the view.
 CREATE FUNCTION cmq.metrics(
 	OUT queue					text,
@@ -568,4 +740,4 @@ COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read,
 
 -- As the statistics views of the server do it: everyone who may use schema
 -- cmq may read the views, and they show each reader their own.
-GRANT SELECT ON cmq.queues, cmq.metrics TO PUBLIC;
+GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics TO PUBLIC;

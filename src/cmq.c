@@ -30,6 +30,7 @@ void
 _PG_init(void)
 {
 	cmq_queue_init_cache();
+	cmq_publish_init_cache();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -20,6 +20,7 @@
 #include "storage/lockdefs.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
+#include "utils/array.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -44,6 +45,10 @@
 #define CMQ_RECEIVE_COUNT_MAX		1000
 #define CMQ_TIME_TO_LIVE_MIN		300
 #define CMQ_TIME_TO_LIVE_MAX		43200
+#define CMQ_FILTERS_MAX				5	/* tags, filter tags, binding keys */
+#define CMQ_TAG_MAX					16	/* characters */
+#define CMQ_KEY_MAX					64	/* bytes */
+#define CMQ_KEY_DOTS_MAX			15
 #define CMQ_DELAY_MIN				0
 #define CMQ_DELAY_MAX				3600
 #define CMQ_RECEIVE_MIN				1	/* messages */
@@ -78,6 +83,26 @@ enum
 	Anum_rewind_rewind_count,
 	Anum_rewind_deleted_xact,
 	Natts_rewind = 7
+};
+
+/* Metadata tables of topics; cmq_catalog.c has those of queues. */
+enum
+{
+	Anum_topic_name = 1,
+	Anum_topic_filter_type,
+	Anum_topic_create_time,
+	Natts_topic = 3
+};
+
+enum
+{
+	Anum_subscription_topic = 1,
+	Anum_subscription_name,
+	Anum_subscription_queue,
+	Anum_subscription_filter_tags,
+	Anum_subscription_binding_keys,
+	Anum_subscription_create_time,
+	Natts_subscription = 6
 };
 
 typedef enum CmqTableKind
@@ -322,6 +347,21 @@ extern bool cmq_rewind_is_due(const CmqRewind *rewinding,
 							  TimestampTz deleted_at, int64 deleted_xact);
 
 /* cmq_catalog.c */
+typedef struct CmqCatalogScan
+{
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+} CmqCatalogScan;
+
+extern Relation cmq_catalog_open(const char *relname, int natts,
+								 LOCKMODE lockmode);
+extern void cmq_catalog_begin(CmqCatalogScan *cs, Relation rel,
+							  const char *name);
+extern HeapTuple cmq_catalog_next(CmqCatalogScan *cs);
+extern void cmq_catalog_end(CmqCatalogScan *cs);
+extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,
+							  bool *isnull);
 extern bool cmq_catalog_load_queue(CmqQueue *queue);
 extern void cmq_catalog_load_leaves(CmqQueue *queue);
 extern void cmq_catalog_insert_queue(CmqQueue *queue);
@@ -336,7 +376,31 @@ extern List *cmq_catalog_queue_names(void);
 extern List *cmq_catalog_dead_letter_sources(const char *name);
 extern Oid	cmq_catalog_relid(const char *relname);
 
+/* cmq_topic.c */
+extern Oid	cmq_topic_relid(const char *topic);
+extern void cmq_topic_report_unknown(const char *topic);
+extern bool cmq_topic_find(const char *topic, bool folded, bool *routing,
+						   char **existing);
+extern void cmq_topic_forget_queue(const char *queue);
+
+/* cmq_publish.c */
+typedef void (*CmqFilterCheck) (const char *value, const char *argname,
+								const char *topic);
+extern void cmq_publish_init_cache(void);
+extern void cmq_filter_check_tag(const char *value, const char *argname,
+								 const char *topic);
+extern void cmq_filter_check_key(const char *value, const char *argname,
+								 const char *topic);
+extern int	cmq_filter_elements(ArrayType *array, const char *argname,
+								const char *topic, CmqFilterCheck check,
+								char ***elements);
+extern void cmq_topic_check_acl(const char *topic, AclMode mode);
+
 /* cmq_send.c */
+extern void cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull);
+extern int	cmq_send_elements(const char *kind, const char *name,
+							  const char *argname, Datum arg, Oid type,
+							  Datum **elements, bool **isnull);
 extern void cmq_send_check_room(CmqQueue *queue, int n);
 extern TimestampTz cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
 									 Datum *headers, bool *headers_null,
@@ -363,6 +427,7 @@ extern int	cmq_ddl_enter(Oid owner, Oid *save_userid, int *save_sec_context);
 extern void cmq_ddl_leave(int nestlevel, Oid save_userid,
 						  int save_sec_context);
 extern void cmq_ddl_execute(const char *fmt,...) pg_attribute_printf(1, 2);
+extern void cmq_ddl_check_name(const char *name, const char *what);
 extern char *cmq_ddl_relname(const char *prefix, const char *name,
 							 const char *suffix);
 

@@ -78,8 +78,9 @@ cmq_catalog_relid(const char *relname)
 	return OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
 }
 
-static Relation
-open_catalog(const char *relname, int natts, LOCKMODE lockmode)
+/* Open a metadata table; raises an error unless it has that many columns. */
+Relation
+cmq_catalog_open(const char *relname, int natts, LOCKMODE lockmode)
 {
 	Oid			relid = cmq_catalog_relid(relname);
 	Relation	rel;
@@ -98,18 +99,11 @@ open_catalog(const char *relname, int natts, LOCKMODE lockmode)
 }
 
 /*
- * A scan by primary key prefix: all rows when name is NULL, else those of one
- * queue; in key order.
+ * Scan by primary key prefix: all rows when name is NULL, else those of one
+ * name; in key order.
  */
-typedef struct CatalogScan
-{
-	Relation	rel;
-	Relation	index;
-	SysScanDesc scan;
-} CatalogScan;
-
-static void
-begin_scan(CatalogScan *cs, Relation rel, const char *name)
+void
+cmq_catalog_begin(CmqCatalogScan *cs, Relation rel, const char *name)
 {
 	ScanKeyData key;
 
@@ -123,22 +117,22 @@ begin_scan(CatalogScan *cs, Relation rel, const char *name)
 										  name ? 1 : 0, &key);
 }
 
-static HeapTuple
-next_row(CatalogScan *cs)
+HeapTuple
+cmq_catalog_next(CmqCatalogScan *cs)
 {
 	return systable_getnext_ordered(cs->scan, ForwardScanDirection);
 }
 
-static void
-end_scan(CatalogScan *cs)
+void
+cmq_catalog_end(CmqCatalogScan *cs)
 {
 	systable_endscan_ordered(cs->scan);
 	index_close(cs->index, AccessShareLock);
 }
 
 /* Insert a row (old is NULL) or replace the row old, with index entries. */
-static void
-store_row(Relation rel, HeapTuple old, Datum *values, bool *isnull)
+void
+cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *result = makeNode(ResultRelInfo);
@@ -185,12 +179,12 @@ queue_changed(CmqQueue *queue)
 bool
 cmq_catalog_load_queue(CmqQueue *queue)
 {
-	Relation	rel = open_catalog("queue", Natts_queue, AccessShareLock);
-	CatalogScan cs;
+	Relation	rel = cmq_catalog_open("queue", Natts_queue, AccessShareLock);
+	CmqCatalogScan cs;
 	HeapTuple	tuple;
 
-	begin_scan(&cs, rel, queue->name);
-	tuple = next_row(&cs);
+	cmq_catalog_begin(&cs, rel, queue->name);
+	tuple = cmq_catalog_next(&cs);
 	if (HeapTupleIsValid(tuple))
 	{
 		Datum		values[Natts_queue];
@@ -239,7 +233,7 @@ cmq_catalog_load_queue(CmqQueue *queue)
 			}
 		}
 	}
-	end_scan(&cs);
+	cmq_catalog_end(&cs);
 	table_close(rel, AccessShareLock);
 	return HeapTupleIsValid(tuple);
 }
@@ -249,17 +243,17 @@ cmq_catalog_load_queue(CmqQueue *queue)
 void
 cmq_catalog_load_leaves(CmqQueue *queue)
 {
-	Relation	rel = open_catalog("partition", Natts_partition,
+	Relation	rel = cmq_catalog_open("partition", Natts_partition,
 								   AccessShareLock);
-	CatalogScan cs;
+	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	int			allocated = 16;
 
 	queue->nleaves = 0;
 	queue->leaves = MemoryContextAlloc(queue->mcxt,
 									   allocated * sizeof(CmqLeaf));
-	begin_scan(&cs, rel, queue->name);
-	while (HeapTupleIsValid(tuple = next_row(&cs)))
+	cmq_catalog_begin(&cs, rel, queue->name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 	{
 		Datum		values[Natts_partition];
 		bool		isnull[Natts_partition];
@@ -286,7 +280,7 @@ cmq_catalog_load_leaves(CmqQueue *queue)
 		pfree(messages);
 		pfree(rewind);
 	}
-	end_scan(&cs);
+	cmq_catalog_end(&cs);
 	table_close(rel, AccessShareLock);
 }
 
@@ -337,12 +331,12 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 void
 cmq_catalog_insert_queue(CmqQueue *queue)
 {
-	Relation	rel = open_catalog("queue", Natts_queue, RowExclusiveLock);
+	Relation	rel = cmq_catalog_open("queue", Natts_queue, RowExclusiveLock);
 	Datum		values[Natts_queue];
 	bool		isnull[Natts_queue];
 
 	queue_values(queue, values, isnull);
-	store_row(rel, NULL, values, isnull);
+	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, NoLock);
 	queue_changed(queue);
 }
@@ -355,19 +349,19 @@ cmq_catalog_insert_queue(CmqQueue *queue)
 void
 cmq_catalog_update_queue(CmqQueue *queue)
 {
-	Relation	rel = open_catalog("queue", Natts_queue, RowExclusiveLock);
-	CatalogScan cs;
+	Relation	rel = cmq_catalog_open("queue", Natts_queue, RowExclusiveLock);
+	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	Datum		values[Natts_queue];
 	bool		isnull[Natts_queue];
 
-	begin_scan(&cs, rel, queue->name);
-	tuple = next_row(&cs);
+	cmq_catalog_begin(&cs, rel, queue->name);
+	tuple = cmq_catalog_next(&cs);
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "no row in cmq.queue for queue \"%s\"", queue->name);
 	queue_values(queue, values, isnull);
-	store_row(rel, tuple, values, isnull);
-	end_scan(&cs);
+	cmq_catalog_store(rel, tuple, values, isnull);
+	cmq_catalog_end(&cs);
 	table_close(rel, NoLock);
 	queue_changed(queue);
 }
@@ -376,12 +370,12 @@ static void
 delete_rows(const char *relname, int natts, const char *name,
 			TimestampTz lower)
 {
-	Relation	rel = open_catalog(relname, natts, RowExclusiveLock);
-	CatalogScan cs;
+	Relation	rel = cmq_catalog_open(relname, natts, RowExclusiveLock);
+	CmqCatalogScan cs;
 	HeapTuple	tuple;
 
-	begin_scan(&cs, rel, name);
-	while (HeapTupleIsValid(tuple = next_row(&cs)))
+	cmq_catalog_begin(&cs, rel, name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 	{
 		bool		isnull;
 
@@ -391,7 +385,7 @@ delete_rows(const char *relname, int natts, const char *name,
 											 &isnull)) == lower)
 			simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
 	}
-	end_scan(&cs);
+	cmq_catalog_end(&cs);
 	table_close(rel, NoLock);
 }
 
@@ -408,7 +402,7 @@ void
 cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 						const char *messages, const char *rewind)
 {
-	Relation	rel = open_catalog("partition", Natts_partition,
+	Relation	rel = cmq_catalog_open("partition", Natts_partition,
 								   RowExclusiveLock);
 	Datum		values[Natts_partition];
 	bool		isnull[Natts_partition] = {false};
@@ -418,7 +412,7 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 	values[Anum_partition_upper - 1] = TimestampTzGetDatum(upper);
 	values[Anum_partition_messages - 1] = CStringGetTextDatum(messages);
 	values[Anum_partition_rewind - 1] = CStringGetTextDatum(rewind);
-	store_row(rel, NULL, values, isnull);
+	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, NoLock);
 	queue_changed(queue);
 }
@@ -458,13 +452,13 @@ cmq_catalog_name_taken(const char *name, char **existing)
 static List *
 list_names(const char *dead_letter_queue)
 {
-	Relation	rel = open_catalog("queue", Natts_queue, AccessShareLock);
-	CatalogScan cs;
+	Relation	rel = cmq_catalog_open("queue", Natts_queue, AccessShareLock);
+	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	List	   *names = NIL;
 
-	begin_scan(&cs, rel, NULL);
-	while (HeapTupleIsValid(tuple = next_row(&cs)))
+	cmq_catalog_begin(&cs, rel, NULL);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 	{
 		Datum		values[Natts_queue];
 		bool		isnull[Natts_queue];
@@ -476,7 +470,7 @@ list_names(const char *dead_letter_queue)
 					dead_letter_queue) == 0))
 			names = lappend(names, TextDatumGetCString(VALUE(name)));
 	}
-	end_scan(&cs);
+	cmq_catalog_end(&cs);
 	table_close(rel, AccessShareLock);
 	return names;
 }

@@ -145,8 +145,9 @@ qualified(const char *name, const char *suffix)
 									  cmq_ddl_relname("q_", name, suffix));
 }
 
-static void
-check_name(const char *name)
+/* Raise 22023 unless this can be the name of a queue, topic, subscription. */
+void
+cmq_ddl_check_name(const char *name, const char *what)
 {
 	bool		ok = strlen(name) <= CMQ_QUEUE_NAME_MAX &&
 		((name[0] >= 'A' && name[0] <= 'Z') ||
@@ -158,9 +159,9 @@ check_name(const char *name)
 	if (!ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid queue name: \"%s\"", name),
-				 errdetail("A queue name has 1 to %d letters, digits, hyphens and underscores, a letter first.",
-						   CMQ_QUEUE_NAME_MAX)));
+				 errmsg("invalid %s name: \"%s\"", what, name),
+				 errdetail("A %s name has 1 to %d letters, digits, hyphens and underscores, a letter first.",
+						   what, CMQ_QUEUE_NAME_MAX)));
 }
 
 /*
@@ -397,7 +398,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_create_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	check_name(name);
+	cmq_ddl_check_name(name, "queue");
 	memset(queue, 0, sizeof(*queue));
 	strlcpy(queue->name, name, NAMEDATALEN);
 	get_settings(fcinfo, queue, false);
@@ -610,5 +611,6 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	if (OidIsValid(queue->relid))
 		cmq_shmem_remove_at_end(queue->relid, true);
 	cmq_catalog_delete_queue(queue);
+	cmq_topic_forget_queue(queue->name);
 	PG_RETURN_VOID();
 }

@@ -32,8 +32,9 @@
 PG_FUNCTION_INFO_V1(cmq_send);
 PG_FUNCTION_INFO_V1(cmq_send_batch);
 
-static void
-check_body(CmqQueue *queue, Datum body, bool isnull)
+/* Raise an error unless the queue takes this body. */
+void
+cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
 {
 	Size		size;
 
@@ -216,7 +217,7 @@ cmq_send(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cmq_send()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
 						   RowExclusiveLock);
-	check_body(queue, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+	cmq_send_check_body(queue, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	delay = get_delay(fcinfo, 2, queue);
 
 	body = PG_GETARG_DATUM(1);
@@ -226,10 +227,13 @@ cmq_send(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
-/* The elements of a one-dimensional array argument; raises 22023. */
-static int
-get_elements(CmqQueue *queue, const char *argname, Datum arg, Oid type,
-			 Datum **elements, bool **isnull)
+/*
+ * The elements of a one-dimensional array argument; raises 22023, naming the
+ * queue or topic.
+ */
+int
+cmq_send_elements(const char *kind, const char *name, const char *argname,
+				  Datum arg, Oid type, Datum **elements, bool **isnull)
 {
 	ArrayType  *array = DatumGetArrayTypeP(arg);
 	int			n;
@@ -237,8 +241,8 @@ get_elements(CmqQueue *queue, const char *argname, Datum arg, Oid type,
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a one-dimensional array for queue \"%s\"",
-						argname, queue->name)));
+				 errmsg("%s must be a one-dimensional array for %s \"%s\"",
+						argname, kind, name)));
 	deconstruct_array(array, type, -1, false, TYPALIGN_INT, elements, isnull,
 					  &n);
 	return n;
@@ -267,16 +271,17 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("bodies must not be NULL for queue \"%s\"",
 						queue->name)));
-	n = get_elements(queue, "bodies", PG_GETARG_DATUM(1), TEXTOID, &bodies,
-					 &bodies_null);
+	n = cmq_send_elements("queue", queue->name, "bodies", PG_GETARG_DATUM(1),
+						  TEXTOID, &bodies, &bodies_null);
 	for (int i = 0; i < n; i++)
-		check_body(queue, bodies[i], bodies_null[i]);
+		cmq_send_check_body(queue, bodies[i], bodies_null[i]);
 	delay = get_delay(fcinfo, 2, queue);
 	if (!PG_ARGISNULL(3))
 	{
-		int			nheaders = get_elements(queue, "headers",
-											PG_GETARG_DATUM(3), JSONBOID,
-											&headers, &headers_null);
+		int			nheaders = cmq_send_elements("queue", queue->name,
+												 "headers", PG_GETARG_DATUM(3),
+												 JSONBOID, &headers,
+												 &headers_null);
 
 		if (nheaders != n)
 			ereport(ERROR,

@@ -81,7 +81,7 @@ INSERT INTO call
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',
 		   LATERAL unnest(p.proargtypes::oid[], p.proargnames[1:p.pronargs]) WITH ORDINALITY a (type, name, arg)
-	 WHERE p.proname LIKE 'cmq\_%';
+	 WHERE p.proname LIKE 'cmq\_%' AND p.proname !~ 'topic|subscribe|publish';	-- topic.sql has those
 SELECT count(*) AS arguments_without_a_value FROM call WHERE value IS NULL;
 SELECT c.f, c.name, c.nullable, left(pg_temp.attempt(format('SELECT %I(%s)', c.f,
 		(SELECT string_agg(CASE WHEN o.arg = c.arg THEN 'NULL' ELSE o.value END, ', ' ORDER BY o.arg) FROM call o WHERE o.f = c.f))), 60) AS with_null

@@ -1,0 +1,581 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_publish.c
+ *	  Publish: send a message to each queue whose subscription wants it.
+ *
+ * Topics that filter by tag: a subscription without filter tags gets
+ * everything, one with filter tags gets what has at least one of them.
+ * Topics that route: a subscription gets what one of its binding keys matches;
+ * keys are words with dots between them, in a binding key * stands for exactly
+ * one word and # for any number of words, none included.
+ *
+ * All copies are sent in the caller's transaction.  Rights are those on the
+ * topic, not on the queues; the limits of each queue apply, and one that
+ * refuses its copy fails the whole call.
+ *
+ * Backends cache topics with their subscriptions.  Whoever changes them sends
+ * a relcache invalidation for the topic's view; the cache looks again after
+ * it.  Queues are sent to in the order of the subscriptions' names.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type_d.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_publish);
+PG_FUNCTION_INFO_V1(cmq_publish_batch);
+
+typedef struct Subscription
+{
+	char	   *queue;
+	int			nfilters;		/* tags or binding keys; 0: gets all */
+	char	  **filters;
+} Subscription;
+
+typedef struct Topic
+{
+	char		name[NAMEDATALEN];	/* hash key */
+	Oid			relid;			/* its view */
+	bool		valid;			/* false: load again before use */
+	bool		stale;			/* invalidated since loading began */
+	bool		routing;
+	int			nsubscriptions;
+	Subscription *subscriptions;
+	MemoryContext mcxt;			/* of the subscriptions */
+} Topic;
+
+static HTAB *topics = NULL;
+
+static void
+invalidate_topics(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	Topic	   *topic;
+
+	if (topics == NULL)
+		return;
+	hash_seq_init(&scan, topics);
+	while ((topic = hash_seq_search(&scan)) != NULL)
+	{
+		if (!OidIsValid(relid) || topic->relid == relid)
+		{
+			topic->valid = false;
+			topic->stale = true;
+		}
+	}
+}
+
+void
+cmq_publish_init_cache(void)
+{
+	CacheRegisterRelcacheCallback(invalidate_topics, (Datum) 0);
+}
+
+/*
+ * Filters
+ */
+
+static void
+report_filter(const char *argname, const char *topic, const char *value,
+			  const char *rule)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value in %s for topic \"%s\": \"%s\"", argname,
+					topic, value),
+			 errdetail("%s", rule)));
+}
+
+void
+cmq_filter_check_tag(const char *value, const char *argname, const char *topic)
+{
+	if (value[0] == '\0' || pg_mbstrlen(value) > CMQ_TAG_MAX)
+		report_filter(argname, topic, value, "A tag has 1 to 16 characters.");
+}
+
+void
+cmq_filter_check_key(const char *value, const char *argname, const char *topic)
+{
+	int			ndots = 0;
+
+	for (const char *p = value; *p; p++)
+		ndots += *p == '.';
+	if (value[0] == '\0' || strlen(value) > CMQ_KEY_MAX ||
+		ndots > CMQ_KEY_DOTS_MAX)
+		report_filter(argname, topic, value,
+					  "A key has 1 to 64 bytes and at most 15 dots.");
+}
+
+/*
+ * The elements of an array of filters or tags, each checked; *elements may be
+ * NULL.  Raises 22023.
+ */
+int
+cmq_filter_elements(ArrayType *array, const char *argname, const char *topic,
+					CmqFilterCheck check, char ***elements)
+{
+	Datum	   *datums;
+	bool	   *isnull;
+	int			n;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array for topic \"%s\"",
+						argname, topic)));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &datums,
+					  &isnull, &n);
+	if (n < 1 || n > CMQ_FILTERS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s has %d elements for topic \"%s\"", argname, n,
+						topic),
+				 errdetail("It must have between 1 and %d, or be NULL.",
+						   CMQ_FILTERS_MAX)));
+	if (elements)
+		*elements = palloc(n * sizeof(char *));
+	for (int i = 0; i < n; i++)
+	{
+		char	   *value;
+
+		if (isnull[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not contain NULL for topic \"%s\"",
+							argname, topic)));
+		value = TextDatumGetCString(datums[i]);
+		check(value, argname, topic);
+		if (elements)
+			(*elements)[i] = value;
+	}
+	return n;
+}
+
+/* Split a key into words; returns their number. */
+static int
+split_key(const char *key, const char **words, size_t *lengths)
+{
+	int			n = 0;
+
+	for (;;)
+	{
+		words[n] = key;
+		lengths[n] = strcspn(key, ".");
+		key += lengths[n++];
+		if (*key == '\0' || n > CMQ_KEY_DOTS_MAX)
+			return n;
+		key++;
+	}
+}
+
+/*
+ * Does the binding key match the routing key?  Word by word of the binding
+ * key, we keep the set of positions in the routing key up to which what we
+ * have seen so far can match.
+ */
+static bool
+key_matches(const char *binding_key, const char *routing_key)
+{
+	const char *patterns[CMQ_KEY_DOTS_MAX + 1];
+	const char *words[CMQ_KEY_DOTS_MAX + 1];
+	size_t		pattern_lengths[CMQ_KEY_DOTS_MAX + 1];
+	size_t		lengths[CMQ_KEY_DOTS_MAX + 1];
+	int			npatterns = split_key(binding_key, patterns, pattern_lengths);
+	int			nwords = split_key(routing_key, words, lengths);
+	uint32		positions = 1;	/* bit n: n words are matched */
+
+	for (int i = 0; i < npatterns; i++)
+	{
+		uint32		next = 0;
+		char		wildcard = pattern_lengths[i] == 1 ? *patterns[i] : '\0';
+
+		for (int j = 0; j <= nwords; j++)
+		{
+			if (!(positions & (1U << j)))
+				continue;
+			if (wildcard == '#')
+			{
+				/* from here on every position can be reached */
+				next |= ~((1U << j) - 1);
+				break;
+			}
+			if (j < nwords &&
+				(wildcard == '*' ? lengths[j] > 0 :
+				 lengths[j] == pattern_lengths[i] &&
+				 strncmp(words[j], patterns[i], lengths[j]) == 0))
+				next |= 1U << (j + 1);
+		}
+		positions = next;
+	}
+	return (positions & (1U << nwords)) != 0;
+}
+
+static bool
+wants(const Topic *topic, const Subscription *subscription, int ntags,
+	  char **tags, const char *routing_key)
+{
+	if (!topic->routing && subscription->nfilters == 0)
+		return true;
+	for (int i = 0; i < subscription->nfilters; i++)
+	{
+		if (topic->routing)
+		{
+			if (key_matches(subscription->filters[i], routing_key))
+				return true;
+			continue;
+		}
+		for (int j = 0; j < ntags; j++)
+		{
+			if (strcmp(subscription->filters[i], tags[j]) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The cache
+ */
+
+static void
+load_subscription(Subscription *subscription, const Datum *values,
+				  const bool *isnull)
+{
+	int			filters = !isnull[Anum_subscription_filter_tags - 1] ?
+		Anum_subscription_filter_tags : Anum_subscription_binding_keys;
+
+	subscription->queue =
+		TextDatumGetCString(values[Anum_subscription_queue - 1]);
+	subscription->nfilters = 0;
+	if (!isnull[filters - 1])
+	{
+		Datum	   *elements;
+
+		deconstruct_array(DatumGetArrayTypeP(values[filters - 1]), TEXTOID, -1,
+						  false, TYPALIGN_INT, &elements, NULL,
+						  &subscription->nfilters);
+		subscription->filters = palloc(subscription->nfilters * sizeof(char *));
+		for (int i = 0; i < subscription->nfilters; i++)
+			subscription->filters[i] = TextDatumGetCString(elements[i]);
+	}
+}
+
+/* Fill the topic from the catalogs; false if there is none. */
+static bool
+load_topic(Topic *topic)
+{
+	Relation	rel;
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	MemoryContext old;
+	int			allocated = 8;
+
+	MemoryContextReset(topic->mcxt);
+	topic->stale = false;
+	topic->relid = cmq_topic_relid(topic->name);
+	if (!OidIsValid(topic->relid) ||
+		!cmq_topic_find(topic->name, false, &topic->routing, NULL))
+		return false;
+
+	old = MemoryContextSwitchTo(topic->mcxt);
+	topic->nsubscriptions = 0;
+	topic->subscriptions = palloc(allocated * sizeof(Subscription));
+	rel = cmq_catalog_open("subscription", Natts_subscription,
+						   AccessShareLock);
+	cmq_catalog_begin(&cs, rel, topic->name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		Datum		values[Natts_subscription];
+		bool		isnull[Natts_subscription];
+
+		if (topic->nsubscriptions == allocated)
+		{
+			allocated *= 2;
+			topic->subscriptions = repalloc(topic->subscriptions,
+											allocated * sizeof(Subscription));
+		}
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		load_subscription(&topic->subscriptions[topic->nsubscriptions++],
+						  values, isnull);
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	MemoryContextSwitchTo(old);
+	topic->valid = !topic->stale;
+	return true;
+}
+
+/* The topic, as of now; raises 42704. */
+static Topic *
+lookup_topic(const char *name)
+{
+	Topic	   *topic;
+	bool		found;
+
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+		cmq_topic_report_unknown(name);
+	if (topics == NULL)
+	{
+		HASHCTL		info;
+
+		memset(&info, 0, sizeof(info));
+		info.keysize = NAMEDATALEN;
+		info.entrysize = sizeof(Topic);
+		info.hcxt = CacheMemoryContext;
+		topics = hash_create("cmq topics", 16, &info,
+							 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+	AcceptInvalidationMessages();
+	topic = hash_search(topics, name, HASH_ENTER, &found);
+	if (!found)
+	{
+		topic->valid = false;
+		topic->relid = InvalidOid;
+		topic->mcxt = NULL;
+	}
+	if (topic->mcxt == NULL)
+		topic->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq topic",
+											ALLOCSET_SMALL_SIZES);
+	while (!topic->valid)
+	{
+		if (!load_topic(topic))
+		{
+			MemoryContextDelete(topic->mcxt);
+			hash_search(topics, name, HASH_REMOVE, NULL);
+			cmq_topic_report_unknown(name);
+		}
+	}
+	return topic;
+}
+
+/* Raise 42501 unless the current user has the right on the topic. */
+void
+cmq_topic_check_acl(const char *topic, AclMode mode)
+{
+	Oid			relid = cmq_topic_relid(topic);
+
+	if (!OidIsValid(relid))
+		cmq_topic_report_unknown(topic);
+	if (pg_class_aclcheck(relid, GetUserId(), mode) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for topic \"%s\"", topic),
+				 errhint("The owner of the topic can GRANT %s ON cmq.%s TO you.",
+						 mode == ACL_INSERT ? "INSERT" : "SELECT",
+						 quote_identifier(get_rel_name(relid)))));
+}
+
+/*
+ * Publishing
+ */
+
+/* The headers with what cmq adds: topic, tags, routing key. */
+static Datum
+add_headers(const char *topic, Datum headers, bool isnull, int ntags,
+			char **tags, const char *routing_key)
+{
+	StringInfoData json;
+	Datum		added;
+
+	if (!isnull && !JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be a JSON object for topic \"%s\"",
+						topic)));
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"cmq_topic\": \"%s\"", topic);
+	if (ntags > 0)
+	{
+		appendStringInfoString(&json, ", \"cmq_tags\": [");
+		for (int i = 0; i < ntags; i++)
+		{
+			if (i > 0)
+				appendStringInfoString(&json, ", ");
+			escape_json(&json, tags[i]);
+		}
+		appendStringInfoChar(&json, ']');
+	}
+	if (routing_key)
+	{
+		appendStringInfoString(&json, ", \"cmq_routing_key\": ");
+		escape_json(&json, routing_key);
+	}
+	appendStringInfoChar(&json, '}');
+	added = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	return isnull ? added : DirectFunctionCall2(jsonb_concat, headers, added);
+}
+
+/* Send n bodies to whoever wants them; tags and key are arguments 2 and 3. */
+static void
+publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
+		Datum *headers, bool *headers_null)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	  **tags = NULL;
+	int			ntags = 0;
+	char	   *routing_key = NULL;
+	char	  **queues;
+	int			nqueues = 0;
+
+	if (!PG_ARGISNULL(2))
+		ntags = cmq_filter_elements(PG_GETARG_ARRAYTYPE_P(2), "tags",
+									topic->name, cmq_filter_check_tag, &tags);
+	if (!PG_ARGISNULL(3))
+	{
+		routing_key = text_to_cstring(PG_GETARG_TEXT_PP(3));
+		cmq_filter_check_key(routing_key, "routing_key", topic->name);
+	}
+	else if (topic->routing)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("routing_key must not be NULL for topic \"%s\"",
+						topic->name),
+				 errdetail("The topic filters by routing key.")));
+	for (int i = 0; i < n; i++)
+	{
+		headers[i] = add_headers(topic->name, headers[i], headers_null[i],
+								 ntags, tags, routing_key);
+		headers_null[i] = false;
+	}
+
+	/* opening a queue may change the cached topic */
+	queues = palloc(topic->nsubscriptions * sizeof(char *));
+	for (int i = 0; i < topic->nsubscriptions; i++)
+	{
+		if (wants(topic, &topic->subscriptions[i], ntags, tags, routing_key))
+			queues[nqueues++] = pstrdup(topic->subscriptions[i].queue);
+	}
+	for (int i = 0; i < nqueues; i++)
+	{
+		CmqQueue   *queue = cmq_queue_open(queues[i], ACL_NO_RIGHTS,
+										   RowExclusiveLock);
+		TimestampTz first;
+
+		for (int j = 0; j < n; j++)
+			cmq_send_check_body(queue, bodies[j], false);
+		cmq_send_check_room(queue, n);
+		first = cmq_send_messages(queue, n, bodies, headers, headers_null, 0);
+		for (int j = 0; j < n; j++)
+		{
+			Datum		values[2];
+			bool		isnull[2] = {false, false};
+
+			values[0] = CStringGetTextDatum(queues[i]);
+			values[1] = Int64GetDatum(cmq_time_to_msg_id(first + j));
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
+								 isnull);
+		}
+	}
+}
+
+/* The topic that the first argument names, if the caller may publish. */
+static Topic *
+open_topic(FunctionCallInfo fcinfo)
+{
+	Topic	   *topic;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic must not be NULL")));
+	topic = lookup_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	cmq_topic_check_acl(topic->name, ACL_INSERT);
+	return topic;
+}
+
+static void
+check_body(Topic *topic, Datum body, bool isnull)
+{
+	if (isnull || toast_raw_datum_size(body) == VARHDRSZ)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not be %s for topic \"%s\"",
+						isnull ? "NULL" : "empty", topic->name)));
+}
+
+Datum
+cmq_publish(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Datum		body;
+	Datum		headers;
+	bool		headers_null = PG_ARGISNULL(4);
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_publish()");
+	InitMaterializedSRF(fcinfo, 0);
+	topic = open_topic(fcinfo);
+	check_body(topic, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+	body = PG_GETARG_DATUM(1);
+	headers = PG_GETARG_DATUM(4);
+	publish(fcinfo, topic, 1, &body, &headers, &headers_null);
+	return (Datum) 0;
+}
+
+Datum
+cmq_publish_batch(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic;
+	Datum	   *bodies;
+	bool	   *bodies_null;
+	Datum	   *headers;
+	bool	   *headers_null;
+	int			n;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_publish_batch()");
+	InitMaterializedSRF(fcinfo, 0);
+	topic = open_topic(fcinfo);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("bodies must not be NULL for topic \"%s\"",
+						topic->name)));
+	n = cmq_send_elements("topic", topic->name, "bodies", PG_GETARG_DATUM(1),
+						  TEXTOID, &bodies, &bodies_null);
+	for (int i = 0; i < n; i++)
+		check_body(topic, bodies[i], bodies_null[i]);
+	if (PG_ARGISNULL(4))
+	{
+		headers = palloc0(Max(n, 1) * sizeof(Datum));
+		headers_null = palloc(Max(n, 1) * sizeof(bool));
+		memset(headers_null, true, n * sizeof(bool));
+	}
+	else
+	{
+		int			nheaders = cmq_send_elements("topic", topic->name,
+												 "headers", PG_GETARG_DATUM(4),
+												 JSONBOID, &headers,
+												 &headers_null);
+
+		if (nheaders != n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("bodies and headers differ in number for topic \"%s\"",
+							topic->name),
+					 errdetail("There are %d bodies and %d headers.", n,
+							   nheaders)));
+	}
+	if (n > 0)
+		publish(fcinfo, topic, n, bodies, headers, headers_null);
+	return (Datum) 0;
+}

@@ -1,0 +1,438 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_topic.c
+ *	  Topics: create, drop, subscribe, unsubscribe.
+ *
+ * A topic is a row of cmq.topic and a view cmq.t_<topic>, which lists its
+ * subscriptions; GRANTs on the view are the rights on the topic: INSERT
+ * publishes, SELECT subscribes.  A subscription is a row of cmq.subscription.  It
+ * is made by the owner of its queue, so whoever may publish needs no right on
+ * the queues behind the topic.  Dropping a queue removes its subscriptions.
+ *
+ * Everything here holds the lock on names (cmq_dead_letter_lock), so that
+ * topics, subscriptions and queues come and go one after the other.  Changes
+ * send a relcache invalidation for the view; cmq_publish.c caches topics by
+ * it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_create_topic);
+PG_FUNCTION_INFO_V1(cmq_drop_topic);
+PG_FUNCTION_INFO_V1(cmq_subscribe);
+PG_FUNCTION_INFO_V1(cmq_unsubscribe);
+
+/* OID of the view that stands for a topic, or InvalidOid. */
+Oid
+cmq_topic_relid(const char *topic)
+{
+	return strlen(topic) > CMQ_QUEUE_NAME_MAX ? InvalidOid :
+		cmq_catalog_relid(cmq_ddl_relname("t_", topic, ""));
+}
+
+void
+cmq_topic_report_unknown(const char *topic)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("topic \"%s\" does not exist", topic),
+			 errhint("The view cmq.topics lists the topics that you may use.")));
+}
+
+static char *
+get_name(FunctionCallInfo fcinfo, int argno, const char *what)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be NULL", what)));
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/* Make other backends, and this one, read the topic again. */
+static void
+topic_changed(const char *topic)
+{
+	Oid			relid = cmq_topic_relid(topic);
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+	CommandCounterIncrement();
+}
+
+/*
+ * Is there a topic of this name?  Sets *routing if it routes by key.  With
+ * folded, a name that differs only in case will do; *existing is set to it.
+ */
+bool
+cmq_topic_find(const char *topic, bool folded, bool *routing, char **existing)
+{
+	Relation	rel = cmq_catalog_open("topic", Natts_topic, AccessShareLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	cmq_catalog_begin(&cs, rel, folded ? NULL : topic);
+	while (!found && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		Datum		values[Natts_topic];
+		bool		isnull[Natts_topic];
+		char	   *name;
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		name = TextDatumGetCString(values[Anum_topic_name - 1]);
+		if (pg_strcasecmp(name, topic) != 0)
+			continue;
+		found = true;
+		if (existing)
+			*existing = name;
+		if (routing)
+			*routing = strcmp(TextDatumGetCString(values[Anum_topic_filter_type - 1]),
+							  "routing") == 0;
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Delete subscriptions: of this topic (NULL: all), of this name (NULL: all),
+ * to this queue (NULL: all).  Returns how many.
+ */
+static int
+delete_subscriptions(const char *topic, const char *name, const char *queue)
+{
+	Relation	rel = cmq_catalog_open("subscription", Natts_subscription,
+									   RowExclusiveLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	List	   *topics = NIL;
+	ListCell   *lc;
+
+	cmq_catalog_begin(&cs, rel, topic);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		Datum		values[Natts_subscription];
+		bool		isnull[Natts_subscription];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		if ((name && strcmp(TextDatumGetCString(values[Anum_subscription_name - 1]), name) != 0) ||
+			(queue && strcmp(TextDatumGetCString(values[Anum_subscription_queue - 1]), queue) != 0))
+			continue;
+		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+		topics = lappend(topics,
+						 TextDatumGetCString(values[Anum_subscription_topic - 1]));
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, NoLock);
+	foreach(lc, topics)
+		topic_changed(lfirst(lc));
+	return list_length(topics);
+}
+
+/* A queue is dropped, and its subscriptions with it. */
+void
+cmq_topic_forget_queue(const char *queue)
+{
+	(void) delete_subscriptions(NULL, NULL, queue);
+}
+
+Datum
+cmq_create_topic(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	Datum		values[Natts_topic];
+	bool		isnull[Natts_topic] = {false};
+	char	   *name;
+	char	   *filter_type;
+	char	   *existing;
+	char	   *relname;
+	Oid			schema;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_create_topic()");
+	name = get_name(fcinfo, 0, "topic");
+	cmq_ddl_check_name(name, "topic");
+	filter_type = get_name(fcinfo, 1, "filter_type");
+	if (strcmp(filter_type, "tag") != 0 && strcmp(filter_type, "routing") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid filter_type for topic \"%s\": \"%s\"", name,
+						filter_type),
+				 errdetail("It must be \"tag\" or \"routing\".")));
+	schema = get_namespace_oid(CMQ_SCHEMA, false);
+	if (object_aclcheck(NamespaceRelationId, schema, GetUserId(),
+						ACL_CREATE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create topic \"%s\"", name),
+				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
+						 CMQ_SCHEMA)));
+
+	cmq_dead_letter_lock();
+	relname = cmq_ddl_relname("t_", name, "");
+	if (cmq_topic_find(name, true, NULL, &existing))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("topic \"%s\" already exists", name),
+				 strcmp(name, existing) == 0 ? 0 :
+				 errdetail("Topic \"%s\" has the same name but for case.",
+						   existing)));
+	if (OidIsValid(cmq_catalog_relid(relname)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("topic \"%s\" already exists", name),
+				 errdetail("Relation %s.%s, which the topic needs, exists already.",
+						   CMQ_SCHEMA, quote_identifier(relname))));
+
+	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
+	cmq_ddl_execute("CREATE VIEW %s WITH (security_barrier) AS "
+					"SELECT subscription, queue, filter_tags, binding_keys, create_time "
+					"FROM cmq.subscriptions WHERE topic = %s",
+					quote_qualified_identifier(CMQ_SCHEMA, relname),
+					quote_literal_cstr(name));
+	cmq_ddl_execute("COMMENT ON VIEW %s IS %s",
+					quote_qualified_identifier(CMQ_SCHEMA, relname),
+					quote_literal_cstr(psprintf("subscriptions of topic %s; GRANTs on this view are the rights on the topic", name)));
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+
+	values[Anum_topic_name - 1] = CStringGetTextDatum(name);
+	values[Anum_topic_filter_type - 1] = CStringGetTextDatum(filter_type);
+	values[Anum_topic_create_time - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	rel = cmq_catalog_open("topic", Natts_topic, RowExclusiveLock);
+	cmq_catalog_store(rel, NULL, values, isnull);
+	table_close(rel, NoLock);
+	topic_changed(name);
+	PG_RETURN_VOID();
+}
+
+/* Raise an error unless the caller owns the topic; superusers own all. */
+static bool
+owns_topic(const char *topic)
+{
+	Oid			relid = cmq_topic_relid(topic);
+
+	return OidIsValid(relid) ?
+		object_ownercheck(RelationRelationId, relid, GetUserId()) : superuser();
+}
+
+Datum
+cmq_drop_topic(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	char	   *name;
+	bool		bound;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_drop_topic()");
+	name = get_name(fcinfo, 0, "topic");
+	cmq_dead_letter_lock();
+	if (!cmq_topic_find(name, false, NULL, NULL))
+		cmq_topic_report_unknown(name);
+	if (!owns_topic(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of topic \"%s\"", name)));
+
+	rel = cmq_catalog_open("subscription", Natts_subscription, AccessShareLock);
+	cmq_catalog_begin(&cs, rel, name);
+	bound = HeapTupleIsValid(cmq_catalog_next(&cs));
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	if (bound)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("topic \"%s\" cannot be dropped", name),
+				 errdetail("It has subscriptions."),
+				 errhint("Call cmq_unsubscribe for each of them first; the view cmq.subscriptions lists them.")));
+
+	if (OidIsValid(cmq_topic_relid(name)))
+	{
+		nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
+		cmq_ddl_execute("DROP VIEW %s",
+						quote_qualified_identifier(CMQ_SCHEMA,
+												   cmq_ddl_relname("t_", name, "")));
+		cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+	}
+	rel = cmq_catalog_open("topic", Natts_topic, RowExclusiveLock);
+	cmq_catalog_begin(&cs, rel, name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+	cmq_catalog_end(&cs);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/* The array of an argument, checked element by element; NULL if it is NULL. */
+static ArrayType *
+get_filters(FunctionCallInfo fcinfo, int argno, const char *argname,
+			const char *topic, CmqFilterCheck check)
+{
+	ArrayType  *array;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	(void) cmq_filter_elements(array, argname, topic, check, NULL);
+	return array;
+}
+
+Datum
+cmq_subscribe(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	Datum		values[Natts_subscription];
+	bool		isnull[Natts_subscription] = {false};
+	char	   *topic;
+	char	   *name;
+	char	   *queue_name;
+	ArrayType  *tags;
+	ArrayType  *keys;
+	CmqQueue   *queue;
+	bool		routing;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_subscribe()");
+	topic = get_name(fcinfo, 0, "topic");
+	name = get_name(fcinfo, 1, "subscription");
+	queue_name = cmq_queue_name_arg(fcinfo, 2);
+	cmq_ddl_check_name(name, "subscription");
+	tags = get_filters(fcinfo, 3, "filter_tags", topic, cmq_filter_check_tag);
+	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
+
+	cmq_dead_letter_lock();
+	if (!cmq_topic_find(topic, false, &routing, NULL))
+		cmq_topic_report_unknown(topic);
+	cmq_topic_check_acl(topic, ACL_SELECT);
+	queue = cmq_queue_lookup(queue_name);
+	cmq_queue_check_owner(queue);
+	if (routing ? (keys == NULL || tags != NULL) : keys != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic \"%s\" filters by %s", topic,
+						routing ? "routing key" : "tag"),
+				 routing ? errhint("Give binding_keys and no filter_tags.") :
+				 errhint("Give filter_tags, or none for all messages, and no binding_keys.")));
+
+	rel = cmq_catalog_open("subscription", Natts_subscription,
+						   RowExclusiveLock);
+	cmq_catalog_begin(&cs, rel, topic);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		bool		never;
+		Datum		existing = heap_getattr(tuple, Anum_subscription_name,
+											RelationGetDescr(rel), &never);
+
+		if (pg_strcasecmp(TextDatumGetCString(existing), name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("subscription \"%s\" of topic \"%s\" already exists",
+							TextDatumGetCString(existing), topic),
+					 errhint("Call cmq_unsubscribe first, or choose another name.")));
+	}
+	cmq_catalog_end(&cs);
+
+	values[Anum_subscription_topic - 1] = CStringGetTextDatum(topic);
+	values[Anum_subscription_name - 1] = CStringGetTextDatum(name);
+	values[Anum_subscription_queue - 1] = CStringGetTextDatum(queue->name);
+	isnull[Anum_subscription_filter_tags - 1] = tags == NULL;
+	values[Anum_subscription_filter_tags - 1] = PointerGetDatum(tags);
+	isnull[Anum_subscription_binding_keys - 1] = keys == NULL;
+	values[Anum_subscription_binding_keys - 1] = PointerGetDatum(keys);
+	values[Anum_subscription_create_time - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	cmq_catalog_store(rel, NULL, values, isnull);
+	table_close(rel, NoLock);
+	topic_changed(topic);
+	PG_RETURN_VOID();
+}
+
+/* Does the caller own the queue of this subscription?  False if none. */
+static bool
+owns_queue_of(const char *topic, const char *name, bool *found)
+{
+	Relation	rel = cmq_catalog_open("subscription", Natts_subscription,
+									   AccessShareLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	char	   *queue = NULL;
+	Oid			relid;
+
+	cmq_catalog_begin(&cs, rel, topic);
+	while (queue == NULL && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		Datum		values[Natts_subscription];
+		bool		isnull[Natts_subscription];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		if (strcmp(TextDatumGetCString(values[Anum_subscription_name - 1]), name) == 0)
+			queue = TextDatumGetCString(values[Anum_subscription_queue - 1]);
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	*found = queue != NULL;
+	if (queue == NULL)
+		return false;
+	relid = cmq_catalog_relid(cmq_ddl_relname("q_", queue, ""));
+	return OidIsValid(relid) &&
+		object_ownercheck(RelationRelationId, relid, GetUserId());
+}
+
+Datum
+cmq_unsubscribe(PG_FUNCTION_ARGS)
+{
+	char	   *topic;
+	char	   *name;
+	bool		found;
+	bool		owns;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_unsubscribe()");
+	topic = get_name(fcinfo, 0, "topic");
+	name = get_name(fcinfo, 1, "subscription");
+	cmq_dead_letter_lock();
+	if (!cmq_topic_find(topic, false, NULL, NULL))
+		cmq_topic_report_unknown(topic);
+	owns = owns_queue_of(topic, name, &found);
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("subscription \"%s\" of topic \"%s\" does not exist",
+						name, topic)));
+	if (!owns && !owns_topic(topic))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of topic \"%s\" or of the queue of subscription \"%s\"",
+						topic, name)));
+	(void) delete_subscriptions(topic, name, NULL);
+	PG_RETURN_VOID();
+}
