@@ -166,10 +166,16 @@ sql("SELECT FROM cmq_create_queue('$_', $settings); SELECT cmq_send('$_', 'm1')"
   foreach ('Mixed-Case', 'select', 'a-', $long_name);
 sql("SELECT FROM cmq_create_queue('empty')");
 
+# a topic, and a dead-letter policy
+sql("SELECT FROM cmq_create_topic('Topic-1', 'routing');
+	SELECT FROM cmq_subscribe('Topic-1', 'sub', 'empty', binding_keys => ARRAY['a.*', 'b'])");
+sql("SELECT FROM cmq_alter_queue('plain', max_msg_heap_num => 77, dead_letter_queue => 'empty', max_receive_count => 9)");
+
 # rights: another owner, a sender, a consumer
 sql(q(
 	GRANT USAGE, CREATE ON SCHEMA cmq TO app;
 	GRANT USAGE ON SCHEMA cmq TO sender, consumer;
+	GRANT INSERT ON cmq."t_Topic-1" TO sender;
 	SET ROLE app;
 	SELECT FROM cmq_create_queue('owned', rewind_seconds => 3600, visibility_timeout => 43200);
 	GRANT INSERT ON cmq.q_owned TO sender;
@@ -317,6 +323,11 @@ foreach my $format ('plain', 'custom')
 
 	# rewind off, settings
 	is(receive('plain'), 'p2', "$format: queue without rewind");
+	is( sql(q(SELECT dead_letter_queue, max_receive_count, max_msg_heap_num FROM cmq_queue_attributes('plain'))),
+		'empty|9|77', "$format: dead-letter policy");
+	is( sql(q(SET ROLE sender; SELECT queue FROM cmq_publish('Topic-1', 'published', routing_key => 'a.c'))),
+		'empty', "$format: topic, its subscription and its rights");
+	is(receive('empty'), 'published', "$format: what was published is there");
 	my ($rc, $stdout, $stderr) =
 	  $node->psql('shop', "SELECT cmq_rewind('plain', now())");
 	like($stderr, qr/rewind is off for queue "plain"/,
