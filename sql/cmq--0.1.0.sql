@@ -709,7 +709,9 @@ CREATE FUNCTION cmq.metrics(
 	OUT pending_msg_num			bigint,
 	OUT inactive_msg_num		bigint,
 	OUT delay_msg_num			bigint,
-	OUT oldest_ready_seconds	float8)
+	OUT oldest_ready_seconds	float8,
+	OUT pending_bytes			bigint,
+	OUT rewindable_bytes		bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_metrics'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -734,6 +736,10 @@ COMMENT ON FUNCTION cmq.metrics() IS 'cmq internal: what the view cmq.metrics sh
 --                         in flight, delayed
 --   oldest_ready_seconds  age of the message that is ready the longest, NULL
 --                         if none is
+--   pending_bytes, rewindable_bytes
+--                         bytes on disk, indexes included, for what is pending
+--                         and for the history; bodies are in the same tables, so
+--                         their bytes are divided in proportion to the numbers
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT * FROM cmq.metrics();
 COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, since the server started';

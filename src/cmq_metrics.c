@@ -18,17 +18,24 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
 
 PG_FUNCTION_INFO_V1(cmq_metrics);
+
+/* Bytes of a row of a rewind table on its page. */
+#define REWIND_ROW_SIZE 76
 
 enum
 {
@@ -47,8 +54,64 @@ enum
 	Anum_metrics_inactive_msg_num,
 	Anum_metrics_delay_msg_num,
 	Anum_metrics_oldest_ready_seconds,
-	Natts_metrics = 15
+	Anum_metrics_pending_bytes,
+	Anum_metrics_rewindable_bytes,
+	Natts_metrics = 17
 };
+
+/* Bytes of a table with its indexes and TOAST; 0 if it is gone. */
+static int64
+total_size(Oid relid)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		size;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	size = pg_total_relation_size(fcinfo);
+	return fcinfo->isnull ? 0 : DatumGetInt64(size);
+}
+
+/* Number of rows that fit into the pages of a rewind table. */
+static int64
+rewind_rows(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	int64		blocks;
+
+	if (rel == NULL)
+		return 0;
+	blocks = RelationGetNumberOfBlocks(rel);
+	relation_close(rel, AccessShareLock);
+	return blocks * (BLCKSZ / REWIND_ROW_SIZE);
+}
+
+/*
+ * Bytes on disk.  Messages of both kinds are in the same tables: their bytes
+ * are divided in proportion to the number of each, which for the history is
+ * estimated from the size of its table.
+ */
+static void
+get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
+{
+	int64		nrewind = 0;
+	int64		messages = 0;
+	double		share;
+
+	*pending = total_size(queue->pending);
+	*rewindable = 0;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		messages += total_size(queue->leaves[i].messages);
+		*rewindable += total_size(queue->leaves[i].rewind);
+		nrewind += rewind_rows(queue->leaves[i].rewind);
+	}
+	share = npending + nrewind > 0 ?
+		(double) npending / (npending + nrewind) : 0;
+	*pending += (int64) (share * messages);
+	*rewindable += messages - (int64) (share * messages);
+}
 
 /* Count what is in flight and delayed, and find what is ready the longest. */
 static void
@@ -109,6 +172,9 @@ cmq_metrics(PG_FUNCTION_ARGS)
 		CmqQueue   *queue;
 		CmqSharedQueue *shared;
 		TimestampTz oldest;
+		int64		npending;
+		int64		pending_bytes;
+		int64		rewindable_bytes;
 
 		if (!OidIsValid(relid) ||
 			pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
@@ -131,8 +197,11 @@ cmq_metrics(PG_FUNCTION_ARGS)
 		VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
 		VALUE(waits) = COUNTER(CMQ_WAITS);
 		VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
-		VALUE(pending_msg_num) =
-			Int64GetDatum(cmq_stats_count_pending(queue));
+		npending = cmq_stats_count_pending(queue);
+		get_sizes(queue, npending, &pending_bytes, &rewindable_bytes);
+		VALUE(pending_msg_num) = Int64GetDatum(npending);
+		VALUE(pending_bytes) = Int64GetDatum(pending_bytes);
+		VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
 		VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
 		VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
 		oldest = Min(counts.min_msg_time, counts.first_due);

@@ -72,6 +72,9 @@ missing_tools()
 	if [[ ${1:-} == test ]]; then
 		command -v prove >/dev/null || echo perl
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+		# one test tries the example for it, and is skipped without it
+		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
+			echo prometheus-postgres-exporter
 	fi
 }
 

@@ -76,6 +76,17 @@ SELECT oldest_ready_seconds > 0 AS there_is_one FROM cmq.metrics WHERE queue = '
 SELECT count(*) FROM cmq_receive('metrics_a', 4);
 SELECT * FROM pg_temp.show();
 
+-- bytes: more messages, more bytes; the history has its share
+SELECT pending_bytes, rewindable_bytes FROM cmq.metrics WHERE queue = 'metrics_a' \gset before_
+SELECT count(*) FROM cmq_send_batch('metrics_a', array_fill(repeat(md5('x'), 30), '{2000}'));
+SELECT pending_bytes > :before_pending_bytes + 100000 AS more_pending FROM cmq.metrics WHERE queue = 'metrics_a';
+SELECT pg_temp.consume('metrics_a') IS NOT NULL AS consumed;
+SELECT rewindable_bytes > :before_rewindable_bytes + 50000 AS more_rewindable FROM cmq.metrics WHERE queue = 'metrics_a';
+SELECT abs(pending_bytes + rewindable_bytes -
+		   (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c
+			 WHERE c.oid = 'cmq.q_metrics_a_pending'::regclass OR c.relkind = 'r' AND c.relname ~ '^[mr]_metrics_a_')) <= 1 AS all_of_it
+  FROM cmq.metrics WHERE queue = 'metrics_a';
+
 -- only with SELECT on the queue
 CREATE ROLE regress_metrics;
 GRANT USAGE ON SCHEMA cmq TO regress_metrics;

@@ -1,0 +1,78 @@
+# examples/monitoring: postgres_exporter shows what cmq.metrics says.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use HTTP::Tiny;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($exporter) = grep { -x $_ }
+  map { my $dir = $_; map { "$dir/$_" } qw(prometheus-postgres-exporter postgres_exporter) }
+  split /:/, $ENV{PATH};
+plan skip_all => 'postgres_exporter is not installed' unless defined $exporter;
+
+my $queries = abs_path(dirname(__FILE__) . '/../../examples/monitoring/queries.yaml');
+
+my $node = PostgreSQL::Test::Cluster->new('monitoring');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'");
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION cmq;
+	SELECT FROM cmq_create_queue('shown', rewind_seconds => 3600);
+	SELECT FROM cmq_create_queue('hidden');
+	SELECT FROM cmq_send_batch('shown', '{a,b,c}');
+	SELECT cmq_send('shown', 'later', 600);
+	SELECT cmq_delete('shown', receipt_handle) FROM cmq_receive('shown', 1);
+	SELECT FROM cmq_receive('shown', 1);
+	CREATE ROLE monitor LOGIN;
+	GRANT USAGE ON SCHEMA cmq TO monitor;
+	GRANT SELECT ON cmq.q_shown TO monitor;
+});
+
+my $port = PostgreSQL::Test::Cluster::get_free_port();
+local $ENV{DATA_SOURCE_NAME} =
+  'user=monitor dbname=postgres sslmode=disable host=' . $node->host . ' port=' . $node->port;
+my ($out, $err) = ('', '');
+my $run = IPC::Run::start(
+	[
+		$exporter, "--web.listen-address=127.0.0.1:$port",
+		"--extend.query-path=$queries", '--disable-default-metrics', '--disable-settings-metrics'
+	],
+	'>', \$out, '2>', \$err);
+
+my $response;
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$response = HTTP::Tiny->new(timeout => 10)->get("http://127.0.0.1:$port/metrics");
+	last if $response->{success};
+	$run->pump_nb;
+	select undef, undef, undef, 0.1;
+}
+ok($response->{success}, 'the exporter answers') or diag $err;
+my %value = $response->{content} =~ /^cmq_queue_(\w+)\{[^}]*queue="shown"[^}]*\} (\S+)/mg;
+my %expected = (
+	sent => 4,
+	received => 2,
+	redelivered => 0,
+	rewound => 0,
+	deleted => 1,
+	dead_lettered => 0,
+	empty_receives => 0,
+	waits => 0,
+	body_bytes => 8,
+	pending_msg_num => 3,
+	inactive_msg_num => 1,
+	delay_msg_num => 1);
+is($value{$_}, $expected{$_}, $_) foreach sort keys %expected;
+cmp_ok($value{$_}, '>', 0, $_) foreach qw(oldest_ready_seconds pending_bytes rewindable_bytes);
+unlike($response->{content}, qr/queue="hidden"/, 'no queue without SELECT on it');
+
+$run->kill_kill;
+$node->stop;
+done_testing();
