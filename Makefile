@@ -63,6 +63,7 @@ REGRESS = \
 	clear \
 	dead_letter \
 	topic \
+	names \
 	rewind \
 	rewind_transactions \
 	retention \

@@ -25,6 +25,21 @@ sub about
 	return $self->save;
 }
 
+# Continue stored results: what they have of these workloads is measured again.
+sub replace
+{
+	my ($self, @workloads) = @_;
+	my %again = map { $_ => 1 } @workloads;
+
+	return unless -e "$self->{dir}/values.tsv";
+	my $stored = ref($self)->load($self->{dir});
+	foreach my $name (qw(values series))
+	{
+		$self->{$name} = [ grep { !$again{ $_->[0] } } @{ $stored->{$name} } ];
+	}
+	return;
+}
+
 # Note one figure of one round, and show it.
 sub note
 {
