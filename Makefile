@@ -30,6 +30,7 @@ OBJS = \
 	src/cmq_maintain.o \
 	src/cmq_metrics.o \
 	src/cmq_queue.o \
+	src/cmq_oldest.o \
 	src/cmq_publish.o \
 	src/cmq_receive.o \
 	src/cmq_recent.o \

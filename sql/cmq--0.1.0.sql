@@ -217,7 +217,9 @@ COMMENT ON FUNCTION cmq_unbind_dead_letter(text)
 
 -- cmq_queue_attributes: settings and counts of a queue, one row.
 --
--- Counts are exact: they look at every pending message and at the history.
+-- Counts are exact.  They take time in proportion to what is in flight,
+-- delayed and in the history; what waits to be received costs nothing, save
+-- while expired messages wait for maintenance.
 --   active_msg_num        ready, rewound and not yet received ones included
 --   inactive_msg_num      in flight
 --   delay_msg_num         delayed, never received

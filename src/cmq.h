@@ -155,6 +155,10 @@ typedef struct CmqSharedQueue
 	TimestampTz rewound_at;		/* the rewind that rewind_floor is for */
 	TimestampTz rewind_floor;	/* by enqueued_at, in the rewind table */
 
+	/* see cmq_oldest.c, under the same mutex */
+	uint64		oldest_generation;
+	TimestampTz oldest;			/* no pending row was produced before */
+
 	/* receives that wait, see cmq_wait.c */
 	ConditionVariable wakeup;
 	pg_atomic_uint32 nwaiters;
@@ -324,6 +328,19 @@ extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 						  TimestampTz first_alive, TimestampTz first_due);
 extern void cmq_floor_reset(CmqSharedQueue *shared);
 extern void cmq_floor_forget_prepared(void);
+
+extern void cmq_floor_taken_message(TimestampTz enqueued_at);
+extern TimestampTz cmq_floor_limit(TimestampTz now);
+
+/* cmq_oldest.c */
+extern void cmq_oldest_init(CmqSharedQueue *shared);
+extern void cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time);
+extern void cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
+							 CmqCounts *counts);
+extern bool cmq_oldest_may_expire(CmqQueue *queue,
+								  TimestampTz expired_before);
+extern void cmq_oldest_settle(CmqQueue *queue);
+extern void cmq_oldest_advance(CmqQueue *queue);
 
 /* cmq_queue.c */
 extern void cmq_queue_init_cache(void);

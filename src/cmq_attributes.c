@@ -4,8 +4,8 @@
  *	  Attributes of a queue, and the functions its views are made of.
  *
  * Everything here only reads, checks SELECT on the queue, and works on a
- * standby.  The counts of cmq_queue_attributes come from a scan of the pending
- * table and of the rewind leaves with one snapshot.
+ * standby.  The counts of cmq_queue_attributes come from cmq_oldest.c, and from
+ * a scan of the rewind leaves with one snapshot.
  *
  *-------------------------------------------------------------------------
  */
@@ -162,7 +162,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	now = cmq_queue_now(queue);
 	expired_before = cmq_queue_expired_before(queue, now);
 	since = cmq_queue_rewindable_since(queue, now);
-	cmq_count_pending(queue, snapshot, now, &counts);
+	cmq_oldest_count(queue, now, true, &counts);
 	count_rewind(queue, snapshot, expired_before, since, &counts);
 	UnregisterSnapshot(snapshot);
 	min_msg_time = Min(Min(counts.min_msg_time, counts.first_due), now);

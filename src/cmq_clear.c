@@ -90,6 +90,7 @@ remove_pending(CmqQueue *queue)
 		if (cmq_table_delete(&pending, true) != TM_Ok)
 			continue;
 		cmq_floor_taken(visible_at);
+		cmq_floor_taken_message(time);
 		nrows++;
 		if (remove_message(queue, &open, time) && time >= expired_before)
 			n++;

@@ -236,6 +236,7 @@ cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
 	if (found)
 	{
 		cmq_floor_taken(visible_at);
+		cmq_floor_taken_message(time);
 		cmq_stats_pending(queue->shared, -1);
 		cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
 		cmq_wait_signal_at_end(queue->shared, 0, 1);

@@ -137,6 +137,7 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	if (cmq_table_delete(&state->pending, wait) != TM_Ok)
 		return false;
 	cmq_floor_taken(visible_at);
+	cmq_floor_taken_message(enqueued_at);
 	cmq_wait_signal_at_end(shared, 0, 1);
 	cmq_stats_pending(shared, -1);
 

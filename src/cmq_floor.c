@@ -21,7 +21,8 @@
  *	  it has written to any pending table in its current transaction.
  *		writer (cmq_floor_announce, cmq_floor_publish):
  *			slot := unknown; full barrier; read the queue clock;
- *			slot := smallest visible_at so far; write the rows
+ *			slot := smallest visible_at, or time of a new message, so far;
+ *			write the rows
  *		receiver (cmq_floor_begin, cmq_floor_end):
  *			read the clock; full barrier; read all slots; scan;
  *			floor := the smallest of that clock, the slots, and the first row
@@ -98,6 +99,7 @@ static bool slot_in_use = false;
 static TimestampTz published = SLOT_NONE;	/* what the slot should say */
 static TimestampTz taken = DT_NOEND;	/* smallest visible_at taken away */
 static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
+static TimestampTz taken_message = DT_NOEND;	/* smallest one consumed */
 
 /* Floors that hold for ourselves only, of the queue received from last. */
 static struct
@@ -196,6 +198,13 @@ cmq_floor_taken_due(TimestampTz enqueued_at)
 	taken_due = Min(taken_due, enqueued_at);
 }
 
+/* The caller has consumed or removed a message; see cmq_oldest.c. */
+void
+cmq_floor_taken_message(TimestampTz enqueued_at)
+{
+	taken_message = Min(taken_message, enqueued_at);
+}
+
 static TimestampTz
 smallest_slot(void)
 {
@@ -213,6 +222,22 @@ smallest_slot(void)
 		smallest = Min(smallest, slot);
 	}
 	return smallest;
+}
+
+/*
+ * What cmq_oldest.c must not go beyond: open transactions may have sent older
+ * messages, or bring them back, and ours may give back what it has consumed.
+ * now has been read from the queue clock before.
+ */
+TimestampTz
+cmq_floor_limit(TimestampTz now)
+{
+	TimestampTz smallest;
+
+	pg_memory_barrier();
+	smallest = smallest_slot();
+	smallest = Min(smallest, taken_message);
+	return Min(smallest, now);
 }
 
 /*
@@ -336,6 +361,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 		published = SLOT_UNKNOWN;
 		own.relid = InvalidOid;
 		cmq_floor_reset(queue->shared);
+		cmq_oldest_lower(queue->shared, DT_NOBEGIN);
 		cmq_wait_signal_rewind(queue->shared);
 	}
 	return PointerGetDatum(NULL);
@@ -367,7 +393,7 @@ xact_callback(XactEvent event, void *arg)
 		write_slot(SLOT_NONE);
 	slot_in_use = false;
 	published = SLOT_NONE;
-	taken = taken_due = DT_NOEND;
+	taken = taken_due = taken_message = DT_NOEND;
 	own.relid = InvalidOid;
 }
 

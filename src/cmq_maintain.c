@@ -96,15 +96,15 @@ make_ahead(CmqQueue *queue)
 /*
  * Delete pending rows of expired messages.  Most stand at the left end of the
  * index.  Those that were received or delayed stand anywhere: they are looked
- * for, by reading the whole table, when a leaf is about to be dropped.
+ * for, by reading the whole table, unless it is known that nothing pending is
+ * so old.
  */
 static void
 purge_expired(CmqQueue *queue)
 {
 	TimestampTz now = cmq_queue_now(queue);
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	bool		everywhere = queue->nleaves > 0 &&
-		queue->leaves[0].upper <= expired_before;
+	bool		everywhere = cmq_oldest_may_expire(queue, expired_before);
 	CmqTable	pending;
 
 	if (cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
@@ -114,14 +114,29 @@ purge_expired(CmqQueue *queue)
 						everywhere ? DT_NOEND : expired_before, false);
 		while (cmq_table_next(&pending))
 		{
-			if (cmq_slot_time(pending.slot,
-							  Anum_pending_enqueued_at) < expired_before &&
-				cmq_table_delete(&pending, false) == TM_Ok)
-				cmq_stats_pending(queue->shared, -1);
+			TimestampTz time = cmq_slot_time(pending.slot,
+											 Anum_pending_enqueued_at);
+
+			if (time >= expired_before ||
+				cmq_table_delete(&pending, false) != TM_Ok)
+				continue;
+			cmq_floor_taken_message(time);
+			cmq_stats_pending(queue->shared, -1);
 		}
 		cmq_table_close(&pending);
 	}
 	CommandCounterIncrement();
+}
+
+/* Keep the mark of cmq_oldest.c near the oldest pending message. */
+static void
+settle_oldest(CmqQueue *queue)
+{
+	TimestampTz now = cmq_queue_now(queue);
+
+	if (cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
+		cmq_oldest_settle(queue);
+	cmq_oldest_advance(queue);
 }
 
 static void
@@ -136,6 +151,7 @@ static const MaintainStep maintain_steps[] = {
 	save_clock,
 	make_ahead,
 	purge_expired,
+	settle_oldest,
 	cmq_dead_letter_sweep,
 	drop_leaves,
 	cmq_rewind_advance,

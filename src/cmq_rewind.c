@@ -164,13 +164,11 @@ static void
 check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 {
 	CmqCounts	counts = {.min_msg_time = DT_NOEND};
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TimestampTz first_due;
 	TimestampTz earliest;
 	TimestampTz latest;
 
-	cmq_count_pending(queue, snapshot, now, &counts);
-	UnregisterSnapshot(snapshot);
+	cmq_oldest_count(queue, now, false, &counts);
 	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
 									 cmq_queue_expired_before(queue, now));
 	cmq_rewind_range(queue, Min(Min(counts.min_msg_time, first_due), now),
@@ -233,6 +231,12 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	rewinding->rewound_at = now = cmq_clock_tick(queue->shared, 1);
 	check_start_time(queue, start_time, now);
 	rewinding->from = Max(start_time, queue->forgotten_before);
+
+	/* until we have ended nobody may believe that this is all consumed */
+	(void) cmq_floor_announce();
+	cmq_floor_publish(rewinding->from);
+	cmq_oldest_lower(queue->shared, rewinding->from);
+
 	list_open_transactions(rewinding);
 
 	first = cmq_rewind_first_due(queue, rewinding,

@@ -143,7 +143,8 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		cmq_queue_attach(queue);
 	}
 
-	cmq_floor_publish(first + delay * USECS_PER_SEC);
+	/* the time without the delay, because cmq_oldest.c needs it */
+	cmq_floor_publish(first);
 
 	for (int i = 0; i < n; i++)
 	{

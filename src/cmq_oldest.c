@@ -1,0 +1,283 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_oldest.c
+ *	  The earliest message that is not consumed, and the counts by state, of
+ *	  queues with millions of pending messages.
+ *
+ * The pending table is in the order of visible_at; no index has its rows in
+ * the order of production.  When the table is small it is read.  When it is
+ * large the messages are walked in the order of production, side by side with
+ * the rewind rows, which say which of them are consumed, until one is not.  The
+ * walk does not begin with the first message, but at a mark in shared memory:
+ * no pending row, expired or not, has an enqueued_at below it.
+ *
+ * Who may raise the mark:
+ *	- a walk that began at the mark, to the first message that it found not
+ *	  consumed
+ *	- maintenance, when it has read the whole pending table and removed what is
+ *	  expired, to the time before which all has expired
+ * but never above
+ *	- the queue clock as it was before, and what open transactions have
+ *	  published in their slots (cmq_floor.c): a message that they have sent, or
+ *	  one that a rewind brings back, may be older than all that can be seen
+ *	- what the own transaction has consumed, since it may yet roll back
+ * and not if the mark's generation has changed since it was read.  Who lowers
+ * it: a rewind, to where it starts, and whoever writes the tables by hand, to
+ * the beginning; both raise the generation.  A rewind also keeps its start in
+ * its slot until it has ended, so nobody raises the mark above it meanwhile.
+ * What others delete without having committed is not consumed yet: their
+ * rewind rows cannot be seen.
+ *
+ * So a call takes time in proportion to what was consumed since the last one,
+ * or since maintenance did it; and, for the counts, to what is in flight or
+ * delayed.  Only while expired messages wait for maintenance to remove them,
+ * and by the first call after a start of the server if that comes before
+ * maintenance, is the whole pending table read.
+ *
+ * Locks: AccessShare on the tables read; the mutex of the shared entry for the
+ * mark.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+/* Up to so many pages, 64 MB, reading the pending table is faster. */
+#define SMALL_TABLE_PAGES (64 * 1024 * 1024 / BLCKSZ)
+
+/* The mark as it was, and how far it may be raised. */
+typedef struct MarkScan
+{
+	uint64		generation;
+	TimestampTz mark;
+	TimestampTz limit;
+} MarkScan;
+
+static void
+read_mark(CmqQueue *queue, TimestampTz now, MarkScan *scan)
+{
+	CmqSharedQueue *shared = queue->shared;
+
+	SpinLockAcquire(&shared->mutex);
+	scan->generation = shared->oldest_generation;
+	scan->mark = shared->oldest;
+	SpinLockRelease(&shared->mutex);
+	scan->limit = cmq_floor_limit(now);
+}
+
+static void
+raise_mark(CmqQueue *queue, const MarkScan *scan, TimestampTz time)
+{
+	CmqSharedQueue *shared = queue->shared;
+
+	time = Min(time, scan->limit);
+	SpinLockAcquire(&shared->mutex);
+	if (shared->oldest_generation == scan->generation)
+		shared->oldest = Max(shared->oldest, time);
+	SpinLockRelease(&shared->mutex);
+}
+
+/* A new shared entry of a queue. */
+void
+cmq_oldest_init(CmqSharedQueue *shared)
+{
+	shared->oldest_generation = 0;
+	shared->oldest = DT_NOBEGIN;
+}
+
+/*
+ * From now on pending rows with this enqueued_at can come up.  The caller has
+ * published the time, or an earlier one, in its slot.
+ */
+void
+cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time)
+{
+	SpinLockAcquire(&shared->mutex);
+	shared->oldest_generation++;
+	shared->oldest = Min(shared->oldest, time);
+	SpinLockRelease(&shared->mutex);
+}
+
+/* The first message from the given time on that is not consumed. */
+static TimestampTz
+walk(CmqQueue *queue, TimestampTz from)
+{
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < queue->nleaves && first == DT_NOEND; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+		CmqTable	messages;
+		CmqTable	rewind;
+		bool		more = true;
+
+		if (leaf->upper <= from ||
+			!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
+							AccessShareLock))
+			continue;
+		if (!cmq_table_open(&rewind, NULL, leaf->rewind, CMQ_REWIND,
+							AccessShareLock))
+		{
+			cmq_table_close(&messages);
+			continue;
+		}
+		cmq_table_range(&messages, from, DT_NOEND, false);
+		cmq_table_range(&rewind, from, DT_NOEND, false);
+		more = cmq_table_next(&rewind);
+		while (first == DT_NOEND && cmq_table_next(&messages))
+		{
+			TimestampTz time = cmq_slot_time(messages.slot,
+											 Anum_messages_enqueued_at);
+
+			while (more && cmq_slot_time(rewind.slot,
+										 Anum_rewind_enqueued_at) < time)
+				more = cmq_table_next(&rewind);
+
+			/* consumed, unless a rewind brings it back or it just came back */
+			if (!more || rewind.busy ||
+				cmq_slot_time(rewind.slot, Anum_rewind_enqueued_at) != time ||
+				cmq_rewind_is_due(&queue->rewinding, time,
+								  cmq_slot_time(rewind.slot,
+												Anum_rewind_deleted_at),
+								  cmq_slot_int64(rewind.slot,
+												 Anum_rewind_deleted_xact)))
+				first = time;
+		}
+		cmq_table_close(&rewind);
+		cmq_table_close(&messages);
+	}
+	return first;
+}
+
+static bool
+is_small(CmqQueue *queue)
+{
+	Relation	rel = relation_open(queue->pending, AccessShareLock);
+	bool		small = RelationGetNumberOfBlocks(rel) <= SMALL_TABLE_PAGES;
+
+	relation_close(rel, AccessShareLock);
+	return small;
+}
+
+/* Count what is in flight or delayed; nothing pending has expired. */
+static void
+count_hidden(CmqQueue *queue, TimestampTz now, CmqCounts *counts)
+{
+	CmqTable	pending;
+
+	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+						AccessShareLock))
+		return;
+	cmq_table_range(&pending, now + 1, DT_NOEND, false);
+	while (cmq_table_next(&pending))
+	{
+		if (cmq_slot_int(pending.slot, Anum_pending_receive_count) == 0)
+			counts->delayed++;
+		else
+			counts->in_flight++;
+	}
+	cmq_table_close(&pending);
+}
+
+/*
+ * min_msg_time of a queue's pending messages and, if wanted, their numbers by
+ * state, as cmq_count_pending() has them.  Messages that a rewind brings back
+ * may be taken for pending in min_msg_time, which they are for those who ask.
+ */
+void
+cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
+				 CmqCounts *counts)
+{
+	MarkScan	scan;
+	Snapshot	snapshot;
+
+	if (queue->shared && !is_small(queue))
+	{
+		read_mark(queue, now, &scan);
+		if (scan.mark >= cmq_queue_expired_before(queue, now))
+		{
+			counts->min_msg_time = walk(queue, scan.mark);
+			raise_mark(queue, &scan, counts->min_msg_time);
+			if (numbers)
+			{
+				count_hidden(queue, now, counts);
+				counts->ready = cmq_stats_count_pending(queue) -
+					counts->in_flight - counts->delayed;
+				/* somebody was at work meanwhile */
+				counts->ready = Max(counts->ready, 0);
+			}
+			return;
+		}
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	cmq_count_pending(queue, snapshot, now, counts);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Maintenance: can there be pending rows of expired messages?  If so the whole
+ * table is to be purged, and then cmq_oldest_settle() called.
+ */
+bool
+cmq_oldest_may_expire(CmqQueue *queue, TimestampTz expired_before)
+{
+	MarkScan	scan;
+
+	read_mark(queue, DT_NOEND, &scan);
+	return scan.mark < expired_before;
+}
+
+/* Read the whole pending table to find where the mark can be. */
+void
+cmq_oldest_settle(CmqQueue *queue)
+{
+	TimestampTz oldest = DT_NOEND;
+	MarkScan	scan;
+	Relation	rel;
+	Snapshot	snapshot;
+	TableScanDesc tablescan;
+	TupleTableSlot *slot;
+
+	read_mark(queue, cmq_clock_now(queue->shared), &scan);
+	rel = table_open(queue->pending, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	tablescan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
+	while (table_scan_getnextslot(tablescan, ForwardScanDirection, slot))
+	{
+		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
+
+		CHECK_FOR_INTERRUPTS();
+		oldest = Min(oldest, time);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(tablescan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	raise_mark(queue, &scan, oldest);
+}
+
+/* Maintenance: let the mark follow the consumers of a large queue. */
+void
+cmq_oldest_advance(CmqQueue *queue)
+{
+	CmqCounts	counts = {.min_msg_time = DT_NOEND};
+	TimestampTz now;
+
+	cmq_queue_attach(queue);
+	now = cmq_clock_now(queue->shared);
+	if (!is_small(queue) &&
+		!cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
+		cmq_oldest_count(queue, now, false, &counts);
+}
