@@ -274,6 +274,7 @@ typedef struct CmqCounts
 	int64		delayed;
 	int64		history;
 	TimestampTz min_msg_time;	/* of pending ones; DT_NOEND: none */
+	TimestampTz oldest;			/* the same, expired ones included */
 	TimestampTz first_due;		/* of rewound ones; DT_NOEND: none */
 } CmqCounts;
 
@@ -429,7 +430,6 @@ extern bool cmq_delete_row(CmqDelete *state, bool wait);
 extern void cmq_delete_end(CmqDelete *state);
 
 /* cmq_dead_letter.c */
-extern void cmq_dead_letter_lock(void);
 extern void cmq_dead_letter_check(CmqQueue *queue);
 extern void cmq_dead_letter_check_drop(const char *name);
 extern const char *cmq_dead_letter_reason(CmqQueue *queue,

@@ -75,6 +75,7 @@ cmq_count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
 
 		CHECK_FOR_INTERRUPTS();
+		counts->oldest = Min(counts->oldest, time);
 		if (time < expired_before || cmq_queue_leaf(queue, time) == NULL)
 			continue;
 		counts->min_msg_time = Min(counts->min_msg_time, time);

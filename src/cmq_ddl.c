@@ -9,8 +9,8 @@
  * queue's owner in a restricted security context (what alter and maintenance
  * do to a queue's tables), never as somebody with more rights.
  *
- * Creating and dropping queues is serialized per database by the lock on names
- * (cmq_dead_letter.c), so that the name check cannot be overtaken.  Alter holds the queue lock;
+ * Creating queues is serialized per database by an object lock on cmq.queue,
+ * so that the name check cannot be overtaken.  Alter holds the queue lock;
  * switching rewind on or off also locks the pending table against traffic, so
  * that each delete sees either the old setting and commits before, or the new
  * one.  Everything is undone by a rollback like any other DDL.
@@ -413,7 +413,8 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
 						 CMQ_SCHEMA)));
 
-	cmq_dead_letter_lock();
+	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
+					   ExclusiveLock);
 	if (cmq_catalog_name_taken(name, &existing))
 		report_taken(name, strcmp(existing, name) == 0 ? NULL :
 					 psprintf("Queue \"%s\" has the same name but for case.",
@@ -472,8 +473,6 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	if (!any && !bind)
 		PG_RETURN_VOID();
 
-	if (bind)
-		cmq_dead_letter_lock();
 	cmq_queue_lock(queue, ExclusiveLock);
 	queue = cmq_queue_lookup(name);
 	changed = *queue;
@@ -536,8 +535,6 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_drop_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-
-	cmq_dead_letter_lock();
 
 	/*
 	 * A damaged queue must be droppable, so not by cmq_queue_lookup().  Look

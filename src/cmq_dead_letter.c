@@ -19,11 +19,11 @@
  * The limits of the dead-letter queue do not apply to dead letters: they have
  * to go somewhere.
  *
- * Bindings are changed under the lock on names (cmq_dead_letter_lock), so that
- * no queue becomes a dead-letter queue while it gets one itself or is dropped.
- * It comes before all other locks of queues.  A queue that moves messages
- * takes RowExclusive on the pending table of the dead-letter queue after its
- * own; since a dead-letter queue has none itself, no circle arises.
+ * Who binds a queue holds its queue lock, and that of the dead-letter queue in
+ * Share mode: so no queue becomes a dead-letter queue while it gets one itself
+ * or is dropped.  A queue that moves messages takes RowExclusive on the pending
+ * table of the dead-letter queue after its own; since a dead-letter queue has
+ * none itself, no circle arises.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +34,6 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -54,17 +53,10 @@
 PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
 PG_FUNCTION_INFO_V1(cmq_redrive);
 
-/* Nobody else binds or drops queues until the end of the transaction. */
-void
-cmq_dead_letter_lock(void)
-{
-	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
-					   ExclusiveLock);
-}
-
 /*
  * Check that dead letters of queue may go to queue->dead_letter_queue, and
- * that the caller may send to that one.  The caller holds the lock on names.
+ * that the caller may send to that one.  The caller holds the queue lock of
+ * queue, or is just creating it.
  */
 void
 cmq_dead_letter_check(CmqQueue *queue)
@@ -78,6 +70,12 @@ cmq_dead_letter_check(CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queue \"%s\" cannot be its own dead-letter queue",
 						queue->name)));
+	target = cmq_queue_lookup(name);
+	cmq_queue_check_acl(target, ACL_INSERT);
+	cmq_queue_lock(target, ShareLock);
+	target = cmq_queue_lookup(name);
+	cmq_queue_check_acl(target, ACL_INSERT);
+
 	sources = cmq_catalog_dead_letter_sources(queue->name);
 	if (sources != NIL)
 		ereport(ERROR,
@@ -86,8 +84,6 @@ cmq_dead_letter_check(CmqQueue *queue)
 						queue->name),
 				 errdetail("It is the dead-letter queue of queue \"%s\".",
 						   (char *) linitial(sources))));
-	target = cmq_queue_lookup(name);
-	cmq_queue_check_acl(target, ACL_INSERT);
 	if (target->dead_letter_queue[0])
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -97,7 +93,10 @@ cmq_dead_letter_check(CmqQueue *queue)
 				 errhint("Choose another one, or call cmq_unbind_dead_letter for it.")));
 }
 
-/* Raise 2BP01 if the queue is the dead-letter queue of others. */
+/*
+ * Raise 2BP01 if the queue is the dead-letter queue of others.  The caller
+ * holds its queue lock.
+ */
 void
 cmq_dead_letter_check_drop(const char *name)
 {
@@ -296,7 +295,6 @@ cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cmq_unbind_dead_letter()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
-	cmq_dead_letter_lock();
 	cmq_queue_lock(cmq_queue_lookup(name), ExclusiveLock);
 	queue = cmq_queue_lookup(name);
 	cmq_queue_check_acl(queue, ACL_UPDATE);

@@ -30,9 +30,10 @@
  *
  * So a call takes time in proportion to what was consumed since the last one,
  * or since maintenance did it; and, for the counts, to what is in flight or
- * delayed.  Only while expired messages wait for maintenance to remove them,
- * and by the first call after a start of the server if that comes before
- * maintenance, is the whole pending table read.
+ * delayed.  A table known to have no rows is not looked at.  The whole pending
+ * table is read when so much was consumed that this is faster, while expired
+ * messages wait for maintenance to remove them, and by the first call after a
+ * start of the server if that comes before maintenance.
  *
  * Locks: AccessShare on the tables read; the mutex of the shared entry for the
  * mark.
@@ -42,9 +43,6 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
@@ -53,8 +51,11 @@
 
 #include "cmq.h"
 
-/* Up to so many pages, 64 MB, reading the pending table is faster. */
+/* Up to so many pages, 64 MB, the pending table is read. */
 #define SMALL_TABLE_PAGES (64 * 1024 * 1024 / BLCKSZ)
+
+/* Beyond so many steps of a walk, reading the pending table is faster. */
+#define STEPS_PER_PAGE 4
 
 /* The mark as it was, and how far it may be raised. */
 typedef struct MarkScan
@@ -109,9 +110,12 @@ cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time)
 	SpinLockRelease(&shared->mutex);
 }
 
-/* The first message from the given time on that is not consumed. */
-static TimestampTz
-walk(CmqQueue *queue, TimestampTz from)
+/*
+ * Find the first message from the given time on that is not consumed, DT_NOEND
+ * if there is none.  False if that would take more than so many steps.
+ */
+static bool
+walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 {
 	TimestampTz first = DT_NOEND;
 
@@ -135,7 +139,7 @@ walk(CmqQueue *queue, TimestampTz from)
 		cmq_table_range(&messages, from, DT_NOEND, false);
 		cmq_table_range(&rewind, from, DT_NOEND, false);
 		more = cmq_table_next(&rewind);
-		while (first == DT_NOEND && cmq_table_next(&messages))
+		while (first == DT_NOEND && steps-- > 0 && cmq_table_next(&messages))
 		{
 			TimestampTz time = cmq_slot_time(messages.slot,
 											 Anum_messages_enqueued_at);
@@ -157,17 +161,18 @@ walk(CmqQueue *queue, TimestampTz from)
 		cmq_table_close(&rewind);
 		cmq_table_close(&messages);
 	}
-	return first;
+	*result = first;
+	return steps >= 0;
 }
 
-static bool
-is_small(CmqQueue *queue)
+static int64
+count_pages(CmqQueue *queue)
 {
 	Relation	rel = relation_open(queue->pending, AccessShareLock);
-	bool		small = RelationGetNumberOfBlocks(rel) <= SMALL_TABLE_PAGES;
+	int64		pages = RelationGetNumberOfBlocks(rel);
 
 	relation_close(rel, AccessShareLock);
-	return small;
+	return pages;
 }
 
 /* Count what is in flight or delayed; nothing pending has expired. */
@@ -201,13 +206,17 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 {
 	MarkScan	scan;
 	Snapshot	snapshot;
+	int64		pages = count_pages(queue);
 
-	if (queue->shared && !is_small(queue))
+	if (queue->shared && pages > SMALL_TABLE_PAGES)
 	{
+		if (cmq_stats_count_pending(queue) == 0)
+			return;
 		read_mark(queue, now, &scan);
-		if (scan.mark >= cmq_queue_expired_before(queue, now))
+		if (scan.mark >= cmq_queue_expired_before(queue, now) &&
+			walk(queue, scan.mark, pages * STEPS_PER_PAGE,
+				 &counts->min_msg_time))
 		{
-			counts->min_msg_time = walk(queue, scan.mark);
 			raise_mark(queue, &scan, counts->min_msg_time);
 			if (numbers)
 			{
@@ -220,9 +229,14 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 			return;
 		}
 	}
+	counts->oldest = counts->min_msg_time = DT_NOEND;
+	if (queue->shared)
+		read_mark(queue, now, &scan);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cmq_count_pending(queue, snapshot, now, counts);
 	UnregisterSnapshot(snapshot);
+	if (queue->shared)
+		raise_mark(queue, &scan, counts->oldest);
 }
 
 /*
@@ -242,30 +256,16 @@ cmq_oldest_may_expire(CmqQueue *queue, TimestampTz expired_before)
 void
 cmq_oldest_settle(CmqQueue *queue)
 {
-	TimestampTz oldest = DT_NOEND;
+	CmqCounts	counts = {.min_msg_time = DT_NOEND,.oldest = DT_NOEND};
+	TimestampTz now = cmq_clock_now(queue->shared);
 	MarkScan	scan;
-	Relation	rel;
 	Snapshot	snapshot;
-	TableScanDesc tablescan;
-	TupleTableSlot *slot;
 
-	read_mark(queue, cmq_clock_now(queue->shared), &scan);
-	rel = table_open(queue->pending, AccessShareLock);
+	read_mark(queue, now, &scan);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	tablescan = table_beginscan(rel, snapshot, 0, NULL);
-	slot = table_slot_create(rel, NULL);
-	while (table_scan_getnextslot(tablescan, ForwardScanDirection, slot))
-	{
-		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
-
-		CHECK_FOR_INTERRUPTS();
-		oldest = Min(oldest, time);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(tablescan);
+	cmq_count_pending(queue, snapshot, now, &counts);
 	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	raise_mark(queue, &scan, oldest);
+	raise_mark(queue, &scan, counts.oldest);
 }
 
 /* Maintenance: let the mark follow the consumers of a large queue. */
@@ -277,7 +277,7 @@ cmq_oldest_advance(CmqQueue *queue)
 
 	cmq_queue_attach(queue);
 	now = cmq_clock_now(queue->shared);
-	if (!is_small(queue) &&
+	if (count_pages(queue) > SMALL_TABLE_PAGES &&
 		!cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
 		cmq_oldest_count(queue, now, false, &counts);
 }

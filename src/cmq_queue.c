@@ -17,8 +17,6 @@
  * in case the description went stale while waiting for the lock.
  *
  * Locks of a queue, in the order in which they are taken:
- *	0. the lock on names (cmq_dead_letter_lock): create, drop, binding a
- *	   dead-letter queue
  *	1. the queue lock (cmq_queue_lock), an object lock: rewind, alter, drop
  *	   and the maintenance step that changes the queue's row take it exclusive
  *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to

@@ -9,10 +9,11 @@
  * is made by the owner of its queue, so whoever may publish needs no right on
  * the queues behind the topic.  Dropping a queue removes its subscriptions.
  *
- * Everything here holds the lock on names (cmq_dead_letter_lock), so that
- * topics, subscriptions and queues come and go one after the other.  Changes
- * send a relcache invalidation for the view; cmq_publish.c caches topics by
- * it.
+ * Everything here holds an object lock on cmq.topic, so that topics and
+ * subscriptions come and go one after the other.  Who subscribes a queue also
+ * holds its queue lock in Share mode, which keeps a drop of the queue away.
+ * Changes send a relcache invalidation for the view; cmq_publish.c caches
+ * topics by it.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +27,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -38,6 +40,14 @@ PG_FUNCTION_INFO_V1(cmq_create_topic);
 PG_FUNCTION_INFO_V1(cmq_drop_topic);
 PG_FUNCTION_INFO_V1(cmq_subscribe);
 PG_FUNCTION_INFO_V1(cmq_unsubscribe);
+
+/* Nobody else changes topics until the end of the transaction. */
+static void
+lock_topics(void)
+{
+	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("topic"), 0,
+					   ExclusiveLock);
+}
 
 /* OID of the view that stands for a topic, or InvalidOid. */
 Oid
@@ -147,10 +157,39 @@ delete_subscriptions(const char *topic, const char *name, const char *queue)
 	return list_length(topics);
 }
 
-/* A queue is dropped, and its subscriptions with it. */
+static bool
+has_subscriptions(const char *queue)
+{
+	Relation	rel = cmq_catalog_open("subscription", Natts_subscription,
+									   AccessShareLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	cmq_catalog_begin(&cs, rel, NULL);
+	while (!found && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		bool		never;
+		Datum		value = heap_getattr(tuple, Anum_subscription_queue,
+										 RelationGetDescr(rel), &never);
+
+		found = strcmp(TextDatumGetCString(value), queue) == 0;
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * A queue is dropped, and its subscriptions with it.  The caller holds its
+ * queue lock, so that there will be no more.
+ */
 void
 cmq_topic_forget_queue(const char *queue)
 {
+	if (!has_subscriptions(queue))
+		return;
+	lock_topics();
 	(void) delete_subscriptions(NULL, NULL, queue);
 }
 
@@ -189,7 +228,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
 						 CMQ_SCHEMA)));
 
-	cmq_dead_letter_lock();
+	lock_topics();
 	relname = cmq_ddl_relname("t_", name, "");
 	if (cmq_topic_find(name, true, NULL, &existing))
 		ereport(ERROR,
@@ -252,7 +291,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_drop_topic()");
 	name = get_name(fcinfo, 0, "topic");
-	cmq_dead_letter_lock();
+	lock_topics();
 	if (!cmq_topic_find(name, false, NULL, NULL))
 		cmq_topic_report_unknown(name);
 	if (!owns_topic(name))
@@ -329,10 +368,13 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	tags = get_filters(fcinfo, 3, "filter_tags", topic, cmq_filter_check_tag);
 	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
 
-	cmq_dead_letter_lock();
+	lock_topics();
 	if (!cmq_topic_find(topic, false, &routing, NULL))
 		cmq_topic_report_unknown(topic);
 	cmq_topic_check_acl(topic, ACL_SELECT);
+	queue = cmq_queue_lookup(queue_name);
+	cmq_queue_check_owner(queue);
+	cmq_queue_lock(queue, ShareLock);
 	queue = cmq_queue_lookup(queue_name);
 	cmq_queue_check_owner(queue);
 	if (routing ? (keys == NULL || tags != NULL) : keys != NULL)
@@ -419,7 +461,7 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cmq_unsubscribe()");
 	topic = get_name(fcinfo, 0, "topic");
 	name = get_name(fcinfo, 1, "subscription");
-	cmq_dead_letter_lock();
+	lock_topics();
 	if (!cmq_topic_find(topic, false, NULL, NULL))
 		cmq_topic_report_unknown(topic);
 	owns = owns_queue_of(topic, name, &found);

@@ -37,6 +37,17 @@ sub replace
 	{
 		$self->{$name} = [ grep { !$again{ $_->[0] } } @{ $stored->{$name} } ];
 	}
+
+	# of which commit the others are
+	my %kept = map { $_->[0] => 1 } @{ $self->{values} };
+	foreach my $pair (sort { length $b->[0] <=> length $a->[0] } @{ $stored->{about} })
+	{
+		my ($key, $value) = @$pair;
+		next unless $key =~ /^commit/;
+		my @of = $key =~ /^commit of (.*)/ ? grep { $kept{$_} } split /, /, $1 : sort keys %kept;
+		push @{ $self->{about} }, [ 'commit of ' . join(', ', @of), $value ] if @of;
+		delete @kept{@of};
+	}
 	return;
 }
 

@@ -27,6 +27,15 @@ my %call = (
 	cmq_delete_batch => "cmq_delete_batch('orders', ARRAY['1-1-1-0'])",
 	cmq_change_visibility => "cmq_change_visibility('orders', '1-1-1-0', 1)",
 	cmq_rewind => "cmq_rewind('orders', now())",
+	cmq_clear_queue => "cmq_clear_queue('orders')",
+	cmq_unbind_dead_letter => "cmq_unbind_dead_letter('orders')",
+	cmq_redrive => "cmq_redrive('orders')",
+	cmq_create_topic => "cmq_create_topic('topic')",
+	cmq_drop_topic => "cmq_drop_topic('topic')",
+	cmq_subscribe => "cmq_subscribe('topic', 's', 'orders')",
+	cmq_unsubscribe => "cmq_unsubscribe('topic', 's')",
+	cmq_publish => "cmq_publish('topic', 'm')",
+	cmq_publish_batch => "cmq_publish_batch('topic', ARRAY['m'])",
 	cmq_maintain => "cmq_maintain('orders')");
 
 sub check_calls_fail
