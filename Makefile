@@ -68,6 +68,7 @@ REGRESS = \
 	rewind \
 	rewind_transactions \
 	retention \
+	floor \
 	rights \
 	views \
 	metrics \
@@ -84,6 +85,10 @@ ISOLATION = \
 	rewind_rewind \
 	drop_receive \
 	clear_traffic \
+	alter_snapshot \
+	alter_recreate \
+	metrics_drop \
+	serializable \
 	rollback
 
 TEST_SERVER = --temp-config=test/cmq.conf --load-extension=cmq --encoding=UTF8 --no-locale

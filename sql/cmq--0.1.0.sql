@@ -390,7 +390,9 @@ COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
 -- waiting message older than some of them keeps its place among them).
 --
 -- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
---   included (cmq_queue_attributes shows the range).
+--   included (cmq_queue_attributes shows the range).  What was outside of a
+--   window that was shorter until recently, or left it since the transaction
+--   began, does not come back.
 -- Result: enqueued_at of the first message that will be received again, NULL
 --   if there is none.
 -- A message that is pending at that moment, in flight or being deleted by a
@@ -410,7 +412,8 @@ COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
 -- Each becomes a new message of its queue, without the header cmq_dead_letter,
 -- and is deleted from the dead-letter queue as cmq_delete does.  Takes ready
 -- messages, oldest first.  Messages that are no dead letters, or whose queue does
--- not exist any more, stay; a NOTICE tells how many.
+-- not exist any more or has another dead-letter queue now, stay; a NOTICE tells
+-- how many.
 -- Parameters: max_messages, at least 1; NULL: all.
 -- Result: how many were sent back.
 -- Needs: DELETE on the dead-letter queue, INSERT on the others.

@@ -112,6 +112,13 @@ typedef enum CmqTableKind
 	CMQ_REWIND
 } CmqTableKind;
 
+/*
+ * How often a description that has gone stale while it was loaded is loaded
+ * anew.  After that it is used once: it was current when the call began, and
+ * with debug_discard_caches there is always an invalidation.
+ */
+#define CMQ_MAX_LOADS 3
+
 /* About the size of a pending or rewind row, for cmq_table_insert(). */
 #define CMQ_NARROW_ROW_SIZE 64
 
@@ -143,7 +150,8 @@ typedef struct CmqSharedKey
 
 typedef struct CmqSharedQueue
 {
-	CmqSharedKey key;			/* guarded by the lock of the table */
+	CmqSharedKey key;			/* guarded by the lock of the table ... */
+	Oid			pending;		/* ... as is this, its pending table */
 	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
 	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
 	pg_atomic_uint64 spacing;	/* of ready rows, hint, see cmq_receive.c */
@@ -172,6 +180,13 @@ typedef struct CmqSharedQueue
 	TimestampTz counted_since;
 	pg_atomic_uint64 counters[CMQ_NCOUNTERS];
 } CmqSharedQueue;
+
+/* The name of an entry, for those who sweep. */
+typedef struct CmqSharedRef
+{
+	CmqSharedKey key;
+	Oid			pending;
+} CmqSharedRef;
 
 /* One scan's view of the floors. */
 typedef struct CmqFloorScan
@@ -300,12 +315,13 @@ extern void cmq_async_install_callbacks(void);
 /* cmq_shmem.c */
 extern void cmq_shmem_install_hooks(void);
 extern void cmq_shmem_require(void);
-extern CmqSharedQueue *cmq_shmem_attach(Oid relid, const char *name,
+extern CmqSharedQueue *cmq_shmem_attach(Oid relid, Oid pending,
+										const char *name,
 										TimestampTz not_before,
 										TimestampTz last_send);
 extern CmqSharedQueue *cmq_shmem_find(Oid relid);
 extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
-extern int	cmq_shmem_keys(CmqSharedKey **keys);
+extern int	cmq_shmem_list(CmqSharedRef **refs);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
 extern void cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, int arg),
 							   int arg);
@@ -323,6 +339,7 @@ extern void cmq_floor_publish(TimestampTz visible_at);
 extern void cmq_floor_withdraw(TimestampTz before);
 extern void cmq_floor_taken(TimestampTz visible_at);
 extern void cmq_floor_taken_due(TimestampTz enqueued_at);
+extern void cmq_floor_taken_unknown(void);
 extern void cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue,
 							TimestampTz now);
 extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
@@ -353,8 +370,13 @@ extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
 extern void cmq_queue_check_owner(CmqQueue *queue);
 extern void cmq_queue_attach(CmqQueue *queue);
+extern void cmq_queue_try(const char *name, const char *what,
+						  void (*func) (const char *name, void *arg),
+						  void *arg);
 extern Oid	cmq_queue_owner(CmqQueue *queue);
-extern void cmq_queue_lock(CmqQueue *queue, LOCKMODE lockmode);
+extern CmqQueue *cmq_queue_lock(const char *name, AclMode mode,
+								LOCKMODE lockmode);
+extern CmqQueue *cmq_queue_try_lock(CmqQueue *queue);
 extern TimestampTz cmq_queue_now(CmqQueue *queue);
 extern TimestampTz cmq_queue_expired_before(CmqQueue *queue, TimestampTz now);
 extern TimestampTz cmq_queue_rewindable_since(CmqQueue *queue,

@@ -117,9 +117,7 @@ cmq_clear_queue(PG_FUNCTION_ARGS)
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_clear_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	queue = cmq_queue_lookup(name);
-	cmq_queue_check_acl(queue, ACL_UPDATE);
-	cmq_queue_lock(queue, ExclusiveLock);
+	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	queue = cmq_queue_open(name, ACL_UPDATE, RowExclusiveLock);
 	n = remove_pending(queue);
 

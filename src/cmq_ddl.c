@@ -320,7 +320,7 @@ create_relations(const char *name)
 					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
 					"EXECUTE FUNCTION cmq.pending_changed(%s)", pending, lit);
 	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
-					"AFTER INSERT OR UPDATE ON %s FOR EACH STATEMENT "
+					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
 					"EXECUTE FUNCTION cmq.pending_changed(%s)", rewind, lit);
 
 	/*
@@ -473,8 +473,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	if (!any && !bind)
 		PG_RETURN_VOID();
 
-	cmq_queue_lock(queue, ExclusiveLock);
-	queue = cmq_queue_lookup(name);
+	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	changed = *queue;
 	get_settings(fcinfo, &changed, true);
 	get_dead_letter(fcinfo, &changed);
@@ -483,7 +482,8 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 
 	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
 	{
-		cmq_queue_attach(queue);
+		/* a lock before the shared entry is used, see cmq_shmem.c */
+		queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
 		cmq_wait_ask_to_leave(queue->shared);
 		queue = cmq_queue_open(name, ACL_UPDATE, ShareRowExclusiveLock);
 		cmq_wait_asked();
@@ -495,10 +495,14 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	 * as the window is, see cmq_queue_rewindable_since().
 	 */
 	if (changed.msg_retention_seconds != queue->msg_retention_seconds)
+	{
+		/* which may be undone */
+		cmq_floor_taken_unknown();
 		changed.expired_before =
 			Max(queue->expired_before,
 				now - Min(queue->msg_retention_seconds,
 						  changed.msg_retention_seconds) * USECS_PER_SEC);
+	}
 	if (changed.rewind_seconds == 0)
 	{
 		if (queue->rewind_seconds > 0)
@@ -565,8 +569,8 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 			break;
 		}
 		cmq_queue_check_owner(queue);
-		cmq_queue_lock(queue, AccessExclusiveLock);
-		AcceptInvalidationMessages();
+		LockDatabaseObject(RelationRelationId, queue->relid, 0,
+						   AccessExclusiveLock);
 	}
 
 	cmq_dead_letter_check_drop(name);
@@ -575,8 +579,11 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	pending = cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
 	if (OidIsValid(pending))
 	{
-		CmqSharedQueue *shared = cmq_shmem_find(queue->relid);
+		CmqSharedQueue *shared;
 
+		/* a lock before the shared entry is used, see cmq_shmem.c */
+		LockRelationOid(pending, AccessShareLock);
+		shared = cmq_shmem_find(queue->relid);
 		if (shared)
 			cmq_wait_ask_to_leave(shared);
 		LockRelationOid(pending, AccessExclusiveLock);

@@ -16,6 +16,10 @@
  * it comes from; and deletes the message, which leaves no history.  All in one
  * transaction: a message is never in both queues and never in neither.
  *
+ * A redrive sends a message to the queue that its headers name, with the rights
+ * of the caller.  Whoever may send to the dead-letter queue can write these
+ * headers.  So the message goes only to a queue whose dead letters come here.
+ *
  * The limits of the dead-letter queue do not apply to dead letters: they have
  * to go somewhere.
  *
@@ -70,11 +74,7 @@ cmq_dead_letter_check(CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queue \"%s\" cannot be its own dead-letter queue",
 						queue->name)));
-	target = cmq_queue_lookup(name);
-	cmq_queue_check_acl(target, ACL_INSERT);
-	cmq_queue_lock(target, ShareLock);
-	target = cmq_queue_lookup(name);
-	cmq_queue_check_acl(target, ACL_INSERT);
+	target = cmq_queue_lock(name, ACL_INSERT, ShareLock);
 
 	sources = cmq_catalog_dead_letter_sources(queue->name);
 	if (sources != NIL)
@@ -294,10 +294,7 @@ cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_unbind_dead_letter()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
-	cmq_queue_lock(cmq_queue_lookup(name), ExclusiveLock);
-	queue = cmq_queue_lookup(name);
-	cmq_queue_check_acl(queue, ACL_UPDATE);
+	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	if (queue->dead_letter_queue[0] == '\0')
 		PG_RETURN_VOID();
 
@@ -340,8 +337,8 @@ queue_exists(const char *name)
 
 /*
  * Send the dead letter whose pending row the scan stands at back to where it
- * came from.  False if it is not a dead letter, that queue is gone, or
- * somebody else is at the message.  What is needed for one message only is
+ * came from.  False if it is not a dead letter, that queue is gone or has
+ * another dead-letter queue now, or somebody else is at the message.  What is needed for one message only is
  * allocated in context.
  */
 static bool
@@ -385,6 +382,9 @@ redrive_message(CmqQueue *queue, CmqDelete *state, MemoryContext context)
 		return false;
 
 	source = cmq_queue_open(name, ACL_INSERT, RowExclusiveLock);
+	/* headers can say anything, see the head of this file */
+	if (strcmp(source->dead_letter_queue, queue->name) != 0)
+		return false;
 	cmq_send_check_room(source, 1);
 	if (!cmq_delete_row(state, false))
 		return false;
@@ -444,6 +444,6 @@ cmq_redrive(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("%lld messages of queue \"%s\" were left where they are",
 						(long long) left, queue->name),
-				 errdetail("They are not dead letters, or the queue they came from does not exist any more.")));
+				 errdetail("They are not dead letters, or the queue they came from does not exist any more or has another dead-letter queue now.")));
 	PG_RETURN_INT64(n);
 }

@@ -36,7 +36,8 @@
  *	  deleted them.  To others they are alive all along: the change is not
  *	  committed.  Only the transaction itself sees them gone.  So it remembers
  *	  the smallest visible_at it has taken away (cmq_floor_taken), and its own
- *	  scans raise the shared floor no further.  To itself it may start higher:
+ *	  scans raise the shared floor no further.  The same when it has let them
+ *	  expire, by making the retention shorter.  To itself it may start higher:
  *	  it keeps a floor of its own, for one queue, until a subtransaction
  *	  aborts.
  *
@@ -50,7 +51,8 @@
  *	  to the end of its transaction, the floor is taken back to the beginning,
  *	  and the queue's generation is raised.  A receiver installs its floor only
  *	  if the generation is the one that it began with; one that began later
- *	  saw the slot.
+ *	  saw the slot.  Whoever removes rows so is as in rule 2, with the smallest
+ *	  time there is.
  *
  * Expired rows do not hold the floor: nobody could receive them.
  *
@@ -198,6 +200,16 @@ cmq_floor_taken_due(TimestampTz enqueued_at)
 	taken_due = Min(taken_due, enqueued_at);
 }
 
+/*
+ * The caller has taken away rows, or let them expire, of which nobody knows
+ * the times.
+ */
+void
+cmq_floor_taken_unknown(void)
+{
+	taken = taken_due = taken_message = DT_NOBEGIN;
+}
+
 /* The caller has consumed or removed a message; see cmq_oldest.c. */
 void
 cmq_floor_taken_message(TimestampTz enqueued_at)
@@ -208,11 +220,9 @@ cmq_floor_taken_message(TimestampTz enqueued_at)
 static TimestampTz
 smallest_slot(void)
 {
-	TimestampTz smallest;
+	TimestampTz smallest = SLOT_NONE;
+	TimestampTz prepared;
 
-	SpinLockAcquire(&shared_floor->mutex);
-	smallest = shared_floor->prepared;
-	SpinLockRelease(&shared_floor->mutex);
 	for (int i = 0; i < shared_floor->nslots; i++)
 	{
 		/* read once: Min() would evaluate it twice, and it may change */
@@ -221,7 +231,13 @@ smallest_slot(void)
 
 		smallest = Min(smallest, slot);
 	}
-	return smallest;
+
+	/* last, because PREPARE writes it before it clears its slot */
+	pg_memory_barrier();
+	SpinLockAcquire(&shared_floor->mutex);
+	prepared = shared_floor->prepared;
+	SpinLockRelease(&shared_floor->mutex);
+	return Min(smallest, prepared);
 }
 
 /*
@@ -354,6 +370,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	cmq_queue_attach(queue);
 	if (relid == queue->pending)
 		cmq_stats_pending_unknown(queue->shared);
+	cmq_floor_taken_unknown();
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
@@ -379,6 +396,8 @@ xact_callback(XactEvent event, void *arg)
 				shared_floor->prepared = Min(shared_floor->prepared, published);
 				shared_floor->nprepared++;
 				SpinLockRelease(&shared_floor->mutex);
+				/* before the slot is cleared, see smallest_slot() */
+				pg_memory_barrier();
 			}
 			break;
 		case XACT_EVENT_COMMIT:

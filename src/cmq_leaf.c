@@ -192,8 +192,9 @@ created_in_this_transaction(CmqQueue *queue)
 
 /*
  * A sender found no leaf for this time, which its clock has just given out:
- * see to it that there is one.  Raises an error if the worker could not make
- * it.
+ * see to it that there is one for the present.  By the time that the worker
+ * has made it that may be the one after, so the sender has to take a new time
+ * unless its own has a leaf.  Raises an error if the worker could not make any.
  */
 void
 cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
@@ -216,7 +217,8 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 		bool		started = cmq_worker_run_for(name);
 
 		queue = cmq_queue_lookup(name);
-		if (cmq_queue_leaf(queue, time) == NULL)
+		if (cmq_queue_leaf(queue, time) == NULL &&
+			cmq_queue_leaf(queue, cmq_queue_now(queue)) == NULL)
 		{
 			if (!started)
 				ereport(ERROR,
@@ -308,11 +310,9 @@ drop_leaf(CmqQueue *queue, CmqLeaf *leaf)
 int
 cmq_leaf_drop_old(CmqQueue *queue)
 {
-	char		name[NAMEDATALEN];
 	int			dropped = 0;
 	int			skipped = 0;
 
-	strlcpy(name, queue->name, NAMEDATALEN);
 	for (;;)
 	{
 		CmqLeaf		leaf;
@@ -334,13 +334,12 @@ cmq_leaf_drop_old(CmqQueue *queue)
 			continue;
 		}
 
-		if (!ConditionalLockDatabaseObject(RelationRelationId, queue->relid, 0,
-										   ExclusiveLock) ||
+		if ((queue = cmq_queue_try_lock(queue)) == NULL ||
 			!lock_briefly(queue->relid) || !lock_briefly(queue->rewind) ||
 			!lock_briefly(leaf.messages) || !lock_briefly(leaf.rewind))
 			return dropped;
 
-		queue = cmq_queue_lookup(name);
+		queue = cmq_queue_lookup(queue->name);
 		if (leaf.upper > expired_before &&
 			(has_pending(queue, &leaf) || has_due(queue, &leaf, expired_before)))
 			skipped++;
@@ -349,6 +348,6 @@ cmq_leaf_drop_old(CmqQueue *queue)
 			drop_leaf(queue, &leaf);
 			dropped++;
 		}
-		queue = cmq_queue_lookup(name);
+		queue = cmq_queue_lookup(queue->name);
 	}
 }

@@ -27,9 +27,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -40,6 +38,9 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
 /* A queue is in use if it was sent to within this many leaf leads. */
 #define IN_USE_LEADS 4
 
+/* Leaves are made for this many leads, of half a leaf each, at most. */
+#define MAX_AHEAD_LEADS 16
+
 /*
  * Save the queue clock, for a queue that was used since it was last saved: the
  * messages that the clock is known by may be dropped, and the wall clock may
@@ -49,16 +50,12 @@ static void
 save_clock(CmqQueue *queue)
 {
 	CmqQueue	changed;
-	char		name[NAMEDATALEN];
 
-	strlcpy(name, queue->name, NAMEDATALEN);
 	cmq_queue_attach(queue);
 	if ((TimestampTz) pg_atomic_read_u64(&queue->shared->clock) <=
 		queue->saved_clock ||
-		!ConditionalLockDatabaseObject(RelationRelationId, queue->relid, 0,
-									   ExclusiveLock))
+		(queue = cmq_queue_try_lock(queue)) == NULL)
 		return;
-	queue = cmq_queue_lookup(name);
 	cmq_queue_attach(queue);
 	changed = *queue;
 	changed.saved_clock =
@@ -78,8 +75,12 @@ make_ahead(CmqQueue *queue)
 	if (now - (TimestampTz) pg_atomic_read_u64(&queue->shared->last_send) >
 		IN_USE_LEADS * lead)
 		return;
-	/* enough to last until the round after the next one */
-	until = now + Max(lead, 2 * cmq_maintenance_interval * USECS_PER_SEC);
+	/*
+	 * Enough to last until the round after the next one, but not so many that
+	 * their locks do not fit into one transaction: senders can ask for more.
+	 */
+	until = now + Min(Max(lead, 2 * cmq_maintenance_interval * USECS_PER_SEC),
+					  MAX_AHEAD_LEADS * lead);
 	for (TimestampTz time = now; time <= until;)
 	{
 		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
@@ -209,25 +210,33 @@ cmq_maintain_step(const char *name, int step)
 
 /*
  * Free the shared entries of this database's queues that are gone without
- * cmq_drop_queue: with the extension, or by the end of a prepared transaction.
- * A table that a transaction still open has made or dropped is locked by it.
+ * cmq_drop_queue: with the extension, by hand, or by the end of a prepared
+ * transaction.  A table that another open transaction has made or dropped is
+ * locked by it; what our own has dropped may come back, so the entry goes when
+ * we commit.  Until then we keep the locks, that of the pending table because
+ * somebody may still use the entry (cmq_shmem.c).
  */
 void
 cmq_maintain_sweep(void)
 {
-	CmqSharedKey *keys;
-	int			n = cmq_shmem_keys(&keys);
+	CmqSharedRef *refs;
+	int			n = cmq_shmem_list(&refs);
 
 	for (int i = 0; i < n; i++)
 	{
-		if (keys[i].database != MyDatabaseId ||
-			!ConditionalLockRelationOid(keys[i].relid, AccessShareLock))
+		Oid			relid = refs[i].key.relid;
+		Oid			pending = refs[i].pending;
+
+		if (refs[i].key.database != MyDatabaseId ||
+			!ConditionalLockRelationOid(relid, AccessShareLock))
 			continue;
-		if (get_rel_name(keys[i].relid) == NULL)
-			cmq_shmem_remove(&keys[i]);
-		UnlockRelationOid(keys[i].relid, AccessShareLock);
+		if (get_rel_name(relid) == NULL &&
+			ConditionalLockRelationOid(pending, AccessExclusiveLock))
+			cmq_shmem_remove_at_end(relid, true);
+		else
+			UnlockRelationOid(relid, AccessShareLock);
 	}
-	pfree(keys);
+	pfree(refs);
 }
 
 static void
@@ -237,47 +246,14 @@ maintain_queue(const char *name)
 		cmq_maintain_step(name, i);
 }
 
-/* The same in a subtransaction; an error becomes a warning. */
+/* The same unless the queue is another one's. */
 static void
-try_maintain_queue(const char *name)
+maintain_own(const char *name, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	CmqQueue   *queue = cmq_queue_lookup(name);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		CmqQueue   *queue = cmq_queue_lookup(name);
-
-		if (object_ownercheck(RelationRelationId, queue->relid, GetUserId()))
-			maintain_queue(name);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		/* a cancel is meant for all of us */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("maintenance of queue \"%s\" failed: %s", name,
-						error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0));
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
+	if (object_ownercheck(RelationRelationId, queue->relid, GetUserId()))
+		maintain_queue(name);
 }
 
 Datum
@@ -292,7 +268,7 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		ListCell   *lc;
 
 		foreach(lc, names)
-			try_maintain_queue(lfirst(lc));
+			cmq_queue_try(lfirst(lc), "maintenance", maintain_own, NULL);
 		cmq_maintain_sweep();
 		cmq_floor_forget_prepared();
 	}

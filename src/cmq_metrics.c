@@ -11,6 +11,9 @@
  * time after the start of the server that the number of pending messages is
  * needed they are counted.
  *
+ * A queue that cannot be looked at is left out: one that somebody is dropping
+ * or changing at once, one that is damaged with a warning.
+ *
  * Works in a server that accepts writes only: in recovery no queue has an
  * entry in shared memory, and the view is empty.
  *
@@ -24,6 +27,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -151,10 +155,72 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 											 expired_before);
 }
 
+/* The row of one queue; arg is the result. */
+static void
+put_metrics(const char *name, void *arg)
+{
+	ReturnSetInfo *rsinfo = arg;
+	CmqQueue   *queue = cmq_queue_open(name, ACL_SELECT, AccessShareLock);
+	CmqSharedQueue *shared = queue->shared;
+	Datum		values[Natts_metrics];
+	bool		isnull[Natts_metrics] = {false};
+	CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
+	TimestampTz oldest;
+	int64		npending;
+	int64		pending_bytes;
+	int64		rewindable_bytes;
+
+	look_at_pending(queue, &counts);
+	oldest = Min(counts.min_msg_time, counts.first_due);
+	npending = cmq_stats_count_pending(queue);
+	get_sizes(queue, npending, &pending_bytes, &rewindable_bytes);
+
+#define VALUE(att) values[Anum_metrics_##att - 1]
+#define COUNTER(counter) \
+	Int64GetDatum((int64) pg_atomic_read_u64(&shared->counters[counter]))
+	VALUE(queue) = CStringGetTextDatum(queue->name);
+	VALUE(since) = TimestampTzGetDatum(shared->counted_since);
+	VALUE(sent) = COUNTER(CMQ_SENT);
+	VALUE(received) = COUNTER(CMQ_RECEIVED);
+	VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
+	VALUE(rewound) = COUNTER(CMQ_REWOUND);
+	VALUE(deleted) = COUNTER(CMQ_DELETED);
+	VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
+	VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
+	VALUE(waits) = COUNTER(CMQ_WAITS);
+	VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
+	VALUE(pending_msg_num) = Int64GetDatum(npending);
+	VALUE(pending_bytes) = Int64GetDatum(pending_bytes);
+	VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
+	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
+	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
+	isnull[Anum_metrics_oldest_ready_seconds - 1] = oldest == DT_NOEND;
+	VALUE(oldest_ready_seconds) =
+		Float8GetDatum(oldest == DT_NOEND ? 0 :
+					   (cmq_clock_peek(shared) - oldest) /
+					   (double) USECS_PER_SEC);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+}
+
+/*
+ * May the caller see the queue, and is nobody about to drop or change it?  If
+ * so its pending table is locked.  Monitoring must not wait for anybody.
+ */
+static bool
+lock_queue(const char *name)
+{
+	Oid			relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
+	Oid			pending =
+		cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
+
+	return OidIsValid(relid) && OidIsValid(pending) &&
+		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		ConditionalLockRelationOid(pending, AccessShareLock);
+}
+
 Datum
 cmq_metrics(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell   *lc;
 
 	cmq_shmem_require();
@@ -162,56 +228,12 @@ cmq_metrics(PG_FUNCTION_ARGS)
 	if (RecoveryInProgress())
 		return (Datum) 0;
 
+	/* one damaged queue must not hide the others */
 	foreach(lc, cmq_catalog_queue_names())
 	{
-		const char *name = lfirst(lc);
-		Oid			relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
-		Datum		values[Natts_metrics];
-		bool		isnull[Natts_metrics] = {false};
-		CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
-		CmqQueue   *queue;
-		CmqSharedQueue *shared;
-		TimestampTz oldest;
-		int64		npending;
-		int64		pending_bytes;
-		int64		rewindable_bytes;
-
-		if (!OidIsValid(relid) ||
-			pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-			continue;
-		queue = cmq_queue_open(name, ACL_SELECT, AccessShareLock);
-		shared = queue->shared;
-		look_at_pending(queue, &counts);
-
-#define VALUE(att) values[Anum_metrics_##att - 1]
-#define COUNTER(counter) \
-	Int64GetDatum((int64) pg_atomic_read_u64(&shared->counters[counter]))
-		VALUE(queue) = CStringGetTextDatum(queue->name);
-		VALUE(since) = TimestampTzGetDatum(shared->counted_since);
-		VALUE(sent) = COUNTER(CMQ_SENT);
-		VALUE(received) = COUNTER(CMQ_RECEIVED);
-		VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
-		VALUE(rewound) = COUNTER(CMQ_REWOUND);
-		VALUE(deleted) = COUNTER(CMQ_DELETED);
-		VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
-		VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
-		VALUE(waits) = COUNTER(CMQ_WAITS);
-		VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
-		npending = cmq_stats_count_pending(queue);
-		get_sizes(queue, npending, &pending_bytes, &rewindable_bytes);
-		VALUE(pending_msg_num) = Int64GetDatum(npending);
-		VALUE(pending_bytes) = Int64GetDatum(pending_bytes);
-		VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
-		VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
-		VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
-		oldest = Min(counts.min_msg_time, counts.first_due);
-		isnull[Anum_metrics_oldest_ready_seconds - 1] = oldest == DT_NOEND;
-		VALUE(oldest_ready_seconds) =
-			Float8GetDatum(oldest == DT_NOEND ? 0 :
-						   (cmq_clock_peek(shared) - oldest) /
-						   (double) USECS_PER_SEC);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
-							 isnull);
+		if (lock_queue(lfirst(lc)))
+			cmq_queue_try(lfirst(lc), "metrics", put_metrics,
+								 fcinfo->resultinfo);
 	}
 	return (Datum) 0;
 }

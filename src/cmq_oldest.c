@@ -213,6 +213,13 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 		if (cmq_stats_count_pending(queue) == 0)
 			return;
 		read_mark(queue, now, &scan);
+
+		/*
+		 * After the mark, and without waiting for an invalidation: a rewind
+		 * that has ended meanwhile holds the mark down no more.
+		 */
+		queue = cmq_queue_lookup_afresh(queue->name);
+		cmq_queue_attach(queue);
 		if (scan.mark >= cmq_queue_expired_before(queue, now) &&
 			walk(queue, scan.mark, pages * STEPS_PER_PAGE,
 				 &counts->min_msg_time))

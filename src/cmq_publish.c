@@ -355,7 +355,8 @@ lookup_topic(const char *name)
 	if (topic->mcxt == NULL)
 		topic->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq topic",
 											ALLOCSET_SMALL_SIZES);
-	while (!topic->valid)
+	/* as often as a queue, see cmq_queue.c */
+	for (int i = 0; i < CMQ_MAX_LOADS && !topic->valid; i++)
 	{
 		if (!load_topic(topic))
 		{

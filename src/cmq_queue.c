@@ -21,9 +21,11 @@
  *	   and the maintenance step that changes the queue's row take it exclusive
  *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to
  *	   switch rewind on or off; AccessExclusive in drop
- *	3. the partitioned parents: never by traffic; ShareUpdateExclusive to
- *	   attach a leaf; AccessExclusive to drop one
+ *	3. the partitioned parents: not by traffic, but that a send without a leaf
+ *	   takes AccessShare; ShareUpdateExclusive to attach a leaf;
+ *	   AccessExclusive to drop one
  *	4. leaf tables, messages before rewind
+ * and AccessShare on cmq.queue and cmq.partition, to read them, any time.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +42,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -174,12 +177,25 @@ unwatch_relations(CmqQueue *queue)
 	queue->relid = queue->pending = queue->rewind = InvalidOid;
 }
 
+/*
+ * The description is about to change.  Somebody up the stack may still be using
+ * the old one, if code of the owner's, in an index expression, came back to us:
+ * so what it points to stays to the end of the transaction.
+ */
+static void
+retire_context(CmqQueue *queue)
+{
+	if (queue->mcxt)
+		MemoryContextSetParent(queue->mcxt, TopTransactionContext);
+	queue->mcxt = NULL;
+}
+
 /* Forget a cached queue that does not exist (any more). */
 static void
 forget_queue(CmqQueue *queue)
 {
 	unwatch_relations(queue);
-	MemoryContextDelete(queue->mcxt);
+	retire_context(queue);
 	hash_search(queues_by_name, queue->name, HASH_REMOVE, NULL);
 }
 
@@ -193,7 +209,9 @@ load_queue(CmqQueue *queue)
 	char	   *relname = cmq_ddl_relname("q_", queue->name, "");
 
 	unwatch_relations(queue);
-	MemoryContextReset(queue->mcxt);
+	retire_context(queue);
+	queue->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq queue",
+										ALLOCSET_SMALL_SIZES);
 	queue->shared = NULL;
 	queue->nleaves = 0;
 	queue->leaves = NULL;
@@ -248,10 +266,7 @@ cmq_queue_lookup(const char *name)
 		queue->valid = false;
 		queue->mcxt = NULL;
 	}
-	if (queue->mcxt == NULL)
-		queue->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq queue",
-											ALLOCSET_SMALL_SIZES);
-	while (!queue->valid)
+	for (int i = 0; i < CMQ_MAX_LOADS && !queue->valid; i++)
 	{
 		if (!load_queue(queue))
 		{
@@ -270,11 +285,15 @@ cmq_queue_lookup_afresh(const char *name)
 	return cmq_queue_lookup(name);
 }
 
-/* Raise 42501 unless the current user has the right on the queue. */
+/*
+ * Raise 42501 unless the current user has the right on the queue; ACL_NO_RIGHTS
+ * is nobody's lack.
+ */
 void
 cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 {
-	if (pg_class_aclcheck(queue->relid, GetUserId(), mode) != ACLCHECK_OK)
+	if (mode != ACL_NO_RIGHTS &&
+		pg_class_aclcheck(queue->relid, GetUserId(), mode) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for queue \"%s\"", queue->name),
@@ -309,8 +328,7 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 		CmqQueue   *queue = cmq_queue_lookup(name);
 		Oid			pending = queue->pending;
 
-		if (mode != ACL_NO_RIGHTS)
-			cmq_queue_check_acl(queue, mode);
+		cmq_queue_check_acl(queue, mode);
 		LockRelationOid(pending, lockmode);
 		queue = cmq_queue_lookup(name);
 		if (queue->pending == pending)
@@ -359,8 +377,53 @@ cmq_queue_attach(CmqQueue *queue)
 			}
 		}
 	}
-	queue->shared = cmq_shmem_attach(queue->relid, queue->name,
-									 Max(not_before, last_send), last_send);
+	queue->shared = cmq_shmem_attach(queue->relid, queue->pending,
+									 queue->name, Max(not_before, last_send),
+									 last_send);
+}
+
+/*
+ * Call func for a queue, where an error must not end the work on others: what
+ * it did is undone and the error becomes a warning.  what names the work.
+ */
+void
+cmq_queue_try(const char *name, const char *what,
+			  void (*func) (const char *name, void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		func(name, arg);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		/* a cancel is meant for all of us */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s of queue \"%s\" failed: %s", what, name,
+						error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
 }
 
 Oid
@@ -377,13 +440,44 @@ cmq_queue_owner(CmqQueue *queue)
 }
 
 /*
- * Take the queue lock, until the end of the transaction.  The cached
- * description may be stale afterwards: look the queue up again.
+ * Look up a queue, check the right and take the queue lock, until the end of
+ * the transaction.  The right is that on the queue that is there then: another
+ * one may have been made of that name while we waited.
  */
-void
-cmq_queue_lock(CmqQueue *queue, LOCKMODE lockmode)
+CmqQueue *
+cmq_queue_lock(const char *name, AclMode mode, LOCKMODE lockmode)
 {
-	LockDatabaseObject(RelationRelationId, queue->relid, 0, lockmode);
+	for (;;)
+	{
+		CmqQueue   *queue = cmq_queue_lookup(name);
+		Oid			relid = queue->relid;
+
+		cmq_queue_check_acl(queue, mode);
+		LockDatabaseObject(RelationRelationId, relid, 0, lockmode);
+		queue = cmq_queue_lookup(name);
+		if (queue->relid == relid)
+		{
+			cmq_queue_check_acl(queue, mode);
+			return queue;
+		}
+		UnlockDatabaseObject(RelationRelationId, relid, 0, lockmode);
+	}
+}
+
+/*
+ * Maintenance: take the queue lock exclusively if nobody has it, and look the
+ * queue up again; NULL if somebody has, or it is another queue now.
+ */
+CmqQueue *
+cmq_queue_try_lock(CmqQueue *queue)
+{
+	Oid			relid = queue->relid;
+
+	if (!ConditionalLockDatabaseObject(RelationRelationId, relid, 0,
+									   ExclusiveLock))
+		return NULL;
+	queue = cmq_queue_lookup(queue->name);
+	return queue->relid == relid ? queue : NULL;
 }
 
 /* The queue's time, for those who only look. */

@@ -264,6 +264,7 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 	if (cmq_table_delete(&state->pending, false) != TM_Ok)
 		return false;
 	cmq_floor_taken(visible_at);
+	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 	return true;
 }
@@ -287,6 +288,7 @@ claim_due(ReceiveState *state, Delivery *delivery)
 		cmq_table_delete(&state->rewind, false) != TM_Ok)
 		return false;
 	cmq_floor_taken_due(delivery->enqueued_at);
+	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
 	pending_row(state, delivery, values, isnull);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 	return true;
@@ -466,7 +468,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	if (claimed_any || nmoved > 0)
 	{
 		/* what is in flight needs somebody who plans for its return */
-		cmq_wait_signal_at_end(queue->shared, 1, n);
+		cmq_wait_signal_at_end(queue->shared, 1, 0);
 		cmq_async_end(only_receives && nmoved == 0);
 		cmq_stats_add(queue->shared, CMQ_RECEIVED, n);
 		cmq_stats_add(queue->shared, CMQ_REDELIVERED, nredelivered);

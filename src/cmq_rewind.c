@@ -207,15 +207,14 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	cmq_shmem_require();
 	PreventCommandIfReadOnly("cmq_rewind()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	queue = cmq_queue_lookup(name);
-	cmq_queue_check_acl(queue, ACL_UPDATE);
+	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_time must not be NULL for queue \"%s\"", name)));
 	start_time = PG_GETARG_TIMESTAMPTZ(1);
 
-	cmq_queue_lock(queue, ExclusiveLock);
+	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
 	if (queue->rewind_seconds == 0)
 		ereport(ERROR,
@@ -260,16 +259,11 @@ cmq_rewind(PG_FUNCTION_ARGS)
 void
 cmq_rewind_advance(CmqQueue *queue)
 {
-	char		name[NAMEDATALEN];
 	CmqQueue	changed;
 	TimestampTz first;
 
-	if (!queue->rewinding.active ||
-		!ConditionalLockDatabaseObject(RelationRelationId, queue->relid, 0,
-									   ExclusiveLock))
+	if (!queue->rewinding.active || (queue = cmq_queue_try_lock(queue)) == NULL)
 		return;
-	strlcpy(name, queue->name, NAMEDATALEN);
-	queue = cmq_queue_lookup(name);
 	first = cmq_rewind_first_due(queue, &queue->rewinding,
 								 cmq_queue_expired_before(queue,
 														  cmq_queue_now(queue)));
@@ -285,24 +279,55 @@ cmq_rewind_advance(CmqQueue *queue)
 }
 
 /*
+ * Delete the messages that are in history, one by one: a statement would see
+ * them with the snapshot of the transaction, in which a message that was
+ * received since a rewind can still be history.
+ */
+static void
+delete_messages(CmqQueue *queue)
+{
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		CmqTable	messages;
+		CmqTable	rewind;
+
+		if (!cmq_table_open(&messages, NULL, queue->leaves[i].messages,
+							CMQ_MESSAGES, RowExclusiveLock))
+			continue;
+		if (cmq_table_open(&rewind, NULL, queue->leaves[i].rewind, CMQ_REWIND,
+						   AccessShareLock))
+		{
+			cmq_table_range(&rewind, DT_NOBEGIN, DT_NOEND, false);
+			while (cmq_table_next(&rewind))
+			{
+				if (cmq_table_find(&messages,
+								   cmq_slot_time(rewind.slot,
+												 Anum_rewind_enqueued_at), 0))
+					(void) cmq_table_delete(&messages, true);
+			}
+			cmq_table_close(&rewind);
+		}
+		cmq_table_close(&messages);
+	}
+	CommandCounterIncrement();
+}
+
+/*
  * Remove the history, bodies included.  The caller holds the queue lock and
  * ShareRowExclusive on the pending table, so no delete or receive is open.
  */
 void
 cmq_rewind_drop_history(CmqQueue *queue)
 {
-	const char *messages = quote_qualified_identifier(CMQ_SCHEMA,
-													  get_rel_name(queue->relid));
 	const char *rewind = quote_qualified_identifier(CMQ_SCHEMA,
 													get_rel_name(queue->rewind));
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nestlevel;
 
+	delete_messages(queue);
 	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
 							  &save_sec_context);
-	cmq_ddl_execute("DELETE FROM %s m USING %s r WHERE m.enqueued_at = r.enqueued_at",
-					messages, rewind);
 	cmq_ddl_execute("TRUNCATE %s", rewind);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 }

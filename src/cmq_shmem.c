@@ -9,13 +9,15 @@
  * OID of the queue's message table.  An entry is made by the first backend
  * that needs it and lives until the queue is dropped: then the dropping
  * backend removes it after its commit, and maintenance sweeps up what went
- * with a dropped extension or database.  LWLock cmq_lock guards the table;
- * the fields of an entry are atomics or under its own spinlock.
+ * with a dropped extension or database, or when the owner dropped the tables.
+ * LWLock cmq_lock guards the table; the fields of an entry are atomics or under
+ * its own spinlock.
  *
  * Who may use an entry without cmq_lock: a backend that holds a lock on the
  * queue's pending table and has found the queue's cached description valid
- * after taking it.  A drop cannot commit while that lock is held, so the entry
- * cannot go.
+ * after taking it.  Whoever removes the entry holds AccessExclusive on that
+ * table until then, so nobody uses it.  Those who just read the clock may do
+ * so without: entries are never unmapped, and it is a time in any case.
  *
  * The queue clock is a hybrid logical clock in microseconds, one per queue:
  * the larger of the wall clock and the last value given out.
@@ -27,7 +29,10 @@
  * queue, committed or not (a prepared transaction may still commit it), and no
  * earlier than the clock that maintenance saved (cmq_queue_attach collects
  * these).  So ids stay unique through restart, crash, promotion and restore.
- * In recovery no entry is made: replay moves on behind its back.
+ * There is one way to see an id twice: the wall clock is set back while the
+ * server is down, and the messages sent since the last round of maintenance
+ * have been deleted, with rewind off, and vacuumed away.  In recovery no entry
+ * is made: replay moves on behind its back.
  *
  * Nothing here is written to disk; a crash loses the table, and the next use
  * of each queue makes its entry anew.
@@ -180,12 +185,13 @@ cmq_shmem_require(void)
 }
 
 /*
- * Find the entry of a queue of this database, or make it, with its clock
- * starting at not_before.  Raises 53400 when the table is full.
+ * Find the entry of a queue of this database, whose pending table is known by
+ * pending, or make it, with its clock starting at not_before.  Raises 53400
+ * when the table is full.
  */
 CmqSharedQueue *
-cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
-				 TimestampTz last_send)
+cmq_shmem_attach(Oid relid, Oid pending, const char *name,
+				 TimestampTz not_before, TimestampTz last_send)
 {
 	CmqSharedKey key = {.database = MyDatabaseId, .relid = relid};
 	CmqSharedQueue *shared;
@@ -215,6 +221,8 @@ cmq_shmem_attach(Oid relid, const char *name, TimestampTz not_before,
 			}
 		}
 	}
+	if (shared)
+		shared->pending = pending;
 	LWLockRelease(cmq_lock);
 
 	if (full)
@@ -258,22 +266,25 @@ cmq_shmem_remove_at_end(Oid relid, bool at_commit)
 }
 
 /*
- * The keys of all entries, palloc'd; returns their number.  Whoever sweeps
+ * The names of all entries, palloc'd; returns their number.  Whoever sweeps
  * takes this list first and looks only then which of the queues or databases
  * exist, so that nothing made meanwhile is swept away.
  */
 int
-cmq_shmem_keys(CmqSharedKey **keys)
+cmq_shmem_list(CmqSharedRef **refs)
 {
 	HASH_SEQ_STATUS scan;
 	CmqSharedQueue *shared;
 	int			n = 0;
 
-	*keys = palloc(sizeof(CmqSharedKey) * cmq_max_queues);
+	*refs = palloc(sizeof(CmqSharedRef) * cmq_max_queues);
 	LWLockAcquire(cmq_lock, LW_SHARED);
 	hash_seq_init(&scan, shared_queues);
 	while ((shared = hash_seq_search(&scan)) != NULL)
-		(*keys)[n++] = shared->key;
+	{
+		(*refs)[n].key = shared->key;
+		(*refs)[n++].pending = shared->pending;
+	}
 	LWLockRelease(cmq_lock);
 	return n;
 }

@@ -20,6 +20,10 @@
  *	  seen by the snapshot or adds its change, never both: whoever adds before
  *	  the snapshot is taken has been visible to it, and the count starts at 0
  *	  after that.
+ *	- A transaction can be seen before it adds.  So each backend announces its
+ *	  transaction id before it commits, until it has added; and a count does not
+ *	  end before all that its snapshot sees have done so.  That is a matter of
+ *	  moments, because a transaction is seen at the very end of its commit.
  *	- Changes whose size is not known, by hand or by the end of a prepared
  *	  transaction, make the queue uncounted again.
  * A crash loses the table, and each queue is counted anew.
@@ -47,6 +51,7 @@
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
@@ -55,6 +60,9 @@
 #include "utils/timestamp.h"
 
 #include "cmq.h"
+
+/* How long to sleep for somebody who is about to add its changes. */
+#define PUBLISHER_DELAY 100		/* microseconds */
 
 /* Subobject of the lock that only one count may hold. */
 #define COUNT_LOCK 2
@@ -77,6 +85,10 @@ typedef struct CountSnapshot
 } CountSnapshot;
 
 static CountSnapshot *count_snapshot = NULL;
+
+/* Transactions about to add their changes, by process number. */
+static pg_atomic_uint32 *publishing = NULL;
+static bool is_publishing = false;	/* our own is in it */
 
 /* What one (sub)transaction did to one queue. */
 typedef struct Delta
@@ -101,7 +113,8 @@ count_snapshot_size(void)
 Size
 cmq_stats_shmem_size(void)
 {
-	return count_snapshot_size();
+	return add_size(count_snapshot_size(),
+					mul_size(MaxBackends, sizeof(pg_atomic_uint32)));
 }
 
 /* Called under AddinShmemInitLock. */
@@ -112,6 +125,13 @@ cmq_stats_shmem_init(void)
 
 	count_snapshot = ShmemInitStruct("cmq count", count_snapshot_size(),
 									 &found);
+	publishing = ShmemInitStruct("cmq publishing",
+								 MaxBackends * sizeof(pg_atomic_uint32),
+								 &found);
+	if (found)
+		return;
+	for (int i = 0; i < MaxBackends; i++)
+		pg_atomic_init_u32(&publishing[i], InvalidTransactionId);
 }
 
 /* A new shared entry of a queue. */
@@ -249,11 +269,30 @@ publish_delta(Delta *delta)
 	}
 }
 
+/* The current transaction is about to commit. */
+static void
+announce_deltas(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, deltas)
+	{
+		if (((Delta *) lfirst(lc))->pending == 0)
+			continue;
+		pg_atomic_write_u32(&publishing[cmq_my_process_number()],
+							GetTopTransactionIdIfAny());
+		is_publishing = true;
+		return;
+	}
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
 	ListCell   *lc;
 
+	if (event == XACT_EVENT_PRE_COMMIT)
+		announce_deltas();
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
@@ -263,6 +302,13 @@ xact_callback(XactEvent event, void *arg)
 		foreach(lc, deltas)
 			publish_delta(lfirst(lc));
 	}
+	if (is_publishing)
+	{
+		pg_write_barrier();
+		pg_atomic_write_u32(&publishing[cmq_my_process_number()],
+							InvalidTransactionId);
+	}
+	is_publishing = false;
 	deltas = NIL;
 	last_delta = NULL;
 }
@@ -337,6 +383,25 @@ count_rows(CmqQueue *queue, Snapshot snapshot)
 	return n;
 }
 
+/* Wait until all whom the snapshot of our count sees have added or not. */
+static void
+wait_for_publishers(void)
+{
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		TransactionId xid = pg_atomic_read_u32(&publishing[i]);
+
+		if (!TransactionIdIsValid(xid) || !counted_already(xid))
+			continue;
+		while (pg_atomic_read_u32(&publishing[i]) == xid)
+		{
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(PUBLISHER_DELAY);
+		}
+	}
+	pg_read_barrier();
+}
+
 /* A count has failed, or the backend has to end: nothing is counted. */
 static void
 count_failed(int code, Datum arg)
@@ -383,6 +448,7 @@ count_pending(CmqQueue *queue)
 
 			/* our own rows are in it, but may yet be rolled back */
 			n -= own_pending(shared, &unknown);
+			wait_for_publishers();
 
 			LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
 			pg_atomic_fetch_add_u64(&shared->npending, n);

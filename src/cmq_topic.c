@@ -374,8 +374,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	cmq_topic_check_acl(topic, ACL_SELECT);
 	queue = cmq_queue_lookup(queue_name);
 	cmq_queue_check_owner(queue);
-	cmq_queue_lock(queue, ShareLock);
-	queue = cmq_queue_lookup(queue_name);
+	queue = cmq_queue_lock(queue_name, ACL_NO_RIGHTS, ShareLock);
 	cmq_queue_check_owner(queue);
 	if (routing ? (keys == NULL || tags != NULL) : keys != NULL)
 		ereport(ERROR,

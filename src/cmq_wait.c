@@ -11,7 +11,8 @@
  *	- commit of sends, of visibility changes, of receives (what they put in
  *	  flight becomes visible some day: somebody must plan for it), of a rewind
  *	- abort of receives, deletes and visibility changes, also of a
- *	  subtransaction: the messages are ready again
+ *	  subtransaction: the messages are ready again.  Each claim notes that at
+ *	  once, because an error can come right after it.
  *	- COMMIT PREPARED and ROLLBACK PREPARED, which run in some other backend:
  *	  all queues of the database that have waiters
  * It signals as many waiters as there are messages to be had, and none when
@@ -259,6 +260,20 @@ prepared_ended(CmqSharedQueue *shared, int n)
 	signal_waiters(shared, n);
 }
 
+static void
+run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			ProcessUtilityContext context, ParamListInfo params,
+			QueryEnvironment *queryEnv, DestReceiver *dest,
+			QueryCompletion *qc)
+{
+	if (prev_ProcessUtility_hook)
+		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context,
+								 params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
 /* What a prepared transaction did takes effect in whichever backend ends it. */
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString,
@@ -271,14 +286,23 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		(stmt->kind == TRANS_STMT_COMMIT_PREPARED ||
 		 stmt->kind == TRANS_STMT_ROLLBACK_PREPARED);
 
-	if (prev_ProcessUtility_hook)
-		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context,
-								 params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
-								params, queryEnv, dest, qc);
-	if (ends_prepared)
+	if (!ends_prepared)
+	{
+		run_utility(pstmt, queryString, readOnlyTree, context, params,
+					queryEnv, dest, qc);
+		return;
+	}
+	PG_TRY();
+	{
+		run_utility(pstmt, queryString, readOnlyTree, context, params,
+					queryEnv, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		/* also if it was interrupted, for it may have done its work */
 		cmq_shmem_for_each(prepared_ended, MANY);
+	}
+	PG_END_TRY();
 }
 
 void

@@ -161,12 +161,12 @@ list_databases(List **all, List **visit)
 
 /* Free the shared entries of databases that are gone. */
 static void
-sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
+sweep_databases(CmqSharedRef *refs, int nrefs, List *databases)
 {
-	for (int i = 0; i < nkeys; i++)
+	for (int i = 0; i < nrefs; i++)
 	{
-		if (!list_member_oid(databases, keys[i].database))
-			cmq_shmem_remove(&keys[i]);
+		if (!list_member_oid(databases, refs[i].key.database))
+			cmq_shmem_remove(&refs[i].key);
 	}
 }
 
@@ -174,16 +174,16 @@ sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
 static void
 launcher_round(void)
 {
-	CmqSharedKey *keys;
-	int			nkeys;
+	CmqSharedRef *refs;
+	int			nrefs;
 	List	   *all = NIL;
 	List	   *visit = NIL;
 	ListCell   *lc;
 
-	/* the keys first, see cmq_shmem_keys() */
-	nkeys = cmq_shmem_keys(&keys);
+	/* the entries first, see cmq_shmem_list() */
+	nrefs = cmq_shmem_list(&refs);
 	list_databases(&all, &visit);
-	sweep_databases(keys, nkeys, all);
+	sweep_databases(refs, nrefs, all);
 
 	foreach(lc, visit)
 	{

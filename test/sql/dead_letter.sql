@@ -145,11 +145,15 @@ SELECT dead_letter_queue, max_receive_count, max_time_to_live FROM cmq_queue_att
 --
 SELECT cmq_send('dead_dlq', 'no dead letter', headers => '{"cmq_dead_letter": 1}') IS NOT NULL AS sent;
 SELECT cmq_send('dead_dlq', 'forged', headers => '{"cmq_dead_letter": {"queue": "dead_dlq"}}') IS NOT NULL AS sent;
+SELECT cmq_create_queue('dead_elsewhere');
+SELECT cmq_send('dead_dlq', 'forged, too', headers => '{"cmq_dead_letter": {"queue": "dead_elsewhere"}}') IS NOT NULL AS sent;
 SELECT cmq_drop_queue('dead_b');
 SET client_min_messages = notice;
 SELECT cmq_redrive('dead_dlq');
 SET client_min_messages = warning;
 SELECT body FROM cmq.q_dead_dlq_live ORDER BY msg_id;
+SELECT count(*) AS forged FROM cmq.q_dead_elsewhere;
+SELECT cmq_drop_queue('dead_elsewhere');
 SELECT pg_temp.attempt($$SELECT cmq_redrive('dead_none')$$) AS unknown,
 	   pg_temp.attempt($$SELECT cmq_redrive(NULL)$$) AS "null",
 	   pg_temp.attempt($$SELECT cmq_redrive('dead_dlq', 0)$$) AS zero,

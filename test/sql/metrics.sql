@@ -101,6 +101,19 @@ RESET ROLE;
 DROP OWNED BY regress_metrics;
 DROP ROLE regress_metrics;
 
+-- a damaged queue is left out with a warning, and does not hide the others
+SELECT cmq_create_queue('metrics_b');
+SELECT cmq_create_queue('metrics_c');
+ALTER TABLE cmq.q_metrics_b_rewind RENAME TO renamed;
+SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
+ALTER TABLE cmq.renamed RENAME TO q_metrics_b_rewind;
+ALTER TABLE cmq.q_metrics_b_pending RENAME TO renamed;
+SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
+ALTER TABLE cmq.renamed RENAME TO q_metrics_b_pending;
+SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
+SELECT cmq_drop_queue('metrics_b');
+SELECT cmq_drop_queue('metrics_c');
+
 -- gone with the queue
 SELECT cmq_drop_queue('metrics_a');
 SELECT count(*) FROM cmq.metrics WHERE queue = 'metrics_a';

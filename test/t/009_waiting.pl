@@ -234,6 +234,33 @@ delete_all();
 	is(scalar(grep { $_->{err} ne '' } @waiters), 4, 'the four ended with errors');
 }
 
+# A receive that fails after it has claimed a message, here in an index of the
+# owner's, wakes who meanwhile found it busy.
+{
+	sql(q{
+		TRUNCATE got;
+		CREATE FUNCTION fail(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+		BEGIN
+			IF $1 > 0 AND current_setting('test.fail', true) = 'on' THEN
+				PERFORM pg_advisory_xact_lock(1);
+				RAISE 'failed as told';
+			END IF;
+			RETURN $1;
+		END $$;
+		CREATE INDEX fails ON cmq.q_w_pending (fail(receive_count));
+	});
+	my $locker = $node->background_psql('postgres');
+	$locker->query_safe('SELECT pg_advisory_lock(1)');
+	send_message('claimed');
+	my $receiver = start(q{SET test.fail = 'on'; SELECT FROM cmq_receive('w', 1, NULL, 0)});
+	poll(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted},
+		'a message is claimed');
+	wakes('failure of a receive', 'claimed', sub { $locker->quit; finish($receiver) });
+	like($receiver->{err}, qr/failed as told/, 'it did fail');
+	sql(q{DROP INDEX cmq.fails});
+	delete_all();
+}
+
 # Fifty waiters: each message goes to one of them, the others sleep on.
 {
 	sql('TRUNCATE got');
