@@ -26,6 +26,8 @@ OBJS = \
 	src/cmq_delete.o \
 	src/cmq_floor.o \
 	src/cmq_handle.o \
+	src/cmq_headers.o \
+	src/cmq_history.o \
 	src/cmq_leaf.o \
 	src/cmq_maintain.o \
 	src/cmq_metrics.o \
@@ -34,7 +36,9 @@ OBJS = \
 	src/cmq_publish.o \
 	src/cmq_receive.o \
 	src/cmq_recent.o \
+	src/cmq_restore.o \
 	src/cmq_rewind.o \
+	src/cmq_rewind_log.o \
 	src/cmq_send.o \
 	src/cmq_shmem.o \
 	src/cmq_stats.o \
@@ -67,6 +71,8 @@ REGRESS = \
 	names \
 	rewind \
 	rewind_transactions \
+	restore \
+	reconcile \
 	retention \
 	floor \
 	rights \
@@ -89,6 +95,7 @@ ISOLATION = \
 	alter_recreate \
 	metrics_drop \
 	serializable \
+	restore_traffic \
 	rollback
 
 TEST_SERVER = --temp-config=test/cmq.conf --load-extension=cmq --encoding=UTF8 --no-locale

@@ -79,6 +79,29 @@ CREATE TABLE cmq.subscription (
 );
 COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is published to which topics';
 
+-- What was brought back, by whom and why; rows are added by cmq_rewind and its
+-- relatives, and removed by maintenance when they are old.
+CREATE TABLE cmq.rewind_log (
+	id					bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	queue				text COLLATE "C" NOT NULL,
+	kind				text COLLATE "C" NOT NULL,
+	session_user_name	text NOT NULL,
+	current_user_name	text NOT NULL,
+	client_addr			inet,
+	application_name	text,
+	called_at			timestamptz NOT NULL,
+	start_time			timestamptz,
+	end_time			timestamptz,
+	filter				jsonb,
+	into_queue			text COLLATE "C",
+	messages			bigint,
+	reason				text
+);
+COMMENT ON TABLE cmq.rewind_log IS 'cmq internal: what the view cmq.rewinds shows';
+COMMENT ON SEQUENCE cmq.rewind_log_id_seq IS 'cmq internal: ids of cmq.rewind_log';
+
+SELECT pg_catalog.pg_extension_config_dump('cmq.rewind_log', '');
+SELECT pg_catalog.pg_extension_config_dump('cmq.rewind_log_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.queue', '');
@@ -407,6 +430,119 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
 	IS 'receive again every message deleted so far and produced at or after start_time';
 
+-- cmq_cancel_rewind: what the rewind under way has not brought back yet returns
+-- to history.
+--
+-- Does nothing if no rewind is under way.  What was received stays received.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 55000 rewind is off or a reason is required,
+--   42501 no right.
+CREATE FUNCTION cmq_cancel_rewind(queue text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'cmq_cancel_rewind'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_cancel_rewind(text)
+	IS 'return to history what the rewind under way has not brought back yet';
+
+-- cmq_rewind_preview: what a rewind or restore would bring back now.
+--
+-- Parameters:
+--   start_time, end_time  produced at or after the one and before the other;
+--                  end_time NULL: no end
+--   filter         only messages whose headers contain this (headers @> filter);
+--                  NULL: all
+-- Result: one row; times are NULL if there are no messages.  Counts what is
+-- history: what a rewind under way brings back anyway is not in it.  cmq_restore
+-- with the same arguments brings back exactly these; so does cmq_rewind without
+-- end_time and filter, if its start_time is legal.
+-- Changes nothing and blocks nobody; takes time in proportion to the window.
+-- Needs: SELECT on the queue.
+-- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
+--   55000 rewind is off, 42501 no right.
+CREATE FUNCTION cmq_rewind_preview(
+	queue					text,
+	start_time				timestamptz,
+	end_time				timestamptz DEFAULT NULL,
+	filter					jsonb DEFAULT NULL,
+	OUT messages			bigint,
+	OUT body_bytes			bigint,
+	OUT first_enqueued_at	timestamptz,
+	OUT last_enqueued_at	timestamptz)
+RETURNS record
+AS 'MODULE_PATHNAME', 'cmq_rewind_preview'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
+	IS 'count what a rewind or restore would bring back';
+
+-- cmq_restore: make deleted messages of a window ready again at commit, in
+-- production order, whatever backlog there is.
+--
+-- Parameters:
+--   start_time, end_time  produced at or after the one and before the other;
+--                  end_time NULL: no end.  What cannot be rewound any more is
+--                  not brought back.
+--   filter         only messages whose headers contain this (headers @> filter);
+--                  NULL: all.  Messages without headers contain nothing.
+--   expected_count fail unless it is exactly so many; NULL: any number
+-- Result: how many messages.  They count receives anew, and rewind_count is one
+-- higher, as after a rewind.  max_msg_heap_num does not apply.  A rewind under
+-- way goes on.  Takes time in proportion to the messages, with a filter to the
+-- window; memory does not grow; can be cancelled.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
+--   21000 not expected_count, 55000 rewind is off or a reason is required,
+--   42501 no right.
+CREATE FUNCTION cmq_restore(
+	queue			text,
+	start_time		timestamptz,
+	end_time		timestamptz,
+	filter			jsonb DEFAULT NULL,
+	expected_count	bigint DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_restore'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_restore(text, timestamptz, timestamptz, jsonb, bigint)
+	IS 'make the deleted messages of a window ready again; returns how many';
+
+-- cmq_restore_messages: the same for messages with these ids.
+--
+-- Parameters: msg_ids, a one-dimensional array without NULL.
+-- Result: the ids of the messages restored, oldest first, each once.  A NOTICE
+-- tells how many of the ids were not: unknown, not deleted, or out of the window.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has
+--   several dimensions, 55000 rewind is off or a reason is required, 42501 no
+--   right.
+CREATE FUNCTION cmq_restore_messages(queue text, msg_ids bigint[])
+RETURNS SETOF bigint
+AS 'MODULE_PATHNAME', 'cmq_restore_messages'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_restore_messages(text, bigint[])
+	IS 'make deleted messages ready again; returns the ids of those restored';
+
+-- cmq_replay: copy deleted messages of a window into another queue.
+--
+-- Parameters: as for cmq_restore, and
+--   into_queue     the other queue
+-- Result: how many messages.  Each is a new message there, whose headers keep
+-- the old ones (under the key headers if they are no object) and add
+-- cmq_origin: {queue, msg_id, enqueued_at}.  The source is not changed.
+-- Needs: SELECT on the source, INSERT on the other queue.
+-- Errors: 42704 no such queue, 22023 start_time NULL, end_time before it or both
+--   queues the same, 53400 the other queue is full, 54000 a body is too large
+--   for it, 55000 rewind is off or a reason is required, 42501 no right.
+CREATE FUNCTION cmq_replay(
+	queue		text,
+	start_time	timestamptz,
+	end_time	timestamptz,
+	into_queue	text,
+	filter		jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_replay'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq_replay(text, timestamptz, timestamptz, text, jsonb)
+	IS 'copy the deleted messages of a window into another queue; returns how many';
+
 -- cmq_redrive: send dead letters back to the queues they came from.
 --
 -- Each becomes a new message of its queue, without the header cmq_dead_letter,
@@ -698,6 +834,54 @@ SELECT s.topic,
 	OR pg_catalog.pg_has_role(q.relowner, 'USAGE');
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
 
+-- How many messages the rewind under way has yet to bring back.
+CREATE FUNCTION cmq.rewind_left(queue text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_rewind_left'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq.rewind_left(text)
+	IS 'number of messages that the rewind under way has yet to bring back';
+
+-- cmq.rewinds: what was brought back from the queues that the reader may read.
+-- The owner of the extension also sees the rows of queues that are gone.
+--   kind              rewind, restore, replay or cancel
+--   called_at         queue clock of the call
+--   start_time, end_time, filter, into_queue
+--                     its arguments; for cmq_restore_messages the range of what
+--                     was restored
+--   messages          how many; for a rewind, those left to receive now: 0 when
+--                     it is done, cancelled or replaced by another; for a cancel
+--                     NULL
+--   reason            cmq.reason at the time
+CREATE VIEW cmq.rewinds WITH (security_barrier) AS
+SELECT l.id,
+	   l.queue,
+	   l.kind,
+	   l.session_user_name,
+	   l.current_user_name,
+	   l.client_addr,
+	   l.application_name,
+	   l.called_at,
+	   l.start_time,
+	   l.end_time,
+	   l.filter,
+	   l.into_queue,
+	   CASE WHEN l.kind <> 'rewind' THEN l.messages
+			WHEN q.rewound_at = l.called_at THEN cmq.rewind_left(l.queue)
+			ELSE 0 END AS messages,
+	   l.reason
+  FROM cmq.rewind_log l
+  LEFT JOIN cmq.queue q
+	ON q.name = l.queue
+   AND q.create_time <= l.called_at
+  LEFT JOIN pg_catalog.pg_class c
+	ON c.relname = ('q_' || q.name)::pg_catalog.name
+   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace
+ WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT')
+	OR pg_catalog.pg_has_role((SELECT o.relowner FROM pg_catalog.pg_class o
+								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass), 'USAGE');
+COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';
+
 -- Counters of the queues on which the caller has SELECT; see the view.
 CREATE FUNCTION cmq.metrics(
 	OUT queue					text,
@@ -751,4 +935,4 @@ COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read,
 
 -- As the statistics views of the server do it: everyone who may use schema
 -- cmq may read the views, and they show each reader their own.
-GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics TO PUBLIC;
+GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics, cmq.rewinds TO PUBLIC;

@@ -23,6 +23,9 @@ CMQ_MODULE_MAGIC;
 int			cmq_max_queues = 1000;
 int			cmq_maintenance_interval = 60;
 bool		cmq_async_receive = true;
+char	   *cmq_reason = NULL;
+bool		cmq_require_reason = false;
+int			cmq_rewind_log_retention = 90 * SECS_PER_DAY;
 
 void		_PG_init(void);
 
@@ -61,6 +64,33 @@ _PG_init(void)
 							 PGC_USERSET,
 							 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomStringVariable("cmq.reason",
+							   "Says why messages are brought back, for the record in cmq.rewinds.",
+							   NULL,
+							   &cmq_reason,
+							   "",
+							   PGC_USERSET,
+							   0,
+							   NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("cmq.require_reason",
+							 "Refuses to bring messages back unless cmq.reason is set.",
+							 NULL,
+							 &cmq_require_reason,
+							 false,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("cmq.rewind_log_retention",
+							"Sets for how long rows of cmq.rewinds are kept; -1 keeps them for ever.",
+							NULL,
+							&cmq_rewind_log_retention,
+							90 * SECS_PER_DAY, -1, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("cmq");
 

@@ -281,6 +281,34 @@ typedef struct CmqDelete
 	CmqLeaf    *leaf;
 } CmqDelete;
 
+/* Which messages of the history are meant. */
+typedef struct CmqWindow
+{
+	TimestampTz start;			/* included */
+	TimestampTz end;			/* not included; DT_NOEND: no end */
+	bool		has_filter;
+	Datum		filter;			/* jsonb that the headers contain */
+} CmqWindow;
+
+/* A scan of the history; see cmq_history.c. */
+typedef struct CmqHistory
+{
+	CmqQueue   *queue;
+	TimestampTz from;
+	TimestampTz until;
+	bool		has_filter;
+	Datum		filter;
+	bool		with_messages;
+	LOCKMODE	lockmode;
+	MemoryContext context;		/* of the filter, for one message */
+
+	int			leaf;			/* the one to open next */
+	bool		open;			/* is the one before open? */
+	CmqTable	rewind;
+	CmqTable	messages;
+	TimestampTz time;			/* of the message the scan stands at */
+} CmqHistory;
+
 /* Numbers of messages by state. */
 typedef struct CmqCounts
 {
@@ -306,6 +334,9 @@ typedef struct CmqHandle
 extern int	cmq_max_queues;
 extern int	cmq_maintenance_interval;
 extern bool cmq_async_receive;
+extern char *cmq_reason;
+extern bool cmq_require_reason;
+extern int	cmq_rewind_log_retention;
 
 /* cmq_async.c */
 extern bool cmq_async_begin(void);
@@ -344,6 +375,7 @@ extern void cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue,
 							TimestampTz now);
 extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 						  TimestampTz first_alive, TimestampTz first_due);
+extern void cmq_floor_lower(CmqSharedQueue *shared, TimestampTz time);
 extern void cmq_floor_reset(CmqSharedQueue *shared);
 extern void cmq_floor_forget_prepared(void);
 
@@ -509,6 +541,33 @@ extern ItemPointer cmq_recent_find(Oid pending, TimestampTz visible_at,
 extern char *cmq_handle_out(const CmqHandle *handle);
 extern void cmq_handle_in(const char *str, CmqHandle *handle);
 extern int64 cmq_time_to_msg_id(TimestampTz time);
+extern bool cmq_msg_id_to_time(int64 msg_id, TimestampTz *time);
+
+/* cmq_headers.c */
+#define CMQ_DEAD_LETTER_HEADER "cmq_dead_letter"
+#define CMQ_ORIGIN_HEADER "cmq_origin"
+
+extern char *cmq_headers_time(TimestampTz time);
+extern Datum cmq_headers_add(Datum headers, bool isnull, const char *key,
+							 const char *members);
+
+/* cmq_history.c */
+extern void cmq_history_require(CmqQueue *queue);
+extern void cmq_history_args(FunctionCallInfo fcinfo, int argno_start,
+							 int argno_filter, CmqQueue *queue,
+							 CmqWindow *window);
+extern void cmq_history_begin(CmqHistory *history, CmqQueue *queue,
+							  const CmqWindow *window, bool with_messages,
+							  LOCKMODE lockmode);
+extern bool cmq_history_next(CmqHistory *history);
+extern void cmq_history_end(CmqHistory *history);
+
+/* cmq_rewind_log.c */
+extern void cmq_rewind_log_require_reason(CmqQueue *queue);
+extern void cmq_rewind_log_add(CmqQueue *queue, const char *kind,
+							   TimestampTz time, const CmqWindow *window,
+							   const char *into_queue, int64 messages);
+extern void cmq_rewind_log_prune(void);
 
 /* cmq_rewind.c */
 extern int64 cmq_rewind_xact_token(FullTransactionId fxid);

@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(cmq_drop_queue);
 
 /* The relations of a queue are cmq.q_<name> with these suffixes. */
 static const char *const relation_suffixes[] = {
-	"", "_pending", "_rewind", "_live", "_history"
+	"", "_pending", "_rewind", "_live", "_history", "_all"
 };
 
 /* Settings that are plain numbers, in the order of the arguments. */
@@ -288,6 +288,7 @@ create_relations(const char *name)
 	const char *rewind = qualified(name, "_rewind");
 	const char *live = qualified(name, "_live");
 	const char *history = qualified(name, "_history");
+	const char *all = qualified(name, "_all");
 	const char *lit = quote_literal_cstr(name);
 
 	cmq_ddl_execute("CREATE TABLE %s ("
@@ -358,7 +359,16 @@ create_relations(const char *name)
 					"AND (r.enqueued_at < (SELECT cmq.rewind_from(%s)) "
 					"OR NOT cmq.is_due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact))",
 					history, rewind, messages, lit, lit, lit, lit);
-	cmq_ddl_execute("GRANT SELECT ON %s, %s TO PUBLIC", live, history);
+	cmq_ddl_execute("CREATE VIEW %s WITH (security_barrier) AS "
+					"SELECT msg_id, enqueued_at, state, first_received_at, visible_at, "
+					"NULL::timestamptz AS deleted_at, NULL::regrole AS deleted_by, "
+					"receive_count, rewind_count, headers, body FROM %s "
+					"UNION ALL "
+					"SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, "
+					"deleted_at, deleted_by, "
+					"receive_count, rewind_count, headers, body FROM %s",
+					all, live, history);
+	cmq_ddl_execute("GRANT SELECT ON %s, %s, %s TO PUBLIC", live, history, all);
 
 	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", messages,
 					quote_literal_cstr(psprintf("messages of queue %s; GRANTs on this table are the rights on the queue", name)));
@@ -368,6 +378,8 @@ create_relations(const char *name)
 					quote_literal_cstr(psprintf("soft-deleted deliveries of queue %s", name)));
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", live,
 					quote_literal_cstr(psprintf("messages of queue %s that are ready, delayed or in flight", name)));
+	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", all,
+					quote_literal_cstr(psprintf("messages of queue %s in all states", name)));
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", history,
 					quote_literal_cstr(psprintf("messages of queue %s that were deleted and can be rewound", name)));
 }

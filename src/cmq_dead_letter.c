@@ -6,8 +6,8 @@
  *
  * A ready message is dead when it has been received max_receive_count times, or
  * when it has not been consumed for max_time_to_live seconds since it was
- * produced; a rewound one since it was first received again, for a rewound
- * message starts anew.  A message in flight or delayed is not dead: its
+ * produced; a rewound or restored one since it was first received again, for
+ * such a message starts anew.  A message in flight or delayed is not dead: its
  * consumer may still be done with it.
  *
  * The receive that meets a dead message moves it, and so does maintenance.
@@ -35,21 +35,16 @@
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
-
-#define HEADER_KEY "cmq_dead_letter"
 
 /* How many messages one round of maintenance moves, for one queue. */
 #define MAX_SWEEP 100000
@@ -131,47 +126,28 @@ cmq_dead_letter_reason(CmqQueue *queue, TupleTableSlot *slot, TimestampTz now)
 						  Anum_pending_first_received_at :
 						  Anum_pending_enqueued_at);
 
-		if (since <= now - queue->max_time_to_live * USECS_PER_SEC)
+		/* a restored message that nobody has received yet has no such time */
+		if (since != DT_NOBEGIN &&
+			since <= now - queue->max_time_to_live * USECS_PER_SEC)
 			return "max_time_to_live";
 	}
 	return NULL;
 }
 
-/*
- * The headers of a dead letter.  Headers that are no object, and so cannot be
- * added to, are kept under the key "headers".
- */
+/* The headers of a dead letter. */
 static Datum
 dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
 					int receive_count, const char *reason, Datum headers,
 					bool isnull)
 {
-	StringInfoData json;
-	char		time[MAXDATELEN + 1];
-	Datum		added;
-
-	JsonEncodeDateTime(time, TimestampTzGetDatum(enqueued_at), TIMESTAMPTZOID,
-					   NULL);
-	initStringInfo(&json);
 	/* nothing in it needs to be escaped */
-	appendStringInfo(&json,
-					 "{\"" HEADER_KEY "\": {\"queue\": \"%s\", \"msg_id\": %lld, "
-					 "\"enqueued_at\": \"%s\", \"receive_count\": %d, "
-					 "\"reason\": \"%s\"}}",
-					 queue->name,
-					 (long long) cmq_time_to_msg_id(enqueued_at), time,
-					 receive_count, reason);
-	added = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
-	if (isnull)
-		return added;
-	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
-	{
-		char	   *old = JsonbToCString(NULL, &DatumGetJsonbP(headers)->root, -1);
+	char	   *members =
+		psprintf("\"queue\": \"%s\", \"msg_id\": %lld, \"enqueued_at\": \"%s\", "
+				 "\"receive_count\": %d, \"reason\": \"%s\"",
+				 queue->name, (long long) cmq_time_to_msg_id(enqueued_at),
+				 cmq_headers_time(enqueued_at), receive_count, reason);
 
-		headers = DirectFunctionCall1(jsonb_in,
-									  CStringGetDatum(psprintf("{\"headers\": %s}", old)));
-	}
-	return DirectFunctionCall2(jsonb_concat, headers, added);
+	return cmq_headers_add(headers, isnull, CMQ_DEAD_LETTER_HEADER, members);
 }
 
 /* Delete the message of this time, if it is there. */
@@ -314,8 +290,8 @@ get_source(Datum headers)
 	JsonbValue	value;
 
 	if (!JB_ROOT_IS_OBJECT(jb) ||
-		getKeyJsonValueFromContainer(&jb->root, HEADER_KEY,
-									 strlen(HEADER_KEY), &value) == NULL ||
+		getKeyJsonValueFromContainer(&jb->root, CMQ_DEAD_LETTER_HEADER,
+									 strlen(CMQ_DEAD_LETTER_HEADER), &value) == NULL ||
 		value.type != jbvBinary ||
 		!JsonContainerIsObject(value.val.binary.data) ||
 		getKeyJsonValueFromContainer(value.val.binary.data, "queue",
@@ -374,7 +350,7 @@ redrive_message(CmqQueue *queue, CmqDelete *state, MemoryContext context)
 																  Anum_messages_body,
 																  &never)));
 		headers = DirectFunctionCall2(jsonb_delete, headers,
-									  CStringGetTextDatum(HEADER_KEY));
+									  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
 	}
 	cmq_table_close(&messages);
 	MemoryContextSwitchTo(old);

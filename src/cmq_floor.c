@@ -14,7 +14,7 @@
  * saw alive.  The floor is a hint where to start: it is lost at restart, and
  * the first scan builds it again.
  *
- * Four ways a row could come to stand below the floor, and what is done:
+ * Five ways a row could come to stand below the floor, and what is done:
  *
  * 1. New rows.  Their visible_at is read from the queue clock, or is later.
  *	  Each backend has a slot in shared memory with the smallest visible_at that
@@ -53,6 +53,10 @@
  *	  if the generation is the one that it began with; one that began later
  *	  saw the slot.  Whoever removes rows so is as in rule 2, with the smallest
  *	  time there is.
+ *
+ * 5. Rows that a restore puts back, with times long gone.  As rule 4, but the
+ *	  times are known: the slot says so, then the floor is lowered to them and
+ *	  the generation raised, then the rows are written.
  *
  * Expired rows do not hold the floor: nobody could receive them.
  *
@@ -326,6 +330,20 @@ cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 										   rewind_floor_for_all);
 		}
 	}
+	SpinLockRelease(&shared->mutex);
+}
+
+/*
+ * Rows from this time on will be put back into the pending table.  The caller
+ * has published the time in its slot.
+ */
+void
+cmq_floor_lower(CmqSharedQueue *shared, TimestampTz time)
+{
+	own.relid = InvalidOid;
+	SpinLockAcquire(&shared->mutex);
+	shared->generation++;
+	shared->floor = Min(shared->floor, time);
 	SpinLockRelease(&shared->mutex);
 }
 

@@ -49,14 +49,21 @@ cmq_msg_id(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
+/* The other way; false if no time has this id. */
+bool
+cmq_msg_id_to_time(int64 msg_id, TimestampTz *time)
+{
+	return !pg_sub_s64_overflow(msg_id, UNIX_EPOCH_OFFSET, time) &&
+		IS_VALID_TIMESTAMP(*time);
+}
+
 Datum
 cmq_enqueued_at(PG_FUNCTION_ARGS)
 {
 	int64		msg_id = PG_GETARG_INT64(0);
 	TimestampTz time;
 
-	if (pg_sub_s64_overflow(msg_id, UNIX_EPOCH_OFFSET, &time) ||
-		!IS_VALID_TIMESTAMP(time))
+	if (!cmq_msg_id_to_time(msg_id, &time))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("msg_id out of range: %lld", (long long) msg_id)));

@@ -5,7 +5,7 @@
  *
  * For each queue: save the clock, make leaves ahead if the queue is in use,
  * purge pending rows that have expired, drop leaves whose time is over, move
- * the rewind point forward.  Every step is right whether or not it runs, and
+ * the rewind point forward, analyze its tables once per leaf.  Every step is right whether or not it runs, and
  * may run at any time, twice or beside itself: what it removes was invisible
  * before, by comparison of times.
  *
@@ -26,6 +26,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -146,6 +147,43 @@ drop_leaves(CmqQueue *queue)
 	(void) cmq_leaf_drop_old(queue);
 }
 
+/* When ANALYZE last ran for a table; DT_NOBEGIN: never. */
+static TimestampTz
+last_analyze(Oid relid)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		time;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	time = pg_stat_get_last_analyze_time(fcinfo);
+	return fcinfo->isnull ? DT_NOBEGIN : DatumGetTimestampTz(time);
+}
+
+/*
+ * Statistics for those who join the history with their tables.  Autovacuum
+ * does leaves, but never the partitioned tables; once per leaf is often enough.
+ */
+static void
+analyze(CmqQueue *queue)
+{
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, cmq_queue_now(queue));
+	Oid			relids[] = {queue->relid, queue->rewind};
+	TimestampTz lower;
+
+	if (leaf == NULL)
+		return;
+	lower = leaf->lower;
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		if (last_analyze(relids[i]) < lower)
+			cmq_ddl_execute("ANALYZE %s",
+							quote_qualified_identifier(CMQ_SCHEMA,
+													   get_rel_name(relids[i])));
+	}
+}
+
 typedef void (*MaintainStep) (CmqQueue *queue);
 
 static const MaintainStep maintain_steps[] = {
@@ -156,6 +194,7 @@ static const MaintainStep maintain_steps[] = {
 	cmq_dead_letter_sweep,
 	drop_leaves,
 	cmq_rewind_advance,
+	analyze,
 };
 
 const int	cmq_maintain_nsteps = lengthof(maintain_steps);
@@ -271,6 +310,7 @@ cmq_maintain(PG_FUNCTION_ARGS)
 			cmq_queue_try(lfirst(lc), "maintenance", maintain_own, NULL);
 		cmq_maintain_sweep();
 		cmq_floor_forget_prepared();
+		cmq_rewind_log_prune();
 	}
 	else
 	{

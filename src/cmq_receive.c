@@ -443,7 +443,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		{
 			n++;
 			nredelivered += delivery.receive_count > 1;
-			nrewound += take_due;
+			nrewound += delivery.receive_count == 1 &&
+				delivery.rewind_count > 0;
 		}
 		ResetPerTupleExprContext(state.estate);
 	}

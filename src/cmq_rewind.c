@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_rewind.c
- *	  Rewind a queue to a point in time.
+ *	  Rewind a queue to a point in time, and cancel that.
  *
  * A rewind is a pair of times in the queue's row: a soft-deleted message is
  * due again when enqueued_at >= rewind_from and deleted_at < rewound_at.  No
@@ -23,7 +23,10 @@
  * was made.  So the set of due messages is fixed at the rewind and only
  * shrinks; whoever finds it empty can forget the rewind.
  *
- * Rewind, alter and the maintenance step that moves rewind_from forward hold
+ * A cancel forgets the pair.  What has not been received yet is history as it was
+ * before; a receive that is at a due row just then may still take it.
+ *
+ * Rewind, cancel, alter and the maintenance step that moves rewind_from forward hold
  * the queue lock to the end of their transactions.  Traffic is not held up: it
  * sees the new pair when the rewind has committed.
  *
@@ -48,6 +51,8 @@
 #include "cmq.h"
 
 PG_FUNCTION_INFO_V1(cmq_rewind);
+PG_FUNCTION_INFO_V1(cmq_cancel_rewind);
+PG_FUNCTION_INFO_V1(cmq_rewind_left);
 
 /* The name of a transaction in deleted_xact and rewind_concurrent. */
 int64
@@ -201,6 +206,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	CmqRewind  *rewinding = &changed.rewinding;
 	char	   *name;
 	TimestampTz start_time;
+	CmqWindow	window = {.end = DT_NOEND};
 	TimestampTz now;
 	TimestampTz first;
 
@@ -216,15 +222,10 @@ cmq_rewind(PG_FUNCTION_ARGS)
 
 	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
-	if (queue->rewind_seconds == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("rewind is off for queue \"%s\"", name),
-				 errdetail("Its rewind_seconds is 0: deleted messages are not kept."),
-				 errhint("Switch it on for what is deleted from now on: SELECT cmq_alter_queue(%s, rewind_seconds => %d).",
-						 quote_literal_cstr(name),
-						 queue->msg_retention_seconds)));
+	cmq_history_require(queue);
+	cmq_rewind_log_require_reason(queue);
 
+	window.start = start_time;
 	changed = *queue;
 	rewinding->active = true;
 	rewinding->rewound_at = now = cmq_clock_tick(queue->shared, 1);
@@ -246,10 +247,72 @@ cmq_rewind(PG_FUNCTION_ARGS)
 		cmq_wait_signal_rewind(queue->shared);
 	changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
+	cmq_rewind_log_add(&changed, "rewind", now, &window, NULL, -1);
 
 	if (first == DT_NOEND)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(first);
+}
+
+Datum
+cmq_cancel_rewind(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqQueue	changed;
+	char	   *name;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_cancel_rewind()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
+	cmq_history_require(queue);
+	cmq_rewind_log_require_reason(queue);
+	if (!queue->rewinding.active)
+		PG_RETURN_VOID();
+
+	changed = *queue;
+	memset(&changed.rewinding, 0, sizeof(changed.rewinding));
+	cmq_catalog_update_queue(&changed);
+	cmq_rewind_log_add(&changed, "cancel", cmq_queue_now(&changed), NULL, NULL,
+					   -1);
+	PG_RETURN_VOID();
+}
+
+/* How many messages the rewind under way still has to bring back. */
+Datum
+cmq_rewind_left(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	const CmqRewind *rewinding;
+	TimestampTz from;
+	int64		n = 0;
+
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
+	cmq_queue_check_acl(queue, ACL_SELECT);
+	rewinding = &queue->rewinding;
+	from = Max(rewinding->from,
+			   cmq_queue_expired_before(queue, cmq_queue_now(queue)));
+	for (int i = 0; rewinding->active && i < queue->nleaves; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+		CmqTable	table;
+
+		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
+			!cmq_table_open(&table, NULL, leaf->rewind, CMQ_REWIND,
+							AccessShareLock))
+			continue;
+		cmq_table_range(&table, from, rewinding->rewound_at, false);
+		while (cmq_table_next(&table))
+			n += cmq_rewind_is_due(rewinding,
+								   cmq_slot_time(table.slot,
+												 Anum_rewind_enqueued_at),
+								   cmq_slot_time(table.slot,
+												 Anum_rewind_deleted_at),
+								   cmq_slot_int64(table.slot,
+												  Anum_rewind_deleted_xact));
+		cmq_table_close(&table);
+	}
+	PG_RETURN_INT64(n);
 }
 
 /*

@@ -360,6 +360,7 @@ sweep(void *arg)
 {
 	cmq_maintain_sweep();
 	cmq_floor_forget_prepared();
+	cmq_rewind_log_prune();
 }
 
 void

@@ -75,7 +75,21 @@ missing_tools()
 		# one test tries the example for it, and is skipped without it
 		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
 			echo prometheus-postgres-exporter
+		missing_clients
 	fi
+}
+
+# Print the missing packages of the clients that one test tries, each of which
+# is skipped without.
+missing_clients()
+{
+	command -v apt-get >/dev/null || return 0
+	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
+	[[ -e /usr/share/java/postgresql.jar ]] || echo libpostgresql-jdbc-java
+	# to run a source file it takes more than a runtime
+	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless
+	# where npm is, it gets node-postgres; else Debian's package has it
+	command -v npm >/dev/null || [[ -d /usr/share/nodejs/pg ]] || echo node-pg
 }
 
 # Print the missing packages of PostgreSQL.

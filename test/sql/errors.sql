@@ -68,6 +68,8 @@ INSERT INTO call
 		   CASE WHEN a.name = 'queue' THEN $$'errors_a'$$ WHEN a.name = 'body' THEN $$'x'$$
 				WHEN a.name = 'bodies' THEN $$'{x}'::text[]$$ WHEN a.name = 'receipt_handle' THEN $$'1-2-3-4'$$
 				WHEN a.name = 'receipt_handles' THEN $$'{1-2-3-4}'::text[]$$ WHEN a.name = 'start_time' THEN 'now()'
+				WHEN a.name = 'end_time' THEN 'now()' WHEN a.name = 'msg_ids' THEN $$'{1}'::bigint[]$$
+				WHEN a.name = 'into_queue' THEN $$'errors_off'$$ WHEN a.name = 'expected_count' THEN '0'
 				WHEN a.name = 'max_messages' THEN '1' WHEN a.name = 'visibility_timeout' THEN '600'
 				WHEN a.name = 'polling_wait_seconds' THEN '0' WHEN a.name = 'delay_seconds' THEN '0'
 				WHEN a.name = 'msg_retention_seconds' THEN '3600' WHEN a.name = 'rewind_seconds' THEN '3600'
@@ -76,7 +78,7 @@ INSERT INTO call
 				WHEN a.name = 'dead_letter_queue' THEN CASE WHEN p.proname = 'cmq_redrive' THEN $$'errors_a'$$ ELSE 'NULL' END
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{1}'::jsonb[]$$ END,
 		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
-		   p.proname = 'cmq_redrive' AND a.name = 'max_messages' OR
+		   p.proname = 'cmq_redrive' AND a.name = 'max_messages' OR a.name IN ('end_time', 'filter', 'expected_count') OR
 		   p.proname = 'cmq_receive' AND a.name IN ('visibility_timeout', 'polling_wait_seconds')
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',
@@ -89,7 +91,7 @@ SELECT c.f, c.name, c.nullable, left(pg_temp.attempt(format('SELECT %I(%s)', c.f
 SELECT pg_temp.counts('errors_a');
 -- and on the functions that the views are made of: NULL in, NULL out
 SELECT cmq.check_select(NULL), cmq.clock(NULL), cmq.expired_before(NULL), cmq.rewindable_since(NULL), cmq.rewind_from(NULL),
-	   cmq.is_due(NULL, now(), now(), 1);
+	   cmq.is_due(NULL, now(), now(), 1), cmq.rewind_left(NULL);
 
 --
 -- After an error in a transaction the queue is as before; after one in a

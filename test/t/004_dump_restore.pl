@@ -51,7 +51,8 @@ sub contents
 	SELECT conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
 	 WHERE connamespace = 'cmq'::regnamespace ORDER BY conrelid::regclass::text, 2;
 	SELECT queue, lower, upper, messages, rewind FROM cmq.partition ORDER BY queue, lower;
-	SELECT name, rewind_from, rewound_at, expired_before, forgotten_before FROM cmq.queue ORDER BY name));
+	SELECT name, rewind_from, rewound_at, expired_before, forgotten_before FROM cmq.queue ORDER BY name;
+	SELECT * FROM cmq.rewinds ORDER BY id));
 
 	foreach my $queue (
 		split /\n/,
@@ -140,6 +141,7 @@ my $start = sql(
 is(consume('rewound', 10), '5', 'all messages are deleted');
 sql("SELECT cmq_send('rewound', 'waiting')");
 sql("SELECT cmq_rewind('rewound', '$start')");
+sql("SET cmq.reason = 'before the dump'; SELECT FROM cmq_restore('rewound', 'infinity', NULL, '{}')");
 is(consume('rewound', 1), '1', 'one rewound message is deleted again');
 my $rewound_handle = handle('rewound');
 

@@ -1,0 +1,277 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_restore.c
+ *	  Restore: make chosen messages of the history ready again.
+ *
+ * A rewind is a pair of times; it brings back everything from a point on, and
+ * costs nothing.  A restore takes a window, a filter or a list of ids, and moves
+ * each message: its rewind row is deleted, and a pending row inserted that is
+ * visible since the message's production.  So restored messages come in
+ * production order, before what was produced later, and whatever else waits.
+ * Like a rewound message a restored one counts receives anew and has a
+ * rewind_count one higher.
+ *
+ * The scan floor (cmq_floor.c) and the mark of cmq_oldest.c are lowered to the
+ * start of the window, and the transaction's slot says so until it ends: first
+ * the slot, then the floor, then the rows.
+ *
+ * Locks: the queue lock, so that restores and rewinds of a queue come one after
+ * the other; RowExclusive on the pending table and the rewind leaves.  A receive
+ * may be at a row that a rewind brought back until just now: it is waited for.
+ * Receives, sends and deletes go on.  Rollback undoes all of it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+PG_FUNCTION_INFO_V1(cmq_restore);
+PG_FUNCTION_INFO_V1(cmq_restore_messages);
+
+typedef struct RestoreState
+{
+	CmqQueue   *queue;
+	EState	   *estate;
+	CmqTable	pending;
+	int64		n;
+} RestoreState;
+
+/* No restored message will be older than time. */
+static void
+restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz time)
+{
+	memset(state, 0, sizeof(*state));
+	state->queue = queue;
+	state->estate = CreateExecutorState();
+	(void) cmq_floor_announce();
+	cmq_floor_publish(time);
+	cmq_floor_lower(queue->shared, time);
+	cmq_oldest_lower(queue->shared, time);
+	if (!cmq_table_open(&state->pending, state->estate, queue->pending,
+						CMQ_PENDING, RowExclusiveLock))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+}
+
+/* Move the row that a scan of a rewind leaf stands at; false if it is gone. */
+static bool
+restore_row(RestoreState *state, CmqTable *rewind)
+{
+	TimestampTz time = cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at);
+	int			rewind_count = cmq_slot_int(rewind->slot,
+											Anum_rewind_rewind_count);
+	Datum		values[Natts_pending];
+	bool		isnull[Natts_pending] = {false};
+
+	if (cmq_table_delete(rewind, true) != TM_Ok)
+		return false;
+	if (rewind_count < PG_INT32_MAX)
+		rewind_count++;
+	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(time);
+	values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(time);
+	values[Anum_pending_first_received_at - 1] = (Datum) 0;
+	isnull[Anum_pending_first_received_at - 1] = true;
+	values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
+	values[Anum_pending_rewind_count - 1] = Int32GetDatum(rewind_count);
+	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
+	state->n++;
+	return true;
+}
+
+static void
+restore_end(RestoreState *state)
+{
+	cmq_table_close(&state->pending);
+	FreeExecutorState(state->estate);
+	if (state->n > 0)
+	{
+		cmq_stats_pending(state->queue->shared, state->n);
+		cmq_wait_signal_at_end(state->queue->shared,
+							   (int) Min(state->n, PG_INT32_MAX), 0);
+	}
+	CommandCounterIncrement();
+}
+
+static CmqQueue *
+open_queue(FunctionCallInfo fcinfo)
+{
+	char	   *name = cmq_queue_name_arg(fcinfo, 0);
+	CmqQueue   *queue;
+
+	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
+	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
+	queue = cmq_queue_open(name, ACL_UPDATE, RowExclusiveLock);
+	cmq_history_require(queue);
+	cmq_rewind_log_require_reason(queue);
+	return queue;
+}
+
+Datum
+cmq_restore(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqWindow	window;
+	CmqHistory	history;
+	RestoreState state;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_restore()");
+	queue = open_queue(fcinfo);
+	cmq_history_args(fcinfo, 1, 3, queue, &window);
+
+	cmq_history_begin(&history, queue, &window, false, RowExclusiveLock);
+	restore_begin(&state, queue, history.from);
+	while (cmq_history_next(&history))
+		(void) restore_row(&state, &history.rewind);
+	cmq_history_end(&history);
+	restore_end(&state);
+
+	if (!PG_ARGISNULL(4) && PG_GETARG_INT64(4) != state.n)
+		ereport(ERROR,
+				(errcode(ERRCODE_CARDINALITY_VIOLATION),
+				 errmsg("number of messages to restore in queue \"%s\" is not the expected one",
+						queue->name),
+				 errdetail("%lld messages would be restored, %lld are expected.",
+						   (long long) state.n,
+						   (long long) PG_GETARG_INT64(4)),
+				 errhint("Nothing was changed. cmq_rewind_preview shows what there is.")));
+	cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue), &window, NULL,
+					   state.n);
+	PG_RETURN_INT64(state.n);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The message ids in an array, ordered, each once. */
+static int64 *
+get_ids(FunctionCallInfo fcinfo, int argno, CmqQueue *queue, int *nids)
+{
+	ArrayType  *array;
+	Datum	   *elements;
+	bool	   *isnull;
+	int64	   *ids;
+	int			n;
+
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("msg_ids must not be NULL for queue \"%s\"",
+						queue->name)));
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("msg_ids must be a one-dimensional array for queue \"%s\"",
+						queue->name)));
+	deconstruct_array(array, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+					  &elements, &isnull, &n);
+	ids = palloc(sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (isnull[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("msg_ids must not contain NULL for queue \"%s\"",
+							queue->name)));
+		ids[i] = DatumGetInt64(elements[i]);
+	}
+	qsort(ids, n, sizeof(int64), compare_ids);
+	*nids = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (i == 0 || ids[i] != ids[*nids - 1])
+			ids[(*nids)++] = ids[i];
+	}
+	return ids;
+}
+
+/* Is the message of this time in the history?  If so rewind stands at it. */
+static bool
+find_in_history(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
+{
+	return cmq_table_find(rewind, time, 0) &&
+		!cmq_rewind_is_due(&queue->rewinding, time,
+						   cmq_slot_time(rewind->slot, Anum_rewind_deleted_at),
+						   cmq_slot_int64(rewind->slot,
+										  Anum_rewind_deleted_xact));
+}
+
+Datum
+cmq_restore_messages(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CmqQueue   *queue;
+	CmqWindow	window = {.start = DT_NOEND,.end = DT_NOEND};
+	CmqTable	rewind;
+	CmqLeaf    *leaf = NULL;
+	RestoreState state;
+	TimestampTz since;
+	int64	   *ids;
+	int			nids;
+
+	cmq_shmem_require();
+	PreventCommandIfReadOnly("cmq_restore_messages()");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	queue = open_queue(fcinfo);
+	ids = get_ids(fcinfo, 1, queue, &nids);
+
+	since = cmq_queue_rewindable_since(queue, cmq_queue_now(queue));
+	restore_begin(&state, queue, since);
+	for (int i = 0; i < nids; i++)
+	{
+		TimestampTz time;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!cmq_msg_id_to_time(ids[i], &time) || time < since)
+			continue;
+		if (leaf == NULL || time < leaf->lower || time >= leaf->upper)
+		{
+			if (leaf)
+				cmq_table_close(&rewind);
+			leaf = cmq_queue_leaf(queue, time);
+			if (leaf && !cmq_table_open(&rewind, NULL, leaf->rewind,
+										CMQ_REWIND, RowExclusiveLock))
+				leaf = NULL;
+		}
+		if (leaf && find_in_history(queue, &rewind, time) &&
+			restore_row(&state, &rewind))
+		{
+			Datum		id = Int64GetDatum(ids[i]);
+			bool		isnull = false;
+
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &id,
+								 &isnull);
+			window.start = Min(window.start, time);
+			window.end = time + 1;
+		}
+	}
+	if (leaf)
+		cmq_table_close(&rewind);
+	restore_end(&state);
+
+	if (state.n < nids)
+		ereport(NOTICE,
+				(errmsg("%lld of %d messages were not restored in queue \"%s\"",
+						(long long) (nids - state.n), nids, queue->name),
+				 errdetail("They are unknown, not deleted, or cannot be rewound any more.")));
+	cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue),
+					   state.n > 0 ? &window : NULL, NULL, state.n);
+	return (Datum) 0;
+}

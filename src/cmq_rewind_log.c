@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_rewind_log.c
+ *	  The record of rewinds, restores, replays and cancels, cmq.rewind_log.
+ *
+ * Each call adds one row in its own transaction, so what was rolled back leaves
+ * none.  Rows are added here, whatever rights the caller has on the table, and
+ * nobody else has any: the record is only appended to.  Maintenance removes
+ * rows that are older than cmq.rewind_log_retention, oldest first.
+ *
+ * Names of roles and not their OIDs are recorded: the record outlives them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+enum
+{
+	Anum_rewind_log_id = 1,
+	Anum_rewind_log_queue,
+	Anum_rewind_log_kind,
+	Anum_rewind_log_session_user_name,
+	Anum_rewind_log_current_user_name,
+	Anum_rewind_log_client_addr,
+	Anum_rewind_log_application_name,
+	Anum_rewind_log_called_at,
+	Anum_rewind_log_start_time,
+	Anum_rewind_log_end_time,
+	Anum_rewind_log_filter,
+	Anum_rewind_log_into_queue,
+	Anum_rewind_log_messages,
+	Anum_rewind_log_reason,
+	Natts_rewind_log = 14
+};
+
+static bool
+has_reason(void)
+{
+	return cmq_reason && cmq_reason[strspn(cmq_reason, " \t\n")] != '\0';
+}
+
+/* Raise 55000 if the administrator wants a reason and there is none. */
+void
+cmq_rewind_log_require_reason(CmqQueue *queue)
+{
+	if (cmq_require_reason && !has_reason())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a reason is required to bring messages of queue \"%s\" back",
+						queue->name),
+				 errdetail("\"cmq.require_reason\" is on and \"cmq.reason\" is empty."),
+				 errhint("Say why: SET cmq.reason = '...'.")));
+}
+
+/* The client's address; false if it has none. */
+static bool
+get_client_addr(Datum *result)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	*result = inet_client_addr(fcinfo);
+	return !fcinfo->isnull;
+}
+
+/*
+ * Record a call; time is that of the queue clock.  A window of NULL has no
+ * bounds, an into_queue of NULL is none, messages < 0 are not known.
+ */
+void
+cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
+				   const CmqWindow *window, const char *into_queue,
+				   int64 messages)
+{
+	Relation	rel = cmq_catalog_open("rewind_log", Natts_rewind_log,
+									   RowExclusiveLock);
+	Oid			sequence = cmq_catalog_relid("rewind_log_id_seq");
+	Datum		values[Natts_rewind_log];
+	bool		isnull[Natts_rewind_log];
+
+	if (!OidIsValid(sequence))
+		elog(ERROR, "sequence cmq.rewind_log_id_seq does not exist");
+	memset(values, 0, sizeof(values));
+	memset(isnull, false, sizeof(isnull));
+#define VALUE(att) values[Anum_rewind_log_##att - 1]
+#define NULLED(att) isnull[Anum_rewind_log_##att - 1]
+	VALUE(id) = Int64GetDatum(nextval_internal(sequence, false));
+	VALUE(queue) = CStringGetTextDatum(queue->name);
+	VALUE(kind) = CStringGetTextDatum(kind);
+	VALUE(session_user_name) =
+		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+	VALUE(current_user_name) =
+		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	NULLED(client_addr) = !get_client_addr(&VALUE(client_addr));
+	NULLED(application_name) = application_name == NULL;
+	if (application_name)
+		VALUE(application_name) = CStringGetTextDatum(application_name);
+	VALUE(called_at) = TimestampTzGetDatum(time);
+	NULLED(start_time) = window == NULL;
+	NULLED(end_time) = window == NULL || window->end == DT_NOEND;
+	NULLED(filter) = window == NULL || !window->has_filter;
+	if (window)
+	{
+		VALUE(start_time) = TimestampTzGetDatum(window->start);
+		VALUE(end_time) = TimestampTzGetDatum(window->end);
+		VALUE(filter) = window->filter;
+	}
+	NULLED(into_queue) = into_queue == NULL;
+	if (into_queue)
+		VALUE(into_queue) = CStringGetTextDatum(into_queue);
+	NULLED(messages) = messages < 0;
+	VALUE(messages) = Int64GetDatum(messages);
+	NULLED(reason) = !has_reason();
+	if (has_reason())
+		VALUE(reason) = CStringGetTextDatum(cmq_reason);
+
+	cmq_catalog_store(rel, NULL, values, isnull);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/* Maintenance: remove rows that are too old. */
+void
+cmq_rewind_log_prune(void)
+{
+	TimestampTz before;
+	Relation	rel;
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+
+	if (cmq_rewind_log_retention < 0)
+		return;
+	before = GetCurrentTimestamp() -
+		cmq_rewind_log_retention * USECS_PER_SEC;
+
+	/* two at once would meet the same rows: one of them is enough */
+	if (!ConditionalLockRelationOid(cmq_catalog_relid("rewind_log"),
+									ShareUpdateExclusiveLock))
+		return;
+	rel = cmq_catalog_open("rewind_log", Natts_rewind_log, RowExclusiveLock);
+	cmq_catalog_begin(&cs, rel, NULL);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		bool		never;
+		Datum		time = heap_getattr(tuple, Anum_rewind_log_called_at,
+										RelationGetDescr(rel), &never);
+
+		if (DatumGetTimestampTz(time) >= before)
+			break;
+		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}

@@ -1,0 +1,115 @@
+-- examples/reconcile.sql: a consumer that forgets, one that books twice, and the
+-- proof that afterwards all is settled.  And what reports need of the views.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.sql'
+\i :helpers
+
+SELECT cmq_create_queue('payments', rewind_seconds => 7200, msg_retention_seconds => 86400, visibility_timeout => 600);
+CREATE TABLE ledger (msg_id bigint, amount numeric);
+CREATE ROLE regress_broken;
+CREATE ROLE regress_finance;
+GRANT USAGE ON SCHEMA cmq TO regress_broken, regress_finance;
+GRANT DELETE ON cmq.q_payments TO regress_broken;
+GRANT SELECT, UPDATE ON cmq.q_payments TO regress_finance;
+GRANT SELECT ON ledger TO regress_finance;
+GRANT INSERT ON ledger TO regress_broken;
+
+-- twenty payments of 1 .. 20
+SELECT count(*) FROM cmq_send_batch('payments', array(SELECT format('{"amount": %s}', i) FROM generate_series(1, 20) i));
+-- the good consumer books 1 .. 8, and 3 twice
+WITH m AS MATERIALIZED (SELECT * FROM cmq_receive('payments', 8)),
+	 b AS (INSERT INTO ledger SELECT msg_id, (body::jsonb ->> 'amount')::numeric FROM m)
+SELECT count(cmq_delete('payments', receipt_handle)) FROM m;
+INSERT INTO ledger SELECT msg_id, amount FROM ledger WHERE amount = 3;
+-- the broken one books every second of 9 .. 16
+SET ROLE regress_broken;
+WITH m AS MATERIALIZED (SELECT * FROM cmq_receive('payments', 8)),
+	 b AS (INSERT INTO ledger SELECT msg_id, (body::jsonb ->> 'amount')::numeric FROM m WHERE (body::jsonb ->> 'amount')::int % 2 = 0)
+SELECT count(cmq_delete('payments', receipt_handle)) FROM m;
+RESET ROLE;
+-- 17 and 18 are in flight, 19 and 20 wait
+SELECT count(*) FROM cmq_receive('payments', 2);
+INSERT INTO ledger VALUES (cmq.msg_id(now()), 99);
+
+\set from '(now() - interval \'1 hour\')'
+\set until '(now() + interval \'1 hour\')'
+\set example :srcdir '/../examples/reconcile.sql'
+SET ROLE regress_finance;
+\i :example
+RESET ROLE;
+\set ON_ERROR_STOP off
+
+-- consumed again, by somebody who books; the good consumer has nothing to do twice
+WITH m AS MATERIALIZED (SELECT * FROM cmq_receive('payments', 4)),
+	 b AS (INSERT INTO ledger SELECT msg_id, (body::jsonb ->> 'amount')::numeric FROM m)
+SELECT sum((body::jsonb ->> 'amount')::int), count(cmq_delete('payments', receipt_handle)) FROM m;
+SELECT count(*) AS not_booked FROM cmq.q_payments_history h LEFT JOIN ledger l USING (msg_id) WHERE l.msg_id IS NULL;
+
+--
+-- All states in one view, which equals the two others together.
+--
+SELECT state, string_agg(body::jsonb ->> 'amount', ' ' ORDER BY enqueued_at) AS amounts FROM cmq.q_payments_all GROUP BY 1 ORDER BY 1;
+SELECT count(*) AS differences
+  FROM (SELECT msg_id, enqueued_at, state, first_received_at, visible_at, NULL::timestamptz AS deleted_at, NULL::regrole AS deleted_by,
+			   receive_count, rewind_count, headers, body FROM cmq.q_payments_live
+		UNION ALL
+		SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, deleted_at, deleted_by,
+			   receive_count, rewind_count, headers, body FROM cmq.q_payments_history) two
+  FULL JOIN cmq.q_payments_all a USING (msg_id)
+ WHERE to_jsonb(two) IS DISTINCT FROM to_jsonb(a);
+SELECT deleted_by, count(*) FROM cmq.q_payments_history WHERE deleted_by = 'regress_broken'::regrole GROUP BY 1;
+
+--
+-- A time range reads the leaves of that time, by index; so does one id.
+--
+SELECT pg_temp.age('payments', '30 min');
+CREATE FUNCTION pg_temp.leaves_read(query text) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+	leaves text[] := '{}';
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+		-- those that were planned and executed
+		IF line !~ 'never executed' THEN
+			leaves := leaves || substring(line FROM ' on (r_payments_\d+)');
+		END IF;
+	END LOOP;
+	RETURN (SELECT count(DISTINCT l) FROM unnest(leaves) l);
+END $$;
+SELECT lower, upper FROM cmq.partition WHERE queue = 'payments' AND now() >= lower AND now() < upper \gset
+SELECT pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE enqueued_at >= %L AND enqueued_at < %L', :'lower', :'upper')) AS this_one,
+	   pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE enqueued_at < %L AND enqueued_at >= %L::timestamptz - interval ''1 min''', :'lower', :'lower')) AS the_one_before,
+	   pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_all WHERE enqueued_at >= %L AND enqueued_at < %L', :'lower', :'upper')) AS of_all,
+	   pg_temp.leaves_read('SELECT * FROM cmq.q_payments_history WHERE enqueued_at = cmq.enqueued_at(1700000000000000)') AS none;
+SET enable_seqscan = off;
+SELECT pg_temp.uses_index($$SELECT * FROM cmq.q_payments_history WHERE enqueued_at BETWEEN now() - interval '40 min' AND now() - interval '20 min'$$, 'Index%r_payments_%') AS by_index;
+RESET enable_seqscan;
+
+-- maintenance makes statistics of the partitioned tables, once per leaf
+SELECT cmq_send('payments', '{}') > 0 AS sent;
+SELECT cmq_maintain('payments');
+SELECT tablename, attname FROM pg_stats WHERE schemaname = 'cmq' AND tablename IN ('q_payments', 'q_payments_rewind') AND inherited AND attname IN ('enqueued_at', 'deleted_at') ORDER BY 1, 2;
+
+--
+-- SELECT on the queue's table is enough for the views, and for nothing else.
+--
+CREATE ROLE regress_reader;
+GRANT USAGE ON SCHEMA cmq TO regress_reader;
+SET ROLE regress_reader;
+SELECT pg_temp.attempt('SELECT * FROM cmq.q_payments_' || v) FROM unnest('{live,history,all}'::text[]) v;
+RESET ROLE;
+GRANT SELECT ON cmq.q_payments TO regress_reader;
+SET ROLE regress_reader;
+SELECT (SELECT count(*) FROM cmq.q_payments_live) AS live, (SELECT count(*) FROM cmq.q_payments_history) AS history,
+	   (SELECT count(*) FROM cmq.q_payments_all) AS "all", (SELECT count(*) FROM cmq.q_payments) AS messages, (SELECT count(*) FROM cmq.rewinds) AS rewinds;
+SELECT pg_temp.attempt('SELECT * FROM cmq.q_payments_' || t) FROM unnest('{pending,rewind}'::text[]) t;
+SELECT pg_temp.attempt(c)
+  FROM unnest(ARRAY[$$SELECT cmq_send('payments', 'x')$$, $$SELECT cmq_receive('payments')$$, $$SELECT cmq_rewind('payments', now())$$,
+					$$SELECT cmq_restore('payments', now(), NULL)$$, $$DELETE FROM cmq.q_payments$$, $$DELETE FROM cmq.q_payments_all$$]) c;
+RESET ROLE;
+
+SELECT cmq_drop_queue('payments');
+DROP TABLE ledger;
+DROP OWNED BY regress_broken, regress_finance, regress_reader;
+DROP ROLE regress_broken, regress_finance, regress_reader;

@@ -1,0 +1,165 @@
+# Rewinds, restores, replays and cancels beside eight consumers: each delivery is
+# one of a message sent or of one brought back.  Then the same messages a
+# thousand times: tables do not grow.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{CMQ_TEST_SEED} || time();
+srand($seed);
+note("CMQ_TEST_SEED=$seed");
+
+my $node = PostgreSQL::Test::Cluster->new('traffic');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = 1
+fsync = off
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sql(q{
+	CREATE EXTENSION cmq;
+	SELECT FROM cmq_create_queue('q', rewind_seconds => 3600, msg_retention_seconds => 7200, visibility_timeout => 600);
+	SELECT FROM cmq_create_queue('copy');
+	CREATE TABLE delivered (msg_id bigint, rewind_count int);
+	CREATE TABLE brought_back (kind text, messages bigint);
+	-- a time between the first message and now
+	CREATE FUNCTION some_time(part double precision) RETURNS timestamptz LANGUAGE sql AS
+	$$ SELECT min(enqueued_at) + part * (now() - min(enqueued_at)) FROM cmq.q_q $$;
+});
+
+# What a consumer takes it books and deletes in one transaction; a third of the
+# transactions is rolled back.
+my %scripts = (
+	consume => q{
+\set what random(1, 3)
+BEGIN;
+WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 5)),
+	 gone AS MATERIALIZED (SELECT cmq_delete('q', receipt_handle) AS deleted, msg_id, rewind_count FROM got)
+INSERT INTO delivered SELECT msg_id, rewind_count FROM gone WHERE deleted;
+\if :what = 1
+ROLLBACK;
+\else
+COMMIT;
+\endif
+},
+	send => q{
+SELECT count(*) FROM cmq_send_batch('q', array_fill('m'::text, '{3}'), headers => array_fill('{"half": 1}'::jsonb, '{3}'));
+SELECT cmq_send('q', 'm', headers => '{"half": 2}');
+},
+	rewind => q{
+DO $$ BEGIN
+	PERFORM cmq_rewind('q', least(some_time(random()), latest_rewind_time)) FROM cmq_queue_attributes('q');
+EXCEPTION WHEN invalid_parameter_value THEN
+	NULL;	-- a message older than that was rolled back meanwhile
+END $$;
+},
+	restore => q{
+BEGIN;
+INSERT INTO brought_back
+SELECT 'restore', cmq_restore('q', some_time(random()), some_time(1.0 + random()), CASE WHEN random() < 0.5 THEN '{"half": 2}'::jsonb END);
+END;
+},
+	ids => q{
+INSERT INTO brought_back
+SELECT 'restore', count(*) FROM cmq_restore_messages('q', array(SELECT msg_id FROM cmq.q_q_history WHERE random() < 0.01));
+},
+	back => q{
+BEGIN;
+SELECT cmq_restore('q', some_time(0.5), NULL);
+ROLLBACK;
+},
+	cancel => q{
+SELECT cmq_cancel_rewind('q');
+},
+	replay => q{
+INSERT INTO brought_back SELECT 'replay', cmq_replay('q', some_time(random()), some_time(1.0), 'copy');
+});
+
+my %weights = (consume => 60, send => 12, rewind => 2, restore => 2, ids => 1, back => 1, cancel => 1, replay => 1);
+my @files;
+for my $name (sort keys %scripts)
+{
+	my $file = $node->basedir . "/$name.sql";
+	append_to_file($file, $scripts{$name});
+	push @files, '-f', "$file\@$weights{$name}";
+}
+$node->command_ok(
+	[ 'pgbench', '-n', '-c', '8', '-j', '2', '-T', '12', "--random-seed=$seed", @files, 'postgres' ],
+	'consumers, senders, and all who bring messages back');
+
+# Consume what is left.
+sql(q{SELECT cmq_maintain()});
+while (sql(q{
+	WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 1000)),
+		 gone AS MATERIALIZED (SELECT cmq_delete('q', receipt_handle) AS deleted, msg_id, rewind_count FROM got),
+		 booked AS (INSERT INTO delivered SELECT msg_id, rewind_count FROM gone WHERE deleted RETURNING 1)
+	SELECT count(*) FROM booked}) > 0)
+{
+}
+is(sql(q{SELECT active_msg_num || ' ' || inactive_msg_num FROM cmq_queue_attributes('q')}), '0 0',
+	'nothing is left to receive');
+is( sql(q{SELECT count(*) FROM cmq.q_q m FULL JOIN cmq.q_q_rewind r USING (enqueued_at)
+		   WHERE m.enqueued_at IS NULL OR r.enqueued_at IS NULL}),
+	'0', 'each message is in the history');
+my ($sent, $back, $delivered, $twice) = split /\|/, sql(q{
+	SELECT (SELECT count(*) FROM cmq.q_q), (SELECT sum(rewind_count) FROM cmq.q_q_rewind), (SELECT count(*) FROM delivered),
+		   (SELECT count(*) FROM (SELECT FROM delivered GROUP BY msg_id, rewind_count HAVING count(*) > 1) t)});
+cmp_ok($back, '>', 0, "$back messages came back, of $sent");
+is($delivered, $sent + $back, 'deliveries = sent + brought back');
+is($twice, '0', 'none twice');
+is( sql(q{SELECT count(*) FROM cmq.q_q m
+			FULL JOIN (SELECT msg_id, max(rewind_count) AS last, count(*) AS n FROM delivered GROUP BY 1) d ON d.msg_id = cmq.msg_id(m.enqueued_at)
+			FULL JOIN cmq.q_q_rewind r ON r.enqueued_at = m.enqueued_at
+		   WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
+	'0', 'for each message');
+is( sql(q{SELECT coalesce(sum(messages), 0) FROM brought_back WHERE kind = 'restore'}),
+	sql(q{SELECT coalesce(sum(messages), 0) FROM cmq.rewinds WHERE kind = 'restore'}),
+	'what restores returned is in the record');
+is( sql(q{SELECT sum(messages) FROM brought_back WHERE kind = 'replay'}),
+	sql(q{SELECT count(*) FROM cmq.q_copy}),
+	'replays copied what they returned');
+is( sql(q{SELECT count(*) FROM cmq.q_copy c LEFT JOIN cmq.q_q m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
+		   WHERE m.body IS DISTINCT FROM c.body}),
+	'0', 'with their bodies');
+
+# A thousand rounds over the same messages, with VACUUM now and then.
+sql(q{
+	SELECT FROM cmq_create_queue('round', rewind_seconds => 3600);
+	SELECT FROM cmq_send_batch('round', array_fill('x'::text, '{20}'));
+	SELECT FROM cmq_delete_batch('round', array(SELECT receipt_handle FROM cmq_receive('round', 20)));
+	CREATE TABLE rounds (n bigint);
+});
+my $round = $node->basedir . '/round.sql';
+append_to_file($round, q{
+SELECT cmq_rewind('round', now() - interval '30 min');
+INSERT INTO rounds SELECT count(*) FROM cmq_delete_batch('round', array(SELECT receipt_handle FROM cmq_receive('round', 20)));
+});
+my @sizes;
+for my $part (1 .. 10)
+{
+	$node->command_ok([ 'pgbench', '-n', '-c', '1', '-t', '100', '-f', $round, 'postgres' ], 'a hundred rounds');
+	$node->safe_psql('postgres', "VACUUM cmq.$_") foreach qw(q_round_pending q_round_rewind queue);
+	push @sizes, sql(q{
+		SELECT pg_total_relation_size('cmq.q_round_pending') + pg_total_relation_size('cmq.queue')
+			+ (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('cmq.q_round_rewind'))});
+}
+is(sql('SELECT count(*) || \' \' || sum(n) FROM rounds'), '1000 20000', 'each brings back all');
+is(sql('SELECT DISTINCT rewind_count FROM cmq.q_round_rewind'), '1000', 'and counts them');
+is(sql('SELECT count(*) FROM cmq.q_round'), '20', 'bodies are not copied');
+note("bytes: @sizes");
+cmp_ok($sizes[9], '<', 1.5 * $sizes[1], 'the tables have not grown since the second hundred');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,156 @@
+# Real clients: psycopg, JDBC and node-postgres.  What arrives, what goes in, and
+# the consumers in examples/consumer.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = abs_path(dirname(__FILE__) . '/../..');
+
+my $node = PostgreSQL::Test::Cluster->new('clients');
+$node->init;
+my $port = $node->port;
+# JDBC has no Unix sockets
+$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'cmq'
+listen_addresses = '127.0.0.1'
+fsync = off
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sql(q{
+	CREATE EXTENSION cmq;
+	CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text NOT NULL, amount numeric NOT NULL CHECK (amount > 0),
+		booked_at timestamptz NOT NULL DEFAULT now());
+});
+
+local $ENV{PGHOST} = '127.0.0.1';
+local $ENV{PGPORT} = $port;
+local $ENV{PGDATABASE} = 'postgres';
+local $ENV{PGUSER} = sql('SELECT current_user');
+local $ENV{HOME} = $node->basedir;
+
+sub find_command
+{
+	my (@candidates) = @_;
+	for my $path (@candidates, map { my $dir = $_; map { "$dir/$_" } @candidates } split /:/, $ENV{PATH})
+	{
+		return $path if $path =~ m{/} && -x $path;
+	}
+	return undef;
+}
+
+# The command that runs a client's programs, [] if it is not there.
+sub python
+{
+	for my $python (grep { defined } '/usr/bin/python3', find_command('python3'))
+	{
+		return [$python] if -x $python && run_log([ $python, '-c', 'import psycopg' ]);
+	}
+	return [];
+}
+
+sub java
+{
+	my $java = find_command('java');
+	my $jar = '/usr/share/java/postgresql.jar';
+	my $modules = '';
+	return [] unless defined $java && -e $jar && run_log([ $java, '--list-modules' ], '>', \$modules) && $modules =~ /jdk\.compiler/;
+	return [ $java, '-Xshare:auto', '-XX:TieredStopAtLevel=1', '-cp', $jar ];
+}
+
+# node-postgres from npm, or Debian's package of it
+sub node
+{
+	my $command = find_command('node');
+	return [] unless defined $command;
+	my $dir = $node->basedir . '/node';
+	mkdir $dir or die;
+	if (find_command('npm') && run_log([ 'cp', "$top/examples/consumer/package.json", $dir ])
+		&& run_log([ 'npm', 'install', '--prefix', $dir, '--no-audit', '--no-fund', '--loglevel=error' ]))
+	{
+		$ENV{NODE_PATH} = "$dir/node_modules";
+	}
+	return run_log([ $command, '-e', 'require("pg")' ]) ? [$command] : [];
+}
+
+my $url = "jdbc:postgresql://127.0.0.1:$port/postgres?user=$ENV{PGUSER}";
+my %clients = (
+	psycopg => { command => python(), check => 'check.py', consumer => 'consumer.py', first => [] },
+	JDBC => { command => java(), check => 'Check.java', consumer => 'Consumer.java', first => [$url] },
+	'node-postgres' => { command => node(), check => 'check.js', consumer => 'consumer.js', first => [] });
+
+for my $name (sort keys %clients)
+{
+	my $client = $clients{$name};
+	my @command = @{ $client->{command} };
+	my ($out, $err) = ('', '');
+
+  SKIP:
+	{
+		skip "$name is not on this machine", 1 unless @command;
+
+		sql(q{SELECT FROM cmq_create_queue('types', rewind_seconds => 3600)});
+		my $ok = run_log([ @command, "$top/test/clients/$client->{check}", @{ $client->{first} }, 'types' ],
+			'>', \$out, '2>', \$err);
+		ok($ok, "$name: check") or diag($err);
+		my @checks = grep { /ok - / } split /\n/, $out;
+		cmp_ok(scalar(@checks), '>=', 8, "$name: all checks were made");
+		foreach (@checks)
+		{
+			my ($result, $what) = /^((?:not )?ok) - (.*)/;
+			is($result, 'ok', "$name: $what");
+		}
+		sql(q{SELECT cmq_drop_queue('types')});
+
+		# the example: forty orders, three that cannot be booked, one sent twice
+		sql(q{
+			TRUNCATE ledger;
+			SELECT FROM cmq_create_queue('dead');
+			SELECT FROM cmq_create_queue('orders', rewind_seconds => 3600, dead_letter_queue => 'dead', max_receive_count => 2);
+			SELECT count(*) FROM cmq_send_batch('orders', array(SELECT format('{"item": "apples", "amount": %s}', i) FROM generate_series(1, 40) i));
+			SELECT count(*) FROM cmq_send_batch('orders', ARRAY['no json', '{"item": "minus", "amount": -1}', '{"item": null, "amount": 1}']);
+		});
+		my @consumer = (@command, "$top/examples/consumer/$client->{consumer}", @{ $client->{first} }, 'orders');
+		ok(run_log([ @consumer, '--drain' ], '2>', \$err), "$name: consumer") or diag($err);
+		is(() = $err =~ /^message \d+ failed: /mg, 3, "$name: three could not be booked");
+		is(sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: the others were");
+		is(sql('SELECT inactive_msg_num FROM cmq_queue_attributes(\'orders\')'), '3', "$name: the three are to come again");
+		sql(q{UPDATE cmq.q_orders_pending SET visible_at = enqueued_at});
+		run_log([ @consumer, '--drain' ], '2>', \$err);
+		sql(q{UPDATE cmq.q_orders_pending SET visible_at = enqueued_at; SELECT cmq_maintain('orders')});
+		is(sql('SELECT count(*) FROM cmq.q_dead_live'), '3', "$name: and end as dead letters");
+
+		# a rewind: everything comes again, nothing is booked twice
+		is(sql(q{SELECT cmq_rewind('orders', now() - interval '30 min') IS NOT NULL}), 't', "$name: rewind");
+		ok(run_log([ @consumer, '--drain' ], '2>', \$err), "$name: consumer again") or diag($err);
+		is(sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: nothing is booked twice");
+		is(sql('SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1'), '40', "$name: all came again");
+
+		# it ends when it is told to, also while it waits
+		my $run = IPC::Run::start(\@consumer, '>', \$out, '2>', \$err);
+		ok( $node->poll_query_until('postgres',
+				q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'}),
+			"$name: consumer waits");
+		$run->signal('TERM');
+		$run->finish;
+		ok( $node->poll_query_until('postgres',
+				q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%cmq_receive%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}),
+			"$name: and ends on SIGTERM");
+		sql(q{SELECT cmq_drop_queue('orders'); SELECT cmq_drop_queue('dead')});
+	}
+}
+
+$node->stop;
+done_testing();
