@@ -80,7 +80,14 @@ INSERT INTO action VALUES
 	(14, 'UPDATE', 'alter, retention', $$SELECT cmq_alter_queue('rights_a', msg_retention_seconds => 7200)$$),
 	(15, 'SELECT', 'attributes', $$SELECT * FROM cmq_queue_attributes('rights_a')$$),
 	(16, 'owner', 'maintain', $$SELECT cmq_maintain('rights_a')$$),
-	(17, 'owner', 'drop', $$SELECT cmq_drop_queue('rights_a')$$);
+	(17, 'owner', 'drop', $$SELECT cmq_drop_queue('rights_a')$$),
+	(18, 'DELETE', 'redrive', $$SELECT cmq_redrive('rights_a')$$),
+	(19, 'UPDATE', 'clear', $$SELECT cmq_clear_queue('rights_a')$$),
+	(20, 'UPDATE', 'unbind', $$SELECT cmq_unbind_dead_letter('rights_a')$$),
+	(21, 'UPDATE', 'cancel', $$SELECT cmq_cancel_rewind('rights_a')$$),
+	(22, 'UPDATE', 'restore', $$SELECT cmq_restore('rights_a', '-infinity', NULL)$$),
+	(23, 'UPDATE', 'restore, ids', $$SELECT * FROM cmq_restore_messages('rights_a', '{1}')$$),
+	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$);
 SELECT a.needs, a.what,
 	   pg_temp.may('regress_cmq_none', command) AS "none", pg_temp.may('regress_cmq_ins', command) AS ins,
 	   pg_temp.may('regress_cmq_del', command) AS del, pg_temp.may('regress_cmq_upd', command) AS upd,
@@ -119,6 +126,7 @@ SELECT body, deleted_by FROM cmq.q_rights_a_history ORDER BY msg_id;
 -- tables of the machinery are nobody's
 SELECT role, pg_temp.may(role, 'SELECT FROM cmq.queue') AS queue, pg_temp.may(role, 'SELECT FROM cmq.partition') AS partition,
 	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_pending') AS pending, pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_rewind') AS rewind,
+	   pg_temp.may(role, 'SELECT FROM cmq.rewind_log') AS log, pg_temp.may(role, 'SELECT FROM cmq.subscription') AS subscription,
 	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a') AS messages
   FROM (VALUES ('regress_cmq_sel'), ('regress_cmq_all')) v (role) ORDER BY role;
 
