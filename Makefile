@@ -4,6 +4,8 @@
 #   make demo                                play the story of a rewind
 #   make psql                                try cmq in psql
 #   make test                                build with -Werror, install, run all tests
+#   make test-long                           the same with more rounds: about an hour
+#   make test-versions                       make test in chroots of other Debian releases
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
 #
@@ -76,6 +78,7 @@ REGRESS = \
 	retention \
 	floor \
 	rights \
+	security \
 	views \
 	metrics \
 	errors \
@@ -131,7 +134,7 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 
 endif
 
-.PHONY: demo psql test bench checkver
+.PHONY: demo psql test test-long test-versions bench checkver
 
 demo:
 	@demo/run
@@ -141,6 +144,12 @@ psql:
 
 test:
 	@test/run
+
+test-long:
+	@CMQ_TEST_LONG=1 test/run
+
+test-versions:
+	@test/versions
 
 bench:
 	@tools/bench $(BENCH_OPTS)

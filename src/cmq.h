@@ -512,6 +512,7 @@ extern int	cmq_leaf_drop_old(CmqQueue *queue);
 /* cmq_table.c */
 extern bool cmq_table_open(CmqTable *table, EState *estate, Oid relid,
 						   CmqTableKind kind, LOCKMODE lockmode);
+extern Relation cmq_table_open_heap(Oid relid, CmqTableKind kind);
 extern void cmq_table_close(CmqTable *table);
 extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
 							 Size size);
@@ -606,6 +607,7 @@ extern Size cmq_stats_shmem_size(void);
 extern void cmq_stats_shmem_init(void);
 extern void cmq_stats_install_callbacks(void);
 extern void cmq_stats_init(CmqSharedQueue *shared, int tranche);
+extern void cmq_stats_start_empty(CmqSharedQueue *shared);
 extern void cmq_stats_add(CmqSharedQueue *shared, CmqCounter counter, int64 n);
 extern void cmq_stats_event(CmqSharedQueue *shared, CmqCounter counter);
 extern void cmq_stats_pending(CmqSharedQueue *shared, int64 n);

@@ -66,10 +66,14 @@ cmq_count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 				  CmqCounts *counts)
 {
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	Relation	rel = table_open(queue->pending, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	TableScanDesc scan;
+	TupleTableSlot *slot;
 
+	if (rel == NULL)
+		return;
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
@@ -98,8 +102,8 @@ count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
 {
 	for (int i = 0; i < queue->nleaves; i++)
 	{
-		Relation	rel = try_table_open(queue->leaves[i].rewind,
-										 AccessShareLock);
+		Relation	rel = cmq_table_open_heap(queue->leaves[i].rewind,
+											  CMQ_REWIND);
 		TableScanDesc scan;
 		TupleTableSlot *slot;
 

@@ -457,6 +457,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 
 	queue = cmq_queue_lookup(name);
 	now = cmq_queue_now(queue);
+	cmq_stats_start_empty(queue->shared);
 	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));
 	PG_RETURN_VOID();
 }

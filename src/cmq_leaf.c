@@ -257,12 +257,18 @@ lock_briefly(Oid relid)
 static bool
 has_pending(CmqQueue *queue, CmqLeaf *leaf)
 {
-	Relation	rel = table_open(queue->pending, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
 	bool		found = false;
 
+	/* nobody knows: better keep it */
+	if (rel == NULL)
+		return true;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
 	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);

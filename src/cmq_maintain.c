@@ -139,6 +139,8 @@ settle_oldest(CmqQueue *queue)
 	if (cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
 		cmq_oldest_settle(queue);
 	cmq_oldest_advance(queue);
+	/* so that nobody has to wait for a count after a start of the server */
+	(void) cmq_stats_count_pending(queue);
 }
 
 static void

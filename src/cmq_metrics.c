@@ -81,7 +81,7 @@ total_size(Oid relid)
 static int64
 rewind_rows(Oid relid)
 {
-	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Relation	rel = cmq_table_open_heap(relid, CMQ_REWIND);
 	int64		blocks;
 
 	if (rel == NULL)

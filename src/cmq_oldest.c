@@ -168,9 +168,12 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 static int64
 count_pages(CmqQueue *queue)
 {
-	Relation	rel = relation_open(queue->pending, AccessShareLock);
-	int64		pages = RelationGetNumberOfBlocks(rel);
+	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	int64		pages;
 
+	if (rel == NULL)
+		return 0;
+	pages = RelationGetNumberOfBlocks(rel);
 	relation_close(rel, AccessShareLock);
 	return pages;
 }

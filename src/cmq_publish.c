@@ -24,6 +24,7 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -65,6 +66,11 @@ typedef struct Topic
 
 static HTAB *topics = NULL;
 
+/* Stale entries are thrown away as those of queues are, see cmq_queue.c. */
+#define MAX_STALE 100
+
+static int	nstale = 0;
+
 static void
 invalidate_topics(Datum arg, Oid relid)
 {
@@ -78,9 +84,32 @@ invalidate_topics(Datum arg, Oid relid)
 	{
 		if (!OidIsValid(relid) || topic->relid == relid)
 		{
+			if (topic->valid)
+				nstale++;
 			topic->valid = false;
 			topic->stale = true;
 		}
+	}
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	HASH_SEQ_STATUS scan;
+	Topic	   *topic;
+
+	if (nstale <= MAX_STALE ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+		return;
+	nstale = 0;
+	hash_seq_init(&scan, topics);
+	while ((topic = hash_seq_search(&scan)) != NULL)
+	{
+		if (topic->valid)
+			continue;
+		if (topic->mcxt)
+			MemoryContextDelete(topic->mcxt);
+		hash_search(topics, topic->name, HASH_REMOVE, NULL);
 	}
 }
 
@@ -88,6 +117,7 @@ void
 cmq_publish_init_cache(void)
 {
 	CacheRegisterRelcacheCallback(invalidate_topics, (Datum) 0);
+	RegisterXactCallback(xact_callback, NULL);
 }
 
 /*

@@ -51,6 +51,14 @@
 static HTAB *queues_by_name = NULL;
 static HTAB *queues_by_relid = NULL;
 
+/*
+ * A queue that is dropped leaves a stale entry behind.  Between transactions
+ * nobody uses any: once so many have gone stale they are all thrown away.
+ */
+#define MAX_STALE 100
+
+static int	nstale = 0;			/* entries gone stale since then */
+
 typedef struct RelidEntry
 {
 	Oid			relid;			/* hash key */
@@ -60,6 +68,8 @@ typedef struct RelidEntry
 static void
 mark_stale(CmqQueue *queue)
 {
+	if (queue->valid)
+		nstale++;
 	queue->valid = false;
 	queue->stale = true;
 }
@@ -90,10 +100,31 @@ invalidate_queues(Datum arg, Oid relid)
 	}
 }
 
+static void forget_queue(CmqQueue *queue);
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	HASH_SEQ_STATUS scan;
+	CmqQueue   *queue;
+
+	if (nstale <= MAX_STALE ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+		return;
+	nstale = 0;
+	hash_seq_init(&scan, queues_by_name);
+	while ((queue = hash_seq_search(&scan)) != NULL)
+	{
+		if (!queue->valid)
+			forget_queue(queue);
+	}
+}
+
 void
 cmq_queue_init_cache(void)
 {
 	CacheRegisterRelcacheCallback(invalidate_queues, (Datum) 0);
+	RegisterXactCallback(xact_callback, NULL);
 }
 
 static void
@@ -190,7 +221,7 @@ retire_context(CmqQueue *queue)
 	queue->mcxt = NULL;
 }
 
-/* Forget a cached queue that does not exist (any more). */
+/* Forget a cached queue: it does not exist (any more), or may not. */
 static void
 forget_queue(CmqQueue *queue)
 {

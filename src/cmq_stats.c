@@ -12,8 +12,9 @@
  * The number of pending rows is exact, so that a full queue can be told from
  * one that is not.  It is the sum of a count and of what transactions that the
  * count did not see have changed since:
- *	- A new entry is uncounted.  Whoever first needs the number counts the rows
- *	  of the pending table with a snapshot, which is published meanwhile.
+ *	- A new entry is uncounted, but for that of a queue just created.  Whoever
+ *	  first needs the number, or maintenance, counts the rows of the pending
+ *	  table with a snapshot, which is published meanwhile.
  *	- A transaction that commits adds its change, but not if a count is under
  *	  way whose snapshot sees that transaction.
  *	- Both look under the queue's count_lock, so that each transaction is either
@@ -144,6 +145,16 @@ cmq_stats_init(CmqSharedQueue *shared, int tranche)
 	shared->counted_since = GetCurrentTimestamp();
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
 		pg_atomic_init_u64(&shared->counters[i], 0);
+}
+
+/* The queue is being created by the current transaction: it has no rows yet. */
+void
+cmq_stats_start_empty(CmqSharedQueue *shared)
+{
+	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+	if (shared->count_state == UNCOUNTED)
+		shared->count_state = COUNTED;
+	LWLockRelease(&shared->count_lock);
 }
 
 static Delta *
@@ -367,10 +378,15 @@ cmq_stats_install_callbacks(void)
 static int64
 count_rows(CmqQueue *queue, Snapshot snapshot)
 {
-	Relation	rel = table_open(queue->pending, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	TableScanDesc scan;
+	TupleTableSlot *slot;
 	int64		n = 0;
+
+	if (rel == NULL)
+		return 0;
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -496,10 +512,11 @@ cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max)
 {
 	if (queue->shared->count_state != COUNTED)
 	{
-		Relation	rel = relation_open(queue->pending, NoLock);
-		int64		blocks = RelationGetNumberOfBlocks(rel);
+		Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+		int64		blocks = rel ? RelationGetNumberOfBlocks(rel) : 0;
 
-		relation_close(rel, NoLock);
+		if (rel)
+			relation_close(rel, NoLock);
 		if (blocks * MaxHeapTuplesPerPage + n <= max)
 			return true;
 	}

@@ -140,6 +140,20 @@ cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind,
 	return true;
 }
 
+/*
+ * Open a table to be read from end to end, with AccessShare, checked in the same
+ * way.  NULL if it does not exist any more.
+ */
+Relation
+cmq_table_open_heap(Oid relid, CmqTableKind kind)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel)
+		check_columns(rel, &table_shapes[kind]);
+	return rel;
+}
+
 /* Open the primary key; not before it is needed, deletes often do without. */
 static void
 open_primary_key(CmqTable *table)

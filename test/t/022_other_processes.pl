@@ -1,0 +1,265 @@
+# What else runs on a server beside the queues: logical replication, VACUUM FULL,
+# CLUSTER, REINDEX, tablespaces, roles that go, two databases, a full disk, no place
+# for workers, pg_repack.  A clear error, nothing lost, and it recovers by itself.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(allows_streaming => 'logical');
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = 1h
+max_worker_processes = 12
+statement_timeout = 120s
+fsync = off
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql, $db) = @_;
+	return $node->safe_psql($db // 'postgres', $sql);
+}
+
+sub states
+{
+	my ($queue, $db) = @_;
+	return sql("SELECT string_agg(body || ' ' || state, ', ' ORDER BY msg_id) FROM cmq.\"q_${queue}_all\"", $db);
+}
+
+my $consume = q{SELECT coalesce(string_agg(body, ' ' ORDER BY o), '-') FROM (
+	SELECT body, o, cmq_delete('%1$s', receipt_handle) AS ok FROM cmq_receive('%1$s', 1000) WITH ORDINALITY AS r (i, receipt_handle, body, h, e, f, n, c, w, o)) x WHERE ok};
+
+sub consume
+{
+	my ($queue, $db) = @_;
+	return sql(sprintf($consume, $queue), $db);
+}
+
+sql('CREATE EXTENSION cmq');
+
+note 'logical replication';
+
+sql(q{
+	CREATE PUBLICATION everything FOR ALL TABLES;
+	CREATE TABLE business (id int PRIMARY KEY);
+	SELECT FROM pg_create_logical_replication_slot('slot', 'pgoutput');
+	SELECT FROM cmq_create_queue('replicated', rewind_seconds => 3600);
+});
+sql(q{
+	INSERT INTO business VALUES (1);
+	SELECT FROM cmq_send_batch('replicated', '{a,b,c,d}');
+	SELECT cmq_change_visibility('replicated', receipt_handle, 600) FROM cmq_receive('replicated');
+	SELECT cmq_rewind('replicated', now() - interval '1 min');
+	SELECT cmq_alter_queue('replicated', visibility_timeout => 60);
+	SELECT cmq_maintain();
+});
+is(consume('replicated'), 'b c d', 'a publication for all tables does not stop queues');
+is(sql(q{SELECT cmq_restore('replicated', '-infinity', NULL)}), '3', 'nor a restore');
+is(sql(q{SELECT cmq_clear_queue('replicated')}), '4', 'nor clear');
+cmp_ok(
+	sql(q{SELECT count(*) FROM pg_logical_slot_get_binary_changes('slot', NULL, NULL, 'proto_version', '1', 'publication_names', 'everything')}),
+	'>', 10, 'and what happened can be decoded');
+sql(q{SELECT FROM pg_drop_replication_slot('slot'); DROP PUBLICATION everything; SELECT cmq_drop_queue('replicated')});
+
+note 'rewriting tables';
+
+sql(q{
+	SELECT FROM cmq_create_queue('rewritten', rewind_seconds => 3600);
+	SELECT FROM cmq_send_batch('rewritten', array(SELECT 'm' || i FROM generate_series(1, 9) i));
+});
+# a session that knows where its delivery lies
+my $session = $node->background_psql('postgres');
+my $handle = $session->query_safe(q{SELECT receipt_handle FROM cmq_receive('rewritten')});
+sql(sprintf($consume, 'rewritten') =~ s/1000/3/r);
+my $before = states('rewritten');
+my @leaves = split /\n/, sql(q{SELECT unnest(ARRAY[messages, rewind]) FROM cmq.partition WHERE queue = 'rewritten'});
+for my $command (
+	'VACUUM FULL cmq.q_rewritten_pending', 'REINDEX TABLE cmq.q_rewritten_pending',
+	'CLUSTER cmq.q_rewritten_pending USING q_rewritten_pending_pkey', 'REINDEX TABLE CONCURRENTLY cmq.q_rewritten_pending',
+	'VACUUM FULL cmq.q_rewritten', 'REINDEX TABLE cmq.q_rewritten', 'REINDEX TABLE CONCURRENTLY cmq.q_rewritten_rewind',
+	map { ("VACUUM FULL cmq.$_", "CLUSTER cmq.$_ USING ${_}_pkey") } @leaves)
+{
+	sql($command);
+	is(states('rewritten'), $before, $command);
+	is( sql(q{BEGIN; SELECT cmq_send('rewritten', 'x') > 0; SELECT count(*) FROM cmq_receive('rewritten', 100); SELECT cmq_rewind('rewritten', now() - interval '1 min') IS NOT NULL; ROLLBACK}),
+		"t\n6\nt", '... and everything works');
+}
+is($session->query_safe("SELECT cmq_delete('rewritten', '$handle')"), 't', 'a handle of before is good');
+$session->quit;
+
+# while clients are at it
+my $load = $node->basedir . '/load.sql';
+append_to_file($load, q{
+SELECT cmq_send('rewritten', 'load');
+SELECT count(*) FROM cmq_delete_batch('rewritten', ARRAY(SELECT receipt_handle FROM cmq_receive('rewritten', 2)));
+});
+my ($out, $err) = ('', '');
+my $run = IPC::Run::start(
+	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '4', '-T', '60', '-f', $load, 'postgres' ], '>', \$out, '2>', \$err);
+$node->poll_query_until('postgres', q{SELECT count(*) > 200 FROM cmq.q_rewritten}) or die 'no load';
+sql($_) foreach 'VACUUM FULL cmq.q_rewritten_pending', 'REINDEX TABLE CONCURRENTLY cmq.q_rewritten_pending',
+  "VACUUM FULL cmq.$leaves[0]", "CLUSTER cmq.$leaves[1] USING $leaves[1]_pkey";
+my $n = sql(q{SELECT count(*) FROM cmq.q_rewritten}) + 200;
+$node->poll_query_until('postgres', "SELECT count(*) > $n FROM cmq.q_rewritten") or fail('load went on');
+$run->signal('TERM');
+$run->finish;
+unlike($err, qr/ERROR/, 'tables rewritten under traffic: no error');
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'client backend'});
+sql(q{UPDATE cmq.q_rewritten_pending SET visible_at = enqueued_at});
+while (consume('rewritten') ne '-') { }
+is( sql(q{SELECT (SELECT count(*) FROM cmq.q_rewritten) - (SELECT count(*) FROM cmq.q_rewritten_rewind)}),
+	'0', '... and every message is consumed');
+
+note 'pg_repack';
+
+SKIP:
+{
+	my $repack = $node->config_data('--bindir') . '/pg_repack';
+	skip 'pg_repack is not on this machine', 1
+	  unless -x $repack && sql(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'});
+	sql('CREATE EXTENSION pg_repack');
+	sql(q{SELECT FROM cmq_send_batch('rewritten', '{r1,r2}')});
+	foreach my $table ('q_rewritten_pending', @leaves)
+	{
+		$node->command_ok([ $repack, '-h', $node->host, '-p', $node->port, '-d', 'postgres', '-t', "cmq.$table" ], "pg_repack $table");
+	}
+	is(consume('rewritten'), 'r1 r2', 'and everything works');
+}
+
+note 'tablespaces';
+
+my $space = $node->basedir . '/space';
+mkdir $space or die;
+sql("CREATE TABLESPACE space LOCATION '$space'");
+sql(q{SELECT FROM cmq_send_batch('rewritten', '{t1,t2}')});
+sql("ALTER TABLE cmq.$_ SET TABLESPACE space") foreach 'q_rewritten_pending', 'q_rewritten', 'q_rewritten_rewind', @leaves;
+sql('ALTER INDEX cmq.q_rewritten_pending_pkey SET TABLESPACE space');
+is(consume('rewritten'), 't1 t2', 'tables in another tablespace');
+is(sql(q{SELECT cmq_rewind('rewritten', (SELECT min(enqueued_at) FROM cmq.q_rewritten WHERE body = 't1')) IS NOT NULL}), 't', '... rewind');
+is(consume('rewritten'), 't1 t2', '... and again');
+# the worker makes the next leaves there, too
+sql(q{
+	DO $$ DECLARE l record; BEGIN
+		FOR l IN DELETE FROM cmq.partition WHERE queue = 'rewritten' RETURNING * LOOP
+			EXECUTE format('DROP TABLE cmq.%I, cmq.%I', l.messages, l.rewind);
+		END LOOP;
+		PERFORM cmq_alter_queue('rewritten', visibility_timeout => 31);
+	END $$;
+	SELECT cmq_send('rewritten', 'new leaf')});
+is(consume('rewritten'), 'new leaf', 'a new leaf after that');
+sql(q{SELECT cmq_drop_queue('rewritten'); DROP TABLESPACE space});
+
+note 'a role that is dropped';
+
+sql(q{
+	SELECT FROM cmq_create_queue('roles', rewind_seconds => 3600);
+	CREATE ROLE consumer;
+	GRANT DELETE ON cmq.q_roles TO consumer;
+	SELECT FROM cmq_send_batch('roles', '{a,b}');
+	SET ROLE consumer;
+	SELECT FROM cmq_delete_batch('roles', ARRAY(SELECT receipt_handle FROM cmq_receive('roles', 10)));
+	RESET ROLE;
+	DROP OWNED BY consumer;
+	DROP ROLE consumer;
+});
+like(sql(q{SELECT DISTINCT deleted_by::text FROM cmq.q_roles_history}), qr/^\d+$/, 'its number is left in the history');
+is(sql(q{SELECT cmq_rewind('roles', now() - interval '1 min') IS NOT NULL}), 't', 'and a rewind brings its messages back');
+is(consume('roles'), 'a b', 'all of them');
+is(sql(q{SELECT DISTINCT deleted_by::text = current_user FROM cmq.q_roles_history}), 't', 'deleted by somebody else now');
+sql(q{SELECT cmq_drop_queue('roles')});
+
+note 'two databases';
+
+sql('CREATE DATABASE two');
+sql('CREATE EXTENSION cmq', 'two');
+sql(q{SELECT FROM cmq_create_queue('same', rewind_seconds => 3600)}, $_) foreach 'postgres', 'two';
+sql(q{SELECT cmq_send('same', current_database())}, $_) foreach 'postgres', 'two';
+$handle = sql(q{SELECT receipt_handle FROM cmq_receive('same')});
+is(sql("SELECT cmq_delete('same', '$handle')", 'two'), 'f', 'a handle of the one is not good in the other');
+is(consume('same', 'two'), 'two', 'each has its own messages');
+is(sql("SELECT cmq_delete('same', '$handle')"), 't', '... and handles');
+is(sql(q{SELECT sent || ' ' || deleted FROM cmq.metrics WHERE queue = 'same'}, $_), '1 1', "... and counters in $_") foreach 'postgres', 'two';
+sql('DROP DATABASE two');
+is(sql(q{SELECT cmq_rewind('same', now() - interval '1 min') IS NOT NULL}), 't', 'one database goes, the other one stays');
+is(consume('same'), 'postgres', 'with its messages');
+
+note 'no place for workers';
+
+# take all places by a setting that leaves one for the launcher of ours
+$node->append_conf('postgresql.conf', "max_worker_processes = 1\nmax_logical_replication_workers = 0\n");
+$node->restart;
+is(sql(q{SELECT cmq_send('same', 'm1') > 0}), 't', 'sends need none while there is a leaf');
+my $remove_leaves = q{
+	DO $$ DECLARE l record; BEGIN
+		FOR l IN DELETE FROM cmq.partition WHERE queue = 'same' RETURNING * LOOP
+			EXECUTE format('DROP TABLE cmq.%I, cmq.%I', l.messages, l.rewind);
+		END LOOP;
+		PERFORM cmq_alter_queue('same', visibility_timeout => 31);
+	END $$};
+sql($remove_leaves);
+my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT cmq_send('same', 'm2')");
+like($stderr, qr/ERROR:  53400: could not start a worker.*HINT:/s, 'without a leaf and a place for a worker: an error that says what to do');
+sql(q{SELECT cmq_maintain()});
+is(sql(q{SELECT cmq_send('same', 'm3') > 0}), 't', 'cmq_maintain helps') if sql(q{SELECT count(*) FROM cmq.partition WHERE queue = 'same'});
+$node->append_conf('postgresql.conf', 'max_worker_processes = 12');
+$node->restart;
+is(sql(q{SELECT cmq_send('same', 'm4') > 0}), 't', 'with a place it works again');
+like(consume('same'), qr/m4$/, 'and nothing but what was in the dropped leaf is gone');
+sql(q{SELECT cmq_drop_queue('same')});
+
+note 'a full disk';
+
+# No file may grow beyond this: to the server it is as if the disk were full.
+sql(q{
+	SELECT FROM cmq_create_queue('disk', rewind_seconds => 3600, max_msg_size => 1048576);
+	ALTER TABLE cmq.q_disk ALTER COLUMN body SET STORAGE PLAIN;
+	SELECT cmq_send('disk', 'first');
+});
+$node->stop;
+my $limit = 40 * 1024 * 1024;
+{
+	# bash counts in units of 1024 bytes
+	my $start = 'ulimit -S -f ' . ($limit / 1024) . ' && exec "$@"';
+	$node->command_ok(
+		[ 'bash', '-c', $start, 'bash', 'pg_ctl', '-w', '-s', '-D', $node->data_dir, '-l', $node->logfile, '-o', "--cluster-name=main", 'start' ],
+		'start with a limit for files');
+	$node->_update_pid(1);
+}
+my $sent = 1;
+my $error = '';
+for (1 .. 200)
+{
+	# text that does not compress, and is not small enough to be toasted away
+	($rc, $stdout, $stderr) = $node->psql('postgres',
+		q{\set VERBOSITY verbose
+		  SELECT count(*) FROM cmq_send_batch('disk', array(SELECT (SELECT string_agg(md5(random()::text || j || i), '') FROM generate_series(1, 60) j) FROM generate_series(1, 500) i))});
+	if ($stderr =~ /ERROR/)
+	{
+		$error = $stderr;
+		last;
+	}
+	$sent += 500;
+}
+like($error, qr/ERROR:  53100|File too large|could not (extend|write)/, 'a send fails when the disk is full');
+cmp_ok($sent, '>', 500, "after $sent messages");
+is(sql(q{SELECT count(*) FROM cmq.q_disk_live}), $sent, 'what was sent before is there, nothing of what failed');
+is(sql(q{SELECT body FROM cmq_receive('disk', 1)}), 'first', 'receives go on');
+$node->stop;
+$node->start;
+is(sql(q{SELECT count(*) FROM cmq_send_batch('disk', '{more,messages}')}), '2', 'with space again sends go on');
+sql(q{UPDATE cmq.q_disk_pending SET visible_at = enqueued_at});
+my $consumed = 0;
+while ((my $some = sql(q{SELECT count(*) FROM cmq_delete_batch('disk', ARRAY(SELECT receipt_handle FROM cmq_receive('disk', 1000)))})) > 0)
+{
+	$consumed += $some;
+}
+is($consumed, $sent + 2, 'every message counted');
+
+$node->stop;
+done_testing();

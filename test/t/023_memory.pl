@@ -1,0 +1,100 @@
+# Memory of a session stays flat over many calls, and over many queues created,
+# used and dropped; the server complains about no leak.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $long = $ENV{CMQ_TEST_LONG};
+my $rounds = $long ? 140_000 : 3_000;    # of 7 calls
+my $queues = $long ? 10_000 : 250;
+
+my $node = PostgreSQL::Test::Cluster->new('memory');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = 1h
+cmq.max_queues = 20
+log_min_messages = warning
+fsync = off
+CONF
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION cmq;
+	SELECT FROM cmq_create_queue('q', rewind_seconds => 3600);
+	CREATE PROCEDURE calls(n int) LANGUAGE plpgsql AS $$
+	DECLARE
+		handle text;
+	BEGIN
+		FOR i IN 1 .. n LOOP
+			PERFORM cmq_send('q', 'body', headers => '{"a": 1}');
+			SELECT receipt_handle INTO handle FROM cmq_receive('q');
+			handle := cmq_change_visibility('q', handle, 600);
+			PERFORM cmq_delete('q', handle);
+			PERFORM cmq_restore('q', 'infinity', NULL);
+			PERFORM cmq_rewind_preview('q', 'infinity');
+			BEGIN
+				PERFORM cmq_delete('q', 'malformed');
+			EXCEPTION WHEN OTHERS THEN
+				NULL;
+			END;
+			IF i % 100 = 0 THEN
+				COMMIT;
+			END IF;
+		END LOOP;
+	END $$;
+	CREATE PROCEDURE queues(n int) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. n LOOP
+			PERFORM cmq_create_queue('queue' || i, rewind_seconds => 3600);
+			PERFORM cmq_send('queue' || i, 'body');
+			COMMIT;
+			PERFORM cmq_delete('queue' || i, receipt_handle) FROM cmq_receive('queue' || i);
+			PERFORM cmq_rewind('queue' || i, now() - interval '1 min');
+			COMMIT;
+			PERFORM cmq_drop_queue('queue' || i);
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+my $session = $node->background_psql('postgres');
+my $pid = $session->query_safe('SELECT pg_backend_pid()');
+
+# kilobytes of the session's own memory
+sub memory
+{
+	my ($rss) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	return $rss;
+}
+
+plan skip_all => 'no /proc to read memory from' unless defined eval { memory() };
+
+$session->query_safe("CALL calls($rounds / 5)");
+my $before = memory();
+$session->query_safe("CALL calls($rounds)");
+my $after = memory();
+note("$before kB, $after kB");
+cmp_ok($after - $before, '<', 2000, 'many calls: memory is flat');
+is($session->query_safe('SELECT count(*) FROM cmq.q_q') > $rounds, 1, 'they did something');
+
+$session->query_safe("CALL queues($queues / 2)");
+$before = memory();
+$session->query_safe("CALL queues($queues)");
+$after = memory();
+note("$before kB, $after kB");
+cmp_ok($after - $before, '<', 4000, 'many queues: memory is flat');
+is($session->query_safe(q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'cmq queue'}) < 150, 1,
+	'descriptions of dropped queues are thrown away');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM cmq.queues}), '1', 'the queues are gone');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq'::regnamespace AND relname ~ 'queue\d'}),
+	'0', 'and their tables');
+$session->quit;
+
+$node->stop;
+my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+unlike($log, qr/leak|still referenced|WARNING|PANIC|TRAP|terminated by signal/, 'the server has nothing to complain about');
+done_testing();
