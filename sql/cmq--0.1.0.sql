@@ -95,7 +95,8 @@ CREATE TABLE cmq.rewind_log (
 	filter				jsonb,
 	into_queue			text COLLATE "C",
 	messages			bigint,
-	reason				text
+	reason				text,
+	queue_create_time	timestamptz NOT NULL
 );
 COMMENT ON TABLE cmq.rewind_log IS 'cmq internal: what the view cmq.rewinds shows';
 COMMENT ON SEQUENCE cmq.rewind_log_id_seq IS 'cmq internal: ids of cmq.rewind_log';
@@ -414,8 +415,8 @@ COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
 --
 -- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
 --   included (cmq_queue_attributes shows the range).  What was outside of a
---   window that was shorter until recently, or left it since the transaction
---   began, does not come back.
+--   window that was shorter until recently does not come back; what left it since
+--   the transaction began may not.
 -- Result: enqueued_at of the first message that will be received again, NULL
 --   if there is none.
 -- A message that is pending at that moment, in flight or being deleted by a
@@ -434,6 +435,8 @@ COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
 -- to history.
 --
 -- Does nothing if no rewind is under way.  What was received stays received.
+-- What has left the rewind window since the rewind is not history any more, and
+-- is gone.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 55000 rewind is off or a reason is required,
 --   42501 no right.
@@ -488,7 +491,7 @@ COMMENT ON FUNCTION cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 -- higher, as after a rewind.  max_msg_heap_num does not apply.  A rewind under
 -- way goes on.  Takes time in proportion to the messages, with a filter to the
 -- window; memory does not grow; can be cancelled.
--- Needs: UPDATE on the queue.
+-- Needs: UPDATE on the queue, with a filter also SELECT.
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
 --   21000 not expected_count, 55000 rewind is off or a reason is required,
 --   42501 no right.
@@ -508,7 +511,8 @@ COMMENT ON FUNCTION cmq_restore(text, timestamptz, timestamptz, jsonb, bigint)
 --
 -- Parameters: msg_ids, a one-dimensional array without NULL.
 -- Result: the ids of the messages restored, oldest first, each once.  A NOTICE
--- tells how many of the ids were not: unknown, not deleted, or out of the window.
+-- tells how many of the ids were not: unknown, not deleted, deleted again just
+-- now, or out of the window.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has
 --   several dimensions, 55000 rewind is off or a reason is required, 42501 no
@@ -834,7 +838,8 @@ SELECT s.topic,
 	OR pg_catalog.pg_has_role(q.relowner, 'USAGE');
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
 
--- How many messages the rewind under way has yet to bring back.
+-- How many messages the rewind under way has yet to bring back; NULL without
+-- SELECT on the queue.
 CREATE FUNCTION cmq.rewind_left(queue text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_rewind_left'
@@ -873,7 +878,7 @@ SELECT l.id,
   FROM cmq.rewind_log l
   LEFT JOIN cmq.queue q
 	ON q.name = l.queue
-   AND q.create_time <= l.called_at
+   AND q.create_time = l.queue_create_time
   LEFT JOIN pg_catalog.pg_class c
 	ON c.relname = ('q_' || q.name)::pg_catalog.name
    AND c.relnamespace = 'cmq'::pg_catalog.regnamespace

@@ -246,6 +246,7 @@ typedef struct CmqQueue
 	int			nleaves;		/* ordered by time, not overlapping */
 	CmqLeaf    *leaves;
 	CmqSharedQueue *shared;		/* NULL until cmq_queue_attach() */
+	bool		attached;		/* false: another one now, perhaps */
 	MemoryContext mcxt;			/* leaves, concurrent */
 } CmqQueue;
 
@@ -375,7 +376,7 @@ extern void cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue,
 							TimestampTz now);
 extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 						  TimestampTz first_alive, TimestampTz first_due);
-extern void cmq_floor_lower(CmqSharedQueue *shared, TimestampTz time);
+extern void cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time);
 extern void cmq_floor_reset(CmqSharedQueue *shared);
 extern void cmq_floor_forget_prepared(void);
 
@@ -400,6 +401,7 @@ extern CmqQueue *cmq_queue_lookup_afresh(const char *name);
 extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
+extern bool cmq_queue_is_readable(const char *name);
 extern void cmq_queue_check_owner(CmqQueue *queue);
 extern void cmq_queue_attach(CmqQueue *queue);
 extern void cmq_queue_try(const char *name, const char *what,
@@ -587,6 +589,7 @@ extern void cmq_count_pending(CmqQueue *queue, Snapshot snapshot,
 
 /* cmq_maintain.c */
 extern const int cmq_maintain_nsteps;
+extern const int cmq_maintain_nlong;
 extern void cmq_maintain_step(const char *name, int step);
 extern void cmq_maintain_sweep(void);
 

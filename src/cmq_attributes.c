@@ -163,7 +163,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 
 	/* the description is as old as the snapshot only if read after it */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	queue = cmq_queue_lookup(queue->name);
+	queue = cmq_queue_open(queue->name, ACL_SELECT, AccessShareLock);
 	now = cmq_queue_now(queue);
 	expired_before = cmq_queue_expired_before(queue, now);
 	since = cmq_queue_rewindable_since(queue, now);

@@ -55,8 +55,9 @@
  *	  time there is.
  *
  * 5. Rows that a restore puts back, with times long gone.  As rule 4, but the
- *	  times are known: the slot says so, then the floor is lowered to them and
- *	  the generation raised, then the rows are written.
+ *	  times are known: the slot says so before the rows are written.  The floor
+ *	  is lowered to them, and the generation raised, when the transaction is about
+ *	  to commit or to be prepared: until then nobody else has to pass by them.
  *
  * Expired rows do not hold the floor: nobody could receive them.
  *
@@ -106,6 +107,15 @@ static TimestampTz published = SLOT_NONE;	/* what the slot should say */
 static TimestampTz taken = DT_NOEND;	/* smallest visible_at taken away */
 static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
 static TimestampTz taken_message = DT_NOEND;	/* smallest one consumed */
+
+/* Floors that it will lower, because of rows that it has put back. */
+typedef struct Lowering
+{
+	CmqSharedQueue *shared;
+	TimestampTz time;
+} Lowering;
+
+static List *lowerings = NIL;	/* in TopTransactionContext */
 
 /* Floors that hold for ourselves only, of the queue received from last. */
 static struct
@@ -271,6 +281,7 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 	const CmqRewind *rewinding = &queue->rewinding;
 	bool		same_rewind;
 	TimestampTz smallest;
+	ListCell   *lc;
 
 	SpinLockAcquire(&shared->mutex);
 	scan->generation = shared->generation;
@@ -283,6 +294,14 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 	smallest = smallest_slot();
 	scan->limit = Min(now, smallest);
 
+	/* what we have put back ourselves we can see already */
+	foreach(lc, lowerings)
+	{
+		Lowering   *lowering = lfirst(lc);
+
+		if (lowering->shared == shared)
+			scan->floor = Min(scan->floor, lowering->time);
+	}
 	if (own.relid == queue->relid && own.generation == scan->generation)
 	{
 		scan->floor = Max(scan->floor, own.floor);
@@ -334,17 +353,39 @@ cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 }
 
 /*
- * Rows from this time on will be put back into the pending table.  The caller
- * has published the time in its slot.
+ * The current transaction puts rows from this time on back into the pending
+ * table.  It has published the time in its slot, so nobody raises the floor above
+ * it; that is enough while nobody else can see the rows.
  */
 void
-cmq_floor_lower(CmqSharedQueue *shared, TimestampTz time)
+cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time)
 {
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Lowering   *lowering = palloc(sizeof(Lowering));
+
+	lowering->shared = queue->shared;
+	lowering->time = time;
+	lowerings = lappend(lowerings, lowering);
 	own.relid = InvalidOid;
-	SpinLockAcquire(&shared->mutex);
-	shared->generation++;
-	shared->floor = Min(shared->floor, time);
-	SpinLockRelease(&shared->mutex);
+	MemoryContextSwitchTo(old);
+}
+
+/* Our rows are about to be seen: who begins to scan now has to look there. */
+static void
+lower_floors(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, lowerings)
+	{
+		Lowering   *lowering = lfirst(lc);
+		CmqSharedQueue *shared = lowering->shared;
+
+		SpinLockAcquire(&shared->mutex);
+		shared->generation++;
+		shared->floor = Min(shared->floor, lowering->time);
+		SpinLockRelease(&shared->mutex);
+	}
 }
 
 /* Take the floors of a queue back to the beginning. */
@@ -407,6 +448,10 @@ xact_callback(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			lower_floors();
+			return;
 		case XACT_EVENT_PREPARE:
 			if (published != SLOT_NONE)
 			{
@@ -431,6 +476,7 @@ xact_callback(XactEvent event, void *arg)
 	slot_in_use = false;
 	published = SLOT_NONE;
 	taken = taken_due = taken_message = DT_NOEND;
+	lowerings = NIL;
 	own.relid = InvalidOid;
 }
 

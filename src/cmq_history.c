@@ -11,7 +11,7 @@
  * its key.  Memory does not grow with the number of messages.
  *
  * Preview and replay only read the queue: AccessShare on its pending table and
- * leaves, so they hold up nobody but a drop.  Replay sends what it reads to
+ * leaves, so they hold up nobody but a drop, and who switches rewind off.  Replay sends what it reads to
  * another queue, some at a time, under the rules of any other send.
  *
  *-------------------------------------------------------------------------
@@ -272,6 +272,8 @@ typedef struct Replay
 static void
 replay_flush(Replay *replay)
 {
+	MemoryContext old = MemoryContextSwitchTo(replay->context);
+
 	if (replay->n > 0)
 	{
 		CmqQueue   *target = cmq_queue_open(replay->target, ACL_INSERT,
@@ -285,6 +287,7 @@ replay_flush(Replay *replay)
 	}
 	replay->n = 0;
 	replay->bytes = 0;
+	MemoryContextSwitchTo(old);
 	MemoryContextReset(replay->context);
 }
 
@@ -308,7 +311,8 @@ replay_message(Replay *replay, CmqHistory *history)
 	replay->headers[replay->n] = cmq_headers_add(headers, isnull,
 												 CMQ_ORIGIN_HEADER, origin);
 	replay->headers_null[replay->n] = false;
-	replay->bytes += VARSIZE_ANY(DatumGetPointer(replay->bodies[replay->n]));
+	replay->bytes += VARSIZE_ANY(DatumGetPointer(replay->bodies[replay->n])) +
+		VARSIZE_ANY(DatumGetPointer(replay->headers[replay->n]));
 	replay->n++;
 	MemoryContextSwitchTo(old);
 }

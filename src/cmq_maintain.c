@@ -5,7 +5,7 @@
  *
  * For each queue: save the clock, make leaves ahead if the queue is in use,
  * purge pending rows that have expired, drop leaves whose time is over, move
- * the rewind point forward, analyze its tables once per leaf.  Every step is right whether or not it runs, and
+ * the rewind point forward, count its messages, analyze its tables.  Every step is right whether or not it runs, and
  * may run at any time, twice or beside itself: what it removes was invisible
  * before, by comparison of times.
  *
@@ -23,6 +23,7 @@
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -139,7 +140,12 @@ settle_oldest(CmqQueue *queue)
 	if (cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
 		cmq_oldest_settle(queue);
 	cmq_oldest_advance(queue);
-	/* so that nobody has to wait for a count after a start of the server */
+}
+
+/* So that nobody has to wait for a count after a start of the server. */
+static void
+count_pending(CmqQueue *queue)
+{
 	(void) cmq_stats_count_pending(queue);
 }
 
@@ -165,22 +171,24 @@ last_analyze(Oid relid)
 
 /*
  * Statistics for those who join the history with their tables.  Autovacuum
- * does leaves, but never the partitioned tables; once per leaf is often enough.
+ * does leaves, but never the partitioned tables.  For a queue in use, once per
+ * leaf and at most once an hour is enough.  Who is in the way is not waited for.
  */
 static void
 analyze(CmqQueue *queue)
 {
 	CmqLeaf    *leaf = cmq_queue_leaf(queue, cmq_queue_now(queue));
 	Oid			relids[] = {queue->relid, queue->rewind};
-	TimestampTz lower;
+	TimestampTz interval;
 
-	if (leaf == NULL)
+	/* nothing would tell when it was done last */
+	if (leaf == NULL || !pgstat_track_counts)
 		return;
-	lower = leaf->lower;
+	interval = Max(leaf->upper - leaf->lower, USECS_PER_HOUR);
 	for (int i = 0; i < lengthof(relids); i++)
 	{
-		if (last_analyze(relids[i]) < lower)
-			cmq_ddl_execute("ANALYZE %s",
+		if (last_analyze(relids[i]) < GetCurrentTimestamp() - interval)
+			cmq_ddl_execute("ANALYZE (SKIP_LOCKED) %s",
 							quote_qualified_identifier(CMQ_SCHEMA,
 													   get_rel_name(relids[i])));
 	}
@@ -196,10 +204,13 @@ static const MaintainStep maintain_steps[] = {
 	cmq_dead_letter_sweep,
 	drop_leaves,
 	cmq_rewind_advance,
+	/* these take long: after the others of all queues */
+	count_pending,
 	analyze,
 };
 
 const int	cmq_maintain_nsteps = lengthof(maintain_steps);
+const int	cmq_maintain_nlong = 2;
 
 /*
  * Raise an error if the table has no valid primary key: then pg_restore is
@@ -243,6 +254,8 @@ cmq_maintain_step(const char *name, int step)
 	check_restored(queue, queue->relid);
 	check_restored(queue, queue->pending);
 	check_restored(queue, queue->rewind);
+	/* a lock before the shared entry is used, see cmq_shmem.c */
+	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
 							  &save_sec_context);
 	maintain_steps[step] (queue);

@@ -22,9 +22,10 @@
  *	  one that a rewind brings back, may be older than all that can be seen
  *	- what the own transaction has consumed, since it may yet roll back
  * and not if the mark's generation has changed since it was read.  Who lowers
- * it: a rewind, to where it starts, and whoever writes the tables by hand, to
- * the beginning; both raise the generation.  A rewind also keeps its start in
- * its slot until it has ended, so nobody raises the mark above it meanwhile.
+ * it: a rewind or a restore, to where it starts, and whoever writes the tables by
+ * hand, to the beginning; all raise the generation.  A rewind and a restore also
+ * keep their start in their slot until they have ended, so nobody raises the mark
+ * above it meanwhile.
  * What others delete without having committed is not consumed yet: their
  * rewind rows cannot be seen.
  *

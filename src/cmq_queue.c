@@ -17,14 +17,15 @@
  * in case the description went stale while waiting for the lock.
  *
  * Locks of a queue, in the order in which they are taken:
- *	1. the queue lock (cmq_queue_lock), an object lock: rewind, alter, drop
- *	   and the maintenance step that changes the queue's row take it exclusive
+ *	1. the queue lock (cmq_queue_lock), an object lock: rewind, cancel, restore,
+ *	   clear, alter, drop and the maintenance steps that change the queue's row
+ *	   take it exclusive
  *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to
  *	   switch rewind on or off; AccessExclusive in drop
  *	3. the partitioned parents: not by traffic, but that a send without a leaf
  *	   takes AccessShare; ShareUpdateExclusive to attach a leaf;
  *	   AccessExclusive to drop one
- *	4. leaf tables, messages before rewind
+ *	4. leaf tables, in any order: who wants one for itself does not wait for it
  * and AccessShare on cmq.queue and cmq.partition, to read them, any time.
  *
  *-------------------------------------------------------------------------
@@ -211,7 +212,8 @@ unwatch_relations(CmqQueue *queue)
 /*
  * The description is about to change.  Somebody up the stack may still be using
  * the old one, if code of the owner's, in an index expression, came back to us:
- * so what it points to stays to the end of the transaction.
+ * so what it points to stays to the end of the transaction, and the pointer to
+ * the shared entry is never taken away.
  */
 static void
 retire_context(CmqQueue *queue)
@@ -243,7 +245,8 @@ load_queue(CmqQueue *queue)
 	retire_context(queue);
 	queue->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq queue",
 										ALLOCSET_SMALL_SIZES);
-	queue->shared = NULL;
+	/* the shared entry stays until attached anew: see retire_context() */
+	queue->attached = false;
 	queue->nleaves = 0;
 	queue->leaves = NULL;
 	memset(&queue->rewinding, 0, sizeof(queue->rewinding));
@@ -295,6 +298,8 @@ cmq_queue_lookup(const char *name)
 	{
 		queue->relid = queue->pending = queue->rewind = InvalidOid;
 		queue->valid = false;
+		queue->attached = false;
+		queue->shared = NULL;
 		queue->mcxt = NULL;
 	}
 	for (int i = 0; i < CMQ_MAX_LOADS && !queue->valid; i++)
@@ -335,6 +340,24 @@ cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 						 quote_identifier(get_rel_name(queue->relid)))));
 }
 
+/*
+ * Does the queue exist, with its tables, and has the current user SELECT on it?
+ * For those who must not raise an error because of one queue.
+ */
+bool
+cmq_queue_is_readable(const char *name)
+{
+	Oid			relid;
+
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+		return false;
+	relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
+	return OidIsValid(relid) &&
+		OidIsValid(cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"))) &&
+		OidIsValid(cmq_catalog_relid(cmq_ddl_relname("q_", name, "_rewind"))) &&
+		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
 /* Raise 42501 unless the current user owns the queue. */
 void
 cmq_queue_check_owner(CmqQueue *queue)
@@ -373,7 +396,7 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 }
 
 /*
- * Make sure that queue->shared is set.  Not in recovery: there the queue has
+ * Make sure that queue->shared is the entry of this queue.  Not in recovery: there the queue has
  * no shared entry and its clock is the wall clock.
  */
 void
@@ -382,7 +405,7 @@ cmq_queue_attach(CmqQueue *queue)
 	TimestampTz not_before;
 	TimestampTz last_send = queue->create_time;
 
-	if (queue->shared || RecoveryInProgress())
+	if (queue->attached || RecoveryInProgress())
 		return;
 
 	not_before = Max(queue->saved_clock, queue->last_modify_time);
@@ -411,6 +434,7 @@ cmq_queue_attach(CmqQueue *queue)
 	queue->shared = cmq_shmem_attach(queue->relid, queue->pending,
 									 queue->name, Max(not_before, last_send),
 									 last_send);
+	queue->attached = true;
 }
 
 /*

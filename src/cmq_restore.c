@@ -11,9 +11,9 @@
  * Like a rewound message a restored one counts receives anew and has a
  * rewind_count one higher.
  *
- * The scan floor (cmq_floor.c) and the mark of cmq_oldest.c are lowered to the
- * start of the window, and the transaction's slot says so until it ends: first
- * the slot, then the floor, then the rows.
+ * No restored message is older than a time that is known beforehand.  The
+ * transaction's slot says so until it ends, the mark of cmq_oldest.c is lowered to
+ * it at once and the scan floor (cmq_floor.c) when it commits.
  *
  * Locks: the queue lock, so that restores and rewinds of a queue come one after
  * the other; RowExclusive on the pending table and the rewind leaves.  A receive
@@ -56,7 +56,7 @@ restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz time)
 	state->estate = CreateExecutorState();
 	(void) cmq_floor_announce();
 	cmq_floor_publish(time);
-	cmq_floor_lower(queue->shared, time);
+	cmq_floor_lower_at_end(queue, time);
 	cmq_oldest_lower(queue->shared, time);
 	if (!cmq_table_open(&state->pending, state->estate, queue->pending,
 						CMQ_PENDING, RowExclusiveLock))
@@ -75,6 +75,8 @@ restore_row(RestoreState *state, CmqTable *rewind)
 
 	if (cmq_table_delete(rewind, true) != TM_Ok)
 		return false;
+	/* it may be due to all others, if we have cancelled a rewind */
+	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
 	if (rewind_count < PG_INT32_MAX)
 		rewind_count++;
 	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(time);
@@ -128,6 +130,9 @@ cmq_restore(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("cmq_restore()");
 	queue = open_queue(fcinfo);
 	cmq_history_args(fcinfo, 1, 3, queue, &window);
+	/* or one could find out about headers by trying */
+	if (window.has_filter)
+		cmq_queue_check_acl(queue, ACL_SELECT);
 
 	cmq_history_begin(&history, queue, &window, false, RowExclusiveLock);
 	restore_begin(&state, queue, history.from);
@@ -202,6 +207,20 @@ get_ids(FunctionCallInfo fcinfo, int argno, CmqQueue *queue, int *nids)
 	return ids;
 }
 
+/* The time of the first message that can be restored, or an earlier one. */
+static TimestampTz
+get_first(const int64 *ids, int nids, TimestampTz since)
+{
+	for (int i = 0; i < nids; i++)
+	{
+		TimestampTz time;
+
+		if (cmq_msg_id_to_time(ids[i], &time) && time >= since)
+			return time;
+	}
+	return DT_NOEND;
+}
+
 /* Is the message of this time in the history?  If so rewind stands at it. */
 static bool
 find_in_history(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
@@ -233,7 +252,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	ids = get_ids(fcinfo, 1, queue, &nids);
 
 	since = cmq_queue_rewindable_since(queue, cmq_queue_now(queue));
-	restore_begin(&state, queue, since);
+	restore_begin(&state, queue, get_first(ids, nids, since));
 	for (int i = 0; i < nids; i++)
 	{
 		TimestampTz time;

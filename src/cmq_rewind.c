@@ -278,17 +278,24 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* How many messages the rewind under way still has to bring back. */
+/*
+ * How many messages the rewind under way still has to bring back.  NULL if the
+ * queue is gone or damaged, or not for the caller's eyes: a view of all queues
+ * must not fail because of one.
+ */
 Datum
 cmq_rewind_left(PG_FUNCTION_ARGS)
 {
+	char	   *name = cmq_queue_name_arg(fcinfo, 0);
 	CmqQueue   *queue;
 	const CmqRewind *rewinding;
 	TimestampTz from;
 	int64		n = 0;
 
-	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
-	cmq_queue_check_acl(queue, ACL_SELECT);
+	cmq_shmem_require();
+	if (!cmq_queue_is_readable(name))
+		PG_RETURN_NULL();
+	queue = cmq_queue_lookup(name);
 	rewinding = &queue->rewinding;
 	from = Max(rewinding->from,
 			   cmq_queue_expired_before(queue, cmq_queue_now(queue)));

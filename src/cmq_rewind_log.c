@@ -6,7 +6,7 @@
  * Each call adds one row in its own transaction, so what was rolled back leaves
  * none.  Rows are added here, whatever rights the caller has on the table, and
  * nobody else has any: the record is only appended to.  Maintenance removes
- * rows that are older than cmq.rewind_log_retention, oldest first.
+ * rows that are older than cmq.rewind_log_retention.
  *
  * Names of roles and not their OIDs are recorded: the record outlives them.
  *
@@ -20,6 +20,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -47,7 +48,8 @@ enum
 	Anum_rewind_log_into_queue,
 	Anum_rewind_log_messages,
 	Anum_rewind_log_reason,
-	Natts_rewind_log = 14
+	Anum_rewind_log_queue_create_time,
+	Natts_rewind_log = 15
 };
 
 static bool
@@ -56,10 +58,15 @@ has_reason(void)
 	return cmq_reason && cmq_reason[strspn(cmq_reason, " \t\n")] != '\0';
 }
 
-/* Raise 55000 if the administrator wants a reason and there is none. */
+/*
+ * Raise 55000 if the administrator wants a reason and there is none, 22021 if it
+ * is no text: a setting of a role or of a connection is checked by nobody else.
+ */
 void
 cmq_rewind_log_require_reason(CmqQueue *queue)
 {
+	if (has_reason())
+		(void) pg_verifymbstr(cmq_reason, strlen(cmq_reason), false);
 	if (cmq_require_reason && !has_reason())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -131,6 +138,9 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 	if (has_reason())
 		VALUE(reason) = CStringGetTextDatum(cmq_reason);
 
+	/* a queue made anew under this name is another one */
+	VALUE(queue_create_time) = TimestampTzGetDatum(queue->create_time);
+
 	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
@@ -162,8 +172,9 @@ cmq_rewind_log_prune(void)
 		Datum		time = heap_getattr(tuple, Anum_rewind_log_called_at,
 										RelationGetDescr(rel), &never);
 
+		/* queue clocks differ, so all have to be looked at */
 		if (DatumGetTimestampTz(time) >= before)
-			break;
+			continue;
 		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
 	}
 	cmq_catalog_end(&cs);

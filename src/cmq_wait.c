@@ -8,9 +8,9 @@
  * message becomes visible, or until its time is up.  Nobody polls.
  *
  * Who signals, at the end of its transaction, once for all it did:
- *	- commit of sends, of visibility changes, of receives (what they put in
+ *	- commit of sends, of restores, of visibility changes, of receives (what they put in
  *	  flight becomes visible some day: somebody must plan for it), of a rewind
- *	- abort of receives, deletes and visibility changes, also of a
+ *	- abort of receives, deletes, restores and visibility changes, also of a
  *	  subtransaction: the messages are ready again.  Each claim notes that at
  *	  once, because an error can come right after it.
  *	- COMMIT PREPARED and ROLLBACK PREPARED, which run in some other backend:
@@ -274,6 +274,24 @@ run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 								params, queryEnv, dest, qc);
 }
 
+/* Can COMMIT PREPARED have done its work, and failed after that? */
+static bool
+may_have_ended(int sqlerrcode)
+{
+	switch (sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_ACTIVE_SQL_TRANSACTION:
+		case ERRCODE_READ_ONLY_SQL_TRANSACTION:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+			return false;
+		default:
+			return true;
+	}
+}
+
 /* What a prepared transaction did takes effect in whichever backend ends it. */
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString,
@@ -297,12 +315,14 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		run_utility(pstmt, queryString, readOnlyTree, context, params,
 					queryEnv, dest, qc);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		/* also if it was interrupted, for it may have done its work */
-		cmq_shmem_for_each(prepared_ended, MANY);
+		if (may_have_ended(geterrcode()))
+			cmq_shmem_for_each(prepared_ended, MANY);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	cmq_shmem_for_each(prepared_ended, MANY);
 }
 
 void

@@ -301,8 +301,9 @@ log_context(void *arg)
 	errcontext("maintenance of queue \"%s\"", (const char *) arg);
 }
 
+/* Run the steps from first to before last. */
 static void
-maintain_queue(char *name)
+maintain_queue(char *name, int first, int last)
 {
 	ErrorContextCallback context = {
 		.previous = error_context_stack,
@@ -313,7 +314,7 @@ maintain_queue(char *name)
 	error_context_stack = &context;
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("maintenance of queue %s", name));
-	for (int i = 0; i < cmq_maintain_nsteps; i++)
+	for (int i = first; i < last; i++)
 	{
 		StepCall	call = {.name = name,.step = i};
 
@@ -404,7 +405,10 @@ cmq_worker_main(Datum arg)
 		!in_transaction(list_queues, NULL))
 		proc_exit(0);
 	foreach(lc, queue_names)
-		maintain_queue(lfirst(lc));
+		maintain_queue(lfirst(lc), 0, cmq_maintain_nsteps - cmq_maintain_nlong);
 	(void) in_transaction(sweep, NULL);
+	foreach(lc, queue_names)
+		maintain_queue(lfirst(lc), cmq_maintain_nsteps - cmq_maintain_nlong,
+					   cmq_maintain_nsteps);
 	proc_exit(0);
 }

@@ -147,6 +147,7 @@ BEGIN
 		   expired_before = expired_before - by,
 		   forgotten_before = forgotten_before - by
 	 WHERE name = age.queue;
+	UPDATE cmq.rewind_log l SET queue_create_time = queue_create_time - by WHERE l.queue = age.queue;
 	PERFORM pg_temp.reload(queue);
 END $$;
 

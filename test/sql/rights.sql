@@ -86,6 +86,7 @@ INSERT INTO action VALUES
 	(20, 'UPDATE', 'unbind', $$SELECT cmq_unbind_dead_letter('rights_a')$$),
 	(21, 'UPDATE', 'cancel', $$SELECT cmq_cancel_rewind('rights_a')$$),
 	(22, 'UPDATE', 'restore', $$SELECT cmq_restore('rights_a', '-infinity', NULL)$$),
+	(25, 'UPDATE and SELECT', 'restore, filter', $$SELECT cmq_restore('rights_a', '-infinity', NULL, '{}')$$),
 	(23, 'UPDATE', 'restore, ids', $$SELECT * FROM cmq_restore_messages('rights_a', '{1}')$$),
 	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$);
 SELECT a.needs, a.what,

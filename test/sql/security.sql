@@ -64,6 +64,27 @@ SELECT cmq_maintain('evil');
 SELECT pg_temp.live('evil'), pg_temp.live('evil_dlq');
 SET client_min_messages = error;
 
+-- one that makes the session forget what it knows of the queue, in the midst of
+-- a call: nothing happens
+SET ROLE regress_evil;
+CREATE FUNCTION evil.forget_at_work() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE 'GRANT SELECT ON cmq.q_evil TO regress_evil';
+	PERFORM cmq.check_select('evil');
+END $$;
+CREATE FUNCTION evil.forget(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM evil.forget_at_work(); RETURN n; END $$;
+CREATE INDEX forget ON cmq.q_evil_pending (evil.forget(receive_count));
+SELECT cmq_unbind_dead_letter('evil');
+SELECT count(*) AS sent FROM cmq_send_batch('evil', array(SELECT repeat('x', 100000) FROM generate_series(1, 3)));
+SELECT cmq_change_visibility('evil', receipt_handle, 0) IS NOT NULL AS changed FROM cmq_receive('evil', 2);
+SELECT count(*) AS deleted FROM cmq_delete_batch('evil', array(SELECT receipt_handle FROM cmq_receive('evil', 10)));
+SELECT cmq_restore('evil', '-infinity', NULL) AS restored;
+SELECT cmq_clear_queue('evil') AS cleared;
+SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'evil';
+DROP INDEX cmq.forget;
+SELECT cmq_alter_queue('evil', dead_letter_queue => 'evil_dlq', max_receive_count => 1);
+RESET ROLE;
+
 --
 -- Names put in the way: search_path of the caller and of the owner.
 --
@@ -167,10 +188,10 @@ SET ROLE regress_nobody;
 SELECT pg_temp.attempt(c)
   FROM unnest(ARRAY['SELECT * FROM cmq.queue', 'SELECT * FROM cmq.partition', 'SELECT * FROM cmq.topic', 'SELECT * FROM cmq.subscription',
 	'SELECT * FROM cmq.rewind_log', 'SELECT * FROM cmq.q_victim', 'SELECT * FROM cmq.q_victim_pending', 'SELECT * FROM cmq.q_victim_live',
-	'SELECT * FROM cmq.q_victim_all', 'SELECT * FROM cmq_queue_attributes(''victim'')', 'SELECT cmq.clock(''victim'')', 'SELECT cmq.rewind_left(''victim'')',
+	'SELECT * FROM cmq.q_victim_all', 'SELECT * FROM cmq_queue_attributes(''victim'')', 'SELECT cmq.clock(''victim'')',
 	'SELECT * FROM cmq_rewind_preview(''victim'', now())', 'SELECT nextval(''cmq.rewind_log_id_seq'')', 'TRUNCATE cmq.q_victim_pending']) c;
 SELECT (SELECT count(*) FROM cmq.queues) AS queues, (SELECT count(*) FROM cmq.metrics) AS metrics, (SELECT count(*) FROM cmq.topics) AS topics,
-	   (SELECT count(*) FROM cmq.subscriptions) AS subscriptions, (SELECT count(*) FROM cmq.rewinds) AS rewinds;
+	   cmq.rewind_left('victim'), (SELECT count(*) FROM cmq.subscriptions) AS subscriptions, (SELECT count(*) FROM cmq.rewinds) AS rewinds;
 -- not by statistics, nor by a function that is cheaper than the view's filter
 SELECT count(*) FROM pg_stats WHERE schemaname = 'cmq';
 CREATE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE WARNING 'leaked %', $1; RETURN true; END $$;

@@ -109,6 +109,37 @@ RELEASE b;
 \sleep :ms ms
 COMMIT;
 },
+	'restore@3' => q{
+SELECT cmq_restore('q', now() - interval '300 ms', NULL);
+},
+	'restore_late@3' => q{
+\set ms random(1, 200)
+BEGIN;
+SELECT cmq_restore('q', now() - interval '200 ms', NULL);
+\sleep :ms ms
+SELECT count(*) FROM cmq_receive('q', 2);
+COMMIT;
+},
+	'restore_prepared@1' => q{
+\set gid random(1, 1000000000)
+\set ms random(1, 200)
+BEGIN;
+SELECT cmq_restore('q', now() - interval '200 ms', NULL);
+PREPARE TRANSACTION 'r:gid';
+\sleep :ms ms
+COMMIT PREPARED 'r:gid';
+},
+	'restore_rollback@2' => q{
+\set ms random(1, 200)
+BEGIN;
+SAVEPOINT a;
+SELECT cmq_restore('q', now() - interval '200 ms', NULL);
+SELECT count(*) FROM cmq_receive('q', 2);
+ROLLBACK TO a;
+SELECT count(*) FROM cmq_receive('q', 1);
+\sleep :ms ms
+ROLLBACK;
+},
 	'visibility@6' => q{
 \set timeout random(0, 1)
 SELECT count(cmq_change_visibility('q', receipt_handle, :timeout)) FROM cmq_receive('q', 2);

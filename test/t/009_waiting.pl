@@ -201,6 +201,24 @@ for my $case (
 	delete_all();
 }
 
+{
+	my ($locker, $holder);
+	sql(q{SELECT cmq_send('w', 'restored')});
+	sql(q{SELECT cmq_delete('w', receipt_handle) FROM cmq_receive('w')});
+	my $start = sql(q{SELECT max(enqueued_at) FROM cmq.q_w});
+	wakes('commit of a restore', 'restored', sub { sql("SELECT cmq_restore('w', '$start', NULL)") });
+	sql(q{SELECT cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at) || '-' || receive_count || '-' || rewind_count) FROM cmq.q_w_pending});
+
+	# due to all but the one who has cancelled the rewind and restores it
+	$locker = $node->background_psql('postgres');
+	$locker->query_safe('SELECT pg_advisory_lock(1)');
+	sql("SELECT cmq_rewind('w', '$start')");
+	$holder = start("BEGIN; SELECT cmq_cancel_rewind('w'); SELECT cmq_restore('w', '$start', NULL); SELECT pg_advisory_xact_lock(1); ROLLBACK");
+	poll(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a restore is open');
+	wakes('ROLLBACK of a restore', 'restored', sub { $locker->quit; finish($holder) });
+	delete_all();
+}
+
 wakes('COMMIT PREPARED', 'prepared', sub {
 	sql(q{BEGIN; SELECT cmq_send('w', 'prepared'); PREPARE TRANSACTION 'p'});
 	sql(q{COMMIT PREPARED 'p'});

@@ -36,7 +36,7 @@ sql(q{
 	CREATE TABLE brought_back (kind text, messages bigint);
 	-- a time between the first message and now
 	CREATE FUNCTION some_time(part double precision) RETURNS timestamptz LANGUAGE sql AS
-	$$ SELECT min(enqueued_at) + part * (now() - min(enqueued_at)) FROM cmq.q_q $$;
+	$$ SELECT min(enqueued_at) + part * greatest(now() - min(enqueued_at), '0') FROM cmq.q_q $$;
 });
 
 # What a consumer takes it books and deletes in one transaction; a third of the

@@ -81,6 +81,33 @@ note("$before kB, $after kB");
 cmp_ok($after - $before, '<', 2000, 'many calls: memory is flat');
 is($session->query_safe('SELECT count(*) FROM cmq.q_q') > $rounds, 1, 'they did something');
 
+# One call that moves much: bodies that are large only when they are read.  An
+# index of the other queue's looks at the memory while the call is at work.
+$session->query_safe(q{
+	SELECT FROM cmq_create_queue('big', rewind_seconds => 3600, max_msg_size => 2000000);
+	SELECT FROM cmq_create_queue('copy', max_msg_size => 2000000);
+	CREATE FUNCTION look() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM set_config('test.peak', greatest(current_setting('test.peak', true)::bigint,
+			(SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name NOT IN ('CacheMemoryContext', 'index info')))::text, false);
+	END $$;
+	CREATE FUNCTION look(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM look(); RETURN n; END $$;
+	CREATE INDEX ON cmq.q_copy_pending (look(receive_count));
+	SELECT count(cmq_send('big', repeat('x', 1100000))) FROM generate_series(1, 300) i;
+	DO $$ BEGIN FOR i IN 1 .. 30 LOOP PERFORM FROM cmq_delete_batch('big', array(SELECT receipt_handle FROM cmq_receive('big', 10))); END LOOP; END $$;
+});
+my @peaks;
+for my $n (20, 20, 300)
+{
+	$session->query_safe(q{SELECT set_config('test.peak', '0', false)});
+	is( $session->query_safe("SELECT cmq_replay('big', '-infinity', (SELECT max(enqueued_at) + '1 us' FROM (SELECT enqueued_at FROM cmq.q_big ORDER BY 1 LIMIT $n) m), 'copy')"),
+		$n, "a replay of $n messages");
+	push @peaks, $session->query_safe(q{SELECT current_setting('test.peak')});
+}
+note("bytes: @peaks");
+cmp_ok($peaks[2] - $peaks[1], '<', 1_000_000, 'many messages take no more memory than few');
+$session->query_safe(q{SELECT cmq_drop_queue('big'), cmq_drop_queue('copy')});
+
 $session->query_safe("CALL queues($queues / 2)");
 $before = memory();
 $session->query_safe("CALL queues($queues)");
