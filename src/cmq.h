@@ -617,6 +617,7 @@ extern void cmq_stats_pending(CmqSharedQueue *shared, int64 n);
 extern void cmq_stats_pending_unknown(CmqSharedQueue *shared);
 extern void cmq_stats_spoil(CmqSharedQueue *shared);
 extern int64 cmq_stats_count_pending(CmqQueue *queue);
+extern bool cmq_stats_known_empty(CmqSharedQueue *shared);
 extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 
 /* cmq_worker.c */

@@ -52,8 +52,8 @@
 
 #include "cmq.h"
 
-/* Up to so many pages, 64 MB, the pending table is read. */
-#define SMALL_TABLE_PAGES (64 * 1024 * 1024 / BLCKSZ)
+/* Up to so many pages, 8 MB, the pending table is read. */
+#define SMALL_TABLE_PAGES (8 * 1024 * 1024 / BLCKSZ)
 
 /* Beyond so many steps of a walk, reading the pending table is faster. */
 #define STEPS_PER_PAGE 4
@@ -212,6 +212,9 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 	Snapshot	snapshot;
 	int64		pages = count_pages(queue);
 
+	/* however large it has been */
+	if (queue->shared && cmq_stats_known_empty(queue->shared))
+		return;
 	if (queue->shared && pages > SMALL_TABLE_PAGES)
 	{
 		if (cmq_stats_count_pending(queue) == 0)

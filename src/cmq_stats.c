@@ -504,6 +504,20 @@ cmq_stats_count_pending(CmqQueue *queue)
 }
 
 /*
+ * Is it known, without counting, that the pending table has no rows that the
+ * current transaction sees?
+ */
+bool
+cmq_stats_known_empty(CmqSharedQueue *shared)
+{
+	bool		unknown;
+	int64		own = own_pending(shared, &unknown);
+
+	return !unknown && shared->count_state == COUNTED &&
+		(int64) pg_atomic_read_u64(&shared->npending) + own == 0;
+}
+
+/*
  * Is there room for n more rows in the pending table, if it may have max?
  * Does not count them when the table is too small for so many.
  */

@@ -47,7 +47,7 @@ sub agrees
 	return is($got, $expected, "$when: $expected");
 }
 
-my $messages = 1_400_000;
+my $messages = 300_000;
 sql(q{
 	CREATE EXTENSION cmq;
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600);
@@ -55,7 +55,7 @@ sql(q{
 sql(qq{
 	SELECT count(*) FROM (SELECT cmq_send_batch('q', array_fill('m'::text, '{10000}')) FROM generate_series(1, $messages / 10000)) s;
 });
-cmp_ok(sql("SELECT pg_relation_size('cmq.q_q_pending')"), '>', 64 * 1024 * 1024, 'the queue counts as large');
+cmp_ok(sql("SELECT pg_relation_size('cmq.q_q_pending')"), '>', 8 * 1024 * 1024, 'the queue counts as large');
 sql(q{SELECT cmq_maintain('q')});
 agrees('waiting');
 
@@ -148,7 +148,7 @@ agrees('after traffic');
 # cleared
 sql(q{BEGIN; SELECT cmq_clear_queue('q'); ROLLBACK});
 agrees('a clear rolled back');
-cmp_ok(sql(q{SELECT cmq_clear_queue('q')}), '>', 1_000_000, 'cleared');
+cmp_ok(sql(q{SELECT cmq_clear_queue('q')}), '>', 200_000, 'cleared');
 is(sql(q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, min_msg_time > now() - interval '1 minute' FROM cmq_queue_attributes('q')}),
 	'0|0|0|t', 'nothing is left');
 sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
