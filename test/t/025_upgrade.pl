@@ -1,0 +1,96 @@
+# pg_upgrade from an older major with queues in all states: what was there is
+# there, and the queues go on working.  Skipped unless an older PostgreSQL with cmq
+# is installed beside this one, as test/versions does.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($bindir, $major);
+{
+	my ($out, $err) = run_command([ 'pg_config', '--version' ]);
+	($major) = $out =~ /(\d+)/;
+	($bindir) = run_command([ 'pg_config', '--bindir' ]);
+}
+
+# the oldest one that cmq was installed for
+my ($old) = grep {
+	$_->{major} < $major && -x "$_->{path}/bin/postgres" && -e "/usr/share/postgresql/$_->{major}/extension/cmq.control"
+  } sort { $a->{major} <=> $b->{major} }
+  map { m{/(\d+)$} ? { path => $_, major => $1 } : () } glob('/usr/lib/postgresql/*');
+plan skip_all => "no PostgreSQL older than $major with cmq is on this machine" unless defined $old;
+
+my $conf = <<'CONF';
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = 1h
+CONF
+
+sub contents
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', q{
+		SELECT * FROM cmq.queues ORDER BY queue;
+		SELECT * FROM cmq.topics; SELECT * FROM cmq.subscriptions; SELECT * FROM cmq.rewinds ORDER BY id;
+		SELECT 'a', * FROM cmq.q_a_all ORDER BY msg_id; SELECT 'dlq', * FROM cmq.q_dlq_all ORDER BY msg_id;
+		SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num FROM cmq_queue_attributes('a')});
+}
+
+my $from = PostgreSQL::Test::Cluster->new('old', install_path => $old->{path});
+$from->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
+$from->append_conf('postgresql.conf', $conf);
+$from->start;
+$from->safe_psql('postgres', q{
+	CREATE EXTENSION cmq;
+	CREATE ROLE consumer;
+	SELECT FROM cmq_create_queue('dlq');
+	SELECT FROM cmq_create_queue('a', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dlq', max_receive_count => 5);
+	GRANT DELETE ON cmq.q_a TO consumer;
+	SELECT FROM cmq_create_topic('t');
+	SELECT FROM cmq_subscribe('t', 's', 'a', '{yes}');
+	SELECT FROM cmq_send_batch('a', '{d1,d2,d3,f4,r5}', headers => array_fill('{"x": 1}'::jsonb, '{5}'));
+	SELECT FROM cmq_send('a', 'later', 3600);
+	SET ROLE consumer;
+	SELECT FROM cmq_delete_batch('a', array(SELECT receipt_handle FROM cmq_receive('a', 3)));
+	RESET ROLE;
+	SET cmq.reason = 'before the upgrade';
+	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq.q_a WHERE body = 'd3'), NULL);
+	SELECT FROM cmq_rewind('a', (SELECT enqueued_at FROM cmq.q_a WHERE body = 'd1'));
+	SELECT FROM cmq_receive('a', 1);
+});
+my $handle = $from->safe_psql('postgres', q{SELECT receipt_handle FROM cmq_receive('a')});
+my $before = contents($from);
+my $last_id = $from->safe_psql('postgres', q{SELECT max(msg_id) FROM cmq.q_a_all});
+$from->stop;
+
+my $to = PostgreSQL::Test::Cluster->new('new');
+# 18 has checksums by default; both must be the same
+$to->init(extra => [ '--encoding=UTF8', '--no-locale', $major >= 18 ? '--no-data-checksums' : () ]);
+$to->append_conf('postgresql.conf', $conf);
+
+chdir $to->basedir or die;
+command_ok(
+	[
+		'pg_upgrade', '--no-sync', '-b', "$old->{path}/bin", '-B', $bindir, '-d', $from->data_dir, '-D', $to->data_dir,
+		'-s', $to->host, '-p', $from->port, '-P', $to->port
+	],
+	"pg_upgrade from $old->{major} to $major");
+$to->start;
+
+is(contents($to), $before, 'all is as it was');
+is($to->safe_psql('postgres', "SELECT cmq_delete('a', '$handle')"), 't', 'a handle of before is good');
+cmp_ok($to->safe_psql('postgres', q{SELECT cmq_send('a', 'new')}), '>', $last_id, 'ids go on increasing');
+is( $to->safe_psql('postgres', q{SELECT queue FROM cmq_publish('t', 'published', '{yes}')}),
+	'a', 'the topic works');
+is( $to->safe_psql('postgres', q{SELECT string_agg(body, ' ') FROM cmq_receive('a', 10)}),
+	'd3 f4 r5 new published', 'what was waiting is received');
+is( $to->safe_psql('postgres', q{
+		SELECT cmq_cancel_rewind('a');
+		SELECT string_agg(body, ' ') FROM cmq_restore_messages('a', array(SELECT msg_id FROM cmq.q_a_history)) i JOIN cmq.q_a_all a ON a.msg_id = i}),
+	"\nd2", 'history can be restored');
+is($to->safe_psql('postgres', q{SELECT cmq_maintain(); SELECT count(*) > 0 FROM cmq.partition}), "\nt", 'maintenance works');
+
+$to->stop;
+done_testing();
