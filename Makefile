@@ -4,7 +4,7 @@
 #   make demo                                play the story of a rewind
 #   make psql                                try cmq in psql
 #   make test                                build with -Werror, install, run all tests
-#   make test-long                           the same with more rounds: about an hour
+#   make test-long                           the same with more rounds, then test-versions: an hour
 #   make test-versions                       make test in chroots of other Debian releases
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
@@ -147,6 +147,7 @@ test:
 
 test-long:
 	@CMQ_TEST_LONG=1 test/run
+	@test/versions
 
 test-versions:
 	@test/versions
