@@ -58,9 +58,10 @@ $from->safe_psql('postgres', q{
 	SET cmq.reason = 'before the upgrade';
 	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq.q_a WHERE body = 'd3'), NULL);
 	SELECT FROM cmq_rewind('a', (SELECT enqueued_at FROM cmq.q_a WHERE body = 'd1'));
-	SELECT FROM cmq_receive('a', 1);
 });
 my $handle = $from->safe_psql('postgres', q{SELECT receipt_handle FROM cmq_receive('a')});
+# the rewind goes on behind what was received, as the first round there would say
+$from->safe_psql('postgres', q{SELECT cmq_maintain('a')});
 my $before = contents($from);
 my $last_id = $from->safe_psql('postgres', q{SELECT max(msg_id) FROM cmq.q_a_all});
 $from->stop;
@@ -85,11 +86,11 @@ cmp_ok($to->safe_psql('postgres', q{SELECT cmq_send('a', 'new')}), '>', $last_id
 is( $to->safe_psql('postgres', q{SELECT queue FROM cmq_publish('t', 'published', '{yes}')}),
 	'a', 'the topic works');
 is( $to->safe_psql('postgres', q{SELECT string_agg(body, ' ') FROM cmq_receive('a', 10)}),
-	'd3 f4 r5 new published', 'what was waiting is received');
+	'd2 d3 f4 r5 new published', 'the rewind goes on, and what was waiting is received');
 is( $to->safe_psql('postgres', q{
 		SELECT cmq_cancel_rewind('a');
 		SELECT string_agg(body, ' ') FROM cmq_restore_messages('a', array(SELECT msg_id FROM cmq.q_a_history)) i JOIN cmq.q_a_all a ON a.msg_id = i}),
-	"\nd2", 'history can be restored');
+	"\nd1", 'history can be restored');
 is($to->safe_psql('postgres', q{SELECT cmq_maintain(); SELECT count(*) > 0 FROM cmq.partition}), "\nt", 'maintenance works');
 
 $to->stop;
