@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $transactions = $ENV{CMQ_TEST_LONG} ? 5000 : 250;    # of 20 calls
+my $transactions = $ENV{CMQ_TEST_LONG} ? 6000 : 250;    # of about 18 calls
 my $seed = $ENV{CMQ_TEST_SEED} || time();
 note("CMQ_TEST_SEED=$seed");
 
