@@ -37,6 +37,8 @@ sql(q{
 	-- a time between the first message and now
 	CREATE FUNCTION some_time(part double precision) RETURNS timestamptz LANGUAGE sql AS
 	$$ SELECT min(enqueued_at) + part * greatest(now() - min(enqueued_at), '0') FROM cmq.q_q $$;
+	-- so that there is one from the beginning
+	SELECT cmq_send('q', 'm');
 });
 
 # What a consumer takes it books and deletes in one transaction; a third of the
