@@ -36,6 +36,7 @@
 #include "access/tableam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -112,10 +113,18 @@ make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
 	const char *parent_name = quote_qualified_identifier(CMQ_SCHEMA,
 														 get_rel_name(parent));
 	const char *leaf_name = quote_qualified_identifier(CMQ_SCHEMA, leaf);
+	Oid			tablespace = get_rel_tablespace(parent);
+	const char *where = "";
 
-	/* CREATE TABLE .. PARTITION OF would lock the parent exclusively */
-	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap",
-					leaf_name, parent_name);
+	/*
+	 * CREATE TABLE .. PARTITION OF would lock the parent exclusively.  As it
+	 * does, put the leaf where the parent says; LIKE does so for the indexes.
+	 */
+	if (OidIsValid(tablespace))
+		where = psprintf("TABLESPACE %s",
+						 quote_identifier(get_tablespace_name(tablespace)));
+	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap %s",
+					leaf_name, parent_name, where);
 	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 					parent_name, leaf_name, time_literal(lower),
 					time_literal(upper));
@@ -142,6 +151,9 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 
 	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
 							  &save_sec_context);
+	/* the session that happens to make a leaf has no say in where it goes */
+	(void) set_config_option("default_tablespace", "", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	while (time <= until)
 	{
 		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);

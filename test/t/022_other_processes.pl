@@ -153,7 +153,29 @@ sql(q{
 	END $$;
 	SELECT cmq_send('rewritten', 'new leaf')});
 is(consume('rewritten'), 'new leaf', 'a new leaf after that');
-sql(q{SELECT cmq_drop_queue('rewritten'); DROP TABLESPACE space});
+my $elsewhere = q{
+	SELECT count(*) FROM cmq.partition p
+		CROSS JOIN LATERAL (VALUES (p.messages), (p.rewind)) l (name)
+		JOIN pg_class t ON t.relname = l.name AND t.relnamespace = 'cmq'::regnamespace
+		JOIN pg_index i ON i.indrelid = t.oid
+		JOIN pg_class c ON c.oid IN (t.oid, t.reltoastrelid, i.indexrelid) AND c.relkind IN (%s)
+	WHERE p.queue = '%s' AND c.reltablespace IS DISTINCT FROM (SELECT oid FROM pg_tablespace WHERE spcname = 'space')};
+is(sql(sprintf($elsewhere, q{'r', 't'}, 'rewritten')), '0', '... is in the tablespace of its parent');
+sql(q{SELECT cmq_drop_queue('rewritten')});
+# A queue is made where other tables of that session would be, and stays there.
+sql(q{
+	SET default_tablespace = space;
+	SELECT FROM cmq_create_queue('placed', rewind_seconds => 3600);
+	SET default_tablespace = '';
+	DO $$ DECLARE l record; BEGIN
+		FOR l IN DELETE FROM cmq.partition WHERE queue = 'placed' RETURNING * LOOP
+			EXECUTE format('DROP TABLE cmq.%I, cmq.%I', l.messages, l.rewind);
+		END LOOP;
+		PERFORM cmq_alter_queue('placed', visibility_timeout => 31);
+	END $$;
+	SELECT cmq_send('placed', 'm')});
+is(sql(sprintf($elsewhere, q{'r', 't', 'i'}, 'placed')), '0', 'default_tablespace of the session that creates a queue holds for its leaves');
+sql(q{SELECT cmq_drop_queue('placed'); DROP TABLESPACE space});
 
 note 'a role that is dropped';
 
@@ -213,9 +235,70 @@ is(sql(q{SELECT cmq_send('same', 'm4') > 0}), 't', 'with a place it works again'
 like(consume('same'), qr/m4$/, 'and nothing but what was in the dropped leaf is gone');
 sql(q{SELECT cmq_drop_queue('same')});
 
+# Send until it fails; that is the number of messages sent and the error.
+sub fill
+{
+	my ($queue) = @_;
+	my $sent = 0;
+
+	for (1 .. 200)
+	{
+		# text that does not compress, and is not large enough to be toasted away
+		my ($rc, $stdout, $stderr) = $node->psql('postgres', qq{\\set VERBOSITY verbose
+			SELECT count(*) FROM cmq_send_batch('$queue', array(SELECT (SELECT string_agg(md5(random()::text || j || i), '') FROM generate_series(1, 60) j) FROM generate_series(1, 500) i))});
+		return ($sent, $stderr) if $stderr =~ /ERROR/;
+		$sent += 500;
+	}
+	return ($sent, '');
+}
+
+# Make all ready, receive and delete all: how many?
+sub consume_all
+{
+	my ($queue) = @_;
+	my $consumed = 0;
+
+	sql(qq{UPDATE cmq.q_${queue}_pending SET visible_at = enqueued_at});
+	while ((my $some = sql(qq{SELECT count(*) FROM cmq_delete_batch('$queue', ARRAY(SELECT receipt_handle FROM cmq_receive('$queue', 1000)))})) > 0)
+	{
+		$consumed += $some;
+	}
+	return $consumed;
+}
+
 note 'a full disk';
 
-# No file may grow beyond this: to the server it is as if the disk were full.
+SKIP:
+{
+	skip 'no small disk is mounted (test/run does, as root)', 9 unless $ENV{CMQ_TEST_DISK};
+	my $space = "$ENV{CMQ_TEST_DISK}/space";
+	mkdir $space or die;
+	my $ballast = "$ENV{CMQ_TEST_DISK}/ballast";
+	append_to_file($ballast, 'x' x (8 * 1024 * 1024));
+	sql("CREATE TABLESPACE small LOCATION '$space'");
+	sql(q{
+		SET default_tablespace = small;
+		SELECT FROM cmq_create_queue('small', rewind_seconds => 3600);
+		SELECT cmq_send('small', 'first')});
+	my ($sent, $error) = fill('small');
+	like($error, qr/ERROR:  53100: .*No space left on device/, 'a send fails when the disk is full');
+	cmp_ok($sent, '>', 500, "after $sent messages");
+	is(sql(q{SELECT count(*) FROM cmq.q_small_live}), $sent + 1, 'what was sent before is there, nothing of what failed');
+	is(sql(q{SELECT body FROM cmq_receive('small', 1)}), 'first', 'receives go on');
+	$node->stop('immediate');
+	$node->start;
+	is(sql(q{SELECT count(*) FROM cmq.q_small_live}), $sent + 1, 'also after a crash');
+	# as somebody would who is called for it
+	unlink $ballast or die;
+	is(sql(q{SELECT count(*) FROM cmq_send_batch('small', '{more,messages}')}), '2', 'with space again sends go on by themselves');
+	is(consume_all('small'), $sent + 3, 'every message counted');
+	is(sql(q{SELECT count(*) FROM cmq.q_small_history}), $sent + 3, 'all are in the history');
+	sql(q{SELECT cmq_drop_queue('small'); DROP TABLESPACE small});
+	pass('and it can be dropped');
+}
+
+# No file may grow beyond this: to the server it is as if the disk were full,
+# also for what is not in a tablespace of its own.
 sql(q{
 	SELECT FROM cmq_create_queue('disk', rewind_seconds => 3600, max_msg_size => 1048576);
 	ALTER TABLE cmq.q_disk ALTER COLUMN body SET STORAGE PLAIN;
@@ -231,35 +314,16 @@ my $limit = 40 * 1024 * 1024;
 		'start with a limit for files');
 	$node->_update_pid(1);
 }
-my $sent = 1;
-my $error = '';
-for (1 .. 200)
-{
-	# text that does not compress, and is not small enough to be toasted away
-	($rc, $stdout, $stderr) = $node->psql('postgres',
-		q{\set VERBOSITY verbose
-		  SELECT count(*) FROM cmq_send_batch('disk', array(SELECT (SELECT string_agg(md5(random()::text || j || i), '') FROM generate_series(1, 60) j) FROM generate_series(1, 500) i))});
-	if ($stderr =~ /ERROR/)
-	{
-		$error = $stderr;
-		last;
-	}
-	$sent += 500;
-}
-like($error, qr/ERROR:  53100|File too large|could not (extend|write)/, 'a send fails when the disk is full');
+my ($sent, $error) = fill('disk');
+$sent++;
+like($error, qr/ERROR:  53100|File too large|could not (extend|write)/, 'a send fails when no file can grow');
 cmp_ok($sent, '>', 500, "after $sent messages");
 is(sql(q{SELECT count(*) FROM cmq.q_disk_live}), $sent, 'what was sent before is there, nothing of what failed');
 is(sql(q{SELECT body FROM cmq_receive('disk', 1)}), 'first', 'receives go on');
 $node->stop;
 $node->start;
 is(sql(q{SELECT count(*) FROM cmq_send_batch('disk', '{more,messages}')}), '2', 'with space again sends go on');
-sql(q{UPDATE cmq.q_disk_pending SET visible_at = enqueued_at});
-my $consumed = 0;
-while ((my $some = sql(q{SELECT count(*) FROM cmq_delete_batch('disk', ARRAY(SELECT receipt_handle FROM cmq_receive('disk', 1000)))})) > 0)
-{
-	$consumed += $some;
-}
-is($consumed, $sent + 2, 'every message counted');
+is(consume_all('disk'), $sent + 2, 'every message counted');
 
 $node->stop;
 done_testing();
