@@ -1,6 +1,6 @@
 # Rewinds, restores, replays and cancels beside eight consumers: each delivery is
 # one of a message sent or of one brought back.  Then the same messages a
-# thousand times: tables do not grow.
+# thousand times: tables do not grow.  Then many, and the call is cancelled.
 
 use strict;
 use warnings;
@@ -162,6 +162,34 @@ is(sql('SELECT DISTINCT rewind_count FROM cmq.q_round_rewind'), '1000', 'and cou
 is(sql('SELECT count(*) FROM cmq.q_round'), '20', 'bodies are not copied');
 note("bytes: @sizes");
 cmp_ok($sizes[9], '<', 1.5 * $sizes[1], 'the tables have not grown since the second hundred');
+
+# Cancelled when they are at work, restore and replay stop at once: what a call
+# has inserted until then is much less than what there is.
+sql(q{
+	SELECT FROM cmq_create_queue('many', rewind_seconds => 3600);
+	SELECT FROM cmq_create_queue('target');
+	SELECT count(*) FROM (SELECT cmq_send_batch('many', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s;
+	DO $$ BEGIN FOR i IN 1 .. 200 LOOP PERFORM FROM cmq_delete_batch('many', array(SELECT receipt_handle FROM cmq_receive('many', 1000))); COMMIT; END LOOP; END $$;
+});
+my $record = sql('SELECT count(*) FROM cmq.rewinds');
+my %into = (q{cmq_restore('many', '-infinity', NULL)} => 'many', q{cmq_replay('many', '-infinity', NULL, 'target')} => 'target');
+for my $call (sort keys %into)
+{
+	my $pending = "cmq.q_$into{$call}_pending";
+
+	sql("VACUUM $pending");
+	my $empty = sql("SELECT pg_relation_size('$pending')");
+	my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET statement_timeout = '20ms';\nSELECT $call");
+	like($stderr, qr/ERROR:  57014/, "$call is cancelled");
+	my $cancelled = sql("SELECT pg_relation_size('$pending')") - $empty;
+	is( sql(qq{SELECT (SELECT count(*) FROM cmq.q_many_history), (SELECT count(*) FROM $pending), (SELECT count(*) FROM cmq.rewinds)}),
+		"200000|0|$record", 'and has changed nothing');
+	sql("VACUUM $pending");
+	is(sql("BEGIN; SELECT $call; ROLLBACK"), '200000', 'not cancelled');
+	my $whole = sql("SELECT pg_relation_size('$pending')") - $empty;
+	note("bytes: $cancelled, $whole");
+	cmp_ok($cancelled, '<', $whole / 2, 'it does much more');
+}
 
 $node->stop;
 done_testing();
