@@ -35,6 +35,7 @@ OBJS = \
 	src/cmq_metrics.o \
 	src/cmq_queue.o \
 	src/cmq_oldest.o \
+	src/cmq_prepared.o \
 	src/cmq_publish.o \
 	src/cmq_receive.o \
 	src/cmq_recent.o \

@@ -919,7 +919,7 @@ COMMENT ON FUNCTION cmq.metrics() IS 'cmq internal: what the view cmq.metrics sh
 --                         messages, in transactions that committed; received
 --                         contains the redelivered ones (not for the first
 --                         time) and the rewound ones (brought back by a rewind);
---                         what a prepared transaction did is not counted
+--                         what was prepared before that is not counted
 --   empty_receives        calls of cmq_receive that returned nothing
 --   waits                 calls of cmq_receive that began to wait
 --   body_bytes            bytes of the bodies sent

@@ -95,6 +95,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("cmq");
 
 	cmq_shmem_install_hooks();
+	cmq_prepared_install_callbacks();
 	cmq_floor_install_callbacks();
 	cmq_async_install_callbacks();
 	cmq_stats_install_callbacks();

@@ -181,6 +181,21 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint64 counters[CMQ_NCOUNTERS];
 } CmqSharedQueue;
 
+/*
+ * What a transaction has done to a queue that counts when it has ended, and
+ * whom it signals then.
+ */
+typedef struct CmqPreparedQueue
+{
+	CmqSharedKey key;
+	int			at_commit;		/* how many waiters to signal, cmq_wait.c */
+	int			at_abort;
+	bool		rewound;
+	bool		pending_unknown;	/* changed rows that nobody has counted */
+	int64		pending;		/* pending rows, more or less, cmq_stats.c */
+	int64		counters[CMQ_NCOUNTERS];
+} CmqPreparedQueue;
+
 /* The name of an entry, for those who sweep. */
 typedef struct CmqSharedRef
 {
@@ -355,8 +370,11 @@ extern CmqSharedQueue *cmq_shmem_find(Oid relid);
 extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
 extern int	cmq_shmem_list(CmqSharedRef **refs);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
-extern void cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, int arg),
-							   int arg);
+extern void cmq_shmem_with(const CmqSharedKey *key,
+						   void (*func) (CmqSharedQueue *shared, void *arg),
+						   void *arg);
+extern void cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, void *arg),
+							   void *arg);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
@@ -378,8 +396,6 @@ extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 						  TimestampTz first_alive, TimestampTz first_due);
 extern void cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time);
 extern void cmq_floor_reset(CmqSharedQueue *shared);
-extern void cmq_floor_forget_prepared(void);
-
 extern void cmq_floor_taken_message(TimestampTz enqueued_at);
 extern TimestampTz cmq_floor_limit(TimestampTz now);
 
@@ -599,11 +615,24 @@ extern void cmq_wait_init(CmqSharedQueue *shared);
 extern void cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit,
 								   int at_abort);
 extern void cmq_wait_signal_rewind(CmqSharedQueue *shared);
+extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound);
 extern void cmq_wait_begin(CmqSharedQueue *shared);
 extern bool cmq_wait_sleep(CmqSharedQueue *shared, long timeout);
 extern void cmq_wait_end(void);
 extern void cmq_wait_ask_to_leave(CmqSharedQueue *shared);
 extern void cmq_wait_asked(void);
+
+/* cmq_prepared.c */
+extern Size cmq_prepared_shmem_size(void);
+extern void cmq_prepared_shmem_init(LWLock *lock);
+extern void cmq_prepared_install_callbacks(void);
+extern TimestampTz cmq_prepared_floor(void);
+extern void cmq_prepared_add_floor(TimestampTz floor);
+extern void cmq_prepared_add(CmqSharedQueue *shared,
+							 const CmqPreparedQueue *more);
+extern void cmq_prepared_merge(CmqPreparedQueue *queue,
+							   const CmqPreparedQueue *more);
+extern void cmq_prepared_sweep(void);
 
 /* cmq_stats.c */
 extern Size cmq_stats_shmem_size(void);
@@ -616,6 +645,10 @@ extern void cmq_stats_event(CmqSharedQueue *shared, CmqCounter counter);
 extern void cmq_stats_pending(CmqSharedQueue *shared, int64 n);
 extern void cmq_stats_pending_unknown(CmqSharedQueue *shared);
 extern void cmq_stats_spoil(CmqSharedQueue *shared);
+extern void cmq_stats_publish(CmqSharedQueue *shared,
+							  const CmqPreparedQueue *changes);
+extern void cmq_stats_announce(TransactionId xid);
+extern void cmq_stats_announced(void);
 extern int64 cmq_stats_count_pending(CmqQueue *queue);
 extern bool cmq_stats_known_empty(CmqSharedQueue *shared);
 extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);

@@ -42,9 +42,8 @@
  *	  aborts.
  *
  * 3. Prepared transactions outlive their backend.  At PREPARE the slot's value
- *	  goes to a shared minimum, which counts like a slot.  Maintenance clears it
- *	  when no prepared transaction is left; after a restart it is "unknown"
- *	  until then.
+ *	  goes to an entry of its own (cmq_prepared.c), which counts like a slot until
+ *	  the transaction has ended.
  *
  * 4. Rows written by others than these functions: by hand, or by COPY.  They
  *	  may have any time.  A trigger tells us: the writer's slot becomes "unknown"
@@ -65,17 +64,15 @@
  * way (known by its rewound_at).  No row becomes due after the rewind
  * (cmq_rewind.c), so only rules 2 and 4 apply.
  *
- * Locks: a spinlock per queue guards its floors and generation; one for all
- * guards the prepared minimum; slots are atomics, each written by its owner.
+ * Locks: a spinlock per queue guards its floors and generation; slots are
+ * atomics, each written by its owner.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/twophase.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
@@ -92,9 +89,6 @@
 
 typedef struct FloorShared
 {
-	slock_t		mutex;			/* guards the next two */
-	TimestampTz prepared;		/* minimum of prepared transactions */
-	uint64		nprepared;		/* how many have added to it */
 	int			nslots;
 	pg_atomic_uint64 slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
 } FloorShared;
@@ -146,9 +140,6 @@ cmq_floor_shmem_init(void)
 								   &found);
 	if (found)
 		return;
-	SpinLockInit(&shared_floor->mutex);
-	shared_floor->prepared = max_prepared_xacts > 0 ? SLOT_UNKNOWN : SLOT_NONE;
-	shared_floor->nprepared = 0;
 	shared_floor->nslots = MaxBackends;
 	for (int i = 0; i < MaxBackends; i++)
 		pg_atomic_init_u64(&shared_floor->slots[i], (uint64) SLOT_NONE);
@@ -235,7 +226,6 @@ static TimestampTz
 smallest_slot(void)
 {
 	TimestampTz smallest = SLOT_NONE;
-	TimestampTz prepared;
 
 	for (int i = 0; i < shared_floor->nslots; i++)
 	{
@@ -248,10 +238,7 @@ smallest_slot(void)
 
 	/* last, because PREPARE writes it before it clears its slot */
 	pg_memory_barrier();
-	SpinLockAcquire(&shared_floor->mutex);
-	prepared = shared_floor->prepared;
-	SpinLockRelease(&shared_floor->mutex);
-	return Min(smallest, prepared);
+	return Min(smallest, cmq_prepared_floor());
 }
 
 /*
@@ -455,10 +442,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			if (published != SLOT_NONE)
 			{
-				SpinLockAcquire(&shared_floor->mutex);
-				shared_floor->prepared = Min(shared_floor->prepared, published);
-				shared_floor->nprepared++;
-				SpinLockRelease(&shared_floor->mutex);
+				cmq_prepared_add_floor(published);
 				/* before the slot is cleared, see smallest_slot() */
 				pg_memory_barrier();
 			}
@@ -496,39 +480,4 @@ cmq_floor_install_callbacks(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
-}
-
-/*
- * Forget the prepared minimum if no prepared transaction is left; called by
- * maintenance, in a transaction.
- */
-void
-cmq_floor_forget_prepared(void)
-{
-	uint64		nprepared;
-	TimestampTz prepared;
-
-	SpinLockAcquire(&shared_floor->mutex);
-	prepared = shared_floor->prepared;
-	nprepared = shared_floor->nprepared;
-	SpinLockRelease(&shared_floor->mutex);
-	if (prepared == SLOT_NONE)
-		return;
-
-	/*
-	 * A transaction is in this view before its backend adds to the minimum,
-	 * and its own slot is set until after that.
-	 */
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT FROM pg_catalog.pg_prepared_xacts", true, 1) < 0)
-		elog(ERROR, "could not read pg_prepared_xacts");
-	if (SPI_processed == 0)
-	{
-		SpinLockAcquire(&shared_floor->mutex);
-		if (shared_floor->nprepared == nprepared)
-			shared_floor->prepared = SLOT_NONE;
-		SpinLockRelease(&shared_floor->mutex);
-	}
-	SPI_finish();
 }

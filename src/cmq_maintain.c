@@ -321,10 +321,10 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		List	   *names = cmq_catalog_queue_names();
 		ListCell   *lc;
 
+		cmq_prepared_sweep();
 		foreach(lc, names)
 			cmq_queue_try(lfirst(lc), "maintenance", maintain_own, NULL);
 		cmq_maintain_sweep();
-		cmq_floor_forget_prepared();
 		cmq_rewind_log_prune();
 	}
 	else

@@ -79,13 +79,15 @@ shmem_request(void)
 											  sizeof(CmqSharedQueue)));
 	RequestAddinShmemSpace(cmq_floor_shmem_size());
 	RequestAddinShmemSpace(cmq_stats_shmem_size());
-	RequestNamedLWLockTranche("cmq", 1);
+	RequestAddinShmemSpace(cmq_prepared_shmem_size());
+	RequestNamedLWLockTranche("cmq", 2);
 }
 
 static void
 shmem_startup(void)
 {
 	HASHCTL		info;
+	LWLockPadded *locks;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -100,7 +102,9 @@ shmem_startup(void)
 								  &info, HASH_ELEM | HASH_BLOBS);
 	cmq_floor_shmem_init();
 	cmq_stats_shmem_init();
-	cmq_lock = &(GetNamedLWLockTranche("cmq"))->lock;
+	locks = GetNamedLWLockTranche("cmq");
+	cmq_lock = &locks[0].lock;
+	cmq_prepared_shmem_init(&locks[1].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -298,9 +302,23 @@ cmq_shmem_remove(const CmqSharedKey *key)
 	LWLockRelease(cmq_lock);
 }
 
+/* Call func for this entry, if there is one, under the table's lock. */
+void
+cmq_shmem_with(const CmqSharedKey *key,
+			   void (*func) (CmqSharedQueue *shared, void *arg), void *arg)
+{
+	CmqSharedQueue *shared;
+
+	LWLockAcquire(cmq_lock, LW_SHARED);
+	shared = hash_search(shared_queues, key, HASH_FIND, NULL);
+	if (shared)
+		func(shared, arg);
+	LWLockRelease(cmq_lock);
+}
+
 /* Call func for the entries of this database, under the table's lock. */
 void
-cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, int arg), int arg)
+cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, void *arg), void *arg)
 {
 	HASH_SEQ_STATUS scan;
 	CmqSharedQueue *shared;

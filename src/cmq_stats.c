@@ -25,8 +25,9 @@
  *	  transaction id before it commits, until it has added; and a count does not
  *	  end before all that its snapshot sees have done so.  That is a matter of
  *	  moments, because a transaction is seen at the very end of its commit.
- *	- Changes whose size is not known, by hand or by the end of a prepared
- *	  transaction, make the queue uncounted again.
+ *	- What a prepared transaction has changed is added by whoever commits it, in
+ *	  the same way (cmq_prepared.c).
+ *	- Changes whose size is not known, by hand, make the queue uncounted again.
  * A crash loses the table, and each queue is counted anew.
  *
  * One count runs at a time, server-wide: it has the object lock
@@ -89,16 +90,14 @@ static CountSnapshot *count_snapshot = NULL;
 
 /* Transactions about to add their changes, by process number. */
 static pg_atomic_uint32 *publishing = NULL;
-static bool is_publishing = false;	/* our own is in it */
+static TransactionId announced = InvalidTransactionId;	/* ours in it */
 
 /* What one (sub)transaction did to one queue. */
 typedef struct Delta
 {
 	CmqSharedQueue *shared;
 	SubTransactionId subid;
-	int64		pending;		/* rows of the pending table, more or less */
-	bool		unknown;		/* and more of which nobody knows */
-	int64		counters[CMQ_NCOUNTERS];
+	CmqPreparedQueue changes;	/* only what is counted */
 } Delta;
 
 static List *deltas = NIL;		/* in TopTransactionContext */
@@ -187,7 +186,7 @@ get_delta(CmqSharedQueue *shared)
 void
 cmq_stats_add(CmqSharedQueue *shared, CmqCounter counter, int64 n)
 {
-	get_delta(shared)->counters[counter] += n;
+	get_delta(shared)->changes.counters[counter] += n;
 }
 
 /* Count something at once. */
@@ -201,14 +200,14 @@ cmq_stats_event(CmqSharedQueue *shared, CmqCounter counter)
 void
 cmq_stats_pending(CmqSharedQueue *shared, int64 n)
 {
-	get_delta(shared)->pending += n;
+	get_delta(shared)->changes.pending += n;
 }
 
 /* The current transaction changes pending rows without counting them. */
 void
 cmq_stats_pending_unknown(CmqSharedQueue *shared)
 {
-	get_delta(shared)->unknown = true;
+	get_delta(shared)->changes.pending_unknown = true;
 }
 
 /* What others must not know yet: rows that the current transaction changed. */
@@ -225,8 +224,8 @@ own_pending(CmqSharedQueue *shared, bool *unknown)
 
 		if (delta->shared != shared)
 			continue;
-		n += delta->pending;
-		*unknown |= delta->unknown;
+		n += delta->changes.pending;
+		*unknown |= delta->changes.pending_unknown;
 	}
 	return n;
 }
@@ -258,26 +257,47 @@ cmq_stats_spoil(CmqSharedQueue *shared)
 	LWLockRelease(&shared->count_lock);
 }
 
-static void
-publish_delta(Delta *delta)
+/*
+ * A transaction has changed the queue, and can be seen.  If pending is not 0 it
+ * has been announced.
+ */
+void
+cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
 {
-	CmqSharedQueue *shared = delta->shared;
-
-	if (delta->pending != 0)
+	if (changes->pending != 0)
 	{
 		LWLockAcquire(&shared->count_lock, LW_SHARED);
-		if (shared->count_state != COUNTING ||
-			!counted_already(GetTopTransactionIdIfAny()))
-			pg_atomic_fetch_add_u64(&shared->npending, delta->pending);
+		if (shared->count_state != COUNTING || !counted_already(announced))
+			pg_atomic_fetch_add_u64(&shared->npending, changes->pending);
 		LWLockRelease(&shared->count_lock);
 	}
-	if (delta->unknown)
+	if (changes->pending_unknown)
 		cmq_stats_spoil(shared);
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
 	{
-		if (delta->counters[i] != 0)
-			pg_atomic_fetch_add_u64(&shared->counters[i], delta->counters[i]);
+		if (changes->counters[i] != 0)
+			pg_atomic_fetch_add_u64(&shared->counters[i], changes->counters[i]);
 	}
+}
+
+/* This transaction, which has changed pending rows, is about to commit. */
+void
+cmq_stats_announce(TransactionId xid)
+{
+	pg_atomic_write_u32(&publishing[cmq_my_process_number()], xid);
+	announced = xid;
+}
+
+/* All of its changes have been published, or it has failed. */
+void
+cmq_stats_announced(void)
+{
+	if (!TransactionIdIsValid(announced))
+		return;
+	pg_write_barrier();
+	pg_atomic_write_u32(&publishing[cmq_my_process_number()],
+						InvalidTransactionId);
+	announced = InvalidTransactionId;
 }
 
 /* The current transaction is about to commit. */
@@ -288,11 +308,9 @@ announce_deltas(void)
 
 	foreach(lc, deltas)
 	{
-		if (((Delta *) lfirst(lc))->pending == 0)
+		if (((Delta *) lfirst(lc))->changes.pending == 0)
 			continue;
-		pg_atomic_write_u32(&publishing[cmq_my_process_number()],
-							GetTopTransactionIdIfAny());
-		is_publishing = true;
+		cmq_stats_announce(GetTopTransactionIdIfAny());
 		return;
 	}
 }
@@ -308,18 +326,16 @@ xact_callback(XactEvent event, void *arg)
 		event != XACT_EVENT_PREPARE)
 		return;
 
-	if (event == XACT_EVENT_COMMIT)
+	foreach(lc, deltas)
 	{
-		foreach(lc, deltas)
-			publish_delta(lfirst(lc));
+		Delta	   *delta = lfirst(lc);
+
+		if (event == XACT_EVENT_COMMIT)
+			cmq_stats_publish(delta->shared, &delta->changes);
+		else if (event == XACT_EVENT_PREPARE)
+			cmq_prepared_add(delta->shared, &delta->changes);
 	}
-	if (is_publishing)
-	{
-		pg_write_barrier();
-		pg_atomic_write_u32(&publishing[cmq_my_process_number()],
-							InvalidTransactionId);
-	}
-	is_publishing = false;
+	cmq_stats_announced();
 	deltas = NIL;
 	last_delta = NULL;
 }
@@ -336,10 +352,7 @@ add_to_parent(const Delta *delta, SubTransactionId parent)
 
 		if (other->shared != delta->shared || other->subid != parent)
 			continue;
-		other->pending += delta->pending;
-		other->unknown |= delta->unknown;
-		for (int i = 0; i < CMQ_NCOUNTERS; i++)
-			other->counters[i] += delta->counters[i];
+		cmq_prepared_merge(&other->changes, &delta->changes);
 		return true;
 	}
 	return false;

@@ -13,8 +13,8 @@
  *	- abort of receives, deletes, restores and visibility changes, also of a
  *	  subtransaction: the messages are ready again.  Each claim notes that at
  *	  once, because an error can come right after it.
- *	- COMMIT PREPARED and ROLLBACK PREPARED, which run in some other backend:
- *	  all queues of the database that have waiters
+ *	- COMMIT PREPARED and ROLLBACK PREPARED, in whichever backend they run: what
+ *	  the transaction would have signalled itself (cmq_prepared.c)
  * It signals as many waiters as there are messages to be had, and none when
  * none waits.
  *
@@ -39,9 +39,7 @@
 #include "access/xact.h"
 #include "common/int.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/condition_variable.h"
-#include "tcop/utility.h"
 #include "utils/memutils.h"
 
 #include "cmq.h"
@@ -65,8 +63,6 @@ static List *signals = NIL;		/* in TopTransactionContext */
 /* The queue that this backend waits at, or asks waiters to leave; or NULL. */
 static CmqSharedQueue *waiting_at = NULL;
 static CmqSharedQueue *asking_at = NULL;
-
-static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 
 void
 cmq_wait_init(CmqSharedQueue *shared)
@@ -93,6 +89,16 @@ signal_waiters(CmqSharedQueue *shared, int n)
 	}
 	while (n-- > 0)
 		ConditionVariableSignal(&shared->wakeup);
+}
+
+/* Signal so many waiters of a queue; rewound as in cmq_wait_signal_rewind(). */
+void
+cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound)
+{
+	if (rewound)
+		pg_atomic_fetch_add_u32(&shared->nrewinds, 1);
+	if (n > 0)
+		signal_waiters(shared, n);
 }
 
 /* What the current transaction will signal at this queue. */
@@ -215,18 +221,23 @@ xact_callback(XactEvent event, void *arg)
 
 	cmq_wait_end();
 	cmq_wait_asked();
-	if (event != XACT_EVENT_PREPARE)
+	foreach(lc, signals)
 	{
-		foreach(lc, signals)
-		{
-			Signal	   *sig = lfirst(lc);
-			int			n = event == XACT_EVENT_COMMIT ? sig->at_commit :
-				sig->at_abort;
+		Signal	   *sig = lfirst(lc);
 
-			if (sig->rewound && event == XACT_EVENT_COMMIT)
-				pg_atomic_fetch_add_u32(&sig->shared->nrewinds, 1);
-			if (n > 0)
-				signal_waiters(sig->shared, n);
+		if (event == XACT_EVENT_COMMIT)
+			cmq_wait_signal(sig->shared, sig->at_commit, sig->rewound);
+		else if (event == XACT_EVENT_ABORT)
+			cmq_wait_signal(sig->shared, sig->at_abort, false);
+		else
+		{
+			CmqPreparedQueue later = {
+				.at_commit = sig->at_commit,
+				.at_abort = sig->at_abort,
+				.rewound = sig->rewound
+			};
+
+			cmq_prepared_add(sig->shared, &later);
 		}
 	}
 	signals = NIL;
@@ -252,84 +263,9 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	}
 }
 
-static void
-prepared_ended(CmqSharedQueue *shared, int n)
-{
-	cmq_stats_spoil(shared);
-	pg_atomic_fetch_add_u32(&shared->nrewinds, 1);
-	signal_waiters(shared, n);
-}
-
-static void
-run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-			ProcessUtilityContext context, ParamListInfo params,
-			QueryEnvironment *queryEnv, DestReceiver *dest,
-			QueryCompletion *qc)
-{
-	if (prev_ProcessUtility_hook)
-		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context,
-								 params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
-								params, queryEnv, dest, qc);
-}
-
-/* Can COMMIT PREPARED have done its work, and failed after that? */
-static bool
-may_have_ended(int sqlerrcode)
-{
-	switch (sqlerrcode)
-	{
-		case ERRCODE_UNDEFINED_OBJECT:
-		case ERRCODE_INSUFFICIENT_PRIVILEGE:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_ACTIVE_SQL_TRANSACTION:
-		case ERRCODE_READ_ONLY_SQL_TRANSACTION:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-			return false;
-		default:
-			return true;
-	}
-}
-
-/* What a prepared transaction did takes effect in whichever backend ends it. */
-static void
-process_utility(PlannedStmt *pstmt, const char *queryString,
-				bool readOnlyTree, ProcessUtilityContext context,
-				ParamListInfo params, QueryEnvironment *queryEnv,
-				DestReceiver *dest, QueryCompletion *qc)
-{
-	TransactionStmt *stmt = (TransactionStmt *) pstmt->utilityStmt;
-	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
-		(stmt->kind == TRANS_STMT_COMMIT_PREPARED ||
-		 stmt->kind == TRANS_STMT_ROLLBACK_PREPARED);
-
-	if (!ends_prepared)
-	{
-		run_utility(pstmt, queryString, readOnlyTree, context, params,
-					queryEnv, dest, qc);
-		return;
-	}
-	PG_TRY();
-	{
-		run_utility(pstmt, queryString, readOnlyTree, context, params,
-					queryEnv, dest, qc);
-	}
-	PG_CATCH();
-	{
-		if (may_have_ended(geterrcode()))
-			cmq_shmem_for_each(prepared_ended, MANY);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	cmq_shmem_for_each(prepared_ended, MANY);
-}
-
 void
 cmq_wait_install_callbacks(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
-	prev_ProcessUtility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
 }

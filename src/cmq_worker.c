@@ -356,11 +356,17 @@ list_queues(void *arg)
 	MemoryContextSwitchTo(old);
 }
 
+/* Needs no extension: what it has left behind goes, too. */
 static void
 sweep(void *arg)
 {
 	cmq_maintain_sweep();
-	cmq_floor_forget_prepared();
+	cmq_prepared_sweep();
+}
+
+static void
+prune_rewind_log(void *arg)
+{
 	cmq_rewind_log_prune();
 }
 
@@ -401,12 +407,13 @@ cmq_worker_main(Datum arg)
 		proc_exit(0);
 	}
 
+	(void) in_transaction(sweep, NULL);
 	if (!in_transaction(find_extension, NULL) || !extension_found ||
 		!in_transaction(list_queues, NULL))
 		proc_exit(0);
 	foreach(lc, queue_names)
 		maintain_queue(lfirst(lc), 0, cmq_maintain_nsteps - cmq_maintain_nlong);
-	(void) in_transaction(sweep, NULL);
+	(void) in_transaction(prune_rewind_log, NULL);
 	foreach(lc, queue_names)
 		maintain_queue(lfirst(lc), cmq_maintain_nsteps - cmq_maintain_nlong,
 					   cmq_maintain_nsteps);
