@@ -97,6 +97,7 @@ ISOLATION = \
 	clear_traffic \
 	alter_snapshot \
 	alter_recreate \
+	publish_changes \
 	metrics_drop \
 	serializable \
 	restore_traffic \
