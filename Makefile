@@ -98,6 +98,7 @@ ISOLATION = \
 	alter_snapshot \
 	alter_recreate \
 	publish_changes \
+	dead_letter_bind \
 	metrics_drop \
 	serializable \
 	restore_traffic \
