@@ -16,7 +16,9 @@ DECLARE
 	dead text := 'D' || substr(name, 2, 47);
 	handle text;
 	id bigint;
+	published bigint;
 	n bigint;
+	since timestamptz;
 BEGIN
 	PERFORM cmq_create_queue(dead);
 	PERFORM cmq_create_queue(name, rewind_seconds => 3600, dead_letter_queue => dead, max_receive_count => 1);
@@ -27,7 +29,7 @@ BEGIN
 
 	id := cmq_send(name, 'sent');
 	PERFORM cmq_send_batch(name, '{batch}');
-	PERFORM cmq_publish(name, 'published', routing_key => 'k');
+	SELECT p.msg_id INTO published FROM cmq_publish(name, 'published', routing_key => 'k') p;
 	PERFORM cmq_publish_batch(name, '{publishedbatch}', NULL, 'k');
 	ASSERT (SELECT string_agg(body, ' ') FROM cmq_receive(name, 2, polling_wait_seconds => 1)) = 'sent batch', 'receive';
 	SELECT receipt_handle INTO handle FROM cmq_receive(name);
@@ -38,9 +40,24 @@ BEGIN
 	ASSERT n = 2, 'live';
 	EXECUTE format('SELECT count(*) FROM cmq.%I', 'q_' || name || '_history') INTO n;
 	ASSERT n = 2, 'history';
+	EXECUTE format('SELECT count(*) FROM cmq.%I WHERE state = ''deleted''', 'q_' || name || '_all') INTO n;
+	ASSERT n = 2, 'all';
 	EXECUTE format('SELECT count(*) FROM cmq.%I', 't_' || name) INTO n;
 	ASSERT n = 1, 'subscriptions';
-	ASSERT cmq_rewind(name, cmq.enqueued_at(id)) IS NOT NULL, 'rewind';
+	since := cmq.enqueued_at(id);
+	ASSERT (SELECT messages FROM cmq_rewind_preview(name, since)) = 2, 'preview';
+	ASSERT cmq_replay(name, since, NULL, dead) = 2, 'replay';
+	ASSERT (SELECT array_agg(DISTINCT headers #>> '{cmq_origin,queue}') FROM cmq_receive(dead, 10)) = ARRAY[name], 'origin';
+	ASSERT cmq_clear_queue(dead) = 2, 'clear what was replayed';
+	ASSERT cmq_rewind(name, since) IS NOT NULL, 'rewind to be cancelled';
+	PERFORM cmq_cancel_rewind(name);
+	ASSERT (SELECT messages FROM cmq_rewind_preview(name, since)) = 2, 'cancel';
+	ASSERT cmq_restore_messages(name, ARRAY[published]) = published, 'restore_messages';
+	ASSERT cmq_restore(name, since, NULL, expected_count => 1) = 1, 'restore';
+	ASSERT (SELECT count(*) FROM cmq_delete_batch(name, array(SELECT receipt_handle FROM cmq_receive(name, 2)))) = 2, 'restored';
+	ASSERT cmq_rewind(name, since) IS NOT NULL, 'rewind';
+	ASSERT (SELECT string_agg(kind, ' ' ORDER BY r.id) FROM cmq.rewinds r WHERE r.queue = name) =
+		   'replay rewind cancel restore restore rewind', 'rewinds';
 	ASSERT (SELECT active_msg_num FROM cmq_queue_attributes(name)) = 2, 'attributes';
 	ASSERT (SELECT string_agg(body, ' ') FROM cmq_receive(name, 10)) = 'published publishedbatch', 'rewound';
 	EXECUTE format('UPDATE cmq.%I SET visible_at = enqueued_at, receive_count = 2', 'q_' || name || '_pending');
