@@ -104,6 +104,34 @@ SELECT pg_temp.receive('dead_b', 1);
 SELECT pg_temp.counts('dead_b') AS source, pg_temp.counts('dead_dlq') AS dlq;
 
 --
+-- A message brought back starts counting anew, from its first receive after
+-- that: waiting for it counts nothing, however old the message is.
+--
+SELECT pg_temp.consume('dead_dlq') IS NOT NULL AS dlq, pg_temp.consume('dead_b') AS source;
+SELECT cmq_alter_queue('dead_b', rewind_seconds => 3600);
+SELECT count(*) FROM cmq_send_batch('dead_b', '{rewound,restored}');
+SELECT pg_temp.consume('dead_b');
+SELECT pg_temp.age('dead_b', '301 s');
+SELECT cmq_restore_messages('dead_b', ARRAY(SELECT msg_id FROM cmq.q_dead_b_history WHERE body = 'restored')) IS NOT NULL AS restored;
+SELECT cmq_rewind('dead_b', cmq.enqueued_at(min(msg_id))) IS NOT NULL AS rewound FROM cmq.q_dead_b_history;
+SELECT cmq_maintain('dead_b');
+SELECT body, state, first_received_at, rewind_count FROM cmq.q_dead_b_live ORDER BY msg_id;
+SELECT pg_temp.age('dead_b', '301 s');
+SELECT cmq_maintain('dead_b');
+SELECT pg_temp.live('dead_b') AS source, pg_temp.live('dead_dlq') AS dlq;
+SELECT pg_temp.receive('dead_b', 10, 43200);
+SELECT pg_temp.age('dead_b', '200 s');
+SELECT pg_temp.ready('dead_b');
+SELECT cmq_maintain('dead_b');
+SELECT pg_temp.live('dead_b') AS source, pg_temp.live('dead_dlq') AS dlq;
+SELECT pg_temp.age('dead_b', '101 s');
+SELECT cmq_maintain('dead_b');
+SELECT pg_temp.live('dead_b') AS source;
+SELECT body, headers #>> '{cmq_dead_letter,reason}' AS reason, headers #> '{cmq_dead_letter,receive_count}' AS received
+  FROM cmq.q_dead_dlq_live ORDER BY msg_id;
+SELECT cmq_alter_queue('dead_b', rewind_seconds => 0);
+
+--
 -- What cannot be bound.
 --
 SELECT pg_temp.attempt(format('SELECT cmq_create_queue(%s)', args))
