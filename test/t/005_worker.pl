@@ -1,9 +1,10 @@
 # Launcher and worker: maintenance in every database, leaves on demand, a
-# broken queue, an idle queue, settings, standby and promotion.
+# broken queue, an idle queue, dead letters, settings, standby and promotion.
 
 use strict;
 use warnings;
 
+use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -75,7 +76,7 @@ my $settings =
   'visibility_timeout => 43200, msg_retention_seconds => 86400, rewind_seconds => 43200';
 
 $node->safe_psql('postgres',
-	'CREATE ROLE app; CREATE DATABASE shop; CREATE DATABASE second; CREATE DATABASE without; CREATE DATABASE closed ALLOW_CONNECTIONS false'
+	'CREATE ROLE app; CREATE ROLE clerk; CREATE DATABASE shop; CREATE DATABASE second; CREATE DATABASE without; CREATE DATABASE closed ALLOW_CONNECTIONS false'
 );
 $node->safe_psql($_, 'CREATE EXTENSION cmq') foreach ('shop', 'second');
 poll(
@@ -85,12 +86,13 @@ poll(
 note 'leaves ahead, in every database, for queues in use';
 
 sql("SELECT FROM cmq_create_queue('idle', $settings);
-	GRANT USAGE, CREATE ON SCHEMA cmq TO app;
+	GRANT USAGE, CREATE ON SCHEMA cmq TO app, clerk;
+	SET ROLE clerk; SELECT FROM cmq_create_queue('dead', $settings);
 	SET ROLE app; SELECT FROM cmq_create_queue('used', $settings)");
 $node->safe_psql('second', "SELECT FROM cmq_create_queue('used', $settings)");
 
 # nobody has sent to it for long
-sql("UPDATE cmq.queue SET create_time = now() - interval '30 days' WHERE name = 'idle'"
+sql("UPDATE cmq.queue SET create_time = now() - interval '30 days' WHERE name IN ('idle', 'dead')"
 );
 $node->restart;
 
@@ -101,15 +103,15 @@ foreach my $name ('second', 'shop')
 	remove_leaves('used');
 	poll(has_leaf('used'), "$name: the worker makes a leaf");
 }
-remove_leaves('idle');
+remove_leaves($_) foreach ('idle', 'dead');
 foreach (1 .. 2)
 {
 	sql("SELECT cmq_send('used', 'm')");
 	remove_leaves('used');
 	poll(has_leaf('used'), "the worker makes a leaf");
 }
-is(sql("SELECT count(*) FROM cmq.partition WHERE queue = 'idle'"),
-	'0', 'and none for a queue that is not used');
+is(sql("SELECT count(*) FROM cmq.partition WHERE queue IN ('idle', 'dead')"),
+	'0', 'and none for queues that are not used');
 is( sql(q(
 	SELECT DISTINCT relowner::regrole FROM pg_class
 	 WHERE relnamespace = 'cmq'::regnamespace AND relname ~ '^[mr]_used_')),
@@ -185,6 +187,42 @@ is( sql("SELECT cmq_rewind('rewound', now() - interval '1 hour') IS NOT NULL; SE
 	),
 	"t\nd1",
 	'the next rewind works');
+
+note 'dead letters';
+
+# Nobody receives, nobody calls cmq_maintain.  The dead-letter queue is another
+# role's, it has no leaf, and the right to send to it was needed to bind it only.
+# lost: received too often; late: not consumed for too long.
+sql("SET ROLE clerk; GRANT INSERT ON cmq.q_dead TO app;
+	SET ROLE app;
+	SELECT FROM cmq_create_queue('lost', $settings, dead_letter_queue => 'dead', max_receive_count => 1);
+	SELECT FROM cmq_create_queue('late', $settings, dead_letter_queue => 'dead', max_time_to_live => 600);
+	SET ROLE clerk; REVOKE INSERT ON cmq.q_dead FROM app");
+is(sql("SELECT count(*) FROM cmq.partition WHERE queue = 'dead'"),
+	'0', 'the dead-letter queue has no leaf');
+sql("SELECT FROM cmq_send_batch('lost', ARRAY['poison', 'good']);
+	SELECT FROM cmq_change_visibility('lost', (SELECT receipt_handle FROM cmq_receive('lost')), 0)"
+);
+my $helpers = PostgreSQL::Test::Utils::slurp_file(dirname(__FILE__) . '/../helpers.sql');
+sql("$helpers
+	SELECT cmq_send('late', 'old');
+	BEGIN;
+	LOCK TABLE cmq.q_late, cmq.q_late_rewind;
+	SELECT pg_temp.age('late', '601 s');
+	COMMIT;
+	SELECT cmq_send('late', 'young')");
+poll(
+	q(SELECT string_agg(body || ' ' || (headers #>> '{cmq_dead_letter,reason}'), ', ' ORDER BY body) =
+		'old max_time_to_live, poison max_receive_count' FROM cmq.q_dead_live),
+	'the worker moves dead letters to the queue of another role');
+is( sql(q(SELECT (SELECT string_agg(body, ' ') FROM cmq.q_lost_live),
+			(SELECT string_agg(body, ' ') FROM cmq.q_late_live))),
+	'good|young',
+	'and leaves the others where they are');
+is( sql(q(SELECT DISTINCT relowner::regrole FROM pg_class
+		   WHERE relnamespace = 'cmq'::regnamespace AND relname ~ '^[mr]_dead_')),
+	'clerk',
+	'its new leaf belongs to that role');
 
 note 'a broken queue';
 
