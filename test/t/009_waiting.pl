@@ -2,7 +2,8 @@
 # else; no wake-up is lost when a waiter gives up.
 #
 # A waiter that nobody wakes would return after 30 seconds, and what it gets
-# is looked for with a limit far below that.
+# is looked for with a limit far below that.  Where the system counts how often
+# a process has gone to sleep, it is looked up who woke and who did not.
 
 use strict;
 use warnings;
@@ -34,23 +35,29 @@ sql(q{
 	CREATE TABLE got (body text, waiter int, message_no serial);
 	SELECT FROM cmq_create_queue('w', visibility_timeout => 43200,
 		rewind_seconds => 3600, polling_wait_seconds => 30);
+	SELECT FROM cmq_create_queue('half');
 });
 
 # Sessions in the background; each is a psql that runs its commands and ends.
 my @sessions;
 
-sub start
+sub start_on
 {
-	my (@commands) = @_;
+	my ($server, @commands) = @_;
 	my %session = (out => '', err => '');
 	$session{run} = IPC::Run::start(
 		[
-			'psql', '-XAtq', '-h', $node->host, '-p', $node->port,
+			'psql', '-XAtq', '-h', $server->host, '-p', $server->port,
 			'-d', 'postgres', map { ('-c', $_) } @commands
 		],
 		'<', \undef, '>', \$session{out}, '2>', \$session{err});
 	push @sessions, \%session;
 	return \%session;
+}
+
+sub start
+{
+	return start_on($node, @_);
 }
 
 sub finish
@@ -85,14 +92,63 @@ sub poll
 	return fail($what) || diag('last: ' . sql($query));
 }
 
+my $waiting = q{FROM pg_stat_activity
+	WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND state = 'active'
+	  AND backend_type = 'client backend'};
+
 sub wait_for_waiters
 {
 	my ($n) = @_;
-	poll(
-		"SELECT count(*) = $n FROM pg_stat_activity
-		  WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND state = 'active'
-			AND backend_type = 'client backend'",
-		"$n waiting") or BAIL_OUT('receives do not wait');
+	poll("SELECT count(*) = $n $waiting", "$n waiting") or BAIL_OUT('receives do not wait');
+}
+
+# How often each of those who wait has gone to sleep so far: whatever wakes one,
+# if only to look and sleep on, adds one.
+my $proc_counts = -e '/proc/self/status'
+  && slurp_file('/proc/self/status') =~ /^voluntary_ctxt_switches:/m;
+
+sub sleeps
+{
+	for (1 .. 150)
+	{
+		my %sleeps;
+		my $awake = 0;
+		foreach my $pid (split /\n/, sql("SELECT pid $waiting"))
+		{
+			my $status = slurp_file("/proc/$pid/status");
+			$awake++ if $status !~ /^State:\s+S/m;
+			($sleeps{$pid}) = $status =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+		}
+		return \%sleeps if !$awake;
+		usleep(100_000);
+	}
+	BAIL_OUT('waiting receives do not sleep');
+}
+
+# How often those who still wait have woken since then.
+sub woken_since
+{
+	my ($before) = @_;
+	my $after = sleeps();
+	my $n = 0;
+	$n += $after->{$_} - $before->{$_} foreach keys %$after;
+	return $n;
+}
+
+# A receive at a queue without messages that waits half as long as the others.
+# What ends while it still waits, though begun later, has not waited its time.
+sub half_as_long
+{
+	my ($server) = @_;
+	return start_on($server, q{SELECT count(*) FROM cmq_receive('half', polling_wait_seconds => 15)});
+}
+
+sub still_waits
+{
+	my ($server, $what) = @_;
+	is( $server->safe_psql('postgres',
+			qq{SELECT count(pg_cancel_backend(pid)) $waiting AND query LIKE '%''half''%'}),
+		'1', "$what at once");
 }
 
 # One waiter; what is done makes it return that body.
@@ -149,6 +205,33 @@ delete_all();
 	send_message('committed');
 	poll("SELECT body FROM got WHERE waiter = $waiter_no",
 		'only the committed send is received', 'committed');
+	finish($session);
+}
+
+# However much one transaction sends, it wakes once, when it commits; and never,
+# if it does not.  Delayed messages: the waiter looks, plans and sleeps on.
+SKIP:
+{
+	skip 'the system does not count how often a process sleeps', 4 unless $proc_counts;
+	sql(q{SELECT cmq_create_queue('delayed')});
+	my $session = start(q{SELECT count(*) FROM cmq_receive('delayed', polling_wait_seconds => 30)});
+	wait_for_waiters(1);
+	my $sends = join('', map { "SELECT cmq_send('delayed', 'm$_', 3600);\n" } 1 .. 1000);
+	my $before = sleeps();
+	sql("BEGIN; $sends ROLLBACK");
+	is(woken_since($before), 0, 'a thousand sends that are rolled back wake nobody');
+	my %times = (
+		'a thousand sends in one transaction' => "BEGIN; $sends COMMIT",
+		'a batch of a thousand' =>
+		  q{SELECT count(*) FROM cmq_send_batch('delayed', array_fill('m'::text, ARRAY[1000]), 3600)});
+	foreach my $what (sort keys %times)
+	{
+		$before = sleeps();
+		sql($times{$what});
+		my $n = woken_since($before);
+		ok($n >= 1 && $n <= 3, "$what wake once") || diag("woken: $n");
+	}
+	sql(q{SELECT cmq_drop_queue('delayed')});
 	finish($session);
 }
 
@@ -231,9 +314,24 @@ delete_all();
 
 # Waiters that give up do not take a wake-up with them.
 {
+	my $half = half_as_long($node);
+	wait_for_waiters(1);
 	my $timeout = start(q{SET statement_timeout = 200; SELECT FROM cmq_receive('w')});
 	finish($timeout);
 	like($timeout->{err}, qr/statement timeout/, 'statement_timeout ends a wait');
+	my %ends = (
+		pg_cancel_backend => qr/user request/,
+		pg_terminate_backend => qr/administrator command/);
+	foreach my $function (sort keys %ends)
+	{
+		my $session = waiter();
+		wait_for_waiters(2);
+		sql("SELECT $function(pid) $waiting AND query LIKE '%''w''%'");
+		finish($session);
+		like($session->{err}, $ends{$function}, "$function ends a wait");
+	}
+	still_waits($node, 'and they do so');
+	finish($half);
 
 	sql('TRUNCATE got');
 	my @waiters = map { waiter() } 1 .. 6;
@@ -284,9 +382,20 @@ delete_all();
 	sql('TRUNCATE got');
 	my @waiters = map { waiter() } 1 .. 50;
 	wait_for_waiters(50);
+	is( sql("SELECT DISTINCT wait_event $waiting"),
+		sql(q{SELECT current_setting('server_version_num')::int >= 170000}) eq 't' ? 'CmqReceive' : 'Extension',
+		'the wait event');
+	my $before = $proc_counts ? sleeps() : undef;
 	send_message('first');
 	poll('SELECT count(*) FROM got', 'one of fifty gets it', '1');
 	wait_for_waiters(49);
+  SKIP:
+	{
+		skip 'the system does not count how often a process sleeps', 1 unless $proc_counts;
+		# whoever gets it has another one look for more, twice: when it stops to
+		# wait and when it commits
+		cmp_ok(woken_since($before), '<=', 6, 'the others sleep on');
+	}
 	sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'm' || i FROM generate_series(1, 48) i))});
 	poll('SELECT count(*) FROM got', 'forty-eight more, one each', '49');
 	wait_for_waiters(1);
@@ -348,12 +457,22 @@ SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
 
 # A server that shuts down does not wait for them either.
 {
+	my $other = PostgreSQL::Test::Cluster->new('other');
+	$other->init;
+	$other->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
+	$other->start;
+	$other->safe_psql('postgres', q{CREATE EXTENSION cmq; SELECT cmq_create_queue('half')});
+	my $half = half_as_long($other);
+	$other->poll_query_until('postgres', "SELECT count(*) = 1 $waiting") or BAIL_OUT('receives do not wait');
 	sql(q{SELECT cmq_create_queue('w', polling_wait_seconds => 30)});
 	my $session = start(q{SELECT count(*) FROM cmq_receive('w')});
 	wait_for_waiters(1);
 	$node->stop('fast');
 	$session->{run}->finish;
 	like($session->{err}, qr/administrator command|connection/, 'fast shutdown ends a wait');
+	still_waits($other, 'and does so');
+	finish($half);
+	$other->stop;
 }
 
 done_testing();
