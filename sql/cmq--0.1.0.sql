@@ -152,7 +152,8 @@ COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive retu
 -- Needs: CREATE on schema cmq; INSERT on the dead-letter queue.
 -- Errors: 22023 a value is NULL or out of range or the dead-letter policy is
 --   not possible, 42704 no such dead-letter queue, 42710 the name is taken
---   (also when only its case differs), 42501 no right.
+--   (also when only its case differs), 53400 cmq.max_queues is used up, 42501
+--   no right.
 CREATE FUNCTION cmq_create_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT 30,
@@ -213,7 +214,8 @@ COMMENT ON FUNCTION cmq_drop_queue(text)
 
 -- cmq_clear_queue: remove all pending messages for good; the history stays.
 --
--- A rewind under way ends: what it has not brought back is history again.
+-- A rewind under way ends: what it has not brought back is history again, if it
+-- is still in the rewind window, and gone if not.
 -- Receipt handles of removed messages are stale.  Waits for transactions that
 -- are receiving, deleting or changing one of the messages; what others have
 -- sent but not committed stays.
@@ -301,8 +303,8 @@ COMMENT ON FUNCTION cmq_queue_attributes(text)
 -- or deleted counts when they have committed, so senders at work at the same
 -- time may together exceed the limit by what they have not committed yet.
 -- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
---   range, 54000 body larger than max_msg_size, 53400 the queue is full,
---   42501 no right.
+--   range, 54000 body larger than max_msg_size, 53400 the queue is full or
+--   max_worker_processes is used up, 42501 no right.
 CREATE FUNCTION cmq_send(
 	queue			text,
 	body			text,
@@ -423,7 +425,7 @@ COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
 -- transaction still open, is left alone.  A rewind replaces the one before.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL, infinite or out of
---   range, 55000 rewind is off, 42501 no right.
+--   range, 55000 rewind is off or a reason is required, 42501 no right.
 CREATE FUNCTION cmq_rewind(queue text, start_time timestamptz)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_rewind'
@@ -918,7 +920,8 @@ COMMENT ON FUNCTION cmq.metrics() IS 'cmq internal: what the view cmq.metrics sh
 --   sent, received, redelivered, rewound, deleted, dead_lettered
 --                         messages, in transactions that committed; received
 --                         contains the redelivered ones (not for the first
---                         time) and the rewound ones (brought back by a rewind);
+--                         time) and the rewound ones (brought back by a rewind
+--                         or restore);
 --                         what was prepared before that is not counted
 --   empty_receives        calls of cmq_receive that returned nothing
 --   waits                 calls of cmq_receive that began to wait
