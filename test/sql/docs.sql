@@ -86,7 +86,7 @@ SELECT name, pg_temp.accepts(name, low - 1) AS below, pg_temp.accepts(name, low)
   FROM queue_setting WHERE high IS NOT NULL ORDER BY name;
 
 --
--- Columns: the views of a queue and cmq.message, in order.
+-- Columns: the views of a queue, cmq.message and cmq.rewinds, in order.
 --
 SELECT cmq_create_queue('docs_a');
 SELECT relation, documented = array_to_string(array(
@@ -94,6 +94,8 @@ SELECT relation, documented = array_to_string(array(
   FROM (VALUES
 	('cmq.q_docs_a_live', substring(:'readme' FROM '\| `cmq\.q_orders_live` \| [^|:]*: ([^|]*) \|')),
 	('cmq.q_docs_a_history', substring(:'readme' FROM '\| `cmq\.q_orders_history` \| [^|:]*: ([^|]*) \|')),
+	('cmq.q_docs_a_all', substring(:'readme' FROM '\| `cmq\.q_orders_all` \| [^|:]*: ([^|]*) \|')),
+	('cmq.rewinds', substring(:'readme' FROM '\| `cmq\.rewinds` \| [^|:]*: ([^|]*) \|')),
 	('cmq.message', substring(:'readme' FROM 'Returns rows of `cmq\.message`: ([^|.]*)\. \|'))) v (relation, list),
 	   LATERAL regexp_replace(list, ' \([^)]*\)', '', 'g') AS documented
  ORDER BY relation;
@@ -102,6 +104,52 @@ SELECT cmq_drop_queue('docs_a');
 SELECT m[1] AS not_a_column FROM readme, regexp_matches(line, '`([a-z_]+)`', 'g') m
  WHERE line LIKE '| `cmq\_queue\_attributes(%' AND m[1] NOT IN (SELECT unnest(proargnames) FROM pg_proc WHERE proname = 'cmq_queue_attributes')
  ORDER BY 1;
+
+-- what is said of cmq.metrics: each column
+SELECT attname AS not_documented FROM pg_attribute
+ WHERE attrelid = 'cmq.metrics'::regclass AND attnum > 0 AND attname <> 'queue'
+   AND strpos(substring(:'readme' FROM E'\\*\\*Monitoring\\.\\*\\*.*?\n\n'), '`' || attname || '`') = 0
+ ORDER BY attnum;
+
+--
+-- The tables for CMQ users.  Actions: each once; what they become exists.
+--
+CREATE TEMP TABLE action AS
+	SELECT n, line, m[1] AS actions, m[2] AS ours
+	  FROM regexp_split_to_table(substring(:'readme' FROM E'\\| CMQ \\| cmq \\|\n\\|---\\|---\\|\n(.*?)\n\n'), E'\n') WITH ORDINALITY AS l (line, n)
+	  LEFT JOIN LATERAL regexp_match(line, '^\| ([^|]+) \| ([^|]+) \|$') m ON true;
+SELECT count(*) > 25 AS actions_found FROM action;
+SELECT line AS odd_row FROM action WHERE actions IS NULL ORDER BY n;
+-- one lists queues and shows one, too
+SELECT m[1] AS twice FROM action, regexp_matches(actions, '\m([A-Z][a-z]+[A-Za-z]*)', 'g') m
+ GROUP BY m[1] HAVING count(*) > 1 ORDER BY 1;
+SELECT m[1] AS not_existing FROM action, regexp_matches(ours, '`(?:SELECT \* FROM |SELECT )?(cmq[._][a-z_]+)', 'g') m
+ WHERE m[1] NOT IN (SELECT function FROM existing) AND to_regclass(m[1]) IS NULL ORDER BY 1;
+
+--
+-- Errors: a row begins with its codes, 4000/10000 or 10001 for another one of 4000;
+-- then a SQLSTATE, or why there is none.
+--
+CREATE TEMP TABLE error AS
+	SELECT n, line, m[1] AS codes, m[2] AS ours
+	  FROM regexp_split_to_table(substring(:'readme' FROM E'\\| CMQ error \\| SQLSTATE \\|\n\\|---\\|---\\|\n(.*?)\n\n'), E'\n') WITH ORDINALITY AS l (line, n)
+	  LEFT JOIN LATERAL regexp_match(line, '^\| (\d{4}(?:/\d{5})?[, ][^|]+) \| ([^|]+) \|$') m ON true;
+SELECT count(*) > 25 AS errors_found FROM error;
+SELECT line AS odd_row FROM error
+ WHERE codes IS NULL OR ours !~ '^(no|none|any other|[0-9][0-9A-Z]{4})\M' ORDER BY n;
+CREATE TEMP TABLE code AS
+	SELECT n, i, m[1] AS code, m[2] AS module
+	  FROM error, regexp_matches(codes, '\m(?:(\d{4})/)?(\d{4,5})\M', 'g') WITH ORDINALITY AS c (m, i);
+UPDATE code SET code = module, module = NULL WHERE code IS NULL AND length(module) = 4;
+UPDATE code c SET code = (SELECT b.code FROM code b WHERE b.n = c.n AND b.i < c.i AND b.code IS NOT NULL ORDER BY b.i DESC LIMIT 1)
+ WHERE code IS NULL;
+SELECT count(*) > 60 AS codes_found, count(*) FILTER (WHERE code IS NULL) AS without_code FROM code;
+-- those that mean two things in CMQ, too; without modules a code stands for all of them
+SELECT code, module AS twice FROM code GROUP BY 1, 2 HAVING count(*) > 1 ORDER BY 1, 2;
+SELECT DISTINCT a.code AS twice FROM code a JOIN code b USING (code) WHERE a.module IS NULL AND b.module IS NOT NULL ORDER BY 1;
+-- the table of errors has them, but for those of SQL itself
+SELECT DISTINCT m[1] AS not_documented FROM error, regexp_matches(ours, '\m([0-9][0-9A-Z]{4})\M', 'g') m
+ WHERE strpos(:'readme', E'\n| ' || m[1] || ' | ') = 0 ORDER BY 1;
 
 --
 -- Comments: everything a user may call or read has one.
