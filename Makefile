@@ -80,6 +80,7 @@ REGRESS = \
 	floor \
 	rights \
 	security \
+	strangers \
 	views \
 	metrics \
 	errors \
@@ -95,6 +96,7 @@ ISOLATION = \
 	rewind_rewind \
 	drop_receive \
 	clear_traffic \
+	alter_retention \
 	alter_snapshot \
 	alter_recreate \
 	publish_changes \

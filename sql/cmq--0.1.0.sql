@@ -177,9 +177,10 @@ COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int, bigint, text
 -- A shorter retention or rewind time takes effect at once; a longer one does
 -- not bring back what was outside.  rewind_seconds = 0 drops the history in
 -- the caller's transaction, after waiting for open transactions that use the
--- queue.
+-- queue, as a change of the retention does.
 -- The dead-letter policy is changed part by part; cmq_unbind_dead_letter ends it.
--- Needs: UPDATE on the queue; INSERT on a dead-letter queue that is given.
+-- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
+--   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
 --   not possible, 42501 no right.
 CREATE FUNCTION cmq_alter_queue(
@@ -295,7 +296,7 @@ COMMENT ON FUNCTION cmq_queue_attributes(text)
 --                  encoding
 --   delay_seconds  seconds until it can be received, 0..3600 and less than
 --                  msg_retention_seconds
---   headers        any jsonb, or NULL
+--   headers        any jsonb of at most 67108864 bytes, or NULL
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
 -- A queue is full when max_msg_heap_num messages are pending.  Expired ones

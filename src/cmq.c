@@ -26,6 +26,7 @@ bool		cmq_async_receive = true;
 char	   *cmq_reason = NULL;
 bool		cmq_require_reason = false;
 int			cmq_rewind_log_retention = 90 * SECS_PER_DAY;
+int			cmq_maintenance_timeout = 300;
 
 void		_PG_init(void);
 
@@ -52,6 +53,15 @@ _PG_init(void)
 							NULL,
 							&cmq_maintenance_interval,
 							60, 1, 86400,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("cmq.maintenance_timeout",
+							"Sets how long one step of maintenance for one queue may take.",
+							NULL,
+							&cmq_maintenance_timeout,
+							300, 1, 86400,
 							PGC_SIGHUP,
 							GUC_UNIT_S,
 							NULL, NULL, NULL);

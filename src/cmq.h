@@ -353,6 +353,7 @@ extern bool cmq_async_receive;
 extern char *cmq_reason;
 extern bool cmq_require_reason;
 extern int	cmq_rewind_log_retention;
+extern int	cmq_maintenance_timeout;
 
 /* cmq_async.c */
 extern bool cmq_async_begin(void);
@@ -419,6 +420,7 @@ extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
 extern bool cmq_queue_is_readable(const char *name);
 extern void cmq_queue_check_owner(CmqQueue *queue);
+extern void cmq_queue_wait_for(const char *name);
 extern void cmq_queue_attach(CmqQueue *queue);
 extern void cmq_queue_try(const char *name, const char *what,
 						  void (*func) (const char *name, void *arg),
@@ -465,6 +467,7 @@ extern bool cmq_catalog_name_taken(const char *name, char **existing);
 extern List *cmq_catalog_queue_names(void);
 extern List *cmq_catalog_dead_letter_sources(const char *name);
 extern Oid	cmq_catalog_relid(const char *relname);
+extern const char *cmq_catalog_relname(Oid relid);
 
 /* cmq_topic.c */
 extern Oid	cmq_topic_relid(const char *topic);
@@ -492,6 +495,10 @@ extern int	cmq_send_elements(const char *kind, const char *name,
 							  const char *argname, Datum arg, Oid type,
 							  Datum **elements, bool **isnull);
 extern void cmq_send_check_room(CmqQueue *queue, int n);
+extern void cmq_send_check_headers(const char *kind, const char *name,
+								   Datum headers);
+extern TimestampTz cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies,
+									 Datum *headers, bool *headers_null);
 extern TimestampTz cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
 									 Datum *headers, bool *headers_null,
 									 int delay);
@@ -545,6 +552,7 @@ extern void cmq_table_range(CmqTable *table, TimestampTz from,
 							TimestampTz until, bool include_until);
 extern bool cmq_table_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
+extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
 extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
 extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);

@@ -78,6 +78,21 @@ cmq_catalog_relid(const char *relname)
 	return OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
 }
 
+/* Qualified name of one of our relations; raises 55000 if it is gone. */
+const char *
+cmq_catalog_relname(Oid relid)
+{
+	char	   *relname = get_rel_name(relid);
+
+	if (relname == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation with OID %u in schema %s does not exist any more",
+						relid, CMQ_SCHEMA),
+				 errdetail("It has been dropped by hand.")));
+	return quote_qualified_identifier(CMQ_SCHEMA, relname);
+}
+
 /* Open a metadata table; raises an error unless it has that many columns. */
 Relation
 cmq_catalog_open(const char *relname, int natts, LOCKMODE lockmode)

@@ -323,6 +323,11 @@ create_relations(const char *name)
 	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
 					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
 					"EXECUTE FUNCTION cmq.pending_changed(%s)", rewind, lit);
+	/* session_replication_role hides changes from nobody */
+	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
+					pending);
+	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
+					rewind);
 
 	/*
 	 * The views are readable by all who may use the schema; check_select, a
@@ -491,9 +496,19 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	get_settings(fcinfo, &changed, true);
 	get_dead_letter(fcinfo, &changed);
 	if (bind)
+	{
+		/* dead letters are messages taken out of the queue, to be read elsewhere */
+		cmq_queue_check_acl(queue, ACL_DELETE);
 		cmq_dead_letter_check(&changed);
+	}
 
-	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
+	/*
+	 * Nobody may be at work with the old value while the new one becomes
+	 * visible: who takes a message for expired, or for gone, that is not, would
+	 * let the scan floor pass it for good.
+	 */
+	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0) ||
+		queue->msg_retention_seconds != changed.msg_retention_seconds)
 	{
 		/* a lock before the shared entry is used, see cmq_shmem.c */
 		queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
@@ -560,10 +575,14 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	memset(queue, 0, sizeof(*queue));
 	queue->mcxt = CurrentMemoryContext;
 	strlcpy(queue->name, name, NAMEDATALEN);
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue \"%s\" does not exist", name)));
 	relname = cmq_ddl_relname("q_", queue->name, "");
 	for (;;)
 	{
-		if (strlen(name) > CMQ_QUEUE_NAME_MAX || !cmq_catalog_load_queue(queue))
+		if (!cmq_catalog_load_queue(queue))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("queue \"%s\" does not exist", name)));

@@ -21,7 +21,10 @@
  * headers.  So the message goes only to a queue whose dead letters come here.
  *
  * The limits of the dead-letter queue do not apply to dead letters: they have
- * to go somewhere.
+ * to go somewhere.  They are written as the owner of that queue, not as who
+ * receives or as the owner of the source: neither of them has to trust it.  What
+ * cannot be moved, because something is wrong with the message or with the
+ * dead-letter queue, stays, is not delivered, and holds up nothing else.
  *
  * Who binds a queue holds its queue lock, and that of the dead-letter queue in
  * Share mode: so no queue becomes a dead-letter queue while it gets one itself
@@ -48,6 +51,7 @@
 
 /* How many messages one round of maintenance moves, for one queue. */
 #define MAX_SWEEP 100000
+#define MAX_SWEEP_EACH 1000
 
 PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
 PG_FUNCTION_INFO_V1(cmq_redrive);
@@ -168,8 +172,8 @@ delete_message(CmqLeaf *leaf, TimestampTz time)
  * Move the dead message whose pending row the scan stands at; false if
  * somebody else is at it, or its message is gone.
  */
-bool
-cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
+static bool
+move(CmqQueue *queue, CmqTable *pending, const char *reason)
 {
 	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
 	TimestampTz visible_at = cmq_slot_time(pending->slot,
@@ -177,6 +181,7 @@ cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
 	int			receive_count = cmq_slot_int(pending->slot,
 											 Anum_pending_receive_count);
 	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+	char	   *target = pstrdup(queue->dead_letter_queue);
 	CmqTable	messages;
 	Datum		body = (Datum) 0;
 	Datum		headers = (Datum) 0;
@@ -185,6 +190,10 @@ cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
 	MemoryContext context;
 	MemoryContext old;
 
+	/* it may be just unbound and dropped, and another one made of that name */
+	cmq_queue_wait_for(target);
+	if (strcmp(cmq_queue_lookup(queue->name)->dead_letter_queue, target) != 0)
+		return false;
 	if (pending->busy || leaf == NULL ||
 		!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
 						AccessShareLock))
@@ -196,12 +205,8 @@ cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
 	found = cmq_table_find(&messages, time, 0);
 	if (found)
 	{
-		bool		never;
-
 		/* flat copies: the toast rows go with the message */
-		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_getattr(messages.slot,
-																  Anum_messages_body,
-																  &never)));
+		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
 		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
 		headers = dead_letter_headers(queue, time, receive_count, reason,
 									  headers, isnull);
@@ -214,38 +219,75 @@ cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
 		cmq_floor_taken_message(time);
 		cmq_stats_pending(queue->shared, -1);
 		cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
-		cmq_wait_signal_at_end(queue->shared, 0, 1);
 		isnull = false;
-		(void) cmq_send_messages(cmq_queue_open(queue->dead_letter_queue,
-												ACL_NO_RIGHTS,
+		(void) cmq_send_as_owner(cmq_queue_open(target, ACL_NO_RIGHTS,
 												RowExclusiveLock),
-								 1, &body, &headers, &isnull, 0);
+								 1, &body, &headers, &isnull);
 		delete_message(leaf, time);
+		cmq_wait_signal_at_end(queue->shared, 0, 1);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return found;
 }
 
-/* Maintenance: move what is dead, also when nobody receives. */
-void
-cmq_dead_letter_sweep(CmqQueue *queue)
+typedef struct TryMove
 {
+	CmqQueue   *queue;
+	CmqTable   *pending;
+	const char *reason;
+	bool		moved;
+} TryMove;
+
+static void
+try_move(const char *name, void *arg)
+{
+	TryMove    *try = arg;
+
+	try->moved = move(try->queue, try->pending, try->reason);
+}
+
+/*
+ * The same in a subtransaction: if this message cannot be moved, false with a
+ * warning.  It stays where it is, and the others go on.
+ */
+bool
+cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
+{
+	TryMove		try = {
+		.queue = queue,
+		.pending = pending,
+		.reason = reason
+	};
+
+	cmq_queue_try(queue->name, "moving a dead letter", try_move, &try);
+	return try.moved;
+}
+
+typedef struct Sweep
+{
+	int			max;
+	bool		each_alone;		/* in a subtransaction of its own */
+	bool		done;
+} Sweep;
+
+static void
+sweep(const char *name, void *arg)
+{
+	Sweep	   *state = arg;
+	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
 	TimestampTz now = cmq_queue_now(queue);
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	CmqFloorScan scan;
 	CmqTable	pending;
 	int			n = 0;
 
-	if (queue->dead_letter_queue[0] == '\0')
-		return;
-	queue = cmq_queue_open(queue->name, ACL_NO_RIGHTS, RowExclusiveLock);
 	cmq_floor_begin(&scan, queue, now);
 	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return;
 	cmq_table_range(&pending, scan.floor, now, true);
-	while (n < MAX_SWEEP && cmq_table_next(&pending))
+	while (n < state->max && cmq_table_next(&pending))
 	{
 		const char *reason;
 
@@ -253,11 +295,36 @@ cmq_dead_letter_sweep(CmqQueue *queue)
 						  Anum_pending_enqueued_at) < expired_before)
 			continue;
 		reason = cmq_dead_letter_reason(queue, pending.slot, now);
-		if (reason && cmq_dead_letter_move(queue, &pending, reason))
+		if (reason == NULL)
+			continue;
+		if (state->each_alone)
+		{
+			(void) cmq_dead_letter_move(queue, &pending, reason);
+			n++;
+		}
+		else if (move(queue, &pending, reason))
 			n++;
 	}
 	cmq_table_close(&pending);
 	CommandCounterIncrement();
+	state->done = true;
+}
+
+/*
+ * Maintenance: move what is dead, also when nobody receives.  All at once; if
+ * that fails, each by itself, and not so many.
+ */
+void
+cmq_dead_letter_sweep(CmqQueue *queue)
+{
+	Sweep		all = {.max = MAX_SWEEP};
+	Sweep		some = {.max = MAX_SWEEP_EACH,.each_alone = true};
+
+	if (queue->dead_letter_queue[0] == '\0')
+		return;
+	cmq_queue_try(queue->name, "moving dead letters", sweep, &all);
+	if (!all.done)
+		sweep(queue->name, &some);
 }
 
 Datum
@@ -344,11 +411,7 @@ redrive_message(CmqQueue *queue, CmqDelete *state, MemoryContext context)
 	}
 	if (name && strcmp(name, queue->name) != 0 && queue_exists(name))
 	{
-		bool		never;
-
-		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_getattr(messages.slot,
-																  Anum_messages_body,
-																  &never)));
+		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
 		headers = DirectFunctionCall2(jsonb_delete, headers,
 									  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
 	}
@@ -357,8 +420,13 @@ redrive_message(CmqQueue *queue, CmqDelete *state, MemoryContext context)
 	if (body == (Datum) 0)
 		return false;
 
+	/*
+	 * Headers can say anything, see the head of this file: what names a queue
+	 * that is none of ours is left, and does not stop the others.
+	 */
+	if (strcmp(cmq_queue_lookup(name)->dead_letter_queue, queue->name) != 0)
+		return false;
 	source = cmq_queue_open(name, ACL_INSERT, RowExclusiveLock);
-	/* headers can say anything, see the head of this file */
 	if (strcmp(source->dead_letter_queue, queue->name) != 0)
 		return false;
 	cmq_send_check_room(source, 1);

@@ -234,9 +234,7 @@ cmq_rewind_preview(PG_FUNCTION_ARGS)
 	cmq_history_begin(&history, queue, &window, true, AccessShareLock);
 	while (cmq_history_next(&history))
 	{
-		bool		never;
-		Datum		body = slot_getattr(history.messages.slot,
-										Anum_messages_body, &never);
+		Datum		body = cmq_slot_body(history.messages.slot);
 
 		if (messages++ == 0)
 			first = history.time;
@@ -298,7 +296,7 @@ replay_message(Replay *replay, CmqHistory *history)
 	MemoryContext old = MemoryContextSwitchTo(replay->context);
 	TupleTableSlot *slot = history->messages.slot;
 	bool		isnull;
-	Datum		body = slot_getattr(slot, Anum_messages_body, &isnull);
+	Datum		body = cmq_slot_body(slot);
 	Datum		headers = slot_getattr(slot, Anum_messages_headers, &isnull);
 	char	   *origin;
 

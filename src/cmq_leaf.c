@@ -110,8 +110,7 @@ time_literal(TimestampTz time)
 static void
 make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
 {
-	const char *parent_name = quote_qualified_identifier(CMQ_SCHEMA,
-														 get_rel_name(parent));
+	const char *parent_name = cmq_catalog_relname(parent);
 	const char *leaf_name = quote_qualified_identifier(CMQ_SCHEMA, leaf);
 	Oid			tablespace = get_rel_tablespace(parent);
 	const char *where = "";
@@ -321,9 +320,26 @@ drop_leaf(CmqQueue *queue, CmqLeaf *leaf)
 	cmq_catalog_delete_leaf(queue, leaf->lower);
 }
 
+typedef struct TryDrop
+{
+	CmqQueue   *queue;
+	CmqLeaf    *leaf;
+	bool		done;
+} TryDrop;
+
+static void
+try_drop(const char *name, void *arg)
+{
+	TryDrop    *try = arg;
+
+	drop_leaf(try->queue, try->leaf);
+	try->done = true;
+}
+
 /*
  * Drop the leaves whose time is over; returns how many.  Gives up, to be
- * called again later, when somebody is in the way.
+ * called again later, when somebody is in the way.  One that cannot be dropped,
+ * because somebody has made a view of it for instance, stays with a warning.
  */
 int
 cmq_leaf_drop_old(CmqQueue *queue)
@@ -363,8 +379,13 @@ cmq_leaf_drop_old(CmqQueue *queue)
 			skipped++;
 		else
 		{
-			drop_leaf(queue, &leaf);
-			dropped++;
+			TryDrop		try = {.queue = queue,.leaf = &leaf};
+
+			cmq_queue_try(queue->name, "dropping a partition", try_drop, &try);
+			if (try.done)
+				dropped++;
+			else
+				skipped++;
 		}
 		queue = cmq_queue_lookup(queue->name);
 	}

@@ -189,8 +189,7 @@ analyze(CmqQueue *queue)
 	{
 		if (last_analyze(relids[i]) < GetCurrentTimestamp() - interval)
 			cmq_ddl_execute("ANALYZE (SKIP_LOCKED) %s",
-							quote_qualified_identifier(CMQ_SCHEMA,
-													   get_rel_name(relids[i])));
+							cmq_catalog_relname(relids[i]));
 	}
 }
 

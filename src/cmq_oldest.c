@@ -25,7 +25,9 @@
  * it: a rewind or a restore, to where it starts, and whoever writes the tables by
  * hand, to the beginning; all raise the generation.  A rewind and a restore also
  * keep their start in their slot until they have ended, so nobody raises the mark
- * above it meanwhile.
+ * above it meanwhile.  Messages that a rewind has yet to bring back are not in the
+ * pending table, but will be: so while a rewind is under way nobody who has read
+ * only that table raises the mark above where the rewind starts.
  * What others delete without having committed is not consumed yet: their
  * rewind rows cannot be seen.
  *
@@ -88,6 +90,28 @@ raise_mark(CmqQueue *queue, const MarkScan *scan, TimestampTz time)
 	if (shared->oldest_generation == scan->generation)
 		shared->oldest = Max(shared->oldest, time);
 	SpinLockRelease(&shared->mutex);
+}
+
+/*
+ * Load the description of the queue after the mark has been read, and before
+ * the pending table is, without waiting for an invalidation.
+ */
+static CmqQueue *
+look_afresh(CmqQueue *queue)
+{
+	queue = cmq_queue_lookup_afresh(queue->name);
+	cmq_queue_attach(queue);
+	return queue;
+}
+
+/*
+ * Where the mark may be by the pending table alone; queue is what
+ * look_afresh() has returned before the table was read.
+ */
+static TimestampTz
+not_above_rewind(CmqQueue *queue, TimestampTz oldest)
+{
+	return queue->rewinding.active ? Min(oldest, queue->rewinding.from) : oldest;
 }
 
 /* A new shared entry of a queue. */
@@ -221,12 +245,8 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 			return;
 		read_mark(queue, now, &scan);
 
-		/*
-		 * After the mark, and without waiting for an invalidation: a rewind
-		 * that has ended meanwhile holds the mark down no more.
-		 */
-		queue = cmq_queue_lookup_afresh(queue->name);
-		cmq_queue_attach(queue);
+		/* a rewind that has ended meanwhile holds the mark down no more */
+		queue = look_afresh(queue);
 		if (scan.mark >= cmq_queue_expired_before(queue, now) &&
 			walk(queue, scan.mark, pages * STEPS_PER_PAGE,
 				 &counts->min_msg_time))
@@ -245,12 +265,15 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 	}
 	counts->oldest = counts->min_msg_time = DT_NOEND;
 	if (queue->shared)
+	{
 		read_mark(queue, now, &scan);
+		queue = look_afresh(queue);
+	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cmq_count_pending(queue, snapshot, now, counts);
 	UnregisterSnapshot(snapshot);
 	if (queue->shared)
-		raise_mark(queue, &scan, counts->oldest);
+		raise_mark(queue, &scan, not_above_rewind(queue, counts->oldest));
 }
 
 /*
@@ -276,10 +299,11 @@ cmq_oldest_settle(CmqQueue *queue)
 	Snapshot	snapshot;
 
 	read_mark(queue, now, &scan);
+	queue = look_afresh(queue);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cmq_count_pending(queue, snapshot, now, &counts);
 	UnregisterSnapshot(snapshot);
-	raise_mark(queue, &scan, counts.oldest);
+	raise_mark(queue, &scan, not_above_rewind(queue, counts.oldest));
 }
 
 /* Maintenance: let the mark follow the consumers of a large queue. */

@@ -410,9 +410,9 @@ cmq_topic_check_acl(const char *topic, AclMode mode)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for topic \"%s\"", topic),
-				 errhint("The owner of the topic can GRANT %s ON cmq.%s TO you.",
+				 errhint("The owner of the topic can GRANT %s ON %s TO you.",
 						 mode == ACL_INSERT ? "INSERT" : "SELECT",
-						 quote_identifier(get_rel_name(relid)))));
+						 cmq_catalog_relname(relid))));
 }
 
 /*
@@ -455,6 +455,23 @@ add_headers(const char *topic, Datum headers, bool isnull, int ntags,
 	return isnull ? added : DirectFunctionCall2(jsonb_concat, headers, added);
 }
 
+/*
+ * Does the queue still want it?  The subscription may have gone with the queue
+ * while we waited for a lock, and another queue of that name come.
+ */
+static bool
+queue_wants(const Topic *topic, const char *queue, int ntags, char **tags,
+			const char *routing_key)
+{
+	for (int i = 0; i < topic->nsubscriptions; i++)
+	{
+		if (strcmp(topic->subscriptions[i].queue, queue) == 0 &&
+			wants(topic, &topic->subscriptions[i], ntags, tags, routing_key))
+			return true;
+	}
+	return false;
+}
+
 /* Send n bodies to whoever wants them; tags and key are arguments 2 and 3. */
 static void
 publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
@@ -466,6 +483,7 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 	char	   *routing_key = NULL;
 	char	  **queues;
 	int			nqueues = 0;
+	char	   *name = pstrdup(topic->name);
 
 	if (!PG_ARGISNULL(2))
 		ntags = cmq_filter_elements(PG_GETARG_ARRAYTYPE_P(2), "tags",
@@ -486,6 +504,7 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 		headers[i] = add_headers(topic->name, headers[i], headers_null[i],
 								 ntags, tags, routing_key);
 		headers_null[i] = false;
+		cmq_send_check_headers("topic", topic->name, headers[i]);
 	}
 
 	/* opening a queue may change the cached topic */
@@ -497,14 +516,17 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 	}
 	for (int i = 0; i < nqueues; i++)
 	{
-		CmqQueue   *queue = cmq_queue_open(queues[i], ACL_NO_RIGHTS,
-										   RowExclusiveLock);
+		CmqQueue   *queue;
 		TimestampTz first;
 
+		cmq_queue_wait_for(queues[i]);
+		if (!queue_wants(lookup_topic(name), queues[i], ntags, tags, routing_key))
+			continue;
+		queue = cmq_queue_open(queues[i], ACL_NO_RIGHTS, RowExclusiveLock);
 		for (int j = 0; j < n; j++)
 			cmq_send_check_body(queue, bodies[j], false);
 		cmq_send_check_room(queue, n);
-		first = cmq_send_messages(queue, n, bodies, headers, headers_null, 0);
+		first = cmq_send_as_owner(queue, n, bodies, headers, headers_null);
 		for (int j = 0; j < n; j++)
 		{
 			Datum		values[2];

@@ -203,9 +203,17 @@ watch_relation(CmqQueue *queue, Oid relid)
 static void
 unwatch_relations(CmqQueue *queue)
 {
-	hash_search(queues_by_relid, &queue->relid, HASH_REMOVE, NULL);
-	hash_search(queues_by_relid, &queue->pending, HASH_REMOVE, NULL);
-	hash_search(queues_by_relid, &queue->rewind, HASH_REMOVE, NULL);
+	Oid			relids[] = {queue->relid, queue->pending, queue->rewind};
+
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		RelidEntry *entry = hash_search(queues_by_relid, &relids[i], HASH_FIND,
+										NULL);
+
+		/* renamed, it may be another queue's by now */
+		if (entry && entry->queue == queue)
+			hash_search(queues_by_relid, &relids[i], HASH_REMOVE, NULL);
+	}
 	queue->relid = queue->pending = queue->rewind = InvalidOid;
 }
 
@@ -333,11 +341,11 @@ cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for queue \"%s\"", queue->name),
-				 errhint("The owner of the queue can GRANT %s ON cmq.%s TO you.",
+				 errhint("The owner of the queue can GRANT %s ON %s TO you.",
 						 mode == ACL_INSERT ? "INSERT" :
 						 mode == ACL_DELETE ? "DELETE" :
 						 mode == ACL_UPDATE ? "UPDATE" : "SELECT",
-						 quote_identifier(get_rel_name(queue->relid)))));
+						 cmq_catalog_relname(queue->relid))));
 }
 
 /*
@@ -393,6 +401,21 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 		/* dropped and made anew while we waited */
 		UnlockRelationOid(pending, lockmode);
 	}
+}
+
+/*
+ * Wait for whoever is just dropping a queue that the caller knows of by a
+ * binding or a subscription.  After that, and until the end of the transaction,
+ * the caller can look whether that still holds, and then opens the queue; it
+ * may be another one of that name by now.
+ */
+void
+cmq_queue_wait_for(const char *name)
+{
+	Oid			pending = cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
+
+	if (OidIsValid(pending))
+		LockRelationOid(pending, RowExclusiveLock);
 }
 
 /*
@@ -467,8 +490,9 @@ cmq_queue_try(const char *name, const char *what,
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		/* a cancel is meant for all of us */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		/* a cancel is meant for all of us, and so is a conflict */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
 			ReThrowError(error);
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),

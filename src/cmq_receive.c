@@ -325,7 +325,7 @@ return_message(ReceiveState *state, const Delivery *delivery,
 
 	/* flat copies: the toast rows may be gone before the result is read */
 	values[Anum_message_body - 1] =
-		PointerGetDatum(PG_DETOAST_DATUM_PACKED(slot->tts_values[Anum_messages_body - 1]));
+		PointerGetDatum(PG_DETOAST_DATUM_PACKED(cmq_slot_body(slot)));
 	isnull[Anum_message_headers - 1] =
 		slot->tts_isnull[Anum_messages_headers - 1];
 	if (!isnull[Anum_message_headers - 1])

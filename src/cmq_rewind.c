@@ -389,8 +389,7 @@ delete_messages(CmqQueue *queue)
 void
 cmq_rewind_drop_history(CmqQueue *queue)
 {
-	const char *rewind = quote_qualified_identifier(CMQ_SCHEMA,
-													get_rel_name(queue->rewind));
+	const char *rewind = cmq_catalog_relname(queue->rewind);
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nestlevel;

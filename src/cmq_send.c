@@ -60,6 +60,23 @@ cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
 				 errhint("Raise max_msg_size with cmq_alter_queue, or send a reference to the data.")));
 }
 
+/*
+ * Raise 54000 if headers are so large that nothing could be added to them any
+ * more, which dead letters and replays have to do.
+ */
+void
+cmq_send_check_headers(const char *kind, const char *name, Datum headers)
+{
+	Size		size = toast_raw_datum_size(headers) - VARHDRSZ;
+
+	if (size > CMQ_MSG_SIZE_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("headers of %zu bytes are too large for %s \"%s\"",
+						size, kind, name),
+				 errdetail("They may have %d bytes.", CMQ_MSG_SIZE_MAX)));
+}
+
 /* Raise 53400 unless n more messages fit into the queue. */
 void
 cmq_send_check_room(CmqQueue *queue, int n)
@@ -204,6 +221,28 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	return first;
 }
 
+/*
+ * The same for messages that a dead-letter policy or a subscription sends, and
+ * not the caller: what the queue's owner has in its tables, expressions of
+ * indexes and the like, runs as that owner and not as the caller, who has
+ * perhaps never heard of the queue.
+ */
+TimestampTz
+cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
+				  bool *headers_null)
+{
+	TimestampTz first;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+							  &save_sec_context);
+	first = cmq_send_messages(queue, n, bodies, headers, headers_null, 0);
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+	return first;
+}
+
 Datum
 cmq_send(PG_FUNCTION_ARGS)
 {
@@ -223,6 +262,8 @@ cmq_send(PG_FUNCTION_ARGS)
 
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(3);
+	if (!headers_null)
+		cmq_send_check_headers("queue", queue->name, headers);
 	cmq_send_check_room(queue, 1);
 	time = cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
@@ -291,6 +332,11 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 							queue->name),
 					 errdetail("There are %d bodies and %d headers.", n,
 							   nheaders)));
+		for (int i = 0; i < n; i++)
+		{
+			if (!headers_null[i])
+				cmq_send_check_headers("queue", queue->name, headers[i]);
+		}
 	}
 	if (n == 0)
 		return (Datum) 0;

@@ -38,6 +38,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -416,6 +417,23 @@ cmq_table_newest(CmqTable *table)
 		newest = cmq_slot_time(table->slot, Anum_messages_enqueued_at);
 	index_endscan(scan);
 	return newest;
+}
+
+/* The body of the message in the slot; raises 55000 for NULL. */
+Datum
+cmq_slot_body(TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		body = slot_getattr(slot, Anum_messages_body, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("message %lld in table \"%s\" has no body",
+						(long long) cmq_time_to_msg_id(cmq_slot_time(slot, Anum_messages_enqueued_at)),
+						get_rel_name(slot->tts_tableOid)),
+				 errdetail("The table has been changed by hand.")));
+	return body;
 }
 
 /* A timestamptz column of the row; DT_NOBEGIN for NULL. */

@@ -368,14 +368,19 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	tags = get_filters(fcinfo, 3, "filter_tags", topic, cmq_filter_check_tag);
 	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
 
-	lock_topics();
+	/* what is not there, or not allowed, takes no lock */
 	if (!cmq_topic_find(topic, false, &routing, NULL))
 		cmq_topic_report_unknown(topic);
 	cmq_topic_check_acl(topic, ACL_SELECT);
 	queue = cmq_queue_lookup(queue_name);
 	cmq_queue_check_owner(queue);
+	/* the queue first, as a drop of the queue does */
 	queue = cmq_queue_lock(queue_name, ACL_NO_RIGHTS, ShareLock);
 	cmq_queue_check_owner(queue);
+	lock_topics();
+	if (!cmq_topic_find(topic, false, &routing, NULL))
+		cmq_topic_report_unknown(topic);
+	cmq_topic_check_acl(topic, ACL_SELECT);
 	if (routing ? (keys == NULL || tags != NULL) : keys != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -56,6 +56,7 @@ typedef struct Signal
 	int			at_commit;		/* how many to signal */
 	int			at_abort;
 	bool		rewound;
+	SubTransactionId subid;		/* which one has added to it last */
 } Signal;
 
 static List *signals = NIL;		/* in TopTransactionContext */
@@ -133,6 +134,7 @@ cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit, int at_abort)
 {
 	Signal	   *sig = get_signal(shared);
 
+	sig->subid = GetCurrentSubTransactionId();
 	if (pg_add_s32_overflow(sig->at_commit, at_commit, &sig->at_commit))
 		sig->at_commit = MANY;
 	if (pg_add_s32_overflow(sig->at_abort, at_abort, &sig->at_abort))
@@ -258,7 +260,8 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	{
 		Signal	   *sig = lfirst(lc);
 
-		if (sig->at_abort > 0)
+		/* what it has not touched itself or in its own is not given back */
+		if (sig->at_abort > 0 && sig->subid >= mySubid)
 			signal_waiters(sig->shared, sig->at_abort);
 	}
 }

@@ -45,11 +45,17 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
 
+static TimeoutId die_timeout;
+
 #define WORKER_LOCK_TIMEOUT "2s"
+
+/* Whoever has not heeded the timeout of a step for so long is killed. */
+#define TIME_TO_CANCEL 10		/* seconds */
 
 /* What a worker is told, in bgw_extra. */
 typedef struct WorkerTask
@@ -149,7 +155,9 @@ list_databases(List **all, List **visit)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		*all = lappend_oid(*all, database->oid);
-		if (database->datallowconn && !database->datistemplate)
+		/* a DROP DATABASE that was interrupted leaves a negative limit */
+		if (database->datallowconn && !database->datistemplate &&
+			database->datconnlimit >= -1)
 			*visit = lappend_oid(*visit, database->oid);
 		MemoryContextSwitchTo(old);
 	}
@@ -269,6 +277,8 @@ in_transaction(void (*func) (void *arg), void *arg)
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
 		EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
@@ -287,12 +297,21 @@ typedef struct StepCall
 	int			step;
 } StepCall;
 
+/*
+ * Steps run code of the queue's owner, in expressions of indexes, and nobody
+ * else's queue may wait for ever for that.
+ */
 static void
 run_step(void *arg)
 {
 	StepCall   *call = arg;
 
+	enable_timeout_after(STATEMENT_TIMEOUT, cmq_maintenance_timeout * 1000);
+	enable_timeout_after(die_timeout,
+						 (cmq_maintenance_timeout + TIME_TO_CANCEL) * 1000);
 	cmq_maintain_step(call->name, call->step);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(die_timeout, false);
 }
 
 static void
@@ -370,6 +389,12 @@ prune_rewind_log(void *arg)
 	cmq_rewind_log_prune();
 }
 
+static void
+terminate_worker(void)
+{
+	kill(MyProcPid, SIGTERM);
+}
+
 void
 cmq_worker_main(Datum arg)
 {
@@ -381,6 +406,7 @@ cmq_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	cmq_shmem_require();
+	die_timeout = RegisterTimeout(USER_TIMEOUT, terminate_worker);
 
 	/*
 	 * The database may be gone by now; that ends the worker with an error, as
@@ -396,6 +422,8 @@ cmq_worker_main(Datum arg)
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
 					PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	if (GetConfigOption("transaction_timeout", true, false))
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET,
 					PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET,

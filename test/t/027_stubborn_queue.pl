@@ -1,0 +1,122 @@
+# A queue whose maintenance does not end, or fails each time, holds up nobody
+# else's for long: its owner's code, or what others have made of its tables.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('stubborn');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+cmq.max_queues = 10
+cmq.maintenance_interval = 1
+cmq.maintenance_timeout = 1
+fsync = off
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql, $db) = @_;
+	return $node->safe_psql($db // 'postgres', $sql);
+}
+
+sub log_has
+{
+	my ($pattern, $name) = @_;
+	return ok($node->wait_for_log($pattern) > 0, $name);
+}
+
+# Maintenance has been here: it saves the clock of a queue in use.
+sub maintained
+{
+	my ($db, $queue, $name) = @_;
+	sql("SELECT cmq_send('$queue', 'x')", $db);
+	my $sent = sql("SELECT max(enqueued_at) FROM cmq.q_$queue", $db);
+	return ok($node->poll_query_until($db, "SELECT clock >= '$sent' FROM cmq.queue WHERE name = '$queue'"), $name);
+}
+
+sql('CREATE DATABASE other');
+sql('CREATE EXTENSION cmq', $_) foreach 'postgres', 'other';
+sql(q{
+	SELECT FROM cmq_create_queue('a_stubborn', rewind_seconds => 3600);
+	SELECT FROM cmq_create_queue('dead');
+	SELECT FROM cmq_create_queue('z_good');
+	SELECT FROM cmq_alter_queue('a_stubborn', dead_letter_queue => 'dead', max_receive_count => 1)});
+sql(q{SELECT FROM cmq_create_queue('elsewhere')}, 'other');
+
+# It is asked to stop, and does, or it catches that and goes on.
+foreach my $caught (0, 1)
+{
+	my $body = $caught ? q{BEGIN PERFORM pg_sleep(100); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(100); END} : q{PERFORM pg_sleep(100)};
+	sql(qq{
+		CREATE OR REPLACE FUNCTION public.hang() RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN $body; END \$\$;
+		CREATE OR REPLACE FUNCTION public.hang(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS \$\$
+		BEGIN
+			IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) LIKE 'cmq%' THEN
+				PERFORM public.hang();
+			END IF;
+			RETURN n;
+		END \$\$});
+	sql('CREATE INDEX ON cmq.q_dead_pending (public.hang(receive_count))') unless $caught;
+	sql(q{SELECT cmq_send('a_stubborn', 'x')});
+	sql(q{SELECT FROM cmq_receive('a_stubborn', visibility_timeout => 1)});
+	if ($caught)
+	{
+		log_has(qr/terminating background worker "cmq worker" due to administrator command/, 'a step that does not heed it ends with its worker');
+	}
+	else
+	{
+		log_has(qr/ERROR:  canceling statement due to statement timeout/, 'a step that takes too long is cancelled');
+		maintained('postgres', 'z_good', 'the other queues of the database are maintained');
+	}
+	maintained('other', 'elsewhere', 'other databases are maintained');
+}
+sql('DROP FUNCTION public.hang(int) CASCADE');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM cmq.q_dead_live}), 'when it is gone the dead letters are moved');
+
+# What depends on a partition keeps it from being dropped, and nothing else from
+# being done.
+sql(q{
+	SELECT FROM cmq_create_queue('viewed', msg_retention_seconds => 60, rewind_seconds => 60);
+	DO $$ DECLARE l record; BEGIN
+		-- as if the partition were old
+		SELECT * INTO l FROM cmq.partition WHERE queue = 'viewed' ORDER BY lower LIMIT 1;
+		EXECUTE format('ALTER TABLE cmq.q_viewed DETACH PARTITION cmq.%I', l.messages);
+		EXECUTE format('ALTER TABLE cmq.q_viewed_rewind DETACH PARTITION cmq.%I', l.rewind);
+		EXECUTE format('ALTER TABLE cmq.q_viewed ATTACH PARTITION cmq.%I FOR VALUES FROM (%L) TO (%L)', l.messages, l.lower - interval '1 day', l.upper - interval '1 day');
+		EXECUTE format('ALTER TABLE cmq.q_viewed_rewind ATTACH PARTITION cmq.%I FOR VALUES FROM (%L) TO (%L)', l.rewind, l.lower - interval '1 day', l.upper - interval '1 day');
+		UPDATE cmq.partition SET lower = l.lower - interval '1 day', upper = l.upper - interval '1 day' WHERE queue = 'viewed' AND lower = l.lower;
+		EXECUTE format('CREATE VIEW public.kept AS SELECT * FROM cmq.%I', l.messages);
+		PERFORM cmq_alter_queue('viewed', visibility_timeout => 31);
+	END $$});
+log_has(qr/WARNING:  dropping a partition of queue "viewed" failed/, 'a view on an old partition is told of');
+maintained('postgres', 'viewed', 'the other steps are done');
+sql('DROP VIEW public.kept');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.partition WHERE queue = 'viewed' AND upper < now() - interval '1 hour'}), 'without the view it is dropped');
+
+# Places in shared memory of queues that went with the extension are given back.
+sql(q{SELECT cmq_drop_queue('viewed')});
+foreach (1 .. 3)
+{
+	sql(q{DROP EXTENSION cmq CASCADE}, 'other');
+	sql(q{CREATE EXTENSION cmq}, 'other');
+	foreach my $i (1 .. 5)
+	{
+		# a place may be free only after the next round
+		ok($node->poll_query_until('other', qq{
+			DO \$\$ BEGIN
+				PERFORM cmq_create_queue('q$i');
+			EXCEPTION WHEN configuration_limit_exceeded OR duplicate_object THEN
+				NULL;
+			END \$\$;
+			SELECT count(*) = 1 FROM cmq.queues WHERE name = 'q$i'}), "queue $i in a new extension");
+	}
+}
+
+$node->stop;
+done_testing();
