@@ -55,7 +55,7 @@ static TimeoutId die_timeout;
 #define WORKER_LOCK_TIMEOUT "2s"
 
 /* Whoever has not heeded the timeout of a step for so long is killed. */
-#define TIME_TO_CANCEL 10		/* seconds */
+#define TIME_TO_CANCEL 5		/* seconds */
 
 /* What a worker is told, in bgw_extra. */
 typedef struct WorkerTask

@@ -90,8 +90,11 @@ sql(q{
 		EXECUTE format('ALTER TABLE cmq.q_viewed_rewind DETACH PARTITION cmq.%I', l.rewind);
 		EXECUTE format('ALTER TABLE cmq.q_viewed ATTACH PARTITION cmq.%I FOR VALUES FROM (%L) TO (%L)', l.messages, l.lower - interval '1 day', l.upper - interval '1 day');
 		EXECUTE format('ALTER TABLE cmq.q_viewed_rewind ATTACH PARTITION cmq.%I FOR VALUES FROM (%L) TO (%L)', l.rewind, l.lower - interval '1 day', l.upper - interval '1 day');
-		UPDATE cmq.partition SET lower = l.lower - interval '1 day', upper = l.upper - interval '1 day' WHERE queue = 'viewed' AND lower = l.lower;
-		EXECUTE format('CREATE VIEW public.kept AS SELECT * FROM cmq.%I', l.messages);
+		EXECUTE format('ALTER TABLE cmq.%I RENAME TO m_viewed_old', l.messages);
+		EXECUTE format('ALTER TABLE cmq.%I RENAME TO r_viewed_old', l.rewind);
+		UPDATE cmq.partition SET lower = l.lower - interval '1 day', upper = l.upper - interval '1 day', messages = 'm_viewed_old', rewind = 'r_viewed_old'
+		 WHERE queue = 'viewed' AND lower = l.lower;
+		CREATE VIEW public.kept AS SELECT * FROM cmq.m_viewed_old;
 		PERFORM cmq_alter_queue('viewed', visibility_timeout => 31);
 	END $$});
 log_has(qr/WARNING:  dropping a partition of queue "viewed" failed/, 'a view on an old partition is told of');
@@ -114,7 +117,7 @@ foreach (1 .. 3)
 			EXCEPTION WHEN configuration_limit_exceeded OR duplicate_object THEN
 				NULL;
 			END \$\$;
-			SELECT count(*) = 1 FROM cmq.queues WHERE name = 'q$i'}), "queue $i in a new extension");
+			SELECT count(*) = 1 FROM cmq.queues WHERE queue = 'q$i'}, "DO\nt"), "queue $i in a new extension");
 	}
 }
 
