@@ -101,6 +101,7 @@ ISOLATION = \
 	alter_recreate \
 	publish_changes \
 	dead_letter_bind \
+	drop_races \
 	metrics_drop \
 	serializable \
 	restore_traffic \
