@@ -57,16 +57,18 @@ SET LOCAL cmq.reason = 'reconciliation: deleted but not booked';
 CREATE TEMP TABLE restored AS
 SELECT msg_id
   FROM cmq_restore_messages('payments', ARRAY(SELECT msg_id FROM missing)) AS msg_id;
--- the proof: all of them, and no others, are ready now; else nothing happens
 SELECT count(*) AS restored, sum(m.amount) AS amount
   FROM restored r
   JOIN missing m USING (msg_id)
   JOIN cmq.q_payments_live v USING (msg_id)
  WHERE v.state = 'ready';
+-- the proof: all that were missing when we looked, and no others, are ready now;
+-- else nothing happens
 DO $$
 BEGIN
 	IF EXISTS (SELECT FROM missing m FULL JOIN restored r USING (msg_id)
-				WHERE m.msg_id IS NULL OR r.msg_id IS NULL) THEN
+				 LEFT JOIN cmq.q_payments_live v USING (msg_id)
+				WHERE m.msg_id IS NULL OR r.msg_id IS NULL OR v.state IS DISTINCT FROM 'ready') THEN
 		RAISE EXCEPTION 'not all missing messages could be restored';
 	END IF;
 END $$;

@@ -461,7 +461,8 @@ COMMENT ON FUNCTION cmq_cancel_rewind(text)
 -- history: what a rewind under way brings back anyway is not in it.  cmq_restore
 -- with the same arguments brings back exactly these; so does cmq_rewind without
 -- end_time and filter, if its start_time is legal.
--- Changes nothing and blocks nobody; takes time in proportion to the window.
+-- Changes nothing, and blocks nobody but who switches rewind off, as any query
+-- of the history does; takes time in proportion to the window.
 -- Needs: SELECT on the queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
 --   55000 rewind is off, 42501 no right.
@@ -856,10 +857,10 @@ COMMENT ON FUNCTION cmq.rewind_left(text)
 --   called_at         queue clock of the call
 --   start_time, end_time, filter, into_queue
 --                     its arguments; for cmq_restore_messages the range of what
---                     was restored
+--                     was restored, not which ids
 --   messages          how many; for a rewind, those left to receive now: 0 when
 --                     it is done, cancelled or replaced by another; for a cancel
---                     NULL
+--                     NULL.  A cancel with nothing under way leaves no row.
 --   reason            cmq.reason at the time
 CREATE VIEW cmq.rewinds WITH (security_barrier) AS
 SELECT l.id,

@@ -63,7 +63,7 @@ SELECT deleted_by, count(*) FROM cmq.q_payments_history WHERE deleted_by = 'regr
 -- A time range reads the leaves of that time, by index; so does one id.
 --
 SELECT pg_temp.age('payments', '30 min');
-CREATE FUNCTION pg_temp.leaves_read(query text) RETURNS int
+CREATE FUNCTION pg_temp.leaves_read(query text, kind text DEFAULT 'r') RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
 	line text;
@@ -72,7 +72,7 @@ BEGIN
 	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
 		-- those that were planned and executed
 		IF line !~ 'never executed' THEN
-			leaves := leaves || substring(line FROM ' on (r_payments_\d+)');
+			leaves := leaves || substring(line FROM ' on (' || kind || '_payments_\d+)');
 		END IF;
 	END LOOP;
 	RETURN (SELECT count(DISTINCT l) FROM unnest(leaves) l);
@@ -82,6 +82,10 @@ SELECT pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE en
 	   pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE enqueued_at < %L AND enqueued_at >= %L::timestamptz - interval ''1 min''', :'lower', :'lower')) AS the_one_before,
 	   pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_all WHERE enqueued_at >= %L AND enqueued_at < %L', :'lower', :'upper')) AS of_all,
 	   pg_temp.leaves_read('SELECT * FROM cmq.q_payments_history WHERE enqueued_at = cmq.enqueued_at(1700000000000000)') AS none;
+-- nor are other messages read, by default when the range is small
+SET enable_partitionwise_join = on;
+SELECT pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE enqueued_at >= %L AND enqueued_at < %L', :'lower', :'upper'), 'm') AS messages_of_this_one;
+RESET enable_partitionwise_join;
 SET enable_seqscan = off;
 SELECT pg_temp.uses_index($$SELECT * FROM cmq.q_payments_history WHERE enqueued_at BETWEEN now() - interval '40 min' AND now() - interval '20 min'$$, 'Index%r_payments_%') AS by_index;
 RESET enable_seqscan;

@@ -304,6 +304,12 @@ SELECT pg_temp.attempt($$SET cmq.require_reason = off$$) AS not_by_users;
 RESET ROLE;
 RESET cmq.require_reason;
 
+-- nobody else writes into the record
+SET ROLE regress_restore;
+SELECT pg_temp.attempt($$INSERT INTO cmq.rewinds SELECT * FROM cmq.rewinds$$) AS "insert",
+	   pg_temp.attempt($$TRUNCATE cmq.rewind_log$$) AS "truncate";
+RESET ROLE;
+
 -- old rows are removed
 UPDATE cmq.rewind_log SET called_at = called_at - interval '90 days' WHERE kind = 'rewind';
 -- the clock of some queue may be ahead
@@ -332,5 +338,62 @@ RESET ROLE;
 SELECT cmq_drop_queue('restore_a');
 SELECT cmq_drop_queue('restore_copy');
 SELECT cmq_drop_queue('restore_off');
+
+--
+-- What has left the window is not brought back by any of them.
+--
+SELECT cmq_create_queue('window', rewind_seconds => 3600, msg_retention_seconds => 86400, visibility_timeout => 600);
+SELECT cmq_create_queue('window_copy');
+SELECT count(*) FROM cmq_send_batch('window', '{old1,old2}', headers => '{"{\"a\": 1}",NULL}');
+SELECT pg_temp.consume('window');
+SELECT pg_temp.age('window', '2 hours');
+SELECT count(*) FROM cmq_send_batch('window', '{new1,new2,pending}', headers => '{"{\"a\": 1}",NULL,NULL}');
+SELECT pg_temp.consume('window', 2);
+CREATE TEMP TABLE known AS SELECT body, cmq.msg_id(enqueued_at) AS msg_id FROM cmq.q_window;
+SELECT count(*) AS stored FROM known;
+SELECT (SELECT messages FROM cmq_rewind_preview('window', '-infinity')) AS preview,
+	   (SELECT messages FROM cmq_rewind_preview('window', '-infinity', NULL, '{"a": 1}')) AS with_filter,
+	   (SELECT count(*) FROM cmq.q_window_history) AS history,
+	   cmq_replay('window', '-infinity', NULL, 'window_copy') AS replayed;
+SELECT pg_temp.consume('window_copy');
+SET client_min_messages = notice;
+SELECT k.body FROM cmq_restore_messages('window', ARRAY(SELECT msg_id FROM known UNION ALL SELECT 1)) r (msg_id) JOIN known k USING (msg_id) ORDER BY 1;
+SET client_min_messages = warning;
+SELECT pg_temp.consume('window');
+SELECT cmq_restore('window', '-infinity', NULL) AS restored;
+SELECT pg_temp.consume('window');
+
+--
+-- A role with just the rights that a replay needs; isolation levels; transactions
+-- that may not write, or are prepared.
+--
+GRANT SELECT ON cmq.q_window TO regress_restore;
+GRANT INSERT ON cmq.q_window_copy TO regress_restore;
+SET ROLE regress_restore;
+SELECT cmq_replay('window', '-infinity', NULL, 'window_copy') AS replayed;
+SELECT pg_temp.attempt($$SELECT cmq_restore('window', '-infinity', NULL)$$) AS restore,
+	   pg_temp.attempt($$SELECT * FROM cmq_receive('window_copy')$$) AS receive;
+RESET ROLE;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT messages FROM cmq_rewind_preview('window', '-infinity');
+SELECT cmq_replay('window', '-infinity', NULL, 'window_copy') AS replayed;
+SELECT count(*) AS restored FROM cmq_restore_messages('window', ARRAY(SELECT msg_id FROM known WHERE body = 'new1'));
+SELECT cmq_restore('window', '-infinity', NULL) AS restored;
+COMMIT;
+SELECT pg_temp.consume('window'), pg_temp.consume('window_copy');
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT cmq_rewind('window', now() - interval '30 min') IS NOT NULL AS rewound;
+SELECT cmq_cancel_rewind('window');
+COMMIT;
+SELECT pg_temp.consume('window');
+BEGIN READ ONLY;
+SELECT pg_temp.attempt(c)
+  FROM unnest(ARRAY[$$SELECT cmq_rewind('window', now())$$, $$SELECT cmq_cancel_rewind('window')$$, $$SELECT cmq_restore('window', now(), NULL)$$,
+					$$SELECT cmq_restore_messages('window', '{1}')$$, $$SELECT cmq_replay('window', now(), NULL, 'window_copy')$$,
+					$$SELECT cmq_rewind_preview('window', '-infinity')$$]) c;
+COMMIT;
+SELECT cmq_drop_queue('window');
+SELECT cmq_drop_queue('window_copy');
+DROP TABLE known;
 DROP OWNED BY regress_restore;
 DROP ROLE regress_restore;

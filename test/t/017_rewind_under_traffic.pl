@@ -191,5 +191,12 @@ for my $call (sort keys %into)
 	cmp_ok($cancelled, '<', $whole / 2, 'it does much more');
 }
 
+# A reason that no SET would have let through.
+{
+	local $ENV{PGOPTIONS} = "-c cmq.reason=\xff";
+	my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT cmq_restore('many', '-infinity', NULL)");
+	like($stderr, qr/ERROR:  22021/, 'a reason that is no text');
+}
+
 $node->stop;
 done_testing();

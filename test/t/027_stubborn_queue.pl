@@ -102,6 +102,19 @@ maintained('postgres', 'viewed', 'the other steps are done');
 sql('DROP VIEW public.kept');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.partition WHERE queue = 'viewed' AND upper < now() - interval '1 hour'}), 'without the view it is dropped');
 
+# The record of rewinds is kept as long as the setting says, by the worker, too.
+my $age = q{UPDATE cmq.rewind_log SET called_at = called_at - interval '91 days'};
+$node->append_conf('postgresql.conf', 'cmq.rewind_log_retention = -1');
+$node->reload;
+ok($node->poll_query_until('postgres', q{SELECT current_setting('cmq.rewind_log_retention') = '-1'}), 'kept for ever');
+sql(qq{SELECT cmq_rewind('viewed', now()); $age});
+maintained('postgres', 'viewed', 'a round of maintenance');
+maintained('postgres', 'viewed', 'and another one');
+is(sql(q{SELECT count(*) FROM cmq.rewinds WHERE kind = 'rewind'}), '1', 'the old row is there');
+$node->append_conf('postgresql.conf', 'cmq.rewind_log_retention = 90d');
+$node->reload;
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.rewinds}), 'then the worker removes it');
+
 # Places in shared memory of queues that went with the extension are given back.
 sql(q{SELECT cmq_drop_queue('viewed')});
 foreach (1 .. 3)
