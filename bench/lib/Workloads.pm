@@ -28,6 +28,12 @@ my %effects = (
 	consume_batch => [ 0, 1 ],
 );
 
+# How many messages have been received and not deleted.
+my %received = (
+	cmq => 'SELECT count(*) FROM cmq.q_bench_pending WHERE receive_count = 1',
+	pgmq => 'SELECT count(*) FROM pgmq.q_bench WHERE read_ct = 1',
+);
+
 sub new
 {
 	my ($class, %arg) = @_;
@@ -85,6 +91,12 @@ sub run_fresh
 	  . $count * $sends . ' sent, ' . $count * $deletes
 	  . " consumed, but $pending are pending and $consumed consumed: no figure\n"
 	  if $pending != $backlog + $more || ($system ne 'plain' && $consumed != $count * $deletes);
+	if ($what eq 'receive_batch')
+	{
+		my $received = $server->sql($system, $received{$system});
+		die "$system $what: $received messages were received, not $count times $batch: no figure\n"
+		  if $received != $count * $batch;
+	}
 	$self->{peak}{$what} = max($self->{peak}{$what} // 0, $result->{tps});
 	return $what eq 'receive_batch' || $batch > 1
 	  ? ($result->{tps} * $batch, $result->{series})
@@ -401,6 +413,8 @@ sub rewind_on
 		my $normal = $server->pgbench('cmq', script => "$sql/cmq_receive_batch.sql", clients => 1,
 			transactions => $probe, vars => { %$vars });
 		my $in_flight = $probe * 100;
+		my $received = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_pending WHERE receive_count = 1");
+		die "queue $queue: $received messages were received, not $in_flight: no figure\n" if $received != $in_flight;
 		$server->sql('cmq', "UPDATE cmq.q_${queue}_pending SET visible_at = enqueued_at WHERE receive_count > 0");
 		$server->sql('cmq', "VACUUM cmq.q_${queue}_pending");
 		$server->pgbench('cmq', script => "$sql/cmq_consume_batch.sql", clients => 2,
@@ -419,9 +433,28 @@ sub rewind_on
 		}
 		my $replay = $server->pgbench('cmq', script => "$sql/cmq_receive_batch.sql", clients => 1,
 			transactions => $probe, vars => { %$vars });
+		# the first message of each round may come a second time
+		$received = $server->sql('cmq', "SELECT sum(receive_count) FROM cmq.q_${queue}_pending");
+		die "queue $queue: $received messages were replayed, not $in_flight: no figure\n" if $received != $in_flight + 3;
 		$self->{results}->note('rewind', $variant, 'cmq', 'receive of 100', 1, $normal->{tps} * 100);
 		$self->{results}->note('rewind', $variant, 'cmq', 'replay of 100', 1, $replay->{tps} * 100);
 		$self->{results}->note('rewind', $variant, 'cmq', 'replay/receive', 1, $replay->{tps} / $normal->{tps});
+
+		# all the others back by a restore; then what the queue says of itself, and a
+		# rewind, while all of that is pending
+		$server->sql('cmq', "SELECT cmq_cancel_rewind('$queue')");
+		my $deleted = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_rewind");
+		$server->sql('cmq', 'CHECKPOINT');
+		my $ms = $server->timed('cmq', "SELECT cmq_restore('$queue', '-infinity', NULL, expected_count => $deleted)");
+		$self->{results}->note('rewind', $variant, 'cmq', 'restore, per s', 1, $deleted / $ms * 1000);
+		$server->sql('cmq', 'SELECT cmq_maintain()');
+		foreach my $round (1 .. 3)
+		{
+			$self->{results}->note('rewind', $variant, 'cmq', 'attributes, ms', $round,
+				$server->timed('cmq', "SELECT * FROM cmq_queue_attributes('$queue')"));
+			$self->{results}->note('rewind', $variant, 'cmq', 'call with all pending, ms', $round,
+				$server->timed('cmq', "SELECT cmq_rewind('$queue', '$start')"));
+		}
 		$self->check_cmq($queue, $loaded);
 	}
 	return;
