@@ -1,6 +1,7 @@
-# Attributes and the range of cmq_rewind in a queue with a million messages
-# pending, where the pending table is not read: they say what the tables say,
-# whatever is sent, received, deleted, rolled back, rewound or changed by hand.
+# Attributes and the range of cmq_rewind in a queue with hundreds of thousands of
+# messages pending: they say what the tables say, whatever is sent, received,
+# deleted, rolled back, rewound, restored or changed by hand.  And they do not read
+# the pending table to know that, but where src/README says so.
 
 use strict;
 use warnings;
@@ -47,79 +48,187 @@ sub agrees
 	return is($got, $expected, "$when: $expected");
 }
 
+# What a call reads, in rows: of the pending table, in the order of the heap or of an
+# index, and of the messages, which are walked.  The transaction is rolled back.
+sub rows_read
+{
+	my ($call, $before) = @_;
+	my $result = sql('BEGIN; ' . ($before // '') . qq{
+		SELECT rows_read('cmq.q_q_pending') AS pending, rows_read('cmq.q_q') AS messages \\gset
+		$call;
+		SELECT rows_read('cmq.q_q_pending') - :pending, rows_read('cmq.q_q') - :messages;
+		ROLLBACK});
+
+	return split /\|/, $result =~ s/.*\n//sr;
+}
+
+my $attributes = q{SELECT * FROM cmq_queue_attributes('q')};
+
+# What is in flight or delayed is counted, a few thousand rows with the dead ones.
+my $few = 10_000;
+
+# Right, and without reading the table.  That is measured first: what comes first after
+# a step has to do without what another call would leave behind.
+sub agrees_soon
+{
+	my ($when, $before) = @_;
+	my ($pending, $walked) = rows_read($attributes, $before);
+
+	cmp_ok($pending, '<', $few, "$when: the pending table is not read, but for $pending rows; walked over $walked messages");
+	return agrees($when, $before);
+}
+
+# The same for the range check of a rewind, which wants no numbers.
+sub rewinds_soon
+{
+	my ($when, $to) = @_;
+	my ($pending, $walked) = rows_read("SELECT cmq_rewind('q', '$to')");
+
+	is($pending, 0, "$when: a rewind does not read the pending table; walked over $walked messages");
+	return;
+}
+
+# Where the README says that the table is read: so what is measured is what is meant.
+sub agrees_late
+{
+	my ($when) = @_;
+	my ($pending) = rows_read($attributes);
+
+	cmp_ok($pending, '>', 200_000, "$when: the pending table is read");
+	return agrees($when);
+}
+
 my $messages = 300_000;
 sql(q{
 	CREATE EXTENSION cmq;
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600);
+	-- until then nothing is known of prepared transactions, and the mark stays where it is
+	SELECT cmq_maintain();
+
+	-- by this transaction, of the table or its leaves and their indexes
+	CREATE FUNCTION rows_read(relation regclass) RETURNS bigint LANGUAGE sql AS $$
+		SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(oid)), 0)::bigint FROM (
+			SELECT relation AS oid
+			 UNION SELECT relid FROM pg_partition_tree(relation)
+			 UNION SELECT indexrelid FROM pg_index
+				WHERE indrelid = relation OR indrelid IN (SELECT relid FROM pg_partition_tree(relation))) relations
+	$$;
 });
+
+# two sends that are open until all that now follows is there
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; SELECT cmq_send('q', 'first of all')});
+sql(q{BEGIN; SELECT cmq_send('q', 'second'); PREPARE TRANSACTION 'second'});
 sql(qq{
 	SELECT count(*) FROM (SELECT cmq_send_batch('q', array_fill('m'::text, '{10000}')) FROM generate_series(1, $messages / 10000)) s;
 });
 cmp_ok(sql("SELECT pg_relation_size('cmq.q_q_pending')"), '>', 8 * 1024 * 1024, 'the queue counts as large');
-sql(q{SELECT cmq_maintain('q')});
-agrees('waiting');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('waiting, two older sends open');
+$session->query_safe('COMMIT');
+$session->quit;
+agrees_soon('the older one committed');
+sql(q{SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q')});
+sql(q{SELECT cmq_maintain()});
+agrees_soon('and consumed');
+sql(q{COMMIT PREPARED 'second'});
+agrees('the other one committed');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('and counted');
 
 my $consume = q{SELECT count(*) FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q', 500)));};
 sql($consume);
-agrees('consumed the oldest');
-sql(q{SELECT count(*) FROM cmq_receive('q', 300); SELECT count(*) FROM (SELECT cmq_send('q', 'later', 3600) FROM generate_series(1, 200)) s});
-agrees('in flight and delayed');
-agrees('consumed, not committed, seen from inside', "BEGIN; $consume");
-agrees('and rolled back');
-sql("BEGIN; SAVEPOINT s; $consume ROLLBACK TO s; COMMIT");
-agrees('rolled back to a savepoint');
-
-# an old delete that is still open: its messages are not consumed
+agrees_soon('consumed the oldest');
+my (undef, $walked) = rows_read($attributes);
+cmp_ok($walked, '<', 10, 'nobody walks twice over what is consumed');
+sql($consume) foreach 1 .. 10;
+agrees_soon('consumed more');
+agrees_soon('consumed, not committed, seen from inside', "BEGIN; $consume");
+agrees_soon('and rolled back');
+agrees_soon('consumed, the savepoint rolled back, seen from inside', "BEGIN; SAVEPOINT s; $consume $attributes; ROLLBACK TO s;");
+sql("BEGIN; SAVEPOINT s; $consume $attributes; ROLLBACK TO s; $attributes; COMMIT");
+agrees_soon('rolled back to a savepoint');
 my @handles = split /\n/, sql(q{SELECT receipt_handle FROM cmq_receive('q', 1000)});
+sql(q{SELECT count(*) FROM (SELECT cmq_send('q', 'later', 3600) FROM generate_series(1, 200)) s});
+agrees_soon('in flight and delayed');
+
+# a delete of the oldest that is still open: its message is not consumed
 sql(qq{BEGIN; SELECT cmq_delete('q', '$handles[0]'); PREPARE TRANSACTION 'delete'});
 sql("SELECT cmq_delete('q', '$_')") foreach @handles[ 1 .. 5 ];
-agrees('an open delete');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('an open delete');
 sql(q{ROLLBACK PREPARED 'delete'});
 agrees('rolled back');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('counted again');
 sql("SELECT cmq_delete('q', '$handles[0]')");
-agrees('and done');
+agrees_soon('and done');
 
-# a send that commits late, when younger ones are consumed
+# a send that commits late, when younger ones are there
 sql(q{BEGIN; SELECT cmq_send('q', 'early') FROM generate_series(1, 3); PREPARE TRANSACTION 'send'});
 sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
 agrees('an open send');
 sql(q{COMMIT PREPARED 'send'});
 agrees('committed late');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('and counted');
 
 # rewinds
 my $first = sql('SELECT min(enqueued_at) FROM cmq.q_q');
-sql("BEGIN; SELECT cmq_rewind('q', '$first'); ROLLBACK");
-agrees('a rewind rolled back');
+rewinds_soon('before a rewind', $first);
+agrees_soon('a rewind rolled back');
+rewinds_soon('before another', $first);
 sql("SELECT cmq_rewind('q', '$first')");
-agrees('rewound');
+agrees_soon('rewound');
 sql($consume);
-agrees('replayed and consumed');
+agrees_soon('some of it consumed again');
 sql(q{SELECT count(*) FROM cmq_receive('q', 3)});
-agrees('replayed and in flight');
+agrees_soon('and in flight');
+sql("SELECT cmq_cancel_rewind('q')");
+agrees_soon('the rest cancelled');
+sql("SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q', 50)");
+agrees_soon('and some more consumed');
+
+# restores of the oldest, where nobody looks any more
+my $hundredth = sql('SELECT enqueued_at FROM cmq.q_q ORDER BY enqueued_at OFFSET 100 LIMIT 1');
+my $restore = "SELECT cmq_restore('q', '$first', '$hundredth');";
+agrees_soon('restored, seen from inside', "BEGIN; $restore");
+agrees_soon('and rolled back');
+sql($restore);
+agrees_soon('restored');
+sql(q{SELECT cmq_restore_messages('q', array(SELECT msg_id FROM cmq.q_q_history ORDER BY msg_id LIMIT 3))});
+agrees_soon('restored by id');
+
 sql("SELECT cmq_rewind('q', '$first')");
-agrees('rewound again');
+agrees_soon('rewound again');
 sql(q{SELECT count(*) FROM cmq_receive('q', 700)}) foreach (1 .. 2);
-agrees('all of it in flight');
+agrees_soon('all of it in flight');
 
 # what attributes say is what a rewind accepts, to the microsecond
 my ($from, $to) = split /\|/, sql(q{SELECT earliest_rewind_time, latest_rewind_time FROM cmq_queue_attributes('q')});
 my ($ret, $out, $err) = $node->psql('postgres', "BEGIN; SELECT cmq_rewind('q', '$to'); ROLLBACK");
 is($ret, 0, 'the latest start is accepted') or diag $err;
+rewinds_soon('the latest start', $to);
 ($ret, $out, $err) = $node->psql('postgres', "SELECT cmq_rewind('q', '$to'::timestamptz + interval '1 microsecond')");
 like($err, qr/start_time is out of range/, 'one microsecond later is not');
 
 # by hand
 sql(q{UPDATE cmq.q_q_pending SET visible_at = enqueued_at WHERE receive_count > 0});
-agrees('made ready by hand');
+agrees_late('made ready by hand');
 sql(q{SELECT cmq_maintain('q')});
-agrees('after maintenance');
+agrees_soon('after maintenance');
 
+# Nothing is known after a start, but maintenance finds out.
 $node->restart;
-agrees('after a restart');
+agrees_late('after a restart');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('and maintenance');
 $node->stop('immediate');
 $node->start;
 sql(q{SELECT cmq_maintain('q')});
 agrees('after a crash');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('and maintenance');
 
 # traffic, with maintenance moving the mark
 my $script = $node->basedir . '/traffic.sql';
@@ -144,6 +253,15 @@ for (1 .. 20)
 }
 $load->finish or die $err;
 agrees('after traffic');
+sql(q{SELECT cmq_maintain()});
+agrees_soon('and maintenance');
+sql($consume) foreach 1 .. 20;
+agrees_late('so much consumed that this is faster');
+agrees_soon('and then');
+sql(qq{
+	WITH back AS (DELETE FROM cmq.q_q_rewind WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq.q_q_rewind) RETURNING *)
+	INSERT INTO cmq.q_q_pending SELECT enqueued_at, enqueued_at, NULL, 0, rewind_count FROM back});
+agrees_late('brought back by hand');
 
 # cleared
 sql(q{BEGIN; SELECT cmq_clear_queue('q'); ROLLBACK});
