@@ -1,7 +1,13 @@
-# The scan floor never passes a message: whatever senders, receivers, long
-# transactions, rollbacks, savepoints, prepared transactions, rewinds,
-# visibility changes and restarts do in random order, at the end every message
-# that is there is received.
+# The scan floor never passes a message: whatever senders, receivers, rollbacks,
+# savepoints, visibility changes, prepared transactions, rewinds, restores,
+# changes by hand and restarts do in random order, at the end every message is
+# received, exactly as often as promised.
+#
+# A message that the floor has passed stays where it is until something takes the
+# floor back: a restart, a change by hand, a restore of something older.  So there
+# are rounds, and what heals is not in the same one as what it would heal, or comes
+# before it, or does not reach back so far.  Each round also sees that the floor
+# has risen under load: one that stays at the beginning passes nothing.
 
 use strict;
 use warnings;
@@ -9,17 +15,18 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
-my $clients = 8;
-my $rounds = 3;
-my $seed = $ENV{CMQ_TEST_SEED} // int(rand(1_000_000));
+my $times = $ENV{CMQ_TEST_LONG} ? 5 : 1;
+my $seed = $ENV{CMQ_TEST_SEED} || int(rand(1_000_000));
 note "CMQ_TEST_SEED=$seed";
+srand($seed);
 
 my $node = PostgreSQL::Test::Cluster->new('floor');
 $node->init;
 $node->append_conf('postgresql.conf', <<"CONF");
 shared_preload_libraries = 'cmq'
-max_prepared_transactions = 50
+max_prepared_transactions = 20
 cmq.maintenance_interval = 1
 autovacuum_naptime = 1
 fsync = off
@@ -27,66 +34,102 @@ log_min_messages = warning
 CONF
 $node->start;
 
-$node->safe_psql('postgres', q{
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# What a transaction sends and deletes it books itself, so the books say what has
+# been committed.
+sql(q{
 	CREATE EXTENSION cmq;
-	SELECT cmq_create_queue('q', visibility_timeout => 1, rewind_seconds => 3600,
+	SELECT FROM cmq_create_queue('q', visibility_timeout => 1, rewind_seconds => 3600,
 		msg_retention_seconds => 7200);
+	SELECT FROM cmq_create_queue('copy');
+	CREATE TABLE sent (msg_id bigint PRIMARY KEY);
+	CREATE TABLE deleted (msg_id bigint, rewind_count int, PRIMARY KEY (msg_id, rewind_count));
+
+	CREATE FUNCTION send(n int, delay int DEFAULT 0) RETURNS void LANGUAGE sql AS $$
+		INSERT INTO sent SELECT cmq_send_batch('q', array_fill('m'::text, ARRAY[n]), delay)
+	$$;
+	CREATE FUNCTION consume(n int) RETURNS bigint LANGUAGE sql AS $$
+		WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', n)),
+			 gone AS (INSERT INTO deleted SELECT msg_id, rewind_count FROM got WHERE cmq_delete('q', receipt_handle))
+		SELECT count(*) FROM got
+	$$;
 
 	-- What is out of range now and then must not end the client.
-	CREATE FUNCTION try_rewind(start_time timestamptz) RETURNS void
-	LANGUAGE plpgsql AS $$
+	CREATE FUNCTION try_rewind(age interval) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
-		PERFORM cmq_rewind('q', start_time);
+		PERFORM cmq_rewind('q', least(now() - age, latest_rewind_time)) FROM cmq_queue_attributes('q');
 	EXCEPTION WHEN invalid_parameter_value THEN
 		NULL;
 	END $$;
 
-	-- Consume all that can be received now; returns how many.
-	CREATE FUNCTION consume() RETURNS bigint
-	LANGUAGE sql AS $$
-		SELECT count(*) FROM cmq_delete_batch('q',
-			ARRAY(SELECT receipt_handle FROM cmq_receive('q', 1000)))
-	$$;
+	-- entries of the pending table's index that this transaction has walked over
+	CREATE FUNCTION walked() RETURNS bigint LANGUAGE sql AS
+	$$ SELECT pg_stat_get_xact_tuples_returned('cmq.q_q_pending_pkey'::regclass) $$;
 });
 
-# Each script is a thing that a client may do; pgbench draws them at random.
-my %scripts = (
-	'send@10' => q{
-SELECT cmq_send('q', 'm');
+# Each script is a thing that a client may do; pgbench draws them at random.  More is
+# received than sent, because a floor rises to the present only where nothing waits.
+#
+# Short transactions only: one that is open for long after it has sent holds the floor
+# for all that others send meanwhile, and hides what they do wrong.
+my %short = (
+	'send@2' => q{
+SELECT send(1);
 },
-	'send_delayed@4' => q{
-\set delay random(1, 2)
-SELECT cmq_send('q', 'd', :delay);
+	'consume@30' => q{
+SELECT consume(10);
+},
+	'rollback@2' => q{
+BEGIN;
+SELECT consume(10);
+SELECT consume(10);
+ROLLBACK;
+},
+	'ready_again@2' => q{
+SELECT count(cmq_change_visibility('q', receipt_handle, 0)) FROM cmq_receive('q');
+},
+);
+my %traffic = (
+	'send@8' => q{
+SELECT send(1);
+},
+	'send_delayed@1' => q{
+SELECT send(1, 1);
 },
 	'send_late@6' => q{
-\set ms random(1, 300)
+\set ms random(1, 20)
 BEGIN;
-SELECT cmq_send_batch('q', ARRAY['l1', 'l2', 'l3']);
+SELECT send(3);
 \sleep :ms ms
-SELECT cmq_send('q', 'l4');
+SELECT send(1);
 \sleep :ms ms
 COMMIT;
 },
 	'send_rollback@3' => q{
-\set ms random(1, 100)
+\set ms random(1, 10)
 BEGIN;
-SELECT cmq_send('q', 'r');
+SELECT send(1);
 \sleep :ms ms
 ROLLBACK;
 },
-	'consume@12' => q{
-\set n random(1, 5)
-SELECT count(*) FROM cmq_delete_batch('q', ARRAY(SELECT receipt_handle FROM cmq_receive('q', :n)));
+	'consume@60' => q{
+\set n random(1, 20)
+SELECT consume(:n);
 },
-	'receive@6' => q{
-\set n random(1, 5)
+	'receive@4' => q{
+\set n random(1, 3)
 SELECT count(*) FROM cmq_receive('q', :n);
 },
 	'receive_rollback@6' => q{
 \set n random(1, 20)
-\set ms random(1, 100)
+\set ms random(1, 20)
 BEGIN;
-SELECT count(*) FROM cmq_delete_batch('q', ARRAY(SELECT receipt_handle FROM cmq_receive('q', :n)));
+SELECT consume(:n);
 SELECT count(*) FROM cmq_receive('q', :n);
 \sleep :ms ms
 SELECT count(*) FROM cmq_receive('q', 1);
@@ -94,185 +137,387 @@ ROLLBACK;
 },
 	'savepoints@6' => q{
 \set n random(1, 10)
-\set ms random(1, 50)
+\set ms random(1, 10)
 BEGIN;
-SELECT count(*) FROM cmq_receive('q', :n);
+SELECT consume(:n);
 SAVEPOINT a;
-SELECT count(*) FROM cmq_receive('q', :n);
-SELECT cmq_send('q', 's1');
+SELECT consume(:n);
+SELECT send(1);
 \sleep :ms ms
 ROLLBACK TO a;
-SELECT count(*) FROM cmq_receive('q', 1);
+SELECT consume(1);
 SAVEPOINT b;
-SELECT cmq_send('q', 's2');
+SELECT send(1);
 RELEASE b;
 \sleep :ms ms
 COMMIT;
 },
-	'restore@3' => q{
-SELECT cmq_restore('q', now() - interval '300 ms', NULL);
+	'visibility@8' => q{
+\set timeout random(0, 1)
+SELECT count(cmq_change_visibility('q', receipt_handle, :timeout)) FROM cmq_receive('q', 2);
 },
-	'restore_late@3' => q{
-\set ms random(1, 200)
-BEGIN;
-SELECT cmq_restore('q', now() - interval '200 ms', NULL);
-\sleep :ms ms
-SELECT count(*) FROM cmq_receive('q', 2);
-COMMIT;
-},
-	'restore_prepared@1' => q{
+);
+
+# A few prepared transactions at a time, with pauses without any, so that the floor
+# is let go in between; maintenance sees to that.
+my %prepared = (
+	'prepared@2' => q{
 \set gid random(1, 1000000000)
-\set ms random(1, 200)
+\set ms random(1, 60)
+\set pause random(1, 200)
+\set end random(1, 2)
 BEGIN;
-SELECT cmq_restore('q', now() - interval '200 ms', NULL);
-PREPARE TRANSACTION 'r:gid';
+SELECT send(2);
+SELECT consume(2);
+PREPARE TRANSACTION ':client_id.:gid';
 \sleep :ms ms
-COMMIT PREPARED 'r:gid';
+\if :end = 1
+COMMIT PREPARED ':client_id.:gid';
+\else
+ROLLBACK PREPARED ':client_id.:gid';
+\endif
+\sleep :pause ms
 },
-	'restore_rollback@2' => q{
-\set ms random(1, 200)
+	'prepared_savepoint@1' => q{
+\set gid random(1, 1000000000)
+\set ms random(1, 60)
+\set pause random(1, 200)
 BEGIN;
 SAVEPOINT a;
-SELECT cmq_restore('q', now() - interval '200 ms', NULL);
+SELECT send(1);
+RELEASE a;
+SAVEPOINT b;
+SELECT send(1);
+ROLLBACK TO b;
+PREPARE TRANSACTION ':client_id.:gid';
+\sleep :ms ms
+COMMIT PREPARED ':client_id.:gid';
+\sleep :pause ms
+},
+);
+my %maintain = ('maintain@1' => q{
+SELECT cmq_maintain();
+\sleep 20 ms
+});
+
+# Restores reach back for less time than there is between two of them, so that none
+# takes the floor back to where the one before should have.
+my %restores = (
+	'restore@3' => q{
+\set pause random(120, 250)
+SELECT cmq_restore('q', now() - interval '100 ms', now() - interval '20 ms');
+\sleep :pause ms
+},
+	'restore_late@2' => q{
+\set ms random(1, 50)
+\set pause random(120, 250)
+BEGIN;
+SELECT cmq_restore('q', now() - interval '100 ms', NULL);
+\sleep :ms ms
+SELECT consume(2);
+COMMIT;
+\sleep :pause ms
+},
+	'restore_prepared@2' => q{
+\set gid random(1, 1000000000)
+\set ms random(1, 50)
+\set pause random(120, 250)
+BEGIN;
+SELECT cmq_restore('q', now() - interval '100 ms', NULL);
+PREPARE TRANSACTION ':client_id.r:gid';
+\sleep :ms ms
+COMMIT PREPARED ':client_id.r:gid';
+\sleep :pause ms
+},
+	'restore_rollback@1' => q{
+\set ms random(1, 50)
+BEGIN;
+SAVEPOINT a;
+SELECT cmq_restore('q', now() - interval '100 ms', NULL);
 SELECT count(*) FROM cmq_receive('q', 2);
 ROLLBACK TO a;
 SELECT count(*) FROM cmq_receive('q', 1);
 \sleep :ms ms
 ROLLBACK;
 },
-	'visibility@6' => q{
-\set timeout random(0, 1)
-SELECT count(cmq_change_visibility('q', receipt_handle, :timeout)) FROM cmq_receive('q', 2);
+	'replay@1' => q{
+SELECT cmq_replay('q', now() - interval '50 ms', NULL, 'copy');
 },
-	'prepared@4' => q{
-\set gid random(1, 1000000000)
-\set ms random(1, 300)
+);
+
+# One message is restored while others are at receives that take long.
+my %long_receives = (
+	'batch@1' => q{
+\set end random(1, 3)
+SELECT send(300);
 BEGIN;
-SELECT cmq_send('q', 'p');
-SELECT count(*) FROM cmq_receive('q', 1);
-PREPARE TRANSACTION ':gid';
-\sleep :ms ms
-COMMIT PREPARED ':gid';
-},
-	'prepared_rollback@2' => q{
-\set gid random(1, 1000000000)
-\set ms random(1, 300)
-BEGIN;
-SELECT count(*) FROM cmq_receive('q', 3);
-SELECT cmq_send('q', 'pr');
-PREPARE TRANSACTION ':gid';
-\sleep :ms ms
-ROLLBACK PREPARED ':gid';
-},
-	'prepared_left@1' => q{
-\set gid random(1, 1000000000)
-\set left random(1, 20)
-BEGIN;
-SELECT cmq_send('q', 'pl');
-SELECT count(*) FROM cmq_receive('q', 2);
-\if :left = 1
-PREPARE TRANSACTION 'left_:gid';
+SELECT consume(1000);
+\if :end = 1
+ROLLBACK;
 \else
 COMMIT;
 \endif
 },
-	'rewind@1' => q{
-\set s random(1, 30)
-SELECT try_rewind(now() - :s * interval '1 s');
-},
-	'rewind_rollback@1' => q{
-BEGIN;
-SELECT try_rewind(now() - interval '10 s');
-SELECT count(*) FROM cmq_receive('q', 5);
-ROLLBACK;
-},
-	'by_hand@1' => q{
-UPDATE cmq.q_q_pending SET visible_at = visible_at - interval '10 s'
- WHERE (visible_at, enqueued_at) IN (SELECT visible_at, enqueued_at FROM cmq.q_q_pending
-	ORDER BY visible_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED);
+	'restore_one@4' => q{
+SELECT max(msg_id) AS last FROM deleted
+\gset
+SELECT cmq_restore_messages('q', ARRAY[:last::bigint]);
+\sleep 2 ms
 },
 );
 
-my (@files, @by_hand);
-for my $name (sort keys %scripts)
-{
-	my ($base, $weight) = split /@/, $name;
-	my $file = $node->basedir . "/$base.sql";
-	append_to_file($file, $scripts{$name});
-	push @{ $base eq 'by_hand' ? \@by_hand : \@files }, '-f', "$file\@$weight";
-}
+my $by_hand = q{
+	UPDATE cmq.q_q_pending SET visible_at = visible_at - interval '10 s'
+	 WHERE (visible_at, enqueued_at) IN (SELECT visible_at, enqueued_at FROM cmq.q_q_pending
+		ORDER BY visible_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED)};
 
-# pgbench prints nothing that depends on the session but its errors.
-sub run_clients
+my $no = 0;
+
+# Start so many clients; pgbench prints nothing that depends on the session but its
+# errors.
+sub clients
 {
-	my ($round) = @_;
-	my ($out, $err) = ('', '');
-	my $ok = IPC::Run::run(
+	my ($n, $seconds, %scripts) = @_;
+	my %load = (out => '', err => '');
+	my @files;
+
+	# faster, but there are no variables in quotes then
+	my $mode = grep({ /':/ } values %scripts) ? 'simple' : 'prepared';
+
+	$no++;
+	for my $name (sort keys %scripts)
+	{
+		my ($base, $weight) = split /@/, $name;
+		my $file = $node->basedir . "/$base.$no.sql";
+		append_to_file($file, $scripts{$name});
+		push @files, '-f', "$file\@$weight";
+	}
+	$load{run} = IPC::Run::start(
 		[
 			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
-			'-c', $clients, '-j', 2, '-T', 6,
-			'--random-seed', $seed + $round, @files,
-			# takes the floor back and would hide what went wrong before
-			($round == $rounds ? @by_hand : ()), 'postgres'
+			'-c', $n, '-j', $n > 1 ? 2 : 1, '-T', $seconds,
+			'-M', $mode, '--random-seed', $seed + $no, @files, 'postgres'
 		],
-		'>', \$out, '2>', \$err);
-	ok($ok && $err !~ /abort/, "round $round: clients ran") or diag($err);
+		'>', \$load{out}, '2>', \$load{err});
+	return \%load;
 }
 
-# Everything that is pending becomes visible within a few seconds; then
-# consume() must find it, all of it.
-sub check_nothing_missed
+sub running
 {
-	my ($what) = @_;
+	my ($load) = @_;
+	return $load->{run}->pumpable && do { $load->{run}->pump_nb; $load->{run}->pumpable };
+}
+
+# As long as its snapshot is there nothing dead is removed: a scan from the beginning
+# has to walk over all that was consumed since.
+sub hold_horizon
+{
+	my %holder = (out => '', err => '');
+
+	$holder{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '-c', q{/* holder */ SELECT pg_sleep(3600)} ],
+		'<', \undef, '>', \$holder{out}, '2>', \$holder{err});
+	$node->poll_query_until('postgres',
+		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '/* holder */%' AND backend_xmin IS NOT NULL})
+	  or die 'no snapshot is held';
+	return \%holder;
+}
+
+sub release_horizon
+{
+	my ($holder) = @_;
+	sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '/* holder */%'});
+	$holder->{run}->finish;
+	return;
+}
+
+# What does a receive walk over, and what would it from the beginning?
+sub probe
+{
+	my ($walked, $there) = split /\|/, sql(q{
+		SET enable_seqscan = off;
+		SET enable_bitmapscan = off;
+		BEGIN;
+		SELECT walked() AS before \gset
+		SELECT count(*) AS received FROM cmq_receive('q', 1) \gset
+		SELECT walked() - :before AS walked, cmq.clock('q') AS now \gset
+		SELECT count(*) AS n FROM cmq.q_q_pending WHERE visible_at <= :'now' \gset
+		SELECT :walked, walked() - :before - :walked;
+		ROLLBACK}) =~ s/.*\n//sr;
+	return ($walked, $there);
+}
+
+# While the load runs, see how far the floor has come, and do what else is to be done.
+sub watch
+{
+	my ($load, $action) = @_;
+	my ($probes, $moved, $notes) = (0, 0, '');
+
+	while (running($load))
+	{
+		my ($walked, $there) = probe();
+
+		$action->() if $action;
+		usleep(100_000);
+		next if $there < 500;
+		$probes++;
+		$moved++ if $walked < $there / 5;
+		$notes .= " $walked/$there";
+	}
+	note "walked$notes";
+	return ($probes, $moved);
+}
+
+sub finished
+{
+	my ($name, @loads) = @_;
+	for my $load (@loads)
+	{
+		ok($load->{run}->finish && $load->{err} !~ /abort/, "$name: clients ran") or diag($load->{err});
+		note $load->{out} =~ /(number of transactions actually processed: \d+)/;
+	}
+	return;
+}
+
+# Everything that is pending becomes visible within a few seconds; then consume()
+# must find it, all of it.
+sub check
+{
+	my ($name) = @_;
+
 	$node->poll_query_until('postgres',
 		q{SELECT NOT EXISTS (SELECT FROM cmq.q_q_pending WHERE visible_at > cmq.clock('q'))})
-	  or die "messages stay invisible";
-	my $there = $node->safe_psql('postgres', 'SELECT count(*) FROM cmq.q_q_live');
-	my $got = 0;
-	while ((my $n = $node->safe_psql('postgres', 'SELECT consume()')) > 0)
+	  or die 'messages stay invisible';
+	while (sql('SELECT consume(1000)') > 0) { }
+	my $ok = is(sql('SELECT count(*) FROM cmq.q_q_pending'), 0, "$name: no pending row is left");
+	$ok &= is(sql('SELECT count(*) FROM cmq.q_q_live'), 0, "$name: nothing waits, rewound messages included");
+	if (!$ok)
 	{
-		$got += $n;
+		# for the next round to speak for itself; a change by hand resets the floors
+		sql('UPDATE cmq.q_q_pending SET visible_at = visible_at; UPDATE cmq.q_q_rewind SET deleted_at = deleted_at');
+		while (sql('SELECT consume(1000)') > 0) { }
 	}
-	is($got, $there, "$what: all of $there messages received");
-	is($node->safe_psql('postgres', 'SELECT count(*) FROM cmq.q_q_pending'),
-		0, "$what: no pending row left");
-	is($node->safe_psql('postgres', 'SELECT count(*) FROM cmq.q_q_live'),
-		0, "$what: nothing waits, rewound messages included");
+	is( sql(q{SELECT count(*) FROM sent FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id FROM cmq.q_q) q USING (msg_id)
+			   WHERE sent.msg_id IS NULL OR q.msg_id IS NULL}),
+		0, "$name: what was sent is there, " . sql('SELECT count(*) FROM sent') . ' messages');
+	is( sql(q{
+		SELECT count(*) FROM sent
+		  LEFT JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, rewind_count FROM cmq.q_q_rewind) r USING (msg_id)
+		  LEFT JOIN (SELECT msg_id, count(*) AS n, max(rewind_count) AS last FROM deleted GROUP BY 1) d USING (msg_id)
+		 WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
+		0, "$name: each was received and deleted once, and once more each time it came back");
+	return;
 }
 
-sub prepared
+sub nothing_prepared
 {
-	return split /\n/, $node->safe_psql('postgres',
-		'SELECT gid FROM pg_prepared_xacts ORDER BY gid');
+	my ($name) = @_;
+	is(sql('SELECT count(*) FROM pg_prepared_xacts'), 0, "$name: nothing is left prepared");
+	sql('SELECT cmq_maintain()');
+	return;
 }
 
-for my $round (1 .. $rounds)
+# One burst: a load, what runs beside it, what is done now and then, the check.
+sub burst
 {
-	run_clients($round);
+	my ($name, $load, $beside, $action) = @_;
+	my $holder = hold_horizon();
+	my @loads = map { clients(@$_) } $load, @$beside;
+	my ($probes, $moved) = watch($loads[0], $action);
 
-	# What is prepared holds its messages back, also through a restart, and
-	# then half of it commits, after a floor has been built without it.
-	if ($round % 2 == 0)
-	{
-		$node->restart;
-	}
-	my $n = 0;
-	for my $gid (prepared())
-	{
-		$node->safe_psql('postgres', 'SELECT count(*) FROM cmq_receive(\'q\', 1)');
-		$node->safe_psql('postgres',
-			($n++ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
-	}
-	is(scalar(prepared()), 0, "round $round: nothing prepared is left");
-	check_nothing_missed("round $round");
+	finished($name, @loads);
+	cmp_ok($moved, '>', $probes / 3, "$name: the floor rose, $moved of $probes times");
+	nothing_prepared($name);
+	check($name);
+	release_horizon($holder);
+	return;
 }
 
-# Every committed message was consumed at least once: all are history now.
-is( $node->safe_psql('postgres',
-		'SELECT count(*) FROM cmq.q_q m WHERE NOT EXISTS (SELECT FROM cmq.q_q_rewind r WHERE r.enqueued_at = m.enqueued_at)'),
-	0, 'every message of the queue is in the history');
-my $sent = $node->safe_psql('postgres', 'SELECT count(*) FROM cmq.q_q');
-cmp_ok($sent, '>', 100, "$sent messages went through");
+sql('SELECT cmq_maintain()');
+for my $n (1 .. $times)
+{
+	burst("short transactions $n", [ 8, 4, %short ], []);
+	burst("traffic $n", [ 8, 4, %traffic ], []);
+}
+
+# A rewind heals what the one before has missed: the last third is without any.
+for my $n (1 .. 2 * $times)
+{
+	my $end = time() + 2;
+	burst(
+		"prepared, rewinds $n",
+		[ 5, 3, %traffic ],
+		[ [ 2, 3, %prepared ], [ 1, 3, %maintain ] ],
+		sub {
+			return if time() > $end || rand() < 0.5;
+			sql(sprintf q{SELECT try_rewind('%d ms')}, 100 + rand 3000);
+			sql(q{BEGIN; SELECT try_rewind('1 s'); SELECT count(*) FROM cmq_receive('q', 5); ROLLBACK}) if rand() < 0.3;
+		});
+}
+
+for my $n (1 .. $times)
+{
+	burst(
+		"restores $n",
+		[ 6, 3, %traffic ],
+		[ [ 1, 3, %restores ], [ 1, 3, %maintain ] ],
+		sub {
+			my $what = rand;
+			sql(q{SELECT try_rewind('1 s')}) if $what < 0.2;
+			sql(q{SELECT cmq_cancel_rewind('q')}) if $what > 0.8;
+		});
+	burst("restores beside long receives $n", [ 4, 2, %long_receives, %traffic{'consume@60'} ], []);
+}
+
+# Restarts under load; what is prepared before one is ended after it, when a floor has
+# been built without it, or before that.
+sub end_prepared
+{
+	my $n = int(rand 2);
+	foreach my $gid (split /\n/, sql('SELECT gid FROM pg_prepared_xacts ORDER BY gid'))
+	{
+		sql(q{SELECT count(*) FROM cmq_receive('q', 1)});
+		sql(($n++ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
+	}
+	return;
+}
+
+for my $n (1 .. 3 * $times)
+{
+	my $how = $n % 2 ? 'immediate' : 'fast';
+	my $load = clients(8, 3600, %traffic);
+	my $moved = 0;
+	my $holder = hold_horizon();
+
+	end_prepared();
+	for (1 .. $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($walked, $there) = probe();
+		$moved = $there > 500 && $walked < $there / 5;
+		last if $moved;
+		usleep(100_000);
+	}
+	ok($moved, "restart $n: the floor rose");
+	foreach my $gid (1 .. 1 + rand 3)
+	{
+		sql("BEGIN; SELECT send(2); SELECT consume(3); PREPARE TRANSACTION 'left $n $gid'");
+		usleep(rand 200_000);
+	}
+	$node->stop($how);
+	$node->start;
+	$_->{run}->finish foreach $load, $holder;
+	note "restart $n: $how";
+}
+end_prepared();
+nothing_prepared('restarts');
+check('restarts');
+
+# By hand, to where no restore reaches
+burst(
+	'by hand',
+	[ 6, 2, %traffic ],
+	[],
+	sub { sql($by_hand) });
 
 $node->stop;
 done_testing();
