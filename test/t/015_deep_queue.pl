@@ -272,5 +272,23 @@ is(sql(q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, min_msg_time > 
 sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
 agrees('new messages');
 
+# What a rewind has yet to bring back is older than all that is pending: while the
+# table is small it is read, and that must not be forgotten when it is large.
+sql(q{
+	SELECT FROM cmq_create_queue('small', visibility_timeout => 43200, rewind_seconds => 3600);
+	SELECT count(*) FROM cmq_send_batch('small', array_fill('m'::text, '{10}'));
+});
+sql(q{SELECT count(*) FROM cmq_delete_batch('small', array(SELECT receipt_handle FROM cmq_receive('small', 10)))});
+sql(q{SELECT cmq_send('small', 'x')});
+sql(q{SELECT cmq_rewind('small', (SELECT min(enqueued_at) FROM cmq.q_small))});
+sql(q{SELECT FROM cmq_queue_attributes('small'); SELECT cmq_maintain('small')});
+is(sql(q{SELECT count(*) FROM cmq_receive('small', 10)}), '10', 'they come back');
+sql(q{SELECT count(*) FROM (SELECT cmq_send_batch('small', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
+cmp_ok(sql(q{SELECT pg_relation_size('cmq.q_small_pending')}), '>', 8 * 1024 * 1024, 'now it is large');
+is(sql(q{SELECT min_msg_time FROM cmq_queue_attributes('small')}), sql(q{SELECT min(enqueued_at) FROM cmq.q_small_pending}),
+	'the earliest message is one that came back');
+($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT cmq_rewind('small', (SELECT min(enqueued_at) + interval '1 microsecond' FROM cmq.q_small_pending))");
+like($err, qr/ERROR:  22023/, 'and no rewind starts behind it');
+
 $node->stop;
 done_testing();
