@@ -75,8 +75,22 @@ missing_tools()
 		# one test tries the example for it, and is skipped without it
 		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
 			echo prometheus-postgres-exporter
+		missing_repack
 		missing_clients
 	fi
+}
+
+# Print the package of pg_repack, which one test runs where it is, if Debian has
+# one for this server.
+missing_repack()
+{
+	local major package
+
+	command -v apt-cache >/dev/null || return 0
+	major=$(wanted_major)
+	package=postgresql-${major:-?}-repack
+	[[ -x /usr/lib/postgresql/$major/bin/pg_repack ]] ||
+		[[ -z $(apt-cache search --names-only "^$package\$" 2>/dev/null) ]] || echo "$package"
 }
 
 # Print the missing packages of the clients that one test tries, each of which

@@ -67,6 +67,37 @@ cmp_ok(
 	'>', 10, 'and what happened can be decoded');
 sql(q{SELECT FROM pg_drop_replication_slot('slot'); DROP PUBLICATION everything; SELECT cmq_drop_queue('replicated')});
 
+# A subscriber that collects the messages and their history for reports.
+my $reports = PostgreSQL::Test::Cluster->new('reports');
+$reports->init;
+$reports->append_conf('postgresql.conf', 'fsync = off');
+$reports->start;
+$reports->safe_psql('postgres', q{
+	CREATE SCHEMA cmq;
+	CREATE TABLE cmq.q_source (enqueued_at timestamptz PRIMARY KEY, headers jsonb, body text NOT NULL);
+	CREATE TABLE cmq.q_source_rewind (enqueued_at timestamptz PRIMARY KEY, first_received_at timestamptz, deleted_at timestamptz,
+		deleted_by regrole, receive_count int, rewind_count int, deleted_xact bigint)});
+sql(q{
+	SELECT FROM cmq_create_queue('source', rewind_seconds => 3600);
+	SELECT FROM cmq_send_batch('source', array(SELECT 'before' || i FROM generate_series(1, 50) i));
+	CREATE PUBLICATION history FOR TABLE cmq.q_source, cmq.q_source_rewind WITH (publish_via_partition_root);
+});
+$reports->safe_psql('postgres', "CREATE SUBSCRIPTION history CONNECTION '" . $node->connstr . " dbname=postgres' PUBLICATION history");
+$reports->wait_for_subscription_sync($node, 'history');
+sql(q{
+	SELECT FROM cmq_send_batch('source', array(SELECT 'after' || i FROM generate_series(1, 50) i), headers => array_fill('{"a": 1}'::jsonb, '{50}'))});
+consume('source');
+sql(q{SELECT cmq_restore('source', '-infinity', (SELECT enqueued_at FROM cmq.q_source WHERE body = 'after1'))});
+$node->wait_for_catchup('history');
+foreach my $rows ('(SELECT * FROM cmq.q_source)', '(SELECT enqueued_at, first_received_at, deleted_at, receive_count, rewind_count, deleted_xact FROM cmq.q_source_rewind)')
+{
+	my $digest = "SELECT count(*) || ' ' || md5(string_agg(t::text, ',' ORDER BY enqueued_at)) FROM $rows t";
+	is($reports->safe_psql('postgres', $digest), sql($digest), 'what the subscriber has is what there is: ' . sql($digest));
+}
+$reports->safe_psql('postgres', 'DROP SUBSCRIPTION history');
+$reports->stop;
+sql(q{DROP PUBLICATION history; SELECT cmq_drop_queue('source')});
+
 note 'rewriting tables';
 
 sql(q{
@@ -227,8 +258,10 @@ my $remove_leaves = q{
 sql($remove_leaves);
 my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT cmq_send('same', 'm2')");
 like($stderr, qr/ERROR:  53400: could not start a worker.*HINT:/s, 'without a leaf and a place for a worker: an error that says what to do');
+is(sql(q{SELECT count(*) FROM cmq.partition WHERE queue = 'same'}), '0', 'there is none still');
 sql(q{SELECT cmq_maintain()});
-is(sql(q{SELECT cmq_send('same', 'm3') > 0}), 't', 'cmq_maintain helps') if sql(q{SELECT count(*) FROM cmq.partition WHERE queue = 'same'});
+is(sql(q{SELECT count(*) > 0 FROM cmq.partition WHERE queue = 'same'}), 't', 'cmq_maintain makes one');
+is(sql(q{SELECT cmq_send('same', 'm3') > 0}), 't', '... and sends go on');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 12');
 $node->restart;
 is(sql(q{SELECT cmq_send('same', 'm4') > 0}), 't', 'with a place it works again');

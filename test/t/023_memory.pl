@@ -124,6 +124,41 @@ for my $call (
 }
 $session->query_safe(q{SELECT cmq_drop_queue('big'), cmq_drop_queue('copy')});
 
+# Many messages, and calls that name each of them.
+$session->query_safe(q{
+	SELECT FROM cmq_create_queue('small', rewind_seconds => 3600);
+	SELECT count(*) FROM (SELECT cmq_send_batch('small', array_fill('m'::text, '{10000}')) FROM generate_series(1, 3)) s;
+	DO $$ BEGIN FOR i IN 1 .. 30 LOOP PERFORM FROM cmq_delete_batch('small', array(SELECT receipt_handle FROM cmq_receive('small', 1000))); END LOOP; END $$;
+	CREATE TABLE ids AS SELECT msg_id, row_number() OVER (ORDER BY msg_id) AS n FROM cmq.q_small_history;
+	-- looking costs more than the call
+	CREATE FUNCTION sometimes(t timestamptz) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		IF extract(microseconds FROM t)::int % 512 = 0 THEN
+			PERFORM look();
+		END IF;
+		RETURN 0;
+	END $$;
+	CREATE INDEX ON cmq.q_small_pending (sometimes(enqueued_at));
+});
+for my $call (
+	q{cmq_restore('small', '-infinity', (SELECT cmq.enqueued_at(max(msg_id) + 1) FROM ids WHERE n <= %1$s))},
+	q{count(*) FROM cmq_restore_messages('small', array(SELECT msg_id FROM ids WHERE n <= %1$s))})
+{
+	my @peaks;
+	for my $n (3000, 3000, 30_000)
+	{
+		$session->query_safe(q{BEGIN; SELECT set_config('test.peak', '0', false)});
+		is($session->query_safe('SELECT ' . sprintf($call, $n)), $n, "$n messages by $call");
+		push @peaks, $session->query_safe(q{SELECT current_setting('test.peak')});
+		$session->query_safe('ROLLBACK');
+	}
+	note("bytes: @peaks");
+	cmp_ok($peaks[1], '>', 0, 'measured');
+	# the argument and the result are arrays of all ids
+	cmp_ok($peaks[2] - $peaks[1], '<', $call =~ /ids WHERE n/ && $call =~ /restore_messages/ ? 5_000_000 : 200_000, 'ten times as many take no more memory');
+}
+$session->query_safe(q{SELECT cmq_drop_queue('small')});
+
 # The server's own cache of catalog rows keeps something of each relation that was
 # ever dropped, cmq or not: about a kilobyte.  That aside:
 sub contexts
