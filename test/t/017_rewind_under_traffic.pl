@@ -89,27 +89,48 @@ SELECT cmq_cancel_rewind('q');
 INSERT INTO brought_back SELECT 'replay', cmq_replay('q', some_time(random()), some_time(1.0), 'copy');
 });
 
-my %weights = (consume => 60, send => 12, rewind => 2, restore => 2, ids => 1, back => 1, cancel => 1, replay => 1);
-my @files;
-for my $name (sort keys %scripts)
+my %weights = (send => 12, rewind => 4, restore => 4, ids => 2, back => 2, cancel => 2, replay => 2);
+foreach my $name (keys %scripts)
 {
-	my $file = $node->basedir . "/$name.sql";
-	append_to_file($file, $scripts{$name});
-	push @files, '-f', "$file\@$weights{$name}";
+	append_to_file($node->basedir . "/$name.sql", $scripts{$name});
 }
-$node->command_ok(
-	[ 'pgbench', '-n', '-c', '8', '-j', '2', '-T', '12', "--random-seed=$seed", @files, 'postgres' ],
-	'consumers, senders, and all who bring messages back');
 
-# Consume what is left.
-sql(q{SELECT cmq_maintain()});
-while (sql(q{
-	WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 1000)),
-		 gone AS MATERIALIZED (SELECT cmq_delete('q', receipt_handle) AS deleted, msg_id, rewind_count FROM got),
-		 booked AS (INSERT INTO delivered SELECT msg_id, rewind_count FROM gone WHERE deleted RETURNING 1)
-	SELECT count(*) FROM booked}) > 0)
+# Eight consumers, and beside them four clients who do these things; then what is
+# left is consumed.
+sub traffic
 {
+	my ($seconds, @names) = @_;
+	my @common = ('pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', $seconds);
+	my $dir = $node->basedir;
+	my @runs = map { {command => $_, out => '', err => ''} } (
+		[ @common, '-c', '8', '-j', '2', "--random-seed=$seed", '-f', "$dir/consume.sql", 'postgres' ],
+		[ @common, '-c', '4', "--random-seed=@{[$seed + 1]}", (map { ('-f', "$dir/$_.sql\@$weights{$_}") } @names), 'postgres' ]);
+	$_->{run} = IPC::Run::start($_->{command}, '>', \$_->{out}, '2>', \$_->{err}) foreach @runs;
+	foreach my $run (@runs)
+	{
+		ok($run->{run}->finish, "consumers beside: @names") or diag($run->{err} =~ s/^(NOTICE|DETAIL).*\n//mgr);
+	}
+	sql(q{SELECT cmq_maintain()});
+	while (sql(q{
+		WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 1000)),
+			 gone AS MATERIALIZED (SELECT cmq_delete('q', receipt_handle) AS deleted, msg_id, rewind_count FROM got),
+			 booked AS (INSERT INTO delivered SELECT msg_id, rewind_count FROM gone WHERE deleted RETURNING 1)
+		SELECT count(*) FROM booked}) > 0)
+	{
+	}
+	return;
 }
+
+# Restores alone say themselves how many they bring back.
+traffic(5, qw(send restore ids back));
+my ($all, $told) = split /\|/, sql(q{
+	SELECT (SELECT count(*) FROM delivered), (SELECT count(*) FROM cmq.q_q) + (SELECT sum(messages) FROM brought_back WHERE kind = 'restore')});
+is($all, $told, 'deliveries = sent + what restores have returned');
+cmp_ok(sql(q{SELECT count(*) FROM brought_back WHERE kind = 'restore' AND messages > 0}), '>', 10, 'many of them did');
+
+traffic(8, qw(send rewind restore ids back cancel replay));
+my %calls = split /[|\n]/, sql(q{SELECT kind, count(*) FROM cmq.rewinds GROUP BY kind});
+cmp_ok($calls{$_} // 0, '>', 5, "$_: $calls{$_} calls") foreach qw(rewind restore cancel replay);
 is(sql(q{SELECT active_msg_num || ' ' || inactive_msg_num FROM cmq_queue_attributes('q')}), '0 0',
 	'nothing is left to receive');
 is( sql(q{SELECT count(*) FROM cmq.q_q m FULL JOIN cmq.q_q_rewind r USING (enqueued_at)
