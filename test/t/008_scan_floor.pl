@@ -78,7 +78,7 @@ sql(q{
 # Short transactions only: one that is open for long after it has sent holds the floor
 # for all that others send meanwhile, and hides what they do wrong.
 my %short = (
-	'send@2' => q{
+	'send@3' => q{
 SELECT send(1);
 },
 	'consume@30' => q{
@@ -436,8 +436,8 @@ sub burst
 sql('SELECT cmq_maintain()');
 for my $n (1 .. $times)
 {
-	burst("short transactions $n", [ 8, 4, %short ], []);
-	burst("traffic $n", [ 8, 4, %traffic ], []);
+	burst("short transactions $n", [ 8, 6, %short ], []);
+	burst("traffic $n", [ 8, 3, %traffic ], []);
 }
 
 # A rewind heals what the one before has missed: the last third is without any.
