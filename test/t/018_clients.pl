@@ -112,6 +112,7 @@ for my $name (sort keys %clients)
 			my ($result, $what) = /^((?:not )?ok) - (.*)/;
 			is($result, 'ok', "$name: $what");
 		}
+		is(sql(q{SELECT DISTINCT client_addr FROM cmq.rewinds WHERE queue = 'types'}), '127.0.0.1', "$name: its address is on the record");
 		sql(q{SELECT cmq_drop_queue('types')});
 
 		# the example: forty orders, three that cannot be booked, one sent twice
