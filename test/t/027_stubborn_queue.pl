@@ -107,7 +107,7 @@ my $age = q{UPDATE cmq.rewind_log SET called_at = called_at - interval '91 days'
 $node->append_conf('postgresql.conf', 'cmq.rewind_log_retention = -1');
 $node->reload;
 ok($node->poll_query_until('postgres', q{SELECT current_setting('cmq.rewind_log_retention') = '-1'}), 'kept for ever');
-sql(qq{SELECT cmq_rewind('viewed', now()); $age});
+sql(qq{SELECT cmq_rewind('viewed', latest_rewind_time) FROM cmq_queue_attributes('viewed'); $age});
 maintained('postgres', 'viewed', 'a round of maintenance');
 maintained('postgres', 'viewed', 'and another one');
 is(sql(q{SELECT count(*) FROM cmq.rewinds WHERE kind = 'rewind'}), '1', 'the old row is there');
