@@ -1,6 +1,6 @@
 # Crashes at random moments under load: kill -9 of all processes of the server, or
 # an immediate stop.  No send that was acknowledged is missing, no delete undone, no
-# message in two states.
+# rewind forgotten, no message in two states.
 
 use strict;
 use warnings;
@@ -23,39 +23,55 @@ fsync = on
 cmq.maintenance_interval = 1
 autovacuum_naptime = 1
 log_min_messages = warning
+log_error_verbosity = verbose
+log_statement = none
 restart_after_crash = off
 CONF
 $node->start;
 
 my $ledger = ClientLedger->new($node, $ENV{CMQ_TEST_SEED} || time());
 
-# kill -9 for the postmaster and all its children, as when the machine goes down
-# without the disk
-sub kill_server
+# kill -9, and the test is the first to look at what is left.
+sub crash_hard
 {
-	my @pids = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+	my ($when, $rewind) = @_;
 
-	$node->kill9;
-	kill 'KILL', @pids;
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return unless grep { kill 0, $_ } @pids;
-		select undef, undef, undef, 0.1;
-	}
-	die 'processes of the server are still there';
+	# the last thing before the kill, so that there is no time to consume it
+	$ledger->rewind_all if $rewind;
+	$ledger->kill_server;
+	$ledger->finish($when);
+	$node->start;
+	ok($ledger->rewind_is_under_way, "$when: the rewind is still under way") if $rewind;
+	return;
+}
+
+# An immediate stop; clients try all the time, and go on as soon as they can.
+sub crash_beside_clients
+{
+	my ($when, $rewind) = @_;
+
+	$ledger->rewind_all if $rewind;
+	$node->stop('immediate');
+	$node->start;
+	$ledger->wait_for_next_server(20);
+	$ledger->finish($when);
+	return;
 }
 
 for my $round (1 .. $rounds)
 {
-	my $how = $round % 2 ? 'kill -9' : 'immediate stop';
+	my $hard = $round % 2;
+	my $when = "round $round, " . ($hard ? 'kill -9' : 'immediate stop');
+	# two of four, but not before there is enough to come back
+	my $rewind = $round % 4 >= 2;
 
-	$ledger->start(6);
+	$ledger->start(6, $node);
 	$ledger->wait_for(int(300 + rand 2000));
-	$round % 2 ? kill_server() : $node->stop('immediate');
-	$ledger->finish("round $round, $how");
-	$node->start;
-	$ledger->check("round $round, $how");
+	$hard ? crash_hard($when, $rewind) : crash_beside_clients($when, $rewind);
+	$ledger->check($when);
+	$ledger->check_came_back($when) if $rewind;
 }
 
 $node->stop;
+$ledger->check_complaints($node);
 done_testing();

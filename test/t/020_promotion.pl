@@ -1,5 +1,6 @@
 # A synchronous standby is promoted under load: what was acknowledged by the old
-# primary is there, clients go on with the new one, ids go on increasing.
+# primary is there, clients find the new one by themselves and go on, ids go on
+# increasing.
 
 use strict;
 use warnings;
@@ -19,6 +20,8 @@ shared_preload_libraries = 'cmq'
 cmq.maintenance_interval = 1
 autovacuum_naptime = 1
 log_min_messages = warning
+log_error_verbosity = verbose
+log_statement = none
 CONF
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
@@ -27,11 +30,14 @@ $node->append_conf('postgresql.conf', $conf);
 $node->start;
 
 my $ledger = ClientLedger->new($node, $ENV{CMQ_TEST_SEED} || time());
+my @nodes = ($node);
 
-for my $no (1 .. $promotions)
+sub make_standby
 {
-	$node->backup("backup$no");
+	my ($no) = @_;
 	my $standby = PostgreSQL::Test::Cluster->new("standby$no");
+
+	$node->backup("backup$no");
 	$standby->init_from_backup($node, "backup$no", has_streaming => 1);
 	$standby->append_conf('postgresql.conf', "synchronous_standby_names = ''\n");
 	$standby->start;
@@ -39,24 +45,31 @@ for my $no (1 .. $promotions)
 	$node->reload;
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}),
 		"promotion $no: the standby is synchronous");
+	push @nodes, $standby;
+	return $standby;
+}
 
-	$ledger->start(6);
+for my $no (1 .. $promotions)
+{
+	my $when = "promotion $no";
+	my $standby = make_standby($no);
+
+	$ledger->start(6, $node, $standby);
 	$ledger->wait_for(int(300 + rand 1000));
-	$node->stop('immediate');
-	$ledger->finish("promotion $no");
+	$ledger->rewind_all;
+	$ledger->kill_server;
+	$ledger->wait_for_refused;
 
 	$standby->promote;
 	$node = $ledger->{node} = $standby;
+	$ledger->wait_for_next_server(50);
+	$ledger->finish($when);
 	$node->append_conf('postgresql.conf', "synchronous_standby_names = ''\nsynchronous_commit = on\n");
 	$node->reload;
-	$ledger->check("promotion $no");
-
-	# the clients go on
-	$ledger->start(6);
-	$ledger->wait_for(300);
-	$ledger->finish("after promotion $no");
-	$ledger->check("after promotion $no");
+	$ledger->check($when);
+	$ledger->check_came_back($when);
 }
 
 $node->stop;
+$ledger->check_complaints(@nodes);
 done_testing();
