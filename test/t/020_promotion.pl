@@ -1,6 +1,7 @@
 # A synchronous standby is promoted under load: what was acknowledged by the old
 # primary is there, clients find the new one by themselves and go on, ids go on
-# increasing.
+# increasing.  In the second half the clock of the queue lies ahead of the wall
+# clock, so that ids can only come from what the standby has in its tables.
 
 use strict;
 use warnings;
@@ -32,6 +33,9 @@ $node->start;
 my $ledger = ClientLedger->new($node, $ENV{CMQ_TEST_SEED} || time());
 my @nodes = ($node);
 
+# a queue whose messages leave nothing behind
+$ledger->sql(q{SELECT FROM cmq_create_queue('gone', msg_retention_seconds => 7200)});
+
 sub make_standby
 {
 	my ($no) = @_;
@@ -49,9 +53,58 @@ sub make_standby
 	return $standby;
 }
 
+sub clocks_are_ahead
+{
+	return $ledger->sql(q{SELECT bool_and(cmq.clock(queue) > clock_timestamp() + interval '1 min') FROM cmq.queues}) eq 't';
+}
+
+# As after a wall clock that was set back: a message lies ahead of it, as far as
+# the leaves reach, and after a restart so does the clock.
+sub set_clocks_ahead
+{
+	$ledger->sql(qq{
+		SELECT cmq_send('$_', 'early');
+		SELECT FROM cmq_maintain('$_');
+		WITH m AS (
+			INSERT INTO cmq.q_$_ (enqueued_at, body)
+			SELECT max(upper) - interval '1 min', 'ahead' FROM cmq.partition WHERE queue = '$_'
+			RETURNING enqueued_at)
+		INSERT INTO cmq.q_${_}_pending (visible_at, enqueued_at, receive_count, rewind_count)
+		SELECT enqueued_at, enqueued_at, 0, 0 FROM m})
+	  foreach qw(q gone);
+	$node->restart;
+	return;
+}
+
+# With rewind off a message that was deleted and vacuumed away is known to nothing
+# but the clock that maintenance saved.  Returns the last id.
+sub send_and_forget
+{
+	my $id = $ledger->sql(q{SELECT cmq_send('gone', 'm')});
+	$ledger->sql(q{
+		SELECT FROM cmq_delete_batch('gone', array(SELECT receipt_handle FROM cmq_receive('gone', 1000)));
+		SELECT FROM cmq_maintain('gone')});
+	# not at once if somebody's snapshot is older
+	ok(ClientLedger::poll(sub {
+			$ledger->sql(q{
+				VACUUM cmq.q_gone;
+				SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree('cmq.q_gone') WHERE isleaf}) eq '0'
+		}), 'nothing is left of the messages that were forgotten');
+	return $id;
+}
+
 for my $no (1 .. $promotions)
 {
 	my $when = "promotion $no";
+	my $ahead = $no > $promotions / 2;
+	my $last_id;
+
+	if ($ahead)
+	{
+		set_clocks_ahead();
+		$last_id = send_and_forget();
+		ok(clocks_are_ahead(), "$when: the clocks are ahead of the wall clock");
+	}
 	my $standby = make_standby($no);
 
 	$ledger->start(6, $node, $standby);
@@ -68,6 +121,12 @@ for my $no (1 .. $promotions)
 	$node->reload;
 	$ledger->check($when);
 	$ledger->check_came_back($when);
+	if ($ahead)
+	{
+		ok(clocks_are_ahead(), "$when: the clocks are still ahead");
+		cmp_ok($ledger->sql(q{SELECT cmq_send('gone', 'm')}), '>', $last_id,
+			"$when: the id is greater than that of a message that is gone");
+	}
 }
 
 $node->stop;
