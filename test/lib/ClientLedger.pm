@@ -5,7 +5,7 @@ package ClientLedger;
 # has committed.  A client whose server goes away tries again, wherever one takes
 # writes, until it gets on.
 #
-#   my $ledger = ClientLedger->new($node, $seed);    makes queue q
+#   my $ledger = ClientLedger->new($node);           makes queue q
 #   $ledger->start(8, $node);                        or more nodes, one of them the primary
 #   $ledger->wait_for(1000);                         answers
 #   $ledger->rewind_all;
@@ -22,6 +22,7 @@ use Complaints;
 use File::Temp;
 use POSIX ();
 use PostgreSQL::Test::Utils;
+use Seed;
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -31,14 +32,12 @@ my $era = q{(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint};
 
 sub new
 {
-	my ($class, $node, $seed) = @_;
+	my ($class, $node) = @_;
 	my $self = bless {
 		node => $node, dir => File::Temp->newdir, clients => [], no => 0,
 		sent => {}, deleted => {}, calls => {}, useful => {}, overtaken => 0, complaints => [], last_id => 0
 	}, $class;
 
-	srand($seed);
-	note("CMQ_TEST_SEED=$seed");
 	$self->sql(q{
 		CREATE EXTENSION IF NOT EXISTS cmq;
 		SELECT FROM cmq_create_queue('q', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200);

@@ -12,15 +12,16 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Seed;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $times = $ENV{CMQ_TEST_LONG} ? 5 : 1;
-my $seed = $ENV{CMQ_TEST_SEED} || int(rand(1_000_000));
-note "CMQ_TEST_SEED=$seed";
-srand($seed);
 
 my $node = PostgreSQL::Test::Cluster->new('floor');
 $node->init;
@@ -296,7 +297,7 @@ sub clients
 		[
 			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
 			'-c', $n, '-j', $n > 1 ? 2 : 1, '-T', $seconds,
-			'-M', $mode, '--random-seed', $seed + $no, @files, 'postgres'
+			'-M', $mode, '--random-seed', seed() + $no, @files, 'postgres'
 		],
 		'>', \$load{out}, '2>', \$load{err});
 	return \%load;

@@ -5,13 +5,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Seed;
 use Test::More;
-
-my $seed = $ENV{CMQ_TEST_SEED} || time();
-srand($seed);
-note("CMQ_TEST_SEED=$seed");
 
 my $node = PostgreSQL::Test::Cluster->new('traffic');
 $node->init;
@@ -103,8 +103,8 @@ sub traffic
 	my @common = ('pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', $seconds);
 	my $dir = $node->basedir;
 	my @runs = map { {command => $_, out => '', err => ''} } (
-		[ @common, '-c', '8', '-j', '2', "--random-seed=$seed", '-f', "$dir/consume.sql", 'postgres' ],
-		[ @common, '-c', '4', "--random-seed=@{[$seed + 1]}", (map { ('-f', "$dir/$_.sql\@$weights{$_}") } @names), 'postgres' ]);
+		[ @common, '-c', '8', '-j', '2', '--random-seed=' . seed(), '-f', "$dir/consume.sql", 'postgres' ],
+		[ @common, '-c', '4', '--random-seed=' . (seed() + 1), (map { ('-f', "$dir/$_.sql\@$weights{$_}") } @names), 'postgres' ]);
 	$_->{run} = IPC::Run::start($_->{command}, '>', \$_->{out}, '2>', \$_->{err}) foreach @runs;
 	foreach my $run (@runs)
 	{

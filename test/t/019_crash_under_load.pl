@@ -29,7 +29,7 @@ restart_after_crash = off
 CONF
 $node->start;
 
-my $ledger = ClientLedger->new($node, $ENV{CMQ_TEST_SEED} || time());
+my $ledger = ClientLedger->new($node);
 
 # kill -9, and the test is the first to look at what is left.
 sub crash_hard

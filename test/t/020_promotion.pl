@@ -30,7 +30,7 @@ $node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', $conf);
 $node->start;
 
-my $ledger = ClientLedger->new($node, $ENV{CMQ_TEST_SEED} || time());
+my $ledger = ClientLedger->new($node);
 my @nodes = ($node);
 
 # a queue whose messages leave nothing behind

@@ -4,13 +4,15 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Seed;
 use Test::More;
 
 my $transactions = $ENV{CMQ_TEST_LONG} ? 6000 : 250;    # of about 18 calls
-my $seed = $ENV{CMQ_TEST_SEED} || time();
-note("CMQ_TEST_SEED=$seed");
 
 my $node = PostgreSQL::Test::Cluster->new('input');
 $node->init(extra => ['--encoding=UTF8']);
@@ -188,7 +190,7 @@ append_to_file($file, "\\set r random(-1000000, 1000000)\nSELECT calls(20, :r / 
 my ($out, $err) = ('', '');
 my $each = int($transactions / 3);
 IPC::Run::run(
-	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '3', '-j', '2', '-t', $each, '--max-tries=100', "--random-seed=$seed", '-f', $file, 'postgres' ],
+	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '3', '-j', '2', '-t', $each, '--max-tries=100', '--random-seed=' . seed(), '-f', $file, 'postgres' ],
 	'>', \$out, '2>', \$err);
 like($out, qr/processed: @{[3 * $each]}\/@{[3 * $each]}/, 'all clients lived to the end') or diag("$out\n$err");
 
