@@ -1,0 +1,394 @@
+package QueueModel;
+
+# A simple model of queues, topics and subscriptions, as several sessions see them.
+#
+# Rows are kept in tables, by key.  A session sees what is committed and, before it,
+# what it has changed itself; its commit makes its changes committed, its rollback
+# forgets them.  Rows are replaced, never changed in place.
+#
+#   queue              settings; rewind: the rewind under way, or undef; life: which
+#                      one of the queues that have had this name
+#   messages of <q>    see add()
+#   topic              name, type
+#   subscription       topic, name, queue, filters
+#   rewinds            what cmq.rewinds should show
+#
+# A rewind is the set of the deletions that it undoes: due.  Each deletion has a
+# number of its own, so a message that came back and was deleted again is not in it.
+#
+# A session is a hash that belongs to the caller, of which changes, counted and locks
+# are the model's.
+
+use strict;
+use warnings;
+
+use Storable qw(dclone);
+
+sub new
+{
+	my ($class, @sessions) = @_;
+	my $self = bless {
+		sessions => \@sessions, committed => {}, counted => {}, empty_receives => {}, last_id => {},
+		numbers => 0
+	}, $class;
+	$self->rollback($_) foreach @sessions;
+	return $self;
+}
+
+# Somebody who sees what is committed.
+sub observer { return { changes => {}, counted => {}, locks => {} }; }
+
+sub number { my ($self) = @_; return sprintf '%08d', ++$self->{numbers}; }
+
+#
+# Transactions
+#
+
+sub rollback
+{
+	my ($self, $s) = @_;
+	@$s{qw(changes counted locks)} = ({}, {}, {});
+	return;
+}
+
+sub commit
+{
+	my ($self, $s) = @_;
+	foreach my $table (keys %{ $s->{changes} })
+	{
+		my $changes = $s->{changes}{$table};
+		foreach my $key (keys %$changes)
+		{
+			if   (defined $changes->{$key}) { $self->{committed}{$table}{$key} = $changes->{$key}; }
+			else                            { delete $self->{committed}{$table}{$key}; }
+		}
+	}
+	foreach my $life (keys %{ $s->{counted} })
+	{
+		$self->{counted}{$life}{$_} += $s->{counted}{$life}{$_} foreach keys %{ $s->{counted}{$life} };
+	}
+	$self->rollback($s);
+	return;
+}
+
+# For savepoints.  Locks are kept, which does no harm.
+sub save { my ($self, $s) = @_; return dclone([ @$s{qw(changes counted)} ]); }
+
+sub rollback_to
+{
+	my ($self, $s, $saved) = @_;
+	@$s{qw(changes counted)} = @{ dclone($saved) };
+	return;
+}
+
+# May the session have this lock to the end of its transaction, without waiting?
+sub lock
+{
+	my ($self, $s, $what) = @_;
+	return 0 if grep { $_ != $s && $_->{locks}{$what} } @{ $self->{sessions} };
+	$s->{locks}{$what} = 1;
+	return 1;
+}
+
+# Has no other open transaction used the queue?
+sub is_alone
+{
+	my ($self, $s, $q) = @_;
+	return !grep { $_ != $s && $_->{locks}{"use of $q"} } @{ $self->{sessions} };
+}
+
+# Has another open transaction changed the row?
+sub is_busy
+{
+	my ($self, $s, $table, $key) = @_;
+	return !!grep { $_ != $s && exists +($_->{changes}{$table} // {})->{$key} } @{ $self->{sessions} };
+}
+
+#
+# Rows
+#
+
+sub rows
+{
+	my ($self, $s, $table) = @_;
+	my %rows = (%{ $self->{committed}{$table} // {} }, %{ $s->{changes}{$table} // {} });
+	return grep { defined } map { $rows{$_} } sort keys %rows;
+}
+
+sub row
+{
+	my ($self, $s, $table, $key) = @_;
+	my $changes = $s->{changes}{$table} // {};
+	return exists $changes->{$key} ? $changes->{$key} : ($self->{committed}{$table} // {})->{$key};
+}
+
+sub set
+{
+	my ($self, $s, $table, $key, $row) = @_;
+	$s->{changes}{$table}{$key} = $row;
+	return;
+}
+
+sub queue
+{
+	my ($self, $s, $q) = @_;
+	$s->{locks}{"use of $q"} = 1;
+	return $self->row($s, 'queue', $q);
+}
+
+sub alter
+{
+	my ($self, $s, $q, %settings) = @_;
+	$self->set($s, 'queue', $q, { %{ $self->queue($s, $q) }, %settings });
+	return;
+}
+
+sub create
+{
+	my ($self, $s, $q, %settings) = @_;
+	$self->set(
+		$s, 'queue', $q,
+		{
+			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
+			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0,
+			rewind => undef, life => $self->number, %settings
+		});
+	return;
+}
+
+sub drop
+{
+	my ($self, $s, $q) = @_;
+	$self->remove($s, $q, $_) foreach $self->messages($s, $q);
+	$self->set($s, 'queue', $q, undef);
+	$self->set($s, 'subscription', "$_->{topic} $_->{name}", undef) foreach $self->subscriptions_of($s, $q);
+	return;
+}
+
+sub subscriptions_of
+{
+	my ($self, $s, $q) = @_;
+	return grep { $_->{queue} eq $q } $self->rows($s, 'subscription');
+}
+
+# The queues whose dead letters go to this one.
+sub sources
+{
+	my ($self, $s, $q) = @_;
+	return grep { $_->{dead_letter_queue} eq $q } $self->rows($s, 'queue');
+}
+
+#
+# Messages
+#
+
+# Those of a queue in the order of production, with due: a rewind brings it back.
+sub messages
+{
+	my ($self, $s, $q) = @_;
+	my $queue = $self->queue($s, $q) or return ();
+	my $due = $queue->{rewind} ? $queue->{rewind}{due} : {};
+	return map { +{ %$_, due => $_->{state} eq 'deleted' && $due->{ $_->{deletion} } ? 1 : 0 } } $self->rows($s, "messages of $q");
+}
+
+sub pending
+{
+	my ($self, $s, $q) = @_;
+	return grep { $_->{state} ne 'deleted' } $self->messages($s, $q);
+}
+
+# Another open transaction is at the message: receives pass it over, others wait.
+sub is_held { my ($self, $s, $q, $m) = @_; return $self->is_busy($s, "messages of $q", $m->{id}); }
+
+# What a receive may take, in order.
+sub ready
+{
+	my ($self, $s, $q) = @_;
+	my $key = sub { $_[0]{due} ? $_[0]{id} : $_[0]{key} };
+	return sort { $key->($a) <=> $key->($b) }
+	  grep { ($_->{due} || $_->{state} eq 'ready') && !$self->is_held($s, $q, $_) } $self->messages($s, $q);
+}
+
+sub is_dead
+{
+	my ($self, $s, $q, $m) = @_;
+	my $queue = $self->queue($s, $q);
+	return $queue->{dead_letter_queue} ne '' && !$m->{due} && $m->{rc} >= $queue->{max_receive_count};
+}
+
+# The pending message that the receipt handle is good for.
+sub holder
+{
+	my ($self, $s, $q, $handle) = @_;
+	my ($m) = grep { $_->{handle} eq $handle } $self->pending($s, $q);
+	return $m;
+}
+
+# A message: id; key, what it is ordered by when it is ready; state: ready, delayed, in
+# flight or deleted; deletion, its number if it is deleted; rc and wc, receive_count
+# and rewind_count; handle of the last delivery; kind, a header; bytes of the body;
+# source, of a dead letter.
+sub add
+{
+	my ($self, $s, $q, $id, %more) = @_;
+	my %m = (
+		id => $id, key => $id, state => 'ready', deletion => '', rc => 0, wc => 0, handle => '', kind => '', bytes => 1,
+		source => '', %more);
+	$self->set($s, "messages of $q", $id, \%m);
+	$self->count($s, $q, sent => 1, bytes => $m{bytes});
+	return;
+}
+
+sub change
+{
+	my ($self, $s, $q, $m, %changes) = @_;
+	$self->set($s, "messages of $q", $m->{id}, { %$m, %changes });
+	return;
+}
+
+sub remove
+{
+	my ($self, $s, $q, $m) = @_;
+	$self->set($s, "messages of $q", $m->{id}, undef);
+	return;
+}
+
+sub consume
+{
+	my ($self, $s, $q, $m) = @_;
+	if   ($self->queue($s, $q)->{rewind_seconds}) { $self->change($s, $q, $m, state => 'deleted', deletion => $self->number); }
+	else                                          { $self->remove($s, $q, $m); }
+	$self->count($s, $q, deleted => 1);
+	return;
+}
+
+# Messages sent by one call, with the ids that the server gave them.  Returns what is
+# wrong with these.
+sub deliver
+{
+	my ($self, $s, $q, $ids, @messages) = @_;
+	my $last = $self->{last_id}{$q} // 0;
+	return 'ids of ' . @messages . " messages in $q: @$ids" if @$ids != @messages || grep { !/^\d+$/ } @$ids;
+	foreach my $id (@$ids)
+	{
+		return "ids in $q that do not increase: $last, $id" if $id <= $last;
+		$last = $id;
+		$self->add($s, $q, $id, %{ shift @messages });
+	}
+	$self->{last_id}{$q} = $last;
+	return '';
+}
+
+# The error that a send of so many bytes must meet, '' if none; n more messages have
+# been sent before it by the same call.
+sub refusal
+{
+	my ($self, $s, $q, $bytes, $n) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	return '!54000' if grep { $_ > $queue->{max_msg_size} } @$bytes;
+	return '!53400' if $self->pending($s, $q) + $n + @$bytes > $queue->{max_msg_heap_num};
+	return '';
+}
+
+# What a restore of [from, to) brings back; undef: no bound; kind '': all.
+sub history
+{
+	my ($self, $s, $q, $from, $to, $kind) = @_;
+	return grep { $_->{state} eq 'deleted' && !$_->{due} && $_->{id} >= ($from // 0) && (!defined $to || $_->{id} < $to) && ($kind eq '' || $_->{kind} eq $kind) }
+	  $self->messages($s, $q);
+}
+
+# Does the subscription want what is published with these tags, or this routing key?
+sub wants
+{
+	my ($self, $topic, $subscription, $tags, $key) = @_;
+	my $filters = $subscription->{filters} or return 1;
+	if ($topic->{type} eq 'tag')
+	{
+		my %tags = map { $_ => 1 } @$tags;
+		return !!grep { $tags{$_} } @$filters;
+	}
+	foreach my $filter (@$filters)
+	{
+		my $regex = join '', map { $_ eq '#' ? '(?:[^.]*[.])*' : $_ eq '*' ? '[^.]+[.]' : "\Q$_\E[.]" } split /[.]/, $filter;
+		return 1 if "$key." =~ /^$regex$/;
+	}
+	return 0;
+}
+
+#
+# What the views show
+#
+
+sub count
+{
+	my ($self, $s, $q, %n) = @_;
+	my $life = $self->queue($s, $q)->{life};
+	$s->{counted}{$life}{$_} += $n{$_} foreach keys %n;
+	return;
+}
+
+# Counted at once, whatever becomes of the transaction.
+sub count_empty_receive
+{
+	my ($self, $s, $q) = @_;
+	$self->{empty_receives}{ $self->queue($s, $q)->{life} }++;
+	return;
+}
+
+sub record
+{
+	my ($self, $s, %row) = @_;
+	my $no = $self->number;
+	$self->set($s, 'rewinds', $no, { no => $no, into => '', messages => '', %row });
+	return $no;
+}
+
+sub contents
+{
+	my ($self, $s, $q) = @_;
+	return join ' ', map { $_->{due} ? "$_->{id}:ready:0:" . ($_->{wc} + 1) : "$_->{id}:" . ($_->{state} =~ s/ /_/r) . ":$_->{rc}:$_->{wc}" }
+	  $self->messages($s, $q);
+}
+
+sub attributes
+{
+	my ($self, $s, $q) = @_;
+	my $queue = $self->queue($s, $q);
+	my @messages = $self->messages($s, $q);
+	my ($oldest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+	my %n;
+	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
+	return join ' ', (map { $n{$_} // 0 } 'ready', 'in flight', 'delayed', 'deleted'),
+	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds max_msg_size max_msg_heap_num)},
+	  $queue->{dead_letter_queue} || '-', $queue->{max_receive_count}, $oldest ? $oldest->{id} : 'now', 't';
+}
+
+sub metrics
+{
+	my ($self, $s, $q) = @_;
+	my $life = $self->queue($s, $q)->{life};
+	my $counted = $self->{counted}{$life} // {};
+	my @messages = $self->messages($s, $q);
+	my %n;
+	$n{ $_->{state} }++ foreach @messages;
+	return join ' ', (map { $counted->{$_} // 0 } qw(sent received redelivered rewound deleted dead_lettered bytes)),
+	  $self->{empty_receives}{$life} // 0, 0, scalar $self->pending($s, $q), (map { $n{$_} // 0 } 'in flight', 'delayed'),
+	  (grep { $_->{due} || $_->{state} eq 'ready' } @messages) ? 't' : 'f';
+}
+
+# A rewind shows what it has left to bring back.
+sub rewinds
+{
+	my ($self, $s) = @_;
+	my @lines;
+	foreach my $row ($self->rows($s, 'rewinds'))
+	{
+		my $queue = $self->queue($s, $row->{queue});
+		my $left = $queue && $queue->{rewind} && $queue->{rewind}{no} eq $row->{no} ? grep { $_->{due} } $self->messages($s, $row->{queue}) : 0;
+		push @lines, join ' ', grep { $_ ne '' } @$row{qw(queue kind into)}, $row->{kind} eq 'rewind' ? $left : $row->{messages};
+	}
+	return @lines;
+}
+
+1;
