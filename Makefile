@@ -47,6 +47,8 @@ OBJS = \
 	src/cmq_stats.o \
 	src/cmq_table.o \
 	src/cmq_topic.o \
+	src/cmq_trouble.o \
+	src/cmq_views.o \
 	src/cmq_wait.o \
 	src/cmq_worker.o
 
@@ -85,6 +87,10 @@ REGRESS = \
 	metrics \
 	errors \
 	isolation_levels \
+	eyes \
+	rights_only \
+	bindings \
+	small_things \
 	docs
 
 ISOLATION = \

@@ -3,11 +3,19 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION cmq" to load this file. \quit
 
+-- Nothing in this script is looked up anywhere but in pg_catalog: whoever may
+-- create objects in the schema that the extension is installed in could
+-- otherwise have an operator of theirs end up in a view.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 -- The functions that applications call live in the schema that CREATE
--- EXTENSION was given; the machinery lives in schema cmq.  Nobody but its
--- owner may use that schema until the administrator grants it.
+-- EXTENSION was given, the views and the rights on queues in schema cmq, and
+-- the messages in schema cmq_data.  Nobody but their owner may use these
+-- schemas until the administrator grants it.
 CREATE SCHEMA cmq;
-COMMENT ON SCHEMA cmq IS 'cmq: queue tables, views and the machinery behind the cmq_* functions';
+COMMENT ON SCHEMA cmq IS 'cmq: views of queues, and cmq.q_<queue>, which carries the rights on a queue';
+CREATE SCHEMA cmq_data;
+COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner of its queue, and nobody else has a right on it';
 
 --
 -- Metadata.  Written by the C functions alone, which check the caller's
@@ -25,6 +33,9 @@ COMMENT ON SCHEMA cmq IS 'cmq: queue tables, views and the machinery behind the 
 --   forgotten_before: no message produced earlier can be rewound, whatever
 --       rewind_seconds says now (raised when rewind_seconds changes).
 --   clock: the queue clock as maintenance last saved it.
+--   rights, messages, pending, rewind: the relations that the queue was made
+--       with.  A relation that takes the name of one of them is none of the
+--       queue's.
 CREATE TABLE cmq.queue (
 	name					text COLLATE "C" PRIMARY KEY,
 	visibility_timeout		int NOT NULL,
@@ -43,7 +54,11 @@ CREATE TABLE cmq.queue (
 	rewind_concurrent		bigint[],
 	expired_before			timestamptz NOT NULL,
 	forgotten_before		timestamptz NOT NULL,
-	clock					timestamptz NOT NULL
+	clock					timestamptz NOT NULL,
+	rights					regclass NOT NULL,
+	messages				regclass NOT NULL,
+	pending					regclass NOT NULL,
+	rewind					regclass NOT NULL
 );
 -- names that differ only in case are one name too many
 CREATE UNIQUE INDEX queue_name_folded ON cmq.queue (pg_catalog.lower(name));
@@ -54,8 +69,8 @@ CREATE TABLE cmq.partition (
 	queue		text COLLATE "C" NOT NULL,
 	lower		timestamptz NOT NULL,
 	upper		timestamptz NOT NULL,
-	messages	text COLLATE "C" NOT NULL,
-	rewind		text COLLATE "C" NOT NULL,
+	messages	regclass NOT NULL,
+	rewind		regclass NOT NULL,
 	PRIMARY KEY (queue, lower)
 );
 COMMENT ON TABLE cmq.partition IS 'cmq internal: the leaf tables of each queue and the times they cover';
@@ -64,7 +79,8 @@ COMMENT ON TABLE cmq.partition IS 'cmq internal: the leaf tables of each queue a
 CREATE TABLE cmq.topic (
 	name			text COLLATE "C" PRIMARY KEY,
 	filter_type		text COLLATE "C" NOT NULL,
-	create_time		timestamptz NOT NULL
+	create_time		timestamptz NOT NULL,
+	relation		regclass NOT NULL	-- cmq.t_<topic>, as it was made
 );
 COMMENT ON TABLE cmq.topic IS 'cmq internal: the topics';
 
@@ -98,6 +114,8 @@ CREATE TABLE cmq.rewind_log (
 	reason				text,
 	queue_create_time	timestamptz NOT NULL
 );
+-- maintenance removes what is old
+CREATE INDEX rewind_log_called_at ON cmq.rewind_log (called_at);
 COMMENT ON TABLE cmq.rewind_log IS 'cmq internal: what the view cmq.rewinds shows';
 COMMENT ON SEQUENCE cmq.rewind_log_id_seq IS 'cmq internal: ids of cmq.rewind_log';
 
@@ -154,7 +172,7 @@ COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive retu
 --   not possible, 42704 no such dead-letter queue, 42710 the name is taken
 --   (also when only its case differs), 53400 cmq.max_queues is used up, 42501
 --   no right.
-CREATE FUNCTION cmq_create_queue(
+CREATE FUNCTION @extschema@.cmq_create_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT 30,
 	polling_wait_seconds	int DEFAULT 0,
@@ -168,7 +186,7 @@ CREATE FUNCTION cmq_create_queue(
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int)
 	IS 'create a queue, owned by the caller';
 
 -- cmq_alter_queue: change settings of a queue.
@@ -183,7 +201,7 @@ COMMENT ON FUNCTION cmq_create_queue(text, int, int, int, int, int, bigint, text
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
 --   not possible, 42501 no right.
-CREATE FUNCTION cmq_alter_queue(
+CREATE FUNCTION @extschema@.cmq_alter_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT NULL,
 	polling_wait_seconds	int DEFAULT NULL,
@@ -197,7 +215,7 @@ CREATE FUNCTION cmq_alter_queue(
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int)
 	IS 'change settings of a queue; NULL leaves a setting as it is';
 
 -- cmq_drop_queue: drop a queue with its messages and history.
@@ -206,11 +224,11 @@ COMMENT ON FUNCTION cmq_alter_queue(text, int, int, int, int, int, bigint, text,
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right, 2BP01 it is the dead-letter
 --   queue of another one, or other objects (a reporting view, say) depend on it.
-CREATE FUNCTION cmq_drop_queue(queue text)
+CREATE FUNCTION @extschema@.cmq_drop_queue(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_drop_queue(text)
+COMMENT ON FUNCTION @extschema@.cmq_drop_queue(text)
 	IS 'drop a queue with its messages and history';
 
 -- cmq_clear_queue: remove all pending messages for good; the history stays.
@@ -223,11 +241,11 @@ COMMENT ON FUNCTION cmq_drop_queue(text)
 -- Result: how many messages were removed.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
-CREATE FUNCTION cmq_clear_queue(queue text)
+CREATE FUNCTION @extschema@.cmq_clear_queue(queue text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_clear_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_clear_queue(text)
+COMMENT ON FUNCTION @extschema@.cmq_clear_queue(text)
 	IS 'remove all pending messages for good, keep the history; returns how many';
 
 -- cmq_unbind_dead_letter: end a queue's dead-letter policy.
@@ -235,11 +253,11 @@ COMMENT ON FUNCTION cmq_clear_queue(text)
 -- What was moved stays where it is.  Does nothing if there is no policy.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
-CREATE FUNCTION cmq_unbind_dead_letter(queue text)
+CREATE FUNCTION @extschema@.cmq_unbind_dead_letter(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_unbind_dead_letter'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_unbind_dead_letter(text)
+COMMENT ON FUNCTION @extschema@.cmq_unbind_dead_letter(text)
 	IS 'end the dead-letter policy of a queue';
 
 -- cmq_queue_attributes: settings and counts of a queue, one row.
@@ -258,7 +276,7 @@ COMMENT ON FUNCTION cmq_unbind_dead_letter(text)
 --                         NULL when rewind is off
 -- Needs: SELECT on the queue.
 -- Errors: 42704 no such queue, 42501 no right.
-CREATE FUNCTION cmq_queue_attributes(
+CREATE FUNCTION @extschema@.cmq_queue_attributes(
 	queue						text,
 	OUT visibility_timeout		int,
 	OUT polling_wait_seconds	int,
@@ -281,7 +299,7 @@ CREATE FUNCTION cmq_queue_attributes(
 RETURNS record
 AS 'MODULE_PATHNAME', 'cmq_queue_attributes'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_queue_attributes(text)
+COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 	IS 'settings, message counts and the legal rewind range of a queue';
 
 --
@@ -306,7 +324,7 @@ COMMENT ON FUNCTION cmq_queue_attributes(text)
 -- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
 --   range, 54000 body larger than max_msg_size, 53400 the queue is full or
 --   max_worker_processes is used up, 42501 no right.
-CREATE FUNCTION cmq_send(
+CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
 	body			text,
 	delay_seconds	int DEFAULT 0,
@@ -314,7 +332,7 @@ CREATE FUNCTION cmq_send(
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_send'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_send(text, text, int, jsonb)
+COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb)
 	IS 'send one message; returns its msg_id';
 
 -- cmq_send_batch: send many messages, all or nothing.
@@ -327,7 +345,7 @@ COMMENT ON FUNCTION cmq_send(text, text, int, jsonb)
 -- Result: the msg_ids, in the order of the array, strictly increasing; no row
 --   for an empty array.
 -- Needs, errors: as cmq_send.
-CREATE FUNCTION cmq_send_batch(
+CREATE FUNCTION @extschema@.cmq_send_batch(
 	queue			text,
 	bodies			text[],
 	delay_seconds	int DEFAULT 0,
@@ -335,7 +353,7 @@ CREATE FUNCTION cmq_send_batch(
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_send_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_send_batch(text, text[], int, jsonb[])
+COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[])
 	IS 'send many messages, all or nothing; returns their msg_ids in order';
 
 -- cmq_receive: take up to max_messages ready messages and make them in flight.
@@ -352,7 +370,7 @@ COMMENT ON FUNCTION cmq_send_batch(text, text[], int, jsonb[])
 --   open transaction is changing are passed over, never waited for.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
-CREATE FUNCTION cmq_receive(
+CREATE FUNCTION @extschema@.cmq_receive(
 	queue					text,
 	max_messages			int DEFAULT 1,
 	visibility_timeout		int DEFAULT NULL,
@@ -360,7 +378,7 @@ CREATE FUNCTION cmq_receive(
 RETURNS SETOF cmq.message
 AS 'MODULE_PATHNAME', 'cmq_receive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION cmq_receive(text, int, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int)
 	IS 'take up to max_messages ready messages and make them in flight';
 
 -- cmq_delete: acknowledge a message: it is consumed.
@@ -372,11 +390,11 @@ COMMENT ON FUNCTION cmq_receive(text, int, int, int)
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 22P02 not a receipt handle,
 --   42501 no right.
-CREATE FUNCTION cmq_delete(queue text, receipt_handle text)
+CREATE FUNCTION @extschema@.cmq_delete(queue text, receipt_handle text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_delete'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_delete(text, text)
+COMMENT ON FUNCTION @extschema@.cmq_delete(text, text)
 	IS 'acknowledge a message; false if the receipt handle is stale';
 
 -- cmq_delete_batch: acknowledge many messages.
@@ -385,11 +403,11 @@ COMMENT ON FUNCTION cmq_delete(text, text)
 -- Result: the handles that were deleted, in the order of the array; a stale
 --   or repeated handle is not among them.
 -- Needs, errors: as cmq_delete; one malformed or NULL handle fails the call.
-CREATE FUNCTION cmq_delete_batch(queue text, receipt_handles text[])
+CREATE FUNCTION @extschema@.cmq_delete_batch(queue text, receipt_handles text[])
 RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'cmq_delete_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_delete_batch(text, text[])
+COMMENT ON FUNCTION @extschema@.cmq_delete_batch(text, text[])
 	IS 'acknowledge many messages; returns the receipt handles that were deleted';
 
 -- cmq_change_visibility: hide a received message for longer, or end its
@@ -402,14 +420,14 @@ COMMENT ON FUNCTION cmq_delete_batch(text, text[])
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL or out of range, 22P02 not a
 --   receipt handle, 42501 no right.
-CREATE FUNCTION cmq_change_visibility(
+CREATE FUNCTION @extschema@.cmq_change_visibility(
 	queue				text,
 	receipt_handle		text,
 	visibility_timeout	int)
 RETURNS text
 AS 'MODULE_PATHNAME', 'cmq_change_visibility'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
+COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
 	IS 'set a new visibility timeout for a received message; returns the new receipt handle';
 
 -- cmq_rewind: consumers receive again what was deleted so far and was
@@ -427,11 +445,11 @@ COMMENT ON FUNCTION cmq_change_visibility(text, text, int)
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL, infinite or out of
 --   range, 55000 rewind is off or a reason is required, 42501 no right.
-CREATE FUNCTION cmq_rewind(queue text, start_time timestamptz)
+CREATE FUNCTION @extschema@.cmq_rewind(queue text, start_time timestamptz)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_rewind'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
+COMMENT ON FUNCTION @extschema@.cmq_rewind(text, timestamptz)
 	IS 'receive again every message deleted so far and produced at or after start_time';
 
 -- cmq_cancel_rewind: what the rewind under way has not brought back yet returns
@@ -443,11 +461,11 @@ COMMENT ON FUNCTION cmq_rewind(text, timestamptz)
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 55000 rewind is off or a reason is required,
 --   42501 no right.
-CREATE FUNCTION cmq_cancel_rewind(queue text)
+CREATE FUNCTION @extschema@.cmq_cancel_rewind(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_cancel_rewind'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_cancel_rewind(text)
+COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
 	IS 'return to history what the rewind under way has not brought back yet';
 
 -- cmq_rewind_preview: what a rewind or restore would bring back now.
@@ -466,7 +484,7 @@ COMMENT ON FUNCTION cmq_cancel_rewind(text)
 -- Needs: SELECT on the queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
 --   55000 rewind is off, 42501 no right.
-CREATE FUNCTION cmq_rewind_preview(
+CREATE FUNCTION @extschema@.cmq_rewind_preview(
 	queue					text,
 	start_time				timestamptz,
 	end_time				timestamptz DEFAULT NULL,
@@ -478,7 +496,7 @@ CREATE FUNCTION cmq_rewind_preview(
 RETURNS record
 AS 'MODULE_PATHNAME', 'cmq_rewind_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
+COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 	IS 'count what a rewind or restore would bring back';
 
 -- cmq_restore: make deleted messages of a window ready again at commit, in
@@ -499,7 +517,7 @@ COMMENT ON FUNCTION cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
 --   21000 not expected_count, 55000 rewind is off or a reason is required,
 --   42501 no right.
-CREATE FUNCTION cmq_restore(
+CREATE FUNCTION @extschema@.cmq_restore(
 	queue			text,
 	start_time		timestamptz,
 	end_time		timestamptz,
@@ -508,7 +526,7 @@ CREATE FUNCTION cmq_restore(
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_restore'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_restore(text, timestamptz, timestamptz, jsonb, bigint)
+COMMENT ON FUNCTION @extschema@.cmq_restore(text, timestamptz, timestamptz, jsonb, bigint)
 	IS 'make the deleted messages of a window ready again; returns how many';
 
 -- cmq_restore_messages: the same for messages with these ids.
@@ -521,11 +539,11 @@ COMMENT ON FUNCTION cmq_restore(text, timestamptz, timestamptz, jsonb, bigint)
 -- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has
 --   several dimensions, 55000 rewind is off or a reason is required, 42501 no
 --   right.
-CREATE FUNCTION cmq_restore_messages(queue text, msg_ids bigint[])
+CREATE FUNCTION @extschema@.cmq_restore_messages(queue text, msg_ids bigint[])
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_restore_messages'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_restore_messages(text, bigint[])
+COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 	IS 'make deleted messages ready again; returns the ids of those restored';
 
 -- cmq_replay: copy deleted messages of a window into another queue.
@@ -539,7 +557,7 @@ COMMENT ON FUNCTION cmq_restore_messages(text, bigint[])
 -- Errors: 42704 no such queue, 22023 start_time NULL, end_time before it or both
 --   queues the same, 53400 the other queue is full, 54000 a body is too large
 --   for it, 55000 rewind is off or a reason is required, 42501 no right.
-CREATE FUNCTION cmq_replay(
+CREATE FUNCTION @extschema@.cmq_replay(
 	queue		text,
 	start_time	timestamptz,
 	end_time	timestamptz,
@@ -548,7 +566,7 @@ CREATE FUNCTION cmq_replay(
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_replay'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_replay(text, timestamptz, timestamptz, text, jsonb)
+COMMENT ON FUNCTION @extschema@.cmq_replay(text, timestamptz, timestamptz, text, jsonb)
 	IS 'copy the deleted messages of a window into another queue; returns how many';
 
 -- cmq_redrive: send dead letters back to the queues they came from.
@@ -563,12 +581,12 @@ COMMENT ON FUNCTION cmq_replay(text, timestamptz, timestamptz, text, jsonb)
 -- Needs: DELETE on the dead-letter queue, INSERT on the others.
 -- Errors: 42704 no such queue, 22023 out of range, 53400 a queue is full,
 --   42501 no right.
-CREATE FUNCTION cmq_redrive(dead_letter_queue text,
+CREATE FUNCTION @extschema@.cmq_redrive(dead_letter_queue text,
 	max_messages int DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_redrive(text, int)
+COMMENT ON FUNCTION @extschema@.cmq_redrive(text, int)
 	IS 'send dead letters back to the queues they came from; returns how many';
 
 --
@@ -585,11 +603,11 @@ COMMENT ON FUNCTION cmq_redrive(text, int)
 -- Needs: CREATE on schema cmq.
 -- Errors: 22023 a value is NULL or not possible, 42710 the name is taken (also
 --   when only its case differs), 42501 no right.
-CREATE FUNCTION cmq_create_topic(topic text, filter_type text DEFAULT 'tag')
+CREATE FUNCTION @extschema@.cmq_create_topic(topic text, filter_type text DEFAULT 'tag')
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_topic'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_create_topic(text, text)
+COMMENT ON FUNCTION @extschema@.cmq_create_topic(text, text)
 	IS 'create a topic, owned by the caller';
 
 -- cmq_drop_topic: drop a topic that has no subscriptions.
@@ -597,11 +615,11 @@ COMMENT ON FUNCTION cmq_create_topic(text, text)
 -- Needs: ownership of the topic.
 -- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, 42501 no
 --   right.
-CREATE FUNCTION cmq_drop_topic(topic text)
+CREATE FUNCTION @extschema@.cmq_drop_topic(topic text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_topic'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_drop_topic(text)
+COMMENT ON FUNCTION @extschema@.cmq_drop_topic(text)
 	IS 'drop a topic that has no subscriptions';
 
 -- cmq_subscribe: have a queue get what is published to a topic.
@@ -620,7 +638,7 @@ COMMENT ON FUNCTION cmq_drop_topic(text)
 -- Needs: SELECT on the topic, ownership of the queue.
 -- Errors: 42704 no such topic or queue, 42710 there is such a subscription,
 --   22023 a value is NULL or not possible, 42501 no right.
-CREATE FUNCTION cmq_subscribe(
+CREATE FUNCTION @extschema@.cmq_subscribe(
 	topic			text,
 	subscription	text,
 	queue			text,
@@ -629,18 +647,18 @@ CREATE FUNCTION cmq_subscribe(
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_subscribe'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_subscribe(text, text, text, text[], text[])
+COMMENT ON FUNCTION @extschema@.cmq_subscribe(text, text, text, text[], text[])
 	IS 'have a queue get what is published to a topic';
 
 -- cmq_unsubscribe: end a subscription.  What was published stays in the queue.
 --
 -- Needs: ownership of the topic or of the queue.
 -- Errors: 42704 no such topic or subscription, 22023 NULL, 42501 no right.
-CREATE FUNCTION cmq_unsubscribe(topic text, subscription text)
+CREATE FUNCTION @extschema@.cmq_unsubscribe(topic text, subscription text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_unsubscribe'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_unsubscribe(text, text)
+COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 	IS 'end a subscription';
 
 -- cmq_publish: send a message to every queue whose subscription wants it, all
@@ -658,7 +676,7 @@ COMMENT ON FUNCTION cmq_unsubscribe(text, text)
 -- Needs: INSERT on the topic; nothing on the queues.
 -- Errors: 42704 no such topic, 22023 a value is NULL or not possible, 54000 body
 --   larger than a queue takes, 53400 a queue is full, 42501 no right.
-CREATE FUNCTION cmq_publish(
+CREATE FUNCTION @extschema@.cmq_publish(
 	topic		text,
 	body		text,
 	tags		text[] DEFAULT NULL,
@@ -667,7 +685,7 @@ CREATE FUNCTION cmq_publish(
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_publish(text, text, text[], text, jsonb)
+COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb)
 	IS 'send a message to every queue whose subscription wants it';
 
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
@@ -677,7 +695,7 @@ COMMENT ON FUNCTION cmq_publish(text, text, text[], text, jsonb)
 --   many elements; the others as in cmq_publish.
 -- Result: queue by queue, the messages in the order of the array.
 -- Needs, errors: as cmq_publish.
-CREATE FUNCTION cmq_publish_batch(
+CREATE FUNCTION @extschema@.cmq_publish_batch(
 	topic		text,
 	bodies		text[],
 	tags		text[] DEFAULT NULL,
@@ -686,7 +704,7 @@ CREATE FUNCTION cmq_publish_batch(
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_publish_batch(text, text[], text[], text, jsonb[])
+COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[])
 	IS 'publish many messages, all or nothing';
 
 --
@@ -700,17 +718,15 @@ COMMENT ON FUNCTION cmq_publish_batch(text, text[], text[], text, jsonb[])
 -- WARNING and skipped.
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right.
-CREATE FUNCTION cmq_maintain(queue text DEFAULT NULL)
+CREATE FUNCTION @extschema@.cmq_maintain(queue text DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_maintain'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq_maintain(text)
+COMMENT ON FUNCTION @extschema@.cmq_maintain(text)
 	IS 'run maintenance now, for one queue or all';
 
 --
--- What the views are made of.  Each function checks SELECT on the queue.
--- They read the server's memory of the queue, so parallel workers may not
--- run them.
+-- What the views are made of.
 --
 
 -- msg_id of a production time, and back: the same instant in two forms.
@@ -728,86 +744,117 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq.enqueued_at(bigint)
 	IS 'production time of a message: WHERE enqueued_at = cmq.enqueued_at(msg_id) uses the index';
 
--- True, or error 42501 unless the caller has SELECT on the queue.
-CREATE FUNCTION cmq.check_select(queue text)
+-- The next functions raise 42501 without SELECT on the queue, also when the
+-- planner simplifies a call.  See src/cmq_views.c.
+CREATE FUNCTION cmq._readable_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'cmq_readable_support'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._readable_support(internal) IS 'cmq internal: planner support for cmq._readable';
+
+-- True, or error 42501; true for the planner, when it has raised none.
+CREATE FUNCTION cmq._readable(queue text)
 RETURNS boolean
-AS 'MODULE_PATHNAME', 'cmq_check_select'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION cmq.check_select(text)
+AS 'MODULE_PATHNAME', 'cmq_readable'
+LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._readable_support;
+COMMENT ON FUNCTION cmq._readable(text)
 	IS 'cmq internal: raise an error unless the caller may read the queue';
 
 -- The queue clock.
-CREATE FUNCTION cmq.clock(queue text)
+CREATE FUNCTION cmq._clock(queue text)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_clock'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION cmq.clock(text) IS 'the queue clock now';
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._clock(text) IS 'cmq internal: the queue clock now';
 
 -- Messages produced earlier have expired.
-CREATE FUNCTION cmq.expired_before(queue text)
+CREATE FUNCTION cmq._expired_before(queue text)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_expired_before'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION cmq.expired_before(text)
-	IS 'messages of the queue produced before this time have expired';
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._expired_before(text)
+	IS 'cmq internal: messages of the queue produced before this time have expired';
 
 -- Deleted messages produced earlier can no longer be rewound; infinity when
 -- rewind is off.
-CREATE FUNCTION cmq.rewindable_since(queue text)
+CREATE FUNCTION cmq._since(queue text)
 RETURNS timestamptz
-AS 'MODULE_PATHNAME', 'cmq_rewindable_since'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION cmq.rewindable_since(text)
-	IS 'deleted messages of the queue produced before this time cannot be rewound';
+AS 'MODULE_PATHNAME', 'cmq_since'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._since(text)
+	IS 'cmq internal: deleted messages of the queue produced before this time cannot be rewound';
 
--- Where the rewind under way begins; infinity when there is none.
-CREATE FUNCTION cmq.rewind_from(queue text)
-RETURNS timestamptz
-AS 'MODULE_PATHNAME', 'cmq_rewind_from'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION cmq.rewind_from(text)
-	IS 'where the rewind under way begins, infinity if there is none';
+-- Is a deleted message of this time in the rewind window?  For the planner:
+-- enqueued_at >= <the bound now> AND enqueued_at >= cmq._since(queue).
+CREATE FUNCTION cmq._rewindable_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'cmq_rewindable_support'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._rewindable_support(internal) IS 'cmq internal: planner support for cmq._rewindable';
 
--- Will the rewind under way deliver this soft-deleted message again?
-CREATE FUNCTION cmq.is_due(queue text, enqueued_at timestamptz,
+CREATE FUNCTION cmq._rewindable(queue text, enqueued_at timestamptz)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_rewindable'
+LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._rewindable_support;
+COMMENT ON FUNCTION cmq._rewindable(text, timestamptz)
+	IS 'cmq internal: is a deleted message of this time in the rewind window';
+
+-- Will the rewind under way deliver this soft-deleted message again?  For the
+-- planner: false, or comparisons with constants.
+CREATE FUNCTION cmq._due_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'cmq_due_support'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._due_support(internal) IS 'cmq internal: planner support for cmq._due';
+
+CREATE FUNCTION cmq._due(queue text, enqueued_at timestamptz,
 	deleted_at timestamptz, deleted_xact bigint)
 RETURNS boolean
-AS 'MODULE_PATHNAME', 'cmq_is_due'
-LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION cmq.is_due(text, timestamptz, timestamptz, bigint)
+AS 'MODULE_PATHNAME', 'cmq_due'
+LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._due_support;
+COMMENT ON FUNCTION cmq._due(text, timestamptz, timestamptz, bigint)
 	IS 'cmq internal: does the rewind under way deliver this soft-deleted message again';
 
 -- Trigger on each queue's pending and rewind tables, for statements other than
 -- cmq's own, which fire no triggers: receives look at everything again.
-CREATE FUNCTION cmq.pending_changed()
+CREATE FUNCTION cmq._pending_changed()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'cmq_pending_changed'
 LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION cmq.pending_changed()
+COMMENT ON FUNCTION cmq._pending_changed()
 	IS 'cmq internal: trigger that notices rows written by hand';
 
--- The queues on which the reader has any right.
+-- The queues on which the reader has any right, and those whose dead letters go
+-- to a queue of the reader's.  Settings are shown to readers with SELECT.
 CREATE VIEW cmq.queues WITH (security_barrier) AS
 SELECT q.name AS queue,
 	   pg_catalog.pg_get_userbyid(c.relowner) AS owner,
-	   q.visibility_timeout,
-	   q.polling_wait_seconds,
-	   q.msg_retention_seconds,
-	   q.rewind_seconds,
-	   q.max_msg_size,
-	   q.max_msg_heap_num,
-	   q.dead_letter_queue,
-	   q.max_receive_count,
-	   q.max_time_to_live,
-	   q.create_time,
-	   q.last_modify_time,
-	   q.rewind_from AS rewinding_from
+	   CASE WHEN may.read THEN q.visibility_timeout END AS visibility_timeout,
+	   CASE WHEN may.read THEN q.polling_wait_seconds END AS polling_wait_seconds,
+	   CASE WHEN may.read THEN q.msg_retention_seconds END AS msg_retention_seconds,
+	   CASE WHEN may.read THEN q.rewind_seconds END AS rewind_seconds,
+	   CASE WHEN may.read THEN q.max_msg_size END AS max_msg_size,
+	   CASE WHEN may.read THEN q.max_msg_heap_num END AS max_msg_heap_num,
+	   CASE WHEN may.read OR may.own_target THEN q.dead_letter_queue END AS dead_letter_queue,
+	   CASE WHEN may.read THEN q.max_receive_count END AS max_receive_count,
+	   CASE WHEN may.read THEN q.max_time_to_live END AS max_time_to_live,
+	   CASE WHEN may.read THEN q.create_time END AS create_time,
+	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
+	   CASE WHEN may.read THEN q.rewind_from END AS rewinding_from
   FROM cmq.queue q
   JOIN pg_catalog.pg_class c
-	ON c.relname = ('q_' || q.name)::pg_catalog.name
-   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace
- WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE');
-COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings';
+	ON c.oid = q.rights::pg_catalog.oid
+  LEFT JOIN cmq.queue d
+	ON d.name = q.dead_letter_queue
+  LEFT JOIN pg_catalog.pg_class dc
+	ON dc.oid = d.rights::pg_catalog.oid
+ CROSS JOIN LATERAL (
+	SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS read,
+		   pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE') AS use,
+		   COALESCE(pg_catalog.pg_has_role(dc.relowner, 'USAGE'), false) AS own_target
+	OFFSET 0) may
+ WHERE may.use OR may.own_target;
+COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings for readers with SELECT, and those whose dead-letter queue is the reader''s';
 
 -- The topics on which the reader has any right.
 CREATE VIEW cmq.topics WITH (security_barrier) AS
@@ -817,8 +864,7 @@ SELECT t.name AS topic,
 	   t.create_time
   FROM cmq.topic t
   JOIN pg_catalog.pg_class c
-	ON c.relname = ('t_' || t.name)::pg_catalog.name
-   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace
+	ON c.oid = t.relation::pg_catalog.oid
  WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT');
 COMMENT ON VIEW cmq.topics IS 'the topics on which the reader has any right';
 
@@ -832,24 +878,27 @@ SELECT s.topic,
 	   s.binding_keys,
 	   s.create_time
   FROM cmq.subscription s
-  LEFT JOIN pg_catalog.pg_class t
-	ON t.relname = ('t_' || s.topic)::pg_catalog.name
-   AND t.relnamespace = 'cmq'::pg_catalog.regnamespace
-  LEFT JOIN pg_catalog.pg_class q
-	ON q.relname = ('q_' || s.queue)::pg_catalog.name
-   AND q.relnamespace = 'cmq'::pg_catalog.regnamespace
- WHERE pg_catalog.has_table_privilege(t.oid, 'SELECT')
-	OR pg_catalog.pg_has_role(q.relowner, 'USAGE');
+  LEFT JOIN cmq.topic t
+	ON t.name = s.topic
+  LEFT JOIN pg_catalog.pg_class tc
+	ON tc.oid = t.relation::pg_catalog.oid
+  LEFT JOIN cmq.queue q
+	ON q.name = s.queue
+  LEFT JOIN pg_catalog.pg_class qc
+	ON qc.oid = q.rights::pg_catalog.oid
+ WHERE pg_catalog.has_table_privilege(tc.oid, 'SELECT')
+	OR pg_catalog.pg_has_role(qc.relowner, 'USAGE');
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
 
 -- How many messages the rewind under way has yet to bring back; NULL without
--- SELECT on the queue.
-CREATE FUNCTION cmq.rewind_left(queue text)
+-- SELECT on the queue, and when that cannot be told without an error or
+-- without waiting for a lock.
+CREATE FUNCTION cmq._rewind_left(queue text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_rewind_left'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq.rewind_left(text)
-	IS 'number of messages that the rewind under way has yet to bring back';
+COMMENT ON FUNCTION cmq._rewind_left(text)
+	IS 'cmq internal: number of messages that the rewind under way has yet to bring back';
 
 -- cmq.rewinds: what was brought back from the queues that the reader may read.
 -- The owner of the extension also sees the rows of queues that are gone.
@@ -876,7 +925,7 @@ SELECT l.id,
 	   l.filter,
 	   l.into_queue,
 	   CASE WHEN l.kind <> 'rewind' THEN l.messages
-			WHEN q.rewound_at = l.called_at THEN cmq.rewind_left(l.queue)
+			WHEN q.rewound_at = l.called_at THEN cmq._rewind_left(l.queue)
 			ELSE 0 END AS messages,
 	   l.reason
   FROM cmq.rewind_log l
@@ -884,15 +933,14 @@ SELECT l.id,
 	ON q.name = l.queue
    AND q.create_time = l.queue_create_time
   LEFT JOIN pg_catalog.pg_class c
-	ON c.relname = ('q_' || q.name)::pg_catalog.name
-   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace
+	ON c.oid = q.rights::pg_catalog.oid
  WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT')
 	OR pg_catalog.pg_has_role((SELECT o.relowner FROM pg_catalog.pg_class o
-								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass), 'USAGE');
+								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass::pg_catalog.oid), 'USAGE');
 COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';
 
 -- Counters of the queues on which the caller has SELECT; see the view.
-CREATE FUNCTION cmq.metrics(
+CREATE FUNCTION cmq._metrics(
 	OUT queue					text,
 	OUT since					timestamptz,
 	OUT sent					bigint,
@@ -913,7 +961,7 @@ CREATE FUNCTION cmq.metrics(
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_metrics'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq.metrics() IS 'cmq internal: what the view cmq.metrics shows';
+COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics shows';
 
 -- cmq.metrics: what monitoring wants to know of each queue on which the reader
 -- has SELECT.  Not on a standby: there it is empty.
@@ -940,7 +988,7 @@ COMMENT ON FUNCTION cmq.metrics() IS 'cmq internal: what the view cmq.metrics sh
 --                         and for the history; bodies are in the same tables, so
 --                         their bytes are divided in proportion to the numbers
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
-SELECT * FROM cmq.metrics();
+SELECT * FROM cmq._metrics();
 COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, since the server started';
 
 -- As the statistics views of the server do it: everyone who may use schema

@@ -12,6 +12,7 @@
 #define CMQ_H
 
 #include "access/genam.h"
+#include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
@@ -26,7 +27,24 @@
 
 #include "cmq_compat.h"
 
-#define CMQ_SCHEMA "cmq"
+#define CMQ_SCHEMA "cmq"			/* views, rights, metadata */
+#define CMQ_DATA_SCHEMA "cmq_data"	/* tables of queues */
+
+/* The relations that a queue is made of; cmq_ddl.c has their names. */
+typedef enum CmqRelation
+{
+	CMQ_RIGHTS,					/* holds nothing, carries the rights */
+	CMQ_LIVE_VIEW,
+	CMQ_HISTORY_VIEW,
+	CMQ_ALL_VIEW,
+	CMQ_READER_VIEW,			/* reads CMQ_RIGHTS as the reader */
+	CMQ_MESSAGES_TABLE,
+	CMQ_PENDING_TABLE,
+	CMQ_REWIND_TABLE
+} CmqRelation;
+
+/* How many of them a description knows by their OIDs. */
+#define CMQ_NRELATIONS 4
 
 /* Limits of settings and arguments; seconds unless said otherwise. */
 #define CMQ_QUEUE_NAME_MAX			48	/* bytes */
@@ -46,9 +64,13 @@
 #define CMQ_TIME_TO_LIVE_MIN		300
 #define CMQ_TIME_TO_LIVE_MAX		43200
 #define CMQ_FILTERS_MAX				5	/* tags, filter tags, binding keys */
+#define CMQ_SUBSCRIPTIONS_MAX		10	/* of one queue to one topic */
 #define CMQ_TAG_MAX					16	/* characters */
 #define CMQ_KEY_MAX					64	/* bytes */
 #define CMQ_KEY_DOTS_MAX			15
+#define CMQ_FILTER_SIZE_MAX			8192	/* bytes, of headers in a filter */
+#define CMQ_REASON_MAX				1000	/* bytes */
+#define CMQ_HEADERS_ADDED			4096	/* bytes of headers that cmq adds, at most */
 #define CMQ_DELAY_MIN				0
 #define CMQ_DELAY_MAX				3600
 #define CMQ_RECEIVE_MIN				1	/* messages */
@@ -91,7 +113,8 @@ enum
 	Anum_topic_name = 1,
 	Anum_topic_filter_type,
 	Anum_topic_create_time,
-	Natts_topic = 3
+	Anum_topic_relation,
+	Natts_topic = 4
 };
 
 enum
@@ -139,19 +162,20 @@ typedef enum CmqCounter
 
 /*
  * What all backends share about one queue.  An entry is made by the first
- * backend that uses the queue and removed when the queue is dropped; whoever
- * holds a lock on the pending table may use it without further ado.
+ * backend that uses the queue, and removed when the queue is dropped and no
+ * transaction uses it any more (cmq_shmem.c).
  */
 typedef struct CmqSharedKey
 {
 	Oid			database;
-	Oid			relid;			/* the queue's message table */
+	Oid			pending;		/* the queue's pending table */
 } CmqSharedKey;
 
 typedef struct CmqSharedQueue
 {
-	CmqSharedKey key;			/* guarded by the lock of the table ... */
-	Oid			pending;		/* ... as is this, its pending table */
+	CmqSharedKey key;
+	pg_atomic_uint32 nusers;	/* transactions that use the entry */
+	bool		dropped;		/* to be removed by the last of them */
 	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
 	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
 	pg_atomic_uint64 spacing;	/* of ready rows, hint, see cmq_receive.c */
@@ -173,9 +197,16 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint32 nasking;	/* who want them to leave */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
 
+	/* written by maintenance, see cmq_trouble.c and cmq_dead_letter.c */
+	bool		in_maintenance;
+	int			strikes;
+	int			rounds_to_skip;
+	pg_atomic_uint32 letters_stuck;	/* a receive could not move dead letters */
+
 	/* see cmq_stats.c */
 	LWLock		count_lock;
 	int			count_state;	/* guarded by it, a glance is free */
+	int			count_place;	/* of the count under way, or -1 */
 	pg_atomic_uint64 npending;
 	TimestampTz counted_since;
 	pg_atomic_uint64 counters[CMQ_NCOUNTERS];
@@ -195,13 +226,6 @@ typedef struct CmqPreparedQueue
 	int64		pending;		/* pending rows, more or less, cmq_stats.c */
 	int64		counters[CMQ_NCOUNTERS];
 } CmqPreparedQueue;
-
-/* The name of an entry, for those who sweep. */
-typedef struct CmqSharedRef
-{
-	CmqSharedKey key;
-	Oid			pending;
-} CmqSharedRef;
 
 /* One scan's view of the floors. */
 typedef struct CmqFloorScan
@@ -232,17 +256,18 @@ typedef struct CmqRewind
 } CmqRewind;
 
 /*
- * A queue as this backend knows it.  Cached; what it points to stays valid
- * until the next cmq_queue_lookup() or cmq_queue_open() of the same queue.
+ * A queue as this backend knows it.  Cached; a description does not change, and
+ * stays to the end of the transaction.
  */
 typedef struct CmqQueue
 {
-	char		name[NAMEDATALEN];	/* hash key */
-	bool		valid;			/* false: load again before use */
-	bool		stale;			/* invalidated since loading began */
-	Oid			relid;			/* cmq.q_<name> */
-	Oid			pending;		/* cmq.q_<name>_pending */
-	Oid			rewind;			/* cmq.q_<name>_rewind */
+	char		name[NAMEDATALEN];
+	bool		valid;			/* false: the next look-up loads another one */
+	Oid			relid;			/* cmq.q_<name>, which carries the rights */
+	Oid			messages;		/* cmq_data.q_<name> */
+	Oid			pending;		/* cmq_data.q_<name>_pending */
+	Oid			rewind;			/* cmq_data.q_<name>_rewind */
+	Oid			owner;			/* of all of them */
 	int			visibility_timeout;
 	int			polling_wait_seconds;
 	int			msg_retention_seconds;
@@ -260,9 +285,9 @@ typedef struct CmqQueue
 	TimestampTz saved_clock;
 	int			nleaves;		/* ordered by time, not overlapping */
 	CmqLeaf    *leaves;
-	CmqSharedQueue *shared;		/* NULL until cmq_queue_attach() */
-	bool		attached;		/* false: another one now, perhaps */
-	MemoryContext mcxt;			/* leaves, concurrent */
+	CmqSharedQueue *shared;		/* see cmq_queue_attach() */
+	uint64		used_in;		/* the transaction that shared is good for */
+	MemoryContext mcxt;			/* of all this */
 } CmqQueue;
 
 /* An open queue table, ready for reads by primary key and for writes. */
@@ -289,6 +314,7 @@ typedef struct CmqDelete
 {
 	CmqQueue   *queue;
 	EState	   *estate;
+	Datum		deleted_by;		/* name of the role that calls */
 	TimestampTz expired_before;
 	CmqTable	pending;
 
@@ -296,6 +322,13 @@ typedef struct CmqDelete
 	CmqTable	table;
 	CmqLeaf    *leaf;
 } CmqDelete;
+
+/* A dead message, by the key of its pending row. */
+typedef struct CmqLetter
+{
+	TimestampTz visible_at;
+	TimestampTz enqueued_at;
+} CmqLetter;
 
 /* Which messages of the history are meant. */
 typedef struct CmqWindow
@@ -317,6 +350,7 @@ typedef struct CmqHistory
 	bool		with_messages;
 	LOCKMODE	lockmode;
 	MemoryContext context;		/* of the filter, for one message */
+	Relation	pending;		/* open, not read */
 
 	int			leaf;			/* the one to open next */
 	bool		open;			/* is the one before open? */
@@ -361,15 +395,16 @@ extern void cmq_async_end(bool only_receives);
 extern void cmq_async_install_callbacks(void);
 
 /* cmq_shmem.c */
+extern bool cmq_xact_is_over(XactEvent event);
 extern void cmq_shmem_install_hooks(void);
 extern void cmq_shmem_require(void);
-extern CmqSharedQueue *cmq_shmem_attach(Oid relid, Oid pending,
-										const char *name,
-										TimestampTz not_before,
-										TimestampTz last_send);
-extern CmqSharedQueue *cmq_shmem_find(Oid relid);
-extern void cmq_shmem_remove_at_end(Oid relid, bool at_commit);
-extern int	cmq_shmem_list(CmqSharedRef **refs);
+extern uint64 cmq_shmem_xact(void);
+extern CmqSharedQueue *cmq_shmem_use(Oid pending);
+extern CmqSharedQueue *cmq_shmem_make(Oid pending, const char *name,
+									  TimestampTz not_before,
+									  TimestampTz last_send);
+extern void cmq_shmem_remove_at_end(Oid pending, bool at_commit);
+extern int	cmq_shmem_list(CmqSharedKey **keys);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
 extern void cmq_shmem_with(const CmqSharedKey *key,
 						   void (*func) (CmqSharedQueue *shared, void *arg),
@@ -399,6 +434,7 @@ extern void cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time);
 extern void cmq_floor_reset(CmqSharedQueue *shared);
 extern void cmq_floor_taken_message(TimestampTz enqueued_at);
 extern TimestampTz cmq_floor_limit(TimestampTz now);
+extern void cmq_floor_sweep(void);
 
 /* cmq_oldest.c */
 extern void cmq_oldest_init(CmqSharedQueue *shared);
@@ -413,19 +449,23 @@ extern void cmq_oldest_advance(CmqQueue *queue);
 /* cmq_queue.c */
 extern void cmq_queue_init_cache(void);
 extern char *cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno);
+extern void cmq_begin_write(const char *function);
+extern void cmq_queue_report_unknown(const char *name);
+extern CmqQueue *cmq_queue_find(const char *name);
+extern CmqQueue *cmq_queue_find_whole(const char *name);
 extern CmqQueue *cmq_queue_lookup(const char *name);
+extern CmqQueue *cmq_queue_again(CmqQueue *queue);
 extern CmqQueue *cmq_queue_lookup_afresh(const char *name);
 extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
-extern bool cmq_queue_is_readable(const char *name);
+extern bool cmq_queue_is_readable(const CmqQueue *queue);
 extern void cmq_queue_check_owner(CmqQueue *queue);
 extern void cmq_queue_wait_for(const char *name);
 extern void cmq_queue_attach(CmqQueue *queue);
-extern void cmq_queue_try(const char *name, const char *what,
+extern bool cmq_queue_try(const char *name, const char *what,
 						  void (*func) (const char *name, void *arg),
-						  void *arg);
-extern Oid	cmq_queue_owner(CmqQueue *queue);
+						  void *arg, bool warn);
 extern CmqQueue *cmq_queue_lock(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern CmqQueue *cmq_queue_try_lock(CmqQueue *queue);
@@ -446,8 +486,7 @@ typedef struct CmqCatalogScan
 	SysScanDesc scan;
 } CmqCatalogScan;
 
-extern Relation cmq_catalog_open(const char *relname, int natts,
-								 LOCKMODE lockmode);
+extern Relation cmq_catalog_open(const char *relname, LOCKMODE lockmode);
 extern void cmq_catalog_begin(CmqCatalogScan *cs, Relation rel,
 							  const char *name);
 extern HeapTuple cmq_catalog_next(CmqCatalogScan *cs);
@@ -460,20 +499,21 @@ extern void cmq_catalog_insert_queue(CmqQueue *queue);
 extern void cmq_catalog_update_queue(CmqQueue *queue);
 extern void cmq_catalog_delete_queue(CmqQueue *queue);
 extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
-									TimestampTz upper, const char *messages,
-									const char *rewind);
+									TimestampTz upper, Oid messages,
+									Oid rewind);
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
 extern bool cmq_catalog_name_taken(const char *name, char **existing);
 extern List *cmq_catalog_queue_names(void);
 extern List *cmq_catalog_dead_letter_sources(const char *name);
 extern Oid	cmq_catalog_relid(const char *relname);
+extern Oid	cmq_data_relid(const char *relname);
 extern const char *cmq_catalog_relname(Oid relid);
 
 /* cmq_topic.c */
-extern Oid	cmq_topic_relid(const char *topic);
 extern void cmq_topic_report_unknown(const char *topic);
-extern bool cmq_topic_find(const char *topic, bool folded, bool *routing,
-						   char **existing);
+extern bool cmq_topic_find(const char *topic, bool folded, Oid *relid,
+						   bool *routing, char **existing);
+extern void cmq_topic_check_relation(const char *topic, Oid relid);
 extern void cmq_topic_forget_queue(const char *queue);
 
 /* cmq_publish.c */
@@ -487,7 +527,7 @@ extern void cmq_filter_check_key(const char *value, const char *argname,
 extern int	cmq_filter_elements(ArrayType *array, const char *argname,
 								const char *topic, CmqFilterCheck check,
 								char ***elements);
-extern void cmq_topic_check_acl(const char *topic, AclMode mode);
+extern void cmq_topic_check_acl(const char *topic, Oid relid, AclMode mode);
 
 /* cmq_send.c */
 extern void cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull);
@@ -495,8 +535,7 @@ extern int	cmq_send_elements(const char *kind, const char *name,
 							  const char *argname, Datum arg, Oid type,
 							  Datum **elements, bool **isnull);
 extern void cmq_send_check_room(CmqQueue *queue, int n);
-extern void cmq_send_check_headers(const char *kind, const char *name,
-								   Datum headers);
+extern void cmq_send_check_headers(CmqQueue *queue, Datum headers, int added);
 extern TimestampTz cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies,
 									 Datum *headers, bool *headers_null);
 extern TimestampTz cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
@@ -514,9 +553,11 @@ extern void cmq_dead_letter_check_drop(const char *name);
 extern const char *cmq_dead_letter_reason(CmqQueue *queue,
 										  TupleTableSlot *slot,
 										  TimestampTz now);
-extern bool cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending,
-								 const char *reason);
+extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters,
+								 int n);
 extern void cmq_dead_letter_sweep(CmqQueue *queue);
+extern CmqQueue *cmq_dead_letter_stranger(CmqQueue *queue);
+extern bool cmq_dead_letter_sweep_stranger(const char *name, int limit);
 
 /* cmq_ddl.c */
 extern int	cmq_ddl_enter(Oid owner, Oid *save_userid, int *save_sec_context);
@@ -526,6 +567,9 @@ extern void cmq_ddl_execute(const char *fmt,...) pg_attribute_printf(1, 2);
 extern void cmq_ddl_check_name(const char *name, const char *what);
 extern char *cmq_ddl_relname(const char *prefix, const char *name,
 							 const char *suffix);
+extern const char *cmq_relation_schema(CmqRelation which);
+extern char *cmq_relation_name(CmqRelation which, const char *name);
+extern void cmq_ddl_revoke_all(Oid relid);
 
 /* cmq_leaf.c */
 extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
@@ -535,9 +579,11 @@ extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
 extern int	cmq_leaf_drop_old(CmqQueue *queue);
 
 /* cmq_table.c */
-extern bool cmq_table_open(CmqTable *table, EState *estate, Oid relid,
+extern bool cmq_table_open(CmqTable *table, EState *estate,
+						   const CmqQueue *queue, Oid relid,
 						   CmqTableKind kind, LOCKMODE lockmode);
-extern Relation cmq_table_open_heap(Oid relid, CmqTableKind kind);
+extern Relation cmq_table_open_heap(const CmqQueue *queue, Oid relid,
+									CmqTableKind kind);
 extern void cmq_table_close(CmqTable *table);
 extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
 							 Size size);
@@ -617,7 +663,20 @@ extern const int cmq_maintain_nlong;
 extern void cmq_maintain_step(const char *name, int step);
 extern void cmq_maintain_sweep(void);
 
+/* cmq_trouble.c */
+extern bool cmq_limit_is_over(void);
+extern bool cmq_limited(int limit, const char *name, const char *what,
+						void (*func) (const char *name, void *arg),
+						void *arg, bool warn);
+extern void cmq_trouble_init(CmqSharedQueue *shared);
+extern bool cmq_trouble_begin(CmqSharedQueue *shared);
+extern void cmq_trouble_end(CmqSharedQueue *shared, bool ok);
+extern List *cmq_trouble_order(List *names);
+
 /* cmq_wait.c */
+extern void cmq_wait_sweep(void);
+extern Size cmq_wait_shmem_size(void);
+extern void cmq_wait_shmem_init(void);
 extern void cmq_wait_install_callbacks(void);
 extern void cmq_wait_init(CmqSharedQueue *shared);
 extern void cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit,
@@ -636,6 +695,7 @@ extern void cmq_prepared_shmem_init(LWLock *lock);
 extern void cmq_prepared_install_callbacks(void);
 extern TimestampTz cmq_prepared_floor(void);
 extern void cmq_prepared_add_floor(TimestampTz floor);
+extern void cmq_prepared_reserve(int nqueues);
 extern void cmq_prepared_add(CmqSharedQueue *shared,
 							 const CmqPreparedQueue *more);
 extern void cmq_prepared_merge(CmqPreparedQueue *queue,
@@ -662,6 +722,8 @@ extern bool cmq_stats_known_empty(CmqSharedQueue *shared);
 extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 
 /* cmq_worker.c */
+extern Size cmq_worker_shmem_size(void);
+extern void cmq_worker_shmem_init(void);
 extern void cmq_worker_register(void);
 extern bool cmq_worker_run_for(const char *name);
 

@@ -65,6 +65,8 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
 			receive_end = InvalidXLogRecPtr;
 			if (saved_synchronous_commit >= 0)
 				synchronous_commit = saved_synchronous_commit;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_attributes.c
- *	  Attributes of a queue, and the functions its views are made of.
+ *	  Attributes of a queue.
  *
  * Everything here only reads, checks SELECT on the queue, and works on a
  * standby.  The counts of cmq_queue_attributes come from cmq_oldest.c, and from
@@ -26,12 +26,6 @@
 #include "cmq.h"
 
 PG_FUNCTION_INFO_V1(cmq_queue_attributes);
-PG_FUNCTION_INFO_V1(cmq_check_select);
-PG_FUNCTION_INFO_V1(cmq_clock);
-PG_FUNCTION_INFO_V1(cmq_expired_before);
-PG_FUNCTION_INFO_V1(cmq_rewindable_since);
-PG_FUNCTION_INFO_V1(cmq_rewind_from);
-PG_FUNCTION_INFO_V1(cmq_is_due);
 
 /* Result columns of cmq_queue_attributes. */
 enum
@@ -66,7 +60,7 @@ cmq_count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 				  CmqCounts *counts)
 {
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 
@@ -102,7 +96,7 @@ count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
 {
 	for (int i = 0; i < queue->nleaves; i++)
 	{
-		Relation	rel = cmq_table_open_heap(queue->leaves[i].rewind,
+		Relation	rel = cmq_table_open_heap(queue, queue->leaves[i].rewind,
 											  CMQ_REWIND);
 		TableScanDesc scan;
 		TupleTableSlot *slot;
@@ -212,55 +206,4 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, isnull)));
-}
-
-Datum
-cmq_check_select(PG_FUNCTION_ARGS)
-{
-	(void) lookup_for_select(fcinfo);
-	PG_RETURN_BOOL(true);
-}
-
-Datum
-cmq_clock(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TIMESTAMPTZ(cmq_queue_now(lookup_for_select(fcinfo)));
-}
-
-Datum
-cmq_expired_before(PG_FUNCTION_ARGS)
-{
-	CmqQueue   *queue = lookup_for_select(fcinfo);
-
-	PG_RETURN_TIMESTAMPTZ(cmq_queue_expired_before(queue,
-												   cmq_queue_now(queue)));
-}
-
-Datum
-cmq_rewindable_since(PG_FUNCTION_ARGS)
-{
-	CmqQueue   *queue = lookup_for_select(fcinfo);
-
-	PG_RETURN_TIMESTAMPTZ(cmq_queue_rewindable_since(queue,
-													 cmq_queue_now(queue)));
-}
-
-Datum
-cmq_rewind_from(PG_FUNCTION_ARGS)
-{
-	CmqQueue   *queue = lookup_for_select(fcinfo);
-
-	PG_RETURN_TIMESTAMPTZ(queue->rewinding.active ? queue->rewinding.from :
-						  DT_NOEND);
-}
-
-Datum
-cmq_is_due(PG_FUNCTION_ARGS)
-{
-	CmqQueue   *queue = lookup_for_select(fcinfo);
-
-	PG_RETURN_BOOL(cmq_rewind_is_due(&queue->rewinding,
-									 PG_GETARG_TIMESTAMPTZ(1),
-									 PG_GETARG_TIMESTAMPTZ(2),
-									 PG_GETARG_INT64(3)));
 }

@@ -32,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -56,7 +57,11 @@ enum
 	Anum_queue_expired_before,
 	Anum_queue_forgotten_before,
 	Anum_queue_clock,
-	Natts_queue = 18
+	Anum_queue_rights,
+	Anum_queue_messages,
+	Anum_queue_pending,
+	Anum_queue_rewind,
+	Natts_queue = 22
 };
 
 enum
@@ -69,13 +74,26 @@ enum
 	Natts_partition = 5
 };
 
+static Oid
+find_relation(const char *schema_name, const char *relname)
+{
+	Oid			schema = get_namespace_oid(schema_name, true);
+
+	return OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
+}
+
 /* OID of a relation in schema cmq, or InvalidOid. */
 Oid
 cmq_catalog_relid(const char *relname)
 {
-	Oid			schema = get_namespace_oid(CMQ_SCHEMA, true);
+	return find_relation(CMQ_SCHEMA, relname);
+}
 
-	return OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
+/* OID of a relation in schema cmq_data, or InvalidOid. */
+Oid
+cmq_data_relid(const char *relname)
+{
+	return find_relation(CMQ_DATA_SCHEMA, relname);
 }
 
 /* Qualified name of one of our relations; raises 55000 if it is gone. */
@@ -83,19 +101,87 @@ const char *
 cmq_catalog_relname(Oid relid)
 {
 	char	   *relname = get_rel_name(relid);
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
 
-	if (relname == NULL)
+	if (relname == NULL || schema == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("relation with OID %u in schema %s does not exist any more",
-						relid, CMQ_SCHEMA),
+				 errmsg("relation with OID %u does not exist any more", relid),
 				 errdetail("It has been dropped by hand.")));
-	return quote_qualified_identifier(CMQ_SCHEMA, relname);
+	return quote_qualified_identifier(schema, relname);
 }
 
-/* Open a metadata table; raises an error unless it has that many columns. */
+/* The types of the columns, by the first of which a table is known. */
+static const Oid queue_types[] = {
+	TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT8OID, TEXTOID,
+	INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSOID
+};
+
+static const Oid partition_types[] = {
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID
+};
+
+static const Oid topic_types[] = {
+	TEXTOID, TEXTOID, TIMESTAMPTZOID, REGCLASSOID
+};
+
+static const Oid subscription_types[] = {
+	TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID
+};
+
+static const Oid rewind_log_types[] = {
+	INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INETOID, TEXTOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID, TEXTOID, INT8OID,
+	TEXTOID, TIMESTAMPTZOID
+};
+
+static const struct
+{
+	const char *relname;
+	int			natts;
+	const Oid  *types;
+}			metadata_tables[] = {
+	{"queue", lengthof(queue_types), queue_types},
+	{"partition", lengthof(partition_types), partition_types},
+	{"topic", lengthof(topic_types), topic_types},
+	{"subscription", lengthof(subscription_types), subscription_types},
+	{"rewind_log", lengthof(rewind_log_types), rewind_log_types},
+};
+
+StaticAssertDecl(lengthof(queue_types) == Natts_queue, "types of cmq.queue");
+StaticAssertDecl(lengthof(partition_types) == Natts_partition,
+				 "types of cmq.partition");
+StaticAssertDecl(lengthof(topic_types) == Natts_topic, "types of cmq.topic");
+StaticAssertDecl(lengthof(subscription_types) == Natts_subscription,
+				 "types of cmq.subscription");
+
+/* Are these the columns that this version of cmq has made? */
+static bool
+has_columns(Relation rel, const char *relname)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < lengthof(metadata_tables); i++)
+	{
+		if (strcmp(metadata_tables[i].relname, relname) != 0)
+			continue;
+		if (desc->natts != metadata_tables[i].natts)
+			return false;
+		for (int j = 0; j < desc->natts; j++)
+		{
+			if (TupleDescAttr(desc, j)->atttypid != metadata_tables[i].types[j])
+				return false;
+		}
+		return true;
+	}
+	return false;
+}
+
+/* Open a metadata table; raises an error unless it has its columns and key. */
 Relation
-cmq_catalog_open(const char *relname, int natts, LOCKMODE lockmode)
+cmq_catalog_open(const char *relname, LOCKMODE lockmode)
 {
 	Oid			relid = cmq_catalog_relid(relname);
 	Relation	rel;
@@ -106,8 +192,7 @@ cmq_catalog_open(const char *relname, int natts, LOCKMODE lockmode)
 				 errmsg("extension cmq is not installed in this database"),
 				 errhint("Run CREATE EXTENSION cmq.")));
 	rel = table_open(relid, lockmode);
-	if (RelationGetDescr(rel)->natts != natts ||
-		!OidIsValid(cmq_primary_key(rel)))
+	if (!has_columns(rel, relname) || !OidIsValid(cmq_primary_key(rel)))
 		elog(ERROR, "table cmq.%s is not the one that this version of cmq made",
 			 relname);
 	return rel;
@@ -194,7 +279,7 @@ queue_changed(CmqQueue *queue)
 bool
 cmq_catalog_load_queue(CmqQueue *queue)
 {
-	Relation	rel = cmq_catalog_open("queue", Natts_queue, AccessShareLock);
+	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 
@@ -227,6 +312,10 @@ cmq_catalog_load_queue(CmqQueue *queue)
 		queue->expired_before = DatumGetTimestampTz(VALUE(expired_before));
 		queue->forgotten_before = DatumGetTimestampTz(VALUE(forgotten_before));
 		queue->saved_clock = DatumGetTimestampTz(VALUE(clock));
+		queue->relid = DatumGetObjectId(VALUE(rights));
+		queue->messages = DatumGetObjectId(VALUE(messages));
+		queue->pending = DatumGetObjectId(VALUE(pending));
+		queue->rewind = DatumGetObjectId(VALUE(rewind));
 		if (!NULLED(rewind_from) && !NULLED(rewound_at))
 		{
 			CmqRewind  *rewinding = &queue->rewinding;
@@ -258,8 +347,7 @@ cmq_catalog_load_queue(CmqQueue *queue)
 void
 cmq_catalog_load_leaves(CmqQueue *queue)
 {
-	Relation	rel = cmq_catalog_open("partition", Natts_partition,
-								   AccessShareLock);
+	Relation	rel = cmq_catalog_open("partition", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	int			allocated = 16;
@@ -273,8 +361,6 @@ cmq_catalog_load_leaves(CmqQueue *queue)
 		Datum		values[Natts_partition];
 		bool		isnull[Natts_partition];
 		CmqLeaf    *leaf;
-		char	   *messages;
-		char	   *rewind;
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
 		if (queue->nleaves == allocated)
@@ -286,14 +372,11 @@ cmq_catalog_load_leaves(CmqQueue *queue)
 		leaf = &queue->leaves[queue->nleaves];
 		leaf->lower = DatumGetTimestampTz(values[Anum_partition_lower - 1]);
 		leaf->upper = DatumGetTimestampTz(values[Anum_partition_upper - 1]);
-		messages = TextDatumGetCString(values[Anum_partition_messages - 1]);
-		rewind = TextDatumGetCString(values[Anum_partition_rewind - 1]);
-		leaf->messages = cmq_catalog_relid(messages);
-		leaf->rewind = cmq_catalog_relid(rewind);
-		if (OidIsValid(leaf->messages) && OidIsValid(leaf->rewind))
+		leaf->messages = DatumGetObjectId(values[Anum_partition_messages - 1]);
+		leaf->rewind = DatumGetObjectId(values[Anum_partition_rewind - 1]);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(leaf->messages)) &&
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(leaf->rewind)))
 			queue->nleaves++;
-		pfree(messages);
-		pfree(rewind);
 	}
 	cmq_catalog_end(&cs);
 	table_close(rel, AccessShareLock);
@@ -325,6 +408,10 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 	VALUE(expired_before) = TimestampTzGetDatum(queue->expired_before);
 	VALUE(forgotten_before) = TimestampTzGetDatum(queue->forgotten_before);
 	VALUE(clock) = TimestampTzGetDatum(queue->saved_clock);
+	VALUE(rights) = ObjectIdGetDatum(queue->relid);
+	VALUE(messages) = ObjectIdGetDatum(queue->messages);
+	VALUE(pending) = ObjectIdGetDatum(queue->pending);
+	VALUE(rewind) = ObjectIdGetDatum(queue->rewind);
 	if (rewinding->active)
 	{
 		Datum	   *xacts = palloc(sizeof(Datum) *
@@ -346,7 +433,7 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 void
 cmq_catalog_insert_queue(CmqQueue *queue)
 {
-	Relation	rel = cmq_catalog_open("queue", Natts_queue, RowExclusiveLock);
+	Relation	rel = cmq_catalog_open("queue", RowExclusiveLock);
 	Datum		values[Natts_queue];
 	bool		isnull[Natts_queue];
 
@@ -364,7 +451,7 @@ cmq_catalog_insert_queue(CmqQueue *queue)
 void
 cmq_catalog_update_queue(CmqQueue *queue)
 {
-	Relation	rel = cmq_catalog_open("queue", Natts_queue, RowExclusiveLock);
+	Relation	rel = cmq_catalog_open("queue", RowExclusiveLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	Datum		values[Natts_queue];
@@ -382,10 +469,9 @@ cmq_catalog_update_queue(CmqQueue *queue)
 }
 
 static void
-delete_rows(const char *relname, int natts, const char *name,
-			TimestampTz lower)
+delete_rows(const char *relname, const char *name, TimestampTz lower)
 {
-	Relation	rel = cmq_catalog_open(relname, natts, RowExclusiveLock);
+	Relation	rel = cmq_catalog_open(relname, RowExclusiveLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 
@@ -408,25 +494,24 @@ delete_rows(const char *relname, int natts, const char *name,
 void
 cmq_catalog_delete_queue(CmqQueue *queue)
 {
-	delete_rows("partition", Natts_partition, queue->name, DT_NOBEGIN);
-	delete_rows("queue", Natts_queue, queue->name, DT_NOBEGIN);
+	delete_rows("partition", queue->name, DT_NOBEGIN);
+	delete_rows("queue", queue->name, DT_NOBEGIN);
 	CommandCounterIncrement();
 }
 
 void
 cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
-						const char *messages, const char *rewind)
+						Oid messages, Oid rewind)
 {
-	Relation	rel = cmq_catalog_open("partition", Natts_partition,
-								   RowExclusiveLock);
+	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
 	Datum		values[Natts_partition];
 	bool		isnull[Natts_partition] = {false};
 
 	values[Anum_partition_queue - 1] = CStringGetTextDatum(queue->name);
 	values[Anum_partition_lower - 1] = TimestampTzGetDatum(lower);
 	values[Anum_partition_upper - 1] = TimestampTzGetDatum(upper);
-	values[Anum_partition_messages - 1] = CStringGetTextDatum(messages);
-	values[Anum_partition_rewind - 1] = CStringGetTextDatum(rewind);
+	values[Anum_partition_messages - 1] = ObjectIdGetDatum(messages);
+	values[Anum_partition_rewind - 1] = ObjectIdGetDatum(rewind);
 	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, NoLock);
 	queue_changed(queue);
@@ -435,7 +520,7 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 void
 cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower)
 {
-	delete_rows("partition", Natts_partition, queue->name, lower);
+	delete_rows("partition", queue->name, lower);
 	queue_changed(queue);
 }
 
@@ -467,7 +552,7 @@ cmq_catalog_name_taken(const char *name, char **existing)
 static List *
 list_names(const char *dead_letter_queue)
 {
-	Relation	rel = cmq_catalog_open("queue", Natts_queue, AccessShareLock);
+	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	List	   *names = NIL;

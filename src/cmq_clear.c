@@ -57,7 +57,7 @@ remove_message(CmqQueue *queue, OpenLeaf *open, TimestampTz time)
 		close_leaf(open);
 		leaf = cmq_queue_leaf(queue, time);
 		if (leaf == NULL ||
-			!cmq_table_open(&open->messages, NULL, leaf->messages,
+			!cmq_table_open(&open->messages, NULL, queue, leaf->messages,
 							CMQ_MESSAGES, RowExclusiveLock))
 			return false;
 		open->leaf = leaf;
@@ -76,7 +76,7 @@ remove_pending(CmqQueue *queue)
 	int64		n = 0;
 	int64		nrows = 0;
 
-	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	cmq_table_range(&pending, DT_NOBEGIN, DT_NOEND, false);
@@ -114,20 +114,23 @@ cmq_clear_queue(PG_FUNCTION_ARGS)
 	char	   *name;
 	int64		n;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_clear_queue()");
+	cmq_begin_write("cmq_clear_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	queue = cmq_queue_open(name, ACL_UPDATE, RowExclusiveLock);
+	if (queue->rewinding.active)
+		cmq_rewind_log_require_reason(queue);
 	n = remove_pending(queue);
 
-	queue = cmq_queue_lookup(name);
+	queue = cmq_queue_again(queue);
 	if (queue->rewinding.active)
 	{
 		CmqQueue	changed = *queue;
 
 		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
 		cmq_catalog_update_queue(&changed);
+		cmq_rewind_log_add(&changed, "cancel", cmq_queue_now(&changed), NULL,
+						   NULL, -1);
 	}
 	PG_RETURN_INT64(n);
 }

@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -31,6 +32,8 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -39,9 +42,21 @@ PG_FUNCTION_INFO_V1(cmq_create_queue);
 PG_FUNCTION_INFO_V1(cmq_alter_queue);
 PG_FUNCTION_INFO_V1(cmq_drop_queue);
 
-/* The relations of a queue are cmq.q_<name> with these suffixes. */
-static const char *const relation_suffixes[] = {
-	"", "_pending", "_rewind", "_live", "_history", "_all"
+/* What the relations of a queue are called: prefix, name of the queue, suffix. */
+static const struct
+{
+	const char *schema;
+	const char *prefix;
+	const char *suffix;
+}			relations[] = {
+	[CMQ_RIGHTS] = {CMQ_SCHEMA, "q_", ""},
+	[CMQ_LIVE_VIEW] = {CMQ_SCHEMA, "q_", "_live"},
+	[CMQ_HISTORY_VIEW] = {CMQ_SCHEMA, "q_", "_history"},
+	[CMQ_ALL_VIEW] = {CMQ_SCHEMA, "q_", "_all"},
+	[CMQ_READER_VIEW] = {CMQ_DATA_SCHEMA, "v_", ""},
+	[CMQ_MESSAGES_TABLE] = {CMQ_DATA_SCHEMA, "q_", ""},
+	[CMQ_PENDING_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_pending"},
+	[CMQ_REWIND_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_rewind"},
 };
 
 /* Settings that are plain numbers, in the order of the arguments. */
@@ -137,12 +152,68 @@ cmq_ddl_relname(const char *prefix, const char *name, const char *suffix)
 	return relname;
 }
 
+const char *
+cmq_relation_schema(CmqRelation which)
+{
+	return relations[which].schema;
+}
+
+/* The name of a relation of the queue of this name, palloc'd, not quoted. */
+char *
+cmq_relation_name(CmqRelation which, const char *name)
+{
+	return cmq_ddl_relname(relations[which].prefix, name,
+						   relations[which].suffix);
+}
+
 /* The same, quoted and qualified. */
 static const char *
-qualified(const char *name, const char *suffix)
+qualified(CmqRelation which, const char *name)
 {
-	return quote_qualified_identifier(CMQ_SCHEMA,
-									  cmq_ddl_relname("q_", name, suffix));
+	return quote_qualified_identifier(relations[which].schema,
+									  cmq_relation_name(which, name));
+}
+
+/* OID of a relation of the queue by its name, or InvalidOid. */
+static Oid
+relation_by_name(CmqRelation which, const char *name)
+{
+	char	   *relname = cmq_relation_name(which, name);
+
+	return strcmp(relations[which].schema, CMQ_DATA_SCHEMA) == 0 ?
+		cmq_data_relid(relname) : cmq_catalog_relid(relname);
+}
+
+/*
+ * Take away what default privileges have given to others on a table that has
+ * just been made.  The caller has called cmq_ddl_enter().
+ */
+void
+cmq_ddl_revoke_all(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+	Datum		value;
+	bool		isnull;
+	Acl		   *acl = NULL;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	value = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	if (!isnull)
+		acl = DatumGetAclPCopy(value);
+	ReleaseSysCache(tuple);
+	for (int i = 0; acl && i < ACL_NUM(acl); i++)
+	{
+		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
+
+		if (grantee != owner)
+			cmq_ddl_execute("REVOKE ALL ON TABLE %s FROM %s CASCADE",
+							cmq_catalog_relname(relid),
+							grantee == ACL_ID_PUBLIC ? "PUBLIC" :
+							quote_identifier(GetUserNameFromId(grantee, false)));
+	}
 }
 
 /* Raise 22023 unless this can be the name of a queue, topic, subscription. */
@@ -172,6 +243,7 @@ static bool
 get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 {
 	bool		any = false;
+	bool		may_say = !null_keeps || cmq_queue_is_readable(queue);
 
 	for (int i = 0; i < lengthof(settings); i++)
 	{
@@ -209,8 +281,9 @@ get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("rewind_seconds cannot be greater than msg_retention_seconds for queue \"%s\"",
 						queue->name),
+				 may_say ?
 				 errdetail("rewind_seconds would be %d, msg_retention_seconds %d.",
-						   queue->rewind_seconds, queue->msg_retention_seconds),
+						   queue->rewind_seconds, queue->msg_retention_seconds) : 0,
 				 errhint("Shorten rewind_seconds or lengthen msg_retention_seconds.")));
 	return any;
 }
@@ -240,10 +313,18 @@ get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 	int			argno = lengthof(settings) + 1;
 	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||
 		!PG_ARGISNULL(argno + 2);
+	bool		may_say = !OidIsValid(queue->relid) ||
+		cmq_queue_is_readable(queue);
 
 	if (!PG_ARGISNULL(argno))
-		strlcpy(queue->dead_letter_queue,
-				text_to_cstring(PG_GETARG_TEXT_PP(argno)), NAMEDATALEN);
+	{
+		char	   *target = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+
+		/* cut off it could be another one's, or no text any more */
+		if (strlen(target) > CMQ_QUEUE_NAME_MAX)
+			cmq_queue_report_unknown(target);
+		strlcpy(queue->dead_letter_queue, target, NAMEDATALEN);
+	}
 	if (!PG_ARGISNULL(argno + 1))
 		queue->max_receive_count = get_limit(fcinfo, argno + 1,
 											 "max_receive_count",
@@ -267,9 +348,10 @@ get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_time_to_live must be less than msg_retention_seconds for queue \"%s\"",
 						queue->name),
+				 may_say ?
 				 errdetail("max_time_to_live would be %d, msg_retention_seconds %d.",
 						   queue->max_time_to_live,
-						   queue->msg_retention_seconds)));
+						   queue->msg_retention_seconds) : 0));
 	return any;
 }
 
@@ -281,14 +363,14 @@ get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 #endif
 
 static void
-create_relations(const char *name)
+create_tables(const char *name)
 {
-	const char *messages = qualified(name, "");
-	const char *pending = qualified(name, "_pending");
-	const char *rewind = qualified(name, "_rewind");
-	const char *live = qualified(name, "_live");
-	const char *history = qualified(name, "_history");
-	const char *all = qualified(name, "_all");
+	static const CmqRelation tables[] = {
+		CMQ_MESSAGES_TABLE, CMQ_PENDING_TABLE, CMQ_REWIND_TABLE
+	};
+	const char *messages = qualified(CMQ_MESSAGES_TABLE, name);
+	const char *pending = qualified(CMQ_PENDING_TABLE, name);
+	const char *rewind = qualified(CMQ_REWIND_TABLE, name);
 	const char *lit = quote_literal_cstr(name);
 
 	cmq_ddl_execute("CREATE TABLE %s ("
@@ -309,64 +391,90 @@ create_relations(const char *name)
 					"enqueued_at timestamptz NOT NULL, "
 					"first_received_at timestamptz NOT NULL, "
 					"deleted_at timestamptz NOT NULL, "
-					"deleted_by regrole NOT NULL, "
+					"deleted_by text NOT NULL, "
 					"receive_count int NOT NULL, "
 					"rewind_count int NOT NULL, "
 					"deleted_xact bigint NOT NULL, "
 					"PRIMARY KEY (enqueued_at)) "
 					"PARTITION BY RANGE (enqueued_at)", rewind);
+	for (int i = 0; i < lengthof(tables); i++)
+		cmq_ddl_revoke_all(relation_by_name(tables[i], name));
 
 	/* see cmq_floor.c; partitions are not written but through the parent */
 	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
 					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
-					"EXECUTE FUNCTION cmq.pending_changed(%s)", pending, lit);
+					"EXECUTE FUNCTION cmq._pending_changed(%s)", pending, lit);
 	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
 					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
-					"EXECUTE FUNCTION cmq.pending_changed(%s)", rewind, lit);
+					"EXECUTE FUNCTION cmq._pending_changed(%s)", rewind, lit);
 	/* session_replication_role hides changes from nobody */
 	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
 					pending);
 	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
 					rewind);
 
-	/*
-	 * The views are readable by all who may use the schema; check_select, a
-	 * one-time filter, stops those without SELECT on the queue, and the
-	 * security barrier keeps their functions away from rows and statistics.
-	 */
-	cmq_ddl_execute("CREATE VIEW %s WITH (security_barrier) AS "
+	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", messages,
+					quote_literal_cstr(psprintf("messages of queue %s", name)));
+	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", pending,
+					quote_literal_cstr(psprintf("delivery state of the messages of queue %s that are not deleted", name)));
+	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", rewind,
+					quote_literal_cstr(psprintf("soft-deleted deliveries of queue %s", name)));
+}
+
+/*
+ * The relation that carries the rights, and the views that everybody who may use
+ * the schema may name.  cmq_views.c says why they show nothing to a role without
+ * SELECT on the queue.  Each reads the tables as the queue's owner, and the
+ * rights relation, through a view of its own, as the reader.
+ */
+static void
+create_views(const char *name)
+{
+	const char *rights = qualified(CMQ_RIGHTS, name);
+	const char *reader = qualified(CMQ_READER_VIEW, name);
+	const char *messages = qualified(CMQ_MESSAGES_TABLE, name);
+	const char *pending = qualified(CMQ_PENDING_TABLE, name);
+	const char *rewind = qualified(CMQ_REWIND_TABLE, name);
+	const char *live = qualified(CMQ_LIVE_VIEW, name);
+	const char *history = qualified(CMQ_HISTORY_VIEW, name);
+	const char *all = qualified(CMQ_ALL_VIEW, name);
+	const char *lit = quote_literal_cstr(name);
+
+	cmq_ddl_execute("CREATE VIEW %s AS SELECT %s::text AS queue", rights, lit);
+	cmq_ddl_execute("CREATE VIEW %s WITH (security_invoker) AS "
+					"SELECT true AS readable FROM %s", reader, rights);
+	cmq_ddl_revoke_all(relation_by_name(CMQ_READER_VIEW, name));
+	cmq_ddl_execute("CREATE VIEW %s AS "
 					"SELECT cmq.msg_id(p.enqueued_at) AS msg_id, p.enqueued_at, "
-					"CASE WHEN p.visible_at <= (SELECT cmq.clock(%s)) THEN 'ready' "
+					"CASE WHEN p.visible_at <= (SELECT cmq._clock(%s)) THEN 'ready' "
 					"WHEN p.receive_count = 0 THEN 'delayed' "
 					"ELSE 'in flight' END AS state, "
 					"p.first_received_at, p.visible_at, "
 					"p.receive_count, p.rewind_count, m.headers, m.body "
-					"FROM %s p JOIN %s m ON m.enqueued_at = p.enqueued_at "
-					"WHERE cmq.check_select(%s) "
-					"AND p.enqueued_at >= (SELECT cmq.expired_before(%s)) "
+					"FROM %s v, %s p LEFT JOIN %s m ON m.enqueued_at = p.enqueued_at "
+					"WHERE cmq._readable(%s) "
+					"AND p.enqueued_at >= (SELECT cmq._expired_before(%s)) "
 					"UNION ALL "
 					"SELECT cmq.msg_id(r.enqueued_at), r.enqueued_at, 'ready', "
 					"NULL, r.enqueued_at, 0, r.rewind_count + 1, m.headers, m.body "
-					"FROM %s r JOIN %s m ON m.enqueued_at = r.enqueued_at "
-					"WHERE cmq.check_select(%s) "
-					"AND r.enqueued_at >= (SELECT cmq.expired_before(%s)) "
-					"AND r.enqueued_at >= (SELECT cmq.rewind_from(%s)) "
-					"AND cmq.is_due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact)",
-					live, lit, pending, messages, lit, lit,
-					rewind, messages, lit, lit, lit, lit);
-	cmq_ddl_execute("CREATE VIEW %s WITH (security_barrier) AS "
+					"FROM %s v, %s r LEFT JOIN %s m ON m.enqueued_at = r.enqueued_at "
+					"WHERE cmq._readable(%s) "
+					"AND r.enqueued_at >= (SELECT cmq._expired_before(%s)) "
+					"AND cmq._due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact)",
+					live, lit, reader, pending, messages, lit, lit,
+					reader, rewind, messages, lit, lit, lit);
+	cmq_ddl_execute("CREATE VIEW %s AS "
 					"SELECT cmq.msg_id(r.enqueued_at) AS msg_id, r.enqueued_at, "
 					"r.first_received_at, r.deleted_at, r.deleted_by, "
 					"r.receive_count, r.rewind_count, m.headers, m.body "
-					"FROM %s r JOIN %s m ON m.enqueued_at = r.enqueued_at "
-					"WHERE cmq.check_select(%s) "
-					"AND r.enqueued_at >= (SELECT cmq.rewindable_since(%s)) "
-					"AND (r.enqueued_at < (SELECT cmq.rewind_from(%s)) "
-					"OR NOT cmq.is_due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact))",
-					history, rewind, messages, lit, lit, lit, lit);
-	cmq_ddl_execute("CREATE VIEW %s WITH (security_barrier) AS "
+					"FROM %s v, %s r LEFT JOIN %s m ON m.enqueued_at = r.enqueued_at "
+					"WHERE cmq._readable(%s) "
+					"AND cmq._rewindable(%s, r.enqueued_at) "
+					"AND NOT cmq._due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact)",
+					history, reader, rewind, messages, lit, lit, lit);
+	cmq_ddl_execute("CREATE VIEW %s AS "
 					"SELECT msg_id, enqueued_at, state, first_received_at, visible_at, "
-					"NULL::timestamptz AS deleted_at, NULL::regrole AS deleted_by, "
+					"NULL::timestamptz AS deleted_at, NULL::text AS deleted_by, "
 					"receive_count, rewind_count, headers, body FROM %s "
 					"UNION ALL "
 					"SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, "
@@ -375,12 +483,10 @@ create_relations(const char *name)
 					all, live, history);
 	cmq_ddl_execute("GRANT SELECT ON %s, %s, %s TO PUBLIC", live, history, all);
 
-	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", messages,
-					quote_literal_cstr(psprintf("messages of queue %s; GRANTs on this table are the rights on the queue", name)));
-	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", pending,
-					quote_literal_cstr(psprintf("delivery state of the messages of queue %s that are not deleted", name)));
-	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", rewind,
-					quote_literal_cstr(psprintf("soft-deleted deliveries of queue %s", name)));
+	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", rights,
+					quote_literal_cstr(psprintf("holds nothing; GRANTs on this view are the rights on queue %s", name)));
+	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", reader,
+					quote_literal_cstr(psprintf("cmq internal: whether the reader may read queue %s", name)));
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", live,
 					quote_literal_cstr(psprintf("messages of queue %s that are ready, delayed or in flight", name)));
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", all,
@@ -399,72 +505,111 @@ report_taken(const char *name, const char *detail)
 			 errhint("Choose another name.")));
 }
 
+/* Raise 42501 unless the caller may create queues. */
+static void
+check_create(const char *name)
+{
+	static const char *const schemas[] = {CMQ_SCHEMA, CMQ_DATA_SCHEMA};
+
+	for (int i = 0; i < lengthof(schemas); i++)
+	{
+		if (object_aclcheck(NamespaceRelationId,
+							get_namespace_oid(schemas[i], false), GetUserId(),
+							ACL_CREATE) != ACLCHECK_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to create queue \"%s\"", name),
+					 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s, %s TO you.",
+							 CMQ_SCHEMA, CMQ_DATA_SCHEMA)));
+	}
+}
+
+/* Raise 42710 if the name, or that of a relation of the queue, is taken. */
+static void
+check_not_taken(const char *name)
+{
+	char	   *existing;
+
+	if (cmq_catalog_name_taken(name, &existing))
+		report_taken(name, strcmp(existing, name) == 0 ? NULL :
+					 psprintf("Queue \"%s\" has the same name but for case.",
+							  existing));
+	for (int i = 0; i < lengthof(relations); i++)
+	{
+		if (OidIsValid(relation_by_name(i, name)))
+			report_taken(name,
+						 psprintf("Relation %s, which the queue needs, exists already.",
+								  qualified(i, name)));
+	}
+}
+
 Datum
 cmq_create_queue(PG_FUNCTION_ARGS)
 {
 	CmqQueue	description;
 	CmqQueue   *queue = &description;
-	Oid			schema;
 	char	   *name;
-	char	   *existing;
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nestlevel;
 	TimestampTz now;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_create_queue()");
+	cmq_begin_write("cmq_create_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	cmq_ddl_check_name(name, "queue");
 	memset(queue, 0, sizeof(*queue));
 	strlcpy(queue->name, name, NAMEDATALEN);
 	get_settings(fcinfo, queue, false);
 	get_dead_letter(fcinfo, queue);
-
-	schema = get_namespace_oid(CMQ_SCHEMA, false);
-	if (object_aclcheck(NamespaceRelationId, schema, GetUserId(),
-						ACL_CREATE) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create queue \"%s\"", name),
-				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
-						 CMQ_SCHEMA)));
+	check_create(name);
 
 	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
 					   ExclusiveLock);
-	if (cmq_catalog_name_taken(name, &existing))
-		report_taken(name, strcmp(existing, name) == 0 ? NULL :
-					 psprintf("Queue \"%s\" has the same name but for case.",
-							  existing));
-	for (int i = 0; i < lengthof(relation_suffixes); i++)
-	{
-		char	   *relname = cmq_ddl_relname("q_", name, relation_suffixes[i]);
-
-		if (OidIsValid(cmq_catalog_relid(relname)))
-			report_taken(name,
-						 psprintf("Relation %s.%s, which the queue needs, exists already.",
-								  CMQ_SCHEMA, quote_identifier(relname)));
-	}
-
+	check_not_taken(name);
 	if (queue->dead_letter_queue[0])
 		cmq_dead_letter_check(queue);
 
 	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
-	create_relations(name);
+	create_tables(name);
+	create_views(name);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 
 	now = GetCurrentTimestamp();
-	queue->relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
+	queue->relid = relation_by_name(CMQ_RIGHTS, name);
+	queue->messages = relation_by_name(CMQ_MESSAGES_TABLE, name);
+	queue->pending = relation_by_name(CMQ_PENDING_TABLE, name);
+	queue->rewind = relation_by_name(CMQ_REWIND_TABLE, name);
 	queue->create_time = queue->last_modify_time = queue->saved_clock = now;
 	queue->expired_before = queue->forgotten_before = DT_NOBEGIN;
 	cmq_catalog_insert_queue(queue);
-	cmq_shmem_remove_at_end(queue->relid, false);
+	cmq_shmem_remove_at_end(queue->pending, false);
 
 	queue = cmq_queue_lookup(name);
 	now = cmq_queue_now(queue);
 	cmq_stats_start_empty(queue->shared);
 	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));
 	PG_RETURN_VOID();
+}
+
+/*
+ * Raise 55006 if the session is in the midst of a call on the queue, or has a
+ * query open that reads its pending messages: what that relies on is about to
+ * change.  The caller has the pending table locked against all others.
+ */
+static void
+check_not_in_use(CmqQueue *queue, const char *what)
+{
+	Relation	rel = try_relation_open(queue->pending, NoLock);
+
+	if (rel == NULL)
+		return;
+	if (rel->rd_refcnt != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot %s queue \"%s\" because it is being used in this session",
+						what, queue->name),
+				 errdetail("A call or a query on the queue has not ended yet.")));
+	relation_close(rel, NoLock);
 }
 
 Datum
@@ -478,8 +623,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	bool		any;
 	bool		bind;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_alter_queue()");
+	cmq_begin_write("cmq_alter_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	queue = cmq_queue_lookup(name);
 	cmq_queue_check_acl(queue, ACL_UPDATE);
@@ -515,6 +659,8 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 		cmq_wait_ask_to_leave(queue->shared);
 		queue = cmq_queue_open(name, ACL_UPDATE, ShareRowExclusiveLock);
 		cmq_wait_asked();
+		if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
+			check_not_in_use(queue, "switch the rewind of");
 	}
 	now = cmq_queue_now(queue);
 
@@ -550,102 +696,149 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Raise 42501 unless the caller owns the relation, if it is there. */
+static bool
+check_owns(CmqQueue *queue, Oid relid)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return false;
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of queue \"%s\"", queue->name)));
+	return true;
+}
+
+/*
+ * Raise 42501 unless the caller owns all relations that are left of the queue;
+ * when the one that carries the rights is gone only a superuser will do.
+ */
+static void
+check_may_drop(CmqQueue *queue)
+{
+	if (!check_owns(queue, queue->relid) && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to drop damaged queue \"%s\"",
+						queue->name)));
+	(void) check_owns(queue, queue->messages);
+	(void) check_owns(queue, queue->pending);
+	(void) check_owns(queue, queue->rewind);
+}
+
+/*
+ * Load what is known of a queue to be dropped and take its queue lock; a damaged
+ * one must be droppable, so not by cmq_queue_lookup().
+ */
+static void
+lock_to_drop(CmqQueue *queue, const char *name)
+{
+	Oid			locked = InvalidOid;
+
+	memset(queue, 0, sizeof(*queue));
+	queue->mcxt = CurrentMemoryContext;
+	if (strlen(name) <= CMQ_QUEUE_NAME_MAX)
+		strlcpy(queue->name, name, NAMEDATALEN);
+	for (;;)
+	{
+		if (strlen(name) > CMQ_QUEUE_NAME_MAX || !cmq_catalog_load_queue(queue))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("queue \"%s\" does not exist", name)));
+		/* again once the lock is there: another drop may have come first */
+		check_may_drop(queue);
+		if (queue->relid == locked)
+			return;
+		locked = queue->relid;
+		LockDatabaseObject(RelationRelationId, locked, 0, AccessExclusiveLock);
+	}
+}
+
+/* Have waiting receives leave, and keep everybody else from the queue. */
+static void
+lock_traffic(CmqQueue *queue)
+{
+	CmqSharedQueue *shared;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->pending)))
+		return;
+	LockRelationOid(queue->pending, AccessShareLock);
+	shared = cmq_shmem_use(queue->pending);
+	if (shared)
+		cmq_wait_ask_to_leave(shared);
+	LockRelationOid(queue->pending, AccessExclusiveLock);
+	cmq_wait_asked();
+	check_not_in_use(queue, "drop");
+}
+
+static void
+add_to_list(StringInfo list, Oid relid)
+{
+	appendStringInfo(list, "%s%s", list->len ? ", " : "",
+					 cmq_catalog_relname(relid));
+}
+
+/* Add the view of this name, if it is one of the owner's. */
+static void
+add_view(StringInfo list, CmqQueue *queue, CmqRelation which)
+{
+	Oid			relid = relation_by_name(which, queue->name);
+
+	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
+		object_ownercheck(RelationRelationId, relid, GetUserId()))
+		add_to_list(list, relid);
+}
+
+/* Drop what is left of the relations that the queue was made with. */
+static void
+drop_relations(CmqQueue *queue)
+{
+	Oid			tables[] = {queue->messages, queue->pending, queue->rewind};
+	StringInfoData table_list;
+	StringInfoData view_list;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	initStringInfo(&table_list);
+	initStringInfo(&view_list);
+	add_view(&view_list, queue, CMQ_ALL_VIEW);
+	add_view(&view_list, queue, CMQ_LIVE_VIEW);
+	add_view(&view_list, queue, CMQ_HISTORY_VIEW);
+	add_view(&view_list, queue, CMQ_READER_VIEW);
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->relid)))
+		add_to_list(&view_list, queue->relid);
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])))
+			add_to_list(&table_list, tables[i]);
+	}
+	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
+	if (view_list.len)
+		cmq_ddl_execute("DROP VIEW %s", view_list.data);
+	if (table_list.len)
+		cmq_ddl_execute("DROP TABLE %s", table_list.data);
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+}
+
 Datum
 cmq_drop_queue(PG_FUNCTION_ARGS)
 {
 	CmqQueue	description;
 	CmqQueue   *queue = &description;
 	char	   *name;
-	char	   *relname;
-	Oid			pending;
-	Oid			save_userid;
-	int			save_sec_context;
-	int			nestlevel;
-	StringInfoData tables;
-	StringInfoData views;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_drop_queue()");
+	cmq_begin_write("cmq_drop_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-
-	/*
-	 * A damaged queue must be droppable, so not by cmq_queue_lookup().  Look
-	 * again once the lock is there: another drop may have come first.
-	 */
-	memset(queue, 0, sizeof(*queue));
-	queue->mcxt = CurrentMemoryContext;
-	strlcpy(queue->name, name, NAMEDATALEN);
-	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("queue \"%s\" does not exist", name)));
-	relname = cmq_ddl_relname("q_", queue->name, "");
-	for (;;)
-	{
-		if (!cmq_catalog_load_queue(queue))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("queue \"%s\" does not exist", name)));
-		if (OidIsValid(queue->relid) &&
-			queue->relid == cmq_catalog_relid(relname))
-			break;
-		queue->relid = cmq_catalog_relid(relname);
-		if (!OidIsValid(queue->relid))
-		{
-			/* its table is gone, and with it the owner */
-			if (!superuser())
-				ereport(ERROR,
-						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						 errmsg("must be superuser to drop damaged queue \"%s\"",
-								name)));
-			break;
-		}
-		cmq_queue_check_owner(queue);
-		LockDatabaseObject(RelationRelationId, queue->relid, 0,
-						   AccessExclusiveLock);
-	}
-
+	lock_to_drop(queue, name);
 	cmq_dead_letter_check_drop(name);
 
 	/* traffic first, see the order of locks in cmq_queue.c */
-	pending = cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
-	if (OidIsValid(pending))
-	{
-		CmqSharedQueue *shared;
+	lock_traffic(queue);
+	drop_relations(queue);
 
-		/* a lock before the shared entry is used, see cmq_shmem.c */
-		LockRelationOid(pending, AccessShareLock);
-		shared = cmq_shmem_find(queue->relid);
-		if (shared)
-			cmq_wait_ask_to_leave(shared);
-		LockRelationOid(pending, AccessExclusiveLock);
-		cmq_wait_asked();
-	}
-
-	initStringInfo(&tables);
-	initStringInfo(&views);
-	for (int i = 0; i < lengthof(relation_suffixes); i++)
-	{
-		Oid			relid = cmq_catalog_relid(cmq_ddl_relname("q_", name,
-															  relation_suffixes[i]));
-		StringInfo	list;
-
-		if (!OidIsValid(relid))
-			continue;
-		list = get_rel_relkind(relid) == RELKIND_VIEW ? &views : &tables;
-		appendStringInfo(list, "%s%s", list->len ? ", " : "",
-						 qualified(name, relation_suffixes[i]));
-	}
-	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
-	if (views.len)
-		cmq_ddl_execute("DROP VIEW %s", views.data);
-	if (tables.len)
-		cmq_ddl_execute("DROP TABLE %s", tables.data);
-	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
-
-	/* dropping the table has told the other backends */
-	if (OidIsValid(queue->relid))
-		cmq_shmem_remove_at_end(queue->relid, true);
+	/* dropping the tables has told the other backends */
+	cmq_shmem_remove_at_end(queue->pending, true);
 	cmq_catalog_delete_queue(queue);
 	cmq_topic_forget_queue(queue->name);
 	PG_RETURN_VOID();

@@ -10,21 +10,29 @@
  * such a message starts anew.  A message in flight or delayed is not dead: its
  * consumer may still be done with it.
  *
- * The receive that meets a dead message moves it, and so does maintenance.
- * The move deletes the pending row, without waiting, as a claim does; sends
- * the body to the dead-letter queue as a new message, whose headers say where
- * it comes from; and deletes the message, which leaves no history.  All in one
- * transaction: a message is never in both queues and never in neither.
+ * A receive passes dead messages over.  They are moved after its scan, or by
+ * maintenance.  The move deletes the pending row, without waiting, as a claim
+ * does; sends the body to the dead-letter queue as a new message, whose headers
+ * say where it comes from; and deletes the message, which leaves no history.  All
+ * in one transaction: a message is never in both queues and never in neither.
  *
- * A redrive sends a message to the queue that its headers name, with the rights
- * of the caller.  Whoever may send to the dead-letter queue can write these
- * headers.  So the message goes only to a queue whose dead letters come here.
+ * A letter is moved only while the owner of its queue has INSERT on the
+ * dead-letter queue, and obeys the limits of that queue.  It is written as the
+ * owner of the dead-letter queue, whose code in indexes runs then.  Who moves:
+ *	- A receive only if both queues have one owner, or the other one is a
+ *	  superuser's; it waits for no lock of the dead-letter queue and has no
+ *	  worker started for it.  When something fails it says so once, and no
+ *	  receive tries again before maintenance has.
+ *	- Maintenance, in the same case, as one of its steps.
+ *	- When the dead-letter queue is another owner's, the worker alone, after all
+ *	  other work, for a short time (cmq_trouble.c).
+ * What cannot be moved stays, is not delivered, and holds up nothing else.
  *
- * The limits of the dead-letter queue do not apply to dead letters: they have
- * to go somewhere.  They are written as the owner of that queue, not as who
- * receives or as the owner of the source: neither of them has to trust it.  What
- * cannot be moved, because something is wrong with the message or with the
- * dead-letter queue, stays, is not delivered, and holds up nothing else.
+ * A redrive sends a message to the queue that its headers name.  Whoever may send
+ * to the dead-letter queue can write these headers.  So the message goes only to a
+ * queue whose dead letters come here and on which the caller has INSERT, within
+ * its limits, and is written as that queue's owner.  What cannot be sent back
+ * stays, whatever the reason, and stops no other.
  *
  * Who binds a queue holds its queue lock, and that of the dead-letter queue in
  * Share mode: so no queue becomes a dead-letter queue while it gets one itself
@@ -32,14 +40,20 @@
  * table of the dead-letter queue after its own; since a dead-letter queue has
  * none itself, no circle arises.
  *
+ * Abort: each try is a subtransaction; with the transaction everything is as it
+ * was.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -51,7 +65,15 @@
 
 /* How many messages one round of maintenance moves, for one queue. */
 #define MAX_SWEEP 100000
-#define MAX_SWEEP_EACH 1000
+
+/* How many are moved or sent back in one subtransaction. */
+#define CHUNK 500
+
+/* After so many failures the rest of a sweep waits for the next round. */
+#define MAX_FAILURES 100
+
+/* How long code of another owner may take in a redrive, in milliseconds. */
+#define REDRIVE_LIMIT 5000
 
 PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
 PG_FUNCTION_INFO_V1(cmq_redrive);
@@ -87,8 +109,10 @@ cmq_dead_letter_check(CmqQueue *queue)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queue \"%s\" cannot be a dead-letter queue", name),
+				 cmq_queue_is_readable(target) ?
 				 errdetail("It has a dead-letter queue itself: \"%s\".",
-						   target->dead_letter_queue),
+						   target->dead_letter_queue) :
+				 errdetail("It has a dead-letter queue itself."),
 				 errhint("Choose another one, or call cmq_unbind_dead_letter for it.")));
 }
 
@@ -156,11 +180,11 @@ dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
 
 /* Delete the message of this time, if it is there. */
 static void
-delete_message(CmqLeaf *leaf, TimestampTz time)
+delete_message(CmqQueue *queue, CmqLeaf *leaf, TimestampTz time)
 {
 	CmqTable	messages;
 
-	if (!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
+	if (!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
 						RowExclusiveLock))
 		return;
 	if (cmq_table_find(&messages, time, 0))
@@ -168,40 +192,101 @@ delete_message(CmqLeaf *leaf, TimestampTz time)
 	cmq_table_close(&messages);
 }
 
-/*
- * Move the dead message whose pending row the scan stands at; false if
- * somebody else is at it, or its message is gone.
- */
-static bool
-move(CmqQueue *queue, CmqTable *pending, const char *reason)
+/* Letters of one queue on their way. */
+typedef struct Move
 {
+	CmqQueue   *queue;
+	const CmqLetter *letters;
+	int			n;
+	bool		wait;			/* for locks, and for a partition to be made */
+	bool		opened;			/* could the dead-letter queue be had? */
+	int			moved;
+	int			refused;		/* by the limits of the dead-letter queue */
+} Move;
+
+/*
+ * Lock the dead-letter queue of move->queue; NULL if the queue is no longer bound
+ * to it.  Raises an error if it cannot be had, or the binding's right is gone.
+ */
+static CmqQueue *
+open_target(Move *move)
+{
+	char	   *name = pstrdup(move->queue->dead_letter_queue);
+	CmqQueue   *target = cmq_queue_lookup(name);
+
+	if (move->wait)
+		LockRelationOid(target->pending, RowExclusiveLock);
+	else if (!ConditionalLockRelationOid(target->pending, RowExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("dead-letter queue \"%s\" is locked", name)));
+
+	/* it may be just unbound and dropped, and another one made of that name */
+	move->queue = cmq_queue_again(move->queue);
+	if (strcmp(move->queue->dead_letter_queue, name) != 0)
+		return NULL;
+	target = cmq_queue_again(target);
+	if (pg_class_aclcheck(target->relid, move->queue->owner,
+						  ACL_INSERT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for dead-letter queue \"%s\"", name),
+				 errdetail("The owner of queue \"%s\" has no INSERT on it any more.",
+						   move->queue->name),
+				 errhint("GRANT INSERT ON %s, or call cmq_unbind_dead_letter(%s).",
+						 cmq_catalog_relname(target->relid),
+						 quote_literal_cstr(move->queue->name))));
+	if (cmq_queue_leaf(target, cmq_queue_now(target)) == NULL)
+	{
+		TimestampTz now = cmq_queue_now(target);
+
+		if (!move->wait)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("dead-letter queue \"%s\" has no partition for the present time",
+							name),
+					 errdetail("Maintenance will make one.")));
+		(void) cmq_leaf_make(target, now, now + cmq_leaf_lead(target));
+		target = cmq_queue_again(target);
+	}
+	return target;
+}
+
+/* Does the dead-letter queue take it? */
+static bool
+fits(CmqQueue *target, Datum body, Datum headers)
+{
+	return toast_raw_datum_size(body) - VARHDRSZ <= (Size) target->max_msg_size &&
+		toast_raw_datum_size(headers) - VARHDRSZ <=
+		(Size) target->max_msg_size + CMQ_HEADERS_ADDED &&
+		cmq_stats_has_room(target, 1, target->max_msg_heap_num);
+}
+
+/*
+ * Move the dead message whose pending row is in the slot, if nobody else is at
+ * it.
+ */
+static void
+move_letter(Move *move, CmqTable *pending, CmqQueue *target,
+			const char *reason)
+{
+	CmqQueue   *queue = move->queue;
 	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
 	TimestampTz visible_at = cmq_slot_time(pending->slot,
 										   Anum_pending_visible_at);
 	int			receive_count = cmq_slot_int(pending->slot,
 											 Anum_pending_receive_count);
 	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
-	char	   *target = pstrdup(queue->dead_letter_queue);
 	CmqTable	messages;
-	Datum		body = (Datum) 0;
-	Datum		headers = (Datum) 0;
-	bool		isnull = false;
+	Datum		body;
+	Datum		headers;
+	bool		isnull;
 	bool		found;
-	MemoryContext context;
-	MemoryContext old;
 
-	/* it may be just unbound and dropped, and another one made of that name */
-	cmq_queue_wait_for(target);
-	if (strcmp(cmq_queue_lookup(queue->name)->dead_letter_queue, target) != 0)
-		return false;
 	if (pending->busy || leaf == NULL ||
-		!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
+		!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
 						AccessShareLock))
-		return false;
-
-	context = AllocSetContextCreate(CurrentMemoryContext, "cmq dead letter",
-									ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
+		return;
 	found = cmq_table_find(&messages, time, 0);
 	if (found)
 	{
@@ -212,119 +297,260 @@ move(CmqQueue *queue, CmqTable *pending, const char *reason)
 									  headers, isnull);
 	}
 	cmq_table_close(&messages);
-	found = found && cmq_table_delete(pending, false) == TM_Ok;
-	if (found)
+	if (!found)
+		return;
+	if (!fits(target, body, headers))
 	{
-		cmq_floor_taken(visible_at);
-		cmq_floor_taken_message(time);
-		cmq_stats_pending(queue->shared, -1);
-		cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
-		isnull = false;
-		(void) cmq_send_as_owner(cmq_queue_open(target, ACL_NO_RIGHTS,
-												RowExclusiveLock),
-								 1, &body, &headers, &isnull);
-		delete_message(leaf, time);
-		cmq_wait_signal_at_end(queue->shared, 0, 1);
+		move->refused++;
+		return;
 	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	return found;
+	if (cmq_table_delete(pending, false) != TM_Ok)
+		return;
+	cmq_floor_taken(visible_at);
+	cmq_floor_taken_message(time);
+	cmq_stats_pending(queue->shared, -1);
+	cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
+	cmq_wait_signal_at_end(queue->shared, 0, 1);
+	isnull = false;
+	(void) cmq_send_as_owner(target, 1, &body, &headers, &isnull);
+	delete_message(queue, leaf, time);
+	move->moved++;
 }
 
-typedef struct TryMove
+/* Move letters; an error undoes all of it. */
+static void
+move_letters(const char *name, void *arg)
 {
-	CmqQueue   *queue;
-	CmqTable   *pending;
-	const char *reason;
-	bool		moved;
-} TryMove;
+	Move	   *move = arg;
+	CmqQueue   *target;
+	CmqTable	pending;
+	TimestampTz now;
+	MemoryContext context;
+	MemoryContext old;
+
+	move->moved = move->refused = 0;
+	move->opened = false;
+	target = open_target(move);
+	move->opened = true;
+	if (target == NULL)
+		return;
+	now = cmq_queue_now(move->queue);
+	if (!cmq_table_open(&pending, NULL, move->queue, move->queue->pending,
+						CMQ_PENDING, RowExclusiveLock))
+		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq dead letter",
+									ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < move->n; i++)
+	{
+		const CmqLetter *letter = &move->letters[i];
+		const char *reason;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!cmq_table_find(&pending, letter->visible_at, letter->enqueued_at))
+			continue;
+		/* the rule may have changed, or the message been received again */
+		reason = cmq_dead_letter_reason(move->queue, pending.slot, now);
+		if (reason == NULL)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		move_letter(move, &pending, target, reason);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	cmq_table_close(&pending);
+	CommandCounterIncrement();
+}
 
 static void
-try_move(const char *name, void *arg)
+warn_refused(CmqQueue *queue, int refused)
 {
-	TryMove    *try = arg;
-
-	try->moved = move(try->queue, try->pending, try->reason);
+	if (refused > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%d dead letters of queue \"%s\" could not be moved",
+						refused, queue->name),
+				 errdetail("Queue \"%s\" is full, or they are larger than it takes.",
+						   queue->dead_letter_queue)));
 }
 
 /*
- * The same in a subtransaction: if this message cannot be moved, false with a
- * warning.  It stays where it is, and the others go on.
+ * The dead-letter queue, if it is another owner's, in whose code the queue's
+ * owner and those who receive have no reason to trust; else NULL.  So is one that
+ * is gone or damaged, to which nothing can be moved anyway.
  */
-bool
-cmq_dead_letter_move(CmqQueue *queue, CmqTable *pending, const char *reason)
+CmqQueue *
+cmq_dead_letter_stranger(CmqQueue *queue)
 {
-	TryMove		try = {
-		.queue = queue,
-		.pending = pending,
-		.reason = reason
-	};
+	CmqQueue   *target = queue->dead_letter_queue[0] == '\0' ? NULL :
+		cmq_queue_find_whole(queue->dead_letter_queue);
 
-	cmq_queue_try(queue->name, "moving a dead letter", try_move, &try);
-	return try.moved;
+	return target && target->owner != queue->owner &&
+		!superuser_arg(target->owner) ? target : NULL;
 }
 
-typedef struct Sweep
+/*
+ * After the scan of a receive, which has met these: move them, if that can be
+ * done without waiting and without code of a stranger's.  Returns how many.
+ */
+int
+cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 {
-	int			max;
-	bool		each_alone;		/* in a subtransaction of its own */
-	bool		done;
-} Sweep;
+	Move		move = {.queue = queue, .letters = letters, .n = n};
+	CmqSharedQueue *shared = queue->shared;
+	bool		ok;
 
-static void
-sweep(const char *name, void *arg)
+	if (pg_atomic_read_u32(&shared->letters_stuck) != 0 ||
+		cmq_dead_letter_stranger(queue))
+		return 0;
+	ok = cmq_queue_try(queue->name, "moving dead letters", move_letters, &move,
+					   true);
+	if (!ok || move.refused > 0)
+	{
+		/* enough for all receives until maintenance has tried */
+		pg_atomic_write_u32(&shared->letters_stuck, 1);
+		if (ok)
+			warn_refused(queue, move.refused);
+	}
+	return ok ? move.moved : 0;
+}
+
+/* The dead messages of a queue, palloc'd; MAX_SWEEP at most. */
+static int
+list_letters(CmqQueue *queue, CmqLetter **letters)
 {
-	Sweep	   *state = arg;
-	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
 	TimestampTz now = cmq_queue_now(queue);
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	CmqFloorScan scan;
 	CmqTable	pending;
+	int			allocated = CHUNK;
 	int			n = 0;
 
+	*letters = palloc(sizeof(CmqLetter) * allocated);
 	cmq_floor_begin(&scan, queue, now);
-	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
-						RowExclusiveLock))
-		return;
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						AccessShareLock))
+		return 0;
 	cmq_table_range(&pending, scan.floor, now, true);
-	while (n < state->max && cmq_table_next(&pending))
+	while (n < MAX_SWEEP && cmq_table_next(&pending))
 	{
-		const char *reason;
+		TimestampTz time = cmq_slot_time(pending.slot, Anum_pending_enqueued_at);
 
-		if (cmq_slot_time(pending.slot,
-						  Anum_pending_enqueued_at) < expired_before)
+		if (time < expired_before ||
+			cmq_dead_letter_reason(queue, pending.slot, now) == NULL)
 			continue;
-		reason = cmq_dead_letter_reason(queue, pending.slot, now);
-		if (reason == NULL)
-			continue;
-		if (state->each_alone)
+		if (n == allocated)
 		{
-			(void) cmq_dead_letter_move(queue, &pending, reason);
-			n++;
+			allocated *= 2;
+			*letters = repalloc(*letters, sizeof(CmqLetter) * allocated);
 		}
-		else if (move(queue, &pending, reason))
-			n++;
+		(*letters)[n].visible_at = cmq_slot_time(pending.slot,
+												 Anum_pending_visible_at);
+		(*letters)[n++].enqueued_at = time;
 	}
 	cmq_table_close(&pending);
-	CommandCounterIncrement();
-	state->done = true;
+	return n;
 }
 
 /*
- * Maintenance: move what is dead, also when nobody receives.  All at once; if
- * that fails, each by itself, and not so many.
+ * Move what is dead: many at once; if that fails, each by itself.  Warns once.
+ * limit, in milliseconds, is for all of it; 0: none.  False if it was reached.
  */
+static bool
+sweep(CmqQueue *queue, int limit)
+{
+	Move		move = {.queue = queue, .wait = true};
+	CmqLetter  *letters;
+	int			n = list_letters(queue, &letters);
+	int			refused = 0;
+	int			failures = 0;
+	bool		warned = false;
+	TimestampTz end = GetCurrentTimestamp() + limit * INT64CONST(1000);
+
+	for (int done = 0, size = CHUNK; done < n && failures < MAX_FAILURES;)
+	{
+		bool		warn;
+		bool		ok;
+		long		left = limit;
+
+		if (limit > 0)
+			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		if (limit > 0 && left <= 0)
+			return false;
+		move.letters = letters + done;
+		move.n = Min(size, n - done);
+		warn = !warned;
+		ok = limit > 0 ?
+			cmq_limited(left, queue->name, "moving dead letters", move_letters,
+						&move, warn) :
+			cmq_queue_try(queue->name, "moving dead letters", move_letters,
+						  &move, warn);
+		warned |= !ok;
+		if (ok)
+			refused += move.refused;
+		else if (!move.opened)
+			break;
+		else if (move.n > 1)
+		{
+			/* the same ones again, one by one */
+			size = 1;
+			continue;
+		}
+		else
+			failures++;
+		done += move.n;
+		/* the queue's description may have been replaced */
+		queue = cmq_queue_again(move.queue);
+		move.queue = queue;
+		if (done % CHUNK == 0)
+			size = CHUNK;
+	}
+	warn_refused(queue, refused);
+	pfree(letters);
+	if (refused > 0 || warned)
+		pg_atomic_write_u32(&queue->shared->letters_stuck, 1);
+	return true;
+}
+
+/* Maintenance: move what is dead, also when nobody receives. */
 void
 cmq_dead_letter_sweep(CmqQueue *queue)
 {
-	Sweep		all = {.max = MAX_SWEEP};
-	Sweep		some = {.max = MAX_SWEEP_EACH,.each_alone = true};
-
 	if (queue->dead_letter_queue[0] == '\0')
 		return;
-	cmq_queue_try(queue->name, "moving dead letters", sweep, &all);
-	if (!all.done)
-		sweep(queue->name, &some);
+	pg_atomic_write_u32(&queue->shared->letters_stuck, 0);
+	if (cmq_dead_letter_stranger(queue) == NULL)
+		(void) sweep(queue, 0);
+}
+
+/*
+ * The worker: the same to a dead-letter queue of another owner, for so many
+ * milliseconds.  False if that was not enough.
+ */
+bool
+cmq_dead_letter_sweep_stranger(const char *name, int limit)
+{
+	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
+
+	return cmq_dead_letter_stranger(queue) == NULL || sweep(queue, limit);
+}
+
+/*
+ * Raise 42501 unless the caller may end the queue's policy: with UPDATE on the
+ * queue, or as the owner of the dead-letter queue.
+ */
+static void
+check_unbind(CmqQueue *queue)
+{
+	CmqQueue   *target = NULL;
+
+	if (pg_class_aclcheck(queue->relid, GetUserId(), ACL_UPDATE) == ACLCHECK_OK)
+		return;
+	if (queue->dead_letter_queue[0])
+		target = cmq_queue_find_whole(queue->dead_letter_queue);
+	if (target == NULL ||
+		!object_ownercheck(RelationRelationId, target->relid, GetUserId()))
+		cmq_queue_check_acl(queue, ACL_UPDATE);
 }
 
 Datum
@@ -334,10 +560,11 @@ cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 	CmqQueue	changed;
 	char	   *name;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_unbind_dead_letter()");
+	cmq_begin_write("cmq_unbind_dead_letter()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
+	check_unbind(cmq_queue_lookup(name));
+	queue = cmq_queue_lock(name, ACL_NO_RIGHTS, ExclusiveLock);
+	check_unbind(queue);
 	if (queue->dead_letter_queue[0] == '\0')
 		PG_RETURN_VOID();
 
@@ -368,91 +595,213 @@ get_source(Datum headers)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
-/* Does a queue of this name exist? */
-static bool
-queue_exists(const char *name)
+/* A redrive. */
+typedef struct Redrive
 {
-	char	   *existing;
-
-	return strlen(name) <= CMQ_QUEUE_NAME_MAX &&
-		cmq_catalog_name_taken(name, &existing) && strcmp(name, existing) == 0;
-}
+	char	   *name;			/* of the dead-letter queue */
+	Oid			caller;
+	List	   *failed;			/* names of queues whose code has failed */
+	CmqLetter	letters[CHUNK];
+	int			n;
+	int			sent;
+	int			left;
+	MemoryContext context;		/* of one try */
+	char		source[NAMEDATALEN];	/* the queue being sent to */
+} Redrive;
 
 /*
- * Send the dead letter whose pending row the scan stands at back to where it
- * came from.  False if it is not a dead letter, that queue is gone or has
- * another dead-letter queue now, or somebody else is at the message.  What is needed for one message only is
- * allocated in context.
+ * The queue that a dead letter may be sent back to, locked; NULL if it is no dead
+ * letter, that queue is gone or has another dead-letter queue now, or the caller
+ * has no INSERT on it.
  */
-static bool
-redrive_message(CmqQueue *queue, CmqDelete *state, MemoryContext context)
+static CmqQueue *
+open_source(Redrive *redrive, const char *name)
 {
-	CmqTable   *pending = &state->pending;
-	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
+	CmqQueue   *source;
+
+	if (name == NULL || strcmp(name, redrive->name) == 0 ||
+		list_member(redrive->failed, makeString(unconstify(char *, name))))
+		return NULL;
+	strlcpy(redrive->source, name, NAMEDATALEN);
+	source = cmq_queue_find(name);
+	for (int i = 0; i < 2; i++)
+	{
+		/* both sides of the wait for the lock */
+		if (source == NULL ||
+			strcmp(source->dead_letter_queue, redrive->name) != 0 ||
+			pg_class_aclcheck(source->relid, redrive->caller,
+							  ACL_INSERT) != ACLCHECK_OK)
+			return NULL;
+		if (i == 0)
+		{
+			LockRelationOid(source->pending, RowExclusiveLock);
+			source = cmq_queue_again(source);
+		}
+	}
+	return source;
+}
+
+/* Send the dead letter whose pending row is in the slot back; false if it stays. */
+static bool
+redrive_letter(Redrive *redrive, CmqDelete *state)
+{
+	CmqQueue   *queue = state->queue;
+	TimestampTz time = cmq_slot_time(state->pending.slot,
+									 Anum_pending_enqueued_at);
 	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
 	CmqTable	messages;
-	CmqQueue   *source;
-	char	   *name = NULL;
+	CmqQueue   *source = NULL;
 	Datum		body = (Datum) 0;
 	Datum		headers = (Datum) 0;
 	bool		isnull = true;
-	MemoryContext old = MemoryContextSwitchTo(context);
+	bool		deleted;
+	MemoryContext old;
 
-	if (leaf == NULL || !cmq_table_open(&messages, NULL, leaf->messages,
+	if (leaf == NULL || !cmq_table_open(&messages, NULL, queue, leaf->messages,
 										CMQ_MESSAGES, AccessShareLock))
-	{
-		MemoryContextSwitchTo(old);
 		return false;
-	}
 	if (cmq_table_find(&messages, time, 0))
 	{
 		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
-		name = isnull ? NULL : get_source(headers);
+		if (!isnull)
+			source = open_source(redrive, get_source(headers));
 	}
-	if (name && strcmp(name, queue->name) != 0 && queue_exists(name))
+	if (source)
 	{
 		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
 		headers = DirectFunctionCall2(jsonb_delete, headers,
 									  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
 	}
 	cmq_table_close(&messages);
+	if (source == NULL || !fits(source, body, headers))
+		return false;
+	/* what it keeps back is written later */
+	old = MemoryContextSwitchTo(redrive->context);
+	deleted = cmq_delete_row(state, false);
 	MemoryContextSwitchTo(old);
-	if (body == (Datum) 0)
+	if (!deleted)
 		return false;
-
-	/*
-	 * Headers can say anything, see the head of this file: what names a queue
-	 * that is none of ours is left, and does not stop the others.
-	 */
-	if (strcmp(cmq_queue_lookup(name)->dead_letter_queue, queue->name) != 0)
-		return false;
-	source = cmq_queue_open(name, ACL_INSERT, RowExclusiveLock);
-	if (strcmp(source->dead_letter_queue, queue->name) != 0)
-		return false;
-	cmq_send_check_room(source, 1);
-	if (!cmq_delete_row(state, false))
-		return false;
-	MemoryContextSwitchTo(context);
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
-	(void) cmq_send_messages(source, 1, &body, &headers, &isnull, 0);
-	MemoryContextSwitchTo(old);
+	(void) cmq_send_as_owner(source, 1, &body, &headers, &isnull);
 	return true;
+}
+
+/*
+ * Send letters back; an error undoes all of it.  The deliveries are deleted as the
+ * owner of the dead-letter queue, in the name of the caller.
+ */
+static void
+redrive_letters(const char *name, void *arg)
+{
+	Redrive    *redrive = arg;
+	CmqQueue   *queue = cmq_queue_lookup(name);
+	CmqDelete	state;
+	MemoryContext context;
+	MemoryContext old;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
+
+	redrive->sent = redrive->left = 0;
+	redrive->source[0] = '\0';
+	redrive->context = CurrentMemoryContext;
+	cmq_queue_attach(queue);
+	cmq_delete_begin(&state, queue, false);
+	nestlevel = cmq_ddl_enter(queue->owner, &save_userid, &save_sec_context);
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
+									ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < redrive->n; i++)
+	{
+		const CmqLetter *letter = &redrive->letters[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!cmq_table_find(&state.pending, letter->visible_at,
+							letter->enqueued_at) || state.pending.busy)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		if (redrive_letter(redrive, &state))
+			redrive->sent++;
+		else
+			redrive->left++;
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	cmq_delete_end(&state);
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+}
+
+/*
+ * Send the letters of a chunk back.  When the code of a queue fails, nothing more
+ * is sent to that queue by this call, and the chunk is tried again.
+ */
+static void
+redrive_chunk(Redrive *redrive)
+{
+	while (!cmq_limited(REDRIVE_LIMIT, redrive->name, "redrive",
+						redrive_letters, redrive, true))
+	{
+		if (redrive->source[0] == '\0' ||
+			list_member(redrive->failed, makeString(redrive->source)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("dead letters of queue \"%s\" cannot be sent back",
+							redrive->name),
+					 errdetail("The warning before this says why.")));
+		redrive->failed = lappend(redrive->failed,
+								  makeString(pstrdup(redrive->source)));
+	}
+}
+
+/*
+ * List the next ready messages behind the last one listed; false if there is
+ * none.  What another transaction is changing is passed over.
+ */
+static bool
+list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
+		   int max)
+{
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	CmqLetter	last = {.visible_at = DT_NOBEGIN};
+	CmqTable	pending;
+
+	if (redrive->n > 0)
+		last = redrive->letters[redrive->n - 1];
+	redrive->n = 0;
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
+		return false;
+	cmq_table_range(&pending, Max(from, last.visible_at), now, true);
+	while (redrive->n < Min(max, CHUNK) && cmq_table_next(&pending))
+	{
+		CmqLetter	letter;
+
+		letter.visible_at = cmq_slot_time(pending.slot, Anum_pending_visible_at);
+		letter.enqueued_at = cmq_slot_time(pending.slot,
+										   Anum_pending_enqueued_at);
+		if (pending.busy || letter.enqueued_at < expired_before ||
+			letter.visible_at < last.visible_at ||
+			(letter.visible_at == last.visible_at &&
+			 letter.enqueued_at <= last.enqueued_at))
+			continue;
+		redrive->letters[redrive->n++] = letter;
+	}
+	cmq_table_close(&pending);
+	return redrive->n > 0;
 }
 
 Datum
 cmq_redrive(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
-	CmqDelete	state;
+	Redrive    *redrive = palloc0(sizeof(Redrive));
 	CmqFloorScan scan;
 	TimestampTz now;
-	MemoryContext context;
 	int64		max_messages = PG_INT64_MAX;
 	int64		n = 0;
 	int64		left = 0;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_redrive()");
+	cmq_begin_write("cmq_redrive()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
 	if (!PG_ARGISNULL(1))
@@ -464,30 +813,23 @@ cmq_redrive(PG_FUNCTION_ARGS)
 						queue->name, (long long) max_messages),
 				 errdetail("It must be at least 1, or NULL for all.")));
 
-	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
-									ALLOCSET_DEFAULT_SIZES);
+	redrive->name = pstrdup(queue->name);
+	redrive->caller = GetUserId();
 	now = cmq_clock_now(queue->shared);
 	cmq_floor_begin(&scan, queue, now);
-	cmq_delete_begin(&state, queue, false);
-	cmq_table_range(&state.pending, scan.floor, now, true);
-	while (n < max_messages && cmq_table_next(&state.pending))
+	while (n < max_messages &&
+		   list_ready(redrive, queue, scan.floor, now,
+					  (int) Min(max_messages - n, CHUNK)))
 	{
-		if (state.pending.busy ||
-			cmq_slot_time(state.pending.slot,
-						  Anum_pending_enqueued_at) < state.expired_before)
-			continue;
-		if (redrive_message(queue, &state, context))
-			n++;
-		else
-			left++;
-		MemoryContextReset(context);
+		redrive_chunk(redrive);
+		n += redrive->sent;
+		left += redrive->left;
+		queue = cmq_queue_again(queue);
 	}
-	cmq_delete_end(&state);
-	MemoryContextDelete(context);
 	if (left > 0)
 		ereport(NOTICE,
 				(errmsg("%lld messages of queue \"%s\" were left where they are",
-						(long long) left, queue->name),
-				 errdetail("They are not dead letters, or the queue they came from does not exist any more or has another dead-letter queue now.")));
+						(long long) left, redrive->name),
+				 errdetail("They are no dead letters, or the queue they came from does not exist any more, has another dead-letter queue now, grants you no INSERT, is full, takes no messages of that size, or fails.")));
 	PG_RETURN_INT64(n);
 }

@@ -44,10 +44,12 @@ cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 	memset(state, 0, sizeof(*state));
 	state->queue = queue;
 	state->estate = CreateExecutorState();
+	/* the caller, also if the rows are written as somebody else */
+	state->deleted_by =
+		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->expired_before =
 		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
-	if (!cmq_table_open(&state->pending, update ? state->estate : NULL,
-						queue->pending, CMQ_PENDING, RowExclusiveLock))
+	if (!cmq_table_open(&state->pending, update ? state->estate : NULL, state->queue, queue->pending, CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 }
 
@@ -109,9 +111,9 @@ open_leaf(CmqDelete *state, TimestampTz time)
 	leaf = cmq_queue_leaf(state->queue, time);
 	if (leaf == NULL ||
 		!(rewind_on ?
-		  cmq_table_open(&state->table, state->estate, leaf->rewind,
+		  cmq_table_open(&state->table, state->estate, state->queue, leaf->rewind,
 						 CMQ_REWIND, RowExclusiveLock) :
-		  cmq_table_open(&state->table, NULL, leaf->messages,
+		  cmq_table_open(&state->table, NULL, state->queue, leaf->messages,
 						 CMQ_MESSAGES, RowExclusiveLock)))
 		return false;
 	state->leaf = leaf;
@@ -145,7 +147,7 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	if (!open_leaf(state, enqueued_at))
 		return false;
 
-	if (state->queue->rewind_seconds > 0)
+	if (state->table.kind == CMQ_REWIND)
 	{
 		Datum		values[Natts_rewind];
 		bool		isnull[Natts_rewind] = {false};
@@ -162,7 +164,7 @@ cmq_delete_row(CmqDelete *state, bool wait)
 			TimestampTzGetDatum(first_received_at == DT_NOBEGIN ? now :
 								first_received_at);
 		values[Anum_rewind_deleted_at - 1] = TimestampTzGetDatum(now);
-		values[Anum_rewind_deleted_by - 1] = ObjectIdGetDatum(GetUserId());
+		values[Anum_rewind_deleted_by - 1] = state->deleted_by;
 		values[Anum_rewind_receive_count - 1] = Int32GetDatum(receive_count);
 		values[Anum_rewind_rewind_count - 1] = Int32GetDatum(rewind_count);
 		values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
@@ -205,8 +207,7 @@ cmq_delete(PG_FUNCTION_ARGS)
 	CmqDelete state;
 	bool		result;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_delete()");
+	cmq_begin_write("cmq_delete()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
 	get_handle(fcinfo, 1, queue, &handle);
@@ -248,8 +249,7 @@ cmq_delete_batch(PG_FUNCTION_ARGS)
 	bool	   *deleted;
 	CmqDelete state;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_delete_batch()");
+	cmq_begin_write("cmq_delete_batch()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
@@ -308,8 +308,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 	int			visibility_timeout;
 	bool		changed = false;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_change_visibility()");
+	cmq_begin_write("cmq_change_visibility()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
 	get_handle(fcinfo, 1, queue, &handle);

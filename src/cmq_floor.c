@@ -74,7 +74,9 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/memutils.h"
@@ -92,6 +94,9 @@ typedef struct FloorShared
 	int			nslots;
 	pg_atomic_uint64 slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
 } FloorShared;
+
+/* Which process has written each slot last; for cmq_floor_sweep() alone. */
+static pg_atomic_uint32 *slot_pids = NULL;
 
 static FloorShared *shared_floor = NULL;
 
@@ -127,7 +132,8 @@ Size
 cmq_floor_shmem_size(void)
 {
 	return add_size(offsetof(FloorShared, slots),
-					mul_size(MaxBackends, sizeof(pg_atomic_uint64)));
+					mul_size(MaxBackends, sizeof(pg_atomic_uint64) +
+							 sizeof(pg_atomic_uint32)));
 }
 
 /* Called under AddinShmemInitLock. */
@@ -138,11 +144,15 @@ cmq_floor_shmem_init(void)
 
 	shared_floor = ShmemInitStruct("cmq floors", cmq_floor_shmem_size(),
 								   &found);
+	slot_pids = (pg_atomic_uint32 *) &shared_floor->slots[MaxBackends];
 	if (found)
 		return;
 	shared_floor->nslots = MaxBackends;
 	for (int i = 0; i < MaxBackends; i++)
+	{
 		pg_atomic_init_u64(&shared_floor->slots[i], (uint64) SLOT_NONE);
+		pg_atomic_init_u32(&slot_pids[i], 0);
+	}
 }
 
 /* A new shared entry of a queue: scans start at the beginning. */
@@ -171,6 +181,11 @@ write_slot(TimestampTz value)
 TimestampTz
 cmq_floor_announce(void)
 {
+	if (!slot_in_use)
+	{
+		pg_atomic_write_u32(&slot_pids[cmq_my_process_number()], MyProcPid);
+		pg_write_barrier();
+	}
 	slot_in_use = true;
 	write_slot(SLOT_UNKNOWN);
 	pg_memory_barrier();
@@ -220,6 +235,24 @@ void
 cmq_floor_taken_message(TimestampTz enqueued_at)
 {
 	taken_message = Min(taken_message, enqueued_at);
+}
+
+/*
+ * Maintenance: clear slots of processes that are gone.  Each clears its own at
+ * the end of its transactions; this is for one that did not come to that.  With
+ * ProcArrayLock held nobody becomes a process that could write a slot.
+ */
+void
+cmq_floor_sweep(void)
+{
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	for (int i = 0; i < shared_floor->nslots; i++)
+	{
+		if ((TimestampTz) pg_atomic_read_u64(&shared_floor->slots[i]) != SLOT_NONE &&
+			BackendPidGetProcWithLock(pg_atomic_read_u32(&slot_pids[i])) == NULL)
+			pg_atomic_write_u64(&shared_floor->slots[i], (uint64) SLOT_NONE);
+	}
+	LWLockRelease(ProcArrayLock);
 }
 
 static TimestampTz
@@ -395,24 +428,20 @@ Datum
 cmq_pending_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	const char *name;
 	Oid			relid;
 	CmqQueue   *queue;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("cmq.pending_changed can only be the trigger that cmq_create_queue makes")));
+				 errmsg("cmq._pending_changed can only be the trigger that cmq_create_queue makes")));
 	cmq_shmem_require();
 
-	name = trigger->tg_trigger->tgargs[0];
 	relid = RelationGetRelid(trigger->tg_relation);
-	if (strlen(name) > CMQ_QUEUE_NAME_MAX ||
-		(relid != cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending")) &&
-		 relid != cmq_catalog_relid(cmq_ddl_relname("q_", name, "_rewind"))))
+	queue = cmq_queue_find(trigger->tg_trigger->tgargs[0]);
+	/* somebody else's trigger, or a restore that has not come to the queue yet */
+	if (queue == NULL || (relid != queue->pending && relid != queue->rewind))
 		return PointerGetDatum(NULL);
-
-	queue = cmq_queue_lookup(name);
 	cmq_queue_attach(queue);
 	if (relid == queue->pending)
 		cmq_stats_pending_unknown(queue->shared);
@@ -447,11 +476,10 @@ xact_callback(XactEvent event, void *arg)
 				pg_memory_barrier();
 			}
 			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-			break;
 		default:
-			return;
+			if (!cmq_xact_is_over(event))
+				return;
+			break;
 	}
 
 	/* an error may have left it announced but not published */

@@ -12,7 +12,8 @@
  *
  * Preview and replay only read the queue: AccessShare on its pending table and
  * leaves, so they hold up nobody but a drop, and who switches rewind off.  Replay sends what it reads to
- * another queue, some at a time, under the rules of any other send.
+ * another queue, some at a time, under the limits of any other send, as the
+ * owner of that queue: its code in indexes is not to run as the caller.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +21,7 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -88,6 +90,13 @@ cmq_history_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
 	window->has_filter = !PG_ARGISNULL(argno_filter);
 	window->filter = window->has_filter ? PG_GETARG_DATUM(argno_filter) :
 		(Datum) 0;
+	/* it goes into the record */
+	if (window->has_filter &&
+		toast_raw_datum_size(window->filter) - VARHDRSZ > CMQ_FILTER_SIZE_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("filter is too large for queue \"%s\"", queue->name),
+				 errdetail("It may have %d bytes.", CMQ_FILTER_SIZE_MAX)));
 }
 
 /*
@@ -102,6 +111,8 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 {
 	memset(history, 0, sizeof(*history));
 	history->queue = queue;
+	/* open, so that nobody changes the queue in the midst of this */
+	history->pending = relation_open(queue->pending, NoLock);
 	history->from = Max(window->start,
 						cmq_queue_rewindable_since(queue,
 												   cmq_queue_now(queue)));
@@ -130,6 +141,7 @@ void
 cmq_history_end(CmqHistory *history)
 {
 	close_leaf(history);
+	relation_close(history->pending, NoLock);
 	MemoryContextDelete(history->context);
 }
 
@@ -145,11 +157,11 @@ open_leaf(CmqHistory *history)
 
 		/* none of this is left if the leaf has been dropped */
 		if (leaf->upper <= history->from || leaf->lower >= history->until ||
-			!cmq_table_open(&history->rewind, NULL, leaf->rewind, CMQ_REWIND,
+			!cmq_table_open(&history->rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
 							history->lockmode))
 			continue;
 		if (history->with_messages &&
-			!cmq_table_open(&history->messages, NULL, leaf->messages,
+			!cmq_table_open(&history->messages, NULL, queue, leaf->messages,
 							CMQ_MESSAGES, AccessShareLock))
 		{
 			cmq_table_close(&history->rewind);
@@ -258,7 +270,7 @@ cmq_rewind_preview(PG_FUNCTION_ARGS)
 typedef struct Replay
 {
 	CmqQueue   *source;
-	char	   *target;
+	CmqQueue   *target;
 	MemoryContext context;		/* of what follows */
 	Datum		bodies[REPLAY_MESSAGES];
 	Datum		headers[REPLAY_MESSAGES];
@@ -274,14 +286,18 @@ replay_flush(Replay *replay)
 
 	if (replay->n > 0)
 	{
-		CmqQueue   *target = cmq_queue_open(replay->target, ACL_INSERT,
-											RowExclusiveLock);
+		/* the same queue as when the call began, set as it is now */
+		CmqQueue   *target = cmq_queue_again(replay->target);
 
 		for (int i = 0; i < replay->n; i++)
+		{
 			cmq_send_check_body(target, replay->bodies[i], false);
+			cmq_send_check_headers(target, replay->headers[i],
+								   CMQ_HEADERS_ADDED);
+		}
 		cmq_send_check_room(target, replay->n);
-		(void) cmq_send_messages(target, replay->n, replay->bodies,
-								 replay->headers, replay->headers_null, 0);
+		(void) cmq_send_as_owner(target, replay->n, replay->bodies,
+								 replay->headers, replay->headers_null);
 	}
 	replay->n = 0;
 	replay->bytes = 0;
@@ -322,10 +338,10 @@ cmq_replay(PG_FUNCTION_ARGS)
 	CmqWindow	window;
 	CmqHistory	history;
 	Replay	   *replay = palloc0(sizeof(Replay));
+	char	   *target;
 	int64		n = 0;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_replay()");
+	cmq_begin_write("cmq_replay()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT,
 						   AccessShareLock);
 	cmq_history_args(fcinfo, 1, 4, queue, &window);
@@ -334,16 +350,17 @@ cmq_replay(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("into_queue must not be NULL for queue \"%s\"",
 						queue->name)));
-	replay->target = text_to_cstring(PG_GETARG_TEXT_PP(3));
-	if (strcmp(replay->target, queue->name) == 0)
+	target = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	if (strcmp(target, queue->name) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queue \"%s\" cannot be replayed into itself",
 						queue->name),
 				 errhint("cmq_restore and cmq_rewind bring its messages back.")));
-	cmq_queue_check_acl(cmq_queue_lookup(replay->target), ACL_INSERT);
+	cmq_queue_check_acl(cmq_queue_lookup(target), ACL_INSERT);
 	cmq_history_require(queue);
 	cmq_rewind_log_require_reason(queue);
+	replay->target = cmq_queue_open(target, ACL_INSERT, RowExclusiveLock);
 
 	replay->source = queue;
 	replay->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -361,7 +378,8 @@ cmq_replay(PG_FUNCTION_ARGS)
 	cmq_history_end(&history);
 	MemoryContextDelete(replay->context);
 
-	cmq_rewind_log_add(queue, "replay", cmq_queue_now(queue), &window,
-					   replay->target, n);
+	if (n > 0)
+		cmq_rewind_log_add(queue, "replay", cmq_queue_now(queue), &window,
+						   target, n);
 	PG_RETURN_INT64(n);
 }

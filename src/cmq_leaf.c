@@ -108,13 +108,15 @@ time_literal(TimestampTz time)
 					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
-static void
+/* Make a leaf table; returns its OID. */
+static Oid
 make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
 {
 	const char *parent_name = cmq_catalog_relname(parent);
-	const char *leaf_name = quote_qualified_identifier(CMQ_SCHEMA, leaf);
+	const char *leaf_name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
 	Oid			tablespace = get_rel_tablespace(parent);
 	const char *where = "";
+	Oid			relid;
 
 	/*
 	 * CREATE TABLE .. PARTITION OF would lock the parent exclusively.  As it
@@ -125,9 +127,12 @@ make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
 						 quote_identifier(get_tablespace_name(tablespace)));
 	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap %s",
 					leaf_name, parent_name, where);
+	relid = cmq_data_relid(leaf);
+	cmq_ddl_revoke_all(relid);
 	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 					parent_name, leaf_name, time_literal(lower),
 					time_literal(upper));
+	return relid;
 }
 
 /*
@@ -146,10 +151,10 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 
 	/* one maker at a time; the other one may have done the work */
 	strlcpy(name, queue->name, NAMEDATALEN);
-	LockRelationOid(queue->relid, ShareUpdateExclusiveLock);
-	queue = cmq_queue_lookup(name);
+	LockRelationOid(queue->messages, ShareUpdateExclusiveLock);
+	queue = cmq_queue_again(queue);
 
-	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);
 	/* the session that happens to make a leaf has no say in where it goes */
 	(void) set_config_option("default_tablespace", "", PGC_USERSET,
@@ -160,8 +165,8 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 		TimestampTz width = leaf_width(queue);
 		TimestampTz lower = time - time % width;
 		TimestampTz upper = lower + width;
-		char	   *messages;
-		char	   *rewind;
+		Oid			messages;
+		Oid			rewind;
 
 		if (leaf)
 		{
@@ -177,16 +182,16 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 				upper = Min(upper, leaf->lower);
 		}
 
-		messages = leaf_name("m_", name, lower);
-		rewind = leaf_name("r_", name, lower);
-		make_table(queue->relid, messages, lower, upper);
-		make_table(queue->rewind, rewind, lower, upper);
+		messages = make_table(queue->messages, leaf_name("m_", name, lower),
+							  lower, upper);
+		rewind = make_table(queue->rewind, leaf_name("r_", name, lower),
+							lower, upper);
 		/* somebody may have dropped the tables of such a leaf by hand */
 		cmq_catalog_delete_leaf(queue, lower);
 		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind);
 		made = true;
 		time = upper;
-		queue = cmq_queue_lookup(name);
+		queue = cmq_queue_again(queue);
 	}
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 	return made;
@@ -195,7 +200,7 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 static bool
 created_in_this_transaction(CmqQueue *queue)
 {
-	Relation	rel = relation_open(queue->relid, AccessShareLock);
+	Relation	rel = relation_open(queue->messages, AccessShareLock);
 	bool		result = rel->rd_createSubid != InvalidSubTransactionId;
 
 	relation_close(rel, AccessShareLock);
@@ -223,12 +228,12 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 
 	/* senders who come at the same time need one worker, not one each */
 	LockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
-	queue = cmq_queue_lookup(name);
+	queue = cmq_queue_again(queue);
 	if (cmq_queue_leaf(queue, time) == NULL)
 	{
 		bool		started = cmq_worker_run_for(name);
 
-		queue = cmq_queue_lookup(name);
+		queue = cmq_queue_again(queue);
 		if (cmq_queue_leaf(queue, time) == NULL &&
 			cmq_queue_leaf(queue, cmq_queue_now(queue)) == NULL)
 		{
@@ -245,7 +250,7 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 							name),
 					 errdetail("The maintenance worker could not make one."),
 					 errhint("The server log says why. The owner of the queue needs CREATE on schema %s, and no open transaction may have locked the queue's tables.",
-							 CMQ_SCHEMA)));
+							 CMQ_DATA_SCHEMA)));
 		}
 	}
 	UnlockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
@@ -269,7 +274,7 @@ lock_briefly(Oid relid)
 static bool
 has_pending(CmqQueue *queue, CmqLeaf *leaf)
 {
-	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 	Snapshot	snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
@@ -370,11 +375,11 @@ cmq_leaf_drop_old(CmqQueue *queue)
 		}
 
 		if ((queue = cmq_queue_try_lock(queue)) == NULL ||
-			!lock_briefly(queue->relid) || !lock_briefly(queue->rewind) ||
+			!lock_briefly(queue->messages) || !lock_briefly(queue->rewind) ||
 			!lock_briefly(leaf.messages) || !lock_briefly(leaf.rewind))
 			return dropped;
 
-		queue = cmq_queue_lookup(queue->name);
+		queue = cmq_queue_again(queue);
 		if (leaf.upper > expired_before &&
 			(has_pending(queue, &leaf) || has_due(queue, &leaf, expired_before)))
 			skipped++;
@@ -382,12 +387,13 @@ cmq_leaf_drop_old(CmqQueue *queue)
 		{
 			TryDrop		try = {.queue = queue,.leaf = &leaf};
 
-			cmq_queue_try(queue->name, "dropping a partition", try_drop, &try);
+			(void) cmq_queue_try(queue->name, "dropping a partition", try_drop,
+								 &try, true);
 			if (try.done)
 				dropped++;
 			else
 				skipped++;
 		}
-		queue = cmq_queue_lookup(queue->name);
+		queue = cmq_queue_again(queue);
 	}
 }

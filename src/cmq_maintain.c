@@ -13,6 +13,9 @@
  * them all in the caller's.  Either way a step runs as the queue's owner in a
  * restricted security context.
  *
+ * The worker's round has one more step, that cmq_maintain() has not: dead letters
+ * to queues of other owners, whose code the caller has no reason to trust.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -31,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -110,7 +114,7 @@ purge_expired(CmqQueue *queue)
 	bool		everywhere = cmq_oldest_may_expire(queue, expired_before);
 	CmqTable	pending;
 
-	if (cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+	if (cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 					   RowExclusiveLock))
 	{
 		cmq_table_range(&pending, DT_NOBEGIN,
@@ -178,7 +182,7 @@ static void
 analyze(CmqQueue *queue)
 {
 	CmqLeaf    *leaf = cmq_queue_leaf(queue, cmq_queue_now(queue));
-	Oid			relids[] = {queue->relid, queue->rewind};
+	Oid			relids[] = {queue->messages, queue->rewind};
 	TimestampTz interval;
 
 	/* nothing would tell when it was done last */
@@ -250,12 +254,12 @@ cmq_maintain_step(const char *name, int step)
 	int			save_sec_context;
 	int			nestlevel;
 
-	check_restored(queue, queue->relid);
+	check_restored(queue, queue->messages);
 	check_restored(queue, queue->pending);
 	check_restored(queue, queue->rewind);
 	/* a lock before the shared entry is used, see cmq_shmem.c */
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
-	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);
 	maintain_steps[step] (queue);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
@@ -266,30 +270,29 @@ cmq_maintain_step(const char *name, int step)
  * cmq_drop_queue: with the extension, by hand, or by the end of a prepared
  * transaction.  A table that another open transaction has made or dropped is
  * locked by it; what our own has dropped may come back, so the entry goes when
- * we commit.  Until then we keep the locks, that of the pending table because
- * somebody may still use the entry (cmq_shmem.c).
+ * we commit.  Also take back what processes have left that are gone.
  */
 void
 cmq_maintain_sweep(void)
 {
-	CmqSharedRef *refs;
-	int			n = cmq_shmem_list(&refs);
+	CmqSharedKey *keys;
+	int			n = cmq_shmem_list(&keys);
 
 	for (int i = 0; i < n; i++)
 	{
-		Oid			relid = refs[i].key.relid;
-		Oid			pending = refs[i].pending;
+		Oid			pending = keys[i].pending;
 
-		if (refs[i].key.database != MyDatabaseId ||
-			!ConditionalLockRelationOid(relid, AccessShareLock))
+		if (keys[i].database != MyDatabaseId ||
+			!ConditionalLockRelationOid(pending, AccessShareLock))
 			continue;
-		if (get_rel_name(relid) == NULL &&
-			ConditionalLockRelationOid(pending, AccessExclusiveLock))
-			cmq_shmem_remove_at_end(relid, true);
+		if (get_rel_name(pending) == NULL)
+			cmq_shmem_remove_at_end(pending, true);
 		else
-			UnlockRelationOid(relid, AccessShareLock);
+			UnlockRelationOid(pending, AccessShareLock);
 	}
-	pfree(refs);
+	pfree(keys);
+	cmq_floor_sweep();
+	cmq_wait_sweep();
 }
 
 static void
@@ -299,21 +302,30 @@ maintain_queue(const char *name)
 		cmq_maintain_step(name, i);
 }
 
-/* The same unless the queue is another one's. */
 static void
-maintain_own(const char *name, void *arg)
+maintain_try(const char *name, void *arg)
 {
-	CmqQueue   *queue = cmq_queue_lookup(name);
+	maintain_queue(name);
+}
 
-	if (object_ownercheck(RelationRelationId, queue->relid, GetUserId()))
-		maintain_queue(name);
+/* Does the caller own the queue?  A look that a damaged queue does not stop. */
+static bool
+is_own(const char *name)
+{
+	CmqQueue	queue;
+
+	memset(&queue, 0, sizeof(queue));
+	queue.mcxt = CurrentMemoryContext;
+	strlcpy(queue.name, name, NAMEDATALEN);
+	return cmq_catalog_load_queue(&queue) &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
+		object_ownercheck(RelationRelationId, queue.relid, GetUserId());
 }
 
 Datum
 cmq_maintain(PG_FUNCTION_ARGS)
 {
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_maintain()");
+	cmq_begin_write("cmq_maintain()");
 
 	if (PG_ARGISNULL(0))
 	{
@@ -322,9 +334,16 @@ cmq_maintain(PG_FUNCTION_ARGS)
 
 		cmq_prepared_sweep();
 		foreach(lc, names)
-			cmq_queue_try(lfirst(lc), "maintenance", maintain_own, NULL);
+		{
+			if (is_own(lfirst(lc)))
+				(void) cmq_queue_try(lfirst(lc), "maintenance", maintain_try,
+									 NULL, true);
+		}
 		cmq_maintain_sweep();
-		cmq_rewind_log_prune();
+		/* the record belongs to whoever owns the extension */
+		if (object_ownercheck(RelationRelationId,
+							  cmq_catalog_relid("rewind_log"), GetUserId()))
+			cmq_rewind_log_prune();
 	}
 	else
 	{

@@ -31,7 +31,9 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -79,9 +81,9 @@ total_size(Oid relid)
 
 /* Number of rows that fit into the pages of a rewind table. */
 static int64
-rewind_rows(Oid relid)
+rewind_rows(CmqQueue *queue, Oid relid)
 {
-	Relation	rel = cmq_table_open_heap(relid, CMQ_REWIND);
+	Relation	rel = cmq_table_open_heap(queue, relid, CMQ_REWIND);
 	int64		blocks;
 
 	if (rel == NULL)
@@ -109,7 +111,7 @@ get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
 	{
 		messages += total_size(queue->leaves[i].messages);
 		*rewindable += total_size(queue->leaves[i].rewind);
-		nrewind += rewind_rows(queue->leaves[i].rewind);
+		nrewind += rewind_rows(queue, queue->leaves[i].rewind);
 	}
 	share = npending + nrewind > 0 ?
 		(double) npending / (npending + nrewind) : 0;
@@ -127,7 +129,7 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 	CmqTable	pending;
 
 	cmq_floor_begin(&scan, queue, now);
-	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
 	cmq_table_range(&pending, now + 1, DT_NOEND, false);
@@ -202,20 +204,70 @@ put_metrics(const char *name, void *arg)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }
 
-/*
- * May the caller see the queue, and is nobody about to drop or change it?  If
- * so its pending table is locked.  Monitoring must not wait for anybody.
- */
+/* Lock a table with its indexes and TOAST, if nobody has to be waited for. */
 static bool
-lock_queue(const char *name)
+lock_table(Oid relid)
 {
-	Oid			relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
-	Oid			pending =
-		cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
+	Relation	rel;
+	List	   *others;
+	ListCell   *lc;
+	bool		ok = true;
 
-	return OidIsValid(relid) && OidIsValid(pending) &&
-		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		ConditionalLockRelationOid(pending, AccessShareLock);
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+	others = RelationGetIndexList(rel);
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+		others = lappend_oid(others, rel->rd_rel->reltoastrelid);
+	relation_close(rel, NoLock);
+	foreach(lc, others)
+		ok = ok && (get_rel_relkind(lfirst_oid(lc)) == RELKIND_TOASTVALUE ?
+					lock_table(lfirst_oid(lc)) :
+					ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock));
+	return ok;
+}
+
+typedef struct LockCall
+{
+	bool		ok;
+} LockCall;
+
+/*
+ * May the caller see the queue, and does nobody have it or a part of it for
+ * itself?  If so all its tables are locked.  Monitoring must not wait for anybody.
+ */
+static void
+lock_queue(const char *name, void *arg)
+{
+	LockCall   *call = arg;
+	CmqQueue   *queue = cmq_queue_find(name);
+
+	if (queue == NULL || !cmq_queue_is_readable(queue) ||
+		!lock_table(queue->pending))
+		return;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (!lock_table(queue->leaves[i].messages) ||
+			!lock_table(queue->leaves[i].rewind))
+			return;
+	}
+	call->ok = true;
+}
+
+/* Has the caller SELECT on the queue, whatever state it is in? */
+static bool
+may_see(const char *name)
+{
+	CmqQueue	queue;
+
+	memset(&queue, 0, sizeof(queue));
+	queue.mcxt = CurrentMemoryContext;
+	strlcpy(queue.name, name, NAMEDATALEN);
+	return cmq_catalog_load_queue(&queue) &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
+		cmq_queue_is_readable(&queue);
 }
 
 Datum
@@ -231,9 +283,13 @@ cmq_metrics(PG_FUNCTION_ARGS)
 	/* one damaged queue must not hide the others */
 	foreach(lc, cmq_catalog_queue_names())
 	{
-		if (lock_queue(lfirst(lc)))
-			cmq_queue_try(lfirst(lc), "metrics", put_metrics,
-								 fcinfo->resultinfo);
+		LockCall	call = {false};
+
+		if (may_see(lfirst(lc)) &&
+			cmq_queue_try(lfirst(lc), "metrics", lock_queue, &call, true) &&
+			call.ok)
+			(void) cmq_queue_try(lfirst(lc), "metrics", put_metrics,
+								 fcinfo->resultinfo, true);
 	}
 	return (Datum) 0;
 }

@@ -152,10 +152,10 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 		bool		more = true;
 
 		if (leaf->upper <= from ||
-			!cmq_table_open(&messages, NULL, leaf->messages, CMQ_MESSAGES,
+			!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
 							AccessShareLock))
 			continue;
-		if (!cmq_table_open(&rewind, NULL, leaf->rewind, CMQ_REWIND,
+		if (!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
 							AccessShareLock))
 		{
 			cmq_table_close(&messages);
@@ -193,7 +193,7 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 static int64
 count_pages(CmqQueue *queue)
 {
-	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 	int64		pages;
 
 	if (rel == NULL)
@@ -209,7 +209,7 @@ count_hidden(CmqQueue *queue, TimestampTz now, CmqCounts *counts)
 {
 	CmqTable	pending;
 
-	if (!cmq_table_open(&pending, NULL, queue->pending, CMQ_PENDING,
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
 	cmq_table_range(&pending, now + 1, DT_NOEND, false);

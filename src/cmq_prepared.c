@@ -22,7 +22,11 @@
  * makes all queues of the database uncounted and signals all their waiters.  No
  * transaction that starts after that is meant; so maintenance remembers the
  * next transaction id, and clears "unknown" when no prepared transaction is
- * older.  An entry with no room for all its queues is like that for its queues.
+ * older.
+ *
+ * A place has room for a few queues; a transaction that used more has several.
+ * They are reserved before it is prepared: if they are not to be had the
+ * transaction fails, as it does without a place in the server's own list.
  *
  * Entries whose transaction has ended without us (its backend died between the
  * two steps) are removed by maintenance, and their queues counted anew.
@@ -59,7 +63,6 @@ typedef struct Prepared
 	TransactionId xid;			/* InvalidTransactionId: a free place */
 	char		gid[GIDSIZE];
 	TimestampTz floor;			/* smallest visible_at written */
-	bool		too_many;		/* more queues than there was room for */
 	int			nqueues;
 	CmqPreparedQueue queues[PREPARED_QUEUES];
 } Prepared;
@@ -71,6 +74,7 @@ typedef struct PreparedShared
 	uint64		nunknown;		/* how often it has been set */
 	TransactionId unknown_before;	/* invalid: not looked yet */
 	int			nused;
+	int			nreserved;		/* for transactions about to be prepared */
 	int			nplaces;
 	Prepared	places[FLEXIBLE_ARRAY_MEMBER];
 } PreparedShared;
@@ -81,8 +85,11 @@ static LWLock *prepared_lock = NULL;
 /* The name that the current transaction is being prepared under, or "". */
 static char preparing[GIDSIZE] = "";
 
-/* Our entry, if its xid is the one of the current transaction. */
+/* Our newest place, if its xid is the one of the current transaction. */
 static Prepared *ours = NULL;
+
+/* How many places are reserved for the current transaction. */
+static int	reserved = 0;
 
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 
@@ -90,7 +97,7 @@ static int
 number_of_places(void)
 {
 	/* as many may have ended whose entries are about to be removed */
-	return max_prepared_xacts > 0 ? max_prepared_xacts + MaxBackends : 0;
+	return max_prepared_xacts > 0 ? 2 * max_prepared_xacts + MaxBackends : 0;
 }
 
 Size
@@ -115,6 +122,7 @@ cmq_prepared_shmem_init(LWLock *lock)
 	prepared->nunknown = 0;
 	prepared->unknown_before = InvalidTransactionId;
 	prepared->nused = 0;
+	prepared->nreserved = 0;
 	prepared->nplaces = number_of_places();
 	for (int i = 0; i < prepared->nplaces; i++)
 		prepared->places[i].xid = InvalidTransactionId;
@@ -149,15 +157,54 @@ set_floor(void)
 }
 
 /*
- * The entry of the current transaction, which is being prepared.  NULL if it
- * can have none: then "unknown" is set.  Raises nothing.
+ * The current transaction is about to be prepared, and has used so many queues.
+ * Raises 53400 if there are not enough places.
+ */
+void
+cmq_prepared_reserve(int nqueues)
+{
+	int			needed = Max(1, (nqueues + PREPARED_QUEUES - 1) / PREPARED_QUEUES);
+	bool		ok;
+
+	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
+	ok = prepared->nused + prepared->nreserved + needed <= prepared->nplaces;
+	if (ok)
+	{
+		prepared->nreserved += needed;
+		reserved = needed;
+	}
+	LWLockRelease(prepared_lock);
+	if (!ok && max_prepared_xacts > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("cannot prepare a transaction that has used %d queues",
+						nqueues),
+				 errdetail("Prepared transactions have used too many queues."),
+				 errhint("Raise max_prepared_transactions, or use fewer queues in a transaction.")));
+}
+
+/* Give back what was reserved and not used. */
+static void
+release_reserved(void)
+{
+	if (reserved == 0)
+		return;
+	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
+	prepared->nreserved -= reserved;
+	LWLockRelease(prepared_lock);
+	reserved = 0;
+}
+
+/*
+ * A place of the current transaction, which is being prepared: the newest one, or
+ * another one.  NULL if it can have none: then "unknown" is set.  Raises nothing.
  */
 static Prepared *
-our_entry(void)
+our_entry(bool another)
 {
 	TransactionId xid = GetTopTransactionIdIfAny();
 
-	if (ours && TransactionIdEquals(ours->xid, xid))
+	if (!another && ours && TransactionIdEquals(ours->xid, xid))
 		return ours;
 
 	ours = NULL;
@@ -173,6 +220,11 @@ our_entry(void)
 		strlcpy(entry->gid, preparing, GIDSIZE);
 		entry->floor = DT_NOEND;
 		prepared->nused++;
+		if (reserved > 0)
+		{
+			prepared->nreserved--;
+			reserved--;
+		}
 		ours = entry;
 		break;
 	}
@@ -194,7 +246,7 @@ our_entry(void)
 void
 cmq_prepared_add_floor(TimestampTz floor)
 {
-	Prepared   *entry = our_entry();
+	Prepared   *entry = our_entry(false);
 
 	if (entry == NULL)
 		return;
@@ -217,34 +269,54 @@ cmq_prepared_merge(CmqPreparedQueue *queue, const CmqPreparedQueue *more)
 		queue->counters[i] += more->counters[i];
 }
 
+/* Our place that has this queue; NULL if none has.  The caller holds the lock. */
+static CmqPreparedQueue *
+find_queue(TransactionId xid, const CmqSharedKey *key)
+{
+	for (int i = 0; i < prepared->nplaces; i++)
+	{
+		Prepared   *entry = &prepared->places[i];
+
+		if (!TransactionIdEquals(entry->xid, xid))
+			continue;
+		for (int j = 0; j < entry->nqueues; j++)
+		{
+			if (memcmp(&entry->queues[j].key, key, sizeof(CmqSharedKey)) == 0)
+				return &entry->queues[j];
+		}
+	}
+	return NULL;
+}
+
 /* At PREPARE: add to what is to be done for this queue at the end. */
 void
 cmq_prepared_add(CmqSharedQueue *shared, const CmqPreparedQueue *more)
 {
-	Prepared   *entry = our_entry();
-	CmqPreparedQueue *queue = NULL;
+	Prepared   *entry = our_entry(false);
+	CmqPreparedQueue *queue;
 
 	if (entry == NULL)
 		return;
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < entry->nqueues && queue == NULL; i++)
+	queue = find_queue(entry->xid, &shared->key);
+	if (queue == NULL && entry->nqueues == PREPARED_QUEUES)
 	{
-		if (memcmp(&entry->queues[i].key, &shared->key, sizeof(CmqSharedKey)) == 0)
-			queue = &entry->queues[i];
+		LWLockRelease(prepared_lock);
+		entry = our_entry(true);
+		if (entry == NULL)
+			return;
+		LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
 	}
-	if (queue == NULL && entry->nqueues < PREPARED_QUEUES)
+	if (queue == NULL)
 	{
 		queue = &entry->queues[entry->nqueues++];
 		queue->key = shared->key;
 	}
-	if (queue == NULL)
-		entry->too_many = true;
-	else
-		cmq_prepared_merge(queue, more);
+	cmq_prepared_merge(queue, more);
 	LWLockRelease(prepared_lock);
 }
 
-/* An entry is done with, if that has not been found already. */
+/* A transaction is done with: free its places, if nobody has yet. */
 static void
 remove_entry(TransactionId xid)
 {
@@ -255,10 +327,9 @@ remove_entry(TransactionId xid)
 		{
 			prepared->places[i].xid = InvalidTransactionId;
 			prepared->nused--;
-			set_floor();
-			break;
 		}
 	}
+	set_floor();
 	LWLockRelease(prepared_lock);
 }
 
@@ -324,14 +395,25 @@ apply_abort(CmqSharedQueue *shared, void *arg)
 	cmq_wait_signal(shared, queue->at_abort, false);
 }
 
-/* Do for the queues of an entry what func does. */
+/*
+ * Do for the queues of a transaction what func does.  Its places are ours until
+ * remove_entry(): nobody else ends the transaction.
+ */
 static void
-for_queues(Prepared *entry, void (*func) (CmqSharedQueue *shared, void *arg))
+for_queues(TransactionId xid, void (*func) (CmqSharedQueue *shared, void *arg))
 {
-	for (int i = 0; i < entry->nqueues; i++)
-		cmq_shmem_with(&entry->queues[i].key, func, &entry->queues[i]);
-	if (entry->too_many)
-		cmq_shmem_for_each(spoil_queue, NULL);
+	for (int i = 0; i < prepared->nplaces; i++)
+	{
+		Prepared	entry;
+
+		LWLockAcquire(prepared_lock, LW_SHARED);
+		memcpy(&entry, &prepared->places[i], sizeof(Prepared));
+		LWLockRelease(prepared_lock);
+		if (!TransactionIdEquals(entry.xid, xid))
+			continue;
+		for (int j = 0; j < entry.nqueues; j++)
+			cmq_shmem_with(&entry.queues[j].key, func, &entry.queues[j]);
+	}
 }
 
 static void
@@ -359,7 +441,7 @@ ended_unannounced(const char *gid, bool unknown)
 
 	while (copy_entry(gid, true, &entry))
 	{
-		for_queues(&entry, spoil_queue);
+		for_queues(entry.xid, spoil_queue);
 		remove_entry(entry.xid);
 	}
 	if (unknown)
@@ -428,7 +510,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 
 	if (found)
 	{
-		for_queues(&entry, kind == TRANS_STMT_COMMIT_PREPARED ?
+		for_queues(entry.xid, kind == TRANS_STMT_COMMIT_PREPARED ?
 				   apply_commit : apply_abort);
 		cmq_stats_announced();
 		remove_entry(entry.xid);
@@ -440,9 +522,9 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
+	if (!cmq_xact_is_over(event))
 		return;
+	release_reserved();
 	preparing[0] = '\0';
 	ours = NULL;
 }
@@ -473,7 +555,7 @@ sweep_entries(void)
 		if (!TransactionIdIsValid(entry.xid) ||
 			TransactionIdIsInProgress(entry.xid))
 			continue;
-		for_queues(&entry, spoil_queue);
+		for_queues(entry.xid, spoil_queue);
 		remove_entry(entry.xid);
 	}
 }

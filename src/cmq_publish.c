@@ -98,8 +98,7 @@ xact_callback(XactEvent event, void *arg)
 	HASH_SEQ_STATUS scan;
 	Topic	   *topic;
 
-	if (nstale <= MAX_STALE ||
-		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+	if (nstale <= MAX_STALE || !cmq_xact_is_over(event))
 		return;
 	nstale = 0;
 	hash_seq_init(&scan, topics);
@@ -321,16 +320,14 @@ load_topic(Topic *topic)
 
 	MemoryContextReset(topic->mcxt);
 	topic->stale = false;
-	topic->relid = cmq_topic_relid(topic->name);
-	if (!OidIsValid(topic->relid) ||
-		!cmq_topic_find(topic->name, false, &topic->routing, NULL))
+	if (!cmq_topic_find(topic->name, false, &topic->relid, &topic->routing, NULL))
 		return false;
+	cmq_topic_check_relation(topic->name, topic->relid);
 
 	old = MemoryContextSwitchTo(topic->mcxt);
 	topic->nsubscriptions = 0;
 	topic->subscriptions = palloc(allocated * sizeof(Subscription));
-	rel = cmq_catalog_open("subscription", Natts_subscription,
-						   AccessShareLock);
+	rel = cmq_catalog_open("subscription", AccessShareLock);
 	cmq_catalog_begin(&cs, rel, topic->name);
 	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 	{
@@ -398,14 +395,10 @@ lookup_topic(const char *name)
 	return topic;
 }
 
-/* Raise 42501 unless the current user has the right on the topic. */
+/* Raise 42501 unless the current user has the right on the topic of this view. */
 void
-cmq_topic_check_acl(const char *topic, AclMode mode)
+cmq_topic_check_acl(const char *topic, Oid relid, AclMode mode)
 {
-	Oid			relid = cmq_topic_relid(topic);
-
-	if (!OidIsValid(relid))
-		cmq_topic_report_unknown(topic);
 	if (pg_class_aclcheck(relid, GetUserId(), mode) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -504,7 +497,6 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 		headers[i] = add_headers(topic->name, headers[i], headers_null[i],
 								 ntags, tags, routing_key);
 		headers_null[i] = false;
-		cmq_send_check_headers("topic", topic->name, headers[i]);
 	}
 
 	/* opening a queue may change the cached topic */
@@ -524,7 +516,10 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 			continue;
 		queue = cmq_queue_open(queues[i], ACL_NO_RIGHTS, RowExclusiveLock);
 		for (int j = 0; j < n; j++)
+		{
 			cmq_send_check_body(queue, bodies[j], false);
+			cmq_send_check_headers(queue, headers[j], CMQ_HEADERS_ADDED);
+		}
 		cmq_send_check_room(queue, n);
 		first = cmq_send_as_owner(queue, n, bodies, headers, headers_null);
 		for (int j = 0; j < n; j++)
@@ -551,7 +546,7 @@ open_topic(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("topic must not be NULL")));
 	topic = lookup_topic(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	cmq_topic_check_acl(topic->name, ACL_INSERT);
+	cmq_topic_check_acl(topic->name, topic->relid, ACL_INSERT);
 	return topic;
 }
 
@@ -573,8 +568,7 @@ cmq_publish(PG_FUNCTION_ARGS)
 	Datum		headers;
 	bool		headers_null = PG_ARGISNULL(4);
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_publish()");
+	cmq_begin_write("cmq_publish()");
 	InitMaterializedSRF(fcinfo, 0);
 	topic = open_topic(fcinfo);
 	check_body(topic, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
@@ -594,8 +588,7 @@ cmq_publish_batch(PG_FUNCTION_ARGS)
 	bool	   *headers_null;
 	int			n;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_publish_batch()");
+	cmq_begin_write("cmq_publish_batch()");
 	InitMaterializedSRF(fcinfo, 0);
 	topic = open_topic(fcinfo);
 	if (PG_ARGISNULL(1))

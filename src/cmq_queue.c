@@ -34,6 +34,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -49,6 +50,25 @@
 
 #include "cmq.h"
 
+/*
+ * A description does not change: one that has gone stale is replaced by another
+ * one, and stays to the end of the transaction, because somebody up the stack may
+ * be using it: code of an owner's, in an index expression, can come back to us
+ * in the midst of a call.
+ */
+typedef struct NameEntry
+{
+	char		name[NAMEDATALEN];	/* hash key */
+	CmqQueue   *queue;			/* the newest description, or NULL */
+} NameEntry;
+
+/* Invalidations of this relation are for this description. */
+typedef struct RelidEntry
+{
+	Oid			relid;			/* hash key */
+	CmqQueue   *queue;
+} RelidEntry;
+
 static HTAB *queues_by_name = NULL;
 static HTAB *queues_by_relid = NULL;
 
@@ -58,13 +78,10 @@ static HTAB *queues_by_relid = NULL;
  */
 #define MAX_STALE 100
 
-static int	nstale = 0;			/* entries gone stale since then */
+static int	nstale = 0;			/* descriptions gone stale since then */
 
-typedef struct RelidEntry
-{
-	Oid			relid;			/* hash key */
-	CmqQueue   *queue;
-} RelidEntry;
+/* Has any invalidation arrived since a description has begun to be loaded? */
+static bool invalidated = false;
 
 static void
 mark_stale(CmqQueue *queue)
@@ -72,13 +89,13 @@ mark_stale(CmqQueue *queue)
 	if (queue->valid)
 		nstale++;
 	queue->valid = false;
-	queue->stale = true;
 }
 
 /* Relcache callback: the description of this queue, or of all, is stale. */
 static void
 invalidate_queues(Datum arg, Oid relid)
 {
+	invalidated = true;
 	if (queues_by_name == NULL)
 		return;
 
@@ -93,31 +110,88 @@ invalidate_queues(Datum arg, Oid relid)
 	else
 	{
 		HASH_SEQ_STATUS scan;
-		CmqQueue   *queue;
+		NameEntry  *entry;
 
 		hash_seq_init(&scan, queues_by_name);
-		while ((queue = hash_seq_search(&scan)) != NULL)
-			mark_stale(queue);
+		while ((entry = hash_seq_search(&scan)) != NULL)
+		{
+			if (entry->queue)
+				mark_stale(entry->queue);
+		}
 	}
 }
 
-static void forget_queue(CmqQueue *queue);
+/* The relations whose invalidations mean the queue. */
+static void
+list_relations(const CmqQueue *queue, Oid relids[CMQ_NRELATIONS])
+{
+	relids[0] = queue->relid;
+	relids[1] = queue->messages;
+	relids[2] = queue->pending;
+	relids[3] = queue->rewind;
+}
+
+static void
+watch_relations(CmqQueue *queue)
+{
+	Oid			relids[CMQ_NRELATIONS];
+
+	list_relations(queue, relids);
+	for (int i = 0; i < CMQ_NRELATIONS; i++)
+	{
+		RelidEntry *entry = hash_search(queues_by_relid, &relids[i],
+										HASH_ENTER, NULL);
+
+		entry->queue = queue;
+	}
+}
+
+static void
+unwatch_relations(CmqQueue *queue)
+{
+	Oid			relids[CMQ_NRELATIONS];
+
+	list_relations(queue, relids);
+	for (int i = 0; i < CMQ_NRELATIONS; i++)
+	{
+		RelidEntry *entry = hash_search(queues_by_relid, &relids[i], HASH_FIND,
+										NULL);
+
+		/* a newer description may have it by now */
+		if (entry && entry->queue == queue)
+			hash_search(queues_by_relid, &relids[i], HASH_REMOVE, NULL);
+	}
+}
+
+/* Take the description out of the cache; it stays for those who have it. */
+static void
+retire(NameEntry *entry)
+{
+	CmqQueue   *queue = entry->queue;
+
+	if (queue == NULL)
+		return;
+	unwatch_relations(queue);
+	entry->queue = NULL;
+	MemoryContextSetParent(queue->mcxt, TopTransactionContext);
+}
 
 static void
 xact_callback(XactEvent event, void *arg)
 {
 	HASH_SEQ_STATUS scan;
-	CmqQueue   *queue;
+	NameEntry  *entry;
 
-	if (nstale <= MAX_STALE ||
-		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
+	if (nstale <= MAX_STALE || !cmq_xact_is_over(event))
 		return;
 	nstale = 0;
 	hash_seq_init(&scan, queues_by_name);
-	while ((queue = hash_seq_search(&scan)) != NULL)
+	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
-		if (!queue->valid)
-			forget_queue(queue);
+		if (entry->queue && entry->queue->valid)
+			continue;
+		retire(entry);
+		hash_search(queues_by_name, entry->name, HASH_REMOVE, NULL);
 	}
 }
 
@@ -142,10 +216,23 @@ create_cache(void)
 
 	memset(&info, 0, sizeof(info));
 	info.keysize = NAMEDATALEN;
-	info.entrysize = sizeof(CmqQueue);
+	info.entrysize = sizeof(NameEntry);
 	info.hcxt = CacheMemoryContext;
 	queues_by_name = hash_create("cmq queues", 64, &info,
 								 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/*
+ * The head of every function that writes: raises an error unless the server has
+ * cmq preloaded and the transaction may write.  A parallel worker may not: what
+ * it would announce, count and wait for is its leader's.
+ */
+void
+cmq_begin_write(const char *function)
+{
+	cmq_shmem_require();
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
 }
 
 /* The queue name in an argument, palloc'd; raises 22023 when it is NULL. */
@@ -159,8 +246,9 @@ cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
-static void
-report_unknown(const char *name)
+/* Raise 42704. */
+void
+cmq_queue_report_unknown(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -168,130 +256,91 @@ report_unknown(const char *name)
 			 errhint("The view cmq.queues lists the queues that you may use.")));
 }
 
-static void
-report_missing_table(CmqQueue *queue, const char *relname)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("queue \"%s\" is damaged", queue->name),
-			 errdetail("Its table %s.%s does not exist.", CMQ_SCHEMA,
-					   quote_identifier(relname)),
-			 errhint("Give the table its name back, or drop the queue.")));
-}
-
-/* OID of one of the queue's tables; raises 55000 when it is missing. */
-static Oid
-find_table(CmqQueue *queue, const char *suffix)
-{
-	char	   *relname = cmq_ddl_relname("q_", queue->name, suffix);
-	Oid			relid = cmq_catalog_relid(relname);
-
-	if (!OidIsValid(relid))
-		report_missing_table(queue, relname);
-	return relid;
-}
-
-/* Invalidations of this relation are for this queue from now on. */
-static void
-watch_relation(CmqQueue *queue, Oid relid)
-{
-	RelidEntry *entry = hash_search(queues_by_relid, &relid, HASH_ENTER, NULL);
-
-	entry->queue = queue;
-}
-
-static void
-unwatch_relations(CmqQueue *queue)
-{
-	Oid			relids[] = {queue->relid, queue->pending, queue->rewind};
-
-	for (int i = 0; i < lengthof(relids); i++)
-	{
-		RelidEntry *entry = hash_search(queues_by_relid, &relids[i], HASH_FIND,
-										NULL);
-
-		/* renamed, it may be another queue's by now */
-		if (entry && entry->queue == queue)
-			hash_search(queues_by_relid, &relids[i], HASH_REMOVE, NULL);
-	}
-	queue->relid = queue->pending = queue->rewind = InvalidOid;
-}
-
 /*
- * The description is about to change.  Somebody up the stack may still be using
- * the old one, if code of the owner's, in an index expression, came back to us:
- * so what it points to stays to the end of the transaction, and the pointer to
- * the shared entry is never taken away.
- */
-static void
-retire_context(CmqQueue *queue)
-{
-	if (queue->mcxt)
-		MemoryContextSetParent(queue->mcxt, TopTransactionContext);
-	queue->mcxt = NULL;
-}
-
-/* Forget a cached queue: it does not exist (any more), or may not. */
-static void
-forget_queue(CmqQueue *queue)
-{
-	unwatch_relations(queue);
-	retire_context(queue);
-	hash_search(queues_by_name, queue->name, HASH_REMOVE, NULL);
-}
-
-/*
- * Fill queue from the catalogs; false if there is no such queue.  On return
- * queue->valid says whether no invalidation arrived meanwhile.
+ * Is the relation there, under its name, and the owner's of the queue?  One that
+ * somebody has made in the place of another is not the queue's.  If not, raises
+ * 55000, or returns false if that is wanted.
  */
 static bool
-load_queue(CmqQueue *queue)
+check_relation(CmqQueue *queue, Oid relid, CmqRelation which, bool raise)
 {
-	char	   *relname = cmq_ddl_relname("q_", queue->name, "");
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	const char *schema = cmq_relation_schema(which);
+	const char *relname = cmq_relation_name(which, queue->name);
+	const char *fact = NULL;
+	const char *hint = "Give the relation its name and owner back, or drop the queue.";
 
-	unwatch_relations(queue);
-	retire_context(queue);
-	queue->mcxt = AllocSetContextCreate(CacheMemoryContext, "cmq queue",
-										ALLOCSET_SMALL_SIZES);
-	/* the shared entry stays until attached anew: see retire_context() */
-	queue->attached = false;
-	queue->nleaves = 0;
-	queue->leaves = NULL;
-	memset(&queue->rewinding, 0, sizeof(queue->rewinding));
+	if (!HeapTupleIsValid(tuple))
+	{
+		fact = psprintf("Its relation %s does not exist.",
+						quote_qualified_identifier(schema, relname));
+		hint = "Drop the queue.";
+	}
+	else
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 
-	/* from here on invalidations find the entry */
-	queue->stale = false;
-	queue->relid = cmq_catalog_relid(relname);
-	if (OidIsValid(queue->relid))
-		watch_relation(queue, queue->relid);
-
-	if (!cmq_catalog_load_queue(queue))
-		return false;
-	if (!OidIsValid(queue->relid))
-		report_missing_table(queue, relname);
-	queue->pending = find_table(queue, "_pending");
-	watch_relation(queue, queue->pending);
-	queue->rewind = find_table(queue, "_rewind");
-	watch_relation(queue, queue->rewind);
-	cmq_catalog_load_leaves(queue);
-	queue->valid = !queue->stale;
-	return true;
+		if (form->relnamespace != get_namespace_oid(schema, true) ||
+			strcmp(NameStr(form->relname), relname) != 0)
+			fact = psprintf("Its relation %s has another name or schema now.",
+							quote_qualified_identifier(schema, relname));
+		else if (!OidIsValid(queue->owner))
+			queue->owner = form->relowner;
+		else if (form->relowner != queue->owner)
+			fact = psprintf("Its relation %s has another owner than the others.",
+							quote_qualified_identifier(schema, relname));
+		ReleaseSysCache(tuple);
+	}
+	if (fact && raise)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is damaged", queue->name),
+				 errdetail_internal("%s", fact),
+				 errhint("%s", hint)));
+	return fact == NULL;
 }
 
 /*
- * The description of a queue, current as of this call.  Takes no lock: what it
- * says may change any time.  Raises 42704 if the queue does not exist, 55000
- * if cmq is not preloaded or the queue's tables are missing.
+ * Load a description; NULL if there is no such queue, or if it is damaged and no
+ * error is wanted for that.  Its valid says whether no invalidation arrived
+ * meanwhile.
  */
-CmqQueue *
-cmq_queue_lookup(const char *name)
+static CmqQueue *
+load_queue(const char *name, bool raise)
 {
-	CmqQueue   *queue;
+	/* the cache's only when it is complete, so that an error leaks nothing */
+	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext,
+											   "cmq queue",
+											   ALLOCSET_SMALL_SIZES);
+	CmqQueue   *queue = MemoryContextAllocZero(mcxt, sizeof(CmqQueue));
+
+	queue->mcxt = mcxt;
+	strlcpy(queue->name, name, NAMEDATALEN);
+	invalidated = false;
+	if (!cmq_catalog_load_queue(queue) ||
+		!check_relation(queue, queue->relid, CMQ_RIGHTS, raise) ||
+		!check_relation(queue, queue->messages, CMQ_MESSAGES_TABLE, raise) ||
+		!check_relation(queue, queue->pending, CMQ_PENDING_TABLE, raise) ||
+		!check_relation(queue, queue->rewind, CMQ_REWIND_TABLE, raise))
+	{
+		MemoryContextDelete(mcxt);
+		return NULL;
+	}
+	cmq_catalog_load_leaves(queue);
+	queue->valid = !invalidated;
+	MemoryContextSetParent(mcxt, CacheMemoryContext);
+	return queue;
+}
+
+static CmqQueue *
+find_queue(const char *name, bool raise)
+{
+	NameEntry  *entry;
 	bool		found;
 
 	cmq_shmem_require();
 	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
-		report_unknown(name);
+		return NULL;
 	if (queues_by_name == NULL)
 		create_cache();
 
@@ -301,31 +350,82 @@ cmq_queue_lookup(const char *name)
 	 */
 	AcceptInvalidationMessages();
 
-	queue = hash_search(queues_by_name, name, HASH_ENTER, &found);
+	entry = hash_search(queues_by_name, name, HASH_ENTER, &found);
 	if (!found)
+		entry->queue = NULL;
+	for (int i = 0; i < CMQ_MAX_LOADS &&
+		 (entry->queue == NULL || !entry->queue->valid); i++)
 	{
-		queue->relid = queue->pending = queue->rewind = InvalidOid;
-		queue->valid = false;
-		queue->attached = false;
-		queue->shared = NULL;
-		queue->mcxt = NULL;
-	}
-	for (int i = 0; i < CMQ_MAX_LOADS && !queue->valid; i++)
-	{
-		if (!load_queue(queue))
+		CmqQueue   *queue = load_queue(name, raise);
+
+		retire(entry);
+		if (queue == NULL)
 		{
-			forget_queue(queue);
-			report_unknown(name);
+			hash_search(queues_by_name, name, HASH_REMOVE, NULL);
+			return NULL;
 		}
+		entry->queue = queue;
+		watch_relations(queue);
 	}
+	return entry->queue;
+}
+
+/*
+ * The description of a queue, current as of this call, NULL if there is no such
+ * queue.  Takes no lock: the next call may return another one.  Raises 55000 if
+ * cmq is not preloaded or the queue is damaged.
+ */
+CmqQueue *
+cmq_queue_find(const char *name)
+{
+	return find_queue(name, true);
+}
+
+/* The same; NULL if the queue is damaged, too. */
+CmqQueue *
+cmq_queue_find_whole(const char *name)
+{
+	return find_queue(name, false);
+}
+
+/* The same; raises 42704 if there is no such queue. */
+CmqQueue *
+cmq_queue_lookup(const char *name)
+{
+	CmqQueue   *queue = cmq_queue_find(name);
+
+	if (queue == NULL)
+		cmq_queue_report_unknown(name);
 	return queue;
+}
+
+/*
+ * The current description of a queue that the caller has been using, and holds a
+ * lock on.  Raises 55006 if it is another queue's by now: code of somebody's that
+ * ran in the midst of the call has dropped ours and made a new one.
+ */
+CmqQueue *
+cmq_queue_again(CmqQueue *queue)
+{
+	CmqQueue   *now = cmq_queue_find(queue->name);
+
+	if (now == NULL || now->pending != queue->pending)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("queue \"%s\" was dropped while a call was using it",
+						queue->name)));
+	cmq_queue_attach(now);
+	return now;
 }
 
 /* The same, loaded again even if no invalidation has arrived. */
 CmqQueue *
 cmq_queue_lookup_afresh(const char *name)
 {
-	mark_stale(cmq_queue_lookup(name));
+	CmqQueue   *queue = cmq_queue_find(name);
+
+	if (queue)
+		mark_stale(queue);
 	return cmq_queue_lookup(name);
 }
 
@@ -349,21 +449,13 @@ cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 }
 
 /*
- * Does the queue exist, with its tables, and has the current user SELECT on it?
- * For those who must not raise an error because of one queue.
+ * May the current user read the queue?  What it is set to, how much is in it and
+ * from when is for those who may, also in the text of an error.
  */
 bool
-cmq_queue_is_readable(const char *name)
+cmq_queue_is_readable(const CmqQueue *queue)
 {
-	Oid			relid;
-
-	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
-		return false;
-	relid = cmq_catalog_relid(cmq_ddl_relname("q_", name, ""));
-	return OidIsValid(relid) &&
-		OidIsValid(cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"))) &&
-		OidIsValid(cmq_catalog_relid(cmq_ddl_relname("q_", name, "_rewind"))) &&
-		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	return pg_class_aclcheck(queue->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 /* Raise 42501 unless the current user owns the queue. */
@@ -412,15 +504,16 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 void
 cmq_queue_wait_for(const char *name)
 {
-	Oid			pending = cmq_catalog_relid(cmq_ddl_relname("q_", name, "_pending"));
+	CmqQueue   *queue = cmq_queue_find(name);
 
-	if (OidIsValid(pending))
-		LockRelationOid(pending, RowExclusiveLock);
+	if (queue)
+		LockRelationOid(queue->pending, RowExclusiveLock);
 }
 
 /*
- * Make sure that queue->shared is the entry of this queue.  Not in recovery: there the queue has
- * no shared entry and its clock is the wall clock.
+ * Make sure that queue->shared is the entry of this queue, and stays to the end
+ * of the transaction.  Not in recovery: there the queue has no shared entry and
+ * its clock is the wall clock.
  */
 void
 cmq_queue_attach(CmqQueue *queue)
@@ -428,21 +521,22 @@ cmq_queue_attach(CmqQueue *queue)
 	TimestampTz not_before;
 	TimestampTz last_send = queue->create_time;
 
-	if (queue->attached || RecoveryInProgress())
+	if (queue->used_in == cmq_shmem_xact() || RecoveryInProgress())
 		return;
 
-	not_before = Max(queue->saved_clock, queue->last_modify_time);
-	if (queue->rewinding.active)
-		not_before = Max(not_before, queue->rewinding.rewound_at);
-	if (cmq_shmem_find(queue->relid) == NULL)
+	queue->shared = cmq_shmem_use(queue->pending);
+	if (queue->shared == NULL)
 	{
 		/* the first use since the server started: look at the messages */
+		not_before = Max(queue->saved_clock, queue->last_modify_time);
+		if (queue->rewinding.active)
+			not_before = Max(not_before, queue->rewinding.rewound_at);
 		for (int i = queue->nleaves - 1; i >= 0; i--)
 		{
 			CmqTable	table;
 			TimestampTz newest;
 
-			if (!cmq_table_open(&table, NULL, queue->leaves[i].messages,
+			if (!cmq_table_open(&table, NULL, queue, queue->leaves[i].messages,
 								CMQ_MESSAGES, AccessShareLock))
 				continue;
 			newest = cmq_table_newest(&table);
@@ -453,32 +547,49 @@ cmq_queue_attach(CmqQueue *queue)
 				break;
 			}
 		}
+		queue->shared = cmq_shmem_make(queue->pending, queue->name,
+									   Max(not_before, last_send), last_send);
 	}
-	queue->shared = cmq_shmem_attach(queue->relid, queue->pending,
-									 queue->name, Max(not_before, last_send),
-									 last_send);
-	queue->attached = true;
+	queue->used_in = cmq_shmem_xact();
 }
 
 /*
- * Call func for a queue, where an error must not end the work on others: what
- * it did is undone and the error becomes a warning.  what names the work.
+ * Is the error a cancel from outside?  Any function can raise the code of one;
+ * where the error was raised it cannot say.
  */
-void
+static bool
+is_cancel(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->funcname &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0 &&
+		!cmq_limit_is_over();
+}
+
+/*
+ * Call func for a queue in a subtransaction, where an error must not end the work
+ * on others: then what it did is undone, and false returned, with a warning if
+ * that is wanted.  what names the work.
+ */
+bool
 cmq_queue_try(const char *name, const char *what,
-			  void (*func) (const char *name, void *arg), void *arg)
+			  void (*func) (const char *name, void *arg), void *arg, bool warn)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext work;
+	volatile bool ok = false;
 
+	/* what an error leaves behind goes with this */
+	work = AllocSetContextCreate(context, "cmq try", ALLOCSET_DEFAULT_SIZES);
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(work);
 	PG_TRY();
 	{
 		func(name, arg);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
+		ok = true;
 	}
 	PG_CATCH();
 	{
@@ -490,32 +601,21 @@ cmq_queue_try(const char *name, const char *what,
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		/* a cancel is meant for all of us, and so is a conflict */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
+		if (is_cancel(error))
 			ReThrowError(error);
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("%s of queue \"%s\" failed: %s", what, name,
-						error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0));
+		if (warn)
+			ereport(WARNING,
+					(errcode(error->sqlerrcode),
+					 errmsg("%s of queue \"%s\" failed: %s", what, name,
+							cmq_limit_is_over() ?
+							"its time limit is over" : error->message),
+					 error->detail ? errdetail_internal("%s", error->detail) : 0,
+					 error->hint ? errhint("%s", error->hint) : 0));
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
-}
-
-Oid
-cmq_queue_owner(CmqQueue *queue)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(queue->relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		report_unknown(queue->name);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
+	MemoryContextDelete(work);
+	return ok;
 }
 
 /*

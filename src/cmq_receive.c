@@ -19,6 +19,9 @@
  * the row back as it was.  (An update in place of delete and insert would be
  * a little cheaper, but heap_update() does not support not waiting.)
  *
+ * Dead messages (cmq_dead_letter.c) are passed over, and moved away after the
+ * scan if nobody has to be waited for and no stranger's code runs for it.
+ *
  * Messages past their retention are passed over, and so are those whose leaf
  * is gone: it was dropped because they expired.
  *
@@ -44,7 +47,7 @@
 PG_FUNCTION_INFO_V1(cmq_receive);
 
 /* How many dead messages one receive moves away. */
-#define MAX_MOVES 1000
+#define MAX_LETTERS 1000
 
 /* Nanoseconds between two ready rows, learned; see look_for_ready(). */
 #define MAX_SPACING		(UINT64CONST(1) << 40)
@@ -113,8 +116,7 @@ open_messages(ReceiveState *state, TimestampTz time)
 		state->messages_leaf = NULL;
 	}
 	leaf = cmq_queue_leaf(state->queue, time);
-	if (leaf == NULL || !cmq_table_open(&state->messages, NULL,
-										leaf->messages, CMQ_MESSAGES,
+	if (leaf == NULL || !cmq_table_open(&state->messages, NULL, state->queue, leaf->messages, CMQ_MESSAGES,
 										AccessShareLock))
 		return false;
 	state->messages_leaf = leaf;
@@ -192,7 +194,7 @@ next_due(ReceiveState *state)
 		if (!state->rewind_open)
 		{
 			if (leaf->upper > from && leaf->lower < rewinding->rewound_at &&
-				cmq_table_open(&state->rewind, NULL, leaf->rewind, CMQ_REWIND,
+				cmq_table_open(&state->rewind, NULL, state->queue, leaf->rewind, CMQ_REWIND,
 							   RowExclusiveLock))
 			{
 				state->rewind_open = true;
@@ -347,6 +349,13 @@ return_message(ReceiveState *state, const Delivery *delivery,
 	return true;
 }
 
+static void
+note_letter(CmqLetter *letter, TupleTableSlot *slot)
+{
+	letter->visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+	letter->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+}
+
 /*
  * Receive what is there.  Returns how many messages.  When there are none and
  * next_visible is given, it is set to the time when the next one that is
@@ -372,6 +381,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	int			nredelivered = 0;
 	int			nrewound = 0;
 	int			nmoved = 0;
+	CmqLetter  *letters = NULL;
+	int			nletters = 0;
 
 	memset(&state, 0, sizeof(state));
 	state.queue = queue;
@@ -381,7 +392,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	state.now = cmq_clock_now(queue->shared);
 	state.expired_before = cmq_queue_expired_before(queue, state.now);
 	state.next_visible_at = state.now + visibility_timeout * USECS_PER_SEC;
-	if (!cmq_table_open(&state.pending, state.estate, queue->pending,
+	if (!cmq_table_open(&state.pending, state.estate, queue, queue->pending,
 						CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	cmq_floor_publish(state.next_visible_at);
@@ -422,16 +433,14 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		}
 		else
 		{
-			const char *reason = cmq_dead_letter_reason(queue,
-														state.pending.slot,
-														state.now);
-
 			have_ready = false;
-			if (reason)
+			if (cmq_dead_letter_reason(queue, state.pending.slot, state.now))
 			{
-				nmoved += cmq_dead_letter_move(queue, &state.pending, reason);
-				if (nmoved == MAX_MOVES)
-					break;
+				/* passed over; moved when the scan has ended */
+				if (letters == NULL)
+					letters = palloc(MAX_LETTERS * sizeof(CmqLetter));
+				if (nletters < MAX_LETTERS)
+					note_letter(&letters[nletters++], state.pending.slot);
 				continue;
 			}
 			claimed = claim_ready(&state, &delivery);
@@ -465,6 +474,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		cmq_table_close(&state.rewind);
 	cmq_table_close(&state.pending);
 	FreeExecutorState(state.estate);
+	if (nletters > 0)
+		nmoved = cmq_dead_letter_move(queue, letters, nletters);
 	*moved = nmoved > 0;
 	if (claimed_any || nmoved > 0)
 	{
@@ -541,7 +552,7 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 		if (first || nrewinds_now != nrewinds)
 			queue = cmq_queue_lookup_afresh(queue->name);
 		else
-			queue = cmq_queue_lookup(queue->name);
+			queue = cmq_queue_again(queue);
 		cmq_queue_attach(queue);
 		nrewinds = nrewinds_now;
 		first = false;
@@ -575,8 +586,7 @@ cmq_receive(PG_FUNCTION_ARGS)
 	int			visibility_timeout;
 	int			polling_wait_seconds;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_receive()");
+	cmq_begin_write("cmq_receive()");
 	InitMaterializedSRF(fcinfo, 0);
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);

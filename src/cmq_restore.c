@@ -43,22 +43,30 @@ typedef struct RestoreState
 {
 	CmqQueue   *queue;
 	EState	   *estate;
+	Oid			save_userid;	/* of the caller */
+	int			save_sec_context;
+	int			nestlevel;
 	CmqTable	pending;
 	int64		n;
 } RestoreState;
 
-/* No restored message will be older than time. */
+/*
+ * No restored message will be older than time.  From here on to restore_end() we
+ * are the owner of the queue, whose code in indexes is not to run as the caller.
+ */
 static void
 restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz time)
 {
 	memset(state, 0, sizeof(*state));
 	state->queue = queue;
 	state->estate = CreateExecutorState();
+	state->nestlevel = cmq_ddl_enter(queue->owner, &state->save_userid,
+									 &state->save_sec_context);
 	(void) cmq_floor_announce();
 	cmq_floor_publish(time);
 	cmq_floor_lower_at_end(queue, time);
 	cmq_oldest_lower(queue->shared, time);
-	if (!cmq_table_open(&state->pending, state->estate, queue->pending,
+	if (!cmq_table_open(&state->pending, state->estate, queue, queue->pending,
 						CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 }
@@ -95,6 +103,8 @@ restore_end(RestoreState *state)
 {
 	cmq_table_close(&state->pending);
 	FreeExecutorState(state->estate);
+	cmq_ddl_leave(state->nestlevel, state->save_userid,
+				  state->save_sec_context);
 	if (state->n > 0)
 	{
 		cmq_stats_pending(state->queue->shared, state->n);
@@ -126,8 +136,7 @@ cmq_restore(PG_FUNCTION_ARGS)
 	CmqHistory	history;
 	RestoreState state;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_restore()");
+	cmq_begin_write("cmq_restore()");
 	queue = open_queue(fcinfo);
 	cmq_history_args(fcinfo, 1, 3, queue, &window);
 	/* or one could find out about headers by trying */
@@ -150,8 +159,9 @@ cmq_restore(PG_FUNCTION_ARGS)
 						   (long long) state.n,
 						   (long long) PG_GETARG_INT64(4)),
 				 errhint("Nothing was changed. cmq_rewind_preview shows what there is.")));
-	cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue), &window, NULL,
-					   state.n);
+	if (state.n > 0)
+		cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue), &window,
+						   NULL, state.n);
 	PG_RETURN_INT64(state.n);
 }
 
@@ -245,8 +255,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	int64	   *ids;
 	int			nids;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_restore_messages()");
+	cmq_begin_write("cmq_restore_messages()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = open_queue(fcinfo);
 	ids = get_ids(fcinfo, 1, queue, &nids);
@@ -265,7 +274,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 			if (leaf)
 				cmq_table_close(&rewind);
 			leaf = cmq_queue_leaf(queue, time);
-			if (leaf && !cmq_table_open(&rewind, NULL, leaf->rewind,
+			if (leaf && !cmq_table_open(&rewind, NULL, queue, leaf->rewind,
 										CMQ_REWIND, RowExclusiveLock))
 				leaf = NULL;
 		}
@@ -290,7 +299,8 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 				(errmsg("%lld of %d messages were not restored in queue \"%s\"",
 						(long long) (nids - state.n), nids, queue->name),
 				 errdetail("They are unknown, not deleted, or cannot be rewound any more.")));
-	cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue),
-					   state.n > 0 ? &window : NULL, NULL, state.n);
+	if (state.n > 0)
+		cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue), &window,
+						   NULL, state.n);
 	return (Datum) 0;
 }

@@ -120,7 +120,7 @@ cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
 		CmqTable	table;
 
 		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
-			!cmq_table_open(&table, NULL, leaf->rewind, CMQ_REWIND,
+			!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
 							AccessShareLock))
 			continue;
 		cmq_table_range(&table, from, rewinding->rewound_at, false);
@@ -166,6 +166,29 @@ cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 }
 
 static void
+report_start_time(CmqQueue *queue, TimestampTz earliest, TimestampTz latest)
+{
+	bool		may_say = cmq_queue_is_readable(queue);
+
+	/* timestamptz_to_str has a static buffer */
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("start_time is out of range for queue \"%s\"", queue->name),
+			 !may_say ?
+			 errdetail("It must be in the rewind window, and not after the earliest unconsumed message.") :
+			 earliest <= latest ?
+			 errdetail("It must be between %s and %s.",
+					   pstrdup(timestamptz_to_str(earliest)),
+					   pstrdup(timestamptz_to_str(latest))) :
+			 errdetail("The queue cannot be rewound now: its earliest unconsumed message, produced at %s, is older than the rewind window, which begins at %s.",
+					   pstrdup(timestamptz_to_str(latest)),
+					   pstrdup(timestamptz_to_str(earliest))),
+			 !may_say || earliest <= latest ?
+			 errhint("cmq_queue_attributes shows the range. It ends at the earliest message that is not consumed yet.") :
+			 errhint("Receive and delete the old messages first.")));
+}
+
+static void
 check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 {
 	CmqCounts	counts = {.min_msg_time = DT_NOEND};
@@ -182,20 +205,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 		start_time >= earliest && start_time <= latest)
 		return;
 
-	/* timestamptz_to_str has a static buffer */
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("start_time is out of range for queue \"%s\"", queue->name),
-			 earliest <= latest ?
-			 errdetail("It must be between %s and %s.",
-					   pstrdup(timestamptz_to_str(earliest)),
-					   pstrdup(timestamptz_to_str(latest))) :
-			 errdetail("The queue cannot be rewound now: its earliest unconsumed message, produced at %s, is older than the rewind window, which begins at %s.",
-					   pstrdup(timestamptz_to_str(latest)),
-					   pstrdup(timestamptz_to_str(earliest))),
-			 earliest <= latest ?
-			 errhint("cmq_queue_attributes shows the range. It ends at the earliest message that is not consumed yet.") :
-			 errhint("Receive and delete the old messages first.")));
+	report_start_time(queue, earliest, latest);
 }
 
 Datum
@@ -210,8 +220,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	TimestampTz now;
 	TimestampTz first;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_rewind()");
+	cmq_begin_write("cmq_rewind()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
 	if (PG_ARGISNULL(1))
@@ -247,7 +256,9 @@ cmq_rewind(PG_FUNCTION_ARGS)
 		cmq_wait_signal_rewind(queue->shared);
 	changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
-	cmq_rewind_log_add(&changed, "rewind", now, &window, NULL, -1);
+	/* one that brings nothing back, and ends no other, is not worth a row */
+	if (first != DT_NOEND || queue->rewinding.active)
+		cmq_rewind_log_add(&changed, "rewind", now, &window, NULL, -1);
 
 	if (first == DT_NOEND)
 		PG_RETURN_NULL();
@@ -261,8 +272,7 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 	CmqQueue	changed;
 	char	   *name;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_cancel_rewind()");
+	cmq_begin_write("cmq_cancel_rewind()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	cmq_history_require(queue);
@@ -278,24 +288,23 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * How many messages the rewind under way still has to bring back.  NULL if the
- * queue is gone or damaged, or not for the caller's eyes: a view of all queues
- * must not fail because of one.
- */
-Datum
-cmq_rewind_left(PG_FUNCTION_ARGS)
+typedef struct Left
 {
-	char	   *name = cmq_queue_name_arg(fcinfo, 0);
-	CmqQueue   *queue;
+	int64		n;
+	bool		known;
+} Left;
+
+/* Count what the rewind under way still has to bring back, without waiting. */
+static void
+count_left(const char *name, void *arg)
+{
+	Left	   *left = arg;
+	CmqQueue   *queue = cmq_queue_find(name);
 	const CmqRewind *rewinding;
 	TimestampTz from;
-	int64		n = 0;
 
-	cmq_shmem_require();
-	if (!cmq_queue_is_readable(name))
-		PG_RETURN_NULL();
-	queue = cmq_queue_lookup(name);
+	if (queue == NULL || !cmq_queue_is_readable(queue))
+		return;
 	rewinding = &queue->rewinding;
 	from = Max(rewinding->from,
 			   cmq_queue_expired_before(queue, cmq_queue_now(queue)));
@@ -304,22 +313,42 @@ cmq_rewind_left(PG_FUNCTION_ARGS)
 		CmqLeaf    *leaf = &queue->leaves[i];
 		CmqTable	table;
 
-		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
-			!cmq_table_open(&table, NULL, leaf->rewind, CMQ_REWIND,
+		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at)
+			continue;
+		if (!ConditionalLockRelationOid(leaf->rewind, AccessShareLock))
+			return;
+		if (!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
 							AccessShareLock))
 			continue;
 		cmq_table_range(&table, from, rewinding->rewound_at, false);
 		while (cmq_table_next(&table))
-			n += cmq_rewind_is_due(rewinding,
-								   cmq_slot_time(table.slot,
-												 Anum_rewind_enqueued_at),
-								   cmq_slot_time(table.slot,
-												 Anum_rewind_deleted_at),
-								   cmq_slot_int64(table.slot,
-												  Anum_rewind_deleted_xact));
+			left->n += cmq_rewind_is_due(rewinding,
+										 cmq_slot_time(table.slot,
+													   Anum_rewind_enqueued_at),
+										 cmq_slot_time(table.slot,
+													   Anum_rewind_deleted_at),
+										 cmq_slot_int64(table.slot,
+														Anum_rewind_deleted_xact));
 		cmq_table_close(&table);
 	}
-	PG_RETURN_INT64(n);
+	left->known = true;
+}
+
+/*
+ * How many messages the rewind under way still has to bring back.  NULL if the
+ * queue is gone, damaged or locked, or not for the caller's eyes: a view of all
+ * queues must neither fail nor wait because of one.
+ */
+Datum
+cmq_rewind_left(PG_FUNCTION_ARGS)
+{
+	Left		left = {0};
+
+	cmq_shmem_require();
+	if (!cmq_queue_try(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
+					   count_left, &left, false) || !left.known)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(left.n);
 }
 
 /*
@@ -361,10 +390,10 @@ delete_messages(CmqQueue *queue)
 		CmqTable	messages;
 		CmqTable	rewind;
 
-		if (!cmq_table_open(&messages, NULL, queue->leaves[i].messages,
+		if (!cmq_table_open(&messages, NULL, queue, queue->leaves[i].messages,
 							CMQ_MESSAGES, RowExclusiveLock))
 			continue;
-		if (cmq_table_open(&rewind, NULL, queue->leaves[i].rewind, CMQ_REWIND,
+		if (cmq_table_open(&rewind, NULL, queue, queue->leaves[i].rewind, CMQ_REWIND,
 						   AccessShareLock))
 		{
 			cmq_table_range(&rewind, DT_NOBEGIN, DT_NOEND, false);
@@ -395,7 +424,7 @@ cmq_rewind_drop_history(CmqQueue *queue)
 	int			nestlevel;
 
 	delete_messages(queue);
-	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);
 	cmq_ddl_execute("TRUNCATE %s", rewind);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);

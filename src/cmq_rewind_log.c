@@ -25,6 +25,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
@@ -52,6 +53,9 @@ enum
 	Natts_rewind_log = 15
 };
 
+/* How many rows one round of maintenance removes. */
+#define PRUNE_MAX 100000
+
 static bool
 has_reason(void)
 {
@@ -60,13 +64,22 @@ has_reason(void)
 
 /*
  * Raise 55000 if the administrator wants a reason and there is none, 22021 if it
- * is no text: a setting of a role or of a connection is checked by nobody else.
+ * is no text, 22023 if it is too long: a setting of a role or of a connection is
+ * checked by nobody else.
  */
 void
 cmq_rewind_log_require_reason(CmqQueue *queue)
 {
 	if (has_reason())
+	{
 		(void) pg_verifymbstr(cmq_reason, strlen(cmq_reason), false);
+		if (strlen(cmq_reason) > CMQ_REASON_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"cmq.reason\" is too long"),
+					 errdetail("It has %zu bytes, and may have %d.",
+							   strlen(cmq_reason), CMQ_REASON_MAX)));
+	}
 	if (cmq_require_reason && !has_reason())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -96,8 +109,7 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 				   const CmqWindow *window, const char *into_queue,
 				   int64 messages)
 {
-	Relation	rel = cmq_catalog_open("rewind_log", Natts_rewind_log,
-									   RowExclusiveLock);
+	Relation	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
 	Oid			sequence = cmq_catalog_relid("rewind_log_id_seq");
 	Datum		values[Natts_rewind_log];
 	bool		isnull[Natts_rewind_log];
@@ -146,16 +158,21 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 	CommandCounterIncrement();
 }
 
-/* Maintenance: remove rows that are too old. */
+/*
+ * Maintenance: remove rows that are too old, some of them; the next round goes on.
+ */
 void
 cmq_rewind_log_prune(void)
 {
 	TimestampTz before;
 	Relation	rel;
-	CmqCatalogScan cs;
+	Relation	index;
+	SysScanDesc scan;
+	ScanKeyData key;
 	HeapTuple	tuple;
+	Oid			index_oid = cmq_catalog_relid("rewind_log_called_at");
 
-	if (cmq_rewind_log_retention < 0)
+	if (cmq_rewind_log_retention < 0 || !OidIsValid(index_oid))
 		return;
 	before = GetCurrentTimestamp() -
 		cmq_rewind_log_retention * USECS_PER_SEC;
@@ -164,20 +181,21 @@ cmq_rewind_log_prune(void)
 	if (!ConditionalLockRelationOid(cmq_catalog_relid("rewind_log"),
 									ShareUpdateExclusiveLock))
 		return;
-	rel = cmq_catalog_open("rewind_log", Natts_rewind_log, RowExclusiveLock);
-	cmq_catalog_begin(&cs, rel, NULL);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
+	index = index_open(index_oid, AccessShareLock);
+	ScanKeyInit(&key, Anum_rewind_log_called_at, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT,
+				TimestampTzGetDatum(before));
+	scan = systable_beginscan_ordered(rel, index, NULL, 1, &key);
+	for (int n = 0; n < PRUNE_MAX &&
+		 HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection));
+		 n++)
 	{
-		bool		never;
-		Datum		time = heap_getattr(tuple, Anum_rewind_log_called_at,
-										RelationGetDescr(rel), &never);
-
-		/* queue clocks differ, so all have to be looked at */
-		if (DatumGetTimestampTz(time) >= before)
-			continue;
+		CHECK_FOR_INTERRUPTS();
 		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
 	}
-	cmq_catalog_end(&cs);
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }

@@ -55,26 +55,30 @@ cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("body of %zu bytes is too large for queue \"%s\"",
 						size, queue->name),
+				 cmq_queue_is_readable(queue) ?
 				 errdetail("The queue's max_msg_size is %d bytes.",
-						   queue->max_msg_size),
+						   queue->max_msg_size) : 0,
 				 errhint("Raise max_msg_size with cmq_alter_queue, or send a reference to the data.")));
 }
 
 /*
- * Raise 54000 if headers are so large that nothing could be added to them any
- * more, which dead letters and replays have to do.
+ * Raise 54000 if the queue does not take such large headers; added is how much of
+ * them cmq may have added itself.
  */
 void
-cmq_send_check_headers(const char *kind, const char *name, Datum headers)
+cmq_send_check_headers(CmqQueue *queue, Datum headers, int added)
 {
 	Size		size = toast_raw_datum_size(headers) - VARHDRSZ;
 
-	if (size > CMQ_MSG_SIZE_MAX)
+	if (size > (Size) queue->max_msg_size + added)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("headers of %zu bytes are too large for %s \"%s\"",
-						size, kind, name),
-				 errdetail("They may have %d bytes.", CMQ_MSG_SIZE_MAX)));
+				 errmsg("headers of %zu bytes are too large for queue \"%s\"",
+						size, queue->name),
+				 cmq_queue_is_readable(queue) ?
+				 errdetail("They may be as large as a body: the queue's max_msg_size is %d bytes.",
+						   queue->max_msg_size) : 0,
+				 errhint("Put the data into the body, or raise max_msg_size with cmq_alter_queue.")));
 }
 
 /* Raise 53400 unless n more messages fit into the queue. */
@@ -85,9 +89,10 @@ cmq_send_check_room(CmqQueue *queue, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("queue \"%s\" is full", queue->name),
+				 cmq_queue_is_readable(queue) ?
 				 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
 						   (long long) queue->max_msg_heap_num,
-						   (long long) cmq_stats_count_pending(queue)),
+						   (long long) cmq_stats_count_pending(queue)) : 0,
 				 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
 }
 
@@ -108,9 +113,12 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
 						queue->name, delay),
+				 cmq_queue_is_readable(queue) ?
 				 errdetail("It must be between %d and %d seconds: a message that is delayed for as long as the queue keeps it would never be received.",
 						   CMQ_DELAY_MIN,
-						   Min(CMQ_DELAY_MAX, queue->msg_retention_seconds - 1))));
+						   Min(CMQ_DELAY_MAX, queue->msg_retention_seconds - 1)) :
+				 errdetail("It must be between %d and %d seconds, and less than the queue keeps a message.",
+						   CMQ_DELAY_MIN, CMQ_DELAY_MAX)));
 	return delay;
 }
 
@@ -131,7 +139,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	bool		asked = false;
 	int64		bytes = 0;
 
-	if (!cmq_table_open(&pending, estate, queue->pending, CMQ_PENDING,
+	if (!cmq_table_open(&pending, estate, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	memset(&messages, 0, sizeof(messages));
@@ -145,7 +153,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	{
 		first = cmq_clock_tick(queue->shared, n);
 		leaf = cmq_queue_leaf(queue, first);
-		if (leaf && cmq_table_open(&messages, estate, leaf->messages,
+		if (leaf && cmq_table_open(&messages, estate, queue, leaf->messages,
 								   CMQ_MESSAGES, RowExclusiveLock))
 			break;
 		if (leaf == NULL)
@@ -156,8 +164,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 			cmq_leaf_demand(queue, first);
 		}
 		CHECK_FOR_INTERRUPTS();
-		queue = cmq_queue_lookup(queue->name);
-		cmq_queue_attach(queue);
+		queue = cmq_queue_again(queue);
 	}
 
 	/* the time without the delay, because cmq_oldest.c needs it */
@@ -177,12 +184,10 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 			if (leaf == NULL)
 			{
 				cmq_leaf_demand(queue, time);
-				queue = cmq_queue_lookup(queue->name);
-				cmq_queue_attach(queue);
+				queue = cmq_queue_again(queue);
 				leaf = cmq_queue_leaf(queue, time);
 			}
-			if (leaf == NULL || !cmq_table_open(&messages, estate,
-												leaf->messages, CMQ_MESSAGES,
+			if (leaf == NULL || !cmq_table_open(&messages, estate, queue, leaf->messages, CMQ_MESSAGES,
 												RowExclusiveLock))
 				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
 		}
@@ -236,7 +241,7 @@ cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	int			save_sec_context;
 	int			nestlevel;
 
-	nestlevel = cmq_ddl_enter(cmq_queue_owner(queue), &save_userid,
+	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);
 	first = cmq_send_messages(queue, n, bodies, headers, headers_null, 0);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
@@ -253,8 +258,7 @@ cmq_send(PG_FUNCTION_ARGS)
 	int			delay;
 	TimestampTz time;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_send()");
+	cmq_begin_write("cmq_send()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
 						   RowExclusiveLock);
 	cmq_send_check_body(queue, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
@@ -263,7 +267,7 @@ cmq_send(PG_FUNCTION_ARGS)
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(3);
 	if (!headers_null)
-		cmq_send_check_headers("queue", queue->name, headers);
+		cmq_send_check_headers(queue, headers, 0);
 	cmq_send_check_room(queue, 1);
 	time = cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
@@ -303,8 +307,7 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 	int			delay;
 	int			n;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_send_batch()");
+	cmq_begin_write("cmq_send_batch()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
 						   RowExclusiveLock);
@@ -335,7 +338,7 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 		for (int i = 0; i < n; i++)
 		{
 			if (!headers_null[i])
-				cmq_send_check_headers("queue", queue->name, headers[i]);
+				cmq_send_check_headers(queue, headers[i], 0);
 		}
 	}
 	if (n == 0)

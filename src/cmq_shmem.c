@@ -6,18 +6,23 @@
  * What an entry has for the scans of receives is explained in cmq_floor.c.
  *
  * A fixed hash table of cmq.max_queues entries, keyed by database and by the
- * OID of the queue's message table.  An entry is made by the first backend
+ * OID of the queue's pending table.  An entry is made by the first backend
  * that needs it and lives until the queue is dropped: then the dropping
  * backend removes it after its commit, and maintenance sweeps up what went
  * with a dropped extension or database, or when the owner dropped the tables.
  * LWLock cmq_lock guards the table; the fields of an entry are atomics or under
  * its own spinlock.
  *
- * Who may use an entry without cmq_lock: a backend that holds a lock on the
- * queue's pending table and has found the queue's cached description valid
- * after taking it.  Whoever removes the entry holds AccessExclusive on that
- * table until then, so nobody uses it.  Those who just read the clock may do
- * so without: entries are never unmapped, and it is a time in any case.
+ * Invariant: an entry that a transaction has got stays that queue's until the
+ * transaction has ended, whatever happens to the queue.
+ *	- A transaction counts itself in under cmq_lock when it gets the entry
+ *	  (cmq_shmem_use), and out at its very end, after all callbacks that use it.
+ *	- Removing an entry in use only marks it; the last user removes it.
+ *	- The key is the OID of a table, and never changes.  Names do not matter.
+ *	- A subtransaction that has been undone has released its locks; the count
+ *	  is the transaction's, so what it left in lists of ours stays good.
+ * A parallel worker is a transaction of its own here.  A transaction that is
+ * prepared counts itself out: what it leaves names the entry by its key.
  *
  * The queue clock is a hybrid logical clock in microseconds, one per queue:
  * the larger of the wall clock and the last value given out.
@@ -59,12 +64,20 @@ static LWLock *cmq_lock = NULL;
 /* queues made or dropped by the current transaction */
 typedef struct PendingRemoval
 {
-	Oid			relid;
+	Oid			pending;
 	bool		at_commit;		/* dropped; else made: remove at abort */
 	SubTransactionId subid;		/* the level that did it */
 } PendingRemoval;
 
 static List *pending_removals = NIL;	/* in TopTransactionContext */
+
+/* Entries that the current transaction uses, in TopMemoryContext. */
+static CmqSharedQueue **used = NULL;
+static int	nused = 0;
+static int	used_allocated = 0;
+
+/* Number of the current transaction in this backend. */
+static uint64 xact_number = 1;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -79,6 +92,8 @@ shmem_request(void)
 											  sizeof(CmqSharedQueue)));
 	RequestAddinShmemSpace(cmq_floor_shmem_size());
 	RequestAddinShmemSpace(cmq_stats_shmem_size());
+	RequestAddinShmemSpace(cmq_wait_shmem_size());
+	RequestAddinShmemSpace(cmq_worker_shmem_size());
 	RequestAddinShmemSpace(cmq_prepared_shmem_size());
 	RequestNamedLWLockTranche("cmq", 2);
 }
@@ -102,16 +117,64 @@ shmem_startup(void)
 								  &info, HASH_ELEM | HASH_BLOBS);
 	cmq_floor_shmem_init();
 	cmq_stats_shmem_init();
+	cmq_wait_shmem_init();
+	cmq_worker_shmem_init();
 	locks = GetNamedLWLockTranche("cmq");
 	cmq_lock = &locks[0].lock;
 	cmq_prepared_shmem_init(&locks[1].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 
-static void
-remove_relid(Oid relid)
+/* Is this the event that ends a transaction for this backend? */
+bool
+cmq_xact_is_over(XactEvent event)
 {
-	CmqSharedKey key = {.database = MyDatabaseId, .relid = relid};
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* The caller holds the lock. */
+static void
+remove_if_unused(const CmqSharedKey *key)
+{
+	CmqSharedQueue *shared = hash_search(shared_queues, key, HASH_FIND, NULL);
+
+	if (shared && shared->dropped &&
+		pg_atomic_read_u32(&shared->nusers) == 0)
+		hash_search(shared_queues, key, HASH_REMOVE, NULL);
+}
+
+/* Stop using an entry. */
+static void
+leave(CmqSharedQueue *shared)
+{
+	CmqSharedKey key = shared->key;
+
+	/*
+	 * Right after this it may be removed, and another queue's: then dropped is
+	 * that one's, and a look under the lock finds nothing of ours.
+	 */
+	if (pg_atomic_sub_fetch_u32(&shared->nusers, 1) == 0 && shared->dropped)
+	{
+		LWLockAcquire(cmq_lock, LW_EXCLUSIVE);
+		remove_if_unused(&key);
+		LWLockRelease(cmq_lock);
+	}
+}
+
+static void
+remove_pending(Oid pending)
+{
+	CmqSharedKey key = {.database = MyDatabaseId, .pending = pending};
 
 	cmq_shmem_remove(&key);
 }
@@ -125,8 +188,7 @@ xact_callback(XactEvent event, void *arg)
 {
 	ListCell   *lc;
 
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
+	if (!cmq_xact_is_over(event))
 		return;
 
 	foreach(lc, pending_removals)
@@ -134,9 +196,12 @@ xact_callback(XactEvent event, void *arg)
 		PendingRemoval *removal = lfirst(lc);
 
 		if (event == (removal->at_commit ? XACT_EVENT_COMMIT : XACT_EVENT_ABORT))
-			remove_relid(removal->relid);
+			remove_pending(removal->pending);
 	}
 	pending_removals = NIL;
+	while (nused > 0)
+		leave(used[--nused]);
+	xact_number++;
 }
 
 static void
@@ -159,7 +224,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		else
 		{
 			if (!removal->at_commit)
-				remove_relid(removal->relid);
+				remove_pending(removal->pending);
 			pending_removals = foreach_delete_current(pending_removals, lc);
 		}
 	}
@@ -172,6 +237,7 @@ cmq_shmem_install_hooks(void)
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
+	/* the first to be registered is the last to be called */
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
@@ -188,48 +254,98 @@ cmq_shmem_require(void)
 				 errhint("Put shared_preload_libraries = 'cmq' into postgresql.conf (add cmq to the list that is there) and restart the server.")));
 }
 
+/* The number of the current transaction, by which others know that it is new. */
+uint64
+cmq_shmem_xact(void)
+{
+	return xact_number;
+}
+
+/* Room for one more in the list of entries in use. */
+static void
+reserve(void)
+{
+	if (nused < used_allocated)
+		return;
+	used_allocated = used_allocated ? 2 * used_allocated : 16;
+	if (used)
+		used = repalloc(used, used_allocated * sizeof(CmqSharedQueue *));
+	else
+		used = MemoryContextAlloc(TopMemoryContext,
+								  used_allocated * sizeof(CmqSharedQueue *));
+}
+
+/* The caller holds the lock, and has called reserve(). */
+static void
+use(CmqSharedQueue *shared)
+{
+	for (int i = nused - 1; i >= 0; i--)
+	{
+		if (used[i] == shared)
+			return;
+	}
+	pg_atomic_fetch_add_u32(&shared->nusers, 1);
+	used[nused++] = shared;
+}
+
 /*
- * Find the entry of a queue of this database, whose pending table is known by
- * pending, or make it, with its clock starting at not_before.  Raises 53400
- * when the table is full.
+ * The entry of a queue of this database, to the end of the transaction; NULL if
+ * it was not used yet.
  */
 CmqSharedQueue *
-cmq_shmem_attach(Oid relid, Oid pending, const char *name,
-				 TimestampTz not_before, TimestampTz last_send)
+cmq_shmem_use(Oid pending)
 {
-	CmqSharedKey key = {.database = MyDatabaseId, .relid = relid};
+	CmqSharedKey key = {.database = MyDatabaseId, .pending = pending};
 	CmqSharedQueue *shared;
-	bool		found;
-	bool		full = false;
 
-	LWLockAcquire(cmq_lock, LW_EXCLUSIVE);
+	reserve();
+	LWLockAcquire(cmq_lock, LW_SHARED);
 	shared = hash_search(shared_queues, &key, HASH_FIND, NULL);
-	if (shared == NULL)
+	if (shared)
+		use(shared);
+	LWLockRelease(cmq_lock);
+	return shared;
+}
+
+/*
+ * The same; if there is none it is made, with its clock starting at not_before.
+ * Raises 53400 when the table is full.
+ */
+CmqSharedQueue *
+cmq_shmem_make(Oid pending, const char *name, TimestampTz not_before,
+			   TimestampTz last_send)
+{
+	CmqSharedKey key = {.database = MyDatabaseId, .pending = pending};
+	CmqSharedQueue *shared = NULL;
+	bool		found = false;
+
+	reserve();
+	LWLockAcquire(cmq_lock, LW_EXCLUSIVE);
+	if (hash_get_num_entries(shared_queues) < cmq_max_queues)
+		shared = hash_search(shared_queues, &key, HASH_ENTER_NULL, &found);
+	else
 	{
-		if (hash_get_num_entries(shared_queues) >= cmq_max_queues)
-			full = true;
-		else
-		{
-			shared = hash_search(shared_queues, &key, HASH_ENTER_NULL, &found);
-			if (shared == NULL)
-				full = true;
-			else
-			{
-				pg_atomic_init_u64(&shared->clock, (uint64) not_before);
-				pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
-				pg_atomic_init_u64(&shared->spacing, 1000000);
-				cmq_floor_init(shared);
-				cmq_oldest_init(shared);
-				cmq_wait_init(shared);
-				cmq_stats_init(shared, cmq_lock->tranche);
-			}
-		}
+		shared = hash_search(shared_queues, &key, HASH_FIND, NULL);
+		found = shared != NULL;
+	}
+	if (shared && !found)
+	{
+		pg_atomic_init_u32(&shared->nusers, 0);
+		shared->dropped = false;
+		pg_atomic_init_u64(&shared->clock, (uint64) not_before);
+		pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
+		pg_atomic_init_u64(&shared->spacing, 1000000);
+		cmq_floor_init(shared);
+		cmq_oldest_init(shared);
+		cmq_wait_init(shared);
+		cmq_stats_init(shared, cmq_lock->tranche);
+		cmq_trouble_init(shared);
 	}
 	if (shared)
-		shared->pending = pending;
+		use(shared);
 	LWLockRelease(cmq_lock);
 
-	if (full)
+	if (shared == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("cannot use queue \"%s\": too many queues", name),
@@ -239,30 +355,17 @@ cmq_shmem_attach(Oid relid, Oid pending, const char *name,
 	return shared;
 }
 
-/* The entry of a queue of this database; NULL if it was not used yet. */
-CmqSharedQueue *
-cmq_shmem_find(Oid relid)
-{
-	CmqSharedKey key = {.database = MyDatabaseId, .relid = relid};
-	CmqSharedQueue *shared;
-
-	LWLockAcquire(cmq_lock, LW_SHARED);
-	shared = hash_search(shared_queues, &key, HASH_FIND, NULL);
-	LWLockRelease(cmq_lock);
-	return shared;
-}
-
 /*
  * The current transaction drops the queue (at_commit) or makes it: remove its
  * entry when the transaction commits, or aborts.
  */
 void
-cmq_shmem_remove_at_end(Oid relid, bool at_commit)
+cmq_shmem_remove_at_end(Oid pending, bool at_commit)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	PendingRemoval *removal = palloc(sizeof(PendingRemoval));
 
-	removal->relid = relid;
+	removal->pending = pending;
 	removal->at_commit = at_commit;
 	removal->subid = GetCurrentSubTransactionId();
 	pending_removals = lappend(pending_removals, removal);
@@ -270,25 +373,22 @@ cmq_shmem_remove_at_end(Oid relid, bool at_commit)
 }
 
 /*
- * The names of all entries, palloc'd; returns their number.  Whoever sweeps
+ * The keys of all entries, palloc'd; returns their number.  Whoever sweeps
  * takes this list first and looks only then which of the queues or databases
  * exist, so that nothing made meanwhile is swept away.
  */
 int
-cmq_shmem_list(CmqSharedRef **refs)
+cmq_shmem_list(CmqSharedKey **keys)
 {
 	HASH_SEQ_STATUS scan;
 	CmqSharedQueue *shared;
 	int			n = 0;
 
-	*refs = palloc(sizeof(CmqSharedRef) * cmq_max_queues);
+	*keys = palloc(sizeof(CmqSharedKey) * cmq_max_queues);
 	LWLockAcquire(cmq_lock, LW_SHARED);
 	hash_seq_init(&scan, shared_queues);
 	while ((shared = hash_seq_search(&scan)) != NULL)
-	{
-		(*refs)[n].key = shared->key;
-		(*refs)[n++].pending = shared->pending;
-	}
+		(*keys)[n++] = shared->key;
 	LWLockRelease(cmq_lock);
 	return n;
 }
@@ -297,8 +397,17 @@ cmq_shmem_list(CmqSharedRef **refs)
 void
 cmq_shmem_remove(const CmqSharedKey *key)
 {
+	CmqSharedQueue *shared;
+
 	LWLockAcquire(cmq_lock, LW_EXCLUSIVE);
-	hash_search(shared_queues, key, HASH_REMOVE, NULL);
+	shared = hash_search(shared_queues, key, HASH_FIND, NULL);
+	if (shared)
+	{
+		shared->dropped = true;
+		/* a user that leaves reads it after it has counted itself out */
+		pg_memory_barrier();
+		remove_if_unused(key);
+	}
 	LWLockRelease(cmq_lock);
 }
 

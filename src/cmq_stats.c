@@ -30,9 +30,11 @@
  *	- Changes whose size is not known, by hand, make the queue uncounted again.
  * A crash loses the table, and each queue is counted anew.
  *
- * One count runs at a time, server-wide: it has the object lock
- * (RelationRelationId, 0, COUNT_LOCK).  An error in it leaves the queue
- * uncounted.
+ * One count of a queue runs at a time: it has the object lock (the pending table,
+ * COUNT_LOCK).  Its snapshot is in one of a few places in shared memory.  Whoever
+ * finds no place free, or is a parallel worker, which shares locks with its
+ * leader, counts for itself alone and leaves the queue uncounted: nobody waits for
+ * the count of another queue.  An error in a count leaves the queue uncounted.
  *
  * Locks: count_lock of the queue, shared at each commit that changed the
  * queue, exclusive to begin and end a count.
@@ -41,6 +43,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -77,16 +80,33 @@ typedef enum CountState
 	COUNTED
 } CountState;
 
-/* The snapshot of the count under way; under the count_lock of its queue. */
+/* How many counts can run at once on the server. */
+#define COUNT_PLACES 8
+
+/* The snapshot of a count under way; under the count_lock of its queue. */
 typedef struct CountSnapshot
 {
+	pg_atomic_uint32 taken;
 	TransactionId xmin;
 	TransactionId xmax;
 	uint32		xcnt;
 	TransactionId xip[FLEXIBLE_ARRAY_MEMBER];
 } CountSnapshot;
 
-static CountSnapshot *count_snapshot = NULL;
+static char *count_snapshots = NULL;
+
+static Size
+count_snapshot_size(void)
+{
+	return MAXALIGN(offsetof(CountSnapshot, xip) +
+					(MaxBackends + max_prepared_xacts) * sizeof(TransactionId));
+}
+
+static CountSnapshot *
+get_place(int place)
+{
+	return (CountSnapshot *) (count_snapshots + place * count_snapshot_size());
+}
 
 /* Transactions about to add their changes, by process number. */
 static pg_atomic_uint32 *publishing = NULL;
@@ -103,17 +123,10 @@ typedef struct Delta
 static List *deltas = NIL;		/* in TopTransactionContext */
 static Delta *last_delta = NULL;	/* the one used last, or NULL */
 
-static Size
-count_snapshot_size(void)
-{
-	return offsetof(CountSnapshot, xip) +
-		(MaxBackends + max_prepared_xacts) * sizeof(TransactionId);
-}
-
 Size
 cmq_stats_shmem_size(void)
 {
-	return add_size(count_snapshot_size(),
+	return add_size(mul_size(COUNT_PLACES, count_snapshot_size()),
 					mul_size(MaxBackends, sizeof(pg_atomic_uint32)));
 }
 
@@ -123,13 +136,16 @@ cmq_stats_shmem_init(void)
 {
 	bool		found;
 
-	count_snapshot = ShmemInitStruct("cmq count", count_snapshot_size(),
-									 &found);
+	count_snapshots = ShmemInitStruct("cmq counts",
+									  COUNT_PLACES * count_snapshot_size(),
+									  &found);
 	publishing = ShmemInitStruct("cmq publishing",
 								 MaxBackends * sizeof(pg_atomic_uint32),
 								 &found);
 	if (found)
 		return;
+	for (int i = 0; i < COUNT_PLACES; i++)
+		pg_atomic_init_u32(&get_place(i)->taken, 0);
 	for (int i = 0; i < MaxBackends; i++)
 		pg_atomic_init_u32(&publishing[i], InvalidTransactionId);
 }
@@ -140,6 +156,7 @@ cmq_stats_init(CmqSharedQueue *shared, int tranche)
 {
 	LWLockInitialize(&shared->count_lock, tranche);
 	shared->count_state = UNCOUNTED;
+	shared->count_place = -1;
 	pg_atomic_init_u64(&shared->npending, 0);
 	shared->counted_since = GetCurrentTimestamp();
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
@@ -232,7 +249,7 @@ own_pending(CmqSharedQueue *shared, bool *unknown)
 
 /* Does the snapshot of the count under way see this transaction? */
 static bool
-counted_already(TransactionId xid)
+counted_already(const CountSnapshot *count_snapshot, TransactionId xid)
 {
 	if (TransactionIdPrecedes(xid, count_snapshot->xmin))
 		return true;
@@ -267,7 +284,8 @@ cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
 	if (changes->pending != 0)
 	{
 		LWLockAcquire(&shared->count_lock, LW_SHARED);
-		if (shared->count_state != COUNTING || !counted_already(announced))
+		if (shared->count_state != COUNTING ||
+			!counted_already(get_place(shared->count_place), announced))
 			pg_atomic_fetch_add_u64(&shared->npending, changes->pending);
 		LWLockRelease(&shared->count_lock);
 	}
@@ -315,6 +333,24 @@ announce_deltas(void)
 	}
 }
 
+/*
+ * The current transaction is about to be prepared: see to it that there is room
+ * for all that it has changed, else raise an error.
+ */
+static void
+reserve_places(void)
+{
+	List	   *queues = NIL;
+	ListCell   *lc;
+
+	if (deltas == NIL)
+		return;
+	foreach(lc, deltas)
+		queues = list_append_unique_ptr(queues, ((Delta *) lfirst(lc))->shared);
+	cmq_prepared_reserve(list_length(queues));
+	list_free(queues);
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
@@ -322,8 +358,9 @@ xact_callback(XactEvent event, void *arg)
 
 	if (event == XACT_EVENT_PRE_COMMIT)
 		announce_deltas();
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
+	if (event == XACT_EVENT_PRE_PREPARE)
+		reserve_places();
+	if (!cmq_xact_is_over(event))
 		return;
 
 	foreach(lc, deltas)
@@ -391,7 +428,7 @@ cmq_stats_install_callbacks(void)
 static int64
 count_rows(CmqQueue *queue, Snapshot snapshot)
 {
-	Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	int64		n = 0;
@@ -414,13 +451,13 @@ count_rows(CmqQueue *queue, Snapshot snapshot)
 
 /* Wait until all whom the snapshot of our count sees have added or not. */
 static void
-wait_for_publishers(void)
+wait_for_publishers(const CountSnapshot *place)
 {
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		TransactionId xid = pg_atomic_read_u32(&publishing[i]);
 
-		if (!TransactionIdIsValid(xid) || !counted_already(xid))
+		if (!TransactionIdIsValid(xid) || !counted_already(place, xid))
 			continue;
 		while (pg_atomic_read_u32(&publishing[i]) == xid)
 		{
@@ -431,45 +468,94 @@ wait_for_publishers(void)
 	pg_read_barrier();
 }
 
+/* Take a place for a snapshot; -1 if there is none. */
+static int
+take_place(void)
+{
+	for (int i = 0; i < COUNT_PLACES; i++)
+	{
+		uint32		expected = 0;
+
+		if (pg_atomic_compare_exchange_u32(&get_place(i)->taken, &expected, 1))
+			return i;
+	}
+	return -1;
+}
+
+/* A count has ended: set the queue's state and give its place back. */
+static void
+end_count(CmqSharedQueue *shared, CountState state)
+{
+	int			place;
+
+	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+	place = shared->count_place;
+	shared->count_state = state == COUNTED && shared->count_state != COUNTING ?
+		UNCOUNTED : state;
+	shared->count_place = -1;
+	LWLockRelease(&shared->count_lock);
+	if (place >= 0)
+		pg_atomic_write_u32(&get_place(place)->taken, 0);
+}
+
 /* A count has failed, or the backend has to end: nothing is counted. */
 static void
 count_failed(int code, Datum arg)
 {
-	CmqSharedQueue *shared = (CmqSharedQueue *) DatumGetPointer(arg);
-
 	/* whoever interrupts us may have done so while we held the lock */
 	LWLockReleaseAll();
-	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
-	shared->count_state = UNCOUNTED;
-	LWLockRelease(&shared->count_lock);
+	end_count((CmqSharedQueue *) DatumGetPointer(arg), UNCOUNTED);
 }
 
-/* Count the pending rows, unless somebody has done so meanwhile. */
-static void
+/* Begin a count: publish its snapshot in the place, which is ours. */
+static Snapshot
+begin_count(CmqSharedQueue *shared, int i)
+{
+	CountSnapshot *place = get_place(i);
+	Snapshot	snapshot;
+
+	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+	shared->count_place = i;
+	snapshot = GetLatestSnapshot();
+	Assert(snapshot->xcnt <= MaxBackends + max_prepared_xacts);
+	place->xmin = snapshot->xmin;
+	place->xmax = snapshot->xmax;
+	place->xcnt = snapshot->xcnt;
+	memcpy(place->xip, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
+	pg_atomic_write_u64(&shared->npending, 0);
+	shared->count_state = COUNTING;
+	LWLockRelease(&shared->count_lock);
+	return snapshot;
+}
+
+/*
+ * Count the pending rows, unless somebody has done so meanwhile.  False if there
+ * is no place for it.
+ */
+static bool
 count_pending(CmqQueue *queue)
 {
 	CmqSharedQueue *shared = queue->shared;
+	volatile int place;
 
-	LockSharedObject(RelationRelationId, InvalidOid, COUNT_LOCK, ExclusiveLock);
-	if (shared->count_state != COUNTED)
+	if (IsParallelWorker())
+		return false;
+	LockDatabaseObject(RelationRelationId, queue->pending, COUNT_LOCK,
+					   ExclusiveLock);
+	if (shared->count_state == COUNTED)
+	{
+		UnlockDatabaseObject(RelationRelationId, queue->pending, COUNT_LOCK,
+							 ExclusiveLock);
+		return true;
+	}
+	place = take_place();
+	if (place >= 0)
 	{
 		PG_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(shared));
 		{
-			Snapshot	snapshot;
+			Snapshot	snapshot = begin_count(shared, place);
 			bool		unknown;
 			int64		n;
-
-			LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
-			snapshot = GetLatestSnapshot();
-			Assert(snapshot->xcnt <= MaxBackends + max_prepared_xacts);
-			count_snapshot->xmin = snapshot->xmin;
-			count_snapshot->xmax = snapshot->xmax;
-			count_snapshot->xcnt = snapshot->xcnt;
-			memcpy(count_snapshot->xip, snapshot->xip,
-				   snapshot->xcnt * sizeof(TransactionId));
-			pg_atomic_write_u64(&shared->npending, 0);
-			shared->count_state = COUNTING;
-			LWLockRelease(&shared->count_lock);
 
 			snapshot = RegisterSnapshot(snapshot);
 			n = count_rows(queue, snapshot);
@@ -477,18 +563,26 @@ count_pending(CmqQueue *queue)
 
 			/* our own rows are in it, but may yet be rolled back */
 			n -= own_pending(shared, &unknown);
-			wait_for_publishers();
-
-			LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
+			wait_for_publishers(get_place(place));
 			pg_atomic_fetch_add_u64(&shared->npending, n);
-			shared->count_state =
-				shared->count_state == COUNTING ? COUNTED : UNCOUNTED;
-			LWLockRelease(&shared->count_lock);
+			end_count(shared, COUNTED);
 		}
 		PG_END_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(shared));
 	}
-	UnlockSharedObject(RelationRelationId, InvalidOid, COUNT_LOCK,
-					   ExclusiveLock);
+	UnlockDatabaseObject(RelationRelationId, queue->pending, COUNT_LOCK,
+						 ExclusiveLock);
+	return place >= 0;
+}
+
+/* Count for ourselves alone. */
+static int64
+count_alone(CmqQueue *queue)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		n = count_rows(queue, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return n;
 }
 
 /*
@@ -503,16 +597,9 @@ cmq_stats_count_pending(CmqQueue *queue)
 	bool		unknown;
 	int64		own = own_pending(shared, &unknown);
 
-	if (unknown)
-	{
-		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-		int64		n = count_rows(queue, snapshot);
-
-		UnregisterSnapshot(snapshot);
-		return n;
-	}
-	if (shared->count_state != COUNTED)
-		count_pending(queue);
+	if (unknown ||
+		(shared->count_state != COUNTED && !count_pending(queue)))
+		return count_alone(queue);
 	return (int64) pg_atomic_read_u64(&shared->npending) + own;
 }
 
@@ -539,7 +626,7 @@ cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max)
 {
 	if (queue->shared->count_state != COUNTED)
 	{
-		Relation	rel = cmq_table_open_heap(queue->pending, CMQ_PENDING);
+		Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 		int64		blocks = rel ? RelationGetNumberOfBlocks(rel) : 0;
 
 		if (rel)

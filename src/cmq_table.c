@@ -18,7 +18,8 @@
  * because somebody else received or deleted it.
  *
  * The owner of a queue may do to its tables what owners may do.  So each open
- * checks that the columns and the primary key are the ones the code relies on.
+ * checks that the columns and the primary key are the ones the code relies on, and
+ * that the table has the owner of the queue.
  *
  * Locks of tables and indexes are kept until the end of the transaction.
  *
@@ -69,15 +70,18 @@ static const TableShape table_shapes[] = {
 	},
 	[CMQ_REWIND] = {
 		Natts_rewind,
-		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, REGROLEOID, INT4OID,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
 		INT4OID, INT8OID},
 		1
 	},
 };
 
-/* Raise an error unless the table is what the code takes it for. */
+/*
+ * Raise an error unless the table is what the code takes it for, and the queue's:
+ * what another owner has put in its place is not.
+ */
 static void
-check_columns(Relation rel, const TableShape *shape)
+check_table(Relation rel, const CmqQueue *queue, const TableShape *shape)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
@@ -94,6 +98,13 @@ check_columns(Relation rel, const TableShape *shape)
 						RelationGetRelationName(rel)),
 				 errdetail("Its columns were changed."),
 				 errhint("Undo the change, or drop the queue.")));
+	if (rel->rd_rel->relowner != queue->owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a table of queue \"%s\"",
+						RelationGetRelationName(rel), queue->name),
+				 errdetail("It has another owner."),
+				 errhint("Give it to the owner of the queue, or drop the queue.")));
 }
 
 static void
@@ -119,14 +130,14 @@ check_key(Relation rel, Relation pk, const TableShape *shape)
  * False if the table does not exist any more.
  */
 bool
-cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind,
-			   LOCKMODE lockmode)
+cmq_table_open(CmqTable *table, EState *estate, const CmqQueue *queue,
+			   Oid relid, CmqTableKind kind, LOCKMODE lockmode)
 {
 	memset(table, 0, sizeof(*table));
 	table->rel = try_relation_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
-	check_columns(table->rel, &table_shapes[kind]);
+	check_table(table->rel, queue, &table_shapes[kind]);
 
 	table->kind = kind;
 	table->lockmode = lockmode;
@@ -146,12 +157,12 @@ cmq_table_open(CmqTable *table, EState *estate, Oid relid, CmqTableKind kind,
  * way.  NULL if it does not exist any more.
  */
 Relation
-cmq_table_open_heap(Oid relid, CmqTableKind kind)
+cmq_table_open_heap(const CmqQueue *queue, Oid relid, CmqTableKind kind)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 
 	if (rel)
-		check_columns(rel, &table_shapes[kind]);
+		check_table(rel, queue, &table_shapes[kind]);
 	return rel;
 }
 
@@ -211,6 +222,9 @@ store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
 {
 	int			natts = RelationGetDescr(table->rel)->natts;
 
+	if (table->estate == NULL)
+		elog(ERROR, "table \"%s\" has not been opened to be written",
+			 RelationGetRelationName(table->rel));
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, isnull, natts * sizeof(bool));

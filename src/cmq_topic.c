@@ -32,6 +32,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -47,14 +49,6 @@ lock_topics(void)
 {
 	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("topic"), 0,
 					   ExclusiveLock);
-}
-
-/* OID of the view that stands for a topic, or InvalidOid. */
-Oid
-cmq_topic_relid(const char *topic)
-{
-	return strlen(topic) > CMQ_QUEUE_NAME_MAX ? InvalidOid :
-		cmq_catalog_relid(cmq_ddl_relname("t_", topic, ""));
 }
 
 void
@@ -76,25 +70,46 @@ get_name(FunctionCallInfo fcinfo, int argno, const char *what)
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
+/*
+ * Raise 55000 unless the view that the topic was made with is there, under its
+ * name: another one that has taken the name carries no rights on the topic.
+ */
+void
+cmq_topic_check_relation(const char *topic, Oid relid)
+{
+	char	   *relname = cmq_ddl_relname("t_", topic, "");
+
+	if (get_rel_name(relid) == NULL || cmq_catalog_relid(relname) != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topic \"%s\" is damaged", topic),
+				 errdetail("Its view %s.%s was dropped or renamed.", CMQ_SCHEMA,
+						   quote_identifier(relname)),
+				 errhint("Give the view its name back, or drop the topic as a superuser.")));
+}
+
 /* Make other backends, and this one, read the topic again. */
 static void
 topic_changed(const char *topic)
 {
-	Oid			relid = cmq_topic_relid(topic);
+	Oid			relid;
 
-	if (OidIsValid(relid))
+	if (cmq_topic_find(topic, false, &relid, NULL, NULL) &&
+		get_rel_name(relid) != NULL)
 		CacheInvalidateRelcacheByRelid(relid);
 	CommandCounterIncrement();
 }
 
 /*
- * Is there a topic of this name?  Sets *routing if it routes by key.  With
- * folded, a name that differs only in case will do; *existing is set to it.
+ * Is there a topic of this name?  Sets *relid to the OID of its view, *routing
+ * if it routes by key.  With folded, a name that differs only in case will do;
+ * *existing is set to it.  Each of these may be NULL.
  */
 bool
-cmq_topic_find(const char *topic, bool folded, bool *routing, char **existing)
+cmq_topic_find(const char *topic, bool folded, Oid *relid, bool *routing,
+			   char **existing)
 {
-	Relation	rel = cmq_catalog_open("topic", Natts_topic, AccessShareLock);
+	Relation	rel = cmq_catalog_open("topic", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	bool		found = false;
@@ -113,6 +128,8 @@ cmq_topic_find(const char *topic, bool folded, bool *routing, char **existing)
 		found = true;
 		if (existing)
 			*existing = name;
+		if (relid)
+			*relid = DatumGetObjectId(values[Anum_topic_relation - 1]);
 		if (routing)
 			*routing = strcmp(TextDatumGetCString(values[Anum_topic_filter_type - 1]),
 							  "routing") == 0;
@@ -129,8 +146,7 @@ cmq_topic_find(const char *topic, bool folded, bool *routing, char **existing)
 static int
 delete_subscriptions(const char *topic, const char *name, const char *queue)
 {
-	Relation	rel = cmq_catalog_open("subscription", Natts_subscription,
-									   RowExclusiveLock);
+	Relation	rel = cmq_catalog_open("subscription", RowExclusiveLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	List	   *topics = NIL;
@@ -160,8 +176,7 @@ delete_subscriptions(const char *topic, const char *name, const char *queue)
 static bool
 has_subscriptions(const char *queue)
 {
-	Relation	rel = cmq_catalog_open("subscription", Natts_subscription,
-									   AccessShareLock);
+	Relation	rel = cmq_catalog_open("subscription", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	bool		found = false;
@@ -208,8 +223,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 	int			save_sec_context;
 	int			nestlevel;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_create_topic()");
+	cmq_begin_write("cmq_create_topic()");
 	name = get_name(fcinfo, 0, "topic");
 	cmq_ddl_check_name(name, "topic");
 	filter_type = get_name(fcinfo, 1, "filter_type");
@@ -230,7 +244,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 
 	lock_topics();
 	relname = cmq_ddl_relname("t_", name, "");
-	if (cmq_topic_find(name, true, NULL, &existing))
+	if (cmq_topic_find(name, true, NULL, NULL, &existing))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("topic \"%s\" already exists", name),
@@ -259,20 +273,22 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 	values[Anum_topic_filter_type - 1] = CStringGetTextDatum(filter_type);
 	values[Anum_topic_create_time - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
-	rel = cmq_catalog_open("topic", Natts_topic, RowExclusiveLock);
+	values[Anum_topic_relation - 1] = ObjectIdGetDatum(cmq_catalog_relid(relname));
+	rel = cmq_catalog_open("topic", RowExclusiveLock);
 	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, NoLock);
 	topic_changed(name);
 	PG_RETURN_VOID();
 }
 
-/* Raise an error unless the caller owns the topic; superusers own all. */
+/*
+ * Does the caller own the topic of this view?  Of one whose view is gone only a
+ * superuser does.
+ */
 static bool
-owns_topic(const char *topic)
+owns_topic(Oid relid)
 {
-	Oid			relid = cmq_topic_relid(topic);
-
-	return OidIsValid(relid) ?
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) ?
 		object_ownercheck(RelationRelationId, relid, GetUserId()) : superuser();
 }
 
@@ -284,22 +300,22 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	HeapTuple	tuple;
 	char	   *name;
 	bool		bound;
+	Oid			relid;
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nestlevel;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_drop_topic()");
+	cmq_begin_write("cmq_drop_topic()");
 	name = get_name(fcinfo, 0, "topic");
 	lock_topics();
-	if (!cmq_topic_find(name, false, NULL, NULL))
+	if (!cmq_topic_find(name, false, &relid, NULL, NULL))
 		cmq_topic_report_unknown(name);
-	if (!owns_topic(name))
+	if (!owns_topic(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of topic \"%s\"", name)));
 
-	rel = cmq_catalog_open("subscription", Natts_subscription, AccessShareLock);
+	rel = cmq_catalog_open("subscription", AccessShareLock);
 	cmq_catalog_begin(&cs, rel, name);
 	bound = HeapTupleIsValid(cmq_catalog_next(&cs));
 	cmq_catalog_end(&cs);
@@ -311,15 +327,13 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 				 errdetail("It has subscriptions."),
 				 errhint("Call cmq_unsubscribe for each of them first; the view cmq.subscriptions lists them.")));
 
-	if (OidIsValid(cmq_topic_relid(name)))
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 	{
 		nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
-		cmq_ddl_execute("DROP VIEW %s",
-						quote_qualified_identifier(CMQ_SCHEMA,
-												   cmq_ddl_relname("t_", name, "")));
+		cmq_ddl_execute("DROP VIEW %s", cmq_catalog_relname(relid));
 		cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 	}
-	rel = cmq_catalog_open("topic", Natts_topic, RowExclusiveLock);
+	rel = cmq_catalog_open("topic", RowExclusiveLock);
 	cmq_catalog_begin(&cs, rel, name);
 	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
@@ -343,6 +357,18 @@ get_filters(FunctionCallInfo fcinfo, int argno, const char *argname,
 	return array;
 }
 
+/* Find the topic; raises 42704, and 42501 unless the caller may subscribe. */
+static void
+find_for_select(const char *topic, bool *routing)
+{
+	Oid			relid;
+
+	if (!cmq_topic_find(topic, false, &relid, routing, NULL))
+		cmq_topic_report_unknown(topic);
+	cmq_topic_check_relation(topic, relid);
+	cmq_topic_check_acl(topic, relid, ACL_SELECT);
+}
+
 Datum
 cmq_subscribe(PG_FUNCTION_ARGS)
 {
@@ -358,9 +384,9 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	ArrayType  *keys;
 	CmqQueue   *queue;
 	bool		routing;
+	int			nsame = 0;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_subscribe()");
+	cmq_begin_write("cmq_subscribe()");
 	topic = get_name(fcinfo, 0, "topic");
 	name = get_name(fcinfo, 1, "subscription");
 	queue_name = cmq_queue_name_arg(fcinfo, 2);
@@ -369,18 +395,14 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
 
 	/* what is not there, or not allowed, takes no lock */
-	if (!cmq_topic_find(topic, false, &routing, NULL))
-		cmq_topic_report_unknown(topic);
-	cmq_topic_check_acl(topic, ACL_SELECT);
+	find_for_select(topic, &routing);
 	queue = cmq_queue_lookup(queue_name);
 	cmq_queue_check_owner(queue);
 	/* the queue first, as a drop of the queue does */
 	queue = cmq_queue_lock(queue_name, ACL_NO_RIGHTS, ShareLock);
 	cmq_queue_check_owner(queue);
 	lock_topics();
-	if (!cmq_topic_find(topic, false, &routing, NULL))
-		cmq_topic_report_unknown(topic);
-	cmq_topic_check_acl(topic, ACL_SELECT);
+	find_for_select(topic, &routing);
 	if (routing ? (keys == NULL || tags != NULL) : keys != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -389,14 +411,15 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 				 routing ? errhint("Give binding_keys and no filter_tags.") :
 				 errhint("Give filter_tags, or none for all messages, and no binding_keys.")));
 
-	rel = cmq_catalog_open("subscription", Natts_subscription,
-						   RowExclusiveLock);
+	rel = cmq_catalog_open("subscription", RowExclusiveLock);
 	cmq_catalog_begin(&cs, rel, topic);
 	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 	{
 		bool		never;
 		Datum		existing = heap_getattr(tuple, Anum_subscription_name,
 											RelationGetDescr(rel), &never);
+		Datum		other = heap_getattr(tuple, Anum_subscription_queue,
+										 RelationGetDescr(rel), &never);
 
 		if (pg_strcasecmp(TextDatumGetCString(existing), name) == 0)
 			ereport(ERROR,
@@ -404,7 +427,17 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 					 errmsg("subscription \"%s\" of topic \"%s\" already exists",
 							TextDatumGetCString(existing), topic),
 					 errhint("Call cmq_unsubscribe first, or choose another name.")));
+		nsame += strcmp(TextDatumGetCString(other), queue->name) == 0;
 	}
+	/* each publish is to pay for a few of them at most */
+	if (nsame >= CMQ_SUBSCRIPTIONS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("queue \"%s\" has too many subscriptions of topic \"%s\"",
+						queue->name, topic),
+				 errdetail("A queue may have %d of one topic.",
+						   CMQ_SUBSCRIPTIONS_MAX),
+				 errhint("One subscription takes several filters.")));
 	cmq_catalog_end(&cs);
 
 	values[Anum_subscription_topic - 1] = CStringGetTextDatum(topic);
@@ -422,16 +455,15 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Does the caller own the queue of this subscription?  False if none. */
+/* Does the caller own the queue of this subscription?  False if there is none. */
 static bool
 owns_queue_of(const char *topic, const char *name, bool *found)
 {
-	Relation	rel = cmq_catalog_open("subscription", Natts_subscription,
-									   AccessShareLock);
+	Relation	rel = cmq_catalog_open("subscription", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	char	   *queue = NULL;
-	Oid			relid;
+	CmqQueue	description;
 
 	cmq_catalog_begin(&cs, rel, topic);
 	while (queue == NULL && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
@@ -448,9 +480,44 @@ owns_queue_of(const char *topic, const char *name, bool *found)
 	*found = queue != NULL;
 	if (queue == NULL)
 		return false;
-	relid = cmq_catalog_relid(cmq_ddl_relname("q_", queue, ""));
-	return OidIsValid(relid) &&
-		object_ownercheck(RelationRelationId, relid, GetUserId());
+
+	/* a damaged queue has an owner too */
+	memset(&description, 0, sizeof(description));
+	description.mcxt = CurrentMemoryContext;
+	strlcpy(description.name, queue, NAMEDATALEN);
+	return cmq_catalog_load_queue(&description) &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(description.relid)) &&
+		object_ownercheck(RelationRelationId, description.relid, GetUserId());
+}
+
+/*
+ * Raise 42501 unless the caller owns the topic or the queue of the subscription.
+ * Whoever owns neither does not learn whether they exist.
+ */
+static void
+check_unsubscribe(const char *topic, const char *name)
+{
+	Oid			relid;
+	bool		found;
+	bool		topic_found = cmq_topic_find(topic, false, &relid, NULL, NULL);
+
+	if (topic_found ? owns_topic(relid) : superuser())
+	{
+		if (!topic_found)
+			cmq_topic_report_unknown(topic);
+		(void) owns_queue_of(topic, name, &found);
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("subscription \"%s\" of topic \"%s\" does not exist",
+							name, topic)));
+		return;
+	}
+	if (!topic_found || !owns_queue_of(topic, name, &found))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of topic \"%s\" or of the queue of subscription \"%s\"",
+						topic, name)));
 }
 
 Datum
@@ -458,27 +525,15 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 {
 	char	   *topic;
 	char	   *name;
-	bool		found;
-	bool		owns;
 
-	cmq_shmem_require();
-	PreventCommandIfReadOnly("cmq_unsubscribe()");
+	cmq_begin_write("cmq_unsubscribe()");
 	topic = get_name(fcinfo, 0, "topic");
 	name = get_name(fcinfo, 1, "subscription");
+
+	/* what is not allowed takes no lock */
+	check_unsubscribe(topic, name);
 	lock_topics();
-	if (!cmq_topic_find(topic, false, NULL, NULL))
-		cmq_topic_report_unknown(topic);
-	owns = owns_queue_of(topic, name, &found);
-	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("subscription \"%s\" of topic \"%s\" does not exist",
-						name, topic)));
-	if (!owns && !owns_topic(topic))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of topic \"%s\" or of the queue of subscription \"%s\"",
-						topic, name)));
+	check_unsubscribe(topic, name);
 	(void) delete_subscriptions(topic, name, NULL);
 	PG_RETURN_VOID();
 }

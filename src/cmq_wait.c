@@ -40,6 +40,10 @@
 #include "common/int.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
 #include "utils/memutils.h"
 
 #include "cmq.h"
@@ -61,9 +65,117 @@ typedef struct Signal
 
 static List *signals = NIL;		/* in TopTransactionContext */
 
-/* The queue that this backend waits at, or asks waiters to leave; or NULL. */
+/*
+ * The queue that this backend waits at, or asks waiters to leave, or NULL; and
+ * the subtransaction that began to.
+ */
 static CmqSharedQueue *waiting_at = NULL;
 static CmqSharedQueue *asking_at = NULL;
+static SubTransactionId waiting_subid = InvalidSubTransactionId;
+static SubTransactionId asking_subid = InvalidSubTransactionId;
+
+/*
+ * The same for all backends, by process number, for maintenance alone: what a
+ * process has counted and cannot take back any more, because it is gone.
+ */
+typedef struct WaitSlot
+{
+	pg_atomic_uint32 pid;
+	pg_atomic_uint64 waiting;	/* a packed key; 0: none */
+	pg_atomic_uint64 asking;
+} WaitSlot;
+
+static WaitSlot *wait_slots = NULL;
+
+Size
+cmq_wait_shmem_size(void)
+{
+	return mul_size(MaxBackends, sizeof(WaitSlot));
+}
+
+/* Called under AddinShmemInitLock. */
+void
+cmq_wait_shmem_init(void)
+{
+	bool		found;
+
+	wait_slots = ShmemInitStruct("cmq waiters", cmq_wait_shmem_size(), &found);
+	if (found)
+		return;
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		pg_atomic_init_u32(&wait_slots[i].pid, 0);
+		pg_atomic_init_u64(&wait_slots[i].waiting, 0);
+		pg_atomic_init_u64(&wait_slots[i].asking, 0);
+	}
+}
+
+static uint64
+pack_key(const CmqSharedKey *key)
+{
+	return ((uint64) key->database << 32) | key->pending;
+}
+
+/* The slot of this process. */
+static WaitSlot *
+my_slot(void)
+{
+	WaitSlot   *slot = &wait_slots[cmq_my_process_number()];
+
+	pg_atomic_write_u32(&slot->pid, MyProcPid);
+	pg_write_barrier();
+	return slot;
+}
+
+static void
+take_back_waiter(CmqSharedQueue *shared, void *arg)
+{
+	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
+}
+
+static void
+take_back_asker(CmqSharedQueue *shared, void *arg)
+{
+	pg_atomic_fetch_sub_u32(&shared->nasking, 1);
+}
+
+/* Clear what the slot says, and take back what it counted. */
+static void
+clear_slot(pg_atomic_uint64 *value,
+		   void (*take_back) (CmqSharedQueue *shared, void *arg))
+{
+	uint64		packed = pg_atomic_exchange_u64(value, 0);
+	CmqSharedKey key = {
+		.database = (Oid) (packed >> 32),
+		.pending = (Oid) packed
+	};
+
+	if (packed != 0)
+		cmq_shmem_with(&key, take_back, NULL);
+}
+
+/*
+ * Maintenance: take back what processes have counted that are gone.  Each takes
+ * back its own at the end of its transactions; this is for one that did not come
+ * to that.  With ProcArrayLock held no other process takes over a slot.
+ */
+void
+cmq_wait_sweep(void)
+{
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		WaitSlot   *slot = &wait_slots[i];
+
+		if ((pg_atomic_read_u64(&slot->waiting) == 0 &&
+			 pg_atomic_read_u64(&slot->asking) == 0) ||
+			BackendPidGetProcWithLock(pg_atomic_read_u32(&slot->pid)) != NULL)
+			continue;
+		clear_slot(&slot->waiting, take_back_waiter);
+		clear_slot(&slot->asking, take_back_asker);
+	}
+	LWLockRelease(ProcArrayLock);
+}
 
 void
 cmq_wait_init(CmqSharedQueue *shared)
@@ -160,6 +272,8 @@ void
 cmq_wait_begin(CmqSharedQueue *shared)
 {
 	waiting_at = shared;
+	waiting_subid = GetCurrentSubTransactionId();
+	pg_atomic_write_u64(&my_slot()->waiting, pack_key(&shared->key));
 	pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
 	ConditionVariablePrepareToSleep(&shared->wakeup);
 }
@@ -173,6 +287,10 @@ cmq_wait_sleep(CmqSharedQueue *shared, long timeout)
 {
 	if (pg_atomic_read_u32(&shared->nasking) > 0)
 		return false;
+	/*
+	 * An aborted subtransaction has taken us off the variable: then this puts us
+	 * back and returns at once, and the caller looks again.
+	 */
 	(void) ConditionVariableTimedSleep(&shared->wakeup, timeout,
 									   cmq_wait_event());
 	return pg_atomic_read_u32(&shared->nasking) == 0;
@@ -189,6 +307,7 @@ cmq_wait_end(void)
 	waiting_at = NULL;
 	ConditionVariableCancelSleep();
 	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
+	pg_atomic_write_u64(&my_slot()->waiting, 0);
 	signal_waiters(shared, 1);
 }
 
@@ -200,6 +319,8 @@ void
 cmq_wait_ask_to_leave(CmqSharedQueue *shared)
 {
 	asking_at = shared;
+	asking_subid = GetCurrentSubTransactionId();
+	pg_atomic_write_u64(&my_slot()->asking, pack_key(&shared->key));
 	pg_atomic_fetch_add_u32(&shared->nasking, 1);
 	signal_waiters(shared, MANY);
 }
@@ -207,8 +328,10 @@ cmq_wait_ask_to_leave(CmqSharedQueue *shared)
 void
 cmq_wait_asked(void)
 {
-	if (asking_at)
-		pg_atomic_fetch_sub_u32(&asking_at->nasking, 1);
+	if (asking_at == NULL)
+		return;
+	pg_atomic_fetch_sub_u32(&asking_at->nasking, 1);
+	pg_atomic_write_u64(&my_slot()->asking, 0);
 	asking_at = NULL;
 }
 
@@ -217,8 +340,7 @@ xact_callback(XactEvent event, void *arg)
 {
 	ListCell   *lc;
 
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
+	if (!cmq_xact_is_over(event))
 		return;
 
 	cmq_wait_end();
@@ -227,9 +349,10 @@ xact_callback(XactEvent event, void *arg)
 	{
 		Signal	   *sig = lfirst(lc);
 
-		if (event == XACT_EVENT_COMMIT)
+		if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PARALLEL_COMMIT)
 			cmq_wait_signal(sig->shared, sig->at_commit, sig->rewound);
-		else if (event == XACT_EVENT_ABORT)
+		else if (event == XACT_EVENT_ABORT ||
+				 event == XACT_EVENT_PARALLEL_ABORT)
 			cmq_wait_signal(sig->shared, sig->at_abort, false);
 		else
 		{
@@ -254,8 +377,11 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 
-	cmq_wait_end();
-	cmq_wait_asked();
+	/* one within a wait leaves the wait alone, but for its condition variable */
+	if (waiting_at && waiting_subid >= mySubid)
+		cmq_wait_end();
+	if (asking_at && asking_subid >= mySubid)
+		cmq_wait_asked();
 	foreach(lc, signals)
 	{
 		Signal	   *sig = lfirst(lc);

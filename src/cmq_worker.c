@@ -19,6 +19,11 @@
  * A sender who finds no leaf starts a worker for its queue alone and waits for
  * it (cmq_worker_run_for); the launcher has no part in that.
  *
+ * Steps run code of the queue's owner, which may not end.  So each has a timeout,
+ * and the worker is killed when that is not heeded; cmq_trouble.c remembers whose
+ * code it was.  Senders may have half of the server's places for workers at most,
+ * and each waits for its own worker and takes it along when it is interrupted.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -39,6 +44,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -56,6 +62,22 @@ static TimeoutId die_timeout;
 
 /* Whoever has not heeded the timeout of a step for so long is killed. */
 #define TIME_TO_CANCEL 5		/* seconds */
+
+/* How long a worker may take to make a leaf that a sender waits for. */
+#define LEAF_TIMEOUT 10			/* seconds */
+
+/* How long a sender waits for a place, and how often it looks. */
+#define PLACE_WAIT 2000			/* milliseconds */
+#define PLACE_DELAY 10			/* milliseconds */
+
+/*
+ * How long the dead letters of one queue may take that go to a queue of another
+ * owner.
+ */
+#define STRANGER_TIMEOUT 5		/* seconds */
+
+/* How many workers of senders there are on the server. */
+static pg_atomic_uint32 *senders_workers = NULL;
 
 /* What a worker is told, in bgw_extra. */
 typedef struct WorkerTask
@@ -96,11 +118,27 @@ cmq_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/*
- * Run a worker and wait for its end.  False if there was no place for it.
- */
-static bool
-run_worker(Oid database, const char *queue)
+Size
+cmq_worker_shmem_size(void)
+{
+	return sizeof(pg_atomic_uint32);
+}
+
+/* Called under AddinShmemInitLock. */
+void
+cmq_worker_shmem_init(void)
+{
+	bool		found;
+
+	senders_workers = ShmemInitStruct("cmq workers of senders",
+									  cmq_worker_shmem_size(), &found);
+	if (!found)
+		pg_atomic_init_u32(senders_workers, 0);
+}
+
+/* Start a worker; NULL if there was no place for it. */
+static BackgroundWorkerHandle *
+start_worker(Oid database, const char *queue)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
@@ -114,12 +152,54 @@ run_worker(Oid database, const char *queue)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &task, sizeof(task));
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		return false;
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+static void
+wait_for_worker(BackgroundWorkerHandle *handle)
+{
 	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
 		proc_exit(1);
+}
+
+/* Run a worker and wait for its end.  False if there was no place for it. */
+static bool
+run_worker(Oid database)
+{
+	BackgroundWorkerHandle *handle = start_worker(database, "");
+
+	if (handle == NULL)
+		return false;
+	wait_for_worker(handle);
 	pfree(handle);
 	return true;
+}
+
+/* Take a sender's place, if one of theirs is free. */
+static bool
+take_place(void)
+{
+	uint32		limit = Max(max_worker_processes / 2, 1);
+	uint32		n = pg_atomic_read_u32(senders_workers);
+
+	while (n < limit)
+	{
+		if (pg_atomic_compare_exchange_u32(senders_workers, &n, n + 1))
+			return true;
+	}
+	return false;
+}
+
+/* The sender has been interrupted: its worker goes with it. */
+static void
+leave_worker(int code, Datum arg)
+{
+	BackgroundWorkerHandle *handle =
+		*(BackgroundWorkerHandle **) DatumGetPointer(arg);
+
+	if (handle)
+		TerminateBackgroundWorker(handle);
+	pg_atomic_fetch_sub_u32(senders_workers, 1);
 }
 
 /*
@@ -130,7 +210,30 @@ run_worker(Oid database, const char *queue)
 bool
 cmq_worker_run_for(const char *name)
 {
-	return run_worker(MyDatabaseId, name);
+	for (int waited = 0; waited < PLACE_WAIT; waited += PLACE_DELAY)
+	{
+		BackgroundWorkerHandle *handle = NULL;
+
+		if (take_place())
+		{
+			PG_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&handle));
+			{
+				handle = start_worker(MyDatabaseId, name);
+				if (handle)
+					wait_for_worker(handle);
+			}
+			PG_END_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&handle));
+			pg_atomic_fetch_sub_u32(senders_workers, 1);
+			if (handle)
+				return true;
+		}
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 PLACE_DELAY, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
 }
 
 /*
@@ -169,12 +272,12 @@ list_databases(List **all, List **visit)
 
 /* Free the shared entries of databases that are gone. */
 static void
-sweep_databases(CmqSharedRef *refs, int nrefs, List *databases)
+sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
 {
-	for (int i = 0; i < nrefs; i++)
+	for (int i = 0; i < nkeys; i++)
 	{
-		if (!list_member_oid(databases, refs[i].key.database))
-			cmq_shmem_remove(&refs[i].key);
+		if (!list_member_oid(databases, keys[i].database))
+			cmq_shmem_remove(&keys[i]);
 	}
 }
 
@@ -182,20 +285,20 @@ sweep_databases(CmqSharedRef *refs, int nrefs, List *databases)
 static void
 launcher_round(void)
 {
-	CmqSharedRef *refs;
-	int			nrefs;
+	CmqSharedKey *keys;
+	int			nkeys;
 	List	   *all = NIL;
 	List	   *visit = NIL;
 	ListCell   *lc;
 
 	/* the entries first, see cmq_shmem_list() */
-	nrefs = cmq_shmem_list(&refs);
+	nkeys = cmq_shmem_list(&keys);
 	list_databases(&all, &visit);
-	sweep_databases(refs, nrefs, all);
+	sweep_databases(keys, nkeys, all);
 
 	foreach(lc, visit)
 	{
-		if (!run_worker(lfirst_oid(lc), ""))
+		if (!run_worker(lfirst_oid(lc)))
 		{
 			ereport(LOG,
 					(errmsg("cmq maintenance found no place for a worker"),
@@ -258,6 +361,9 @@ cmq_launcher_main(Datum arg)
 	}
 }
 
+/* Was the last error of in_transaction() a cancel, by its timeout or otherwise? */
+static bool was_cancelled = false;
+
 /* Run func(arg) in a transaction.  An error is logged and makes it false. */
 static bool
 in_transaction(void (*func) (void *arg), void *arg)
@@ -265,6 +371,7 @@ in_transaction(void (*func) (void *arg), void *arg)
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool ok = true;
 
+	was_cancelled = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -277,6 +384,7 @@ in_transaction(void (*func) (void *arg), void *arg)
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
+		was_cancelled = geterrcode() == ERRCODE_QUERY_CANCELED;
 		disable_all_timeouts(false);
 		QueryCancelPending = false;
 		EmitErrorReport();
@@ -291,27 +399,90 @@ in_transaction(void (*func) (void *arg), void *arg)
 	return ok;
 }
 
+typedef struct LimitedCall
+{
+	void		(*func) (void *arg);
+	void	   *arg;
+	int			seconds;
+} LimitedCall;
+
+static void
+run_limited(void *arg)
+{
+	LimitedCall *call = arg;
+
+	enable_timeout_after(STATEMENT_TIMEOUT, call->seconds * 1000);
+	enable_timeout_after(die_timeout, (call->seconds + TIME_TO_CANCEL) * 1000);
+	call->func(call->arg);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(die_timeout, false);
+}
+
+/*
+ * As in_transaction(), for what runs code of a queue's owner, in expressions of
+ * indexes: nobody else's queue may wait for ever for that.
+ */
+static bool
+in_limited_transaction(void (*func) (void *arg), void *arg, int seconds)
+{
+	LimitedCall call = {.func = func, .arg = arg, .seconds = seconds};
+
+	return in_transaction(run_limited, &call);
+}
+
 typedef struct StepCall
 {
 	const char *name;
 	int			step;
 } StepCall;
 
-/*
- * Steps run code of the queue's owner, in expressions of indexes, and nobody
- * else's queue may wait for ever for that.
- */
 static void
 run_step(void *arg)
 {
 	StepCall   *call = arg;
 
-	enable_timeout_after(STATEMENT_TIMEOUT, cmq_maintenance_timeout * 1000);
-	enable_timeout_after(die_timeout,
-						 (cmq_maintenance_timeout + TIME_TO_CANCEL) * 1000);
 	cmq_maintain_step(call->name, call->step);
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	disable_timeout(die_timeout, false);
+}
+
+/* A queue's turn in the round, see cmq_trouble.c. */
+typedef struct TurnCall
+{
+	const char *name;
+	bool		stranger;		/* the turn of its dead-letter queue, see below */
+	bool		ok;
+	bool		go;
+} TurnCall;
+
+/* The queue whose code may run; NULL if there is none. */
+static CmqQueue *
+find_turn(TurnCall *call)
+{
+	CmqQueue   *queue = cmq_queue_find(call->name);
+
+	if (queue && call->stranger)
+		queue = cmq_dead_letter_stranger(queue);
+	if (queue)
+		cmq_queue_attach(queue);
+	return queue;
+}
+
+static void
+begin_turn(void *arg)
+{
+	TurnCall   *call = arg;
+	CmqQueue   *queue = find_turn(call);
+
+	call->go = queue && cmq_trouble_begin(queue->shared);
+}
+
+static void
+end_turn(void *arg)
+{
+	TurnCall   *call = arg;
+	CmqQueue   *queue = find_turn(call);
+
+	if (queue)
+		cmq_trouble_end(queue->shared, call->ok);
 }
 
 static void
@@ -320,10 +491,14 @@ log_context(void *arg)
 	errcontext("maintenance of queue \"%s\"", (const char *) arg);
 }
 
-/* Run the steps from first to before last. */
+/*
+ * Run the steps from first to before last; one that fails does not keep the next
+ * ones from being tried.
+ */
 static void
 maintain_queue(char *name, int first, int last)
 {
+	TurnCall	turn = {.name = name, .ok = true};
 	ErrorContextCallback context = {
 		.previous = error_context_stack,
 		.callback = log_context,
@@ -333,13 +508,53 @@ maintain_queue(char *name, int first, int last)
 	error_context_stack = &context;
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("maintenance of queue %s", name));
-	for (int i = first; i < last; i++)
+	if (in_transaction(begin_turn, &turn) && turn.go)
 	{
-		StepCall	call = {.name = name,.step = i};
+		for (int i = first; i < last && turn.ok; i++)
+		{
+			StepCall	call = {.name = name,.step = i};
 
-		/* what is wrong with one step may be wrong for the next ones */
-		if (!in_transaction(run_step, &call))
-			break;
+			if (!in_limited_transaction(run_step, &call,
+										cmq_maintenance_timeout))
+				turn.ok = !was_cancelled;
+		}
+		(void) in_transaction(end_turn, &turn);
+	}
+	pgstat_report_stat(true);
+	error_context_stack = context.previous;
+}
+
+static void
+move_letters(void *arg)
+{
+	TurnCall   *call = arg;
+
+	call->ok = cmq_dead_letter_sweep_stranger(call->name,
+											  STRANGER_TIMEOUT * 1000);
+}
+
+/*
+ * Move dead letters to a dead-letter queue of another owner.  What its code does
+ * counts for that queue, not for the one that the letters come from.
+ */
+static void
+move_to_stranger(char *name)
+{
+	TurnCall	turn = {.name = name, .stranger = true, .ok = true};
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = log_context,
+		.arg = name
+	};
+
+	error_context_stack = &context;
+	if (in_transaction(begin_turn, &turn) && turn.go)
+	{
+		/* the limit of the move itself comes first */
+		if (!in_limited_transaction(move_letters, &turn,
+									STRANGER_TIMEOUT + TIME_TO_CANCEL))
+			turn.ok = !was_cancelled;
+		(void) in_transaction(end_turn, &turn);
 	}
 	pgstat_report_stat(true);
 	error_context_stack = context.previous;
@@ -371,7 +586,7 @@ list_queues(void *arg)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	queue_names = cmq_catalog_queue_names();
+	queue_names = cmq_trouble_order(cmq_catalog_queue_names());
 	MemoryContextSwitchTo(old);
 }
 
@@ -431,7 +646,7 @@ cmq_worker_main(Datum arg)
 
 	if (task.queue[0])
 	{
-		(void) in_transaction(make_leaf, task.queue);
+		(void) in_limited_transaction(make_leaf, task.queue, LEAF_TIMEOUT);
 		proc_exit(0);
 	}
 
@@ -441,9 +656,12 @@ cmq_worker_main(Datum arg)
 		proc_exit(0);
 	foreach(lc, queue_names)
 		maintain_queue(lfirst(lc), 0, cmq_maintain_nsteps - cmq_maintain_nlong);
-	(void) in_transaction(prune_rewind_log, NULL);
+	(void) in_limited_transaction(prune_rewind_log, NULL,
+								  cmq_maintenance_timeout);
 	foreach(lc, queue_names)
 		maintain_queue(lfirst(lc), cmq_maintain_nsteps - cmq_maintain_nlong,
 					   cmq_maintain_nsteps);
+	foreach(lc, queue_names)
+		move_to_stranger(lfirst(lc));
 	proc_exit(0);
 }

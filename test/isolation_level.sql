@@ -6,7 +6,7 @@ TRUNCATE isolation_business;
 BEGIN ISOLATION LEVEL :level;
 SHOW transaction_isolation;
 -- the transaction's snapshot is taken here
-SELECT count(*) AS messages FROM cmq.q_isolation_a;
+SELECT count(*) AS messages FROM cmq_data.q_isolation_a;
 -- what the transaction itself does is seen by its next call
 SELECT cmq_send('isolation_a', 'e') > 0 AS sent;
 SELECT pg_temp.receive('isolation_a', 2) AS received;
@@ -16,7 +16,7 @@ SELECT body, receive_count FROM cmq_receive('isolation_a');
 SELECT pg_temp.receive('isolation_a') AS nothing_left;
 SELECT pg_temp.counts('isolation_a');
 COMMIT;
-UPDATE cmq.q_isolation_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_isolation_a_pending SET visible_at = enqueued_at;
 -- consumed together with business data
 BEGIN ISOLATION LEVEL :level;
 SELECT count(*) AS business FROM isolation_business;
@@ -30,7 +30,7 @@ SELECT string_agg(body, ' ' ORDER BY body) AS business FROM isolation_business;
 SELECT pg_temp.live('isolation_a') AS live, pg_temp.history('isolation_a') AS history;
 -- rewound, received and deleted in one transaction
 BEGIN ISOLATION LEVEL :level;
-SELECT count(*) AS messages FROM cmq.q_isolation_a;
+SELECT count(*) AS messages FROM cmq_data.q_isolation_a;
 SELECT cmq_rewind('isolation_a', pg_temp.produced('isolation_a', 'b')) = pg_temp.produced('isolation_a', 'b') AS rewound;
 SELECT pg_temp.consume('isolation_a', 1) AS consumed;
 SELECT cmq_rewind('isolation_a', pg_temp.produced('isolation_a', 'a')) = pg_temp.produced('isolation_a', 'a') AS rewound;
@@ -39,7 +39,7 @@ COMMIT;
 SELECT pg_temp.live('isolation_a') AS live, pg_temp.history('isolation_a') AS history;
 -- a failed call undone, a stale handle, another queue's life inside
 BEGIN ISOLATION LEVEL :level;
-SELECT count(*) AS messages FROM cmq.q_isolation_a;
+SELECT count(*) AS messages FROM cmq_data.q_isolation_a;
 SELECT pg_temp.attempt($$SELECT cmq_rewind('isolation_a', 'infinity')$$) AS refused;
 SELECT cmq_delete('isolation_a', '1-2-3-4') AS stale;
 SELECT cmq_create_queue('isolation_new', rewind_seconds => 60);

@@ -30,7 +30,7 @@ my %effects = (
 
 # How many messages have been received and not deleted.
 my %received = (
-	cmq => 'SELECT count(*) FROM cmq.q_bench_pending WHERE receive_count = 1',
+	cmq => 'SELECT count(*) FROM cmq_data.q_bench_pending WHERE receive_count = 1',
 	pgmq => 'SELECT count(*) FROM pgmq.q_bench WHERE read_ct = 1',
 );
 
@@ -331,8 +331,8 @@ sub check_cmq
 {
 	my ($self, $queue, $loaded) = @_;
 	my ($total, $places, $misses) = split /\t/, $self->{server}->sql('cmq',
-		"SELECT (SELECT count(*) FROM cmq.q_$queue),
-				(SELECT count(*) FROM cmq.q_${queue}_pending) + (SELECT count(*) FROM cmq.q_${queue}_rewind),
+		"SELECT (SELECT count(*) FROM cmq_data.q_$queue),
+				(SELECT count(*) FROM cmq_data.q_${queue}_pending) + (SELECT count(*) FROM cmq_data.q_${queue}_rewind),
 				(SELECT count(*) FROM miss)");
 	my $sent = $loaded + ($self->{done}{"cmq $queue"} // 0);
 
@@ -403,7 +403,7 @@ sub rewind_on
 	{
 		my ($queue, $loaded) = @$case;
 		my $vars = $self->variables(1000, queue => $queue, batch => 100);
-		my $pending = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_pending");
+		my $pending = $server->sql('cmq', "SELECT count(*) FROM cmq_data.q_${queue}_pending");
 		my $probe = min(2000, int($pending / 400));
 		my $variant = $queue eq 'ten' ? '10,000 deleted' : $queue eq 'million' ? '1 million deleted' :
 		  $self->{quick} ? '20,000 deleted' : '5 million deleted';
@@ -413,17 +413,17 @@ sub rewind_on
 		my $normal = $server->pgbench('cmq', script => "$sql/cmq_receive_batch.sql", clients => 1,
 			transactions => $probe, vars => { %$vars });
 		my $in_flight = $probe * 100;
-		my $received = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_pending WHERE receive_count = 1");
+		my $received = $server->sql('cmq', "SELECT count(*) FROM cmq_data.q_${queue}_pending WHERE receive_count = 1");
 		die "queue $queue: $received messages were received, not $in_flight: no figure\n" if $received != $in_flight;
-		$server->sql('cmq', "UPDATE cmq.q_${queue}_pending SET visible_at = enqueued_at WHERE receive_count > 0");
-		$server->sql('cmq', "VACUUM cmq.q_${queue}_pending");
+		$server->sql('cmq', "UPDATE cmq_data.q_${queue}_pending SET visible_at = enqueued_at WHERE receive_count > 0");
+		$server->sql('cmq', "VACUUM cmq_data.q_${queue}_pending");
 		$server->pgbench('cmq', script => "$sql/cmq_consume_batch.sql", clients => 2,
 			transactions => int($pending / 2000) + 1, vars => { %$vars, batch => 1000 });
-		my $left = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_pending");
+		my $left = $server->sql('cmq', "SELECT count(*) FROM cmq_data.q_${queue}_pending");
 		die "queue $queue: $left messages are left\n" if $left;
 
 		$server->sql('cmq', 'CHECKPOINT');
-		my $start = $server->sql('cmq', "SELECT min(enqueued_at) FROM cmq.q_$queue");
+		my $start = $server->sql('cmq', "SELECT min(enqueued_at) FROM cmq_data.q_$queue");
 		foreach my $round (1 .. 3)
 		{
 			$self->{results}->note('rewind', $variant, 'cmq', 'call, ms', $round,
@@ -434,7 +434,7 @@ sub rewind_on
 		my $replay = $server->pgbench('cmq', script => "$sql/cmq_receive_batch.sql", clients => 1,
 			transactions => $probe, vars => { %$vars });
 		# the first message of each round may come a second time
-		$received = $server->sql('cmq', "SELECT sum(receive_count) FROM cmq.q_${queue}_pending");
+		$received = $server->sql('cmq', "SELECT sum(receive_count) FROM cmq_data.q_${queue}_pending");
 		die "queue $queue: $received messages were replayed, not $in_flight: no figure\n" if $received != $in_flight + 3;
 		$self->{results}->note('rewind', $variant, 'cmq', 'receive of 100', 1, $normal->{tps} * 100);
 		$self->{results}->note('rewind', $variant, 'cmq', 'replay of 100', 1, $replay->{tps} * 100);
@@ -443,7 +443,7 @@ sub rewind_on
 		# all the others back by a restore; then what the queue says of itself, and a
 		# rewind, while all of that is pending
 		$server->sql('cmq', "SELECT cmq_cancel_rewind('$queue')");
-		my $deleted = $server->sql('cmq', "SELECT count(*) FROM cmq.q_${queue}_rewind");
+		my $deleted = $server->sql('cmq', "SELECT count(*) FROM cmq_data.q_${queue}_rewind");
 		$server->sql('cmq', 'CHECKPOINT');
 		my $ms = $server->timed('cmq', "SELECT cmq_restore('$queue', '-infinity', NULL, expected_count => $deleted)");
 		$self->{results}->note('rewind', $variant, 'cmq', 'restore, per s', 1, $deleted / $ms * 1000);
@@ -536,15 +536,15 @@ sub purge
 	}
 	sleep 1
 	  until $server->sql('cmq',
-		"SELECT bool_and(upper < now() - interval '61 s') FROM cmq.partition p WHERE (SELECT max(enqueued_at) FROM cmq.q_waiting) >= lower OR queue = 'consumed' AND (SELECT max(enqueued_at) FROM cmq.q_consumed) >= lower") eq 't';
+		"SELECT bool_and(upper < now() - interval '61 s') FROM cmq.partition p WHERE (SELECT max(enqueued_at) FROM cmq_data.q_waiting) >= lower OR queue = 'consumed' AND (SELECT max(enqueued_at) FROM cmq_data.q_consumed) >= lower") eq 't';
 	foreach my $queue ('waiting', 'consumed')
 	{
 		$self->{results}->note('purge', "$variant, $queue", 'cmq', 'time, ms', 1,
 			$server->timed('cmq', "SELECT cmq_maintain('$queue')"));
-		my $left = $server->sql('cmq', "SELECT count(*) FROM cmq.q_$queue");
+		my $left = $server->sql('cmq', "SELECT count(*) FROM cmq_data.q_$queue");
 		die "queue $queue: $left messages are left\n" if $left;
 		$self->{results}->note('purge', "$variant, $queue", 'cmq', 'dead tuples left', 1,
-			$self->dead_tuples('cmq', 'cmq'));
+			$self->dead_tuples('cmq', 'cmq_data'));
 		$server->sql('cmq', "SELECT cmq_drop_queue('$queue')");
 	}
 	$server->sql('cmq', 'ALTER SYSTEM RESET cmq.maintenance_interval', 'SELECT pg_reload_conf()');
@@ -595,7 +595,7 @@ sub bytes
 		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
 		my $size = sub {
 			$server->sql($system, "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-				WHERE relkind = 'r' AND (nspname IN ('cmq', 'pgmq', 'pgq'))");
+				WHERE relkind = 'r' AND (nspname IN ('cmq_data', 'pgmq', 'pgq'))");
 		};
 		my $before = $size->();
 		my $lsn = $server->sql($system, 'CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');

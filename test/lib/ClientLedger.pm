@@ -43,7 +43,7 @@ sub new
 		SELECT FROM cmq_create_queue('q', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200);
 		-- since when some of the last messages are, and of those in the history; whatever the clock does
 		CREATE FUNCTION recently_sent() RETURNS timestamptz LANGUAGE sql AS
-		$$ SELECT min(enqueued_at) FROM (SELECT enqueued_at FROM cmq.q_q ORDER BY 1 DESC LIMIT 1 + (random() * 200)::int) m $$;
+		$$ SELECT min(enqueued_at) FROM (SELECT enqueued_at FROM cmq_data.q_q ORDER BY 1 DESC LIMIT 1 + (random() * 200)::int) m $$;
 		CREATE FUNCTION recently_deleted() RETURNS timestamptz LANGUAGE sql AS
 		$$ SELECT coalesce(min(enqueued_at), now()) FROM (SELECT enqueued_at FROM cmq.q_q_history ORDER BY 1 DESC LIMIT 1 + (random() * 50)::int) h $$;
 		CREATE TABLE history_before_rewind (enqueued_at timestamptz, rewind_count int);
@@ -232,8 +232,8 @@ sub rewind_all
 	my ($self) = @_;
 	$self->sql(q{
 		TRUNCATE history_before_rewind;
-		INSERT INTO history_before_rewind SELECT enqueued_at, rewind_count FROM cmq.q_q_rewind;
-		SELECT cmq_rewind('q', min(enqueued_at)) FROM cmq.q_q;
+		INSERT INTO history_before_rewind SELECT enqueued_at, rewind_count FROM cmq_data.q_q_rewind;
+		SELECT cmq_rewind('q', min(enqueued_at)) FROM cmq_data.q_q;
 	});
 	return;
 }
@@ -291,7 +291,8 @@ sub note_entry
 	}
 	else
 	{
-		$self->{calls}{$id} = $kind eq 'restore' ? "restore $result" : $kind;
+		# a call that brings nothing back leaves no row
+		$self->{calls}{$id} = $kind eq 'restore' ? "restore $result" : $kind if is_useful($kind, $result);
 		$self->{useful}{$kind}++ if is_useful($kind, $result);
 	}
 	return;
@@ -336,7 +337,7 @@ sub consume_all
 	my ($self) = @_;
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my $out = $self->sql(q{UPDATE cmq.q_q_pending SET visible_at = enqueued_at;} . $consume =~ s/, 3\)/, 1000)/r);
+		my $out = $self->sql(q{UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at;} . $consume =~ s/, 3\)/, 1000)/r);
 		return if $out eq '';
 		$self->{deleted}{$_}++ foreach $out =~ /^d\|(\d+)$/mg;
 	}
@@ -366,28 +367,28 @@ sub check
 		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()})
 	  or BAIL_OUT('clients are still there');
 
-	my %there = map { $_ => 1 } split /\n/, $self->sql('SELECT cmq.msg_id(enqueued_at) FROM cmq.q_q');
+	my %there = map { $_ => 1 } split /\n/, $self->sql('SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q');
 	is(scalar(grep { !$there{$_} } keys %{ $self->{sent} }), 0,
 		"$when: each message whose send was acknowledged is there, of " . keys %{ $self->{sent} });
 	my $two_states = q{
 		SELECT count(*)
-		  FROM cmq.q_q m
+		  FROM cmq_data.q_q m
 		  FULL JOIN (SELECT enqueued_at, count(*) AS states
-					   FROM (SELECT enqueued_at FROM cmq.q_q_pending UNION ALL SELECT enqueued_at FROM cmq.q_q_rewind) s
+					   FROM (SELECT enqueued_at FROM cmq_data.q_q_pending UNION ALL SELECT enqueued_at FROM cmq_data.q_q_rewind) s
 					  GROUP BY 1) s ON s.enqueued_at = m.enqueued_at
 		 WHERE m.enqueued_at IS NULL OR states IS DISTINCT FROM 1};
 	is($self->sql($two_states), '0', "$when: each message is in one state");
 	$self->check_record($when);
 
 	$self->consume_all;
-	is($self->sql('SELECT count(*) FROM cmq.q_q_pending'), '0', "$when: all that was left can be consumed");
+	is($self->sql('SELECT count(*) FROM cmq_data.q_q_pending'), '0', "$when: all that was left can be consumed");
 	is($self->sql(q{SELECT active_msg_num + inactive_msg_num + delay_msg_num FROM cmq_queue_attributes('q')}), '0',
 		"$when: and nothing is due");
 	is($self->sql($two_states), '0', "$when: and then is in the history");
 
 	# a message is deleted once, and once more each time it came back
 	my %allowed = map { split /\|/ } split /\n/,
-	  $self->sql('SELECT cmq.msg_id(enqueued_at), rewind_count + 1 FROM cmq.q_q_rewind');
+	  $self->sql('SELECT cmq.msg_id(enqueued_at), rewind_count + 1 FROM cmq_data.q_q_rewind');
 	is(scalar(grep { $self->{deleted}{$_} > ($allowed{$_} // 0) } keys %{ $self->{deleted} }), 0,
 		"$when: no delete that was acknowledged was undone, of " . keys %{ $self->{deleted} });
 	return;
@@ -399,7 +400,7 @@ sub check_came_back
 	my ($self, $when) = @_;
 	my ($all, $missing) = split /\|/, $self->sql(q{
 		SELECT count(*), count(*) FILTER (WHERE r.rewind_count IS NULL OR r.rewind_count <= h.rewind_count)
-		  FROM history_before_rewind h LEFT JOIN cmq.q_q_rewind r USING (enqueued_at)});
+		  FROM history_before_rewind h LEFT JOIN cmq_data.q_q_rewind r USING (enqueued_at)});
 
 	cmp_ok($all, '>', 0, "$when: $all messages had been deleted before the rewind");
 	is($missing, '0', "$when: and each came back");

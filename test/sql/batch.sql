@@ -11,7 +11,7 @@ SELECT cmq_create_queue('batch_a', rewind_seconds => 3600, max_msg_size => 1024)
 CREATE TEMP TABLE ids AS
 	SELECT ordinality AS n, id FROM cmq_send_batch('batch_a', '{c,a,b,a}') WITH ORDINALITY s (id, ordinality);
 SELECT i.n, m.body, m.headers, i.id - lag(i.id) OVER (ORDER BY i.n) AS step
-  FROM ids i JOIN cmq.q_batch_a m ON m.enqueued_at = cmq.enqueued_at(i.id) ORDER BY i.n;
+  FROM ids i JOIN cmq_data.q_batch_a m ON m.enqueued_at = cmq.enqueued_at(i.id) ORDER BY i.n;
 SELECT cmq_send('batch_a', 'after') > max(id) AS later FROM ids;
 SELECT pg_temp.consume('batch_a');
 -- none, one, many
@@ -46,13 +46,13 @@ SELECT body, headers FROM cmq_receive('batch_a', 10) WITH ORDINALITY ORDER BY or
 SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '{a,b,c}', 3600);
 SELECT body, state, visible_at - enqueued_at AS delay FROM cmq.q_batch_a_live WHERE state = 'delayed' ORDER BY msg_id;
 SELECT pg_temp.receive('batch_a') AS received;
-UPDATE cmq.q_batch_a_pending SET visible_at = enqueued_at WHERE receive_count = 0;
+UPDATE cmq_data.q_batch_a_pending SET visible_at = enqueued_at WHERE receive_count = 0;
 SELECT pg_temp.receive('batch_a') AS received;
 
 --
 -- All or nothing.
 --
-SELECT count(*) AS before FROM cmq.q_batch_a \gset
+SELECT count(*) AS before FROM cmq_data.q_batch_a \gset
 SELECT n, pg_temp.attempt(format('SELECT cmq_send_batch(%s)', args))
   FROM (VALUES
 	(1, $$'batch_a', NULL$$),
@@ -75,7 +75,7 @@ SELECT n, pg_temp.attempt(format('SELECT cmq_send_batch(%s)', args))
 	(18, $$'batch_x', '{}'$$),
 	(19, $$'batch_a', '{}', -1$$)) v (n, args)
  ORDER BY n;
-SELECT count(*) - :before AS sent_by_those FROM cmq.q_batch_a;
+SELECT count(*) - :before AS sent_by_those FROM cmq_data.q_batch_a;
 SELECT pg_temp.receive('batch_a') AS received;
 -- the biggest allowed body twice; two big ones that are TOASTed
 SELECT count(*) AS rows FROM cmq_send_batch('batch_a', ARRAY[repeat('x', 1024), repeat('é', 512)]);

@@ -29,7 +29,7 @@ SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'clear_a';
 SELECT count(*) FROM cmq_receive('clear_a', 10);
 SELECT cmq_delete('clear_a', :'handle') AS gone;
 -- the bodies are gone with them, those of the history are not
-SELECT string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq.q_clear_a;
+SELECT string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq_data.q_clear_a;
 SELECT string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq.q_clear_a_history;
 -- it goes on
 SELECT cmq_send('clear_a', 'new') IS NOT NULL AS sent;
@@ -57,7 +57,7 @@ SELECT pg_temp.counts('clear_a');
 SELECT cmq_create_queue('clear_b');
 SELECT count(*) FROM cmq_send_batch('clear_b', '{a,b,c}');
 SELECT cmq_clear_queue('clear_b') AS removed;
-SELECT (SELECT count(*) FROM cmq.q_clear_b) AS messages, (SELECT count(*) FROM cmq.q_clear_b_pending) AS pending;
+SELECT (SELECT count(*) FROM cmq_data.q_clear_b) AS messages, (SELECT count(*) FROM cmq_data.q_clear_b_pending) AS pending;
 
 -- errors, rights
 SELECT pg_temp.attempt($$SELECT cmq_clear_queue('clear_none')$$) AS unknown,

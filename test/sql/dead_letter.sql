@@ -11,7 +11,7 @@ SELECT queue, dead_letter_queue, max_receive_count, max_time_to_live FROM cmq.qu
 -- make what is in flight in a queue ready
 CREATE FUNCTION pg_temp.ready(queue text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('UPDATE cmq.%I SET visible_at = enqueued_at', 'q_' || queue || '_pending');
+	EXECUTE format('UPDATE cmq_data.%I SET visible_at = enqueued_at', 'q_' || queue || '_pending');
 END $$;
 
 --
@@ -45,7 +45,7 @@ SELECT body, headers - 'cmq_dead_letter' AS old_headers,
   FROM cmq.q_dead_dlq_live;
 -- it is not in the source's history and its body is gone from there
 SELECT count(*) FROM cmq.q_dead_a_history;
-SELECT body FROM cmq.q_dead_a;
+SELECT body FROM cmq_data.q_dead_a;
 SELECT dead_lettered, pending_msg_num FROM cmq.metrics WHERE queue = 'dead_a';
 SELECT sent, pending_msg_num FROM cmq.metrics WHERE queue = 'dead_dlq';
 
@@ -180,7 +180,7 @@ SET client_min_messages = notice;
 SELECT cmq_redrive('dead_dlq');
 SET client_min_messages = warning;
 SELECT body FROM cmq.q_dead_dlq_live ORDER BY msg_id;
-SELECT count(*) AS forged FROM cmq.q_dead_elsewhere;
+SELECT count(*) AS forged FROM cmq_data.q_dead_elsewhere;
 SELECT cmq_drop_queue('dead_elsewhere');
 SELECT pg_temp.attempt($$SELECT cmq_redrive('dead_none')$$) AS unknown,
 	   pg_temp.attempt($$SELECT cmq_redrive(NULL)$$) AS "null",
@@ -192,7 +192,7 @@ SELECT pg_temp.attempt($$SELECT cmq_redrive('dead_none')$$) AS unknown,
 -- binds it does.
 --
 CREATE ROLE regress_dead;
-GRANT USAGE, CREATE ON SCHEMA cmq TO regress_dead;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_dead;
 GRANT UPDATE, DELETE ON cmq.q_dead_a TO regress_dead;
 SET ROLE regress_dead;
 SELECT pg_temp.attempt($$SELECT cmq_alter_queue('dead_a', dead_letter_queue => 'dead_dlq', max_receive_count => 1)$$) AS no_right,
@@ -217,17 +217,37 @@ DROP OWNED BY regress_dead;
 DROP ROLE regress_dead;
 
 --
--- A full dead-letter queue takes dead letters all the same.  A receive that
--- waits returns at once when it has moved one.
+-- The limits of a dead-letter queue hold for dead letters too: what it does not
+-- take stays where it is, and no receive tries again before maintenance has.  A
+-- receive that waits returns at once when it has moved one.
 --
+SELECT cmq_clear_queue('dead_dlq') >= 0 AS cleared;
 SELECT cmq_alter_queue('dead_dlq', max_msg_heap_num => 1, max_msg_size => 1024);
 SELECT cmq_send('dead_a', repeat('x', 2000)) IS NOT NULL AS sent;
 SELECT count(*) FROM cmq_receive('dead_a');
 SELECT pg_temp.ready('dead_a');
+SELECT cmq_send('dead_a', 'small') IS NOT NULL AS sent;
+SELECT pg_temp.receive('dead_a') AS "small";
+SELECT pg_temp.live('dead_a') NOT LIKE '%small ready%' AS in_flight, pg_temp.live('dead_dlq') AS not_moved;
+SELECT pg_temp.receive('dead_a') AS no_second_warning;
+SELECT cmq_maintain('dead_a');
+SELECT cmq_alter_queue('dead_dlq', max_msg_size => 4096);
+SELECT pg_temp.receive('dead_a') AS not_before_maintenance, pg_temp.live('dead_dlq') AS not_moved;
+SELECT cmq_maintain('dead_a');
+SELECT length(body) FROM cmq.q_dead_dlq_live;
+SELECT pg_temp.ready('dead_a');
+SELECT pg_temp.receive('dead_a') AS "full";
+SELECT cmq_alter_queue('dead_dlq', max_msg_heap_num => 2);
+SELECT cmq_maintain('dead_a');
+SELECT array_agg(length(body) ORDER BY msg_id) FROM cmq.q_dead_dlq_live;
+SELECT cmq_alter_queue('dead_dlq', max_msg_heap_num => 10);
+SELECT cmq_send('dead_a', 'last') IS NOT NULL AS sent;
+SELECT pg_temp.receive('dead_a');
+SELECT pg_temp.ready('dead_a');
 SELECT clock_timestamp() AS before \gset
 SELECT count(*) FROM cmq_receive('dead_a', polling_wait_seconds => 30);
 SELECT clock_timestamp() - :'before' < interval '25 s' AS at_once;
-SELECT count(*) FROM cmq.q_dead_dlq_live WHERE length(body) = 2000;
+SELECT count(*) FROM cmq.q_dead_dlq_live WHERE body = 'last';
 
 SELECT cmq_drop_queue('dead_a');
 SELECT cmq_drop_queue('dead_dlq');

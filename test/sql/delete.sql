@@ -13,33 +13,33 @@ SELECT cmq_send('delete_off', 'one') > 0 AS sent;
 SELECT receipt_handle AS handle FROM cmq_receive('delete_off') \gset
 SELECT cmq_delete('delete_off', :'handle') AS deleted;
 SELECT cmq_delete('delete_off', :'handle') AS again;
-SELECT (SELECT count(*) FROM cmq.q_delete_off) AS messages,
-	   (SELECT count(*) FROM cmq.q_delete_off_pending) AS pending,
-	   (SELECT count(*) FROM cmq.q_delete_off_rewind) AS rewind,
+SELECT (SELECT count(*) FROM cmq_data.q_delete_off) AS messages,
+	   (SELECT count(*) FROM cmq_data.q_delete_off_pending) AS pending,
+	   (SELECT count(*) FROM cmq_data.q_delete_off_rewind) AS rewind,
 	   (SELECT count(*) FROM cmq.q_delete_off_history) AS history;
 
 --
 -- Rewind on: the delivery moves to the history, the body stays where it is.
 --
 SELECT cmq_send('delete_on', 'one', headers => '{"k": "v"}') AS id \gset
-SELECT ctid AS body_at, tableoid AS leaf FROM cmq.q_delete_on \gset
+SELECT ctid AS body_at, tableoid AS leaf FROM cmq_data.q_delete_on \gset
 SELECT receipt_handle AS handle, first_received_at AS first FROM cmq_receive('delete_on') \gset
-SELECT ctid = :'body_at' AND tableoid = :leaf AS body_untouched_by_receive FROM cmq.q_delete_on;
+SELECT ctid = :'body_at' AND tableoid = :leaf AS body_untouched_by_receive FROM cmq_data.q_delete_on;
 SELECT cmq_delete('delete_on', :'handle') AS deleted;
-SELECT ctid = :'body_at' AND tableoid = :leaf AS body_untouched_by_delete FROM cmq.q_delete_on;
+SELECT ctid = :'body_at' AND tableoid = :leaf AS body_untouched_by_delete FROM cmq_data.q_delete_on;
 SELECT cmq_delete('delete_on', :'handle') AS again;
-SELECT (SELECT count(*) FROM cmq.q_delete_on) AS messages,
-	   (SELECT count(*) FROM cmq.q_delete_on_pending) AS pending,
-	   (SELECT count(*) FROM cmq.q_delete_on_rewind) AS rewind;
+SELECT (SELECT count(*) FROM cmq_data.q_delete_on) AS messages,
+	   (SELECT count(*) FROM cmq_data.q_delete_on_pending) AS pending,
+	   (SELECT count(*) FROM cmq_data.q_delete_on_rewind) AS rewind;
 SELECT msg_id = :id AS msg_id, enqueued_at = cmq.enqueued_at(:id) AS enqueued_at,
 	   first_received_at = :'first' AS first_received_at,
 	   deleted_at BETWEEN first_received_at AND clock_timestamp() AS deleted_at,
-	   deleted_by = current_user::regrole AS deleted_by, receive_count, rewind_count, headers, body
+	   deleted_by = current_user AS deleted_by, receive_count, rewind_count, headers, body
   FROM cmq.q_delete_on_history;
 -- how often it had been received is kept
 SELECT cmq_send('delete_on', 'two') > 0 AS sent;
 SELECT pg_temp.receive('delete_on') FROM generate_series(1, 1);
-UPDATE cmq.q_delete_on_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_delete_on_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('delete_on');
 SELECT body, receive_count FROM cmq.q_delete_on_history ORDER BY msg_id;
 
@@ -54,7 +54,7 @@ SELECT cmq_delete('delete_on', :'handle') AS first, cmq_delete('delete_on', :'ha
 SELECT cmq_send('delete_on', 'x') > 0 AS sent;
 SELECT receipt_handle AS first_handle FROM cmq_receive('delete_on') \gset
 -- received again
-UPDATE cmq.q_delete_on_pending SET visible_at = visible_at - interval '30 s';
+UPDATE cmq_data.q_delete_on_pending SET visible_at = visible_at - interval '30 s';
 SELECT receipt_handle AS second_handle FROM cmq_receive('delete_on') \gset
 SELECT :'first_handle' <> :'second_handle' AS new_handle,
 	   cmq_delete('delete_on', :'first_handle') AS old_one;
@@ -70,9 +70,9 @@ SELECT pg_temp.history('delete_on'), pg_temp.counts('delete_on');
 -- a timeout that ran out does not: the handle is good until the next receive
 SELECT cmq_send('delete_on', 'late') > 0 AS sent;
 SELECT pg_temp.receive('delete_on', 1);
-UPDATE cmq.q_delete_on_pending SET visible_at = visible_at - interval '100 s';
+UPDATE cmq_data.q_delete_on_pending SET visible_at = visible_at - interval '100 s';
 SELECT pg_temp.live('delete_on');
-SELECT format('%s-%s-1-0', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)) AS handle FROM cmq.q_delete_on_pending \gset
+SELECT format('%s-%s-1-0', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)) AS handle FROM cmq_data.q_delete_on_pending \gset
 SELECT cmq_delete('delete_on', :'handle') AS deleted_late;
 SELECT pg_temp.receive('delete_on') AS received;
 -- handles of another queue, of a message that never was, one number off
@@ -92,9 +92,9 @@ SELECT cmq_delete('delete_off', :'handle') AS the_right_one;
 SELECT cmq_send('delete_off', 'ready') > 0 AS ready, cmq_send('delete_off', 'delayed', 60) > 0 AS delayed;
 SELECT m.body, cmq_delete('delete_off', format('%s-%s-0-0', cmq.msg_id(p.enqueued_at), cmq.msg_id(p.visible_at))) AS deleted,
 	   cmq_change_visibility('delete_off', format('%s-%s-0-0', cmq.msg_id(p.enqueued_at), cmq.msg_id(p.visible_at)), 0) AS changed
-  FROM cmq.q_delete_off_pending p JOIN cmq.q_delete_off m USING (enqueued_at) ORDER BY m.enqueued_at;
+  FROM cmq_data.q_delete_off_pending p JOIN cmq_data.q_delete_off m USING (enqueued_at) ORDER BY m.enqueued_at;
 SELECT pg_temp.live('delete_off');
-UPDATE cmq.q_delete_off_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_delete_off_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('delete_off');
 
 --
@@ -153,7 +153,7 @@ SELECT cmq_send('delete_off', 'z') > 0 AS sent;
 SELECT receipt_handle AS handle FROM cmq_receive('delete_off') \gset
 BEGIN;
 SELECT cmq_delete('delete_off', :'handle') AS deleted;
-SELECT count(*) AS messages FROM cmq.q_delete_off;
+SELECT count(*) AS messages FROM cmq_data.q_delete_off;
 ROLLBACK;
 SELECT body, state FROM cmq.q_delete_off_live;
 SELECT cmq_delete('delete_off', :'handle') AS deleted;
@@ -189,18 +189,18 @@ SELECT pg_temp.counts('delete_on');
 -- have moved, another row may be there, or nothing.
 --
 SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
-VACUUM FULL cmq.q_delete_on_pending;
+VACUUM FULL cmq_data.q_delete_on_pending;
 SELECT cmq_delete('delete_on', :'handle') AS deleted;
 BEGIN;
 SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
 ROLLBACK;
-VACUUM cmq.q_delete_on_pending;
+VACUUM cmq_data.q_delete_on_pending;
 SELECT count(*) FROM cmq_receive('delete_on', 1);
 SELECT cmq_delete('delete_on', :'handle') AS rolled_back;
 BEGIN;
 SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
 ROLLBACK;
-TRUNCATE cmq.q_delete_on_pending;
+TRUNCATE cmq_data.q_delete_on_pending;
 SELECT cmq_delete('delete_on', :'handle') AS truncated;
 
 SELECT cmq_drop_queue('delete_on');

@@ -90,8 +90,8 @@ SELECT c.f, c.name, c.nullable, left(pg_temp.attempt(format('SELECT %I(%s)', c.f
   FROM call c WHERE c.f NOT IN ('cmq_create_queue', 'cmq_drop_queue') ORDER BY c.f COLLATE "C", c.arg;
 SELECT pg_temp.counts('errors_a');
 -- and on the functions that the views are made of: NULL in, NULL out
-SELECT cmq.check_select(NULL), cmq.clock(NULL), cmq.expired_before(NULL), cmq.rewindable_since(NULL), cmq.rewind_from(NULL),
-	   cmq.is_due(NULL, now(), now(), 1), cmq.rewind_left(NULL);
+SELECT cmq._readable(NULL), cmq._clock(NULL), cmq._expired_before(NULL), cmq._since(NULL), cmq._rewindable(NULL, now()),
+	   cmq._due(NULL, now(), now(), 1), cmq._rewind_left(NULL);
 
 --
 -- After an error in a transaction the queue is as before; after one in a

@@ -41,24 +41,24 @@ SELECT pg_temp.consume('floor_a');
 --
 SELECT cmq_send('floor_a', 'by hand') > 0 AS sent;
 BEGIN;
-DELETE FROM cmq.q_floor_a_pending;
+DELETE FROM cmq_data.q_floor_a_pending;
 SELECT pg_temp.receive('floor_a') AS deleted;
 ROLLBACK;
 SELECT pg_temp.consume('floor_a');
 SELECT cmq_send('floor_a', 'all of it') > 0 AS sent;
 BEGIN;
-TRUNCATE cmq.q_floor_a_pending;
+TRUNCATE cmq_data.q_floor_a_pending;
 SELECT pg_temp.receive('floor_a') AS truncated;
 ROLLBACK;
 SELECT pg_temp.consume('floor_a');
 
 SELECT cmq_rewind('floor_a', now() - interval '5 min') IS NOT NULL AS rewound;
 BEGIN;
-DELETE FROM cmq.q_floor_a_rewind;
+DELETE FROM cmq_data.q_floor_a_rewind;
 SELECT pg_temp.receive('floor_a') AS deleted;
 ROLLBACK;
 BEGIN;
-TRUNCATE cmq.q_floor_a_rewind;
+TRUNCATE cmq_data.q_floor_a_rewind;
 SELECT pg_temp.receive('floor_a') AS truncated;
 ROLLBACK;
 SELECT pg_temp.consume('floor_a');

@@ -51,7 +51,7 @@ SELECT pg_temp.attempt($$SELECT cmq_send('full_a', 'v')$$) AS full;
 -- A rewound message counts when it has been received.
 --
 SELECT pg_temp.consume('full_a');
-SELECT cmq_rewind('full_a', (SELECT min(enqueued_at) FROM cmq.q_full_a_pending)) IS NOT NULL AS rewound;
+SELECT cmq_rewind('full_a', (SELECT min(enqueued_at) FROM cmq_data.q_full_a_pending)) IS NOT NULL AS rewound;
 SELECT pg_temp.counts('full_a');
 SELECT pg_temp.attempt($$SELECT cmq_send('full_a', 'w')$$) AS three_in_flight;
 SELECT count(*) FROM cmq_receive('full_a', 1);
@@ -64,7 +64,7 @@ SELECT cmq_alter_queue('full_a', max_msg_heap_num => 6);
 SELECT pg_temp.attempt($$SELECT cmq_send('full_a', 'y')$$) AS ok,
 	   pg_temp.attempt($$SELECT cmq_send('full_a', 'z')$$) AS full;
 SELECT cmq_alter_queue('full_a', max_msg_heap_num => 1);
-SELECT count(*) AS pending FROM cmq.q_full_a_pending;
+SELECT count(*) AS pending FROM cmq_data.q_full_a_pending;
 SELECT pg_temp.attempt($$SELECT cmq_send('full_a', 'z')$$) AS full;
 SELECT cmq_alter_queue('full_a', max_msg_heap_num => 1000000000);
 SELECT pg_temp.attempt($$SELECT cmq_send('full_a', 'z')$$) AS ok;
@@ -77,12 +77,12 @@ SELECT pg_temp.attempt($$SELECT cmq_alter_queue('full_a', max_msg_heap_num => 0)
 -- Rows that come and go by hand.
 --
 SELECT cmq_alter_queue('full_a', max_msg_heap_num => 8);
-SELECT count(*) AS pending FROM cmq.q_full_a_pending;
-DELETE FROM cmq.q_full_a_pending;
+SELECT count(*) AS pending FROM cmq_data.q_full_a_pending;
+DELETE FROM cmq_data.q_full_a_pending;
 SELECT pg_temp.attempt($$SELECT cmq_send_batch('full_a', array_fill('m'::text, '{9}'))$$) AS too_many,
 	   pg_temp.attempt($$SELECT cmq_send_batch('full_a', array_fill('m'::text, '{8}'))$$) AS eight;
 BEGIN;
-TRUNCATE cmq.q_full_a_pending;
+TRUNCATE cmq_data.q_full_a_pending;
 SELECT pg_temp.attempt($$SELECT cmq_send_batch('full_a', array_fill('m'::text, '{8}'))$$) AS eight,
 	   pg_temp.attempt($$SELECT cmq_send('full_a', 'm')$$) AS full;
 ROLLBACK;

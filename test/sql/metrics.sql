@@ -84,7 +84,7 @@ SELECT pg_temp.consume('metrics_a') IS NOT NULL AS consumed;
 SELECT rewindable_bytes > :before_rewindable_bytes + 50000 AS more_rewindable FROM cmq.metrics WHERE queue = 'metrics_a';
 SELECT abs(pending_bytes + rewindable_bytes -
 		   (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c
-			 WHERE c.oid = 'cmq.q_metrics_a_pending'::regclass OR c.relkind = 'r' AND c.relname ~ '^[mr]_metrics_a_')) <= 1 AS all_of_it
+			 WHERE c.oid = 'cmq_data.q_metrics_a_pending'::regclass OR c.relkind = 'r' AND c.relname ~ '^[mr]_metrics_a_')) <= 1 AS all_of_it
   FROM cmq.metrics WHERE queue = 'metrics_a';
 
 -- only with SELECT on the queue
@@ -104,12 +104,12 @@ DROP ROLE regress_metrics;
 -- a damaged queue is left out with a warning, and does not hide the others
 SELECT cmq_create_queue('metrics_b');
 SELECT cmq_create_queue('metrics_c');
-ALTER TABLE cmq.q_metrics_b_rewind RENAME TO renamed;
+ALTER TABLE cmq_data.q_metrics_b_rewind RENAME TO renamed;
 SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
-ALTER TABLE cmq.renamed RENAME TO q_metrics_b_rewind;
-ALTER TABLE cmq.q_metrics_b_pending RENAME TO renamed;
+ALTER TABLE cmq_data.renamed RENAME TO q_metrics_b_rewind;
+ALTER TABLE cmq_data.q_metrics_b_pending RENAME TO renamed;
 SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
-ALTER TABLE cmq.renamed RENAME TO q_metrics_b_pending;
+ALTER TABLE cmq_data.renamed RENAME TO q_metrics_b_pending;
 SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
 SELECT cmq_drop_queue('metrics_b');
 SELECT cmq_drop_queue('metrics_c');

@@ -60,10 +60,10 @@ BEGIN
 		   'replay rewind cancel restore restore rewind', 'rewinds';
 	ASSERT (SELECT active_msg_num FROM cmq_queue_attributes(name)) = 2, 'attributes';
 	ASSERT (SELECT string_agg(body, ' ') FROM cmq_receive(name, 10)) = 'published publishedbatch', 'rewound';
-	EXECUTE format('UPDATE cmq.%I SET visible_at = enqueued_at, receive_count = 2', 'q_' || name || '_pending');
+	EXECUTE format('UPDATE cmq_data.%I SET visible_at = enqueued_at, receive_count = 2', 'q_' || name || '_pending');
 	PERFORM cmq_maintain(name);
 	ASSERT (SELECT count(*) FROM cmq_receive(dead, 10)) = 4, 'dead letters';
-	EXECUTE format('UPDATE cmq.%I SET visible_at = enqueued_at', 'q_' || dead || '_pending');
+	EXECUTE format('UPDATE cmq_data.%I SET visible_at = enqueued_at', 'q_' || dead || '_pending');
 	ASSERT cmq_redrive(dead) = 4, 'redrive';
 	ASSERT cmq_clear_queue(name) = 4, 'clear';
 	ASSERT EXISTS (SELECT FROM cmq.queues q WHERE q.queue = name AND q.dead_letter_queue = dead), 'queues';
@@ -73,8 +73,8 @@ BEGIN
 	PERFORM cmq_drop_topic(name);
 	PERFORM cmq_drop_queue(name);
 	PERFORM cmq_drop_queue(dead);
-	ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'cmq'::regnamespace AND
-					   substr(relname, 1, length(name) + 2) IN ('q_' || name, 't_' || name, 'm_' || name, 'r_' || name)), 'all is gone';
+	ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND
+					   substr(relname, 1, length(name) + 2) IN ('q_' || name, 't_' || name, 'm_' || name, 'r_' || name, 'v_' || name)), 'all is gone';
 	RETURN 'ok';
 END $$;
 SELECT n, pg_temp.try(name) FROM name ORDER BY n;

@@ -14,19 +14,19 @@ SELECT queue, owner = current_user AS mine, visibility_timeout, polling_wait_sec
 	   rewinding_from
   FROM cmq.queues WHERE queue LIKE 'queue\_%' ORDER BY queue;
 SELECT relname, relkind FROM pg_class
- WHERE relnamespace = 'cmq'::regnamespace AND relname LIKE 'q\_queue\_a%'
+ WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname LIKE 'q\_queue\_a%'
    AND relkind IN ('r', 'p', 'v')
  ORDER BY relname COLLATE "C";
 -- three tables, each with a primary key over what the design says
 SELECT conrelid::regclass AS "table", pg_get_constraintdef(oid) AS "primary key"
   FROM pg_constraint
- WHERE contype = 'p' AND conrelid IN ('cmq.q_queue_a'::regclass,
-	   'cmq.q_queue_a_pending'::regclass, 'cmq.q_queue_a_rewind'::regclass)
+ WHERE contype = 'p' AND conrelid IN ('cmq_data.q_queue_a'::regclass,
+	   'cmq_data.q_queue_a_pending'::regclass, 'cmq_data.q_queue_a_rewind'::regclass)
  ORDER BY conrelid::regclass::text COLLATE "C";
 -- columns, in order
 SELECT c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS columns
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
- WHERE c.relnamespace = 'cmq'::regnamespace AND c.relname LIKE 'q\_queue\_a%'
+ WHERE c.relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND c.relname LIKE 'q\_queue\_a%'
    AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped
  GROUP BY c.relname ORDER BY c.relname COLLATE "C";
 -- there is a leaf pair for now, so that the first send finds one
@@ -104,9 +104,9 @@ SELECT cmq_drop_queue('queue_y');
 CREATE VIEW cmq.q_queue_z_history AS SELECT 1 AS one;
 SELECT pg_temp.attempt('SELECT cmq_create_queue(''queue_z'')');
 DROP VIEW cmq.q_queue_z_history;
-CREATE TABLE cmq.q_queue_z (one int);
+CREATE TABLE cmq_data.q_queue_z (one int);
 SELECT pg_temp.attempt('SELECT cmq_create_queue(''queue_z'')');
-DROP TABLE cmq.q_queue_z;
+DROP TABLE cmq_data.q_queue_z;
 SELECT count(*) AS left_behind FROM pg_class WHERE relname LIKE '%queue\_z%';
 -- names are exact in every other call
 SELECT pg_temp.attempt('SELECT cmq_send(''Queue_A'', ''x'')') AS send,
@@ -257,7 +257,7 @@ SELECT cmq_send('queue_a', 'survivor') > 0 AS sent;
 BEGIN;
 DROP EXTENSION cmq CASCADE;
 SELECT count(*) AS left_behind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = 'cmq';
+ WHERE n.nspname IN ('cmq', 'cmq_data');
 SELECT count(*) AS left_behind FROM pg_proc WHERE proname LIKE 'cmq\_%';
 CREATE SCHEMA queue_elsewhere;
 CREATE EXTENSION cmq SCHEMA queue_elsewhere;

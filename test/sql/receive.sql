@@ -30,7 +30,7 @@ SELECT msg_id = :id AS msg_id, body, headers, enqueued_at = cmq.enqueued_at(:id)
 SELECT count(*) AS messages FROM cmq_receive('receive_a', 10);
 SELECT pg_temp.live('receive_a'), pg_temp.counts('receive_a');
 -- the timeout runs out: it comes again, counted, first time kept
-UPDATE cmq.q_receive_a_pending SET visible_at = visible_at - interval '30 s';
+UPDATE cmq_data.q_receive_a_pending SET visible_at = visible_at - interval '30 s';
 SELECT pg_temp.live('receive_a');
 SELECT first_received_at AS first FROM cmq.q_receive_a_live \gset
 SELECT msg_id = :id AS msg_id, body, first_received_at = :'first' AS first_kept,
@@ -38,9 +38,9 @@ SELECT msg_id = :id AS msg_id, body, first_received_at = :'first' AS first_kept,
 	   receive_count, rewind_count
   FROM cmq_receive('receive_a', visibility_timeout => 60);
 SELECT pg_temp.counts('receive_a');
-UPDATE cmq.q_receive_a_pending SET visible_at = visible_at - interval '60 s';
+UPDATE cmq_data.q_receive_a_pending SET visible_at = visible_at - interval '60 s';
 SELECT receive_count, first_received_at = :'first' AS first_kept FROM cmq_receive('receive_a');
-UPDATE cmq.q_receive_a_pending SET visible_at = visible_at - interval '60 s';
+UPDATE cmq_data.q_receive_a_pending SET visible_at = visible_at - interval '60 s';
 SELECT pg_temp.consume('receive_a');
 
 --
@@ -50,7 +50,7 @@ SELECT count(*) FROM cmq_send_batch('receive_a', '{a,b,c,d,e}');
 SELECT pg_temp.receive('receive_a', 1), pg_temp.receive('receive_a', 2),
 	   pg_temp.receive('receive_a', 3), pg_temp.receive('receive_a', 3);
 SELECT pg_temp.counts('receive_a');
-UPDATE cmq.q_receive_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_receive_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('receive_a');
 
 --
@@ -74,7 +74,7 @@ SELECT pg_temp.attempt($$SELECT cmq_receive('receive_x')$$) AS unknown,
 	   pg_temp.attempt($$SELECT cmq_receive(NULL)$$) AS "null",
 	   pg_temp.attempt($$SELECT cmq_receive('')$$) AS empty;
 -- a refused call took nothing
-UPDATE cmq.q_receive_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_receive_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.attempt($$SELECT cmq_receive('receive_a', 1001)$$);
 SELECT pg_temp.counts('receive_a');
 SELECT receive_count, count(*) FROM cmq_receive('receive_a', 1000) GROUP BY receive_count ORDER BY 1;
@@ -89,7 +89,7 @@ SELECT body, next_visible_at - first_received_at AS hidden_for FROM cmq_receive(
 SELECT body, next_visible_at - first_received_at AS hidden_for FROM cmq_receive('receive_a', 1, 43200);
 SELECT body, next_visible_at - first_received_at AS hidden_for FROM cmq_receive('receive_a', 1, NULL);
 SELECT pg_temp.consume('receive_a') IS NULL AS nothing_left;
-UPDATE cmq.q_receive_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_receive_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('receive_a');
 
 --
@@ -104,7 +104,7 @@ SELECT pg_temp.live('receive_a');
 SELECT cmq_delete('receive_a', :'old') AS handle_of_a_receive_that_never_was;
 SELECT body, receive_count FROM cmq_receive('receive_a') \gset
 SELECT :'body' AS body, :receive_count AS receive_count;
-UPDATE cmq.q_receive_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_receive_a_pending SET visible_at = enqueued_at;
 -- savepoints: a is kept, b and c come back
 BEGIN;
 SELECT pg_temp.receive('receive_a', 1) AS received;
@@ -117,7 +117,7 @@ SELECT pg_temp.live('receive_a');
 SELECT body, receive_count FROM cmq_receive('receive_a', 10) WITH ORDINALITY ORDER BY ordinality;
 COMMIT;
 SELECT pg_temp.receive('receive_a') AS received;
-UPDATE cmq.q_receive_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_receive_a_pending SET visible_at = enqueued_at;
 -- an exception block in plpgsql
 DO $$
 BEGIN

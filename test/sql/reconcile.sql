@@ -50,14 +50,14 @@ SELECT count(*) AS not_booked FROM cmq.q_payments_history h LEFT JOIN ledger l U
 --
 SELECT state, string_agg(body::jsonb ->> 'amount', ' ' ORDER BY enqueued_at) AS amounts FROM cmq.q_payments_all GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS differences
-  FROM (SELECT msg_id, enqueued_at, state, first_received_at, visible_at, NULL::timestamptz AS deleted_at, NULL::regrole AS deleted_by,
+  FROM (SELECT msg_id, enqueued_at, state, first_received_at, visible_at, NULL::timestamptz AS deleted_at, NULL::text AS deleted_by,
 			   receive_count, rewind_count, headers, body FROM cmq.q_payments_live
 		UNION ALL
 		SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, deleted_at, deleted_by,
 			   receive_count, rewind_count, headers, body FROM cmq.q_payments_history) two
   FULL JOIN cmq.q_payments_all a USING (msg_id)
  WHERE to_jsonb(two) IS DISTINCT FROM to_jsonb(a);
-SELECT deleted_by, count(*) FROM cmq.q_payments_history WHERE deleted_by = 'regress_broken'::regrole GROUP BY 1;
+SELECT deleted_by, count(*) FROM cmq.q_payments_history WHERE deleted_by = 'regress_broken' GROUP BY 1;
 
 --
 -- A time range reads the leaves of that time, by index; so does one id.
@@ -93,10 +93,10 @@ RESET enable_seqscan;
 -- maintenance makes statistics of the partitioned tables, once per leaf
 SELECT cmq_send('payments', '{}') > 0 AS sent;
 SELECT cmq_maintain('payments');
-SELECT tablename, attname FROM pg_stats WHERE schemaname = 'cmq' AND tablename IN ('q_payments', 'q_payments_rewind') AND inherited AND attname IN ('enqueued_at', 'deleted_at') ORDER BY 1, 2;
+SELECT tablename, attname FROM pg_stats WHERE schemaname = 'cmq_data' AND tablename IN ('q_payments', 'q_payments_rewind') AND inherited AND attname IN ('enqueued_at', 'deleted_at') ORDER BY 1, 2;
 
 --
--- SELECT on the queue's table is enough for the views, and for nothing else.
+-- SELECT on the queue is enough for the views, and for nothing else.
 --
 CREATE ROLE regress_reader;
 GRANT USAGE ON SCHEMA cmq TO regress_reader;
@@ -106,11 +106,11 @@ RESET ROLE;
 GRANT SELECT ON cmq.q_payments TO regress_reader;
 SET ROLE regress_reader;
 SELECT (SELECT count(*) FROM cmq.q_payments_live) AS live, (SELECT count(*) FROM cmq.q_payments_history) AS history,
-	   (SELECT count(*) FROM cmq.q_payments_all) AS "all", (SELECT count(*) FROM cmq.q_payments) AS messages, (SELECT count(*) FROM cmq.rewinds) AS rewinds;
-SELECT pg_temp.attempt('SELECT * FROM cmq.q_payments_' || t) FROM unnest('{pending,rewind}'::text[]) t;
+	   (SELECT count(*) FROM cmq.q_payments_all) AS "all", (SELECT count(*) FROM cmq.rewinds) AS rewinds;
+SELECT pg_temp.attempt('SELECT * FROM cmq_data.q_payments_' || t) FROM unnest('{pending,rewind}'::text[]) t;
 SELECT pg_temp.attempt(c)
   FROM unnest(ARRAY[$$SELECT cmq_send('payments', 'x')$$, $$SELECT cmq_receive('payments')$$, $$SELECT cmq_rewind('payments', now())$$,
-					$$SELECT cmq_restore('payments', now(), NULL)$$, $$DELETE FROM cmq.q_payments$$, $$DELETE FROM cmq.q_payments_all$$]) c;
+					$$SELECT cmq_restore('payments', now(), NULL)$$, $$DELETE FROM cmq_data.q_payments$$, $$DELETE FROM cmq.q_payments$$, $$DELETE FROM cmq.q_payments_all$$]) c;
 RESET ROLE;
 
 SELECT cmq_drop_queue('payments');

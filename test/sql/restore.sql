@@ -16,9 +16,9 @@ BEGIN
 	PERFORM pg_temp.consume(queue, n);
 	PERFORM pg_temp.age(queue, '30 min');
 	FOREACH t IN ARRAY ARRAY['', '_rewind'] LOOP
-		EXECUTE format('UPDATE cmq.%I q SET enqueued_at = date_trunc(''second'', n.latest) - (n.total - n.no) * interval ''1 s''
+		EXECUTE format('UPDATE cmq_data.%I q SET enqueued_at = date_trunc(''second'', n.latest) - (n.total - n.no) * interval ''1 s''
 			FROM (SELECT enqueued_at, row_number() OVER (ORDER BY enqueued_at) AS no, count(*) OVER () AS total, max(enqueued_at) OVER () AS latest
-					FROM cmq.%1$I) n WHERE n.enqueued_at = q.enqueued_at', 'q_' || queue || t);
+					FROM cmq_data.%1$I) n WHERE n.enqueued_at = q.enqueued_at', 'q_' || queue || t);
 	END LOOP;
 	PERFORM pg_temp.reload(queue);
 END $$;
@@ -29,8 +29,8 @@ LANGUAGE sql AS $$ SELECT pg_temp.produced('restore_a', 'm' || no) $$;
 CREATE FUNCTION pg_temp.preview(start_time timestamptz, end_time timestamptz DEFAULT NULL, filter jsonb DEFAULT NULL) RETURNS text
 LANGUAGE sql AS $$
 	SELECT format('%s messages, %s bytes, %s .. %s', p.messages, p.body_bytes,
-				  (SELECT body FROM cmq.q_restore_a WHERE enqueued_at = p.first_enqueued_at),
-				  (SELECT body FROM cmq.q_restore_a WHERE enqueued_at = p.last_enqueued_at))
+				  (SELECT body FROM cmq_data.q_restore_a WHERE enqueued_at = p.first_enqueued_at),
+				  (SELECT body FROM cmq_data.q_restore_a WHERE enqueued_at = p.last_enqueued_at))
 	  FROM cmq_rewind_preview('restore_a', $1, $2, $3) p
 $$;
 
@@ -81,7 +81,7 @@ SELECT body, receive_count, rewind_count, headers FROM cmq_receive('restore_a', 
 SELECT pg_temp.live('restore_a');
 -- it is not history, so nothing is left to restore
 SELECT cmq_restore('restore_a', pg_temp.at(3), pg_temp.at(6)) AS restored;
-UPDATE cmq.q_restore_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_restore_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('restore_a');
 SELECT rewind_count, string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq.q_restore_a_history GROUP BY 1 ORDER BY 1;
 
@@ -150,7 +150,7 @@ SELECT cmq_alter_queue('restore_a', dead_letter_queue => 'restore_dlq', max_time
 SELECT cmq_restore('restore_a', pg_temp.at(10), pg_temp.at(10) + '1 s') AS restored;
 SELECT cmq_maintain('restore_a');
 SELECT pg_temp.receive('restore_a'), pg_temp.counts('restore_dlq');
-UPDATE cmq.q_restore_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_restore_a_pending SET visible_at = enqueued_at;
 SELECT cmq_maintain('restore_a');
 SELECT pg_temp.live('restore_a'), pg_temp.live('restore_dlq');
 SELECT cmq_unbind_dead_letter('restore_a');
@@ -179,7 +179,7 @@ SELECT r.body, r.headers - 'cmq_origin' AS headers, r.headers #>> '{cmq_origin,q
 	   (r.headers #>> '{cmq_origin,msg_id}')::bigint = cmq.msg_id(m.enqueued_at) AS msg_id,
 	   (r.headers #>> '{cmq_origin,enqueued_at}')::timestamptz = m.enqueued_at AS enqueued_at,
 	   r.receive_count, r.rewind_count
-  FROM cmq_receive('restore_copy', 10) r JOIN cmq.q_restore_a m USING (body) ORDER BY r.msg_id;
+  FROM cmq_receive('restore_copy', 10) r JOIN cmq_data.q_restore_a m USING (body) ORDER BY r.msg_id;
 SELECT cmq_replay('restore_a', '-infinity', NULL, 'restore_copy', '{"odd": true}') AS copied;
 -- many, large, and with headers that are no object
 SELECT count(*) FROM cmq_send_batch('restore_a', array(SELECT repeat(md5(i::text), 100) FROM generate_series(1, 1200) i), headers => array_fill('[1]'::jsonb, '{1200}'));
@@ -188,7 +188,7 @@ SELECT pg_temp.attempt($$SELECT cmq_replay('restore_a', now() - interval '1 min'
 SELECT cmq_alter_queue('restore_copy', max_msg_heap_num => 100000);
 SELECT cmq_replay('restore_a', now() - interval '1 min', NULL, 'restore_copy') AS copied;
 SELECT count(*), count(DISTINCT c.body), bool_and(c.body = m.body AND c.headers -> 'headers' = '[1]') AS same
-  FROM cmq.q_restore_copy_live c JOIN cmq.q_restore_a m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
+  FROM cmq.q_restore_copy_live c JOIN cmq_data.q_restore_a m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
  WHERE c.headers ? 'headers';
 SELECT cmq_alter_queue('restore_copy', max_msg_size => 1024);
 SELECT pg_temp.attempt($$SELECT cmq_replay('restore_a', now() - interval '1 min', NULL, 'restore_copy')$$) AS too_large;
@@ -249,7 +249,7 @@ SELECT pg_temp.attempt($$SELECT cmq_rewind_preview('restore_a', now())$$) AS pre
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_a', '{1}')$$) AS ids,
 	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, 'restore_off')$$) AS source,
 	   pg_temp.attempt($$SELECT cmq_cancel_rewind('restore_a')$$) AS cancel,
-	   cmq.rewind_left('restore_a') AS "left",
+	   cmq._rewind_left('restore_a') AS "left",
 	   pg_temp.attempt($$SELECT * FROM cmq.rewind_log$$) AS log,
 	   (SELECT count(*) FROM cmq.rewinds) AS rewinds \gx
 RESET ROLE;
@@ -264,14 +264,18 @@ RESET ROLE;
 GRANT UPDATE ON cmq.q_restore_a TO regress_restore;
 
 DELETE FROM cmq.rewind_log;
+SELECT pg_temp.at(1) AS at_1 \gset
 SET ROLE regress_restore;
 SET application_name = 'restore test';
 SET cmq.reason = 'ticket 4711';
-SELECT cmq_rewind('restore_a', pg_temp.at(1)) = pg_temp.at(1) AS rewound;
+SELECT cmq_rewind('restore_a', :'at_1') = :'at_1' AS rewound;
 RESET ROLE;
 SET cmq.reason = '';
-SELECT cmq_restore('restore_a', '-infinity', now() - interval '1 hour', '{"a": 1}') AS restored;
 SELECT cmq_cancel_rewind('restore_a');
+-- a call that brings nothing back leaves no row
+SELECT cmq_restore('restore_a', '-infinity', now(), '{"a": 1}') AS restored;
+SELECT cmq_restore('restore_a', '-infinity', pg_temp.at(2), '{"odd": true}') AS restored;
+SELECT pg_temp.consume('restore_a');
 SELECT count(*) FROM cmq_restore_messages('restore_a', ARRAY[cmq.msg_id(pg_temp.at(2)), cmq.msg_id(pg_temp.at(4))]);
 SELECT pg_temp.consume('restore_a');
 SELECT count(*) FROM cmq_restore_messages('restore_a', '{1}');
@@ -321,9 +325,9 @@ SELECT kind, count(*) FROM cmq.rewinds GROUP BY 1 ORDER BY 1;
 -- a damaged queue does not stop the view
 SELECT cmq_rewind('restore_a', pg_temp.at(1)) = pg_temp.at(1) AS rewound;
 SELECT messages > 0 AS messages FROM cmq.rewinds WHERE kind = 'rewind';
-ALTER TABLE cmq.q_restore_a_rewind RENAME TO renamed;
+ALTER TABLE cmq_data.q_restore_a_rewind RENAME TO renamed;
 SELECT messages > 0 AS messages FROM cmq.rewinds WHERE kind = 'rewind';
-ALTER TABLE cmq.renamed RENAME TO q_restore_a_rewind;
+ALTER TABLE cmq_data.renamed RENAME TO q_restore_a_rewind;
 
 -- rows of queues that are gone are for the owner of the extension, and not for
 -- whoever has a new queue of that name
@@ -349,7 +353,7 @@ SELECT pg_temp.consume('window');
 SELECT pg_temp.age('window', '2 hours');
 SELECT count(*) FROM cmq_send_batch('window', '{new1,new2,pending}', headers => '{"{\"a\": 1}",NULL,NULL}');
 SELECT pg_temp.consume('window', 2);
-CREATE TEMP TABLE known AS SELECT body, cmq.msg_id(enqueued_at) AS msg_id FROM cmq.q_window;
+CREATE TEMP TABLE known AS SELECT body, cmq.msg_id(enqueued_at) AS msg_id FROM cmq_data.q_window;
 SELECT count(*) AS stored FROM known;
 SELECT (SELECT messages FROM cmq_rewind_preview('window', '-infinity')) AS preview,
 	   (SELECT messages FROM cmq_rewind_preview('window', '-infinity', NULL, '{"a": 1}')) AS with_filter,

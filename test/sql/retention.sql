@@ -25,16 +25,16 @@ SELECT count(*) AS gaps
  WHERE previous <> lower;
 -- map and catalogs agree
 SELECT count(*) > 0 AS leaves,
-	   bool_and(messages = format('m_%s_%s', queue, to_char(lower AT TIME ZONE 'UTC', 'YYYYMMDDHH24MI'))) AS message_names,
-	   bool_and(rewind = format('r_%s_%s', queue, to_char(lower AT TIME ZONE 'UTC', 'YYYYMMDDHH24MI'))) AS rewind_names,
-	   bool_and(m.inhparent = format('cmq.%I', 'q_' || queue)::regclass) AS message_parents,
-	   bool_and(r.inhparent = format('cmq.%I', 'q_' || queue || '_rewind')::regclass) AS rewind_parents,
+	   bool_and(mc.relname = format('m_%s_%s', queue, to_char(lower AT TIME ZONE 'UTC', 'YYYYMMDDHH24MI'))) AS message_names,
+	   bool_and(rc.relname = format('r_%s_%s', queue, to_char(lower AT TIME ZONE 'UTC', 'YYYYMMDDHH24MI'))) AS rewind_names,
+	   bool_and(m.inhparent = format('cmq_data.%I', 'q_' || queue)::regclass) AS message_parents,
+	   bool_and(r.inhparent = format('cmq_data.%I', 'q_' || queue || '_rewind')::regclass) AS rewind_parents,
 	   bool_and(pg_get_expr(mc.relpartbound, mc.oid) = format('FOR VALUES FROM (%L) TO (%L)', lower, upper)) AS message_bounds,
 	   bool_and(pg_get_expr(rc.relpartbound, rc.oid) = format('FOR VALUES FROM (%L) TO (%L)', lower, upper)) AS rewind_bounds
   FROM cmq.partition p
-  LEFT JOIN pg_class mc ON mc.oid = to_regclass(format('cmq.%I', p.messages))
+  LEFT JOIN pg_class mc ON mc.oid = p.messages
   LEFT JOIN pg_inherits m ON m.inhrelid = mc.oid
-  LEFT JOIN pg_class rc ON rc.oid = to_regclass(format('cmq.%I', p.rewind))
+  LEFT JOIN pg_class rc ON rc.oid = p.rewind
   LEFT JOIN pg_inherits r ON r.inhrelid = rc.oid;
 SELECT count(cmq_drop_queue('retention-' || retention)) AS queues FROM width;
 SELECT count(*) AS map_rows FROM cmq.partition WHERE queue LIKE 'retention-%';
@@ -61,7 +61,7 @@ SELECT pg_temp.age('retention_a', '121 minutes');
 SELECT pg_temp.live('retention_a') AS live, pg_temp.history('retention_a') AS history, pg_temp.counts('retention_a');
 SELECT pg_temp.receive('retention_a') AS received;
 SELECT format('%s-%s-1-0', cmq.msg_id(p.enqueued_at), cmq.msg_id(p.visible_at)) AS handle
-  FROM cmq.q_retention_a_pending p JOIN cmq.q_retention_a m USING (enqueued_at) WHERE m.body = 'flying' \gset
+  FROM cmq_data.q_retention_a_pending p JOIN cmq_data.q_retention_a m USING (enqueued_at) WHERE m.body = 'flying' \gset
 SELECT cmq_delete('retention_a', :'handle') AS deleted, cmq_change_visibility('retention_a', :'handle', 5) AS changed;
 SELECT cmq_rewind('retention_a', now() - interval '2 hours') AS nothing_to_rewind;
 SELECT pg_temp.receive('retention_a') AS received;
@@ -70,9 +70,9 @@ SELECT min_msg_time > now() - interval '1 minute' AS no_unconsumed_message FROM 
 SELECT cmq_send('retention_a', 'new') > 0 AS sent;
 SELECT pg_temp.live('retention_a') AS live, pg_temp.consume('retention_a') AS consumed;
 -- purging gives the space back, and that is all one can see of it
-SELECT (SELECT count(*) FROM cmq.q_retention_a) AS messages, (SELECT count(*) FROM cmq.q_retention_a_pending) AS pending;
+SELECT (SELECT count(*) FROM cmq_data.q_retention_a) AS messages, (SELECT count(*) FROM cmq_data.q_retention_a_pending) AS pending;
 SELECT cmq_maintain('retention_a');
-SELECT count(*) AS ready_and_expired FROM cmq.q_retention_a_pending WHERE receive_count = 0 AND visible_at = enqueued_at;
+SELECT count(*) AS ready_and_expired FROM cmq_data.q_retention_a_pending WHERE receive_count = 0 AND visible_at = enqueued_at;
 SELECT pg_temp.history('retention_a') AS history, pg_temp.counts('retention_a');
 
 --
@@ -119,24 +119,24 @@ SELECT min(lower) AS first FROM cmq.partition WHERE queue = 'retention_a' \gset
 SELECT pg_temp.add_leaf('retention_a', t, t + interval '1 hour')
   FROM (SELECT :'first'::timestamptz - i * interval '1 hour' AS t FROM generate_series(1, 5) i) s;
 -- a message in each, unconsumed, received or deleted
-INSERT INTO cmq.q_retention_a (enqueued_at, body)
+INSERT INTO cmq_data.q_retention_a (enqueued_at, body)
 	SELECT :'first'::timestamptz - i * interval '1 hour' + interval '10 min', 'm' || i FROM generate_series(1, 5) i;
-INSERT INTO cmq.q_retention_a_pending (visible_at, enqueued_at, receive_count, rewind_count)
-	SELECT enqueued_at, enqueued_at, 0, 0 FROM cmq.q_retention_a WHERE body <> 'm4';
-UPDATE cmq.q_retention_a_pending SET visible_at = now() + interval '10 hours', receive_count = 1, first_received_at = enqueued_at
+INSERT INTO cmq_data.q_retention_a_pending (visible_at, enqueued_at, receive_count, rewind_count)
+	SELECT enqueued_at, enqueued_at, 0, 0 FROM cmq_data.q_retention_a WHERE body <> 'm4';
+UPDATE cmq_data.q_retention_a_pending SET visible_at = now() + interval '10 hours', receive_count = 1, first_received_at = enqueued_at
  WHERE enqueued_at = pg_temp.produced('retention_a', 'm3');
-INSERT INTO cmq.q_retention_a_rewind (enqueued_at, first_received_at, deleted_at, deleted_by, receive_count, rewind_count, deleted_xact)
-	SELECT enqueued_at, enqueued_at, enqueued_at, current_user::regrole, 1, 0, 0 FROM cmq.q_retention_a WHERE body = 'm4';
+INSERT INTO cmq_data.q_retention_a_rewind (enqueued_at, first_received_at, deleted_at, deleted_by, receive_count, rewind_count, deleted_xact)
+	SELECT enqueued_at, enqueued_at, enqueued_at, current_user, 1, 0, 0 FROM cmq_data.q_retention_a WHERE body = 'm4';
 SELECT cmq_send('retention_a', 'new') > 0 AS sent;
 SELECT count(*) AS old_leaves FROM cmq.partition WHERE queue = 'retention_a' AND upper <= :'first';
 SELECT cmq_maintain('retention_a');
 -- only the hour that overlaps the retention may stay
 SELECT count(*) AS old_leaves FROM cmq.partition WHERE queue = 'retention_a' AND upper <= :'first'::timestamptz - interval '1 hour';
 SELECT count(*) AS relations_not_in_the_map
-  FROM pg_inherits i WHERE i.inhparent IN ('cmq.q_retention_a'::regclass, 'cmq.q_retention_a_rewind'::regclass)
-   AND NOT EXISTS (SELECT FROM cmq.partition p WHERE i.inhrelid IN (format('cmq.%I', p.messages)::regclass, format('cmq.%I', p.rewind)::regclass));
-SELECT string_agg(body, ' ' ORDER BY body) AS messages FROM cmq.q_retention_a WHERE enqueued_at < :'first'::timestamptz - interval '1 hour' OR body = 'new';
-SELECT count(*) AS pending FROM cmq.q_retention_a_pending WHERE enqueued_at < now() - interval '1 hour';
+  FROM pg_inherits i WHERE i.inhparent IN ('cmq_data.q_retention_a'::regclass, 'cmq_data.q_retention_a_rewind'::regclass)
+   AND NOT EXISTS (SELECT FROM cmq.partition p WHERE i.inhrelid IN (p.messages, p.rewind));
+SELECT string_agg(body, ' ' ORDER BY body) AS messages FROM cmq_data.q_retention_a WHERE enqueued_at < :'first'::timestamptz - interval '1 hour' OR body = 'new';
+SELECT count(*) AS pending FROM cmq_data.q_retention_a_pending WHERE enqueued_at < now() - interval '1 hour';
 SELECT pg_temp.receive('retention_a');
 -- a second run finds nothing to do
 SELECT cmq_maintain('retention_a');
@@ -149,10 +149,10 @@ SELECT cmq_create_queue('retention_a', msg_retention_seconds => 86400, rewind_se
 SELECT min(lower) AS first FROM cmq.partition WHERE queue = 'retention_a' \gset
 SELECT pg_temp.add_leaf('retention_a', t, t + interval '1 hour')
   FROM (SELECT :'first'::timestamptz - i * interval '1 hour' AS t FROM generate_series(4, 6) i) s;
-INSERT INTO cmq.q_retention_a (enqueued_at, body)
+INSERT INTO cmq_data.q_retention_a (enqueued_at, body)
 	SELECT :'first'::timestamptz - i * interval '1 hour' + interval '10 min', 'm' || i FROM generate_series(4, 6) i;
-INSERT INTO cmq.q_retention_a_rewind (enqueued_at, first_received_at, deleted_at, deleted_by, receive_count, rewind_count, deleted_xact)
-	SELECT enqueued_at, enqueued_at, enqueued_at, current_user::regrole, 1, 0, 0 FROM cmq.q_retention_a;
+INSERT INTO cmq_data.q_retention_a_rewind (enqueued_at, first_received_at, deleted_at, deleted_by, receive_count, rewind_count, deleted_xact)
+	SELECT enqueued_at, enqueued_at, enqueued_at, current_user, 1, 0, 0 FROM cmq_data.q_retention_a;
 CREATE FUNCTION pg_temp.old_leaves() RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM cmq.partition p WHERE queue = 'retention_a' AND upper < now() - interval '2 hours'
 $$;
@@ -172,7 +172,7 @@ SELECT pg_temp.old_leaves(), pg_temp.live('retention_a');
 SELECT pg_temp.consume('retention_a');
 SELECT cmq_maintain('retention_a');
 SELECT pg_temp.old_leaves(), pg_temp.live('retention_a');
-UPDATE cmq.q_retention_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_retention_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('retention_a');
 SELECT cmq_maintain('retention_a');
 SELECT pg_temp.old_leaves(), pg_temp.live('retention_a'), pg_temp.counts('retention_a');
@@ -221,7 +221,7 @@ DECLARE
 	leaf cmq.partition;
 BEGIN
 	FOR leaf IN DELETE FROM cmq.partition WHERE queue = 'retention_idle' RETURNING * LOOP
-		EXECUTE format('DROP TABLE cmq.%I, cmq.%I', leaf.messages, leaf.rewind);
+		EXECUTE format('DROP TABLE %s, %s', leaf.messages, leaf.rewind);
 	END LOOP;
 END $$;
 SELECT pg_temp.reload('retention_idle');
@@ -259,7 +259,7 @@ SELECT pg_temp.live('retention_a') = :'before' AS same;
 --
 SELECT cmq_create_queue('retention_broken');
 SELECT cmq_send('retention_broken', 'x') > 0 AS sent;
-DROP TABLE cmq.q_retention_broken CASCADE;
+DROP TABLE cmq_data.q_retention_broken CASCADE;
 SELECT min(lower) AS first FROM cmq.partition WHERE queue = 'retention_busy' \gset
 SELECT pg_temp.add_leaf('retention_busy', :'first'::timestamptz - interval '10 hours', :'first'::timestamptz - interval '9 hours');
 SELECT cmq_maintain();

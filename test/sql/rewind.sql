@@ -27,7 +27,7 @@ END $$;
 -- Off: a delete removes at once, a rewind fails.
 --
 SELECT pg_temp.consumed_queue('rewind_off', '{a}', 0);
-SELECT count(*) AS messages FROM cmq.q_rewind_off;
+SELECT count(*) AS messages FROM cmq_data.q_rewind_off;
 SELECT pg_temp.attempt($$SELECT cmq_rewind('rewind_off', now())$$);
 SELECT earliest_rewind_time, latest_rewind_time FROM cmq_queue_attributes('rewind_off');
 
@@ -144,7 +144,7 @@ SELECT cmq_rewind('rewind_a', pg_temp.produced('rewind_a', 'b')) = pg_temp.produ
 SELECT cmq_send('rewind_a', 'f') > 0 AS sent;
 SELECT pg_temp.live('rewind_a'), pg_temp.counts('rewind_a');
 SELECT pg_temp.receive('rewind_a', 1), pg_temp.receive('rewind_a', 2), pg_temp.receive('rewind_a');
-UPDATE cmq.q_rewind_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewind_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('rewind_a') AS consumed;
 -- in one call, over the seam; b waits, between a and c which come again
 SELECT pg_temp.consumed_queue('rewind_a', '{a}');
@@ -153,7 +153,7 @@ TRUNCATE got;
 INSERT INTO got SELECT * FROM cmq_receive('rewind_a', 2);
 SELECT cmq_delete('rewind_a', receipt_handle) AS c FROM got WHERE body = 'c';
 SELECT cmq_change_visibility('rewind_a', receipt_handle, 0) IS NOT NULL AS b_given_back FROM got WHERE body = 'b';
-UPDATE cmq.q_rewind_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewind_a_pending SET visible_at = enqueued_at;
 SELECT cmq_rewind('rewind_a', pg_temp.produced('rewind_a', 'a')) = pg_temp.produced('rewind_a', 'a') AS rewound;
 SELECT cmq_send('rewind_a', 'e') > 0 AS sent;
 SELECT pg_temp.receive('rewind_a') AS received;
@@ -180,7 +180,7 @@ SELECT cmq_drop_queue('rewind_a');
 SELECT cmq_create_queue('rewind_a', rewind_seconds => 3600);
 SELECT cmq_send('rewind_a', 'x', headers => '{"k": ["v"]}') AS id \gset
 SELECT receipt_handle AS h1 FROM cmq_receive('rewind_a') \gset
-UPDATE cmq.q_rewind_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewind_a_pending SET visible_at = enqueued_at;
 SELECT receipt_handle AS h2, receive_count FROM cmq_receive('rewind_a') \gset
 SELECT cmq_change_visibility('rewind_a', :'h2', 100) AS h3 \gset
 SELECT cmq_delete('rewind_a', :'h3') AS deleted;
@@ -201,13 +201,13 @@ SELECT :'x_msg_id' AS msg_id, :'x_enqueued_at' AS enqueued_at, :'x_body' AS body
 SELECT count(*) AS stale FROM (VALUES (:'h1'), (:'h2'), (:'h3')) v (h)
  WHERE NOT cmq_delete('rewind_a', h) AND cmq_change_visibility('rewind_a', h, 10) IS NULL;
 -- received again after a timeout it counts on, and so does the next rewind
-UPDATE cmq.q_rewind_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewind_a_pending SET visible_at = enqueued_at;
 SELECT receive_count, rewind_count, cmq_delete('rewind_a', receipt_handle) AS deleted FROM cmq_receive('rewind_a');
 SELECT cmq_delete('rewind_a', :'x_h4') AS stale;
 SELECT cmq_rewind('rewind_a', cmq.enqueued_at(:id)) = cmq.enqueued_at(:id) AS rewound;
 SELECT receive_count, rewind_count, cmq_delete('rewind_a', receipt_handle) AS deleted FROM cmq_receive('rewind_a');
 SELECT receive_count, rewind_count FROM cmq.q_rewind_a_history;
-SELECT count(*) AS messages FROM cmq.q_rewind_a;
+SELECT count(*) AS messages FROM cmq_data.q_rewind_a;
 
 --
 -- The same rewind twice doubles nothing; another one replaces the first.
@@ -222,7 +222,7 @@ SELECT pg_temp.receive('rewind_a') AS received, pg_temp.counts('rewind_a');
 -- before the start of the first
 SELECT cmq_rewind('rewind_a', pg_temp.produced('rewind_a', 'a')) = pg_temp.produced('rewind_a', 'a') AS rewound;
 SELECT pg_temp.consume('rewind_a') AS consumed;
-UPDATE cmq.q_rewind_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewind_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('rewind_a') AS consumed;
 -- in the middle of the first: what it had delivered and what it had not
 SELECT pg_temp.consumed_queue('rewind_a', '{a,b,c,d}');
@@ -257,18 +257,18 @@ SELECT pg_temp.receive('rewind_a', 1) AS received;
 SELECT cmq_alter_queue('rewind_a', rewind_seconds => 0);
 -- a and c were history and are gone, bodies too; b is in flight and d, e wait
 SELECT pg_temp.live('rewind_a'), pg_temp.history('rewind_a'), pg_temp.counts('rewind_a');
-SELECT string_agg(body, ' ' ORDER BY enqueued_at) AS messages FROM cmq.q_rewind_a;
-SELECT count(*) AS rewind_rows FROM cmq.q_rewind_a_rewind;
+SELECT string_agg(body, ' ' ORDER BY enqueued_at) AS messages FROM cmq_data.q_rewind_a;
+SELECT count(*) AS rewind_rows FROM cmq_data.q_rewind_a_rewind;
 SELECT pg_temp.attempt($$SELECT cmq_rewind('rewind_a', now() - interval '1 minute')$$);
 SELECT pg_temp.consume('rewind_a') AS consumed_while_off;
 SELECT cmq_alter_queue('rewind_a', rewind_seconds => 3600);
 SELECT cmq_rewind('rewind_a', now() - interval '30 minutes') AS none;
 SELECT pg_temp.receive('rewind_a') AS received;
-UPDATE cmq.q_rewind_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewind_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('rewind_a') AS consumed_while_on;
 SELECT cmq_rewind('rewind_a', now() - interval '30 minutes') = pg_temp.produced('rewind_a', 'b') AS rewound;
 SELECT body, rewind_count FROM cmq_receive('rewind_a', 10);
-SELECT string_agg(body, ' ' ORDER BY enqueued_at) AS messages FROM cmq.q_rewind_a;
+SELECT string_agg(body, ' ' ORDER BY enqueued_at) AS messages FROM cmq_data.q_rewind_a;
 
 --
 -- Shrinking takes effect at once, growing does not bring back.

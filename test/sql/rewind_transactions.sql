@@ -104,7 +104,7 @@ SELECT pg_temp.consume('rewindtx_a') AS consumed;
 --
 SELECT pg_temp.produced('rewindtx_a', 'e') AS e \gset
 SELECT pg_temp.receive('rewindtx_a') AS received FROM cmq_rewind('rewindtx_a', :'e') r WHERE r = :'e';
-UPDATE cmq.q_rewindtx_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_rewindtx_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('rewindtx_a') AS consumed;
 SELECT round, consumed
   FROM (SELECT round, pg_temp.consume('rewindtx_a') AS consumed
@@ -135,7 +135,7 @@ DECLARE
 	total int := 0;
 	n int;
 BEGIN
-	UPDATE cmq.q_rewindtx_a_pending SET visible_at = enqueued_at;
+	UPDATE cmq_data.q_rewindtx_a_pending SET visible_at = enqueued_at;
 	FOR i IN 1..3 LOOP
 		SELECT count(*) INTO n FROM cmq_delete_batch('rewindtx_a', array(SELECT receipt_handle FROM cmq_receive('rewindtx_a', 1000)));
 		total := total + n;
@@ -175,12 +175,12 @@ CREATE TEMP TABLE big AS
 	  FROM generate_series(1, 3) k, generate_series(1, 32768) i GROUP BY k;
 SELECT count(*) FROM cmq_send_batch('rewindtx_a', (SELECT array_agg(body ORDER BY k) FROM big), 0,
 	ARRAY['{"k": 1}', NULL, '{"k": 3}']::jsonb[]);
-CREATE TEMP TABLE places AS SELECT enqueued_at, tableoid AS leaf, ctid AS place, xmin::text AS writer FROM cmq.q_rewindtx_a;
+CREATE TEMP TABLE places AS SELECT enqueued_at, tableoid AS leaf, ctid AS place, xmin::text AS writer FROM cmq_data.q_rewindtx_a;
 SELECT length(pg_temp.consume('rewindtx_a')) AS characters;
 SELECT cmq_rewind('rewindtx_a', min(enqueued_at)) = min(enqueued_at) AS rewound FROM places;
 SELECT b.k, md5(r.body) = md5(b.body) AS same, r.headers, r.rewind_count
   FROM (SELECT * FROM cmq_receive('rewindtx_a', 10) WITH ORDINALITY) r FULL JOIN big b ON b.k = r.ordinality ORDER BY b.k;
-SELECT count(*) AS rows_never_written_again FROM places p JOIN cmq.q_rewindtx_a m USING (enqueued_at)
+SELECT count(*) AS rows_never_written_again FROM places p JOIN cmq_data.q_rewindtx_a m USING (enqueued_at)
  WHERE m.ctid = p.place AND m.tableoid = p.leaf AND m.xmin::text = p.writer;
 
 SELECT cmq_drop_queue('rewindtx_a');

@@ -15,7 +15,7 @@ CREATE ROLE regress_cmq_grp;
 CREATE ROLE regress_cmq_ing IN ROLE regress_cmq_grp;
 CREATE ROLE regress_cmq_sup SUPERUSER;
 GRANT USAGE ON SCHEMA cmq TO regress_cmq_sel, regress_cmq_all, regress_cmq_ing;
-GRANT USAGE, CREATE ON SCHEMA cmq TO regress_cmq_own;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_cmq_own;
 
 -- Try a command as a role, undo it, and say whether it worked.
 CREATE FUNCTION pg_temp.may(role text, command text) RETURNS text
@@ -32,13 +32,13 @@ BEGIN
 			RETURN 'yes';
 		WHEN OTHERS THEN
 			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-			RETURN SQLSTATE || CASE WHEN message = 'permission denied for queue "rights_a"' THEN ''
-									ELSE ' ' || message END;
+			RETURN SQLSTATE || CASE WHEN message IN ('permission denied for queue "rights_a"', 'permission denied for view q_rights_a') THEN ''
+									ELSE ' ' || regexp_replace(message, '^permission denied for view q_(.*)', 'permission denied for queue "\1"') END;
 	END;
 END $$;
 
 --
--- Create needs CREATE on schema cmq; the creator owns the queue.
+-- Create needs CREATE on both schemas; the creator owns the queue.
 --
 SELECT role, pg_temp.may(role, $$SELECT cmq_create_queue('rights_x')$$)
   FROM (VALUES ('regress_cmq_none'), ('regress_cmq_all'), ('regress_cmq_own'), ('regress_cmq_mem'), ('regress_cmq_sup')) v (role)
@@ -51,7 +51,7 @@ SELECT receipt_handle AS handle FROM cmq_receive('rights_a') \gset
 SELECT queue, owner FROM cmq.queues WHERE queue LIKE 'rights%' ORDER BY queue;
 RESET ROLE;
 SELECT DISTINCT relowner::regrole AS owner_of_everything, relacl IS NULL OR relkind = 'v' AS nothing_granted FROM pg_class
- WHERE relnamespace = 'cmq'::regnamespace AND (relname LIKE 'q\_rights\_a%' OR relname LIKE 'm\_rights\_a%' OR relname LIKE 'r\_rights\_a%');
+ WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND (relname LIKE 'q\_rights\_a%' OR relname LIKE 'm\_rights\_a%' OR relname LIKE 'r\_rights\_a%');
 
 --
 -- The matrix.
@@ -126,9 +126,9 @@ RESET ROLE;
 SELECT body, deleted_by FROM cmq.q_rights_a_history ORDER BY msg_id;
 -- tables of the machinery are nobody's
 SELECT role, pg_temp.may(role, 'SELECT FROM cmq.queue') AS queue, pg_temp.may(role, 'SELECT FROM cmq.partition') AS partition,
-	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_pending') AS pending, pg_temp.may(role, 'SELECT FROM cmq.q_rights_a_rewind') AS rewind,
+	   pg_temp.may(role, 'SELECT FROM cmq_data.q_rights_a_pending') AS pending, pg_temp.may(role, 'SELECT FROM cmq_data.q_rights_a_rewind') AS rewind,
 	   pg_temp.may(role, 'SELECT FROM cmq.rewind_log') AS log, pg_temp.may(role, 'SELECT FROM cmq.subscription') AS subscription,
-	   pg_temp.may(role, 'SELECT FROM cmq.q_rights_a') AS messages
+	   pg_temp.may(role, 'SELECT FROM cmq_data.q_rights_a') AS messages
   FROM (VALUES ('regress_cmq_sel'), ('regress_cmq_all')) v (role) ORDER BY role;
 
 --
@@ -173,9 +173,10 @@ GRANT INSERT ON cmq.q_rights_a TO PUBLIC;
 SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS granted_to_public;
 REVOKE INSERT ON cmq.q_rights_a FROM PUBLIC;
 SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS revoked;
-GRANT INSERT (body), UPDATE (body), SELECT (body) ON cmq.q_rights_a TO regress_cmq_none;
-SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS columns_only;
-REVOKE INSERT (body), UPDATE (body), SELECT (body) ON cmq.q_rights_a FROM regress_cmq_none;
+GRANT INSERT (queue), UPDATE (queue), SELECT (queue) ON cmq.q_rights_a TO regress_cmq_none;
+SELECT pg_temp.may('regress_cmq_none', $$SELECT cmq_send('rights_a', 'x')$$) AS columns_only,
+	   pg_temp.may('regress_cmq_none', $$SELECT cmq_queue_attributes('rights_a')$$) AS columns_only;
+REVOKE INSERT (queue), UPDATE (queue), SELECT (queue) ON cmq.q_rights_a FROM regress_cmq_none;
 REVOKE INSERT ON cmq.q_rights_a FROM regress_cmq_own;
 SELECT pg_temp.may('regress_cmq_own', $$SELECT cmq_send('rights_a', 'x')$$) AS owner_revoked,
 	   pg_temp.may('regress_cmq_own', $$SELECT cmq_drop_queue('rights_a')$$) AS owner_may_drop;
@@ -196,7 +197,7 @@ RESET ROLE;
 -- maintenance and leaf making by a superuser leave everything the owner's
 SELECT cmq_maintain('rights_a');
 SELECT count(*) AS not_the_owners FROM pg_class
- WHERE relnamespace = 'cmq'::regnamespace AND relname ~ '^[qmr]_rights_' AND relowner <> 'regress_cmq_own'::regrole;
+ WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ '^[qmr]_rights_' AND relowner <> 'regress_cmq_own'::regrole;
 
 --
 -- Other functions of schema cmq.
@@ -204,12 +205,14 @@ SELECT count(*) AS not_the_owners FROM pg_class
 SELECT f, pg_temp.may('regress_cmq_ing', format($$SELECT cmq.%s('rights_a')$$, f)) AS no_select,
 	   pg_temp.may('regress_cmq_sel', format($$SELECT cmq.%s('rights_a')$$, f)) AS "select",
 	   pg_temp.may('regress_cmq_sel', format($$SELECT cmq.%s('rights_x')$$, f)) AS unknown
-  FROM (VALUES ('check_select'), ('clock'), ('expired_before'), ('rewindable_since'), ('rewind_from')) v (f) ORDER BY f;
-SELECT pg_temp.may('regress_cmq_ing', $$SELECT cmq.is_due('rights_a', now(), now(), 1)$$) AS is_due;
+  FROM (VALUES ('_readable'), ('_clock'), ('_expired_before'), ('_since')) v (f) ORDER BY f;
+SELECT pg_temp.may('regress_cmq_ing', $$SELECT cmq._due('rights_a', now(), now(), 1)$$) AS due,
+	   pg_temp.may('regress_cmq_ing', $$SELECT cmq._rewindable('rights_a', now())$$) AS rewindable;
 
 --
 -- A new owner.
 --
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_cmq_all;
 REASSIGN OWNED BY regress_cmq_own TO regress_cmq_all;
 SELECT pg_temp.may('regress_cmq_own', $$SELECT cmq_drop_queue('rights_a')$$) AS old_owner,
 	   pg_temp.may('regress_cmq_all', $$SELECT cmq_drop_queue('rights_a')$$) AS new_owner,
@@ -234,6 +237,6 @@ SELECT pg_temp.attempt($$SELECT cmq_send('rights_owned', 'x')$$) AS send,
 	   pg_temp.may('regress_cmq_none', $$SELECT cmq_drop_queue('rights_owned')$$) AS drop_by_others,
 	   pg_temp.attempt($$SELECT cmq_drop_queue('rights_owned')$$) AS drop_by_superuser,
 	   pg_temp.attempt($$SELECT cmq_send('rights_owned', 'x')$$) AS send;
-REVOKE ALL ON SCHEMA cmq FROM regress_cmq_sel, regress_cmq_all, regress_cmq_ing, regress_cmq_own;
+REVOKE ALL ON SCHEMA cmq, cmq_data FROM regress_cmq_sel, regress_cmq_all, regress_cmq_ing, regress_cmq_own;
 DROP ROLE regress_cmq_none, regress_cmq_ins, regress_cmq_del, regress_cmq_upd, regress_cmq_sel, regress_cmq_all,
 	regress_cmq_own, regress_cmq_mem, regress_cmq_grp, regress_cmq_ing, regress_cmq_sup;

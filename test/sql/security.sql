@@ -11,7 +11,7 @@ SELECT count(*) AS security_definer
 
 CREATE ROLE regress_evil;
 CREATE ROLE regress_nobody;
-GRANT USAGE, CREATE ON SCHEMA cmq TO regress_evil;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_evil;
 GRANT USAGE ON SCHEMA cmq TO regress_nobody;
 CREATE SCHEMA evil AUTHORIZATION regress_evil;
 SELECT current_user AS me \gset
@@ -48,15 +48,15 @@ BEGIN
 END $$;
 CREATE FUNCTION evil.spy(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT evil.spy_at_work(n)';
 CREATE FUNCTION evil.spy(t text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT evil.spy(length(t))';
-CREATE INDEX ON cmq.q_evil_dlq_pending (evil.spy(receive_count));
-CREATE INDEX ON cmq.q_evil (evil.spy(body));
+CREATE INDEX ON cmq_data.q_evil_dlq_pending (evil.spy(receive_count));
+CREATE INDEX ON cmq_data.q_evil (evil.spy(body));
 RESET ROLE;
 
 -- whoever sends and receives runs them as on any table, with his own rights
 SET client_min_messages = error;
 SELECT cmq_send('evil', 'm1') > 0 AS sent;
 SELECT count(*) FROM cmq_receive('evil', visibility_timeout => 600);
-UPDATE cmq.q_evil_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_evil_pending SET visible_at = enqueued_at;
 -- but a superuser's maintenance, which moves the dead letter and makes statistics,
 -- runs them as the owner
 SET client_min_messages = warning;
@@ -70,10 +70,10 @@ SET ROLE regress_evil;
 CREATE FUNCTION evil.forget_at_work() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE 'GRANT SELECT ON cmq.q_evil TO regress_evil';
-	PERFORM cmq.check_select('evil');
+	PERFORM cmq._readable('evil');
 END $$;
 CREATE FUNCTION evil.forget(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM evil.forget_at_work(); RETURN n; END $$;
-CREATE INDEX forget ON cmq.q_evil_pending (evil.forget(receive_count));
+CREATE INDEX forget ON cmq_data.q_evil_pending (evil.forget(receive_count));
 SELECT cmq_unbind_dead_letter('evil');
 SELECT count(*) AS sent FROM cmq_send_batch('evil', array(SELECT repeat('x', 100000) FROM generate_series(1, 3)));
 SELECT cmq_change_visibility('evil', receipt_handle, 0) IS NOT NULL AS changed FROM cmq_receive('evil', 2);
@@ -81,7 +81,7 @@ SELECT count(*) AS deleted FROM cmq_delete_batch('evil', array(SELECT receipt_ha
 SELECT cmq_restore('evil', '-infinity', NULL) AS restored;
 SELECT cmq_clear_queue('evil') AS cleared;
 SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'evil';
-DROP INDEX cmq.forget;
+DROP INDEX cmq_data.forget;
 SELECT cmq_alter_queue('evil', dead_letter_queue => 'evil_dlq', max_receive_count => 1);
 RESET ROLE;
 
@@ -114,21 +114,21 @@ RESET search_path;
 --
 SET ROLE regress_evil;
 CREATE FUNCTION evil.trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil trigger'; END $$;
-CREATE TRIGGER evil_rows BEFORE INSERT OR UPDATE OR DELETE ON cmq.q_evil_pending FOR EACH ROW EXECUTE FUNCTION evil.trigger();
-CREATE TRIGGER evil_statement BEFORE INSERT ON cmq.q_evil_pending FOR EACH STATEMENT EXECUTE FUNCTION evil.trigger();
-CREATE RULE evil AS ON INSERT TO cmq.q_evil_pending DO INSTEAD NOTHING;
-ALTER TABLE cmq.q_evil_pending ENABLE ROW LEVEL SECURITY;
-ALTER TABLE cmq.q_evil_pending FORCE ROW LEVEL SECURITY;
+CREATE TRIGGER evil_rows BEFORE INSERT OR UPDATE OR DELETE ON cmq_data.q_evil_pending FOR EACH ROW EXECUTE FUNCTION evil.trigger();
+CREATE TRIGGER evil_statement BEFORE INSERT ON cmq_data.q_evil_pending FOR EACH STATEMENT EXECUTE FUNCTION evil.trigger();
+CREATE RULE evil AS ON INSERT TO cmq_data.q_evil_pending DO INSTEAD NOTHING;
+ALTER TABLE cmq_data.q_evil_pending ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cmq_data.q_evil_pending FORCE ROW LEVEL SECURITY;
 RESET ROLE;
 SELECT cmq_send('evil', 'm3') > 0 AS sent;
 SELECT body, cmq_delete('evil', receipt_handle) FROM cmq_receive('evil');
 SELECT cmq_maintain('evil');
 SET ROLE regress_evil;
-DROP TRIGGER evil_rows ON cmq.q_evil_pending;
-DROP TRIGGER evil_statement ON cmq.q_evil_pending;
-DROP RULE evil ON cmq.q_evil_pending;
-ALTER TABLE cmq.q_evil_pending NO FORCE ROW LEVEL SECURITY;
-ALTER TABLE cmq.q_evil_pending DISABLE ROW LEVEL SECURITY;
+DROP TRIGGER evil_rows ON cmq_data.q_evil_pending;
+DROP TRIGGER evil_statement ON cmq_data.q_evil_pending;
+DROP RULE evil ON cmq_data.q_evil_pending;
+ALTER TABLE cmq_data.q_evil_pending NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE cmq_data.q_evil_pending DISABLE ROW LEVEL SECURITY;
 RESET ROLE;
 CREATE TABLE ddl (tag text, who text);
 CREATE FUNCTION log_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.ddl VALUES (tg_tag, current_user); END $$;
@@ -136,7 +136,7 @@ GRANT INSERT ON ddl TO regress_evil;
 CREATE EVENT TRIGGER log_ddl ON ddl_command_end EXECUTE FUNCTION log_ddl();
 DELETE FROM cmq.partition WHERE queue = 'evil';
 DO $$ DECLARE t regclass; BEGIN
-	FOR t IN SELECT inhrelid FROM pg_inherits WHERE inhparent IN ('cmq.q_evil'::regclass, 'cmq.q_evil_rewind'::regclass) LOOP
+	FOR t IN SELECT inhrelid FROM pg_inherits WHERE inhparent IN ('cmq_data.q_evil'::regclass, 'cmq_data.q_evil_rewind'::regclass) LOOP
 		EXECUTE format('DROP TABLE %s', t);
 	END LOOP;
 END $$;
@@ -148,37 +148,48 @@ DROP FUNCTION log_ddl();
 DROP TABLE ddl;
 
 --
--- Tables put in the place of a queue's: an error, whatever they are.
+-- Relations put in the place of a queue's: an error, whatever they are, also of the
+-- right shape.
 --
 SELECT cmq_create_queue('victim');
 SELECT cmq_send('victim', 'secret') > 0 AS sent;
 SET ROLE regress_evil;
-ALTER TABLE cmq.q_evil_pending RENAME TO q_evil_away;
-CREATE VIEW cmq.q_evil_pending AS SELECT now() AS visible_at, now() AS enqueued_at, now() AS first_received_at, 1 AS receive_count, 1 AS rewind_count;
+ALTER TABLE cmq_data.q_evil_pending RENAME TO q_evil_away;
+CREATE VIEW cmq_data.q_evil_pending AS SELECT now() AS visible_at, now() AS enqueued_at, now() AS first_received_at, 1 AS receive_count, 1 AS rewind_count;
 RESET ROLE;
 SELECT pg_temp.attempt($$SELECT cmq_send('evil', 'x')$$) AS send, pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS receive,
 	   pg_temp.attempt($$SELECT cmq_maintain('evil')$$) AS maintain, pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('evil')$$) AS attributes \gx
 SET ROLE regress_evil;
-DROP VIEW cmq.q_evil_pending;
-CREATE TABLE cmq.q_evil_pending (visible_at text, enqueued_at text, first_received_at text, receive_count text, rewind_count text, PRIMARY KEY (visible_at, enqueued_at));
+DROP VIEW cmq_data.q_evil_pending;
+CREATE TABLE cmq_data.q_evil_pending (visible_at text, enqueued_at text, first_received_at text, receive_count text, rewind_count text, PRIMARY KEY (visible_at, enqueued_at));
 RESET ROLE;
 SELECT pg_temp.attempt($$SELECT cmq_send('evil', 'x')$$) AS send, pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS receive,
 	   pg_temp.attempt($$SELECT cmq_maintain('evil')$$) AS maintain, pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('evil')$$) AS attributes \gx
 SET ROLE regress_evil;
-DROP TABLE cmq.q_evil_pending;
-CREATE TABLE cmq.q_evil_pending (visible_at timestamptz, enqueued_at timestamptz, first_received_at timestamptz, receive_count int, rewind_count int, PRIMARY KEY (visible_at));
+DROP TABLE cmq_data.q_evil_pending;
+CREATE TABLE cmq_data.q_evil_pending (visible_at timestamptz, enqueued_at timestamptz, first_received_at timestamptz, receive_count int, rewind_count int, PRIMARY KEY (visible_at));
 RESET ROLE;
 SELECT pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS other_key;
 SET ROLE regress_evil;
-DROP TABLE cmq.q_evil_pending;
+DROP TABLE cmq_data.q_evil_pending;
 -- nor can the owner take the tables of another queue
-SELECT pg_temp.attempt('ALTER TABLE cmq.q_victim_pending RENAME TO q_evil_pending') AS rename,
-	   pg_temp.attempt('CREATE VIEW cmq.q_evil_pending AS SELECT * FROM cmq.q_victim_pending') AS view,
-	   pg_temp.attempt('SELECT * FROM cmq.q_evil_pending') AS look;
-DROP VIEW cmq.q_evil_pending;
-ALTER TABLE cmq.q_evil_away RENAME TO q_evil_pending;
+SELECT pg_temp.attempt('ALTER TABLE cmq_data.q_victim_pending RENAME TO q_evil_pending') AS rename,
+	   pg_temp.attempt('CREATE VIEW cmq_data.q_evil_pending AS SELECT * FROM cmq_data.q_victim_pending') AS view,
+	   pg_temp.attempt('SELECT * FROM cmq_data.q_evil_pending') AS look;
+DROP VIEW cmq_data.q_evil_pending;
+ALTER TABLE cmq_data.q_evil_away RENAME TO q_evil_pending;
+-- the queue's own table, changed
+ALTER TABLE cmq_data.q_evil_pending DROP CONSTRAINT q_evil_pending_pkey;
+RESET ROLE;
+SELECT pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS no_key, pg_temp.attempt($$SELECT cmq_maintain('evil')$$) AS no_key;
+SET ROLE regress_evil;
+ALTER TABLE cmq_data.q_evil_pending ADD PRIMARY KEY (visible_at, enqueued_at);
 RESET ROLE;
 SELECT cmq_send('evil', 'm4') > 0 AS sent;
+SET ROLE regress_evil;
+ALTER TABLE cmq_data.q_evil_pending ADD COLUMN more int;
+RESET ROLE;
+SELECT pg_temp.attempt($$SELECT cmq_send('evil', 'x')$$) AS more_columns, pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('evil')$$) AS more_columns;
 
 --
 -- Who has no right learns nothing but the name.
@@ -187,13 +198,13 @@ SET client_min_messages = warning;
 SET ROLE regress_nobody;
 SELECT pg_temp.attempt(c)
   FROM unnest(ARRAY['SELECT * FROM cmq.queue', 'SELECT * FROM cmq.partition', 'SELECT * FROM cmq.topic', 'SELECT * FROM cmq.subscription',
-	'SELECT * FROM cmq.rewind_log', 'SELECT * FROM cmq.q_victim', 'SELECT * FROM cmq.q_victim_pending', 'SELECT * FROM cmq.q_victim_live',
-	'SELECT * FROM cmq.q_victim_all', 'SELECT * FROM cmq_queue_attributes(''victim'')', 'SELECT cmq.clock(''victim'')',
-	'SELECT * FROM cmq_rewind_preview(''victim'', now())', 'SELECT nextval(''cmq.rewind_log_id_seq'')', 'TRUNCATE cmq.q_victim_pending']) c;
+	'SELECT * FROM cmq.rewind_log', 'SELECT * FROM cmq_data.q_victim', 'SELECT * FROM cmq_data.q_victim_pending', 'SELECT * FROM cmq.q_victim_live',
+	'SELECT * FROM cmq.q_victim_all', 'SELECT * FROM cmq_queue_attributes(''victim'')', 'SELECT cmq._clock(''victim'')',
+	'SELECT * FROM cmq_rewind_preview(''victim'', now())', 'SELECT nextval(''cmq.rewind_log_id_seq'')', 'TRUNCATE cmq_data.q_victim_pending']) c;
 SELECT (SELECT count(*) FROM cmq.queues) AS queues, (SELECT count(*) FROM cmq.metrics) AS metrics, (SELECT count(*) FROM cmq.topics) AS topics,
-	   cmq.rewind_left('victim'), (SELECT count(*) FROM cmq.subscriptions) AS subscriptions, (SELECT count(*) FROM cmq.rewinds) AS rewinds;
+	   cmq._rewind_left('victim'), (SELECT count(*) FROM cmq.subscriptions) AS subscriptions, (SELECT count(*) FROM cmq.rewinds) AS rewinds;
 -- not by statistics, nor by a function that is cheaper than the view's filter
-SELECT count(*) FROM pg_stats WHERE schemaname = 'cmq';
+SELECT count(*) FROM pg_stats WHERE schemaname IN ('cmq', 'cmq_data');
 CREATE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE WARNING 'leaked %', $1; RETURN true; END $$;
 SELECT pg_temp.attempt('SELECT * FROM cmq.q_victim_live WHERE pg_temp.leak(body)') AS live,
 	   pg_temp.attempt('SELECT * FROM cmq.q_victim_all WHERE pg_temp.leak(body)') AS "all",

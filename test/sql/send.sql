@@ -22,9 +22,9 @@ SELECT body, headers,
   FROM cmq.q_send_a_live ORDER BY msg_id;
 -- the message row is the body, the headers and the time, nothing else
 SELECT headers, body, enqueued_at = cmq.enqueued_at(:three) AS time_kept
-  FROM cmq.q_send_a WHERE enqueued_at = cmq.enqueued_at(:three);
+  FROM cmq_data.q_send_a WHERE enqueued_at = cmq.enqueued_at(:three);
 SELECT visible_at = enqueued_at AS ready_at_once, first_received_at, receive_count, rewind_count
-  FROM cmq.q_send_a_pending WHERE enqueued_at = cmq.enqueued_at(:one);
+  FROM cmq_data.q_send_a_pending WHERE enqueued_at = cmq.enqueued_at(:one);
 -- id and time: the two forms of one instant, also at the ends
 SELECT cmq.enqueued_at(0) = timestamptz '1970-01-01 00:00:00+00' AS epoch,
 	   cmq.msg_id('1970-01-01 00:00:00.000001+00') AS one,
@@ -69,7 +69,7 @@ SELECT s.n, octet_length(r.body) AS bytes, md5(r.body) = md5(s.body) AS same, r.
   FROM (SELECT * FROM cmq_receive('send_b', 1000) WITH ORDINALITY) r
   FULL JOIN sample s ON s.n = r.ordinality ORDER BY s.n;
 -- the big ones are kept out of line, and in the same leaf's TOAST table
-SELECT count(*) AS out_of_line FROM cmq.q_send_b WHERE pg_column_size(body) > 1000000;
+SELECT count(*) AS out_of_line FROM cmq_data.q_send_b WHERE pg_column_size(body) > 1000000;
 -- the default limit is 1 MB
 SELECT cmq_create_queue('send_d');
 SELECT n, pg_temp.attempt(format('SELECT cmq_send(%L, repeat(''x'', %s))', 'send_d', n)) FROM (VALUES (1048576), (1048577)) v (n) ORDER BY n;
@@ -112,7 +112,7 @@ SELECT pg_temp.counts('send_a') AS send_a, pg_temp.counts('send_c') AS send_c;
 -- only the one without delay can be received
 SELECT body, receive_count FROM cmq_receive('send_a', 100);
 -- let the hour pass
-UPDATE cmq.q_send_a_pending SET visible_at = visible_at - interval '1 hour' WHERE receive_count = 0;
+UPDATE cmq_data.q_send_a_pending SET visible_at = visible_at - interval '1 hour' WHERE receive_count = 0;
 SELECT body, receive_count FROM cmq_receive('send_a', 100);
 
 --
@@ -128,7 +128,7 @@ SELECT pg_temp.attempt($$SELECT cmq_send('send_a', NULL, NULL, NULL)$$);
 --
 -- Transactions: a rolled-back send was never sent.
 --
-SELECT count(*) AS before FROM cmq.q_send_a \gset
+SELECT count(*) AS before FROM cmq_data.q_send_a \gset
 BEGIN;
 SELECT cmq_send('send_a', 'rolled back') > 0 AS sent;
 SELECT pg_temp.receive('send_a') AS received_here;
@@ -145,7 +145,7 @@ RELEASE s2;
 COMMIT;
 SELECT :a < :b AND :b < :c AND :c < :d AS ids_never_reused;
 SELECT pg_temp.receive('send_a') AS received;
-SELECT count(*) - :before AS messages FROM cmq.q_send_a;
+SELECT count(*) - :before AS messages FROM cmq_data.q_send_a;
 -- an error later in the same statement takes the send along
 SELECT pg_temp.attempt($$SELECT cmq_send('send_a', 'lost'), 1 / (2 - i) FROM generate_series(1, 2) i$$);
 SELECT pg_temp.receive('send_a') AS received;

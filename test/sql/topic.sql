@@ -129,7 +129,7 @@ SELECT pg_temp.attempt($$SELECT cmq_create_topic('mine')$$) AS create_topic,
 RESET ROLE;
 GRANT INSERT ON cmq.t_news TO regress_publisher;
 GRANT USAGE ON SCHEMA cmq TO regress_publisher;
-GRANT USAGE, CREATE ON SCHEMA cmq TO regress_subscriber;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_subscriber;
 SET ROLE regress_publisher;
 SELECT queue FROM cmq_publish('news', 'by a publisher', '{money}') ORDER BY 1;
 SELECT topic FROM cmq.topics;

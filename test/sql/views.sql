@@ -43,7 +43,7 @@ SELECT a.active_msg_num = count(*) FILTER (WHERE l.state = 'ready') AS ready,
 	   a.inactive_msg_num = count(*) FILTER (WHERE l.state = 'in flight') AS in_flight,
 	   a.delay_msg_num = count(*) FILTER (WHERE l.state = 'delayed') AS delayed,
 	   a.rewind_msg_num = (SELECT count(*) FROM cmq.q_views_a_history) AS history,
-	   count(*) + (SELECT count(*) FROM cmq.q_views_a_history) = (SELECT count(*) FROM cmq.q_views_a) AS all_messages
+	   count(*) + (SELECT count(*) FROM cmq.q_views_a_history) = (SELECT count(*) FROM cmq_data.q_views_a) AS all_messages
   FROM cmq_queue_attributes('views_a') a, cmq.q_views_a_live l
  GROUP BY a.active_msg_num, a.inactive_msg_num, a.delay_msg_num, a.rewind_msg_num;
 
@@ -61,11 +61,11 @@ SELECT body FROM cmq_receive('views_a', 10) WITH ORDINALITY ORDER BY ordinality;
 --
 -- The history view, all columns.
 --
-SELECT body, headers, receive_count, rewind_count, deleted_by = current_user::regrole AS by_me,
+SELECT body, headers, receive_count, rewind_count, deleted_by = current_user AS by_me,
 	   msg_id = cmq.msg_id(enqueued_at) AS id, enqueued_at <= first_received_at AND first_received_at <= deleted_at AS times_in_order
   FROM cmq.q_views_a_history ORDER BY msg_id;
 -- exactly the messages that a rewind to the start of the window brings back
-UPDATE cmq.q_views_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_views_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('views_a');
 SELECT pg_temp.history('views_a') AS promised;
 SELECT cmq_rewind('views_a', (SELECT earliest_rewind_time FROM cmq_queue_attributes('views_a')) + interval '10 s') IS NOT NULL AS rewound;
@@ -96,9 +96,9 @@ DROP TABLE views_orders;
 SELECT max(msg_id) AS id FROM cmq.q_views_a_history \gset
 BEGIN;
 SET LOCAL enable_seqscan = off;
-SELECT pg_temp.uses_index(format('SELECT body FROM cmq.q_views_a WHERE enqueued_at = cmq.enqueued_at(%s)', :id), '_pkey') AS by_id;
+SELECT pg_temp.uses_index(format('SELECT body FROM cmq_data.q_views_a WHERE enqueued_at = cmq.enqueued_at(%s)', :id), '_pkey') AS by_id;
 COMMIT;
-SELECT count(*) AS by_id FROM cmq.q_views_a WHERE enqueued_at = cmq.enqueued_at(:id);
+SELECT count(*) AS by_id FROM cmq_data.q_views_a WHERE enqueued_at = cmq.enqueued_at(:id);
 SELECT count(*) AS by_id FROM cmq.q_views_a_history WHERE enqueued_at = cmq.enqueued_at(:id);
 -- a view and a materialized view on top
 CREATE VIEW views_report AS SELECT deleted_by, count(*) AS n FROM cmq.q_views_a_history GROUP BY deleted_by;
@@ -116,7 +116,7 @@ SET LOCAL min_parallel_table_scan_size = 0;
 SET LOCAL min_parallel_index_scan_size = 0;
 SELECT count(*) AS live FROM cmq.q_views_a_live;
 SELECT count(*) AS history FROM cmq.q_views_a_history;
-SELECT count(*) AS messages FROM cmq.q_views_a;
+SELECT count(*) AS messages FROM cmq_data.q_views_a;
 COMMIT;
 -- in a cursor that stays open while the queue goes on
 BEGIN;
@@ -130,10 +130,10 @@ COMMIT;
 --
 -- An index added by the owner on the message table stays correct.
 --
-CREATE INDEX views_k ON cmq.q_views_a ((headers ->> 'k'));
-CREATE UNIQUE INDEX views_body ON cmq.q_views_a (enqueued_at, (md5(body)));
-CREATE INDEX views_deleted ON cmq.q_views_a_rewind (deleted_by, deleted_at);
-CREATE INDEX views_first ON cmq.q_views_a_pending (receive_count) WHERE receive_count > 0;
+CREATE INDEX views_k ON cmq_data.q_views_a ((headers ->> 'k'));
+CREATE UNIQUE INDEX views_body ON cmq_data.q_views_a (enqueued_at, (md5(body)));
+CREATE INDEX views_deleted ON cmq_data.q_views_a_rewind (deleted_by, deleted_at);
+CREATE INDEX views_first ON cmq_data.q_views_a_pending (receive_count) WHERE receive_count > 0;
 SELECT count(*) FROM cmq_send_batch('views_a', array(SELECT 'i' || i FROM generate_series(1, 2000) i), 0,
 	array(SELECT jsonb_build_object('k', i % 100) FROM generate_series(1, 2000) i));
 SELECT cmq_send('views_a', 'single', headers => '{"k": 7}') > 0 AS sent;
@@ -146,9 +146,9 @@ SELECT cmq_send('views_a', 'rolled back', headers => '{"k": 7}') > 0 AS sent;
 ROLLBACK;
 CREATE TEMP TABLE query (n int PRIMARY KEY, index_name text, text text);
 INSERT INTO query VALUES
-	(1, '_expr_', $$SELECT count(*), min(enqueued_at), max(body) FROM cmq.q_views_a WHERE headers ->> 'k' = '7'$$),
-	(2, '_deleted_by_', $$SELECT count(*), min(enqueued_at), max(deleted_at) FROM cmq.q_views_a_rewind WHERE deleted_by = current_user::regrole AND deleted_at > now() - interval '1 hour'$$),
-	(3, 'views_first', $$SELECT count(*), min(enqueued_at), max(visible_at) FROM cmq.q_views_a_pending WHERE receive_count = 1$$);
+	(1, '_expr_', $$SELECT count(*), min(enqueued_at), max(body) FROM cmq_data.q_views_a WHERE headers ->> 'k' = '7'$$),
+	(2, '_deleted_by_', $$SELECT count(*), min(enqueued_at), max(deleted_at) FROM cmq_data.q_views_a_rewind WHERE deleted_by = current_user AND deleted_at > now() - interval '1 hour'$$),
+	(3, 'views_first', $$SELECT count(*), min(enqueued_at), max(visible_at) FROM cmq_data.q_views_a_pending WHERE receive_count = 1$$);
 CREATE FUNCTION pg_temp.run(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
@@ -168,11 +168,11 @@ COMMIT;
 SELECT n, i.used AS index_used, s.used AS scan_used, substring(s.result FROM '^\((\d+),') AS count, i.result = s.result AS same
   FROM by_index i JOIN by_scan s USING (n) ORDER BY n;
 -- an index expression that fails makes the send fail, whole
-CREATE INDEX views_fail ON cmq.q_views_a ((1 / CASE WHEN headers ? 'fail' THEN 0 ELSE 1 END));
+CREATE INDEX views_fail ON cmq_data.q_views_a ((1 / CASE WHEN headers ? 'fail' THEN 0 ELSE 1 END));
 SELECT pg_temp.attempt($$SELECT cmq_send('views_a', 'x', headers => '{"fail": 1}')$$) AS send,
 	   pg_temp.attempt($$SELECT cmq_send_batch('views_a', '{x,y}', 0, '{1,"{\"fail\": 1}"}')$$) AS send_batch;
-SELECT count(*) AS of_those FROM cmq.q_views_a WHERE headers ? 'fail';
-DROP INDEX cmq.views_fail;
+SELECT count(*) AS of_those FROM cmq_data.q_views_a WHERE headers ? 'fail';
+DROP INDEX cmq_data.views_fail;
 SELECT cmq_send('views_a', 'y', headers => '{"fail": 1}') > 0 AS sent;
 
 --
@@ -182,8 +182,9 @@ SELECT 'Views-B_' || repeat('y', 40) AS long \gset
 SELECT cmq_send(:'long', 'hello', headers => '"there"') > 0 AS sent;
 SELECT pg_temp.consume(:'long'), pg_temp.history(:'long'), pg_temp.counts(:'long');
 SELECT relname, octet_length(relname) AS bytes, relkind FROM pg_class
- WHERE relnamespace = 'cmq'::regnamespace AND relname LIKE 'q\_Views-B%' AND relkind IN ('r', 'p', 'v') ORDER BY relname COLLATE "C";
-SELECT max(octet_length(messages)) AS bytes, max(octet_length(rewind)) AS bytes FROM cmq.partition WHERE queue = :'long';
+ WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname LIKE 'q\_Views-B%' AND relkind IN ('r', 'p', 'v') ORDER BY relname COLLATE "C";
+SELECT max(octet_length(m.relname)) AS bytes, max(octet_length(r.relname)) AS bytes
+  FROM cmq.partition p JOIN pg_class m ON m.oid = p.messages JOIN pg_class r ON r.oid = p.rewind WHERE queue = :'long';
 
 SELECT cmq_drop_queue(:'long');
 SELECT cmq_drop_queue('views_a');

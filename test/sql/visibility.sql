@@ -52,17 +52,17 @@ SELECT pg_temp.history('visibility_a'), pg_temp.counts('visibility_a');
 --
 SELECT cmq_send('visibility_a', 'two') > 0 AS sent;
 SELECT pg_temp.receive('visibility_a') AS received;
-UPDATE cmq.q_visibility_a_pending SET visible_at = visible_at - interval '40 s';
+UPDATE cmq_data.q_visibility_a_pending SET visible_at = visible_at - interval '40 s';
 SELECT pg_temp.live('visibility_a');
 SELECT cmq_change_visibility('visibility_a', format('%s-%s-1-0', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)), 30) IS NOT NULL AS hidden_again
-  FROM cmq.q_visibility_a_pending;
+  FROM cmq_data.q_visibility_a_pending;
 SELECT pg_temp.live('visibility_a'), pg_temp.receive('visibility_a') AS received;
 -- what is ready again comes after what became visible before it
 SELECT count(*) FROM cmq_send_batch('visibility_a', '{three,four}');
 SELECT cmq_change_visibility('visibility_a', format('%s-%s-1-0', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)), 0) IS NOT NULL AS given_back
-  FROM cmq.q_visibility_a_pending WHERE receive_count = 1;
+  FROM cmq_data.q_visibility_a_pending WHERE receive_count = 1;
 SELECT body, receive_count FROM cmq_receive('visibility_a', 10) WITH ORDINALITY ORDER BY ordinality;
-UPDATE cmq.q_visibility_a_pending SET visible_at = enqueued_at;
+UPDATE cmq_data.q_visibility_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('visibility_a');
 
 --

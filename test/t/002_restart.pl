@@ -261,13 +261,13 @@ my $early_id = sql("SELECT cmq_send('clock', 'early')");
 sql("SELECT FROM cmq_maintain('clock')");
 sql(q(
 	WITH m AS (
-		INSERT INTO cmq.q_clock (enqueued_at, body)
+		INSERT INTO cmq_data.q_clock (enqueued_at, body)
 		SELECT max(upper) - interval '1 min', 'ahead' FROM cmq.partition
 		 WHERE queue = 'clock'
 		RETURNING enqueued_at)
-	INSERT INTO cmq.q_clock_pending (visible_at, enqueued_at, receive_count, rewind_count)
+	INSERT INTO cmq_data.q_clock_pending (visible_at, enqueued_at, receive_count, rewind_count)
 	SELECT enqueued_at, enqueued_at, 0, 0 FROM m));
-my $ahead_id = sql('SELECT max(cmq.msg_id(enqueued_at)) FROM cmq.q_clock');
+my $ahead_id = sql('SELECT max(cmq.msg_id(enqueued_at)) FROM cmq_data.q_clock');
 ok($ahead_id > $early_id, 'clock: a message lies ahead');
 
 $node->restart;
@@ -284,7 +284,7 @@ is( sql(q(
 	SELECT count(*) FROM cmq_delete_batch('clock', array(
 		SELECT concat_ws('-', cmq.msg_id(enqueued_at), (extract(epoch FROM visible_at) * 1000000)::bigint,
 						 receive_count, rewind_count)
-		  FROM cmq.q_clock_pending)))),
+		  FROM cmq_data.q_clock_pending)))),
 	'5',
 	'clock: deleted');
 $node->restart;

@@ -134,7 +134,7 @@ $session->query_safe(q(BEGIN;
 	SELECT count(*) FROM cmq_delete_batch('orders', array(
 		SELECT concat_ws('-', cmq.msg_id(enqueued_at), (extract(epoch FROM visible_at) * 1000000)::bigint,
 						 receive_count, rewind_count)
-		  FROM cmq.q_orders_pending));
+		  FROM cmq_data.q_orders_pending));
 	SELECT cmq_rewind('orders', now() - interval '1 hour');
 	SELECT FROM cmq_receive('orders', 2)));
 crash();
@@ -184,7 +184,7 @@ ok( $node->poll_query_until(
 send_checked('m10');
 is(receive(), 'm8 m9 m10', 'nothing is lost by the crash of a backend');
 
-is( sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq.q_orders'),
+is( sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_orders'),
 	'10|10', 'every message counted');
 
 # A transaction that does nothing but receive need not wait for the disk.
@@ -247,7 +247,7 @@ is( async_state('a7') . ', ' . sql('SELECT count(*) FROM business'),
 sql("SET cmq.async_receive = off; SELECT FROM cmq_receive('async')");
 crash();
 is(async_state('a8'), 'in flight', 'a receive that waits for the disk is there');
-is( sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq.q_async'),
+is( sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_async'),
 	'9|9', 'every message counted');
 
 $node->stop;

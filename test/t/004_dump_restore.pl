@@ -47,9 +47,9 @@ sub contents
 	SELECT c.relname, c.relkind, c.relispartition, r.rolname, c.relacl,
 		   pg_get_expr(c.relpartbound, c.oid)
 	  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-	 WHERE relnamespace = 'cmq'::regnamespace ORDER BY c.relname;
+	 WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY relnamespace::regnamespace::text, c.relname;
 	SELECT conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
-	 WHERE connamespace = 'cmq'::regnamespace ORDER BY conrelid::regclass::text, 2;
+	 WHERE connamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY conrelid::regclass::text, 2;
 	SELECT queue, lower, upper, messages, rewind FROM cmq.partition ORDER BY queue, lower;
 	SELECT name, rewind_from, rewound_at, expired_before, forgotten_before FROM cmq.queue ORDER BY name;
 	SELECT * FROM cmq.rewinds ORDER BY id));
@@ -137,7 +137,7 @@ sql("SELECT FROM cmq_create_queue('rewound', $settings)");
 sql("SELECT FROM cmq_send_batch('rewound', ARRAY['old', 'd1', 'd2', 'd3', 'd4'])"
 );
 my $start = sql(
-	"SELECT enqueued_at FROM cmq.q_rewound WHERE body = 'd1'");
+	"SELECT enqueued_at FROM cmq_data.q_rewound WHERE body = 'd1'");
 is(consume('rewound', 10), '5', 'all messages are deleted');
 sql("SELECT cmq_send('rewound', 'waiting')");
 sql("SELECT cmq_rewind('rewound', '$start')");
@@ -175,7 +175,7 @@ sql("SELECT FROM cmq_alter_queue('plain', max_msg_heap_num => 77, dead_letter_qu
 
 # rights: another owner, a sender, a consumer
 sql(q(
-	GRANT USAGE, CREATE ON SCHEMA cmq TO app;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
 	GRANT USAGE ON SCHEMA cmq TO sender, consumer;
 	GRANT INSERT ON cmq."t_Topic-1" TO sender;
 	SET ROLE app;
@@ -282,7 +282,7 @@ foreach my $format ('plain', 'custom')
 		),
 		'delayed delayed, new in flight, ready in flight, shown in flight',
 		"$format: the states now");
-	is( sql("SELECT count(*) FROM cmq.q_states"),
+	is( sql("SELECT count(*) FROM cmq_data.q_states"),
 		'9', "$format: no message was lost");
 	rewind('states');
 	is(receive('states'), 'deleted flight1 flight2',
@@ -392,15 +392,15 @@ foreach my $format ('plain', 'custom')
 		upper timestamptz := date_trunc('day', now() - interval '1 day');
 	BEGIN
 		FOREACH queue IN ARRAY ARRAY['backlog', 'due'] LOOP
-			EXECUTE format('CREATE TABLE cmq.%I PARTITION OF cmq.%I FOR VALUES FROM (%L) TO (%L)',
+			EXECUTE format('CREATE TABLE cmq_data.%I PARTITION OF cmq_data.%I FOR VALUES FROM (%L) TO (%L)',
 						   'm_' || queue || '_old', 'q_' || queue, lower, upper);
-			EXECUTE format('CREATE TABLE cmq.%I PARTITION OF cmq.%I FOR VALUES FROM (%L) TO (%L)',
+			EXECUTE format('CREATE TABLE cmq_data.%I PARTITION OF cmq_data.%I FOR VALUES FROM (%L) TO (%L)',
 						   'r_' || queue || '_old', 'q_' || queue || '_rewind', lower, upper);
 			INSERT INTO cmq.partition VALUES
-				(queue, lower, upper, 'm_' || queue || '_old', 'r_' || queue || '_old');
-			EXECUTE format('INSERT INTO cmq.%I (enqueued_at, body) VALUES (%L, %L)',
+				(queue, lower, upper, ('cmq_data.m_' || queue || '_old')::regclass, ('cmq_data.r_' || queue || '_old')::regclass);
+			EXECUTE format('INSERT INTO cmq_data.%I (enqueued_at, body) VALUES (%L, %L)',
 						   'q_' || queue, lower + interval '1 hour', queue || ' 1');
-			EXECUTE format('INSERT INTO cmq.%1$I (visible_at, enqueued_at, receive_count, rewind_count)
+			EXECUTE format('INSERT INTO cmq_data.%1$I (visible_at, enqueued_at, receive_count, rewind_count)
 							VALUES (%2$L, %2$L, 0, 0)', 'q_' || queue || '_pending', lower + interval '1 hour');
 			PERFORM cmq_alter_queue(queue, visibility_timeout => 43200);
 			PERFORM cmq_send(queue, queue || ' 2');

@@ -45,11 +45,11 @@ sub remove_leaves
 	DECLARE
 		leaf record;
 	BEGIN
-		LOCK TABLE cmq."q_$queue", cmq."q_${queue}_rewind";
+		LOCK TABLE cmq_data."q_$queue", cmq_data."q_${queue}_rewind";
 		FOR leaf IN DELETE FROM cmq.partition WHERE queue = '$queue'
 					RETURNING messages, rewind
 		LOOP
-			EXECUTE format('DROP TABLE cmq.%I, cmq.%I', leaf.messages, leaf.rewind);
+			EXECUTE format('DROP TABLE %s, %s', leaf.messages, leaf.rewind);
 		END LOOP;
 		PERFORM cmq_alter_queue('$queue', visibility_timeout => 43200);
 	END
@@ -86,7 +86,7 @@ poll(
 note 'leaves ahead, in every database, for queues in use';
 
 sql("SELECT FROM cmq_create_queue('idle', $settings);
-	GRANT USAGE, CREATE ON SCHEMA cmq TO app, clerk;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app, clerk;
 	SET ROLE clerk; SELECT FROM cmq_create_queue('dead', $settings);
 	SET ROLE app; SELECT FROM cmq_create_queue('used', $settings)");
 $node->safe_psql('second', "SELECT FROM cmq_create_queue('used', $settings)");
@@ -114,7 +114,7 @@ is(sql("SELECT count(*) FROM cmq.partition WHERE queue IN ('idle', 'dead')"),
 	'0', 'and none for queues that are not used');
 is( sql(q(
 	SELECT DISTINCT relowner::regrole FROM pg_class
-	 WHERE relnamespace = 'cmq'::regnamespace AND relname ~ '^[mr]_used_')),
+	 WHERE relnamespace = 'cmq_data'::regnamespace AND relname ~ '^[mr]_used_')),
 	'app',
 	'leaves belong to the owner of the queue');
 
@@ -126,27 +126,27 @@ sql("SELECT FROM cmq_create_queue('old', $settings); SELECT cmq_send('old', 'new
 );
 sql(q(
 	BEGIN;
-	LOCK TABLE cmq.q_old, cmq.q_old_rewind;
+	LOCK TABLE cmq_data.q_old, cmq_data.q_old_rewind;
 	DO $$
 	DECLARE
 		until timestamptz := (SELECT min(lower) FROM cmq.partition WHERE queue = 'old');
 	BEGIN
-		EXECUTE format('CREATE TABLE cmq.m_old_1 PARTITION OF cmq.q_old
+		EXECUTE format('CREATE TABLE cmq_data.m_old_1 PARTITION OF cmq_data.q_old
 						FOR VALUES FROM (''2020-01-01'') TO (''2020-01-02'')');
-		EXECUTE format('CREATE TABLE cmq.r_old_1 PARTITION OF cmq.q_old_rewind
+		EXECUTE format('CREATE TABLE cmq_data.r_old_1 PARTITION OF cmq_data.q_old_rewind
 						FOR VALUES FROM (''2020-01-01'') TO (''2020-01-02'')');
-		EXECUTE format('CREATE TABLE cmq.m_old_2 PARTITION OF cmq.q_old
+		EXECUTE format('CREATE TABLE cmq_data.m_old_2 PARTITION OF cmq_data.q_old
 						FOR VALUES FROM (''2020-01-02'') TO (%L)', until);
-		EXECUTE format('CREATE TABLE cmq.r_old_2 PARTITION OF cmq.q_old_rewind
+		EXECUTE format('CREATE TABLE cmq_data.r_old_2 PARTITION OF cmq_data.q_old_rewind
 						FOR VALUES FROM (''2020-01-02'') TO (%L)', until);
 		INSERT INTO cmq.partition VALUES
-			('old', '2020-01-01', '2020-01-02', 'm_old_1', 'r_old_1'),
-			('old', '2020-01-02', until, 'm_old_2', 'r_old_2');
-		INSERT INTO cmq.q_old (enqueued_at, body) VALUES
+			('old', '2020-01-01', '2020-01-02', 'cmq_data.m_old_1', 'cmq_data.r_old_1'),
+			('old', '2020-01-02', until, 'cmq_data.m_old_2', 'cmq_data.r_old_2');
+		INSERT INTO cmq_data.q_old (enqueued_at, body) VALUES
 			('2020-01-01 12:00', 'expired 1'), ('2020-01-02 12:00', 'expired 2'),
 			(until - interval '30 min', 'half an hour');
-		INSERT INTO cmq.q_old_pending (visible_at, enqueued_at, receive_count, rewind_count)
-		SELECT enqueued_at, enqueued_at, 0, 0 FROM cmq.q_old WHERE body <> 'new';
+		INSERT INTO cmq_data.q_old_pending (visible_at, enqueued_at, receive_count, rewind_count)
+		SELECT enqueued_at, enqueued_at, 0, 0 FROM cmq_data.q_old WHERE body <> 'new';
 		PERFORM cmq_alter_queue('old', visibility_timeout => 30);
 	END $$;
 	SELECT string_agg(body, ', ') FROM cmq.q_old_live;
@@ -155,14 +155,14 @@ is( sql('SELECT string_agg(body, \', \' ORDER BY msg_id) FROM cmq.q_old_live'),
 	'half an hour, new',
 	'expired messages are not to be seen');
 poll(
-	'SELECT count(*) = 2 FROM cmq.q_old_pending',
+	'SELECT count(*) = 2 FROM cmq_data.q_old_pending',
 	'expired messages are purged');
 poll(
 	"SELECT count(*) = 0 FROM pg_class WHERE relname IN ('m_old_1', 'r_old_1')",
 	'the old leaf is dropped');
-is( sql("SELECT string_agg(messages, ' ') FROM cmq.partition WHERE queue = 'old' AND lower < '2021-01-01'"
+is( sql("SELECT string_agg(messages::text, ' ') FROM cmq.partition WHERE queue = 'old' AND lower < '2021-01-01'"
 	),
-	'm_old_2',
+	'cmq_data.m_old_2',
 	'the leaf of a living message is not');
 is( sql("SELECT string_agg(body, ', ') FROM cmq_receive('old', 10)"),
 	'half an hour, new',
@@ -176,7 +176,7 @@ sql("SELECT FROM cmq_create_queue('rewound', $settings);
 	SELECT cmq_rewind('rewound', now() - interval '1 hour')");
 sql("SELECT cmq_delete('rewound', receipt_handle) FROM cmq_receive('rewound')");
 poll(
-	"SELECT rewinding_from = (SELECT enqueued_at FROM cmq.q_rewound WHERE body = 'd2') FROM cmq.queues WHERE queue = 'rewound'",
+	"SELECT rewinding_from = (SELECT enqueued_at FROM cmq_data.q_rewound WHERE body = 'd2') FROM cmq.queues WHERE queue = 'rewound'",
 	'the rewind point moves forward behind the consumers');
 is( sql("SELECT string_agg(body, ' ') FROM cmq_receive('rewound', 10)"),
 	'd2 d3', 'and nothing of the rewind is lost');
@@ -191,7 +191,7 @@ is( sql("SELECT cmq_rewind('rewound', now() - interval '1 hour') IS NOT NULL; SE
 note 'dead letters';
 
 # Nobody receives, nobody calls cmq_maintain.  The dead-letter queue is another
-# role's, it has no leaf, and the right to send to it was needed to bind it only.
+# role's, and has no leaf.  Without the right to send to it nothing is moved.
 # lost: received too often; late: not consumed for too long.
 sql("SET ROLE clerk; GRANT INSERT ON cmq.q_dead TO app;
 	SET ROLE app;
@@ -207,10 +207,14 @@ my $helpers = PostgreSQL::Test::Utils::slurp_file(dirname(__FILE__) . '/../helpe
 sql("$helpers
 	SELECT cmq_send('late', 'old');
 	BEGIN;
-	LOCK TABLE cmq.q_late, cmq.q_late_rewind;
+	LOCK TABLE cmq_data.q_late, cmq_data.q_late_rewind;
 	SELECT pg_temp.age('late', '601 s');
 	COMMIT;
 	SELECT cmq_send('late', 'young')");
+ok( eval { $node->wait_for_log(qr/moving dead letters of queue "lost" failed: permission denied for dead-letter queue "dead"/); 1 },
+	'the worker says that the right is gone');
+is(sql('SELECT count(*) FROM cmq_data.q_dead'), '0', '... and moves nothing');
+sql('SET ROLE clerk; GRANT INSERT ON cmq.q_dead TO app');
 poll(
 	q(SELECT string_agg(body || ' ' || (headers #>> '{cmq_dead_letter,reason}'), ', ' ORDER BY body) =
 		'old max_time_to_live, poison max_receive_count' FROM cmq.q_dead_live),
@@ -220,7 +224,7 @@ is( sql(q(SELECT (SELECT string_agg(body, ' ') FROM cmq.q_lost_live),
 	'good|young',
 	'and leaves the others where they are');
 is( sql(q(SELECT DISTINCT relowner::regrole FROM pg_class
-		   WHERE relnamespace = 'cmq'::regnamespace AND relname ~ '^[mr]_dead_')),
+		   WHERE relnamespace = 'cmq_data'::regnamespace AND relname ~ '^[mr]_dead_')),
 	'clerk',
 	'its new leaf belongs to that role');
 
@@ -231,7 +235,7 @@ sql("SELECT FROM cmq_create_queue('broken', $settings);
 	SELECT FROM cmq_create_queue('a', $settings);
 	SELECT FROM cmq_create_queue('z', $settings)");
 my $offset = -s $node->logfile;
-sql('ALTER TABLE cmq.q_broken_rewind RENAME TO q_elsewhere');
+sql('ALTER TABLE cmq_data.q_broken_rewind RENAME TO q_elsewhere');
 ok( eval { $node->wait_for_log(qr/broken/, $offset); 1 },
 	'the log names the broken queue');
 foreach my $queue ('a', 'z')
@@ -246,7 +250,7 @@ like($stderr, qr/WARNING:.*broken/s, 'with a warning');
 ($rc, $stdout, $stderr) =
   $node->psql('shop', "SELECT cmq_maintain('broken')");
 is($rc, 3, 'maintenance of the broken queue fails');
-sql('ALTER TABLE cmq.q_elsewhere RENAME TO q_broken_rewind');
+sql('ALTER TABLE cmq_data.q_elsewhere RENAME TO q_broken_rewind');
 is(sql("SELECT string_agg(body, ' ') FROM cmq_receive('broken', 10)"),
 	'm', 'mended, the queue works again');
 

@@ -96,7 +96,7 @@ foreach my $i (1 .. 5)
 	is($rc, 0, "round $i: the extension can be dropped");
 	is( $node->safe_psql(
 			'shop', q(
-			SELECT count(*) FROM pg_namespace WHERE nspname = 'cmq';
+			SELECT count(*) FROM pg_namespace WHERE nspname IN ('cmq', 'cmq_data');
 			SELECT count(*) FROM pg_proc WHERE proname LIKE 'cmq%')),
 		"0\n0",
 		"round $i: nothing is left of it");

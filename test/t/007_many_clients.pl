@@ -205,7 +205,7 @@ sub check
 
 	is( sql(q(
 		SELECT count(*) FROM sent;
-		SELECT count(*) FROM cmq.q_load;
+		SELECT count(*) FROM cmq_data.q_load;
 		SELECT count(*) FROM cmq.q_load_history)),
 		join("\n", (sql('SELECT count(*) FROM sent')) x 3),
 		"$name: everything sent and nothing else is in the history");
@@ -268,10 +268,10 @@ $node->pgbench(
 		'empty_send@1' => "SELECT cmq_send('empty', 'm');\n"
 	});
 is( sql(q(
-	SELECT count(*) > 0 FROM cmq.q_empty;
+	SELECT count(*) > 0 FROM cmq_data.q_empty;
 	SELECT FROM cmq_delete_batch('empty', array(SELECT receipt_handle FROM cmq_receive('empty', 1000)));
 	SELECT count(*) FROM cmq.q_empty_live;
-	SELECT count(*) FROM cmq.q_empty FULL JOIN cmq.q_empty_history USING (enqueued_at) WHERE msg_id IS NULL)),
+	SELECT count(*) FROM cmq_data.q_empty FULL JOIN cmq.q_empty_history USING (enqueued_at) WHERE msg_id IS NULL)),
 	"t\n0\n0",
 	'empty: every message was received and deleted');
 
@@ -322,7 +322,7 @@ note 'one rewind to a time, then load';
 
 my $total = sql('SELECT count(*) FROM sent');
 my $start = sql(
-	"SELECT enqueued_at FROM cmq.q_load ORDER BY 1 OFFSET $total / 2 LIMIT 1");
+	"SELECT enqueued_at FROM cmq_data.q_load ORDER BY 1 OFFSET $total / 2 LIMIT 1");
 sql(q(CREATE TABLE promised AS SELECT msg_id, rewind_count, enqueued_at FROM cmq.q_load_history)
 );
 is( sql("SELECT cmq_rewind('load', '$start') = '$start'"),

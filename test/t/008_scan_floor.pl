@@ -70,7 +70,7 @@ sql(q{
 
 	-- entries of the pending table's index that this transaction has walked over
 	CREATE FUNCTION walked() RETURNS bigint LANGUAGE sql AS
-	$$ SELECT pg_stat_get_xact_tuples_returned('cmq.q_q_pending_pkey'::regclass) $$;
+	$$ SELECT pg_stat_get_xact_tuples_returned('cmq_data.q_q_pending_pkey'::regclass) $$;
 });
 
 # Each script is a thing that a client may do; pgbench draws them at random.  More is
@@ -268,8 +268,8 @@ SELECT cmq_restore_messages('q', ARRAY[:last::bigint]);
 );
 
 my $by_hand = q{
-	UPDATE cmq.q_q_pending SET visible_at = visible_at - interval '10 s'
-	 WHERE (visible_at, enqueued_at) IN (SELECT visible_at, enqueued_at FROM cmq.q_q_pending
+	UPDATE cmq_data.q_q_pending SET visible_at = visible_at - interval '10 s'
+	 WHERE (visible_at, enqueued_at) IN (SELECT visible_at, enqueued_at FROM cmq_data.q_q_pending
 		ORDER BY visible_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED)};
 
 my $no = 0;
@@ -341,8 +341,8 @@ sub probe
 		BEGIN;
 		SELECT walked() AS before \gset
 		SELECT count(*) AS received FROM cmq_receive('q', 1) \gset
-		SELECT walked() - :before AS walked, cmq.clock('q') AS now \gset
-		SELECT count(*) AS n FROM cmq.q_q_pending WHERE visible_at <= :'now' \gset
+		SELECT walked() - :before AS walked, cmq._clock('q') AS now \gset
+		SELECT count(*) AS n FROM cmq_data.q_q_pending WHERE visible_at <= :'now' \gset
 		SELECT :walked, walked() - :before - :walked;
 		ROLLBACK}) =~ s/.*\n//sr;
 	return ($walked, $there);
@@ -387,23 +387,23 @@ sub check
 	my ($name) = @_;
 
 	$node->poll_query_until('postgres',
-		q{SELECT NOT EXISTS (SELECT FROM cmq.q_q_pending WHERE visible_at > cmq.clock('q'))})
+		q{SELECT NOT EXISTS (SELECT FROM cmq_data.q_q_pending WHERE visible_at > cmq._clock('q'))})
 	  or die 'messages stay invisible';
 	while (sql('SELECT consume(1000)') > 0) { }
-	my $ok = is(sql('SELECT count(*) FROM cmq.q_q_pending'), 0, "$name: no pending row is left");
+	my $ok = is(sql('SELECT count(*) FROM cmq_data.q_q_pending'), 0, "$name: no pending row is left");
 	$ok &= is(sql('SELECT count(*) FROM cmq.q_q_live'), 0, "$name: nothing waits, rewound messages included");
 	if (!$ok)
 	{
 		# for the next round to speak for itself; a change by hand resets the floors
-		sql('UPDATE cmq.q_q_pending SET visible_at = visible_at; UPDATE cmq.q_q_rewind SET deleted_at = deleted_at');
+		sql('UPDATE cmq_data.q_q_pending SET visible_at = visible_at; UPDATE cmq_data.q_q_rewind SET deleted_at = deleted_at');
 		while (sql('SELECT consume(1000)') > 0) { }
 	}
-	is( sql(q{SELECT count(*) FROM sent FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id FROM cmq.q_q) q USING (msg_id)
+	is( sql(q{SELECT count(*) FROM sent FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id FROM cmq_data.q_q) q USING (msg_id)
 			   WHERE sent.msg_id IS NULL OR q.msg_id IS NULL}),
 		0, "$name: what was sent is there, " . sql('SELECT count(*) FROM sent') . ' messages');
 	is( sql(q{
 		SELECT count(*) FROM sent
-		  LEFT JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, rewind_count FROM cmq.q_q_rewind) r USING (msg_id)
+		  LEFT JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, rewind_count FROM cmq_data.q_q_rewind) r USING (msg_id)
 		  LEFT JOIN (SELECT msg_id, count(*) AS n, max(rewind_count) AS last FROM deleted GROUP BY 1) d USING (msg_id)
 		 WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
 		0, "$name: each was received and deleted once, and once more each time it came back");

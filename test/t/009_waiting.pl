@@ -174,7 +174,7 @@ sub delete_all
 	# what nobody has received has no handle
 	sql(q{SELECT count(*) FROM cmq_receive('w', 1000, NULL, 0)});
 	sql(q{SELECT count(cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
-		|| '-' || receive_count || '-' || rewind_count)) FROM cmq.q_w_pending});
+		|| '-' || receive_count || '-' || rewind_count)) FROM cmq_data.q_w_pending});
 }
 
 # There is something to receive: no wait at all.
@@ -242,7 +242,7 @@ my $handle = sql(q{SELECT receipt_handle FROM cmq_receive('w')});
 wakes('cmq_change_visibility to 0', 'back',
 	sub { sql("SELECT cmq_change_visibility('w', '$handle', 0)") });
 $handle = sql(q{SELECT cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
-		|| '-' || receive_count || '-' || rewind_count FROM cmq.q_w_pending});
+		|| '-' || receive_count || '-' || rewind_count FROM cmq_data.q_w_pending});
 wakes('the end of a visibility timeout', 'back',
 	sub { sql("SELECT cmq_change_visibility('w', '$handle', 1)") });
 delete_all();
@@ -250,7 +250,7 @@ delete_all();
 # Several times: the signal must not be faster than the news.
 for my $round (1 .. 5)
 {
-	my $what = sql(q{SELECT string_agg(body, ',') FROM (SELECT body FROM cmq.q_w ORDER BY enqueued_at LIMIT 1) AS m});
+	my $what = sql(q{SELECT string_agg(body, ',') FROM (SELECT body FROM cmq_data.q_w ORDER BY enqueued_at LIMIT 1) AS m});
 	wakes("cmq_rewind, round $round", $what,
 		sub { sql(q{SELECT cmq_rewind('w', now() - interval '30 min')}) });
 	sql(q{SELECT count(*) FROM cmq_delete_batch('w', array(SELECT receipt_handle FROM cmq_receive('w', 1000, NULL, 0)))})
@@ -288,9 +288,9 @@ for my $case (
 	my ($locker, $holder);
 	sql(q{SELECT cmq_send('w', 'restored')});
 	sql(q{SELECT cmq_delete('w', receipt_handle) FROM cmq_receive('w')});
-	my $start = sql(q{SELECT max(enqueued_at) FROM cmq.q_w});
+	my $start = sql(q{SELECT max(enqueued_at) FROM cmq_data.q_w});
 	wakes('commit of a restore', 'restored', sub { sql("SELECT cmq_restore('w', '$start', NULL)") });
-	sql(q{SELECT cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at) || '-' || receive_count || '-' || rewind_count) FROM cmq.q_w_pending});
+	sql(q{SELECT cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at) || '-' || receive_count || '-' || rewind_count) FROM cmq_data.q_w_pending});
 
 	# due to all but the one who has cancelled the rewind and restores it
 	$locker = $node->background_psql('postgres');
@@ -363,7 +363,7 @@ delete_all();
 			END IF;
 			RETURN $1;
 		END $$;
-		CREATE INDEX fails ON cmq.q_w_pending (fail(receive_count));
+		CREATE INDEX fails ON cmq_data.q_w_pending (fail(receive_count));
 	});
 	my $locker = $node->background_psql('postgres');
 	$locker->query_safe('SELECT pg_advisory_lock(1)');
@@ -435,8 +435,8 @@ SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
 	while (sql(q{SELECT count(*) FROM cmq_delete_batch('w', ARRAY(SELECT receipt_handle FROM cmq_receive('w', 1000, NULL, 0)))}) > 0)
 	{
 	}
-	is(sql(q{SELECT count(*) FROM cmq.q_w_pending}), '0', 'nothing is left');
-	is( sql(q{SELECT (SELECT count(*) FROM cmq.q_w) = (SELECT count(*) FROM cmq.q_w_rewind)}),
+	is(sql(q{SELECT count(*) FROM cmq_data.q_w_pending}), '0', 'nothing is left');
+	is( sql(q{SELECT (SELECT count(*) FROM cmq_data.q_w) = (SELECT count(*) FROM cmq_data.q_w_rewind)}),
 		't', 'everything sent is in the history');
 }
 

@@ -118,8 +118,8 @@ for my $name (sort keys %scripts)
 	append_to_file($file, $scripts{$name});
 	push @files, '-f', $file;
 }
-sql(q{INSERT INTO sent SELECT cmq.msg_id(enqueued_at) FROM cmq.q_q;
-	INSERT INTO deleted SELECT cmq.msg_id(enqueued_at) FROM cmq.q_q_rewind});
+sql(q{INSERT INTO sent SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q;
+	INSERT INTO deleted SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q_rewind});
 
 for my $round (1 .. 2)
 {
@@ -137,21 +137,21 @@ for my $round (1 .. 2)
 	$load->finish;
 	$node->start;
 
-	is( sql(q{SELECT count(*) FROM sent FULL JOIN cmq.q_q m ON msg_id = cmq.msg_id(m.enqueued_at)
+	is( sql(q{SELECT count(*) FROM sent FULL JOIN cmq_data.q_q m ON msg_id = cmq.msg_id(m.enqueued_at)
 			WHERE msg_id IS NULL OR m.enqueued_at IS NULL}),
 		'0', "round $round: what was sent is there, and nothing else");
-	is( sql(q{SELECT count(*) FROM deleted FULL JOIN cmq.q_q_rewind r ON msg_id = cmq.msg_id(r.enqueued_at)
+	is( sql(q{SELECT count(*) FROM deleted FULL JOIN cmq_data.q_q_rewind r ON msg_id = cmq.msg_id(r.enqueued_at)
 			WHERE msg_id IS NULL OR r.enqueued_at IS NULL}),
 		'0', "round $round: what was deleted is deleted, and nothing else");
-	is( sql(q{SELECT count(*) FROM cmq.q_q m
-			WHERE (SELECT count(*) FROM cmq.q_q_pending p WHERE p.enqueued_at = m.enqueued_at)
-				+ (SELECT count(*) FROM cmq.q_q_rewind r WHERE r.enqueued_at = m.enqueued_at) <> 1}),
+	is( sql(q{SELECT count(*) FROM cmq_data.q_q m
+			WHERE (SELECT count(*) FROM cmq_data.q_q_pending p WHERE p.enqueued_at = m.enqueued_at)
+				+ (SELECT count(*) FROM cmq_data.q_q_rewind r WHERE r.enqueued_at = m.enqueued_at) <> 1}),
 		'0', "round $round: each message is in one state");
 }
 
 # In flight or ready again: all that is pending can be received in the end.
-my $pending = sql('SELECT count(*) FROM cmq.q_q_pending');
-sql('UPDATE cmq.q_q_pending SET visible_at = enqueued_at');
+my $pending = sql('SELECT count(*) FROM cmq_data.q_q_pending');
+sql('UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at');
 my $received = 0;
 while ((my $n = sql(q{SELECT count(*) FROM cmq_receive('q', 1000)})) > 0)
 {

@@ -30,7 +30,7 @@ sub is_exact
 	my ($when) = @_;
 	my ($counter, $rows) = split /\|/,
 	  sql(q{SELECT (SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'q'),
-				(SELECT count(*) FROM cmq.q_q_pending)});
+				(SELECT count(*) FROM cmq_data.q_q_pending)});
 	is($counter, $rows, "$when: $rows pending");
 	return $rows;
 }
@@ -95,7 +95,7 @@ my $finish = traffic(300);
 my $counts = 0;
 for (1 .. 60)
 {
-	sql(q{UPDATE cmq.q_q_pending SET receive_count = 0 WHERE false;
+	sql(q{UPDATE cmq_data.q_q_pending SET receive_count = 0 WHERE false;
 		SELECT pending_msg_num FROM cmq.metrics}) >= 0 and $counts++;
 }
 $finish->();
@@ -161,7 +161,7 @@ command_ok(
 		'-c', '8', '-j', '2', '-t', '50', '-f', $greedy, 'postgres'
 	],
 	'eight clients send more than fits');
-my $sent = sql(q{SELECT count(*) FROM cmq.q_small_pending});
+my $sent = sql(q{SELECT count(*) FROM cmq_data.q_small_pending});
 cmp_ok($sent, '>=', 100, 'as many as fit are there');
 cmp_ok($sent, '<=', 107, 'and no more than were under way at that moment');
 is(sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'small'}), $sent, 'counted');

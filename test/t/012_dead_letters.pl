@@ -35,8 +35,8 @@ sub all_are_there
 			SELECT count(*), count(DISTINCT body) FROM there}),
 		"$messages|$messages", "$when: each message is in one queue, once")
 	  && is(
-		sql(q{SELECT (SELECT count(*) FROM cmq.q_source) + (SELECT count(*) FROM cmq.q_dead WHERE enqueued_at IN
-				(SELECT enqueued_at FROM cmq.q_dead_pending))}),
+		sql(q{SELECT (SELECT count(*) FROM cmq_data.q_source) + (SELECT count(*) FROM cmq_data.q_dead WHERE enqueued_at IN
+				(SELECT enqueued_at FROM cmq_data.q_dead_pending))}),
 		$messages, "$when: and so are the bodies");
 }
 
@@ -67,7 +67,7 @@ my @pgbench = (
 # until half of them are dead, then the power fails
 my ($out, $err) = ('', '');
 my $load = IPC::Run::start([ @pgbench, $script, '-T', '60', 'postgres' ], '>', \$out, '2>', \$err);
-$node->poll_query_until('postgres', "SELECT count(*) > $messages / 2 FROM cmq.q_dead_pending")
+$node->poll_query_until('postgres', "SELECT count(*) > $messages / 2 FROM cmq_data.q_dead_pending")
   or die 'nothing dies';
 $node->stop('immediate');
 $load->finish;
@@ -76,7 +76,7 @@ all_are_there('after a crash');
 
 # until all are
 $load = IPC::Run::start([ @pgbench, $script, '-T', '60', 'postgres' ], '>', \$out, '2>', \$err);
-$node->poll_query_until('postgres', "SELECT count(*) = $messages FROM cmq.q_dead_pending")
+$node->poll_query_until('postgres', "SELECT count(*) = $messages FROM cmq_data.q_dead_pending")
   or die 'some do not die';
 $load->signal('INT');
 $load->finish;

@@ -29,14 +29,14 @@ sub sql
 
 # What the tables say: rows of the pending table, due rows of the rewind table.
 my $truth = q{
-	WITH clock AS MATERIALIZED (SELECT cmq.clock('q') AS now),
-	due AS (SELECT count(*) AS n, min(enqueued_at) AS first FROM cmq.q_q_rewind
-			 WHERE enqueued_at >= cmq.rewind_from('q') AND cmq.is_due('q', enqueued_at, deleted_at, deleted_xact))
+	WITH clock AS MATERIALIZED (SELECT cmq._clock('q') AS now),
+	due AS (SELECT count(*) AS n, min(enqueued_at) AS first FROM cmq_data.q_q_rewind
+			 WHERE enqueued_at >= cmq.rewind_from('q') AND cmq._due('q', enqueued_at, deleted_at, deleted_xact))
 	SELECT count(*) FILTER (WHERE visible_at <= now) + (SELECT n FROM due),
 		   count(*) FILTER (WHERE visible_at > now AND receive_count > 0),
 		   count(*) FILTER (WHERE visible_at > now AND receive_count = 0),
 		   least(min(enqueued_at), (SELECT first FROM due))
-	  FROM cmq.q_q_pending, clock};
+	  FROM cmq_data.q_q_pending, clock};
 my $told = q{
 	SELECT active_msg_num, inactive_msg_num, delay_msg_num, min_msg_time FROM cmq_queue_attributes('q')};
 
@@ -54,9 +54,9 @@ sub rows_read
 {
 	my ($call, $before) = @_;
 	my $result = sql('BEGIN; ' . ($before // '') . qq{
-		SELECT rows_read('cmq.q_q_pending') AS pending, rows_read('cmq.q_q') AS messages \\gset
+		SELECT rows_read('cmq_data.q_q_pending') AS pending, rows_read('cmq_data.q_q') AS messages \\gset
 		$call;
-		SELECT rows_read('cmq.q_q_pending') - :pending, rows_read('cmq.q_q') - :messages;
+		SELECT rows_read('cmq_data.q_q_pending') - :pending, rows_read('cmq_data.q_q') - :messages;
 		ROLLBACK});
 
 	return split /\|/, $result =~ s/.*\n//sr;
@@ -122,7 +122,7 @@ sql(q{BEGIN; SELECT cmq_send('q', 'second'); PREPARE TRANSACTION 'second'});
 sql(qq{
 	SELECT count(*) FROM (SELECT cmq_send_batch('q', array_fill('m'::text, '{10000}')) FROM generate_series(1, $messages / 10000)) s;
 });
-cmp_ok(sql("SELECT pg_relation_size('cmq.q_q_pending')"), '>', 8 * 1024 * 1024, 'the queue counts as large');
+cmp_ok(sql("SELECT pg_relation_size('cmq_data.q_q_pending')"), '>', 8 * 1024 * 1024, 'the queue counts as large');
 sql(q{SELECT cmq_maintain()});
 agrees_soon('waiting, two older sends open');
 $session->query_safe('COMMIT');
@@ -174,7 +174,7 @@ sql(q{SELECT cmq_maintain()});
 agrees_soon('and counted');
 
 # rewinds
-my $first = sql('SELECT min(enqueued_at) FROM cmq.q_q');
+my $first = sql('SELECT min(enqueued_at) FROM cmq_data.q_q');
 rewinds_soon('before a rewind', $first);
 agrees_soon('a rewind rolled back');
 rewinds_soon('before another', $first);
@@ -190,7 +190,7 @@ sql("SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q', 50)");
 agrees_soon('and some more consumed');
 
 # restores of the oldest, where nobody looks any more
-my $hundredth = sql('SELECT enqueued_at FROM cmq.q_q ORDER BY enqueued_at OFFSET 100 LIMIT 1');
+my $hundredth = sql('SELECT enqueued_at FROM cmq_data.q_q ORDER BY enqueued_at OFFSET 100 LIMIT 1');
 my $restore = "SELECT cmq_restore('q', '$first', '$hundredth');";
 agrees_soon('restored, seen from inside', "BEGIN; $restore");
 agrees_soon('and rolled back');
@@ -213,7 +213,7 @@ rewinds_soon('the latest start', $to);
 like($err, qr/start_time is out of range/, 'one microsecond later is not');
 
 # by hand
-sql(q{UPDATE cmq.q_q_pending SET visible_at = enqueued_at WHERE receive_count > 0});
+sql(q{UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at WHERE receive_count > 0});
 agrees_late('made ready by hand');
 sql(q{SELECT cmq_maintain('q')});
 agrees_soon('after maintenance');
@@ -259,8 +259,8 @@ sql($consume) foreach 1 .. 20;
 agrees_late('so much consumed that this is faster');
 agrees_soon('and then');
 sql(qq{
-	WITH back AS (DELETE FROM cmq.q_q_rewind WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq.q_q_rewind) RETURNING *)
-	INSERT INTO cmq.q_q_pending SELECT enqueued_at, enqueued_at, NULL, 0, rewind_count FROM back});
+	WITH back AS (DELETE FROM cmq_data.q_q_rewind WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq_data.q_q_rewind) RETURNING *)
+	INSERT INTO cmq_data.q_q_pending SELECT enqueued_at, enqueued_at, NULL, 0, rewind_count FROM back});
 agrees_late('brought back by hand');
 
 # cleared
@@ -280,14 +280,14 @@ sql(q{
 });
 sql(q{SELECT count(*) FROM cmq_delete_batch('small', array(SELECT receipt_handle FROM cmq_receive('small', 10)))});
 sql(q{SELECT cmq_send('small', 'x')});
-sql(q{SELECT cmq_rewind('small', (SELECT min(enqueued_at) FROM cmq.q_small))});
+sql(q{SELECT cmq_rewind('small', (SELECT min(enqueued_at) FROM cmq_data.q_small))});
 sql(q{SELECT FROM cmq_queue_attributes('small'); SELECT cmq_maintain('small')});
 is(sql(q{SELECT count(*) FROM cmq_receive('small', 10)}), '10', 'they come back');
 sql(q{SELECT count(*) FROM (SELECT cmq_send_batch('small', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
-cmp_ok(sql(q{SELECT pg_relation_size('cmq.q_small_pending')}), '>', 8 * 1024 * 1024, 'now it is large');
-is(sql(q{SELECT min_msg_time FROM cmq_queue_attributes('small')}), sql(q{SELECT min(enqueued_at) FROM cmq.q_small_pending}),
+cmp_ok(sql(q{SELECT pg_relation_size('cmq_data.q_small_pending')}), '>', 8 * 1024 * 1024, 'now it is large');
+is(sql(q{SELECT min_msg_time FROM cmq_queue_attributes('small')}), sql(q{SELECT min(enqueued_at) FROM cmq_data.q_small_pending}),
 	'the earliest message is one that came back');
-($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT cmq_rewind('small', (SELECT min(enqueued_at) + interval '1 microsecond' FROM cmq.q_small_pending))");
+($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT cmq_rewind('small', (SELECT min(enqueued_at) + interval '1 microsecond' FROM cmq_data.q_small_pending))");
 like($err, qr/ERROR:  22023/, 'and no rewind starts behind it');
 
 $node->stop;

@@ -48,10 +48,10 @@ ok(!has_place(), 'two places, two queues');
 # A drop that is rolled back, with maintenance in between.
 sql(q{BEGIN; SELECT cmq_drop_queue('b'); SELECT cmq_maintain(); ROLLBACK});
 ok(!has_place(), 'the place of a queue whose drop is rolled back stays');
-sql(q{BEGIN; SAVEPOINT s; DROP TABLE cmq.q_b CASCADE; SELECT cmq_maintain(); ROLLBACK TO s; COMMIT});
+sql(q{BEGIN; SAVEPOINT s; DROP TABLE cmq_data.q_b_pending CASCADE; SELECT cmq_maintain(); ROLLBACK TO s; COMMIT});
 ok(!has_place(), 'also in a subtransaction');
 is(sql(q{SELECT sent FROM cmq.metrics WHERE queue = 'a'}), '1', 'its counters too');
-sql(q{BEGIN; DROP TABLE cmq.q_b CASCADE; SELECT cmq_maintain(); COMMIT});
+sql(q{BEGIN; DROP TABLE cmq_data.q_b_pending CASCADE; SELECT cmq_maintain(); COMMIT});
 ok(has_place(), 'it goes when the drop commits');
 sql(q{SELECT cmq_drop_queue('b')});
 
@@ -63,14 +63,14 @@ ok($node->poll_query_until('postgres',
 	q{SELECT count(*) = 1 FROM pg_stat_activity
 	   WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'}),
 	'a receive waits');
-sql(q{DROP TABLE cmq.q_w CASCADE});
+sql(q{DROP TABLE cmq_data.q_w CASCADE});
 sql(q{SELECT cmq_maintain()});
 ok(!has_place(), 'the place that a receive waits at stays');
 sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 	   WHERE query LIKE '%cmq_receive%' AND wait_event_type = 'Extension'});
 $waiter->quit;
-sql(q{SELECT cmq_maintain()});
-ok(has_place(), 'and goes with the receive');
+sql(q{DROP TABLE cmq_data.q_w_pending CASCADE; SELECT cmq_maintain()});
+ok(has_place(), 'and goes with the pending table');
 sql(q{SELECT cmq_drop_queue('w')});
 
 # A queue made and dropped by prepared transactions.

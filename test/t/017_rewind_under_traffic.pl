@@ -36,7 +36,7 @@ sql(q{
 	CREATE TABLE brought_back (kind text, messages bigint);
 	-- a time between the first message and now
 	CREATE FUNCTION some_time(part double precision) RETURNS timestamptz LANGUAGE sql AS
-	$$ SELECT min(enqueued_at) + part * greatest(now() - min(enqueued_at), '0') FROM cmq.q_q $$;
+	$$ SELECT min(enqueued_at) + part * greatest(now() - min(enqueued_at), '0') FROM cmq_data.q_q $$;
 	-- so that there is one from the beginning
 	SELECT cmq_send('q', 'm');
 });
@@ -124,7 +124,7 @@ sub traffic
 # Restores alone say themselves how many they bring back.
 traffic(5, qw(send restore ids back));
 my ($all, $told) = split /\|/, sql(q{
-	SELECT (SELECT count(*) FROM delivered), (SELECT count(*) FROM cmq.q_q) + (SELECT sum(messages) FROM brought_back WHERE kind = 'restore')});
+	SELECT (SELECT count(*) FROM delivered), (SELECT count(*) FROM cmq_data.q_q) + (SELECT sum(messages) FROM brought_back WHERE kind = 'restore')});
 is($all, $told, 'deliveries = sent + what restores have returned');
 cmp_ok(sql(q{SELECT count(*) FROM brought_back WHERE kind = 'restore' AND messages > 0}), '>', 10, 'many of them did');
 
@@ -133,27 +133,27 @@ my %calls = split /[|\n]/, sql(q{SELECT kind, count(*) FROM cmq.rewinds GROUP BY
 cmp_ok($calls{$_} // 0, '>', 5, "$_: $calls{$_} calls") foreach qw(rewind restore cancel replay);
 is(sql(q{SELECT active_msg_num || ' ' || inactive_msg_num FROM cmq_queue_attributes('q')}), '0 0',
 	'nothing is left to receive');
-is( sql(q{SELECT count(*) FROM cmq.q_q m FULL JOIN cmq.q_q_rewind r USING (enqueued_at)
+is( sql(q{SELECT count(*) FROM cmq_data.q_q m FULL JOIN cmq_data.q_q_rewind r USING (enqueued_at)
 		   WHERE m.enqueued_at IS NULL OR r.enqueued_at IS NULL}),
 	'0', 'each message is in the history');
 my ($sent, $back, $delivered, $twice) = split /\|/, sql(q{
-	SELECT (SELECT count(*) FROM cmq.q_q), (SELECT sum(rewind_count) FROM cmq.q_q_rewind), (SELECT count(*) FROM delivered),
+	SELECT (SELECT count(*) FROM cmq_data.q_q), (SELECT sum(rewind_count) FROM cmq_data.q_q_rewind), (SELECT count(*) FROM delivered),
 		   (SELECT count(*) FROM (SELECT FROM delivered GROUP BY msg_id, rewind_count HAVING count(*) > 1) t)});
 cmp_ok($back, '>', 0, "$back messages came back, of $sent");
 is($delivered, $sent + $back, 'deliveries = sent + brought back');
 is($twice, '0', 'none twice');
-is( sql(q{SELECT count(*) FROM cmq.q_q m
+is( sql(q{SELECT count(*) FROM cmq_data.q_q m
 			FULL JOIN (SELECT msg_id, max(rewind_count) AS last, count(*) AS n FROM delivered GROUP BY 1) d ON d.msg_id = cmq.msg_id(m.enqueued_at)
-			FULL JOIN cmq.q_q_rewind r ON r.enqueued_at = m.enqueued_at
+			FULL JOIN cmq_data.q_q_rewind r ON r.enqueued_at = m.enqueued_at
 		   WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
 	'0', 'for each message');
 is( sql(q{SELECT coalesce(sum(messages), 0) FROM brought_back WHERE kind = 'restore'}),
 	sql(q{SELECT coalesce(sum(messages), 0) FROM cmq.rewinds WHERE kind = 'restore'}),
 	'what restores returned is in the record');
 is( sql(q{SELECT sum(messages) FROM brought_back WHERE kind = 'replay'}),
-	sql(q{SELECT count(*) FROM cmq.q_copy}),
+	sql(q{SELECT count(*) FROM cmq_data.q_copy}),
 	'replays copied what they returned');
-is( sql(q{SELECT count(*) FROM cmq.q_copy c LEFT JOIN cmq.q_q m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
+is( sql(q{SELECT count(*) FROM cmq_data.q_copy c LEFT JOIN cmq_data.q_q m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
 		   WHERE m.body IS DISTINCT FROM c.body}),
 	'0', 'with their bodies');
 
@@ -175,12 +175,12 @@ for my $part (1 .. 10)
 	$node->command_ok([ 'pgbench', '-n', '-c', '1', '-t', '100', '-f', $round, 'postgres' ], 'a hundred rounds');
 	$node->safe_psql('postgres', "VACUUM cmq.$_") foreach qw(q_round_pending q_round_rewind queue);
 	push @sizes, sql(q{
-		SELECT pg_total_relation_size('cmq.q_round_pending') + pg_total_relation_size('cmq.queue')
-			+ (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('cmq.q_round_rewind'))});
+		SELECT pg_total_relation_size('cmq_data.q_round_pending') + pg_total_relation_size('cmq.queue')
+			+ (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('cmq_data.q_round_rewind'))});
 }
 is(sql('SELECT count(*) || \' \' || sum(n) FROM rounds'), '1000 20000', 'each brings back all');
-is(sql('SELECT DISTINCT rewind_count FROM cmq.q_round_rewind'), '1000', 'and counts them');
-is(sql('SELECT count(*) FROM cmq.q_round'), '20', 'bodies are not copied');
+is(sql('SELECT DISTINCT rewind_count FROM cmq_data.q_round_rewind'), '1000', 'and counts them');
+is(sql('SELECT count(*) FROM cmq_data.q_round'), '20', 'bodies are not copied');
 note("bytes: @sizes");
 cmp_ok($sizes[9], '<', 1.5 * $sizes[1], 'the tables have not grown since the second hundred');
 
@@ -196,7 +196,7 @@ my $record = sql('SELECT count(*) FROM cmq.rewinds');
 my %into = (q{cmq_restore('many', '-infinity', NULL)} => 'many', q{cmq_replay('many', '-infinity', NULL, 'target')} => 'target');
 for my $call (sort keys %into)
 {
-	my $pending = "cmq.q_$into{$call}_pending";
+	my $pending = "cmq_data.q_$into{$call}_pending";
 
 	sql("VACUUM $pending");
 	my $empty = sql("SELECT pg_relation_size('$pending')");

@@ -128,9 +128,9 @@ for my $name (sort keys %clients)
 		is(() = $err =~ /^message \d+ failed: /mg, 3, "$name: three could not be booked");
 		is(sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: the others were");
 		is(sql('SELECT inactive_msg_num FROM cmq_queue_attributes(\'orders\')'), '3', "$name: the three are to come again");
-		sql(q{UPDATE cmq.q_orders_pending SET visible_at = enqueued_at});
+		sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at});
 		run_log([ @consumer, '--drain' ], '2>', \$err);
-		sql(q{UPDATE cmq.q_orders_pending SET visible_at = enqueued_at; SELECT cmq_maintain('orders')});
+		sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at; SELECT cmq_maintain('orders')});
 		is(sql('SELECT count(*) FROM cmq.q_dead_live'), '3', "$name: and end as dead letters");
 
 		# a rewind: everything comes again, nothing is booked twice

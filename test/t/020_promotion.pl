@@ -55,7 +55,7 @@ sub make_standby
 
 sub clocks_are_ahead
 {
-	return $ledger->sql(q{SELECT bool_and(cmq.clock(queue) > clock_timestamp() + interval '1 min') FROM cmq.queues}) eq 't';
+	return $ledger->sql(q{SELECT bool_and(cmq._clock(queue) > clock_timestamp() + interval '1 min') FROM cmq.queues}) eq 't';
 }
 
 # As after a wall clock that was set back: a message lies ahead of it, as far as
@@ -69,7 +69,7 @@ sub set_clocks_ahead
 			INSERT INTO cmq.q_$_ (enqueued_at, body)
 			SELECT max(upper) - interval '1 min', 'ahead' FROM cmq.partition WHERE queue = '$_'
 			RETURNING enqueued_at)
-		INSERT INTO cmq.q_${_}_pending (visible_at, enqueued_at, receive_count, rewind_count)
+		INSERT INTO cmq_data.q_${_}_pending (visible_at, enqueued_at, receive_count, rewind_count)
 		SELECT enqueued_at, enqueued_at, 0, 0 FROM m})
 	  foreach qw(q gone);
 	$node->restart;
@@ -87,8 +87,8 @@ sub send_and_forget
 	# not at once if somebody's snapshot is older
 	ok(ClientLedger::poll(sub {
 			$ledger->sql(q{
-				VACUUM cmq.q_gone;
-				SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree('cmq.q_gone') WHERE isleaf}) eq '0'
+				VACUUM cmq_data.q_gone;
+				SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree('cmq_data.q_gone') WHERE isleaf}) eq '0'
 		}), 'nothing is left of the messages that were forgotten');
 	return $id;
 }

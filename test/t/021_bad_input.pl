@@ -39,7 +39,7 @@ sub sql
 sql(q[
 CREATE EXTENSION cmq;
 CREATE ROLE other;
-GRANT USAGE, CREATE ON SCHEMA cmq TO other;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO other;
 CREATE TABLE outcome (f text, sqlstate text, message text);
 
 -- What is missing of the queues and topics to work with; what was altered, as before.
@@ -68,9 +68,9 @@ DECLARE
 BEGIN
 	IF what = 'handle' THEN
 		SELECT array_agg(h) INTO result FROM (SELECT concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count) AS h
-			FROM cmq.q_q_pending ORDER BY random() LIMIT n) p;
+			FROM cmq_data.q_q_pending ORDER BY random() LIMIT n) p;
 	ELSE
-		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq.q_q ORDER BY random() LIMIT n) m;
+		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq_data.q_q ORDER BY random() LIMIT n) m;
 	END IF;
 	RETURN result;
 EXCEPTION WHEN OTHERS THEN
@@ -114,7 +114,7 @@ BEGIN
 	CASE type
 		WHEN 'text'::regtype THEN
 			pool := ARRAY['', 'q', 'Q', 'full', 'a', 'tag', 'routing', 'a.b', '#', '*.*', repeat('x', 48), repeat('x', 49), repeat('y', 2000),
-				'"; DROP TABLE q; --', '''', '\', E'a\nb', 'ü', '%s%n$1', 'cmq.q_q', 'q_pending', 'pg_class', chr(1), chr(128512), repeat('.', 20),
+				'"; DROP TABLE q; --', '''', '\', E'a\nb', 'ü', '%s%n$1', 'cmq_data.q_q', 'q_pending', 'pg_class', chr(1), chr(128512), repeat('.', 20),
 				handle, left(handle, 20), handle || '0', replace(handle, '-', '--'), '1-2-3-4', '-1-2-3-4', '99999999999999999999-1-1-1', '0-0-0-0',
 				'9223372036854775807-9223372036854775807-2147483647-2147483647', repeat('9', 300)];
 		WHEN 'int'::regtype THEN
@@ -151,7 +151,7 @@ SELECT p.oid, n.nspname, p.proname, p.proretset, p.prorettype::regtype AS type,
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON d.refobjid = e.oid AND e.extname = 'cmq'
   LEFT JOIN LATERAL unnest(p.proargnames[1:p.pronargs], p.proargtypes::oid[]) WITH ORDINALITY a (name, type, no) ON true
- WHERE p.prorettype <> 'trigger'::regtype
+ WHERE p.prorettype <> 'trigger'::regtype AND p.proname !~ '_support$'
  GROUP BY p.oid, n.nspname;
 
 -- Some calls, each undone if it fails, a third if it does not.
@@ -210,7 +210,7 @@ is( sql(qq{SELECT string_agg(proname, ' ') FROM f WHERE proname !~ '$slow' AND p
 # The queues are whole.
 for my $queue ('q', 'q-dead', 'full')
 {
-	my $name = qq{cmq."q_$queue};
+	my $name = qq{cmq_data."q_$queue};
 	next unless sql("SELECT count(*) FROM cmq.queues WHERE queue = '$queue'");
 	is( sql(qq{SELECT count(*) FROM $name" m
 		WHERE (SELECT count(*) FROM ${name}_pending" p WHERE p.enqueued_at = m.enqueued_at)

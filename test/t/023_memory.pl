@@ -86,23 +86,23 @@ $session->query_safe("CALL calls($rounds)");
 my $after = memory();
 note("$before kB, $after kB");
 cmp_ok($after - $before, '<', 2000, 'many calls: memory is flat');
-is($session->query_safe('SELECT count(*) FROM cmq.q_q') > $rounds, 1, 'they did something');
+is($session->query_safe('SELECT count(*) FROM cmq_data.q_q') > $rounds, 1, 'they did something');
 
 # One call that moves much: bodies that are large only when they are read.  An
 # index of the other queue's looks at the memory while the call is at work.
 $session->query_safe(q{
 	SELECT FROM cmq_create_queue('big', rewind_seconds => 3600, max_msg_size => 2000000);
 	SELECT FROM cmq_create_queue('copy', max_msg_size => 2000000);
+	CREATE TABLE peak (bytes bigint);
 	CREATE FUNCTION look() RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
-		PERFORM set_config('test.peak', greatest(current_setting('test.peak', true)::bigint,
-			(SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name NOT IN ('CacheMemoryContext', 'index info')))::text, false);
+		INSERT INTO public.peak SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name NOT IN ('CacheMemoryContext', 'index info');
 	END $$;
-	CREATE FUNCTION look(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM look(); RETURN n; END $$;
-	CREATE INDEX ON cmq.q_copy_pending (look(receive_count));
+	CREATE FUNCTION look(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.look(); RETURN n; END $$;
+	CREATE INDEX ON cmq_data.q_copy_pending (look(receive_count));
 	SELECT count(cmq_send('big', repeat('x', 1100000), headers => jsonb_build_object('a', 1, 'b', repeat('y', 100000)))) FROM generate_series(1, 300) i;
 	DO $$ BEGIN FOR i IN 1 .. 30 LOOP PERFORM FROM cmq_delete_batch('big', array(SELECT receipt_handle FROM cmq_receive('big', 10))); END LOOP; END $$;
-	CREATE INDEX ON cmq.q_big_pending (look(receive_count));
+	CREATE INDEX ON cmq_data.q_big_pending (look(receive_count));
 });
 for my $call (
 	q{cmq_replay('big', '-infinity', %s, 'copy')},
@@ -112,10 +112,10 @@ for my $call (
 	my @peaks;
 	for my $n (20, 20, 300)
 	{
-		my $until = "(SELECT max(enqueued_at) + '1 us' FROM (SELECT enqueued_at FROM cmq.q_big ORDER BY 1 LIMIT $n) m)";
-		$session->query_safe(q{BEGIN; SELECT set_config('test.peak', '0', false)});
+		my $until = "(SELECT max(enqueued_at) + '1 us' FROM (SELECT enqueued_at FROM cmq_data.q_big ORDER BY 1 LIMIT $n) m)";
+		$session->query_safe(q{BEGIN; DELETE FROM peak});
 		is($session->query_safe('SELECT ' . sprintf($call, $until)), $n, "$n messages by $call");
-		push @peaks, $session->query_safe(q{SELECT current_setting('test.peak')});
+		push @peaks, $session->query_safe(q{SELECT max(bytes) FROM peak});
 		$session->query_safe('ROLLBACK');
 	}
 	note("bytes: @peaks");
@@ -134,11 +134,11 @@ $session->query_safe(q{
 	CREATE FUNCTION sometimes(t timestamptz) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
 	BEGIN
 		IF extract(microseconds FROM t)::int % 512 = 0 THEN
-			PERFORM look();
+			PERFORM public.look();
 		END IF;
 		RETURN 0;
 	END $$;
-	CREATE INDEX ON cmq.q_small_pending (sometimes(enqueued_at));
+	CREATE INDEX ON cmq_data.q_small_pending (sometimes(enqueued_at));
 });
 for my $call (
 	q{cmq_restore('small', '-infinity', (SELECT cmq.enqueued_at(max(msg_id) + 1) FROM ids WHERE n <= %1$s))},
@@ -147,9 +147,9 @@ for my $call (
 	my @peaks;
 	for my $n (3000, 3000, 30_000)
 	{
-		$session->query_safe(q{BEGIN; SELECT set_config('test.peak', '0', false)});
+		$session->query_safe(q{BEGIN; DELETE FROM peak});
 		is($session->query_safe('SELECT ' . sprintf($call, $n)), $n, "$n messages by $call");
-		push @peaks, $session->query_safe(q{SELECT current_setting('test.peak')});
+		push @peaks, $session->query_safe(q{SELECT max(bytes) FROM peak});
 		$session->query_safe('ROLLBACK');
 	}
 	note("bytes: @peaks");
@@ -175,7 +175,7 @@ cmp_ok($after - $before, '<', 1_000_000, 'many queues: memory is flat');
 is($session->query_safe(q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'cmq queue'}) < 150, 1,
 	'descriptions of dropped queues are thrown away');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM cmq.queues}), '1', 'the queues are gone');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq'::regnamespace AND relname ~ 'queue\d'}),
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ 'queue\d'}),
 	'0', 'and their tables');
 $session->quit;
 

@@ -363,7 +363,7 @@ my %operations = (
 		return differ("rewind of $q", $got, '!55000') unless $queue->{rewind_seconds};
 		return differ("rewind of $q to $from_sql", $got, '!22023') if $from_sql =~ /day/ || ($earliest && $from > $earliest->{id});
 		my @back = grep { $_->{state} eq 'deleted' && $_->{id} >= $from } @messages;
-		my $no = $model->record($s, kind => 'rewind', queue => $q);
+		my $no = @back || $queue->{rewind} ? $model->record($s, kind => 'rewind', queue => $q) : 0;
 		$model->alter($s, $q, rewind => @back ? { no => $no, due => { map { $_->{deletion} => 1 } @back } } : undef);
 		return differ("rewind of $q to $from_sql", $got, @back ? $back[0]{id} : '-');
 	},
@@ -405,7 +405,7 @@ my %operations = (
 		return differ("restore in $q", $got, '!22023') if defined $to && $from > $to;
 		return differ("restore in $q", $got, '!21000') if $expected ne 'NULL' && $expected != @meant;
 		restored($s, $q, @meant);
-		$model->record($s, kind => 'restore', queue => $q, messages => scalar @meant);
+		$model->record($s, kind => 'restore', queue => $q, messages => scalar @meant) if @meant;
 		return differ("restore in $q", $got, scalar @meant);
 	},
 	restore_messages => sub {
@@ -419,7 +419,7 @@ my %operations = (
 		my $got = ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_restore_messages('$q', '{@{[join ',', reverse sort keys %ids]}}') WITH ORDINALITY r (i, o)");
 		return differ("restore_messages in $q", $got, '!55000') unless $model->queue($s, $q)->{rewind_seconds};
 		restored($s, $q, @meant);
-		$model->record($s, kind => 'restore', queue => $q, messages => scalar @meant);
+		$model->record($s, kind => 'restore', queue => $q, messages => scalar @meant) if @meant;
 		return differ("restore_messages in $q", $got, join(' ', map { $_->{id} } @meant) || '-');
 	},
 	replay => sub {
@@ -435,7 +435,7 @@ my %operations = (
 		my @meant = $model->history($s, $q, $from, $to, $kind);
 		my $refusal = @meant ? $model->refusal($s, $into, [ map { $_->{bytes} } @meant ], 0) : '';
 		return differ($what, $got, $refusal) if $refusal;
-		$model->record($s, kind => 'replay', queue => $q, into => $into, messages => scalar @meant);
+		$model->record($s, kind => 'replay', queue => $q, into => $into, messages => scalar @meant) if @meant;
 		return differ($what, $got, scalar @meant) if $got ne @meant || !@meant;
 		my ($ids, @lines) = arrived($s, $into, 'cmq_origin,queue', 'cmq_origin,msg_id');
 		return differ($what, join('; ', @lines), join('; ', map { "$q $_->{id}" } @meant))
@@ -444,20 +444,19 @@ my %operations = (
 	redrive => sub {
 		my ($s) = @_;
 		my ($q, $max) = (pick(qw(dead dead extra)), pick('NULL', 'NULL', 1, 2));
-		my (@back, %n, $refusal);
+		my (@back, %n);
 		foreach my $m ($model->ready($s, $q))
 		{
 			last if $max ne 'NULL' && @back == $max;
 			my $source = $m->{source} ne '' && $model->queue($s, $m->{source});
 			next unless $source && $source->{dead_letter_queue} eq $q;
-			# max_msg_size is not asked for: it was taken once
-			$refusal ||= $model->refusal($s, $m->{source}, [1], scalar @{ $n{ $m->{source} } // [] });
+			# what its queue does not take stays
+			next if $model->refusal($s, $m->{source}, [ $m->{bytes} ], scalar @{ $n{ $m->{source} } // [] });
 			push @back, $m;
 			push @{ $n{ $m->{source} } }, $m;
 		}
 		my $got = ask($s, "SELECT cmq_redrive('$q', $max)");
 		return differ("redrive $q", $got, '!42704') unless $model->queue($s, $q);
-		return differ("redrive $q", $got, $refusal) if $refusal;
 		my $wrong = differ("redrive $q", $got, scalar @back);
 		$model->consume($s, $q, $_) foreach @back;
 		foreach my $source (sort keys %n)
@@ -475,6 +474,7 @@ my %operations = (
 		my $got = ask($s, "SELECT cmq_clear_queue('$q')");
 		return differ("clear of $q", $got, '!42704') unless $model->queue($s, $q);
 		$model->remove($s, $q, $_) foreach @pending;
+		$model->record($s, kind => 'cancel', queue => $q) if $model->queue($s, $q)->{rewind};
 		$model->alter($s, $q, rewind => undef);
 		return differ("clear of $q", $got, scalar @pending);
 	},
@@ -519,6 +519,8 @@ my %operations = (
 		my $queue = $model->queue($s, $q);
 		return '' if $setting eq 'rewind_seconds' && $queue && !$queue->{rewind_seconds};
 		return '' unless $model->lock($s, "queue $q");
+		# the limits of a dead-letter queue are tried in sql/dead_letter
+		return '' if $setting =~ /^max_msg/ && $model->sources($s, $q);
 		my $dead = $queue ? $queue->{dead_letter_queue} : '';
 		return '' if $setting eq 'max_receive_count' && $dead ne '' && !$model->lock($s, "queue $dead");
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', $setting => $value)");
@@ -551,6 +553,8 @@ my %operations = (
 		my ($s) = @_;
 		my ($q, $dead, $count) = (pick(qw(q q copy extra)), pick(qw(dead dead dead q extra)), pick(1, 1, 2, 3));
 		return '' unless $model->lock($s, "queue $q") && $model->lock($s, "queue $dead");
+		my $limits = $model->queue($s, $dead);
+		return '' if $limits && ($limits->{max_msg_size} < 1048576 || $limits->{max_msg_heap_num} < 1000);
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', dead_letter_queue => '$dead', max_receive_count => $count)");
 		return differ("bind $q to $dead", $got, '!42704') unless $model->queue($s, $q);
 		# not to itself, nor to a queue that has one

@@ -56,8 +56,8 @@ $from->safe_psql('postgres', q{
 	SELECT FROM cmq_delete_batch('a', array(SELECT receipt_handle FROM cmq_receive('a', 3)));
 	RESET ROLE;
 	SET cmq.reason = 'before the upgrade';
-	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq.q_a WHERE body = 'd3'), NULL);
-	SELECT FROM cmq_rewind('a', (SELECT enqueued_at FROM cmq.q_a WHERE body = 'd1'));
+	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd3'), NULL);
+	SELECT FROM cmq_rewind('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd1'));
 });
 my $handle = $from->safe_psql('postgres', q{SELECT receipt_handle FROM cmq_receive('a')});
 # the rewind goes on behind what was received, as the first round there would say

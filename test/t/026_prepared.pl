@@ -41,7 +41,7 @@ sub agree
 	my ($queue, $when) = @_;
 	return is(
 		sql("SELECT pending_msg_num FROM cmq.metrics WHERE queue = '$queue'"),
-		sql("SELECT count(*) FROM cmq.q_${queue}_pending"), "the count $when");
+		sql("SELECT count(*) FROM cmq_data.q_${queue}_pending"), "the count $when");
 }
 
 sub counters { return sql(q{SELECT sent, received, deleted, body_bytes FROM cmq.metrics WHERE queue = 'q'}); }
@@ -57,7 +57,7 @@ sql(q{
 	SELECT count(*) FROM (SELECT cmq_send_batch('q', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s;
 	SELECT cmq_maintain();
 });
-cmp_ok(sql(q{SELECT pg_relation_size('cmq.q_q_pending') / 8192}), '>', 2 * $few, 'the pending table has many pages');
+cmp_ok(sql(q{SELECT pg_relation_size('cmq_data.q_q_pending') / 8192}), '>', 2 * $few, 'the pending table has many pages');
 cmp_ok(pages($metrics), '<', $few, 'they are not read for the counts');
 
 note 'the end of a prepared transaction';
@@ -96,7 +96,7 @@ agree('q', 'after it');
 $node->psql('postgres', q{COMMIT PREPARED 'no such'});
 cmp_ok(pages($metrics), '<', $few, 'an attempt to end one that does not exist changes nothing');
 
-sql(q{BEGIN; DELETE FROM cmq.q_q_pending WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq.q_q_pending); PREPARE TRANSACTION 'by hand'});
+sql(q{BEGIN; DELETE FROM cmq_data.q_q_pending WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq_data.q_q_pending); PREPARE TRANSACTION 'by hand'});
 sql(q{COMMIT PREPARED 'by hand'});
 agree('q', 'after one that has changed a table by hand');
 
@@ -149,7 +149,7 @@ sql(q{SELECT cmq_maintain()});
 sql($receive);
 cmp_ok(pages($receive, $receive), '<', 50, 'when it is gone floors go up, whatever is prepared since');
 $old->quit;
-sql(q{VACUUM cmq.q_q_pending});
+sql(q{VACUUM cmq_data.q_q_pending});
 cmp_ok(pages($metrics), '<', $few, '... and counts are known');
 sql(q{COMMIT PREPARED 'p22'});
 cmp_ok(pages($metrics), '<', $few, '... after those, too');
@@ -178,7 +178,7 @@ COMMIT PREPARED 'client_:client_id';
 \endif
 SQL
 my $count = $node->basedir . '/count.sql';
-append_to_file($count, "SELECT sum(pending_msg_num) FROM cmq.metrics;\nUPDATE cmq.q_q_pending SET receive_count = receive_count WHERE false;\n");
+append_to_file($count, "SELECT sum(pending_msg_num) FROM cmq.metrics;\nUPDATE cmq_data.q_q_pending SET receive_count = receive_count WHERE false;\n");
 $node->command_ok(
 	[ 'pgbench', '-n', '-c', '6', '-j', '2', '-t', '300', '-f', "$script\@20", '-f', "$count\@1", 'postgres' ],
 	'clients that prepare, commit and roll back, while some count anew');

@@ -36,7 +36,7 @@ sub maintained
 {
 	my ($db, $queue, $name) = @_;
 	sql("SELECT cmq_send('$queue', 'x')", $db);
-	my $sent = sql("SELECT max(enqueued_at) FROM cmq.q_$queue", $db);
+	my $sent = sql("SELECT max(enqueued_at) FROM cmq_data.q_$queue", $db);
 	return ok($node->poll_query_until($db, "SELECT clock >= '$sent' FROM cmq.queue WHERE name = '$queue'"), $name);
 }
 
@@ -62,7 +62,7 @@ foreach my $caught (0, 1)
 			END IF;
 			RETURN n;
 		END \$\$});
-	sql('CREATE INDEX ON cmq.q_dead_pending (public.hang(receive_count))') unless $caught;
+	sql('CREATE INDEX ON cmq_data.q_dead_pending (public.hang(receive_count))') unless $caught;
 	sql(q{SELECT cmq_send('a_stubborn', 'x')});
 	sql(q{SELECT FROM cmq_receive('a_stubborn', visibility_timeout => 1)});
 	if ($caught)
@@ -86,15 +86,15 @@ sql(q{
 	DO $$ DECLARE l record; BEGIN
 		-- as if the partition were old
 		SELECT * INTO l FROM cmq.partition WHERE queue = 'viewed' ORDER BY lower LIMIT 1;
-		EXECUTE format('ALTER TABLE cmq.q_viewed DETACH PARTITION cmq.%I', l.messages);
-		EXECUTE format('ALTER TABLE cmq.q_viewed_rewind DETACH PARTITION cmq.%I', l.rewind);
-		EXECUTE format('ALTER TABLE cmq.q_viewed ATTACH PARTITION cmq.%I FOR VALUES FROM (%L) TO (%L)', l.messages, l.lower - interval '1 day', l.upper - interval '1 day');
-		EXECUTE format('ALTER TABLE cmq.q_viewed_rewind ATTACH PARTITION cmq.%I FOR VALUES FROM (%L) TO (%L)', l.rewind, l.lower - interval '1 day', l.upper - interval '1 day');
-		EXECUTE format('ALTER TABLE cmq.%I RENAME TO m_viewed_old', l.messages);
-		EXECUTE format('ALTER TABLE cmq.%I RENAME TO r_viewed_old', l.rewind);
-		UPDATE cmq.partition SET lower = l.lower - interval '1 day', upper = l.upper - interval '1 day', messages = 'm_viewed_old', rewind = 'r_viewed_old'
+		EXECUTE format('ALTER TABLE cmq_data.q_viewed DETACH PARTITION %s', l.messages);
+		EXECUTE format('ALTER TABLE cmq_data.q_viewed_rewind DETACH PARTITION %s', l.rewind);
+		EXECUTE format('ALTER TABLE cmq_data.q_viewed ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', l.messages, l.lower - interval '1 day', l.upper - interval '1 day');
+		EXECUTE format('ALTER TABLE cmq_data.q_viewed_rewind ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', l.rewind, l.lower - interval '1 day', l.upper - interval '1 day');
+		EXECUTE format('ALTER TABLE %s RENAME TO m_viewed_old', l.messages);
+		EXECUTE format('ALTER TABLE %s RENAME TO r_viewed_old', l.rewind);
+		UPDATE cmq.partition SET lower = l.lower - interval '1 day', upper = l.upper - interval '1 day', messages = 'cmq_data.m_viewed_old', rewind = 'cmq_data.r_viewed_old'
 		 WHERE queue = 'viewed' AND lower = l.lower;
-		CREATE VIEW public.kept AS SELECT * FROM cmq.m_viewed_old;
+		CREATE VIEW public.kept AS SELECT * FROM cmq_data.m_viewed_old;
 		PERFORM cmq_alter_queue('viewed', visibility_timeout => 31);
 	END $$});
 log_has(qr/WARNING:  dropping a partition of queue "viewed" failed/, 'a view on an old partition is told of');
@@ -107,7 +107,8 @@ my $age = q{UPDATE cmq.rewind_log SET called_at = called_at - interval '91 days'
 $node->append_conf('postgresql.conf', 'cmq.rewind_log_retention = -1');
 $node->reload;
 ok($node->poll_query_until('postgres', q{SELECT current_setting('cmq.rewind_log_retention') = '-1'}), 'kept for ever');
-sql(qq{SELECT cmq_rewind('viewed', latest_rewind_time) FROM cmq_queue_attributes('viewed'); $age});
+sql(qq{SELECT cmq_delete('viewed', receipt_handle) FROM cmq_receive('viewed', 10); SELECT cmq_send('viewed', 'r'); SELECT cmq_delete('viewed', receipt_handle) FROM cmq_receive('viewed', 10);
+	SELECT cmq_rewind('viewed', (SELECT max(enqueued_at) FROM cmq.q_viewed_history)) IS NOT NULL; $age});
 maintained('postgres', 'viewed', 'a round of maintenance');
 maintained('postgres', 'viewed', 'and another one');
 is(sql(q{SELECT count(*) FROM cmq.rewinds WHERE kind = 'rewind'}), '1', 'the old row is there');
