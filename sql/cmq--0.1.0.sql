@@ -167,11 +167,12 @@ COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive retu
 --   max_time_to_live       a message not consumed for that many seconds,
 --                          300..43200 and less than msg_retention_seconds, is
 --                          moved there when it is ready
--- Needs: CREATE on schema cmq; INSERT on the dead-letter queue.
+-- Needs: CREATE on schemas cmq and cmq_data; INSERT on the dead-letter queue, for as
+--   long as dead letters are to be moved.
 -- Errors: 22023 a value is NULL or out of range or the dead-letter policy is
 --   not possible, 42704 no such dead-letter queue, 42710 the name is taken
 --   (also when only its case differs), 53400 cmq.max_queues is used up, 42501
---   no right.
+--   no right, 25000 in a parallel worker, as for every function that writes.
 CREATE FUNCTION @extschema@.cmq_create_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT 30,
@@ -200,7 +201,8 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 -- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
---   not possible, 42501 no right.
+--   not possible, 55006 rewind is switched in the midst of a call of this session on
+--   the queue, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_alter_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT NULL,
@@ -223,7 +225,10 @@ COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, b
 -- Waits for open transactions that use the queue.
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right, 2BP01 it is the dead-letter
---   queue of another one, or other objects (a reporting view, say) depend on it.
+--   queue of another one, or other objects (a reporting view, say) depend on it,
+--   55006 this session is in the midst of a call on it, or has a query open that
+--   reads it.  A damaged queue can be dropped; by a superuser alone if the relation
+--   that carries its rights is gone.
 CREATE FUNCTION @extschema@.cmq_drop_queue(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_queue'
@@ -233,14 +238,15 @@ COMMENT ON FUNCTION @extschema@.cmq_drop_queue(text)
 
 -- cmq_clear_queue: remove all pending messages for good; the history stays.
 --
--- A rewind under way ends: what it has not brought back is history again, if it
--- is still in the rewind window, and gone if not.
+-- A rewind under way ends, and is recorded as cancelled: what it has not brought
+-- back is history again, if it is still in the rewind window, and gone if not.
 -- Receipt handles of removed messages are stale.  Waits for transactions that
 -- are receiving, deleting or changing one of the messages; what others have
 -- sent but not committed stays.
 -- Result: how many messages were removed.
 -- Needs: UPDATE on the queue.
--- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
+-- Errors: 42704 no such queue, 22023 NULL, 55000 a rewind is under way and a reason is
+--   required, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_clear_queue(queue text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_clear_queue'
@@ -251,7 +257,7 @@ COMMENT ON FUNCTION @extschema@.cmq_clear_queue(text)
 -- cmq_unbind_dead_letter: end a queue's dead-letter policy.
 --
 -- What was moved stays where it is.  Does nothing if there is no policy.
--- Needs: UPDATE on the queue.
+-- Needs: UPDATE on the queue, or ownership of its dead-letter queue.
 -- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_unbind_dead_letter(queue text)
 RETURNS void
@@ -314,7 +320,7 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --                  encoding
 --   delay_seconds  seconds until it can be received, 0..3600 and less than
 --                  msg_retention_seconds
---   headers        any jsonb of at most 67108864 bytes, or NULL
+--   headers        any jsonb of at most max_msg_size bytes, or NULL
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
 -- A queue is full when max_msg_heap_num messages are pending.  Expired ones
@@ -322,7 +328,7 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 -- or deleted counts when they have committed, so senders at work at the same
 -- time may together exceed the limit by what they have not committed yet.
 -- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
---   range, 54000 body larger than max_msg_size, 53400 the queue is full or
+--   range, 54000 body or headers larger than max_msg_size, 53400 the queue is full or
 --   max_worker_processes is used up, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
@@ -473,8 +479,8 @@ COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
 -- Parameters:
 --   start_time, end_time  produced at or after the one and before the other;
 --                  end_time NULL: no end
---   filter         only messages whose headers contain this (headers @> filter);
---                  NULL: all
+--   filter         only messages whose headers contain this (headers @> filter), at
+--                  most 8192 bytes; NULL: all
 -- Result: one row; times are NULL if there are no messages.  Counts what is
 -- history: what a rewind under way brings back anyway is not in it.  cmq_restore
 -- with the same arguments brings back exactly these; so does cmq_rewind without
@@ -506,8 +512,8 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestampt
 --   start_time, end_time  produced at or after the one and before the other;
 --                  end_time NULL: no end.  What cannot be rewound any more is
 --                  not brought back.
---   filter         only messages whose headers contain this (headers @> filter);
---                  NULL: all.  Messages without headers contain nothing.
+--   filter         only messages whose headers contain this (headers @> filter), at
+--                  most 8192 bytes; NULL: all.  Messages without headers contain nothing.
 --   expected_count fail unless it is exactly so many; NULL: any number
 -- Result: how many messages.  They count receives anew, and rewind_count is one
 -- higher, as after a rewind.  max_msg_heap_num does not apply.  A rewind under
@@ -573,14 +579,15 @@ COMMENT ON FUNCTION @extschema@.cmq_replay(text, timestamptz, timestamptz, text,
 --
 -- Each becomes a new message of its queue, without the header cmq_dead_letter,
 -- and is deleted from the dead-letter queue as cmq_delete does.  Takes ready
--- messages, oldest first.  Messages that are no dead letters, or whose queue does
--- not exist any more or has another dead-letter queue now, stay; a NOTICE tells
--- how many.
+-- messages, oldest first.  What cannot be sent back stays: messages that are no dead
+-- letters, or whose queue does not exist any more, has another dead-letter queue
+-- now, grants the caller no INSERT, is full, takes no messages of that size, or
+-- fails or takes longer than 5 seconds (then with a WARNING, and none is sent to it
+-- by this call).  A NOTICE tells how many.
 -- Parameters: max_messages, at least 1; NULL: all.
 -- Result: how many were sent back.
--- Needs: DELETE on the dead-letter queue, INSERT on the others.
--- Errors: 42704 no such queue, 22023 out of range, 53400 a queue is full,
---   42501 no right.
+-- Needs: DELETE on the dead-letter queue; INSERT on those that get messages.
+-- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_redrive(dead_letter_queue text,
 	max_messages int DEFAULT NULL)
 RETURNS bigint
@@ -637,7 +644,8 @@ COMMENT ON FUNCTION @extschema@.cmq_drop_topic(text)
 --                 exactly one word, # for any number of words, also none.
 -- Needs: SELECT on the topic, ownership of the queue.
 -- Errors: 42704 no such topic or queue, 42710 there is such a subscription,
---   22023 a value is NULL or not possible, 42501 no right.
+--   22023 a value is NULL or not possible, 54000 the queue has 10 subscriptions of the
+--   topic, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_subscribe(
 	topic			text,
 	subscription	text,
@@ -653,7 +661,8 @@ COMMENT ON FUNCTION @extschema@.cmq_subscribe(text, text, text, text[], text[])
 -- cmq_unsubscribe: end a subscription.  What was published stays in the queue.
 --
 -- Needs: ownership of the topic or of the queue.
--- Errors: 42704 no such topic or subscription, 22023 NULL, 42501 no right.
+-- Errors: 42704 no such subscription, for the owner of the topic; 22023 NULL, 42501 no
+--   right, or no such topic or subscription.
 CREATE FUNCTION @extschema@.cmq_unsubscribe(topic text, subscription text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_unsubscribe'
@@ -715,7 +724,8 @@ COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, js
 --
 -- Parameters: queue, or NULL for all queues that the caller owns.
 -- For one queue an error is raised; for all, a failing queue is reported in a
--- WARNING and skipped.
+-- WARNING and skipped.  Dead letters to a queue of another owner are left to the
+-- worker.  Old rows of the record are removed for the owner of the extension.
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_maintain(queue text DEFAULT NULL)

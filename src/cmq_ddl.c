@@ -3,8 +3,9 @@
  * cmq_ddl.c
  *	  Create, alter and drop queues.
  *
- * The only SQL text that cmq runs is here, in cmq_leaf.c and in
- * cmq_rewind_drop_history(): DDL, with every identifier quoted and qualified
+ * The only SQL text that cmq runs is here, in cmq_topic.c, cmq_leaf.c,
+ * cmq_maintain.c and cmq_rewind_drop_history(), and one query in cmq_prepared.c:
+ * DDL, with every identifier quoted and qualified
  * and with search_path pinned.  It runs as the caller (create, drop) or as the
  * queue's owner in a restricted security context (what alter and maintenance
  * do to a queue's tables), never as somebody with more rights.

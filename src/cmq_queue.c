@@ -4,13 +4,24 @@
  *	  Look-up of queues: the cache of descriptions, rights, bounds of time.
  *
  * Each backend caches what it knows of a queue: settings, the rewind under
- * way, OIDs of the tables and the partition map.  Everything that changes any
- * of it sends a relcache invalidation for the queue's message table in the
- * same transaction, and DDL on that or the other two tables does so by itself;
- * the callback here marks the cached description stale, and
- * the next look-up loads it again with a fresh snapshot, whatever the
- * isolation level.  Rollbacks replay the invalidation, so a description loaded
- * from uncommitted rows does not outlive them.
+ * way, OIDs of the relations and the partition map.  Everything that changes any
+ * of it sends a relcache invalidation for cmq.q_<queue> in the same transaction,
+ * and DDL on that or on the tables does so by itself; the callback here marks
+ * the cached description stale, and the next look-up loads another one with a
+ * fresh snapshot, whatever the isolation level.  Rollbacks replay the
+ * invalidation, so a description loaded from uncommitted rows does not outlive
+ * them.
+ *
+ * Ways to get at a queue:
+ *	cmq_queue_find		no lock, no right; NULL if there is none
+ *	cmq_queue_find_whole	the same, NULL also if it is damaged
+ *	cmq_queue_lookup	the same, an error if there is none
+ *	cmq_queue_open		with a right and a lock on the pending table: traffic
+ *	cmq_queue_lock		with a right and the queue lock: changes
+ *	cmq_queue_try_lock	the queue lock if nobody has it: maintenance
+ *	cmq_queue_again		the present description of one that is in use
+ * All but the last three of these may return another queue of that name at the next
+ * call.
  *
  * Hot paths call cmq_queue_open: it checks rights, takes the lock on the
  * pending table that keeps a drop and a switch of rewind away, and looks again
