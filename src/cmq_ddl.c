@@ -431,6 +431,9 @@ create_tables(const char *name)
 static void
 create_views(const char *name)
 {
+	static const CmqRelation views[] = {
+		CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_ALL_VIEW, CMQ_READER_VIEW
+	};
 	const char *rights = qualified(CMQ_RIGHTS, name);
 	const char *reader = qualified(CMQ_READER_VIEW, name);
 	const char *messages = qualified(CMQ_MESSAGES_TABLE, name);
@@ -444,7 +447,6 @@ create_views(const char *name)
 	cmq_ddl_execute("CREATE VIEW %s AS SELECT %s::text AS queue", rights, lit);
 	cmq_ddl_execute("CREATE VIEW %s WITH (security_invoker) AS "
 					"SELECT true AS readable FROM %s", reader, rights);
-	cmq_ddl_revoke_all(relation_by_name(CMQ_READER_VIEW, name));
 	cmq_ddl_execute("CREATE VIEW %s AS "
 					"SELECT cmq.msg_id(p.enqueued_at) AS msg_id, p.enqueued_at, "
 					"CASE WHEN p.visible_at <= (SELECT cmq._clock(%s)) THEN 'ready' "
@@ -482,6 +484,9 @@ create_views(const char *name)
 					"deleted_at, deleted_by, "
 					"receive_count, rewind_count, headers, body FROM %s",
 					all, live, history);
+	/* with more than SELECT one could lock the tables behind them */
+	for (int i = 0; i < lengthof(views); i++)
+		cmq_ddl_revoke_all(relation_by_name(views[i], name));
 	cmq_ddl_execute("GRANT SELECT ON %s, %s, %s TO PUBLIC", live, history, all);
 
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", rights,

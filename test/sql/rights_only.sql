@@ -62,7 +62,11 @@ SELECT r.role, command, pg_temp.outcome(r.role, command) AS outcome
   FROM unnest('{regress_only_insert,regress_only_update,regress_only_delete,regress_only_all}'::text[]) r (role),
 	   unnest(ARRAY['INSERT INTO cmq.q_pay VALUES (''x'')', 'UPDATE cmq.q_pay SET queue = ''x''', 'DELETE FROM cmq.q_pay', 'TRUNCATE cmq.q_pay']) command;
 SELECT pg_temp.live('pay'), pg_temp.history('pay');
--- a lock on it stops no message
+-- nor can the tables be locked through the views
+SELECT r.role, v AS view, pg_temp.outcome(r.role, format('LOCK TABLE cmq.q_pay_%s IN ACCESS EXCLUSIVE MODE', v)) AS exclusive,
+	   pg_temp.outcome(r.role, format('LOCK TABLE cmq.q_pay_%s IN SHARE MODE', v)) AS share
+  FROM unnest('{regress_only_delete,regress_only_all}'::text[]) r (role), unnest('{live,history,all}'::text[]) v;
+-- a lock on the empty one stops no message
 SELECT pg_temp.outcome('regress_only_delete', $$LOCK TABLE cmq.q_pay IN ACCESS EXCLUSIVE MODE$$) AS empty_relation;
 SELECT * FROM cmq.q_pay;
 -- the calls work
