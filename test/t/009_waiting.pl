@@ -373,7 +373,7 @@ delete_all();
 		'a message is claimed');
 	wakes('failure of a receive', 'claimed', sub { $locker->quit; finish($receiver) });
 	like($receiver->{err}, qr/failed as told/, 'it did fail');
-	sql(q{DROP INDEX cmq.fails});
+	sql(q{DROP INDEX cmq_data.fails});
 	delete_all();
 }
 

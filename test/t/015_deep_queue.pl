@@ -31,7 +31,7 @@ sub sql
 my $truth = q{
 	WITH clock AS MATERIALIZED (SELECT cmq._clock('q') AS now),
 	due AS (SELECT count(*) AS n, min(enqueued_at) AS first FROM cmq_data.q_q_rewind
-			 WHERE enqueued_at >= cmq.rewind_from('q') AND cmq._due('q', enqueued_at, deleted_at, deleted_xact))
+			 WHERE enqueued_at >= cmq._since('q') AND cmq._due('q', enqueued_at, deleted_at, deleted_xact))
 	SELECT count(*) FILTER (WHERE visible_at <= now) + (SELECT n FROM due),
 		   count(*) FILTER (WHERE visible_at > now AND receive_count > 0),
 		   count(*) FILTER (WHERE visible_at > now AND receive_count = 0),

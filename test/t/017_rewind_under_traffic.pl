@@ -173,7 +173,7 @@ my @sizes;
 for my $part (1 .. 10)
 {
 	$node->command_ok([ 'pgbench', '-n', '-c', '1', '-t', '100', '-f', $round, 'postgres' ], 'a hundred rounds');
-	$node->safe_psql('postgres', "VACUUM cmq.$_") foreach qw(q_round_pending q_round_rewind queue);
+	$node->safe_psql('postgres', "VACUUM $_") foreach qw(cmq_data.q_round_pending cmq_data.q_round_rewind cmq.queue);
 	push @sizes, sql(q{
 		SELECT pg_total_relation_size('cmq_data.q_round_pending') + pg_total_relation_size('cmq.queue')
 			+ (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('cmq_data.q_round_rewind'))});

@@ -66,7 +66,7 @@ sub set_clocks_ahead
 		SELECT cmq_send('$_', 'early');
 		SELECT FROM cmq_maintain('$_');
 		WITH m AS (
-			INSERT INTO cmq.q_$_ (enqueued_at, body)
+			INSERT INTO cmq_data.q_$_ (enqueued_at, body)
 			SELECT max(upper) - interval '1 min', 'ahead' FROM cmq.partition WHERE queue = '$_'
 			RETURNING enqueued_at)
 		INSERT INTO cmq_data.q_${_}_pending (visible_at, enqueued_at, receive_count, rewind_count)

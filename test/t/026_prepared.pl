@@ -48,7 +48,7 @@ sub counters { return sql(q{SELECT sent, received, deleted, body_bytes FROM cmq.
 
 my $metrics = q{SELECT * FROM cmq.metrics WHERE queue = 'q'};
 # what the catalogs cost a new session is more than a message does
-my $few = 400;
+my $few = 600;
 
 sql(q{
 	CREATE EXTENSION cmq;
