@@ -7,7 +7,7 @@
 --
 --   psql -v from="'2026-11-21 09:00+00'" -v until="'2026-11-21 12:00+00'" -f reconcile.sql
 --
--- Needs SELECT and UPDATE on cmq_data.q_payments and SELECT on ledger (msg_id, amount).
+-- Needs SELECT and UPDATE on cmq.q_payments and SELECT on ledger (msg_id, amount).
 -- Bodies are JSON, {"amount": ..}.
 
 \set ON_ERROR_STOP on
