@@ -175,9 +175,10 @@ BEGIN
 		['transaction_timestamp()', 'timestamptz'], ['quote_ident(text)', 'text'], ['quote_literal(text)', 'text'],
 		['format(text, text)', 'text'], ['min(timestamptz)', 'timestamptz'], ['max(timestamptz)', 'timestamptz'],
 		['to_char(timestamptz, text)', 'text'], ['pg_get_userbyid(oid)', 'name'],
-		['has_table_privilege(oid, text)', 'boolean'], ['cmq_send(text, text)', 'bigint'], ['clock(text)', 'timestamptz'],
-		['msg_id(timestamptz)', 'bigint'], ['check_select(text)', 'boolean'], ['expired_before(text)', 'timestamptz'],
-		['is_due(text, timestamptz, timestamptz, bigint)', 'boolean']]
+		['has_table_privilege(oid, text)', 'boolean'], ['cmq_send(text, text)', 'bigint'], ['_clock(text)', 'timestamptz'],
+		['msg_id(timestamptz)', 'bigint'], ['_readable(text)', 'boolean'], ['_expired_before(text)', 'timestamptz'],
+		['_since(text)', 'timestamptz'], ['_rewindable(text, timestamptz)', 'boolean'],
+		['_due(text, timestamptz, timestamptz, bigint)', 'boolean']]
 	LOOP
 		EXECUTE format('CREATE FUNCTION errors_hostile.%s RETURNS %s LANGUAGE plpgsql AS %L',
 			f[1], f[2], 'BEGIN RAISE EXCEPTION ''trapped''; END');

@@ -197,7 +197,7 @@ RESET ROLE;
 -- maintenance and leaf making by a superuser leave everything the owner's
 SELECT cmq_maintain('rights_a');
 SELECT count(*) AS not_the_owners FROM pg_class
- WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ '^[qmr]_rights_' AND relowner <> 'regress_cmq_own'::regrole;
+ WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ '^[qmrv]_rights_' AND relowner <> 'regress_cmq_own'::regrole;
 
 --
 -- Other functions of schema cmq.

@@ -90,7 +90,7 @@ RESET ROLE;
 --
 SET ROLE regress_evil;
 CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil now'; END $$;
-CREATE FUNCTION evil.check_select(text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION evil._readable(text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
 CREATE FUNCTION evil.quote_ident(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil quote'; END $$;
 CREATE TABLE evil.pg_class AS SELECT 1 AS oid;
 CREATE TABLE evil.queue (name text);
