@@ -8,10 +8,20 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
+
+my $places = 12;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\ncmq.max_queues = 8\ncmq.maintenance_interval = '1h'\nfsync = off\nmax_prepared_transactions = 5\n");
+$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'cmq'
+cmq.max_queues = $places
+cmq.maintenance_interval = '1h'
+max_prepared_transactions = 5
+log_error_verbosity = verbose
+fsync = off
+CONF
 $node->start;
 
 sub sql
@@ -20,126 +30,396 @@ sub sql
 	return $node->safe_psql($db // 'postgres', $sql);
 }
 
+# In the other database, where what fails is told and ends nothing
+sub other
+{
+	my ($sql) = @_;
+	my ($out, $err) = ('', '');
+	$node->psql('other', $sql, stdout => \$out, stderr => \$err);
+	return $out . $err;
+}
+
+# What the attacker tries, each statement on its own, and most need not work.
+sub try
+{
+	my (@statements) = @_;
+	foreach my $statement (@statements)
+	{
+		my ($out, $err) = ('', '');
+		$node->psql('postgres', "SET SESSION AUTHORIZATION attacker; SET lock_timeout = '300ms'; SET client_min_messages = error; $statement",
+			stdout => \$out, stderr => \$err);
+		note "$statement: " . ($err =~ /ERROR: +(.*)/ ? $1 : 'done');
+	}
+	return;
+}
+
+# A session of the attacker's.
+sub session
+{
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	$session->query('SET SESSION AUTHORIZATION attacker');
+	return $session;
+}
+
+sub wait_for
+{
+	my ($n, $condition, $name, $db) = @_;
+	return ok($node->poll_query_until($db // 'postgres', "SELECT count(*) = $n FROM pg_stat_activity WHERE backend_type = 'client backend' AND $condition"), $name);
+}
+
+my $waits = q{wait_event_type = 'Extension' AND query LIKE '%cmq_receive%'};
+
 sql('CREATE DATABASE other');
 sql('CREATE EXTENSION cmq', $_) foreach 'postgres', 'other';
-sql(q{CREATE ROLE attacker; CREATE ROLE sender; GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker; GRANT attacker TO CURRENT_USER});
+sql(q{
+	CREATE ROLE attacker; CREATE ROLE sender;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker;
+	CREATE SCHEMA a AUTHORIZATION attacker});
+sql(q{SELECT FROM cmq_create_queue('stranger', rewind_seconds => 3600)}, 'other');
 
-# A queue of another database gets the first free place, works, and counts right.
-sub check_other
+# All places but those in use are free: what was dropped has left nothing behind.
+sub all_free
+{
+	my ($name, $used) = @_;
+	my $n = $places - $used;
+
+	# each is used: only that takes a place
+	my ($ret, $out, $err) = $node->psql('other', qq{
+		BEGIN;
+		SELECT FROM generate_series(1, $n) i, cmq_create_queue('fill' || i), cmq_send('fill' || i, 'x');
+		ROLLBACK}, on_error_stop => 1);
+	is($err, '', "$name: no place is lost");
+	($ret, $out, $err) = $node->psql('other', qq{
+		BEGIN;
+		SELECT FROM generate_series(1, $n + 1) i, cmq_create_queue('fill' || i), cmq_send('fill' || i, 'x');
+		ROLLBACK}, on_error_stop => 1);
+	like($err, qr/too many queues/, "$name: ... and none is counted twice");
+	return;
+}
+
+# A queue of another database, made now, gets the first place that is free.  Returns
+# what looks, when the attack is over, whether it is its own.
+my $victim = 0;
+
+sub other_queue
 {
 	my ($what) = @_;
-	sql(q{SELECT FROM cmq_create_queue('vic', max_msg_heap_num => 1000); SELECT FROM cmq_send_batch('vic', array_fill('v'::text, ARRAY[10]))}, 'other');
+	my $name = 'vic' . ++$victim;
+
+	sql(qq{
+		SELECT FROM cmq_create_queue('$name', max_msg_heap_num => 1000, rewind_seconds => 3600);
+		SELECT FROM cmq_send_batch('$name', array_fill('v'::text, ARRAY[10]))}, 'other');
 	return sub {
-		is(sql(q{SELECT pending_msg_num, sent FROM cmq.metrics WHERE queue = 'vic'}, 'other'), '10|10', "$what: the counts of the other queue are its own");
+		is(other(qq{SELECT pending_msg_num, sent, received, deleted FROM cmq.metrics WHERE queue = '$name'}), '10|10|0|0',
+			"$what: the counts of the other queue are its own");
+		is(other(qq{SELECT cmq_send('$name', 'x') > 0}), 't', "$what: it is not full");
+		is(other(qq{SELECT abs(extract(epoch FROM cmq._clock('$name') - clock_timestamp())) < 60}), 't', "$what: its clock is right");
+		# all that is there is received, and deleted but for the last one
+		is(other(qq{SELECT count(*) FROM cmq_receive('$name', 100)}), '11', "$what: all its messages are received");
 		my $waiter = $node->background_psql('other', on_error_stop => 0);
-		sql(q{SELECT FROM cmq_receive('vic', 10)}, 'other');
-		$waiter->query_until(qr/begun/, "\\echo begun\nSELECT body FROM cmq_receive('vic', 1, 60, 30);\n");
-		ok($node->poll_query_until('other', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'}),
-			"$what: a receive of it waits");
+		$waiter->query_until(qr/begun/, "\\echo begun\nSELECT body FROM cmq_receive('$name', 1, 60, 20);\n");
+		wait_for(1, $waits . q{ AND datname = 'other'}, "$what: a receive of it waits", 'other');
 		my $start = time;
-		sql(q{SELECT cmq_send('vic', 'woken')}, 'other');
+		other(qq{SELECT cmq_send('$name', 'woken')});
 		like($waiter->query(''), qr/woken/, "$what: ... and has the message");
-		cmp_ok(time - $start, '<', 25, "$what: ... before its time is up");
+		cmp_ok(time - $start, '<', 10, "$what: ... before its time is up");
 		$waiter->quit;
-		is(sql(q{SELECT cmq_drop_queue('vic')}, 'other'), '', "$what: it can be dropped");
+		# what asks waiters to leave, and waits until they have
+		$start = time;
+		other(qq{SELECT cmq_send('$name', 'y'); SELECT cmq_delete('$name', receipt_handle) FROM cmq_receive('$name');
+			SELECT FROM cmq_rewind('$name', (SELECT earliest_rewind_time FROM cmq_queue_attributes('$name')))});
+		is(other(qq{SELECT body FROM cmq_receive('$name')}), 'y', "$what: it can be rewound");
+		other(qq{SELECT cmq_alter_queue('$name', rewind_seconds => 0); SELECT cmq_drop_queue('$name')});
+		cmp_ok(time - $start, '<', 8, "$what: ... changed and dropped, at once");
+		return;
 	};
+}
+
+# The attacker's queues go, whatever has become of them.
+sub clean
+{
+	sql(q{
+		SET client_min_messages = error;
+		DROP OWNED BY attacker CASCADE;
+		DELETE FROM cmq.queue; DELETE FROM cmq.partition;
+		GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker;
+		CREATE SCHEMA IF NOT EXISTS a AUTHORIZATION attacker;
+		SELECT cmq_maintain()});
+	return;
+}
+
+# The attacker's statements that give the name of one queue to what is of another:
+# to the relation that carries the rights, to the messages too, or to all that is
+# not locked.
+sub swap
+{
+	my ($evil, $foo, $what) = @_;
+	my @relations = ([ 'cmq', '' ], [ 'cmq_data', '' ], [ 'cmq_data', '_pending' ], [ 'cmq_data', '_rewind' ]);
+
+	$#relations = { rights => 0, messages => 1, all => 3 }->{$what};
+	return (
+		map({ "DROP VIEW cmq.q_${_}_all, cmq.q_${_}_live, cmq.q_${_}_history" } $evil, $foo),
+		"DROP VIEW cmq_data.v_$evil", "DROP VIEW cmq_data.v_$foo",
+		map({
+				my ($schema, $suffix) = @$_;
+				("ALTER TABLE $schema.q_$foo$suffix RENAME TO q_${foo}${suffix}_t", "ALTER TABLE $schema.q_$evil$suffix RENAME TO q_$foo$suffix")
+		} @relations));
+}
+
+# Partitions that are no partitions any more, found by name or OID all the same
+sub detach
+{
+	my ($evil) = @_;
+	return qq{DO \$\$ DECLARE r record; BEGIN
+		FOR r IN SELECT inhrelid::regclass AS leaf FROM pg_inherits WHERE inhparent = 'cmq_data.q_$evil'::regclass LOOP
+			EXECUTE format('ALTER TABLE cmq_data.q_$evil DETACH PARTITION %s', r.leaf);
+		END LOOP;
+	END \$\$};
 }
 
 note 'a place that a transaction uses while the queue goes';
 
-foreach my $way ('rename', 'detach', 'savepoint', 'prepared')
+foreach my $what ('rights', 'messages', 'all')
 {
-	sql(q{SET ROLE attacker; SELECT FROM cmq_create_queue('evil'); SELECT FROM cmq_create_queue('foo')});
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-	$session->query('SET ROLE attacker');
-	$session->query('BEGIN');
-	if ($way eq 'savepoint')
+	foreach my $detached (0, 1)
 	{
-		# the locks go with the subtransaction
-		$session->query($_) foreach 'SAVEPOINT s', q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[1000]))},
-		  q{SELECT count(*) FROM cmq_receive('evil', 10)}, 'ROLLBACK TO s';
-		sql(q{SET ROLE attacker; SELECT cmq_drop_queue('evil')});
+		my $name = "$what" . ($detached ? ', detached' : '');
+		try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')});
+		try(detach('evil')) if $detached;
+		my $session = session();
+		$session->query('BEGIN');
+		my $sent = $session->query(q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[2000]))});
+		is($sent, '2000', "$name: the transaction has sent");
+		try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, q{SELECT cmq_drop_queue('foo')}, 'SELECT cmq_maintain()', q{SELECT cmq_drop_queue('evil')},
+			'DROP TABLE cmq_data.q_foo CASCADE', 'DROP TABLE cmq_data.q_foo_pending CASCADE', 'SELECT cmq_maintain()');
+		# so does a superuser, who may drop what is damaged
+		$node->psql('postgres', q{SET lock_timeout = '300ms'; SET client_min_messages = error; SELECT cmq_drop_queue('foo'); SELECT cmq_drop_queue('evil'); SELECT cmq_maintain()},
+			on_error_stop => 0);
+		my $check = other_queue($name);
+		$session->query('COMMIT');
+		$session->quit;
+		$check->();
+		clean();
 	}
-	elsif ($way eq 'prepared')
+}
+
+# The locks go with a subtransaction, and the place is still in use.
+foreach my $way ('savepoint', 'exception', 'by hand', 'prepared', 'aborted')
+{
+	try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')});
+	my $session = session();
+	my $send = q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[2000]))};
+	$session->query('BEGIN');
+	if ($way eq 'exception')
 	{
-		$session->query($_) foreach 'SAVEPOINT s', q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[1000]))}, 'ROLLBACK TO s',
-		  q{SELECT count(*) FROM cmq_send_batch('foo', '{a,b}')}, q{PREPARE TRANSACTION 'p'};
-		sql(q{SET ROLE attacker; SELECT cmq_drop_queue('evil')});
+		$session->query(q{DO $$ BEGIN
+			BEGIN
+				PERFORM FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[2000]));
+				PERFORM FROM cmq_receive('evil', 10);
+				RAISE 'undone';
+			EXCEPTION WHEN raise_exception THEN NULL;
+			END; END $$});
 	}
 	else
 	{
-		$session->query(q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[1000]))});
-		$node->psql('postgres', q{SET ROLE attacker; SET lock_timeout = '1s'; ALTER TABLE cmq_data.q_evil DETACH PARTITION cmq_data.m_evil}) if $way eq 'detach';
-		$node->psql('postgres', $_) foreach map { "SET ROLE attacker; SET lock_timeout = '300ms'; SET client_min_messages = error; $_" }
-		  'DROP VIEW cmq.q_evil_all, cmq.q_evil_live, cmq.q_evil_history, cmq.q_foo_all, cmq.q_foo_live, cmq.q_foo_history',
-		  'ALTER VIEW cmq.q_foo RENAME TO q_foo_t', 'ALTER TABLE cmq_data.q_foo RENAME TO q_foo_t', 'ALTER TABLE cmq_data.q_foo_pending RENAME TO q_foo_p',
-		  'ALTER VIEW cmq.q_evil RENAME TO q_foo', 'ALTER TABLE cmq_data.q_evil RENAME TO q_foo', 'ALTER TABLE cmq_data.q_evil_pending RENAME TO q_foo_pending',
-		  q{SELECT cmq._clock('foo')}, q{SELECT cmq_drop_queue('foo')}, q{SELECT cmq_drop_queue('evil')}, 'SELECT cmq_maintain()';
+		$session->query($_) foreach 'SAVEPOINT s', $send, q{SELECT count(*) FROM cmq_receive('evil', 10)}, 'ROLLBACK TO s';
 	}
-	my $check = check_other($way);
+	$session->query(q{SELECT count(*) FROM cmq_send_batch('foo', '{a,b}')}) if $way eq 'prepared';
+	$session->query(q{PREPARE TRANSACTION 'p'}) if $way eq 'prepared';
+	try($way eq 'by hand'
+		? ('DROP TABLE cmq_data.q_evil CASCADE', 'DROP TABLE cmq_data.q_evil_pending CASCADE', 'DROP TABLE cmq_data.q_evil_rewind CASCADE', 'SELECT cmq_maintain()')
+		: q{SELECT cmq_drop_queue('evil')});
+	is(sql(q{SELECT count(*) FROM pg_class WHERE relname = 'q_evil_pending'}), '0', "$way: the queue is gone");
+	my $check = other_queue($way);
+	# in the same transaction again, in what is not there any more
+	$session->query($send) if $way eq 'aborted';
 	$session->query($way eq 'prepared' ? q{COMMIT PREPARED 'p'} : 'COMMIT');
 	$session->quit;
 	$check->();
-	$node->psql('postgres', "SET client_min_messages = error; SELECT cmq_drop_queue('$_')") foreach 'evil', 'foo';
-	$node->psql('postgres', q{SET client_min_messages = error; DROP OWNED BY attacker CASCADE; DELETE FROM cmq.queue; DELETE FROM cmq.partition;
-		GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker; SELECT cmq_maintain()});
+	is(sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'foo'}), '2', "$way: the counts of the queue that is left are right") if $way eq 'prepared';
+	clean();
 }
+all_free('transactions', 1);
 
 note 'a place that a receive waits at';
 
-sql(q{SET ROLE attacker; SELECT FROM cmq_create_queue('evilx')});
-my $waiter = $node->background_psql('postgres', on_error_stop => 0);
-$waiter->query('SET ROLE attacker');
-$waiter->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM cmq_receive('evilx', 1, polling_wait_seconds => 5);\n");
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'}), 'a receive waits');
-$node->psql('postgres', $_) foreach map { "SET ROLE attacker; SET lock_timeout = '300ms'; SET client_min_messages = error; $_" }
-  'DROP TABLE cmq_data.q_evilx CASCADE', 'DROP TABLE cmq_data.q_evilx_rewind CASCADE', 'DROP VIEW cmq.q_evilx CASCADE', 'SELECT cmq_maintain()';
-my $check = check_other('waiter');
-$waiter->query('');
-$waiter->quit;
-$check->();
-$node->psql('postgres', q{SET client_min_messages = error; DROP OWNED BY attacker CASCADE; SELECT cmq_drop_queue('evilx')});
+foreach my $what ('rights', 'messages', 'all')
+{
+	my $name = "waiter, $what";
+	try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')}, detach('evil'));
+	my $waiter = session();
+	$waiter->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM cmq_receive('evil', 1, polling_wait_seconds => 15);\n");
+	wait_for(1, $waits, "$name: a receive waits");
+	try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, 'DROP TABLE cmq_data.q_foo CASCADE', 'DROP TABLE cmq.q_foo CASCADE', 'DROP VIEW cmq.q_foo CASCADE',
+		'DROP TABLE cmq_data.q_foo_rewind CASCADE', 'SELECT cmq_maintain()');
+	sql('SELECT cmq_maintain()');
+	wait_for(1, $waits, "$name: it still waits");
+	my $check = other_queue($name);
+	sql(qq{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres' AND $waits});
+	$waiter->query('');
+	$waiter->quit;
+	$check->();
+	clean();
+}
+all_free('waiters', 1);
+
+note 'a floor that a receive raises';
+
+# The clock of the attacker's queue is ahead, which it is after a restart if a message
+# is.  A receive that is held up in the attacker's code raises a floor when it ends.
+# It writes what it has claimed when it has a thousand rows, before it raises the floor.
+foreach my $what ('rights', 'messages', 'all')
+{
+	my $name = "floor, $what";
+	try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')});
+	try(q{INSERT INTO cmq_data.q_evil (enqueued_at, body) VALUES (clock_timestamp() + interval '1 hour', 'ahead')}, detach('evil'),
+		q{CREATE FUNCTION a.gate(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM pg_advisory_lock(1); PERFORM pg_advisory_unlock(1); RETURN n; END $$;
+		  CREATE INDEX ON cmq_data.q_evil_pending (a.gate(receive_count))});
+	$node->restart;
+	cmp_ok(sql(q{SELECT extract(epoch FROM cmq._clock('evil') - clock_timestamp())}), '>', 1000, "$name: the clock is ahead");
+	try(q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, '{1000}'))});
+	my $gate = $node->background_psql('postgres');
+	$gate->query(q{SELECT pg_advisory_lock(1)});
+	my $session = session();
+	$session->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM cmq_receive('evil', 1000);\n");
+	wait_for(1, q{wait_event_type = 'Lock' AND wait_event = 'advisory'}, "$name: a receive is held up");
+	try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, q{SELECT cmq_drop_queue('foo')}, 'SELECT cmq_maintain()');
+	my $check = other_queue($name);
+	$gate->query(q{SELECT pg_advisory_unlock(1)});
+	$gate->quit;
+	$session->query('');
+	$session->quit;
+	$check->();
+	clean();
+}
+all_free('floors', 1);
 
 note 'parallel workers';
 
-my $force = $node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
-sql(q{SELECT FROM cmq_create_queue('pubq'); SELECT FROM cmq_create_queue('busy', rewind_seconds => 3600); GRANT INSERT, DELETE, UPDATE ON cmq.q_pubq TO sender;
-	SELECT cmq_send('pubq', 'one'); SELECT FROM cmq_create_topic('t'); SELECT FROM cmq_subscribe('t', 's', 'pubq'); GRANT INSERT ON cmq.t_t TO sender});
-my $n = 0;
-foreach my $call (
-	q{cmq_send('pubq', 'x')}, q{(SELECT count(*) FROM cmq_receive('pubq'))}, q{cmq_alter_queue('pubq', msg_retention_seconds => 7200)}, q{(SELECT count(*) FROM cmq_publish('t', 'x'))},
-	q{cmq_delete('pubq', '1-2-3-4')}, q{cmq_clear_queue('pubq')}, q{cmq_rewind('pubq', now())}, q{cmq_redrive('pubq')}, q{cmq_maintain()}, q{cmq_restore('pubq', now(), NULL)})
+# In another database than the attack: does the floor of a queue rise, while an old
+# transaction keeps all that was consumed?
+my $old;
+
+sub floor_rises
 {
+	my ($name) = @_;
+	sql(q{SELECT FROM cmq_send_batch('stranger', array_fill('m'::text, '{200}'));
+		SELECT FROM cmq_delete_batch('stranger', array(SELECT receipt_handle FROM cmq_receive('stranger', 200)));} x 4, 'other');
+	sql(q{SELECT FROM cmq_receive('stranger')}, 'other');
+	# of a receive, and of a scan from the beginning
+	my ($walked, $there) = split /\|/, sql(q{
+		SET enable_seqscan = off; SET enable_bitmapscan = off;
+		BEGIN;
+		SELECT pg_stat_get_xact_tuples_returned('cmq_data.q_stranger_pending_pkey'::regclass) AS before \gset
+		SELECT count(*) AS received FROM cmq_receive('stranger', 1) \gset
+		SELECT pg_stat_get_xact_tuples_returned('cmq_data.q_stranger_pending_pkey'::regclass) - :before AS walked \gset
+		SELECT count(*) AS n FROM cmq_data.q_stranger_pending WHERE visible_at <= clock_timestamp() + interval '1 day' \gset
+		SELECT :walked, pg_stat_get_xact_tuples_returned('cmq_data.q_stranger_pending_pkey'::regclass) - :before - :walked;
+		ROLLBACK}, 'other') =~ s/.*\n//sr;
+	cmp_ok($there, '>', 500, "$name: there is something to walk over");
+	cmp_ok($walked, '<', $there / 5, "$name: a receive in another database does not walk over what is consumed");
+	return;
+}
+
+# A session whose snapshot keeps what is consumed from now on
+sub hold
+{
+	my $session = $node->background_psql('other');
+	$session->query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+	$session->query('SELECT 1');
+	return $session;
+}
+
+# Run a statement in a parallel worker, as the sender.
+my $force = $node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
+
+sub in_worker
+{
+	my ($call, $timeout) = @_;
 	my ($out, $err) = ('', '');
 	$node->psql('postgres', qq{
-		SET ROLE sender;
-		CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS \$\$ BEGIN PERFORM $call; RETURN 'done'; END \$\$;
+		SET SESSION AUTHORIZATION sender;
+		CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS \$\$ DECLARE result text; BEGIN SELECT ($call)::text INTO result; RETURN 'result ' || coalesce(result, 'none'); END \$\$;
 		SET $force = on;
+		SET statement_timeout = '} . ($timeout // '60s') . q{';
 		SELECT pg_temp.f();}, stdout => \$out, stderr => \$err);
-	like($err, qr/cannot execute cmq_\w+\(\) during a parallel operation/, "$call in a parallel worker");
-	$n++;
+	return "$out$err";
 }
+
+sql(q{
+	SELECT FROM cmq_create_queue('pubq', rewind_seconds => 3600); SELECT FROM cmq_create_queue('deadq');
+	GRANT INSERT, DELETE, UPDATE, SELECT ON cmq.q_pubq, cmq.q_deadq TO sender;
+	SELECT FROM cmq_send_batch('pubq', '{one,two,three}'); SELECT FROM cmq_delete('pubq', (SELECT receipt_handle FROM cmq_receive('pubq')));
+	SELECT FROM cmq_create_topic('t'); SELECT FROM cmq_subscribe('t', 's', 'pubq'); GRANT INSERT, SELECT ON cmq.t_t TO sender;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO sender});
+my $rows = q{SELECT (SELECT count(*) FROM cmq_data.q_pubq), (SELECT count(*) FROM cmq_data.q_pubq_pending), (SELECT count(*) FROM cmq_data.q_pubq_rewind)};
+my $before = sql($rows);
+my $handle = sql(q{SELECT receipt_handle FROM cmq_receive('pubq', visibility_timeout => 43200)});
+my $msg_id = sql(q{SELECT msg_id FROM cmq.q_pubq_history LIMIT 1});
+
+$old = hold();
+floor_rises('before');
+foreach my $call (
+	q{cmq_send('pubq', 'x')}, q{SELECT count(*) FROM cmq_send_batch('pubq', '{x,y}')}, q{SELECT count(*) FROM cmq_receive('pubq')},
+	qq{cmq_change_visibility('pubq', '$handle', 0)}, qq{SELECT count(*) FROM cmq_delete_batch('pubq', '{$handle}')}, qq{cmq_delete('pubq', '$handle')},
+	q{SELECT count(*) FROM cmq_publish('t', 'x')}, q{SELECT count(*) FROM cmq_publish_batch('t', '{x}')},
+	q{cmq_alter_queue('pubq', msg_retention_seconds => 7200)}, q{cmq_alter_queue('pubq', rewind_seconds => 0)}, q{cmq_clear_queue('pubq')},
+	q{cmq_rewind('pubq', now())}, q{cmq_cancel_rewind('pubq')}, q{cmq_restore('pubq', '-infinity', NULL)}, qq{SELECT count(*) FROM cmq_restore_messages('pubq', '{$msg_id}')},
+	q{cmq_replay('pubq', '-infinity', NULL, 'pubq')}, q{cmq_redrive('deadq')}, q{cmq_unbind_dead_letter('pubq')}, q{cmq_maintain()}, q{cmq_maintain('pubq')},
+	q{cmq_create_queue('own')}, q{cmq_drop_queue('pubq')}, q{cmq_create_topic('own')}, q{cmq_drop_topic('t')}, q{cmq_subscribe('t', 's2', 'pubq')}, q{cmq_unsubscribe('t', 's')})
+{
+	my ($function) = $call =~ /(cmq_\w+)/;
+	like(in_worker($call), qr/ERROR: +cannot execute $function\(\) during a parallel operation/, "$call in a parallel worker");
+	floor_rises($call) if $call =~ /send|receive|alter|publish\(|delete\(|restore\(|replay/;
+	# what was kept until now need not be walked over again
+	$old->query('COMMIT');
+	$old->quit;
+	sql('VACUUM cmq_data.q_stranger_pending', 'other');
+	$old = hold();
+}
+is(sql($rows), $before, 'nothing has changed');
+
+# A worker that is cancelled while it waits: for a lock, or for a message
+sub waits_well
+{
+	my ($name) = @_;
+	my $start = time;
+	is(sql(q{SELECT count(*) FROM cmq_receive('pubq', 1, polling_wait_seconds => 3)}), '0', "$name: there is nothing");
+	cmp_ok(time - $start, '>=', 2, "$name: ... and a receive waits");
+	$start = time;
+	sql(q{SELECT FROM cmq_rewind('pubq', (SELECT latest_rewind_time FROM cmq_queue_attributes('pubq'))); SELECT FROM cmq_cancel_rewind('pubq');
+		SELECT FROM cmq_alter_queue('pubq', rewind_seconds => 0); SELECT FROM cmq_alter_queue('pubq', rewind_seconds => 3600)});
+	cmp_ok(time - $start, '<', 8, "$name: ... and nobody waits for a receive that does not wait");
+	return;
+}
+sql(q{SELECT FROM cmq_clear_queue('pubq')});
+waits_well('before');
+my $locker = $node->background_psql('postgres');
+$locker->query($_) foreach 'BEGIN', q{SELECT cmq_send('pubq', 'x') > 0};
+like(in_worker(q{cmq_alter_queue('pubq', msg_retention_seconds => 7200)}, '1s'), qr/during a parallel operation/, 'an alter that would have to wait for a lock');
+like(in_worker(q{cmq_alter_queue('pubq', rewind_seconds => 0)}, '1s'), qr/during a parallel operation/, 'another one');
+$locker->query('ROLLBACK');
+$locker->quit;
+waits_well('after an alter');
+like(in_worker(q{SELECT count(*) FROM cmq_receive('pubq', 1, 60, 20)}, '1s'), qr/during a parallel operation/, 'a receive that would have to wait for a message');
+waits_well('after a receive');
+floor_rises('after all');
+
 # reads may, and leave nothing
-is(sql(qq{CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS \$\$ BEGIN RETURN cmq._clock('pubq') > '2020-01-01'; END \$\$; SET $force = on; SELECT pg_temp.f()}), 'true', 'a read in a parallel worker');
-# The floor rises: while an old transaction keeps all remains, a receive does not
-# read what was consumed.
-my $old = $node->background_psql('postgres');
-$old->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
-sql(q{DO $$ BEGIN FOR i IN 1 .. 3 LOOP PERFORM FROM cmq_send_batch('busy', array_fill('m'::text, '{1000}')); PERFORM FROM cmq_delete_batch('busy', array(SELECT receipt_handle FROM cmq_receive('busy', 1000))); END LOOP; END $$});
-sql(q{SELECT FROM cmq_receive('busy')});
-my $entries = q{SELECT idx_tup_read FROM pg_stat_all_indexes WHERE indexrelname = 'q_busy_pending_pkey'};
-sql(q{SELECT cmq_send('busy', 'fresh')});
-my $before = sql($entries);
-is(sql(q{SELECT body FROM cmq_receive('busy')}), 'fresh', 'a fresh message');
-cmp_ok(sql($entries) - $before, '<', 500, '... and what was consumed before it is not read');
+like(in_worker($_), qr/result \S/, "$_ in a parallel worker") foreach
+  q{cmq._clock('pubq') > '2020-01-01'}, q{SELECT count(*) FROM cmq.q_pubq_all}, q{SELECT messages FROM cmq_rewind_preview('pubq', '-infinity')};
+# those that need a subtransaction or a snapshot of their own cannot
+like(in_worker($_), qr/ERROR: +cannot .* during a parallel operation/, "$_ in a parallel worker") foreach
+  q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'pubq'}, q{SELECT active_msg_num FROM cmq_queue_attributes('pubq')};
+# also one that ends with an error after it
+like(in_worker(q{1 / (cmq._clock('pubq') < '2020-01-01')::int}), qr/division by zero/, 'a read in a parallel worker that fails');
+floor_rises('after reads');
+sql(q{SELECT cmq_drop_queue('pubq'); SELECT cmq_drop_queue('deadq'); SELECT cmq_drop_topic('t')});
 $old->query('COMMIT');
 $old->quit;
-# a receive still waits: nobody is left who asks it to leave
-my $start = time;
-sql(q{SELECT FROM cmq_receive('pubq', 10); SELECT FROM cmq_receive('pubq', 1, polling_wait_seconds => 3)});
-cmp_ok(time - $start, '>=', 2, 'a receive waits');
+all_free('parallel workers', 1);
 
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, 'the server has nothing to complain about');
+unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000(?!: +cannot update SecondarySnapshot)/, 'the server has nothing to complain about');
 $node->stop;
 done_testing();
