@@ -86,7 +86,9 @@ SELECT pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE en
 	   pg_temp.leaves_read('SELECT * FROM cmq.q_payments_history WHERE enqueued_at = cmq.enqueued_at(1700000000000000)') AS none;
 -- nor are other messages read, by default when the range is small
 SET enable_partitionwise_join = on;
-SELECT pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE enqueued_at >= %L AND enqueued_at < %L', :'lower', :'upper'), 'm') AS messages_of_this_one;
+SELECT lower AS mine_lower, upper AS mine_upper
+  FROM cmq.partition WHERE queue = 'payments' AND now() - interval '30 min' >= lower AND now() - interval '30 min' < upper \gset
+SELECT pg_temp.leaves_read(format('SELECT * FROM cmq.q_payments_history WHERE enqueued_at >= %L AND enqueued_at < %L', :'mine_lower', :'mine_upper'), 'm') AS messages_of_their_one;
 RESET enable_partitionwise_join;
 SET enable_seqscan = off;
 SELECT pg_temp.uses_index($$SELECT * FROM cmq.q_payments_history WHERE enqueued_at BETWEEN now() - interval '40 min' AND now() - interval '20 min'$$, 'Index%r_payments_%') AS by_index;
