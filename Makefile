@@ -31,6 +31,8 @@ OBJS = \
 	src/cmq_headers.o \
 	src/cmq_history.o \
 	src/cmq_leaf.o \
+	src/cmq_limit.o \
+	src/cmq_lock.o \
 	src/cmq_maintain.o \
 	src/cmq_metrics.o \
 	src/cmq_queue.o \
@@ -47,7 +49,7 @@ OBJS = \
 	src/cmq_stats.o \
 	src/cmq_table.o \
 	src/cmq_topic.o \
-	src/cmq_trouble.o \
+	src/cmq_turn.o \
 	src/cmq_views.o \
 	src/cmq_wait.o \
 	src/cmq_worker.o
@@ -89,6 +91,7 @@ REGRESS = \
 	isolation_levels \
 	eyes \
 	rights_only \
+	numbers \
 	bindings \
 	small_things \
 	docs
@@ -103,6 +106,8 @@ ISOLATION = \
 	drop_receive \
 	clear_traffic \
 	alter_retention \
+	announce \
+	revoke_waits \
 	alter_snapshot \
 	alter_recreate \
 	publish_changes \

@@ -834,11 +834,31 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION cmq._pending_changed()
 	IS 'cmq internal: trigger that notices rows written by hand';
 
+-- The relation that carries the rights of each queue and topic, if it is there and
+-- has its name: the number of one that is gone may be another relation's by now.
+CREATE VIEW cmq._queue_rights AS
+SELECT q.name AS queue, c.oid AS relid, c.relowner AS owner
+  FROM cmq.queue q
+  JOIN pg_catalog.pg_class c
+	ON c.oid = q.rights::pg_catalog.oid
+   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace::pg_catalog.oid
+   AND c.relname = 'q_' || q.name;
+COMMENT ON VIEW cmq._queue_rights IS 'cmq internal: the relations that carry the rights of queues';
+
+CREATE VIEW cmq._topic_rights AS
+SELECT t.name AS topic, c.oid AS relid, c.relowner AS owner
+  FROM cmq.topic t
+  JOIN pg_catalog.pg_class c
+	ON c.oid = t.relation::pg_catalog.oid
+   AND c.relnamespace = 'cmq'::pg_catalog.regnamespace::pg_catalog.oid
+   AND c.relname = 't_' || t.name;
+COMMENT ON VIEW cmq._topic_rights IS 'cmq internal: the relations that carry the rights of topics';
+
 -- The queues on which the reader has any right, and those whose dead letters go
 -- to a queue of the reader's.  Settings are shown to readers with SELECT.
 CREATE VIEW cmq.queues WITH (security_barrier) AS
 SELECT q.name AS queue,
-	   pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+	   pg_catalog.pg_get_userbyid(r.owner) AS owner,
 	   CASE WHEN may.read THEN q.visibility_timeout END AS visibility_timeout,
 	   CASE WHEN may.read THEN q.polling_wait_seconds END AS polling_wait_seconds,
 	   CASE WHEN may.read THEN q.msg_retention_seconds END AS msg_retention_seconds,
@@ -852,16 +872,14 @@ SELECT q.name AS queue,
 	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
 	   CASE WHEN may.read THEN q.rewind_from END AS rewinding_from
   FROM cmq.queue q
-  JOIN pg_catalog.pg_class c
-	ON c.oid = q.rights::pg_catalog.oid
-  LEFT JOIN cmq.queue d
-	ON d.name = q.dead_letter_queue
-  LEFT JOIN pg_catalog.pg_class dc
-	ON dc.oid = d.rights::pg_catalog.oid
+  LEFT JOIN cmq._queue_rights r
+	ON r.queue = q.name
+  LEFT JOIN cmq._queue_rights d
+	ON d.queue = q.dead_letter_queue
  CROSS JOIN LATERAL (
-	SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS read,
-		   pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE') AS use,
-		   COALESCE(pg_catalog.pg_has_role(dc.relowner, 'USAGE'), false) AS own_target
+	SELECT pg_catalog.has_table_privilege(r.relid, 'SELECT') AS read,
+		   pg_catalog.has_table_privilege(r.relid, 'SELECT, INSERT, UPDATE, DELETE') AS use,
+		   COALESCE(pg_catalog.pg_has_role(d.owner, 'USAGE'), false) AS own_target
 	OFFSET 0) may
  WHERE may.use OR may.own_target;
 COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings for readers with SELECT, and those whose dead-letter queue is the reader''s';
@@ -869,13 +887,13 @@ COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, wit
 -- The topics on which the reader has any right.
 CREATE VIEW cmq.topics WITH (security_barrier) AS
 SELECT t.name AS topic,
-	   pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+	   pg_catalog.pg_get_userbyid(r.owner) AS owner,
 	   t.filter_type,
 	   t.create_time
   FROM cmq.topic t
-  JOIN pg_catalog.pg_class c
-	ON c.oid = t.relation::pg_catalog.oid
- WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT');
+  JOIN cmq._topic_rights r
+	ON r.topic = t.name
+ WHERE pg_catalog.has_table_privilege(r.relid, 'SELECT, INSERT');
 COMMENT ON VIEW cmq.topics IS 'the topics on which the reader has any right';
 
 -- The subscriptions of topics on which the reader has SELECT, and those of
@@ -888,16 +906,12 @@ SELECT s.topic,
 	   s.binding_keys,
 	   s.create_time
   FROM cmq.subscription s
-  LEFT JOIN cmq.topic t
-	ON t.name = s.topic
-  LEFT JOIN pg_catalog.pg_class tc
-	ON tc.oid = t.relation::pg_catalog.oid
-  LEFT JOIN cmq.queue q
-	ON q.name = s.queue
-  LEFT JOIN pg_catalog.pg_class qc
-	ON qc.oid = q.rights::pg_catalog.oid
- WHERE pg_catalog.has_table_privilege(tc.oid, 'SELECT')
-	OR pg_catalog.pg_has_role(qc.relowner, 'USAGE');
+  LEFT JOIN cmq._topic_rights t
+	ON t.topic = s.topic
+  LEFT JOIN cmq._queue_rights q
+	ON q.queue = s.queue
+ WHERE pg_catalog.has_table_privilege(t.relid, 'SELECT')
+	OR pg_catalog.pg_has_role(q.owner, 'USAGE');
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
 
 -- How many messages the rewind under way has yet to bring back; NULL without
@@ -942,9 +956,9 @@ SELECT l.id,
   LEFT JOIN cmq.queue q
 	ON q.name = l.queue
    AND q.create_time = l.queue_create_time
-  LEFT JOIN pg_catalog.pg_class c
-	ON c.oid = q.rights::pg_catalog.oid
- WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT')
+  LEFT JOIN cmq._queue_rights r
+	ON r.queue = q.name
+ WHERE pg_catalog.has_table_privilege(r.relid, 'SELECT')
 	OR pg_catalog.pg_has_role((SELECT o.relowner FROM pg_catalog.pg_class o
 								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass::pg_catalog.oid), 'USAGE');
 COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "port/atomics.h"
+#include "portability/instr_time.h"
 #include "storage/condition_variable.h"
 #include "storage/lockdefs.h"
 #include "storage/lwlock.h"
@@ -160,6 +161,48 @@ typedef enum CmqCounter
 	CMQ_NCOUNTERS
 } CmqCounter;
 
+/* The kinds of turns that a queue has in a round of the worker, see cmq_turn.c. */
+typedef enum CmqTurnKind
+{
+	CMQ_SHORT_TURN,				/* the steps of maintenance */
+	CMQ_LONG_TURN,				/* those that take long */
+	CMQ_LETTERS_TURN,			/* dead letters to a queue of another owner */
+	CMQ_NTURNS
+} CmqTurnKind;
+
+/* What is remembered of a queue's turns of one kind. */
+typedef struct CmqTurns
+{
+	int			strikes;
+	int			rounds_to_skip;
+	TimestampTz begun_at;		/* the last one */
+} CmqTurns;
+
+/* The order of turns: queues without strikes, then those with strikes. */
+typedef struct CmqTurnOrder
+{
+	List	   *names[CMQ_NTURNS];
+	List	   *struck[CMQ_NTURNS];
+} CmqTurnOrder;
+
+/* How much time code of owners has used, see cmq_limit.c. */
+typedef struct CmqUse
+{
+	Oid			owner;
+	int64		time;			/* microseconds */
+} CmqUse;
+
+typedef struct CmqUses
+{
+	MemoryContext mcxt;
+	CmqUse	   *uses;
+	int			n;
+	int			allocated;
+	Oid			host;			/* in whose name all is done */
+	Oid			guest;			/* whose code runs now, or InvalidOid */
+	instr_time	since;
+} CmqUses;
+
 /*
  * What all backends share about one queue.  An entry is made by the first
  * backend that uses the queue, and removed when the queue is dropped and no
@@ -197,10 +240,8 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint32 nasking;	/* who want them to leave */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
 
-	/* written by maintenance, see cmq_trouble.c and cmq_dead_letter.c */
-	bool		in_maintenance;
-	int			strikes;
-	int			rounds_to_skip;
+	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
+	CmqTurns	turns[CMQ_NTURNS];
 	pg_atomic_uint32 letters_stuck;	/* a receive could not move dead letters */
 
 	/* see cmq_stats.c */
@@ -226,6 +267,13 @@ typedef struct CmqPreparedQueue
 	int64		pending;		/* pending rows, more or less, cmq_stats.c */
 	int64		counters[CMQ_NCOUNTERS];
 } CmqPreparedQueue;
+
+/* What cmq_floor_announce() has replaced. */
+typedef struct CmqAnnouncement
+{
+	TimestampTz before;
+	uint64		number;
+} CmqAnnouncement;
 
 /* One scan's view of the floors. */
 typedef struct CmqFloorScan
@@ -263,6 +311,7 @@ typedef struct CmqQueue
 {
 	char		name[NAMEDATALEN];
 	bool		valid;			/* false: the next look-up loads another one */
+	uint32		nloads;			/* how often it was found to be still right */
 	Oid			relid;			/* cmq.q_<name>, which carries the rights */
 	Oid			messages;		/* cmq_data.q_<name> */
 	Oid			pending;		/* cmq_data.q_<name>_pending */
@@ -399,6 +448,8 @@ extern bool cmq_xact_is_over(XactEvent event);
 extern void cmq_shmem_install_hooks(void);
 extern void cmq_shmem_require(void);
 extern uint64 cmq_shmem_xact(void);
+extern void cmq_shmem_take_slots(void);
+extern void cmq_shmem_sweep_slots(void);
 extern CmqSharedQueue *cmq_shmem_use(Oid pending);
 extern CmqSharedQueue *cmq_shmem_make(Oid pending, const char *name,
 									  TimestampTz not_before,
@@ -420,9 +471,9 @@ extern Size cmq_floor_shmem_size(void);
 extern void cmq_floor_shmem_init(void);
 extern void cmq_floor_install_callbacks(void);
 extern void cmq_floor_init(CmqSharedQueue *shared);
-extern TimestampTz cmq_floor_announce(void);
+extern CmqAnnouncement cmq_floor_announce(void);
 extern void cmq_floor_publish(TimestampTz visible_at);
-extern void cmq_floor_withdraw(TimestampTz before);
+extern void cmq_floor_withdraw(CmqAnnouncement announcement);
 extern void cmq_floor_taken(TimestampTz visible_at);
 extern void cmq_floor_taken_due(TimestampTz enqueued_at);
 extern void cmq_floor_taken_unknown(void);
@@ -434,6 +485,7 @@ extern void cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time);
 extern void cmq_floor_reset(CmqSharedQueue *shared);
 extern void cmq_floor_taken_message(TimestampTz enqueued_at);
 extern TimestampTz cmq_floor_limit(TimestampTz now);
+extern void cmq_floor_take_slot(void);
 extern void cmq_floor_sweep(void);
 
 /* cmq_oldest.c */
@@ -459,13 +511,21 @@ extern CmqQueue *cmq_queue_lookup_afresh(const char *name);
 extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
+extern bool cmq_queue_has_relation(CmqQueue *queue, Oid relid,
+								   CmqRelation which);
 extern bool cmq_queue_is_readable(const CmqQueue *queue);
 extern void cmq_queue_check_owner(CmqQueue *queue);
 extern void cmq_queue_wait_for(const char *name);
 extern void cmq_queue_attach(CmqQueue *queue);
+extern bool cmq_queue_try_until(const char *name, const char *what,
+								void (*func) (const char *name, void *arg),
+								void *arg, bool warn, bool (*is_over) (void));
 extern bool cmq_queue_try(const char *name, const char *what,
 						  void (*func) (const char *name, void *arg),
 						  void *arg, bool warn);
+extern bool cmq_queue_look(const char *name, const char *what,
+						   void (*func) (const char *name, void *arg),
+						   void *arg, bool warn);
 extern CmqQueue *cmq_queue_lock(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern CmqQueue *cmq_queue_try_lock(CmqQueue *queue);
@@ -501,8 +561,10 @@ extern void cmq_catalog_delete_queue(CmqQueue *queue);
 extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
 									TimestampTz upper, Oid messages,
 									Oid rewind);
+extern bool cmq_catalog_forget_leaves(const char *name);
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
 extern bool cmq_catalog_name_taken(const char *name, char **existing);
+extern bool cmq_catalog_carries_rights(Oid relid);
 extern List *cmq_catalog_queue_names(void);
 extern List *cmq_catalog_dead_letter_sources(const char *name);
 extern Oid	cmq_catalog_relid(const char *relname);
@@ -557,7 +619,7 @@ extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters,
 								 int n);
 extern void cmq_dead_letter_sweep(CmqQueue *queue);
 extern CmqQueue *cmq_dead_letter_stranger(CmqQueue *queue);
-extern bool cmq_dead_letter_sweep_stranger(const char *name, int limit);
+extern void cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit);
 
 /* cmq_ddl.c */
 extern int	cmq_ddl_enter(Oid owner, Oid *save_userid, int *save_sec_context);
@@ -663,17 +725,34 @@ extern const int cmq_maintain_nlong;
 extern void cmq_maintain_step(const char *name, int step);
 extern void cmq_maintain_sweep(void);
 
-/* cmq_trouble.c */
-extern bool cmq_limit_is_over(void);
+/* cmq_limit.c */
 extern bool cmq_limited(int limit, const char *name, const char *what,
 						void (*func) (const char *name, void *arg),
-						void *arg, bool warn);
-extern void cmq_trouble_init(CmqSharedQueue *shared);
-extern bool cmq_trouble_begin(CmqSharedQueue *shared);
-extern void cmq_trouble_end(CmqSharedQueue *shared, bool ok);
-extern List *cmq_trouble_order(List *names);
+						void *arg, bool warn, bool *over);
+extern void cmq_uses_init(CmqUses *uses, MemoryContext mcxt);
+extern void cmq_uses_host(CmqUses *uses, Oid host);
+extern void cmq_uses_guest(CmqUses *uses, Oid guest);
+extern int64 cmq_uses_of(CmqUses *uses, Oid owner);
+extern Oid	cmq_uses_most(CmqUses *uses, int64 least, List *except);
+
+/* cmq_lock.c */
+extern bool cmq_lock_to_look(Oid relid);
+extern bool cmq_lock_briefly(Oid relid);
+extern void cmq_lock_alone(const char *name, Oid pending, List *relids,
+						   const char *what);
+
+/* cmq_turn.c */
+extern Size cmq_turn_shmem_size(void);
+extern void cmq_turn_shmem_init(void);
+extern void cmq_turn_init(CmqSharedQueue *shared);
+extern void cmq_turn_order(List *names, CmqTurnOrder *order);
+extern bool cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest);
+extern bool cmq_turn_has_time(void);
+extern CmqUses *cmq_turn_uses(void);
+extern void cmq_turn_end(bool ok);
 
 /* cmq_wait.c */
+extern void cmq_wait_take_slot(void);
 extern void cmq_wait_sweep(void);
 extern Size cmq_wait_shmem_size(void);
 extern void cmq_wait_shmem_init(void);
@@ -725,6 +804,6 @@ extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 extern Size cmq_worker_shmem_size(void);
 extern void cmq_worker_shmem_init(void);
 extern void cmq_worker_register(void);
-extern bool cmq_worker_run_for(const char *name);
+extern bool cmq_worker_run_for(const char *name, Oid owner);
 
 #endif							/* CMQ_H */

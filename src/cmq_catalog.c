@@ -21,6 +21,8 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
@@ -268,7 +270,9 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 static void
 queue_changed(CmqQueue *queue)
 {
-	CacheInvalidateRelcacheByRelid(queue->relid);
+	/* a damaged queue, whose description nobody has, may lack it */
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->relid)))
+		CacheInvalidateRelcacheByRelid(queue->relid);
 	CommandCounterIncrement();
 }
 
@@ -342,8 +346,28 @@ cmq_catalog_load_queue(CmqQueue *queue)
 	return HeapTupleIsValid(tuple);
 }
 
-/* Read the partition map of a queue.  Leaves whose tables are gone are left
- * out: their messages have expired. */
+/*
+ * Is this table a leaf of that parent?  Not if its owner has detached it; nor if the
+ * number is another table's by now, as it may be after a dump that was made when the
+ * leaf was gone.
+ */
+static bool
+is_leaf(Oid relid, Oid parent)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		ok;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	ok = ((Form_pg_class) GETSTRUCT(tuple))->relispartition;
+	ReleaseSysCache(tuple);
+	return ok && get_partition_parent(relid, true) == parent;
+}
+
+/*
+ * Read the partition map of a queue.  Leaves whose tables are gone, or are no
+ * leaves of its any more, are left out.
+ */
 void
 cmq_catalog_load_leaves(CmqQueue *queue)
 {
@@ -374,8 +398,8 @@ cmq_catalog_load_leaves(CmqQueue *queue)
 		leaf->upper = DatumGetTimestampTz(values[Anum_partition_upper - 1]);
 		leaf->messages = DatumGetObjectId(values[Anum_partition_messages - 1]);
 		leaf->rewind = DatumGetObjectId(values[Anum_partition_rewind - 1]);
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(leaf->messages)) &&
-			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(leaf->rewind)))
+		if (is_leaf(leaf->messages, queue->messages) &&
+			is_leaf(leaf->rewind, queue->rewind))
 			queue->nleaves++;
 	}
 	cmq_catalog_end(&cs);
@@ -490,6 +514,36 @@ delete_rows(const char *relname, const char *name, TimestampTz lower)
 	table_close(rel, NoLock);
 }
 
+/*
+ * Delete what is known of leaves that do not exist any more, so that no dump has
+ * their numbers.  Returns whether there were any.
+ */
+bool
+cmq_catalog_forget_leaves(const char *name)
+{
+	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	bool		any = false;
+
+	cmq_catalog_begin(&cs, rel, name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		Datum		values[Natts_partition];
+		bool		isnull[Natts_partition];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		if (SearchSysCacheExists1(RELOID, values[Anum_partition_messages - 1]) ||
+			SearchSysCacheExists1(RELOID, values[Anum_partition_rewind - 1]))
+			continue;
+		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+		any = true;
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, NoLock);
+	return any;
+}
+
 /* Delete everything about a queue whose tables are dropped already. */
 void
 cmq_catalog_delete_queue(CmqQueue *queue)
@@ -573,6 +627,29 @@ list_names(const char *dead_letter_queue)
 	cmq_catalog_end(&cs);
 	table_close(rel, AccessShareLock);
 	return names;
+}
+
+/* Is this the relation that carries the rights of a queue, whichever? */
+bool
+cmq_catalog_carries_rights(Oid relid)
+{
+	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	cmq_catalog_begin(&cs, rel, NULL);
+	while (!found && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		bool		isnull;
+		Datum		rights = heap_getattr(tuple, Anum_queue_rights,
+										  RelationGetDescr(rel), &isnull);
+
+		found = !isnull && DatumGetObjectId(rights) == relid;
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 List *

@@ -93,4 +93,7 @@ cmq_wait_event(void)
 #define cmq_wait_event() PG_WAIT_EXTENSION
 #endif
 
+/* What a signal handler passes on to another one. */
+#define CMQ_PASS_SIGNAL_ARGS postgres_signal_arg
+
 #endif							/* CMQ_COMPAT_H */

@@ -660,11 +660,13 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0) ||
 		queue->msg_retention_seconds != changed.msg_retention_seconds)
 	{
-		/* a lock before the shared entry is used, see cmq_shmem.c */
-		queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
-		cmq_wait_ask_to_leave(queue->shared);
-		queue = cmq_queue_open(name, ACL_UPDATE, ShareRowExclusiveLock);
-		cmq_wait_asked();
+		bool		drops = queue->rewind_seconds > 0 &&
+			changed.rewind_seconds == 0;
+
+		cmq_lock_alone(name, queue->pending,
+					   drops ? list_make1_oid(queue->rewind) : NIL, "alter");
+		queue = cmq_queue_again(queue);
+		cmq_queue_check_acl(queue, ACL_UPDATE);
 		if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
 			check_not_in_use(queue, "switch the rewind of");
 	}
@@ -702,11 +704,11 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Raise 42501 unless the caller owns the relation, if it is there. */
+/* Raise 42501 unless the caller owns this relation of the queue, if it is there. */
 static bool
-check_owns(CmqQueue *queue, Oid relid)
+check_owns(CmqQueue *queue, Oid relid, CmqRelation which)
 {
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+	if (!cmq_queue_has_relation(queue, relid, which))
 		return false;
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		ereport(ERROR,
@@ -722,14 +724,17 @@ check_owns(CmqQueue *queue, Oid relid)
 static void
 check_may_drop(CmqQueue *queue)
 {
-	if (!check_owns(queue, queue->relid) && !superuser())
+	if (!check_owns(queue, queue->relid, CMQ_RIGHTS) && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to drop damaged queue \"%s\"",
-						queue->name)));
-	(void) check_owns(queue, queue->messages);
-	(void) check_owns(queue, queue->pending);
-	(void) check_owns(queue, queue->rewind);
+						queue->name),
+				 errdetail("Its relation %s, which carries the rights, was dropped or renamed.",
+						   qualified(CMQ_RIGHTS, queue->name)),
+				 errhint("If it was renamed, give it its name back.")));
+	(void) check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
+	(void) check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
+	(void) check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
 }
 
 /*
@@ -741,13 +746,13 @@ lock_to_drop(CmqQueue *queue, const char *name)
 {
 	Oid			locked = InvalidOid;
 
-	memset(queue, 0, sizeof(*queue));
-	queue->mcxt = CurrentMemoryContext;
-	if (strlen(name) <= CMQ_QUEUE_NAME_MAX)
-		strlcpy(queue->name, name, NAMEDATALEN);
 	for (;;)
 	{
-		if (strlen(name) > CMQ_QUEUE_NAME_MAX || !cmq_catalog_load_queue(queue))
+		memset(queue, 0, sizeof(*queue));
+		queue->mcxt = CurrentMemoryContext;
+		if (strlen(name) <= CMQ_QUEUE_NAME_MAX)
+			strlcpy(queue->name, name, NAMEDATALEN);
+		if (queue->name[0] == '\0' || !cmq_catalog_load_queue(queue))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("queue \"%s\" does not exist", name)));
@@ -760,71 +765,82 @@ lock_to_drop(CmqQueue *queue, const char *name)
 	}
 }
 
-/* Have waiting receives leave, and keep everybody else from the queue. */
-static void
-lock_traffic(CmqQueue *queue)
-{
-	CmqSharedQueue *shared;
-
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->pending)))
-		return;
-	LockRelationOid(queue->pending, AccessShareLock);
-	shared = cmq_shmem_use(queue->pending);
-	if (shared)
-		cmq_wait_ask_to_leave(shared);
-	LockRelationOid(queue->pending, AccessExclusiveLock);
-	cmq_wait_asked();
-	check_not_in_use(queue, "drop");
-}
-
-static void
-add_to_list(StringInfo list, Oid relid)
-{
-	appendStringInfo(list, "%s%s", list->len ? ", " : "",
-					 cmq_catalog_relname(relid));
-}
-
-/* Add the view of this name, if it is one of the owner's. */
-static void
-add_view(StringInfo list, CmqQueue *queue, CmqRelation which)
+/* The view of this name, if it is one of the queue's; else InvalidOid. */
+static Oid
+find_view(CmqQueue *queue, CmqRelation which)
 {
 	Oid			relid = relation_by_name(which, queue->name);
 
-	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
-		object_ownercheck(RelationRelationId, relid, GetUserId()))
-		add_to_list(list, relid);
+	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
+		cmq_queue_has_relation(queue, relid, which) &&
+		!cmq_catalog_carries_rights(relid) ? relid : InvalidOid;
 }
 
-/* Drop what is left of the relations that the queue was made with. */
+/*
+ * What is left of the relations that the queue was made with.  What has another
+ * name or owner now is not: somebody keeps it, or it is not what it was, but has
+ * its number.
+ */
 static void
-drop_relations(CmqQueue *queue)
+list_relations(CmqQueue *queue, List **views, List **tables)
 {
-	Oid			tables[] = {queue->messages, queue->pending, queue->rewind};
-	StringInfoData table_list;
-	StringInfoData view_list;
-	Oid			save_userid;
-	int			save_sec_context;
-	int			nestlevel;
-
-	initStringInfo(&table_list);
-	initStringInfo(&view_list);
-	add_view(&view_list, queue, CMQ_ALL_VIEW);
-	add_view(&view_list, queue, CMQ_LIVE_VIEW);
-	add_view(&view_list, queue, CMQ_HISTORY_VIEW);
-	add_view(&view_list, queue, CMQ_READER_VIEW);
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->relid)))
-		add_to_list(&view_list, queue->relid);
-	for (int i = 0; i < lengthof(tables); i++)
+	static const CmqRelation derived[] = {
+		CMQ_ALL_VIEW, CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_READER_VIEW
+	};
+	const struct
 	{
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])))
-			add_to_list(&table_list, tables[i]);
+		Oid			relid;
+		CmqRelation which;
+	}			known[] = {
+		{queue->messages, CMQ_MESSAGES_TABLE},
+		{queue->pending, CMQ_PENDING_TABLE},
+		{queue->rewind, CMQ_REWIND_TABLE}
+	};
+
+	*views = *tables = NIL;
+	for (int i = 0; i < lengthof(derived); i++)
+	{
+		Oid			relid = find_view(queue, derived[i]);
+
+		if (OidIsValid(relid))
+			*views = lappend_oid(*views, relid);
 	}
-	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
-	if (view_list.len)
-		cmq_ddl_execute("DROP VIEW %s", view_list.data);
-	if (table_list.len)
-		cmq_ddl_execute("DROP TABLE %s", table_list.data);
-	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
+		*views = lappend_oid(*views, queue->relid);
+	for (int i = 0; i < lengthof(known); i++)
+	{
+		if (cmq_queue_has_relation(queue, known[i].relid, known[i].which))
+			*tables = lappend_oid(*tables, known[i].relid);
+	}
+}
+
+static void
+drop_relations(const char *kind, List *relids)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	if (relids == NIL)
+		return;
+	initStringInfo(&names);
+	foreach(lc, relids)
+		appendStringInfo(&names, "%s%s", names.len ? ", " : "",
+						 cmq_catalog_relname(lfirst_oid(lc)));
+	cmq_ddl_execute("DROP %s %s", kind, names.data);
+}
+
+/* Tell of relations that have the names of the queue's and were not dropped. */
+static void
+report_left(const char *name)
+{
+	for (int i = 0; i < lengthof(relations); i++)
+	{
+		if (OidIsValid(relation_by_name(i, name)))
+			ereport(NOTICE,
+					(errmsg("relation %s was not dropped with queue \"%s\"",
+							qualified(i, name), name),
+					 errdetail("It is not one that the queue was made with, or has another owner now.")));
+	}
 }
 
 Datum
@@ -833,6 +849,11 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	CmqQueue	description;
 	CmqQueue   *queue = &description;
 	char	   *name;
+	List	   *views;
+	List	   *tables;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
 
 	cmq_begin_write("cmq_drop_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
@@ -840,8 +861,18 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	cmq_dead_letter_check_drop(name);
 
 	/* traffic first, see the order of locks in cmq_queue.c */
-	lock_traffic(queue);
-	drop_relations(queue);
+	list_relations(queue, &views, &tables);
+	if (list_member_oid(tables, queue->pending))
+	{
+		cmq_lock_alone(name, queue->pending,
+					   list_concat_copy(tables, views), "drop");
+		check_not_in_use(queue, "drop");
+	}
+	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
+	drop_relations("VIEW", views);
+	drop_relations("TABLE", tables);
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+	report_left(name);
 
 	/* dropping the tables has told the other backends */
 	cmq_shmem_remove_at_end(queue->pending, true);

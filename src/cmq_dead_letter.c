@@ -25,7 +25,7 @@
  *	  receive tries again before maintenance has.
  *	- Maintenance, in the same case, as one of its steps.
  *	- When the dead-letter queue is another owner's, the worker alone, after all
- *	  other work, for a short time (cmq_trouble.c).
+ *	  other work, for a short time; cmq_turn.c has who pays for it.
  * What cannot be moved stays, is not delivered, and holds up nothing else.
  *
  * A redrive sends a message to the queue that its headers name.  Whoever may send
@@ -72,7 +72,11 @@
 /* After so many failures the rest of a sweep waits for the next round. */
 #define MAX_FAILURES 100
 
-/* How long code of another owner may take in a redrive, in milliseconds. */
+/*
+ * How long, in milliseconds, a round of the worker moves letters between two
+ * queues of one owner, and a redrive one chunk.
+ */
+#define OWN_LIMIT 5000
 #define REDRIVE_LIMIT 5000
 
 PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
@@ -199,7 +203,9 @@ typedef struct Move
 	const CmqLetter *letters;
 	int			n;
 	bool		wait;			/* for locks, and for a partition to be made */
+	CmqUses    *uses;			/* of the worker's turn, or NULL */
 	bool		opened;			/* could the dead-letter queue be had? */
+	bool		opening;		/* is the queue itself being waited for? */
 	int			moved;
 	int			refused;		/* by the limits of the dead-letter queue */
 } Move;
@@ -214,6 +220,7 @@ open_target(Move *move)
 	char	   *name = pstrdup(move->queue->dead_letter_queue);
 	CmqQueue   *target = cmq_queue_lookup(name);
 
+	cmq_uses_guest(move->uses, target->owner);
 	if (move->wait)
 		LockRelationOid(target->pending, RowExclusiveLock);
 	else if (!ConditionalLockRelationOid(target->pending, RowExclusiveLock))
@@ -249,6 +256,7 @@ open_target(Move *move)
 		(void) cmq_leaf_make(target, now, now + cmq_leaf_lead(target));
 		target = cmq_queue_again(target);
 	}
+	cmq_uses_guest(move->uses, InvalidOid);
 	return target;
 }
 
@@ -283,10 +291,13 @@ move_letter(Move *move, CmqTable *pending, CmqQueue *target,
 	bool		isnull;
 	bool		found;
 
-	if (pending->busy || leaf == NULL ||
-		!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
-						AccessShareLock))
+	if (pending->busy || leaf == NULL)
 		return;
+	move->opening = true;
+	if (!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
+						RowExclusiveLock))
+		return;
+	move->opening = false;
 	found = cmq_table_find(&messages, time, 0);
 	if (found)
 	{
@@ -312,7 +323,9 @@ move_letter(Move *move, CmqTable *pending, CmqQueue *target,
 	cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
 	cmq_wait_signal_at_end(queue->shared, 0, 1);
 	isnull = false;
+	cmq_uses_guest(move->uses, target->owner);
 	(void) cmq_send_as_owner(target, 1, &body, &headers, &isnull);
+	cmq_uses_guest(move->uses, InvalidOid);
 	delete_message(queue, leaf, time);
 	move->moved++;
 }
@@ -329,15 +342,17 @@ move_letters(const char *name, void *arg)
 	MemoryContext old;
 
 	move->moved = move->refused = 0;
-	move->opened = false;
+	move->opened = move->opening = false;
 	target = open_target(move);
 	move->opened = true;
 	if (target == NULL)
 		return;
 	now = cmq_queue_now(move->queue);
+	move->opening = true;
 	if (!cmq_table_open(&pending, NULL, move->queue, move->queue->pending,
 						CMQ_PENDING, RowExclusiveLock))
 		return;
+	move->opening = false;
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq dead letter",
 									ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < move->n; i++)
@@ -370,8 +385,10 @@ warn_refused(CmqQueue *queue, int refused)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d dead letters of queue \"%s\" could not be moved",
 						refused, queue->name),
+				 cmq_queue_is_readable(queue) ?
 				 errdetail("Queue \"%s\" is full, or they are larger than it takes.",
-						   queue->dead_letter_queue)));
+						   queue->dead_letter_queue) :
+				 errdetail("Its dead-letter queue is full, or they are larger than that takes.")));
 }
 
 /*
@@ -398,19 +415,29 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 {
 	Move		move = {.queue = queue, .letters = letters, .n = n};
 	CmqSharedQueue *shared = queue->shared;
+	bool		readable;
 	bool		ok;
 
 	if (pg_atomic_read_u32(&shared->letters_stuck) != 0 ||
 		cmq_dead_letter_stranger(queue))
 		return 0;
+	readable = cmq_queue_is_readable(queue);
 	ok = cmq_queue_try(queue->name, "moving dead letters", move_letters, &move,
-					   true);
+					   readable);
 	if (!ok || move.refused > 0)
 	{
 		/* enough for all receives until maintenance has tried */
 		pg_atomic_write_u32(&shared->letters_stuck, 1);
 		if (ok)
 			warn_refused(queue, move.refused);
+		else if (!readable)
+			/* the text of the error is for those who may read the queue */
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("moving dead letters of queue \"%s\" failed",
+							queue->name),
+					 errdetail("The owner of the queue finds the reason in the server log, or with cmq_maintain(%s).",
+							   quote_literal_cstr(queue->name))));
 	}
 	return ok ? move.moved : 0;
 }
@@ -452,52 +479,65 @@ list_letters(CmqQueue *queue, CmqLetter **letters)
 	return n;
 }
 
+/* Call move_letters(), with a limit in milliseconds if that is not 0. */
+static bool
+try_move(Move *move, int limit, bool warn)
+{
+	static const char *const what = "moving dead letters";
+	const char *name = move->queue->name;
+	bool		over;
+	bool		ok;
+
+	if (limit > 0)
+		ok = cmq_limited(limit, name, what, move_letters, move, warn, &over);
+	else
+		ok = cmq_queue_try(name, what, move_letters, move, warn);
+	/* what was interrupted has ended */
+	cmq_uses_guest(move->uses, InvalidOid);
+	return ok;
+}
+
 /*
  * Move what is dead: many at once; if that fails, each by itself.  Warns once.
- * limit, in milliseconds, is for all of it; 0: none.  False if it was reached.
+ * limit, in milliseconds, is for all of it; 0: none.  What that is too short for
+ * stays.
  */
-static bool
-sweep(CmqQueue *queue, int limit)
+static void
+sweep(CmqQueue *queue, int limit, CmqUses *uses)
 {
-	Move		move = {.queue = queue, .wait = true};
+	Move		move = {.queue = queue,.wait = true,.uses = uses};
 	CmqLetter  *letters;
 	int			n = list_letters(queue, &letters);
 	int			refused = 0;
 	int			failures = 0;
 	bool		warned = false;
-	TimestampTz end = GetCurrentTimestamp() + limit * INT64CONST(1000);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), limit);
 
 	for (int done = 0, size = CHUNK; done < n && failures < MAX_FAILURES;)
 	{
-		bool		warn;
-		bool		ok;
-		long		left = limit;
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
-		if (limit > 0)
-			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 		if (limit > 0 && left <= 0)
-			return false;
+			break;
 		move.letters = letters + done;
 		move.n = Min(size, n - done);
-		warn = !warned;
-		ok = limit > 0 ?
-			cmq_limited(left, queue->name, "moving dead letters", move_letters,
-						&move, warn) :
-			cmq_queue_try(queue->name, "moving dead letters", move_letters,
-						  &move, warn);
-		warned |= !ok;
-		if (ok)
+		/* one that takes all of it must leave some to the others */
+		if (try_move(&move, limit == 0 ? 0 :
+					 Min(left, limit / (move.n > 1 ? 2 : 10)), !warned))
 			refused += move.refused;
-		else if (!move.opened)
-			break;
-		else if (move.n > 1)
-		{
-			/* the same ones again, one by one */
-			size = 1;
-			continue;
-		}
 		else
+		{
+			warned = true;
+			if (!move.opened || move.opening)
+				break;
+			if (move.n > 1)
+			{
+				/* the same ones again, one by one */
+				size = 1;
+				continue;
+			}
 			failures++;
+		}
 		done += move.n;
 		/* the queue's description may have been replaced */
 		queue = cmq_queue_again(move.queue);
@@ -509,10 +549,12 @@ sweep(CmqQueue *queue, int limit)
 	pfree(letters);
 	if (refused > 0 || warned)
 		pg_atomic_write_u32(&queue->shared->letters_stuck, 1);
-	return true;
 }
 
-/* Maintenance: move what is dead, also when nobody receives. */
+/*
+ * Maintenance: move what is dead, also when nobody receives.  A worker has other
+ * queues to look after; what it leaves is moved in the next round.
+ */
 void
 cmq_dead_letter_sweep(CmqQueue *queue)
 {
@@ -520,59 +562,91 @@ cmq_dead_letter_sweep(CmqQueue *queue)
 		return;
 	pg_atomic_write_u32(&queue->shared->letters_stuck, 0);
 	if (cmq_dead_letter_stranger(queue) == NULL)
-		(void) sweep(queue, 0);
+		sweep(queue, cmq_turn_uses() ? OWN_LIMIT : 0, NULL);
 }
 
 /*
  * The worker: the same to a dead-letter queue of another owner, for so many
- * milliseconds.  False if that was not enough.
+ * milliseconds.  The caller has opened the queue.
  */
-bool
-cmq_dead_letter_sweep_stranger(const char *name, int limit)
+void
+cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit)
 {
-	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nestlevel;
 
-	return cmq_dead_letter_stranger(queue) == NULL || sweep(queue, limit);
+	if (cmq_dead_letter_stranger(queue) == NULL)
+		return;
+	nestlevel = cmq_ddl_enter(queue->owner, &save_userid, &save_sec_context);
+	sweep(queue, limit, cmq_turn_uses());
+	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 }
 
 /*
  * Raise 42501 unless the caller may end the queue's policy: with UPDATE on the
- * queue, or as the owner of the dead-letter queue.
+ * queue, or as the owner of the dead-letter queue.  For a description that
+ * cmq_catalog_load_queue() has filled.
  */
 static void
 check_unbind(CmqQueue *queue)
 {
 	CmqQueue   *target = NULL;
 
-	if (pg_class_aclcheck(queue->relid, GetUserId(), ACL_UPDATE) == ACLCHECK_OK)
-		return;
 	if (queue->dead_letter_queue[0])
 		target = cmq_queue_find_whole(queue->dead_letter_queue);
-	if (target == NULL ||
-		!object_ownercheck(RelationRelationId, target->relid, GetUserId()))
+	if (target &&
+		object_ownercheck(RelationRelationId, target->relid, GetUserId()))
+		return;
+	/* damaged, it has no rights that anybody could have */
+	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
 		cmq_queue_check_acl(queue, ACL_UPDATE);
+	else if (!superuser())
+		(void) cmq_queue_lookup(queue->name);
+}
+
+/*
+ * The owner of the dead-letter queue must be able to end the policy of a damaged
+ * queue, too: so not by cmq_queue_lookup().
+ */
+static void
+load_to_unbind(CmqQueue *queue, const char *name)
+{
+	memset(queue, 0, sizeof(*queue));
+	queue->mcxt = CurrentMemoryContext;
+	if (strlen(name) <= CMQ_QUEUE_NAME_MAX)
+		strlcpy(queue->name, name, NAMEDATALEN);
+	if (queue->name[0] == '\0' || !cmq_catalog_load_queue(queue))
+		cmq_queue_report_unknown(name);
+	check_unbind(queue);
 }
 
 Datum
 cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 {
-	CmqQueue   *queue;
-	CmqQueue	changed;
+	CmqQueue	queue;
+	CmqSharedQueue *shared;
+	Oid			locked = InvalidOid;
 	char	   *name;
 
 	cmq_begin_write("cmq_unbind_dead_letter()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	check_unbind(cmq_queue_lookup(name));
-	queue = cmq_queue_lock(name, ACL_NO_RIGHTS, ExclusiveLock);
-	check_unbind(queue);
-	if (queue->dead_letter_queue[0] == '\0')
+	load_to_unbind(&queue, name);
+	while (queue.relid != locked)
+	{
+		locked = queue.relid;
+		LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
+		load_to_unbind(&queue, name);
+	}
+	if (queue.dead_letter_queue[0] == '\0')
 		PG_RETURN_VOID();
 
-	changed = *queue;
-	changed.dead_letter_queue[0] = '\0';
-	changed.max_receive_count = changed.max_time_to_live = 0;
-	changed.last_modify_time = cmq_queue_now(queue);
-	cmq_catalog_update_queue(&changed);
+	queue.dead_letter_queue[0] = '\0';
+	queue.max_receive_count = queue.max_time_to_live = 0;
+	shared = cmq_shmem_use(queue.pending);
+	queue.last_modify_time = shared ? cmq_clock_peek(shared) :
+		Max(GetCurrentTimestamp(), queue.saved_clock);
+	cmq_catalog_update_queue(&queue);
 	PG_RETURN_VOID();
 }
 
@@ -599,8 +673,11 @@ get_source(Datum headers)
 typedef struct Redrive
 {
 	char	   *name;			/* of the dead-letter queue */
+	Oid			owner;			/* of that queue */
 	Oid			caller;
 	List	   *failed;			/* names of queues whose code has failed */
+	List	   *slow;			/* owners whose code has taken too long */
+	CmqUses		uses;			/* in this call; the dead-letter queue is the host */
 	CmqLetter	letters[CHUNK];
 	int			n;
 	int			sent;
@@ -608,6 +685,14 @@ typedef struct Redrive
 	MemoryContext context;		/* of one try */
 	char		source[NAMEDATALEN];	/* the queue being sent to */
 } Redrive;
+
+/* Whose code a send to this queue runs; InvalidOid if the caller need not mind. */
+static Oid
+get_guest(const Redrive *redrive, const CmqQueue *source)
+{
+	return source->owner == redrive->caller || source->owner == redrive->owner ||
+		superuser_arg(source->owner) ? InvalidOid : source->owner;
+}
 
 /*
  * The queue that a dead letter may be sent back to, locked; NULL if it is no dead
@@ -628,14 +713,17 @@ open_source(Redrive *redrive, const char *name)
 	{
 		/* both sides of the wait for the lock */
 		if (source == NULL ||
+			list_member_oid(redrive->slow, source->owner) ||
 			strcmp(source->dead_letter_queue, redrive->name) != 0 ||
 			pg_class_aclcheck(source->relid, redrive->caller,
 							  ACL_INSERT) != ACLCHECK_OK)
 			return NULL;
 		if (i == 0)
 		{
+			cmq_uses_guest(&redrive->uses, get_guest(redrive, source));
 			LockRelationOid(source->pending, RowExclusiveLock);
 			source = cmq_queue_again(source);
+			cmq_uses_guest(&redrive->uses, InvalidOid);
 		}
 	}
 	return source;
@@ -682,7 +770,9 @@ redrive_letter(Redrive *redrive, CmqDelete *state)
 	if (!deleted)
 		return false;
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
+	cmq_uses_guest(&redrive->uses, get_guest(redrive, source));
 	(void) cmq_send_as_owner(source, 1, &body, &headers, &isnull);
+	cmq_uses_guest(&redrive->uses, InvalidOid);
 	return true;
 }
 
@@ -732,25 +822,50 @@ redrive_letters(const char *name, void *arg)
 }
 
 /*
- * Send the letters of a chunk back.  When the code of a queue fails, nothing more
- * is sent to that queue by this call, and the chunk is tried again.
+ * After a try that was undone: nothing more is sent by this call to the queue that
+ * was being sent to, or, if the time was over, to queues of the owner whose code
+ * has taken it.  If it was nobody's the next try is for half as many letters.
+ * Raises an error if nothing of this is left.
  */
+static void
+blame(Redrive *redrive, bool over)
+{
+	Oid			slow = cmq_uses_most(&redrive->uses, REDRIVE_LIMIT / 2 * 1000,
+									 redrive->slow);
+
+	if (over && OidIsValid(slow))
+		redrive->slow = lappend_oid(redrive->slow, slow);
+	else if (over && redrive->n > 1)
+		redrive->n /= 2;
+	else if (!over && redrive->source[0] != '\0' &&
+			 !list_member(redrive->failed, makeString(redrive->source)))
+		redrive->failed = lappend(redrive->failed,
+								  makeString(pstrdup(redrive->source)));
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("dead letters of queue \"%s\" cannot be sent back",
+						redrive->name),
+				 errdetail("The warning before this says why.")));
+}
+
+/* Send the letters of a chunk back, or the first ones of it; the rest is the next. */
 static void
 redrive_chunk(Redrive *redrive)
 {
+	bool		over;
+	Oid			slow;
+
 	while (!cmq_limited(REDRIVE_LIMIT, redrive->name, "redrive",
-						redrive_letters, redrive, true))
+						redrive_letters, redrive, true, &over))
 	{
-		if (redrive->source[0] == '\0' ||
-			list_member(redrive->failed, makeString(redrive->source)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("dead letters of queue \"%s\" cannot be sent back",
-							redrive->name),
-					 errdetail("The warning before this says why.")));
-		redrive->failed = lappend(redrive->failed,
-								  makeString(pstrdup(redrive->source)));
+		cmq_uses_guest(&redrive->uses, InvalidOid);
+		blame(redrive, over);
 	}
+	/* code that ends in time, but takes much of it for every chunk */
+	slow = cmq_uses_most(&redrive->uses, REDRIVE_LIMIT * 1000, redrive->slow);
+	if (OidIsValid(slow))
+		redrive->slow = lappend_oid(redrive->slow, slow);
 }
 
 /*
@@ -814,7 +929,9 @@ cmq_redrive(PG_FUNCTION_ARGS)
 				 errdetail("It must be at least 1, or NULL for all.")));
 
 	redrive->name = pstrdup(queue->name);
+	redrive->owner = queue->owner;
 	redrive->caller = GetUserId();
+	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
 	now = cmq_clock_now(queue->shared);
 	cmq_floor_begin(&scan, queue, now);
 	while (n < max_messages &&

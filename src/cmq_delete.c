@@ -331,7 +331,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 	{
 		TupleTableSlot *slot = state.pending.slot;
 		TimestampTz visible_at;
-		TimestampTz before;
+		CmqAnnouncement before;
 		Datum		values[Natts_pending];
 		bool		isnull[Natts_pending];
 

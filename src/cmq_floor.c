@@ -23,6 +23,9 @@
  *			slot := unknown; full barrier; read the queue clock;
  *			slot := smallest visible_at, or time of a new message, so far;
  *			write the rows
+ *		Code of the owner's, in an index, may run between the two and write, or
+ *		fail in a subtransaction: the slot says "unknown" as long as any call
+ *		has announced itself and not published yet.
  *		receiver (cmq_floor_begin, cmq_floor_end):
  *			read the clock; full barrier; read all slots; scan;
  *			floor := the smallest of that clock, the slots, and the first row
@@ -100,8 +103,18 @@ static pg_atomic_uint32 *slot_pids = NULL;
 
 static FloorShared *shared_floor = NULL;
 
+/*
+ * Calls of the current transaction between cmq_floor_announce() and
+ * cmq_floor_publish(), by their subtransactions.  There may be several: code of an
+ * owner's that runs in one can make another one.
+ */
+#define MAX_ANNOUNCED 16
+static SubTransactionId announced[MAX_ANNOUNCED];
+static int	nannounced = 0;
+
 /* The current transaction. */
 static bool slot_in_use = false;
+static uint64 announcements = 0;
 static TimestampTz published = SLOT_NONE;	/* what the slot should say */
 static TimestampTz taken = DT_NOEND;	/* smallest visible_at taken away */
 static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
@@ -166,11 +179,25 @@ cmq_floor_init(CmqSharedQueue *shared)
 	shared->rewind_floor = DT_NOBEGIN;
 }
 
+/* Write what the slot should say; the transaction has announced something. */
 static void
-write_slot(TimestampTz value)
+write_slot(void)
 {
 	pg_atomic_write_u64(&shared_floor->slots[cmq_my_process_number()],
-						(uint64) value);
+						(uint64) (nannounced > 0 ? SLOT_UNKNOWN : published));
+}
+
+/*
+ * This process takes over the slot of its number, whatever the one before has left
+ * there.  Called under the lock for slots.
+ */
+void
+cmq_floor_take_slot(void)
+{
+	int			number = cmq_my_process_number();
+
+	pg_atomic_write_u64(&shared_floor->slots[number], (uint64) SLOT_NONE);
+	pg_atomic_write_u32(&slot_pids[number], MyProcPid);
 }
 
 /*
@@ -178,32 +205,42 @@ write_slot(TimestampTz value)
  * cmq_floor_publish() with the smallest of them, and, if then nothing was
  * written after all, by cmq_floor_withdraw() with what this returned.
  */
-TimestampTz
+CmqAnnouncement
 cmq_floor_announce(void)
 {
-	if (!slot_in_use)
-	{
-		pg_atomic_write_u32(&slot_pids[cmq_my_process_number()], MyProcPid);
-		pg_write_barrier();
-	}
+	CmqAnnouncement announcement = {
+		.before = published,
+		.number = ++announcements
+	};
+
+	cmq_shmem_take_slots();
 	slot_in_use = true;
-	write_slot(SLOT_UNKNOWN);
+	if (nannounced < MAX_ANNOUNCED)
+		announced[nannounced++] = GetCurrentSubTransactionId();
+	else
+		published = SLOT_UNKNOWN;	/* safe, to the end of the transaction */
+	write_slot();
 	pg_memory_barrier();
-	return published;
+	return announcement;
 }
 
+/* End the announcement made last. */
 void
 cmq_floor_publish(TimestampTz visible_at)
 {
+	if (nannounced > 0)
+		nannounced--;
 	published = Min(published, visible_at);
-	write_slot(published);
+	write_slot();
 }
 
+/* Unless something else was published since, as if this had not been. */
 void
-cmq_floor_withdraw(TimestampTz before)
+cmq_floor_withdraw(CmqAnnouncement announcement)
 {
-	published = before;
-	write_slot(published);
+	if (announcement.number == announcements)
+		published = announcement.before;
+	write_slot();
 }
 
 /* The caller has updated or deleted a pending row. */
@@ -239,20 +276,18 @@ cmq_floor_taken_message(TimestampTz enqueued_at)
 
 /*
  * Maintenance: clear slots of processes that are gone.  Each clears its own at
- * the end of its transactions; this is for one that did not come to that.  With
- * ProcArrayLock held nobody becomes a process that could write a slot.
+ * the end of its transactions; this is for one that did not come to that.  Called
+ * under the lock for slots, so nobody takes one over meanwhile.
  */
 void
 cmq_floor_sweep(void)
 {
-	LWLockAcquire(ProcArrayLock, LW_SHARED);
 	for (int i = 0; i < shared_floor->nslots; i++)
 	{
 		if ((TimestampTz) pg_atomic_read_u64(&shared_floor->slots[i]) != SLOT_NONE &&
-			BackendPidGetProcWithLock(pg_atomic_read_u32(&slot_pids[i])) == NULL)
+			BackendPidGetProc(pg_atomic_read_u32(&slot_pids[i])) == NULL)
 			pg_atomic_write_u64(&shared_floor->slots[i], (uint64) SLOT_NONE);
 	}
-	LWLockRelease(ProcArrayLock);
 }
 
 static TimestampTz
@@ -450,7 +485,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		(void) cmq_floor_announce();
-		published = SLOT_UNKNOWN;
+		cmq_floor_publish(SLOT_UNKNOWN);
 		own.relid = InvalidOid;
 		cmq_floor_reset(queue->shared);
 		cmq_oldest_lower(queue->shared, DT_NOBEGIN);
@@ -483,10 +518,11 @@ xact_callback(XactEvent event, void *arg)
 	}
 
 	/* an error may have left it announced but not published */
-	if (slot_in_use)
-		write_slot(SLOT_NONE);
-	slot_in_use = false;
+	nannounced = 0;
 	published = SLOT_NONE;
+	if (slot_in_use)
+		write_slot();
+	slot_in_use = false;
 	taken = taken_due = taken_message = DT_NOEND;
 	lowerings = NIL;
 	own.relid = InvalidOid;
@@ -499,8 +535,11 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	own.relid = InvalidOid;
+	/* calls that the error has ended; not those that it was caught in */
+	while (nannounced > 0 && announced[nannounced - 1] >= mySubid)
+		nannounced--;
 	if (slot_in_use)
-		write_slot(published);
+		write_slot();
 }
 
 void

@@ -59,9 +59,11 @@ cmq_history_require(CmqQueue *queue)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("rewind is off for queue \"%s\"", queue->name),
 				 errdetail("Its rewind_seconds is 0: deleted messages are not kept."),
-				 errhint("Switch it on for what is deleted from now on: SELECT cmq_alter_queue(%s, rewind_seconds => %d).",
+				 errhint("Switch it on for what is deleted from now on: SELECT cmq_alter_queue(%s, rewind_seconds => %s).",
 						 quote_literal_cstr(queue->name),
-						 queue->msg_retention_seconds)));
+						 cmq_queue_is_readable(queue) ?
+						 psprintf("%d", queue->msg_retention_seconds) :
+						 "..")));
 }
 
 /*

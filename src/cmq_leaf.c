@@ -51,9 +51,6 @@
 /* Subobject of the queue lock under which senders ask for a leaf. */
 #define DEMAND_LOCK 1
 
-/* How long a drop tries to get a lock. */
-#define DROP_LOCK_TRIES 20
-#define DROP_LOCK_DELAY 5000L	/* microseconds between tries */
 
 static const int leaf_minutes[] = {
 	1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440
@@ -231,7 +228,7 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 	queue = cmq_queue_again(queue);
 	if (cmq_queue_leaf(queue, time) == NULL)
 	{
-		bool		started = cmq_worker_run_for(name);
+		bool		started = cmq_worker_run_for(name, queue->owner);
 
 		queue = cmq_queue_again(queue);
 		if (cmq_queue_leaf(queue, time) == NULL &&
@@ -254,20 +251,6 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 		}
 	}
 	UnlockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
-}
-
-/* Get a lock if that takes but a moment, without standing in line for it. */
-static bool
-lock_briefly(Oid relid)
-{
-	for (int i = 0; i < DROP_LOCK_TRIES; i++)
-	{
-		if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
-			return true;
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(DROP_LOCK_DELAY);
-	}
-	return false;
 }
 
 /* Is a message of this leaf pending, whatever its state? */
@@ -309,6 +292,20 @@ has_due(CmqQueue *queue, CmqLeaf *leaf, TimestampTz expired_before)
 	rewinding.from = Max(rewinding.from, leaf->lower);
 	first = cmq_rewind_first_due(queue, &rewinding, expired_before);
 	return first < leaf->upper;
+}
+
+/* Has the queue this very leaf? */
+static bool
+has_leaf(CmqQueue *queue, const CmqLeaf *leaf)
+{
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (queue->leaves[i].messages == leaf->messages &&
+			queue->leaves[i].rewind == leaf->rewind &&
+			queue->leaves[i].lower == leaf->lower)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -353,6 +350,8 @@ cmq_leaf_drop_old(CmqQueue *queue)
 	int			dropped = 0;
 	int			skipped = 0;
 
+	if (cmq_catalog_forget_leaves(queue->name))
+		CommandCounterIncrement();
 	for (;;)
 	{
 		CmqLeaf		leaf;
@@ -375,11 +374,14 @@ cmq_leaf_drop_old(CmqQueue *queue)
 		}
 
 		if ((queue = cmq_queue_try_lock(queue)) == NULL ||
-			!lock_briefly(queue->messages) || !lock_briefly(queue->rewind) ||
-			!lock_briefly(leaf.messages) || !lock_briefly(leaf.rewind))
+			!cmq_lock_briefly(queue->messages) || !cmq_lock_briefly(queue->rewind) ||
+			!cmq_lock_briefly(leaf.messages) || !cmq_lock_briefly(leaf.rewind))
 			return dropped;
 
 		queue = cmq_queue_again(queue);
+		/* by now it may be detached, or another one's number */
+		if (!has_leaf(queue, &leaf))
+			return dropped;
 		if (leaf.upper > expired_before &&
 			(has_pending(queue, &leaf) || has_due(queue, &leaf, expired_before)))
 			skipped++;

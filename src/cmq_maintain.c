@@ -291,8 +291,7 @@ cmq_maintain_sweep(void)
 			UnlockRelationOid(pending, AccessShareLock);
 	}
 	pfree(keys);
-	cmq_floor_sweep();
-	cmq_wait_sweep();
+	cmq_shmem_sweep_slots();
 }
 
 static void

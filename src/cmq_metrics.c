@@ -157,15 +157,19 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 											 expired_before);
 }
 
-/* The row of one queue; arg is the result. */
-static void
-put_metrics(const char *name, void *arg)
+/* The row of one queue, but for its name, when found is set. */
+typedef struct MetricsRow
 {
-	ReturnSetInfo *rsinfo = arg;
+	bool		found;
+	Datum		values[Natts_metrics];
+	bool		isnull[Natts_metrics];
+} MetricsRow;
+
+static void
+get_metrics(const char *name, MetricsRow *row)
+{
 	CmqQueue   *queue = cmq_queue_open(name, ACL_SELECT, AccessShareLock);
 	CmqSharedQueue *shared = queue->shared;
-	Datum		values[Natts_metrics];
-	bool		isnull[Natts_metrics] = {false};
 	CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
 	TimestampTz oldest;
 	int64		npending;
@@ -177,10 +181,9 @@ put_metrics(const char *name, void *arg)
 	npending = cmq_stats_count_pending(queue);
 	get_sizes(queue, npending, &pending_bytes, &rewindable_bytes);
 
-#define VALUE(att) values[Anum_metrics_##att - 1]
+#define VALUE(att) row->values[Anum_metrics_##att - 1]
 #define COUNTER(counter) \
 	Int64GetDatum((int64) pg_atomic_read_u64(&shared->counters[counter]))
-	VALUE(queue) = CStringGetTextDatum(queue->name);
 	VALUE(since) = TimestampTzGetDatum(shared->counted_since);
 	VALUE(sent) = COUNTER(CMQ_SENT);
 	VALUE(received) = COUNTER(CMQ_RECEIVED);
@@ -196,64 +199,40 @@ put_metrics(const char *name, void *arg)
 	VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
 	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
 	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
-	isnull[Anum_metrics_oldest_ready_seconds - 1] = oldest == DT_NOEND;
+	row->isnull[Anum_metrics_oldest_ready_seconds - 1] = oldest == DT_NOEND;
 	VALUE(oldest_ready_seconds) =
 		Float8GetDatum(oldest == DT_NOEND ? 0 :
 					   (cmq_clock_peek(shared) - oldest) /
 					   (double) USECS_PER_SEC);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	row->found = true;
 }
-
-/* Lock a table with its indexes and TOAST, if nobody has to be waited for. */
-static bool
-lock_table(Oid relid)
-{
-	Relation	rel;
-	List	   *others;
-	ListCell   *lc;
-	bool		ok = true;
-
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return false;
-	rel = try_relation_open(relid, NoLock);
-	if (rel == NULL)
-		return false;
-	others = RelationGetIndexList(rel);
-	if (OidIsValid(rel->rd_rel->reltoastrelid))
-		others = lappend_oid(others, rel->rd_rel->reltoastrelid);
-	relation_close(rel, NoLock);
-	foreach(lc, others)
-		ok = ok && (get_rel_relkind(lfirst_oid(lc)) == RELKIND_TOASTVALUE ?
-					lock_table(lfirst_oid(lc)) :
-					ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock));
-	return ok;
-}
-
-typedef struct LockCall
-{
-	bool		ok;
-} LockCall;
 
 /*
  * May the caller see the queue, and does nobody have it or a part of it for
- * itself?  If so all its tables are locked.  Monitoring must not wait for anybody.
+ * itself?  If so all its tables are locked.
  */
-static void
-lock_queue(const char *name, void *arg)
+static bool
+lock_queue(const char *name)
 {
-	LockCall   *call = arg;
 	CmqQueue   *queue = cmq_queue_find(name);
 
 	if (queue == NULL || !cmq_queue_is_readable(queue) ||
-		!lock_table(queue->pending))
-		return;
+		!cmq_lock_to_look(queue->pending))
+		return false;
 	for (int i = 0; i < queue->nleaves; i++)
 	{
-		if (!lock_table(queue->leaves[i].messages) ||
-			!lock_table(queue->leaves[i].rewind))
-			return;
+		if (!cmq_lock_to_look(queue->leaves[i].messages) ||
+			!cmq_lock_to_look(queue->leaves[i].rewind))
+			return false;
 	}
-	call->ok = true;
+	return true;
+}
+
+static void
+look_at_queue(const char *name, void *arg)
+{
+	if (lock_queue(name))
+		get_metrics(name, arg);
 }
 
 /* Has the caller SELECT on the queue, whatever state it is in? */
@@ -273,6 +252,7 @@ may_see(const char *name)
 Datum
 cmq_metrics(PG_FUNCTION_ARGS)
 {
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell   *lc;
 
 	cmq_shmem_require();
@@ -280,16 +260,21 @@ cmq_metrics(PG_FUNCTION_ARGS)
 	if (RecoveryInProgress())
 		return (Datum) 0;
 
-	/* one damaged queue must not hide the others */
+	/*
+	 * One damaged queue must not hide the others.  The locks of each are
+	 * released at once: those of all would not fit into the server's table.
+	 */
 	foreach(lc, cmq_catalog_queue_names())
 	{
-		LockCall	call = {false};
+		MetricsRow	row = {0};
 
-		if (may_see(lfirst(lc)) &&
-			cmq_queue_try(lfirst(lc), "metrics", lock_queue, &call, true) &&
-			call.ok)
-			(void) cmq_queue_try(lfirst(lc), "metrics", put_metrics,
-								 fcinfo->resultinfo, true);
+		if (!may_see(lfirst(lc)) ||
+			!cmq_queue_look(lfirst(lc), "metrics", look_at_queue, &row, true) ||
+			!row.found)
+			continue;
+		row.values[Anum_metrics_queue - 1] = CStringGetTextDatum(lfirst(lc));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
+							 row.isnull);
 	}
 	return (Datum) 0;
 }

@@ -477,6 +477,7 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 	char	  **queues;
 	int			nqueues = 0;
 	char	   *name = pstrdup(topic->name);
+	Oid			relid = topic->relid;
 
 	if (!PG_ARGISNULL(2))
 		ntags = cmq_filter_elements(PG_GETARG_ARRAYTYPE_P(2), "tags",
@@ -512,7 +513,14 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 		TimestampTz first;
 
 		cmq_queue_wait_for(queues[i]);
-		if (!queue_wants(lookup_topic(name), queues[i], ntags, tags, routing_key))
+		topic = lookup_topic(name);
+		if (topic->relid != relid)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("topic \"%s\" was dropped while a call was using it",
+							name)));
+		cmq_topic_check_acl(name, relid, ACL_INSERT);
+		if (!queue_wants(topic, queues[i], ntags, tags, routing_key))
 			continue;
 		queue = cmq_queue_open(queues[i], ACL_NO_RIGHTS, RowExclusiveLock);
 		for (int j = 0; j < n; j++)

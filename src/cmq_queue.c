@@ -268,46 +268,60 @@ cmq_queue_report_unknown(const char *name)
 }
 
 /*
- * Is the relation there, under its name, and the owner's of the queue?  One that
- * somebody has made in the place of another is not the queue's.  If not, raises
- * 55000, or returns false if that is wanted.
+ * What is wrong with a relation of the queue: it is to be there, under its name, and
+ * the owner's of the queue, which is that of the first one looked at.  NULL if
+ * nothing is.  One that somebody has made in the place of another is not the queue's.
  */
-static bool
-check_relation(CmqQueue *queue, Oid relid, CmqRelation which, bool raise)
+static const char *
+find_fault(CmqQueue *queue, Oid relid, CmqRelation which)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	const char *schema = cmq_relation_schema(which);
 	const char *relname = cmq_relation_name(which, queue->name);
+	const char *full_name = quote_qualified_identifier(schema, relname);
 	const char *fact = NULL;
-	const char *hint = "Give the relation its name and owner back, or drop the queue.";
+	Form_pg_class form;
 
 	if (!HeapTupleIsValid(tuple))
-	{
-		fact = psprintf("Its relation %s does not exist.",
-						quote_qualified_identifier(schema, relname));
-		hint = "Drop the queue.";
-	}
-	else
-	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+		return psprintf("Its relation %s does not exist.", full_name);
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	if (form->relnamespace != get_namespace_oid(schema, true) ||
+		strcmp(NameStr(form->relname), relname) != 0)
+		fact = psprintf("Its relation %s has another name or schema now.",
+						full_name);
+	else if (!OidIsValid(queue->owner))
+		queue->owner = form->relowner;
+	else if (form->relowner != queue->owner)
+		fact = psprintf("Its relation %s has another owner than the others.",
+						full_name);
+	ReleaseSysCache(tuple);
+	return fact;
+}
 
-		if (form->relnamespace != get_namespace_oid(schema, true) ||
-			strcmp(NameStr(form->relname), relname) != 0)
-			fact = psprintf("Its relation %s has another name or schema now.",
-							quote_qualified_identifier(schema, relname));
-		else if (!OidIsValid(queue->owner))
-			queue->owner = form->relowner;
-		else if (form->relowner != queue->owner)
-			fact = psprintf("Its relation %s has another owner than the others.",
-							quote_qualified_identifier(schema, relname));
-		ReleaseSysCache(tuple);
-	}
+/*
+ * Is this relation the queue's?  For a description that cmq_catalog_load_queue()
+ * has filled; its owner is set by the first one that is.
+ */
+bool
+cmq_queue_has_relation(CmqQueue *queue, Oid relid, CmqRelation which)
+{
+	return find_fault(queue, relid, which) == NULL;
+}
+
+/* The same; if it is not, raises 55000 if that is wanted. */
+static bool
+check_relation(CmqQueue *queue, Oid relid, CmqRelation which, bool raise)
+{
+	const char *fact = find_fault(queue, relid, which);
+
 	if (fact && raise)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is damaged", queue->name),
 				 errdetail_internal("%s", fact),
-				 errhint("%s", hint)));
+				 SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) ?
+				 errhint("Give the relation its name and owner back, or drop the queue.") :
+				 errhint("Drop the queue.")));
 	return fact == NULL;
 }
 
@@ -343,6 +357,31 @@ load_queue(const char *name, bool raise)
 	return queue;
 }
 
+/* Do two descriptions say the same?  Both were allocated with zeroes. */
+static bool
+is_same(const CmqQueue *a, const CmqQueue *b)
+{
+	CmqQueue	x = *a;
+	CmqQueue	y = *b;
+
+	if (a->nleaves != b->nleaves ||
+		a->rewinding.nconcurrent != b->rewinding.nconcurrent ||
+		memcmp(a->leaves, b->leaves, a->nleaves * sizeof(CmqLeaf)) != 0 ||
+		(a->rewinding.nconcurrent > 0 &&
+		 memcmp(a->rewinding.concurrent, b->rewinding.concurrent,
+				a->rewinding.nconcurrent * sizeof(int64)) != 0))
+		return false;
+	/* what is not part of the description, and what was compared */
+	x.mcxt = y.mcxt = NULL;
+	x.leaves = y.leaves = NULL;
+	x.rewinding.concurrent = y.rewinding.concurrent = NULL;
+	x.shared = y.shared = NULL;
+	x.used_in = y.used_in = 0;
+	x.valid = y.valid = false;
+	x.nloads = y.nloads = 0;
+	return memcmp(&x, &y, sizeof(CmqQueue)) == 0;
+}
+
 static CmqQueue *
 find_queue(const char *name, bool raise)
 {
@@ -369,6 +408,14 @@ find_queue(const char *name, bool raise)
 	{
 		CmqQueue   *queue = load_queue(name, raise);
 
+		if (queue && entry->queue && is_same(queue, entry->queue))
+		{
+			/* so that looking again and again in a transaction costs nothing */
+			entry->queue->valid = queue->valid;
+			entry->queue->nloads++;
+			MemoryContextDelete(queue->mcxt);
+			continue;
+		}
 		retire(entry);
 		if (queue == NULL)
 		{
@@ -481,9 +528,8 @@ cmq_queue_check_owner(CmqQueue *queue)
 
 /*
  * Look up a queue, check the right (none if it is ACL_NO_RIGHTS) and lock its
- * pending table.  The lock stays
- * until the end of the transaction; as long as it is held the queue is not
- * dropped and rewind is not switched on or off.
+ * pending table.  The lock stays until the end of the transaction; as long as it
+ * is held the queue is not dropped and rewind is not switched on or off.
  */
 CmqQueue *
 cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
@@ -491,15 +537,20 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 	for (;;)
 	{
 		CmqQueue   *queue = cmq_queue_lookup(name);
+		CmqQueue   *now;
 		Oid			pending = queue->pending;
+		uint32		nloads = queue->nloads;
 
 		cmq_queue_check_acl(queue, mode);
 		LockRelationOid(pending, lockmode);
-		queue = cmq_queue_lookup(name);
-		if (queue->pending == pending)
+		now = cmq_queue_lookup(name);
+		if (now->pending == pending)
 		{
-			cmq_queue_attach(queue);
-			return queue;
+			/* a REVOKE that we have waited for has had it loaded again */
+			if (now != queue || now->nloads != nloads)
+				cmq_queue_check_acl(now, mode);
+			cmq_queue_attach(now);
+			return now;
 		}
 		/* dropped and made anew while we waited */
 		UnlockRelationOid(pending, lockmode);
@@ -565,25 +616,27 @@ cmq_queue_attach(CmqQueue *queue)
 }
 
 /*
- * Is the error a cancel from outside?  Any function can raise the code of one;
- * where the error was raised it cannot say.
+ * Is the error a cancel?  Any function can raise the code of one; where the error
+ * was raised it cannot say.
  */
 static bool
 is_cancel(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->funcname &&
-		strcmp(error->funcname, "ProcessInterrupts") == 0 &&
-		!cmq_limit_is_over();
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
 /*
  * Call func for a queue in a subtransaction, where an error must not end the work
  * on others: then what it did is undone, and false returned, with a warning if
- * that is wanted.  what names the work.
+ * that is wanted.  what names the work.  A cancel is raised again, unless is_over
+ * says that it is the end of the caller's own limit.  With look it is undone in
+ * any case, and its locks are released.
  */
-bool
-cmq_queue_try(const char *name, const char *what,
-			  void (*func) (const char *name, void *arg), void *arg, bool warn)
+static bool
+try_call(const char *name, const char *what,
+		 void (*func) (const char *name, void *arg), void *arg,
+		 bool warn, bool (*is_over) (void), bool look)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -597,7 +650,10 @@ cmq_queue_try(const char *name, const char *what,
 	PG_TRY();
 	{
 		func(name, arg);
-		ReleaseCurrentSubTransaction();
+		if (look)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 		ok = true;
@@ -605,6 +661,7 @@ cmq_queue_try(const char *name, const char *what,
 	PG_CATCH();
 	{
 		ErrorData  *error;
+		bool		over;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -612,14 +669,14 @@ cmq_queue_try(const char *name, const char *what,
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		if (is_cancel(error))
+		over = is_over && is_over();
+		if (is_cancel(error) && !over)
 			ReThrowError(error);
 		if (warn)
 			ereport(WARNING,
 					(errcode(error->sqlerrcode),
 					 errmsg("%s of queue \"%s\" failed: %s", what, name,
-							cmq_limit_is_over() ?
-							"its time limit is over" : error->message),
+							over ? "its time limit is over" : error->message),
 					 error->detail ? errdetail_internal("%s", error->detail) : 0,
 					 error->hint ? errhint("%s", error->hint) : 0));
 		FreeErrorData(error);
@@ -627,6 +684,31 @@ cmq_queue_try(const char *name, const char *what,
 	PG_END_TRY();
 	MemoryContextDelete(work);
 	return ok;
+}
+
+/* A try with a limit of the caller's: is_over says whether it has been reached. */
+bool
+cmq_queue_try_until(const char *name, const char *what,
+					void (*func) (const char *name, void *arg), void *arg,
+					bool warn, bool (*is_over) (void))
+{
+	return try_call(name, what, func, arg, warn, is_over, false);
+}
+
+/* A try without. */
+bool
+cmq_queue_try(const char *name, const char *what,
+			  void (*func) (const char *name, void *arg), void *arg, bool warn)
+{
+	return try_call(name, what, func, arg, warn, NULL, false);
+}
+
+/* A look, which leaves no locks behind. */
+bool
+cmq_queue_look(const char *name, const char *what,
+			   void (*func) (const char *name, void *arg), void *arg, bool warn)
+{
+	return try_call(name, what, func, arg, warn, NULL, true);
 }
 
 /*

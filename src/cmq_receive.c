@@ -376,7 +376,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	bool		only_receives;
 	TimestampTz first_alive = DT_NOEND;
 	TimestampTz first_due = DT_NOEND;
-	TimestampTz published_before;
+	CmqAnnouncement published_before;
 	int			n = 0;
 	int			nredelivered = 0;
 	int			nrewound = 0;
@@ -554,6 +554,8 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 		else
 			queue = cmq_queue_again(queue);
 		cmq_queue_attach(queue);
+		/* the right may be gone by now */
+		cmq_queue_check_acl(queue, ACL_DELETE);
 		nrewinds = nrewinds_now;
 		first = false;
 		if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,

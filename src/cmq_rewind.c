@@ -315,7 +315,7 @@ count_left(const char *name, void *arg)
 
 		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at)
 			continue;
-		if (!ConditionalLockRelationOid(leaf->rewind, AccessShareLock))
+		if (!cmq_lock_to_look(leaf->rewind))
 			return;
 		if (!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
 							AccessShareLock))
@@ -345,8 +345,8 @@ cmq_rewind_left(PG_FUNCTION_ARGS)
 	Left		left = {0};
 
 	cmq_shmem_require();
-	if (!cmq_queue_try(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
-					   count_left, &left, false) || !left.known)
+	if (!cmq_queue_look(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
+						count_left, &left, false) || !left.known)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(left.n);
 }

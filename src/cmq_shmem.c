@@ -60,6 +60,7 @@
 
 static HTAB *shared_queues = NULL;
 static LWLock *cmq_lock = NULL;
+static LWLock *slots_lock = NULL;
 
 /* queues made or dropped by the current transaction */
 typedef struct PendingRemoval
@@ -94,8 +95,9 @@ shmem_request(void)
 	RequestAddinShmemSpace(cmq_stats_shmem_size());
 	RequestAddinShmemSpace(cmq_wait_shmem_size());
 	RequestAddinShmemSpace(cmq_worker_shmem_size());
+	RequestAddinShmemSpace(cmq_turn_shmem_size());
 	RequestAddinShmemSpace(cmq_prepared_shmem_size());
-	RequestNamedLWLockTranche("cmq", 2);
+	RequestNamedLWLockTranche("cmq", 3);
 }
 
 static void
@@ -119,9 +121,11 @@ shmem_startup(void)
 	cmq_stats_shmem_init();
 	cmq_wait_shmem_init();
 	cmq_worker_shmem_init();
+	cmq_turn_shmem_init();
 	locks = GetNamedLWLockTranche("cmq");
 	cmq_lock = &locks[0].lock;
 	cmq_prepared_shmem_init(&locks[1].lock);
+	slots_lock = &locks[2].lock;
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -261,18 +265,49 @@ cmq_shmem_xact(void)
 	return xact_number;
 }
 
+/*
+ * Slots of a process, by its number, that others read: of cmq_floor.c and
+ * cmq_wait.c.  A process takes them over once, before it writes to one, and clears
+ * what an earlier process of that number has left; maintenance does so for those
+ * that nobody has taken over yet.
+ */
+void
+cmq_shmem_take_slots(void)
+{
+	static bool taken = false;
+
+	if (likely(taken))
+		return;
+	LWLockAcquire(slots_lock, LW_EXCLUSIVE);
+	cmq_floor_take_slot();
+	cmq_wait_take_slot();
+	LWLockRelease(slots_lock);
+	taken = true;
+}
+
+void
+cmq_shmem_sweep_slots(void)
+{
+	LWLockAcquire(slots_lock, LW_EXCLUSIVE);
+	cmq_floor_sweep();
+	cmq_wait_sweep();
+	LWLockRelease(slots_lock);
+}
+
 /* Room for one more in the list of entries in use. */
 static void
 reserve(void)
 {
+	int			more = used_allocated ? 2 * used_allocated : 16;
+
 	if (nused < used_allocated)
 		return;
-	used_allocated = used_allocated ? 2 * used_allocated : 16;
 	if (used)
-		used = repalloc(used, used_allocated * sizeof(CmqSharedQueue *));
+		used = repalloc(used, more * sizeof(CmqSharedQueue *));
 	else
 		used = MemoryContextAlloc(TopMemoryContext,
-								  used_allocated * sizeof(CmqSharedQueue *));
+								  more * sizeof(CmqSharedQueue *));
+	used_allocated = more;
 }
 
 /* The caller holds the lock, and has called reserve(). */
@@ -339,7 +374,7 @@ cmq_shmem_make(Oid pending, const char *name, TimestampTz not_before,
 		cmq_oldest_init(shared);
 		cmq_wait_init(shared);
 		cmq_stats_init(shared, cmq_lock->tranche);
-		cmq_trouble_init(shared);
+		cmq_turn_init(shared);
 	}
 	if (shared)
 		use(shared);

@@ -281,14 +281,22 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Is this the topic's view, still there and under its name? */
+static bool
+has_view(const char *topic, Oid relid)
+{
+	return get_rel_name(relid) != NULL &&
+		cmq_catalog_relid(cmq_ddl_relname("t_", topic, "")) == relid;
+}
+
 /*
- * Does the caller own the topic of this view?  Of one whose view is gone only a
- * superuser does.
+ * Does the caller own the topic?  Of one whose view is gone, or has another name,
+ * a superuser does.
  */
 static bool
-owns_topic(Oid relid)
+owns_topic(const char *topic, Oid relid)
 {
-	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) ?
+	return has_view(topic, relid) ?
 		object_ownercheck(RelationRelationId, relid, GetUserId()) : superuser();
 }
 
@@ -310,7 +318,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	lock_topics();
 	if (!cmq_topic_find(name, false, &relid, NULL, NULL))
 		cmq_topic_report_unknown(name);
-	if (!owns_topic(relid))
+	if (!owns_topic(name, relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of topic \"%s\"", name)));
@@ -327,7 +335,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 				 errdetail("It has subscriptions."),
 				 errhint("Call cmq_unsubscribe for each of them first; the view cmq.subscriptions lists them.")));
 
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+	if (has_view(name, relid))
 	{
 		nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
 		cmq_ddl_execute("DROP VIEW %s", cmq_catalog_relname(relid));
@@ -501,7 +509,7 @@ check_unsubscribe(const char *topic, const char *name)
 	bool		found;
 	bool		topic_found = cmq_topic_find(topic, false, &relid, NULL, NULL);
 
-	if (topic_found ? owns_topic(relid) : superuser())
+	if (topic_found ? owns_topic(topic, relid) : superuser())
 	{
 		if (!topic_found)
 			cmq_topic_report_unknown(topic);

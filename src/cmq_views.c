@@ -69,10 +69,12 @@ PG_FUNCTION_INFO_V1(cmq_rewindable_support);
 PG_FUNCTION_INFO_V1(cmq_due);
 PG_FUNCTION_INFO_V1(cmq_due_support);
 
-/* What cmq._since() has found out for this statement. */
+/* What cmq._since() has found out for this statement, user and queue. */
 typedef struct Since
 {
 	TimestampTz statement;
+	Oid			user;
+	char		queue[NAMEDATALEN];
 	TimestampTz since;
 } Since;
 
@@ -174,14 +176,23 @@ cmq_expired_before(PG_FUNCTION_ARGS)
 												   cmq_queue_now(queue)));
 }
 
-/* May be called for each row: looks once per statement. */
+static bool
+is_same(const Since *cached, TimestampTz statement, text *name)
+{
+	return cached->statement == statement && cached->user == GetUserId() &&
+		strlen(cached->queue) == VARSIZE_ANY_EXHDR(name) &&
+		memcmp(cached->queue, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0;
+}
+
+/* May be called for each row: looks once per statement, for one queue. */
 Datum
 cmq_since(PG_FUNCTION_ARGS)
 {
 	Since	   *cached = fcinfo->flinfo->fn_extra;
 	TimestampTz statement = GetCurrentStatementStartTimestamp();
 
-	if (cached == NULL || cached->statement != statement)
+	if (cached == NULL || PG_ARGISNULL(0) ||
+		!is_same(cached, statement, PG_GETARG_TEXT_PP(0)))
 	{
 		CmqQueue   *queue = queue_arg(fcinfo);
 
@@ -191,6 +202,8 @@ cmq_since(PG_FUNCTION_ARGS)
 		cached->since = cmq_queue_rewindable_since(queue,
 												   cmq_queue_now(queue));
 		cached->statement = statement;
+		cached->user = GetUserId();
+		strlcpy(cached->queue, queue->name, NAMEDATALEN);
 	}
 	PG_RETURN_TIMESTAMPTZ(cached->since);
 }

@@ -66,12 +66,20 @@ typedef struct Signal
 static List *signals = NIL;		/* in TopTransactionContext */
 
 /*
- * The queue that this backend waits at, or asks waiters to leave, or NULL; and
- * the subtransaction that began to.
+ * The queues that this backend waits at, and the subtransactions that began to; in
+ * TopTransactionContext.  Code of an owner's that runs in a receive that waits can
+ * call another one: the innermost is the last.
  */
-static CmqSharedQueue *waiting_at = NULL;
+typedef struct Wait
+{
+	CmqSharedQueue *shared;
+	SubTransactionId subid;
+} Wait;
+
+static List *waits = NIL;
+
+/* The queue whose waiters it asks to leave, or NULL, and since which subtransaction. */
 static CmqSharedQueue *asking_at = NULL;
-static SubTransactionId waiting_subid = InvalidSubTransactionId;
 static SubTransactionId asking_subid = InvalidSubTransactionId;
 
 /*
@@ -120,11 +128,8 @@ pack_key(const CmqSharedKey *key)
 static WaitSlot *
 my_slot(void)
 {
-	WaitSlot   *slot = &wait_slots[cmq_my_process_number()];
-
-	pg_atomic_write_u32(&slot->pid, MyProcPid);
-	pg_write_barrier();
-	return slot;
+	cmq_shmem_take_slots();
+	return &wait_slots[cmq_my_process_number()];
 }
 
 static void
@@ -154,27 +159,44 @@ clear_slot(pg_atomic_uint64 *value,
 		cmq_shmem_with(&key, take_back, NULL);
 }
 
+/* Take back what the process of this slot has counted. */
+static void
+clear_wait_slot(WaitSlot *slot)
+{
+	clear_slot(&slot->waiting, take_back_waiter);
+	clear_slot(&slot->asking, take_back_asker);
+}
+
+/*
+ * This process takes over the slot of its number, and takes back what the one
+ * before has left there.  Called under the lock for slots.
+ */
+void
+cmq_wait_take_slot(void)
+{
+	WaitSlot   *slot = &wait_slots[cmq_my_process_number()];
+
+	clear_wait_slot(slot);
+	pg_atomic_write_u32(&slot->pid, MyProcPid);
+}
+
 /*
  * Maintenance: take back what processes have counted that are gone.  Each takes
  * back its own at the end of its transactions; this is for one that did not come
- * to that.  With ProcArrayLock held no other process takes over a slot.
+ * to that.  Called under the lock for slots, so nobody takes one over meanwhile.
  */
 void
 cmq_wait_sweep(void)
 {
-	LWLockAcquire(ProcArrayLock, LW_SHARED);
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		WaitSlot   *slot = &wait_slots[i];
 
-		if ((pg_atomic_read_u64(&slot->waiting) == 0 &&
-			 pg_atomic_read_u64(&slot->asking) == 0) ||
-			BackendPidGetProcWithLock(pg_atomic_read_u32(&slot->pid)) != NULL)
-			continue;
-		clear_slot(&slot->waiting, take_back_waiter);
-		clear_slot(&slot->asking, take_back_asker);
+		if ((pg_atomic_read_u64(&slot->waiting) != 0 ||
+			 pg_atomic_read_u64(&slot->asking) != 0) &&
+			BackendPidGetProc(pg_atomic_read_u32(&slot->pid)) == NULL)
+			clear_wait_slot(slot);
 	}
-	LWLockRelease(ProcArrayLock);
 }
 
 void
@@ -271,8 +293,13 @@ cmq_wait_signal_rewind(CmqSharedQueue *shared)
 void
 cmq_wait_begin(CmqSharedQueue *shared)
 {
-	waiting_at = shared;
-	waiting_subid = GetCurrentSubTransactionId();
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Wait	   *wait = palloc(sizeof(Wait));
+
+	wait->shared = shared;
+	wait->subid = GetCurrentSubTransactionId();
+	waits = lappend(waits, wait);
+	MemoryContextSwitchTo(old);
 	pg_atomic_write_u64(&my_slot()->waiting, pack_key(&shared->key));
 	pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
 	ConditionVariablePrepareToSleep(&shared->wakeup);
@@ -288,27 +315,27 @@ cmq_wait_sleep(CmqSharedQueue *shared, long timeout)
 	if (pg_atomic_read_u32(&shared->nasking) > 0)
 		return false;
 	/*
-	 * An aborted subtransaction has taken us off the variable: then this puts us
-	 * back and returns at once, and the caller looks again.
+	 * An aborted subtransaction, or a wait within this one, has taken us off the
+	 * variable: then this puts us back and returns at once, and the caller looks
+	 * again.
 	 */
 	(void) ConditionVariableTimedSleep(&shared->wakeup, timeout,
 									   cmq_wait_event());
 	return pg_atomic_read_u32(&shared->nasking) == 0;
 }
 
-/* Stop waiting. */
+/* End the wait that began last. */
 void
 cmq_wait_end(void)
 {
-	CmqSharedQueue *shared = waiting_at;
+	Wait	   *wait = llast(waits);
 
-	if (shared == NULL)
-		return;
-	waiting_at = NULL;
+	waits = list_delete_last(waits);
 	ConditionVariableCancelSleep();
-	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
-	pg_atomic_write_u64(&my_slot()->waiting, 0);
-	signal_waiters(shared, 1);
+	pg_atomic_fetch_sub_u32(&wait->shared->nwaiters, 1);
+	pg_atomic_write_u64(&my_slot()->waiting, waits == NIL ? 0 :
+						pack_key(&((Wait *) llast(waits))->shared->key));
+	signal_waiters(wait->shared, 1);
 }
 
 /*
@@ -343,7 +370,8 @@ xact_callback(XactEvent event, void *arg)
 	if (!cmq_xact_is_over(event))
 		return;
 
-	cmq_wait_end();
+	while (waits != NIL)
+		cmq_wait_end();
 	cmq_wait_asked();
 	foreach(lc, signals)
 	{
@@ -378,7 +406,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		return;
 
 	/* one within a wait leaves the wait alone, but for its condition variable */
-	if (waiting_at && waiting_subid >= mySubid)
+	while (waits != NIL && ((Wait *) llast(waits))->subid >= mySubid)
 		cmq_wait_end();
 	if (asking_at && asking_subid >= mySubid)
 		cmq_wait_asked();

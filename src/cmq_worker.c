@@ -20,8 +20,8 @@
  * it (cmq_worker_run_for); the launcher has no part in that.
  *
  * Steps run code of the queue's owner, which may not end.  So each has a timeout,
- * and the worker is killed when that is not heeded; cmq_trouble.c remembers whose
- * code it was.  Senders may have half of the server's places for workers at most,
+ * and the worker is killed when that is not heeded; cmq_turn.c remembers whose code
+ * it was, and what time it took.  Senders may have half of the server's places for workers at most,
  * and each waits for its own worker and takes it along when it is interrupted.
  *
  *-------------------------------------------------------------------------
@@ -45,6 +45,7 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "storage/spin.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -76,8 +77,24 @@ static TimeoutId die_timeout;
  */
 #define STRANGER_TIMEOUT 5		/* seconds */
 
-/* How many workers of senders there are on the server. */
-static pg_atomic_uint32 *senders_workers = NULL;
+/*
+ * The places that senders' workers may take.  One for each owner of queues: who
+ * keeps his busy makes his own senders wait.
+ */
+typedef struct Place
+{
+	Oid			database;
+	Oid			owner;			/* InvalidOid: free */
+} Place;
+
+typedef struct Places
+{
+	slock_t		mutex;
+	int			n;
+	Place		places[FLEXIBLE_ARRAY_MEMBER];
+} Places;
+
+static Places *senders = NULL;
 
 /* What a worker is told, in bgw_extra. */
 typedef struct WorkerTask
@@ -118,10 +135,17 @@ cmq_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+static int
+count_places(void)
+{
+	return Max(max_worker_processes / 2, 1);
+}
+
 Size
 cmq_worker_shmem_size(void)
 {
-	return sizeof(pg_atomic_uint32);
+	return add_size(offsetof(Places, places),
+					mul_size(count_places(), sizeof(Place)));
 }
 
 /* Called under AddinShmemInitLock. */
@@ -130,10 +154,13 @@ cmq_worker_shmem_init(void)
 {
 	bool		found;
 
-	senders_workers = ShmemInitStruct("cmq workers of senders",
-									  cmq_worker_shmem_size(), &found);
-	if (!found)
-		pg_atomic_init_u32(senders_workers, 0);
+	senders = ShmemInitStruct("cmq workers of senders",
+							  cmq_worker_shmem_size(), &found);
+	if (found)
+		return;
+	memset(senders, 0, cmq_worker_shmem_size());
+	SpinLockInit(&senders->mutex);
+	senders->n = count_places();
 }
 
 /* Start a worker; NULL if there was no place for it. */
@@ -175,31 +202,57 @@ run_worker(Oid database)
 	return true;
 }
 
-/* Take a sender's place, if one of theirs is free. */
-static bool
-take_place(void)
+/* Take a sender's place, if one is free and the owner has none; or NULL. */
+static Place *
+take_place(Oid owner)
 {
-	uint32		limit = Max(max_worker_processes / 2, 1);
-	uint32		n = pg_atomic_read_u32(senders_workers);
+	Place	   *place = NULL;
 
-	while (n < limit)
+	SpinLockAcquire(&senders->mutex);
+	for (int i = 0; i < senders->n; i++)
 	{
-		if (pg_atomic_compare_exchange_u32(senders_workers, &n, n + 1))
-			return true;
+		Place	   *other = &senders->places[i];
+
+		if (other->owner == owner && other->database == MyDatabaseId)
+		{
+			place = NULL;
+			break;
+		}
+		if (!OidIsValid(other->owner))
+			place = other;
 	}
-	return false;
+	if (place)
+	{
+		place->owner = owner;
+		place->database = MyDatabaseId;
+	}
+	SpinLockRelease(&senders->mutex);
+	return place;
 }
+
+static void
+leave_place(Place *place)
+{
+	SpinLockAcquire(&senders->mutex);
+	place->owner = InvalidOid;
+	SpinLockRelease(&senders->mutex);
+}
+
+typedef struct SendersWorker
+{
+	Place	   *place;
+	BackgroundWorkerHandle *handle;
+} SendersWorker;
 
 /* The sender has been interrupted: its worker goes with it. */
 static void
 leave_worker(int code, Datum arg)
 {
-	BackgroundWorkerHandle *handle =
-		*(BackgroundWorkerHandle **) DatumGetPointer(arg);
+	SendersWorker *worker = (SendersWorker *) DatumGetPointer(arg);
 
-	if (handle)
-		TerminateBackgroundWorker(handle);
-	pg_atomic_fetch_sub_u32(senders_workers, 1);
+	if (worker->handle)
+		TerminateBackgroundWorker(worker->handle);
+	leave_place(worker->place);
 }
 
 /*
@@ -208,23 +261,23 @@ leave_worker(int code, Datum arg)
  * Whether it did its work the caller finds out by looking.
  */
 bool
-cmq_worker_run_for(const char *name)
+cmq_worker_run_for(const char *name, Oid owner)
 {
 	for (int waited = 0; waited < PLACE_WAIT; waited += PLACE_DELAY)
 	{
-		BackgroundWorkerHandle *handle = NULL;
+		SendersWorker worker = {.place = take_place(owner)};
 
-		if (take_place())
+		if (worker.place)
 		{
-			PG_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&handle));
+			PG_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&worker));
 			{
-				handle = start_worker(MyDatabaseId, name);
-				if (handle)
-					wait_for_worker(handle);
+				worker.handle = start_worker(MyDatabaseId, name);
+				if (worker.handle)
+					wait_for_worker(worker.handle);
 			}
-			PG_END_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&handle));
-			pg_atomic_fetch_sub_u32(senders_workers, 1);
-			if (handle)
+			PG_END_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&worker));
+			leave_place(worker.place);
+			if (worker.handle)
 				return true;
 		}
 		(void) WaitLatch(MyLatch,
@@ -444,45 +497,70 @@ run_step(void *arg)
 	cmq_maintain_step(call->name, call->step);
 }
 
-/* A queue's turn in the round, see cmq_trouble.c. */
+/* A queue's turn in the round, see cmq_turn.c. */
 typedef struct TurnCall
 {
 	const char *name;
-	bool		stranger;		/* the turn of its dead-letter queue, see below */
-	bool		ok;
+	CmqTurnKind kind;
 	bool		go;
 } TurnCall;
-
-/* The queue whose code may run; NULL if there is none. */
-static CmqQueue *
-find_turn(TurnCall *call)
-{
-	CmqQueue   *queue = cmq_queue_find(call->name);
-
-	if (queue && call->stranger)
-		queue = cmq_dead_letter_stranger(queue);
-	if (queue)
-		cmq_queue_attach(queue);
-	return queue;
-}
 
 static void
 begin_turn(void *arg)
 {
 	TurnCall   *call = arg;
-	CmqQueue   *queue = find_turn(call);
+	CmqQueue   *queue = cmq_queue_find(call->name);
+	Oid			guest = InvalidOid;
 
-	call->go = queue && cmq_trouble_begin(queue->shared);
+	call->go = false;
+	if (queue == NULL)
+		return;
+	if (call->kind == CMQ_LETTERS_TURN)
+	{
+		CmqQueue   *target = cmq_dead_letter_stranger(queue);
+
+		if (target == NULL)
+			return;
+		guest = target->owner;
+	}
+	call->go = cmq_turn_begin(queue, call->kind, guest);
+}
+
+/* The steps of a kind of turn: those from first to before last. */
+static void
+run_steps(const char *name, int first, int last)
+{
+	for (int i = first; i < last && cmq_turn_has_time(); i++)
+	{
+		StepCall	call = {.name = name,.step = i};
+
+		/* one that fails does not keep the next ones from being tried */
+		if (!in_limited_transaction(run_step, &call, cmq_maintenance_timeout) &&
+			was_cancelled)
+		{
+			cmq_turn_end(false);
+			return;
+		}
+	}
+	cmq_turn_end(true);
 }
 
 static void
-end_turn(void *arg)
+move_letters(void *arg)
 {
-	TurnCall   *call = arg;
-	CmqQueue   *queue = find_turn(call);
+	CmqQueue   *queue = cmq_queue_open(arg, ACL_NO_RIGHTS, RowExclusiveLock);
 
-	if (queue)
-		cmq_trouble_end(queue->shared, call->ok);
+	cmq_dead_letter_sweep_stranger(queue, STRANGER_TIMEOUT * 1000);
+}
+
+/* The limit of the move itself comes first. */
+static void
+move_to_stranger(char *name)
+{
+	bool		ok = in_limited_transaction(move_letters, name,
+											STRANGER_TIMEOUT + TIME_TO_CANCEL);
+
+	cmq_turn_end(ok || !was_cancelled);
 }
 
 static void
@@ -491,14 +569,12 @@ log_context(void *arg)
 	errcontext("maintenance of queue \"%s\"", (const char *) arg);
 }
 
-/*
- * Run the steps from first to before last; one that fails does not keep the next
- * ones from being tried.
- */
+/* Give a queue its turn of that kind. */
 static void
-maintain_queue(char *name, int first, int last)
+take_turn(char *name, CmqTurnKind kind)
 {
-	TurnCall	turn = {.name = name, .ok = true};
+	int			nshort = cmq_maintain_nsteps - cmq_maintain_nlong;
+	TurnCall	call = {.name = name,.kind = kind};
 	ErrorContextCallback context = {
 		.previous = error_context_stack,
 		.callback = log_context,
@@ -508,56 +584,26 @@ maintain_queue(char *name, int first, int last)
 	error_context_stack = &context;
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("maintenance of queue %s", name));
-	if (in_transaction(begin_turn, &turn) && turn.go)
+	if (in_transaction(begin_turn, &call) && call.go)
 	{
-		for (int i = first; i < last && turn.ok; i++)
-		{
-			StepCall	call = {.name = name,.step = i};
-
-			if (!in_limited_transaction(run_step, &call,
-										cmq_maintenance_timeout))
-				turn.ok = !was_cancelled;
-		}
-		(void) in_transaction(end_turn, &turn);
+		if (kind == CMQ_LETTERS_TURN)
+			move_to_stranger(name);
+		else if (kind == CMQ_LONG_TURN)
+			run_steps(name, nshort, cmq_maintain_nsteps);
+		else
+			run_steps(name, 0, nshort);
 	}
 	pgstat_report_stat(true);
 	error_context_stack = context.previous;
 }
 
 static void
-move_letters(void *arg)
+take_turns(List *names, CmqTurnKind kind)
 {
-	TurnCall   *call = arg;
+	ListCell   *lc;
 
-	call->ok = cmq_dead_letter_sweep_stranger(call->name,
-											  STRANGER_TIMEOUT * 1000);
-}
-
-/*
- * Move dead letters to a dead-letter queue of another owner.  What its code does
- * counts for that queue, not for the one that the letters come from.
- */
-static void
-move_to_stranger(char *name)
-{
-	TurnCall	turn = {.name = name, .stranger = true, .ok = true};
-	ErrorContextCallback context = {
-		.previous = error_context_stack,
-		.callback = log_context,
-		.arg = name
-	};
-
-	error_context_stack = &context;
-	if (in_transaction(begin_turn, &turn) && turn.go)
-	{
-		/* the limit of the move itself comes first */
-		if (!in_limited_transaction(move_letters, &turn,
-									STRANGER_TIMEOUT + TIME_TO_CANCEL))
-			turn.ok = !was_cancelled;
-		(void) in_transaction(end_turn, &turn);
-	}
-	pgstat_report_stat(true);
-	error_context_stack = context.previous;
+	foreach(lc, names)
+		take_turn(lfirst(lc), kind);
 }
 
 /* Make the leaves that a sender waits for. */
@@ -579,14 +625,14 @@ find_extension(void *arg)
 		OidIsValid(cmq_catalog_relid("queue"));
 }
 
-static List *queue_names;
+static CmqTurnOrder order;
 
 static void
-list_queues(void *arg)
+order_turns(void *arg)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	queue_names = cmq_trouble_order(cmq_catalog_queue_names());
+	cmq_turn_order(cmq_catalog_queue_names(), &order);
 	MemoryContextSwitchTo(old);
 }
 
@@ -614,7 +660,6 @@ void
 cmq_worker_main(Datum arg)
 {
 	WorkerTask	task;
-	ListCell   *lc;
 
 	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -652,16 +697,15 @@ cmq_worker_main(Datum arg)
 
 	(void) in_transaction(sweep, NULL);
 	if (!in_transaction(find_extension, NULL) || !extension_found ||
-		!in_transaction(list_queues, NULL))
+		!in_transaction(order_turns, NULL))
 		proc_exit(0);
-	foreach(lc, queue_names)
-		maintain_queue(lfirst(lc), 0, cmq_maintain_nsteps - cmq_maintain_nlong);
+	take_turns(order.names[CMQ_SHORT_TURN], CMQ_SHORT_TURN);
 	(void) in_limited_transaction(prune_rewind_log, NULL,
 								  cmq_maintenance_timeout);
-	foreach(lc, queue_names)
-		maintain_queue(lfirst(lc), cmq_maintain_nsteps - cmq_maintain_nlong,
-					   cmq_maintain_nsteps);
-	foreach(lc, queue_names)
-		move_to_stranger(lfirst(lc));
+	for (int kind = CMQ_LONG_TURN; kind < CMQ_NTURNS; kind++)
+		take_turns(order.names[kind], kind);
+	/* code in these may end the worker */
+	for (int kind = 0; kind < CMQ_NTURNS; kind++)
+		take_turns(order.struck[kind], kind);
 	proc_exit(0);
 }

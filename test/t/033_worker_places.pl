@@ -90,8 +90,8 @@ foreach (1 .. 30)
 	$most = $n if $n > $most;
 	usleep(100_000);
 }
-cmp_ok($most, '>', 0, 'workers of senders sleep');
-cmp_ok($most, '<=', 3, '... in half of the places at most');
+is($most, 1, 'one worker of an owner sleeps for all his senders');
+is(sql(q{SELECT cmq_send('good', 'x') > 0}), 't', '... and those of others have theirs');
 # another database is maintained meanwhile
 sql(q{SELECT cmq_send('elsewhere', 'x')});
 sql(q{SELECT FROM cmq_create_queue('there'); SELECT cmq_send('there', 'x')}, 'other');
@@ -104,7 +104,7 @@ foreach (@senders)
 	$_->quit;
 }
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'cmq worker'}), 'workers end with their senders');
-is(sql(q{SELECT cmq_send('good', 'x') > 0}), 't', 'another queue without a partition is sent to');
+is(sql(q{SELECT cmq_send('good', 'x') > 0}), 't', 'another queue is sent to');
 # and one whose sender stays is ended by its own limit
 my ($out, $err) = ('', '');
 $node->psql('postgres', q{SET ROLE attacker; SELECT cmq_send('pin1', 'x')}, stdout => \$out, stderr => \$err);
@@ -180,14 +180,15 @@ $locker->query_safe("SET ROLE attacker; BEGIN; LOCK TABLE $leaf IN ACCESS EXCLUS
 is(sql(q{SET statement_timeout = '60s'; SELECT coalesce(messages::text, 'unknown') FROM cmq.rewinds WHERE queue = 'own'}), 'unknown', 'a locked partition: cmq.rewinds does not wait');
 is(sql(q{SET statement_timeout = '60s'; SELECT count(*) FILTER (WHERE queue = 'own'), count(*) > 2 FROM cmq.metrics}), '0|t', '... nor does cmq.metrics');
 $locker->query_safe('ROLLBACK');
-$locker->query_safe("BEGIN; ALTER INDEX ${leaf}_pkey SET (fillfactor = 90)");
+$locker->query_safe("BEGIN; REINDEX INDEX ${leaf}_pkey");
 is(sql(q{SET statement_timeout = '60s'; SELECT count(*) > 2 FROM cmq.metrics}), 't', 'a locked index: cmq.metrics does not wait');
+is(sql(q{SET statement_timeout = '60s'; SELECT coalesce(messages::text, 'unknown') FROM cmq.rewinds WHERE queue = 'own'}), 'unknown', '... nor does cmq.rewinds');
 $locker->query_safe('ROLLBACK');
 $locker->quit;
-sql("ALTER TABLE cmq_data.q_own_rewind DETACH PARTITION $leaf; ALTER TABLE $leaf ADD COLUMN more int");
+sql("ALTER TABLE $leaf OWNER TO victim");
 is(sql(q{SELECT coalesce(messages::text, 'unknown') FROM cmq.rewinds WHERE queue = 'own'}), 'unknown', 'a damaged partition: cmq.rewinds does not fail');
 is(sql(q{SET client_min_messages = error; SELECT count(*) > 2 FROM cmq.metrics}), 't', '... nor does cmq.metrics');
-sql(q{SELECT cmq_drop_queue('own'); DROP TABLE IF EXISTS } . $leaf);
+sql(q{SELECT cmq_drop_queue('own')});
 
 note 'counts';
 

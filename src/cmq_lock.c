@@ -1,0 +1,153 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_lock.c
+ *	  Locks for who wants relations of a queue alone, without holding up traffic.
+ *
+ * Whoever stands in line for a lock holds up all that come behind.  A query that
+ * reads a queue may take hours; and any role that can name a view can have it
+ * locked, and the tables behind it, until its transaction ends, by preparing a
+ * query on it that it may not run.  So nobody here stands in line behind readers:
+ * these locks are tried for a moment, and given back if somebody has the relation.
+ *
+ * Writers are waited for in line, with ShareRowExclusive on the pending table,
+ * which no reader has.  They are short; and a line that is not kept would never
+ * come up in constant traffic.
+ *
+ * Locks: as above; the order is that of cmq_queue.c.  Deadlocks: nothing is held
+ * between two tries but what the caller holds, so a reader that waits for that is
+ * not detected; LOCK_WAIT ends it.  Abort: locks go with the transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+/* How often a lock is tried in a row, and how long between. */
+#define LOCK_TRIES 10
+#define LOCK_DELAY 1000			/* microseconds */
+
+/* The pause in which traffic goes on. */
+#define LOCK_PAUSE 200			/* milliseconds */
+
+/* How long all of it may take; less if lock_timeout says so. */
+#define LOCK_WAIT 30000			/* milliseconds */
+
+/*
+ * Lock a table with its indexes and TOAST against changes, if nobody has to be
+ * waited for; monitoring waits for nobody.
+ */
+bool
+cmq_lock_to_look(Oid relid)
+{
+	Relation	rel;
+	List	   *others;
+	ListCell   *lc;
+	bool		ok = true;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+	others = RelationGetIndexList(rel);
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+		others = lappend_oid(others, rel->rd_rel->reltoastrelid);
+	relation_close(rel, NoLock);
+	foreach(lc, others)
+		ok = ok && (get_rel_relkind(lfirst_oid(lc)) == RELKIND_TOASTVALUE ?
+					cmq_lock_to_look(lfirst_oid(lc)) :
+					ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock));
+	return ok;
+}
+
+/* Get AccessExclusive if that takes but a moment. */
+bool
+cmq_lock_briefly(Oid relid)
+{
+	for (int i = 0; i < LOCK_TRIES; i++)
+	{
+		if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
+			return true;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(LOCK_DELAY);
+	}
+	return false;
+}
+
+/* The same for all of a list, or for none: then the one that somebody has. */
+static Oid
+lock_all(List *relids)
+{
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		if (cmq_lock_briefly(lfirst_oid(lc)))
+			continue;
+		for (int i = 0; i < foreach_current_index(lc); i++)
+			UnlockRelationOid(list_nth_oid(relids, i), AccessExclusiveLock);
+		return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
+
+/*
+ * Keep traffic from the queue, and everybody from these relations of it, until the
+ * end of the transaction.  Waiting receives leave.  The caller holds the queue
+ * lock; the pending table exists.  what names the change, for the error: 55P03 if
+ * one of the relations is not to be had.
+ */
+void
+cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
+{
+	int			wait = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT) : LOCK_WAIT;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait);
+
+	/* a lock before the shared entry is used, see cmq_shmem.c */
+	LockRelationOid(pending, AccessShareLock);
+	for (;;)
+	{
+		CmqSharedQueue *shared = cmq_shmem_use(pending);
+		Oid			busy;
+
+		if (shared)
+			cmq_wait_ask_to_leave(shared);
+		LockRelationOid(pending, ShareRowExclusiveLock);
+		cmq_wait_asked();
+		busy = lock_all(relids);
+		if (!OidIsValid(busy))
+			return;
+		UnlockRelationOid(pending, ShareRowExclusiveLock);
+		if (GetCurrentTimestamp() >= deadline)
+		{
+			const char *relname = cmq_catalog_relname(busy);
+
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("cannot %s queue \"%s\" while it is being read",
+							what, name),
+					 errdetail("A transaction that has not ended has a lock on %s.",
+							   relname),
+					 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
+							 quote_literal_cstr(relname))));
+		}
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LOCK_PAUSE, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}

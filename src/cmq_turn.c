@@ -1,0 +1,388 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_turn.c
+ *	  The turns of queues in the worker's rounds: their order, and who is passed
+ *	  over because code of his has taken time from others.
+ *
+ * A round gives each queue a turn of each kind.  Code of owners runs in these
+ * turns, and can take any time.  Two things are remembered from round to round,
+ * for each kind by itself:
+ *	- Of a queue, strikes.  A turn that had to be cancelled, or in which the worker
+ *	  was ended, is one more strike; any other turn one less.  With each strike
+ *	  the queue is passed over for 2, 4 .. 64 rounds.
+ *	- Of an owner, until when his queues rest.  In one round they may take
+ *	  ROUND_TIME together; queues whose turn has not come then are passed over.
+ *	  What was taken beyond that, all of it when a turn had to be cancelled, is
+ *	  paid back REST_FACTOR times.  So code that ends just in time, or that is in
+ *	  a queue made a moment ago, does not take more than a small share of time.
+ * Queues of superusers never rest: against these there is no defence.
+ *
+ * Those with the longest wait since their last turn come first, and all that have
+ * strikes after the others.  So who was passed over, or lost his turn because the
+ * worker was ended, is among the first in the next round.
+ *
+ * A turn that gives a guest's code a chance, a move of dead letters to a queue of
+ * another owner, depends on both owners.  The strike is the source's, for it is
+ * that pair which is passed over; who rests is whoever took the time.
+ *
+ * Locks: the table of owners has a spinlock of its own.  What entries of queues
+ * have is written by workers alone, under the lock of cmq_shmem.c; there is one
+ * worker for rounds at a time, and one more for a moment if the launcher has
+ * crashed: then a strike may be lost.
+ * Exit: a worker that is ended in the midst of a turn counts it as cancelled on
+ * its way out.  Crash: shared memory begins anew, and all is forgotten.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cmq.h"
+
+/* A queue is passed over for 2 to the power of this many rounds at most. */
+#define MAX_STRIKES 6
+
+/* What turns of a kind of one owner may take in a round, in microseconds. */
+#define ROUND_TIME (5 * USECS_PER_SEC)
+
+/* They rest this many times what they have taken beyond, and so long at most. */
+#define REST_FACTOR 5
+#define MAX_REST USECS_PER_HOUR
+
+/* A guest who takes this much in one turn is the reason that it took long. */
+#define GUEST_TIME (2 * USECS_PER_SEC)
+
+/* Owners that rest, at most; the one who has rested most makes room for another. */
+#define NRESTS 256
+
+typedef struct Rest
+{
+	Oid			database;
+	Oid			owner;
+	CmqTurnKind kind;
+	TimestampTz until;
+} Rest;
+
+typedef struct Rests
+{
+	slock_t		mutex;
+	Rest		rests[NRESTS];
+} Rests;
+
+static Rests *rests = NULL;
+
+/* The time used in this round. */
+static CmqUses uses[CMQ_NTURNS];
+static bool round_begun = false;
+
+/* The turn under way. */
+typedef struct Turn
+{
+	bool		active;
+	CmqTurnKind kind;
+	CmqSharedKey key;
+	Oid			owner;
+	Oid			guest;
+	bool		free;			/* no rest for this owner */
+	int64		owner_before;	/* what they had used when it began */
+	int64		guest_before;
+} Turn;
+
+static Turn turn;
+
+Size
+cmq_turn_shmem_size(void)
+{
+	return sizeof(Rests);
+}
+
+/* Called under AddinShmemInitLock. */
+void
+cmq_turn_shmem_init(void)
+{
+	bool		found;
+
+	rests = ShmemInitStruct("cmq owners that rest", cmq_turn_shmem_size(),
+							&found);
+	if (found)
+		return;
+	memset(rests, 0, sizeof(*rests));
+	SpinLockInit(&rests->mutex);
+}
+
+/* A new queue comes after those that are there. */
+void
+cmq_turn_init(CmqSharedQueue *shared)
+{
+	memset(shared->turns, 0, sizeof(shared->turns));
+	for (int i = 0; i < CMQ_NTURNS; i++)
+		shared->turns[i].begun_at = GetCurrentTimestamp();
+	pg_atomic_init_u32(&shared->letters_stuck, 0);
+}
+
+static bool
+rests_now(Oid owner, CmqTurnKind kind)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		result = false;
+
+	SpinLockAcquire(&rests->mutex);
+	for (int i = 0; i < NRESTS; i++)
+	{
+		Rest	   *rest = &rests->rests[i];
+
+		/* a rest that is too long comes from a wall clock that was set back */
+		if (rest->owner == owner && rest->database == MyDatabaseId &&
+			rest->kind == kind && rest->until > now &&
+			rest->until <= now + MAX_REST)
+			result = true;
+	}
+	SpinLockRelease(&rests->mutex);
+	return result;
+}
+
+static void
+set_rest(Oid owner, CmqTurnKind kind, int64 time)
+{
+	TimestampTz until = GetCurrentTimestamp() + Min(time, MAX_REST);
+	Rest	   *rest = &rests->rests[0];
+
+	SpinLockAcquire(&rests->mutex);
+	for (int i = 0; i < NRESTS; i++)
+	{
+		Rest	   *other = &rests->rests[i];
+
+		if (other->owner == owner && other->database == MyDatabaseId &&
+			other->kind == kind)
+		{
+			rest = other;
+			break;
+		}
+		if (other->until < rest->until)
+			rest = other;
+	}
+	rest->owner = owner;
+	rest->database = MyDatabaseId;
+	rest->kind = kind;
+	rest->until = until;
+	SpinLockRelease(&rests->mutex);
+}
+
+/* May queues of the owner have a turn now?  Called in a transaction. */
+static bool
+owner_may(Oid owner, CmqTurnKind kind)
+{
+	return superuser_arg(owner) ||
+		(cmq_uses_of(&uses[kind], owner) < ROUND_TIME && !rests_now(owner, kind));
+}
+
+static void
+may_queue(CmqSharedQueue *shared, void *arg)
+{
+	CmqTurns   *turns = &shared->turns[turn.kind];
+
+	turns->begun_at = GetCurrentTimestamp();
+	if (turns->rounds_to_skip > 0)
+	{
+		turns->rounds_to_skip--;
+		*(bool *) arg = false;
+	}
+}
+
+static void
+end_at_exit(int code, Datum arg)
+{
+	cmq_turn_end(false);
+}
+
+/*
+ * Begin a turn of the queue; guest: another owner whose code may run in it, or
+ * InvalidOid.  False if it is to be passed over.  To be followed by
+ * cmq_turn_end(), for which the worker's exit will do.  Called in a transaction.
+ */
+bool
+cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
+{
+	bool		go = true;
+
+	if (!round_begun)
+	{
+		for (int i = 0; i < CMQ_NTURNS; i++)
+			cmq_uses_init(&uses[i], TopMemoryContext);
+		before_shmem_exit(end_at_exit, (Datum) 0);
+		round_begun = true;
+	}
+	if (!owner_may(queue->owner, kind) ||
+		(OidIsValid(guest) && !owner_may(guest, kind)))
+		return false;
+	turn.kind = kind;
+	turn.key.database = MyDatabaseId;
+	turn.key.pending = queue->pending;
+	cmq_shmem_with(&turn.key, may_queue, &go);
+	if (!go)
+		return false;
+	turn.owner = queue->owner;
+	turn.guest = guest;
+	turn.free = superuser_arg(queue->owner);
+	turn.owner_before = cmq_uses_of(&uses[turn.kind], queue->owner);
+	turn.guest_before = cmq_uses_of(&uses[turn.kind], guest);
+	cmq_uses_host(&uses[turn.kind], queue->owner);
+	turn.active = true;
+	return true;
+}
+
+/* May the turn under way take another step? */
+bool
+cmq_turn_has_time(void)
+{
+	return turn.free || cmq_uses_of(&uses[turn.kind], turn.owner) < ROUND_TIME;
+}
+
+/* Where the turn under way counts time; NULL if there is none. */
+CmqUses *
+cmq_turn_uses(void)
+{
+	return turn.active ? &uses[turn.kind] : NULL;
+}
+
+static void
+count_turn(CmqSharedQueue *shared, void *arg)
+{
+	CmqTurns   *turns = &shared->turns[turn.kind];
+
+	if (*(bool *) arg)
+		turns->strikes = Max(turns->strikes - 1, 0);
+	else
+	{
+		turns->strikes = Min(turns->strikes + 1, MAX_STRIKES);
+		turns->rounds_to_skip = 1 << turns->strikes;
+	}
+}
+
+/* Let the owner pay back what is too much; all of this turn if it was cancelled. */
+static void
+settle_owner(Oid owner, int64 before, bool cancelled)
+{
+	int64		used = cmq_uses_of(&uses[turn.kind], owner);
+	int64		over = cancelled ? used - before : used - Max(before, ROUND_TIME);
+
+	if (over > 0)
+		set_rest(owner, turn.kind, over * REST_FACTOR);
+}
+
+/* End the turn, if there is one; ok says whether nothing had to be cancelled. */
+void
+cmq_turn_end(bool ok)
+{
+	int64		guest_time;
+	bool		guilty;
+
+	if (!turn.active)
+		return;
+	cmq_uses_host(&uses[turn.kind], InvalidOid);
+	turn.active = false;
+	guest_time = OidIsValid(turn.guest) ?
+		cmq_uses_of(&uses[turn.kind], turn.guest) - turn.guest_before : 0;
+	guilty = guest_time > GUEST_TIME;
+	ok = ok && !guilty;
+	settle_owner(turn.owner, turn.owner_before, !ok && !guilty);
+	if (OidIsValid(turn.guest))
+		settle_owner(turn.guest, turn.guest_before, guilty);
+	cmq_shmem_with(&turn.key, count_turn, &ok);
+}
+
+/* A queue on its place in the order. */
+typedef struct Place
+{
+	char	   *name;
+	bool		struck;
+	TimestampTz begun_at;
+	int			position;		/* in the list of names */
+} Place;
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const Place *x = a;
+	const Place *y = b;
+
+	if (x->struck != y->struck)
+		return x->struck ? 1 : -1;
+	if (x->begun_at != y->begun_at)
+		return x->begun_at < y->begun_at ? -1 : 1;
+	return x->position - y->position;
+}
+
+static void
+copy_turns(CmqSharedQueue *shared, void *arg)
+{
+	memcpy(arg, shared->turns, sizeof(shared->turns));
+}
+
+/* The order of turns of one kind; turns has CMQ_NTURNS for each queue. */
+static void
+order_kind(List *names, const CmqTurns *turns, CmqTurnKind kind,
+		   CmqTurnOrder *order)
+{
+	int			n = list_length(names);
+	Place	   *places = palloc(sizeof(Place) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		const CmqTurns *mine = &turns[i * CMQ_NTURNS + kind];
+
+		places[i].name = list_nth(names, i);
+		places[i].struck = mine->strikes > 0;
+		places[i].begun_at = mine->begun_at;
+		places[i].position = i;
+	}
+	qsort(places, n, sizeof(Place), compare_places);
+	order->names[kind] = order->struck[kind] = NIL;
+	for (int i = 0; i < n; i++)
+	{
+		List	  **list = places[i].struck ? &order->struck[kind] :
+			&order->names[kind];
+
+		*list = lappend(*list, places[i].name);
+	}
+	pfree(places);
+}
+
+/*
+ * The order of the turns of these queues, for each kind, in the current memory
+ * context.
+ */
+void
+cmq_turn_order(List *names, CmqTurnOrder *order)
+{
+	int			n = list_length(names);
+	CmqTurns   *turns = palloc0(sizeof(CmqTurns) * CMQ_NTURNS * Max(n, 1));
+	CmqTurns   *mine = turns;
+	CmqSharedKey key = {.database = MyDatabaseId};
+
+	for (int i = 0; i < n; i++, mine += CMQ_NTURNS)
+	{
+		CmqQueue	queue;
+
+		/* not by cmq_queue_find(): a damaged one is no reason to fail here */
+		memset(&queue, 0, sizeof(queue));
+		queue.mcxt = CurrentMemoryContext;
+		strlcpy(queue.name, list_nth(names, i), NAMEDATALEN);
+		if (!cmq_catalog_load_queue(&queue))
+			continue;
+		/* one that nobody has used yet waits since it could have had a turn */
+		for (int kind = 0; kind < CMQ_NTURNS; kind++)
+			mine[kind].begun_at = Max(queue.create_time, PgStartTime);
+		key.pending = queue.pending;
+		cmq_shmem_with(&key, copy_turns, mine);
+	}
+	for (int kind = 0; kind < CMQ_NTURNS; kind++)
+		order_kind(names, turns, kind, order);
+	pfree(turns);
+}

@@ -1,0 +1,81 @@
+# Whoever only looks at a queue, or has a query on it prepared that he may not run,
+# holds up neither its traffic nor who changes it for long.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = '1h'
+max_locks_per_transaction = 64
+fsync = off
+CONF
+$node->start;
+
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sql('CREATE EXTENSION cmq');
+sql(q{
+	CREATE ROLE nobody; CREATE ROLE owner;
+	GRANT USAGE ON SCHEMA cmq TO nobody; GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO owner});
+
+foreach my $view ('history', 'live', 'all')
+{
+	foreach my $change (q{cmq_alter_queue('vault', rewind_seconds => 0)}, q{cmq_drop_queue('vault')})
+	{
+		next if $view eq 'live' && $change =~ /alter/;
+		my $what = "$change behind a prepared query of the $view";
+		sql(q{SET ROLE owner; SELECT FROM cmq_create_queue('vault', rewind_seconds => 3600); SELECT FROM cmq_send('vault', 'old');
+			SELECT FROM cmq_receive('vault') r, cmq_delete('vault', r.receipt_handle)});
+		my $nobody = $node->background_psql('postgres', on_error_stop => 0);
+		$nobody->query("SET ROLE nobody");
+		$nobody->query("BEGIN");
+		$nobody->query("PREPARE s AS SELECT * FROM cmq.q_vault_$view");
+
+		# it gives up
+		my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET lock_timeout = '500ms'; SET ROLE owner; SELECT $change");
+		like($err, qr/55P03: .*while it is being read.*A transaction that has not ended has a lock on cmq\w*\.q_vault/s, "$what gives up");
+		my ($hint) = $err =~ /HINT:  Find it with (.*?), and try/;
+		like(sql("RESET ROLE; $hint"), qr/AccessShareLock/, '... and its hint finds who it is');
+
+		# or waits, and traffic goes on
+		my $owner = $node->background_psql('postgres', on_error_stop => 0);
+		$owner->query('SET ROLE owner');
+		$owner->query_until(qr/begun/, "\\echo begun\nSELECT $change;\n");
+		ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'SELECT cmq_(alter|drop)_queue' AND wait_event_type = 'Extension'}), "$what waits");
+		my $n = 0;
+		foreach (1 .. 20)
+		{
+			$n++ if sql(q{SET statement_timeout = '20s'; SET ROLE owner; SELECT count(*) FROM cmq_send('vault', 'x')}) eq '1';
+			sql(q{SET statement_timeout = '20s'; SET ROLE owner; SELECT count(*) FROM cmq_receive('vault', 10)});
+		}
+		is($n, 20, '... and 20 messages are sent and received meanwhile');
+		$nobody->query('ROLLBACK');
+		$nobody->quit;
+		$owner->query('');
+		$owner->quit;
+		is(sql($change =~ /alter/ ? q{SELECT rewind_seconds FROM cmq.queues WHERE queue = 'vault'} : q{SELECT count(*) FROM cmq.queues WHERE queue = 'vault'}), '0', '... and it is done');
+		sql(q{SELECT cmq_drop_queue('vault')}) if $change =~ /alter/;
+	}
+}
+
+note 'monitoring of many queues';
+
+# More partitions than the lock table has room for.
+sql(join ';', map { "SELECT FROM cmq_create_queue('m$_', rewind_seconds => 60, msg_retention_seconds => 60)" } 1 .. 100);
+is(sql(q{BEGIN; SELECT count(*) FROM cmq.metrics; SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '[qmr]_m\d'}), "100\n0", 'metrics keep no lock of a queue');
+
+my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000|out of shared memory/, 'the server has nothing to complain about');
+$node->stop;
+done_testing();
