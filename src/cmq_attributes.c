@@ -153,6 +153,8 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	/* it counts with a snapshot of its own, which a worker must not take */
+	PreventCommandIfParallelMode("cmq_queue_attributes()");
 	queue = lookup_for_select(fcinfo);
 
 	/* the description is as old as the snapshot only if read after it */
