@@ -92,6 +92,7 @@ REGRESS = \
 	eyes \
 	rights_only \
 	numbers \
+	owners_code \
 	bindings \
 	small_things \
 	docs

@@ -348,6 +348,7 @@ typedef struct CmqTable
 	Relation	pk;				/* NULL until the first scan */
 	EState	   *estate;			/* NULL: not for inserts and updates */
 	ResultRelInfo *result;		/* with all indexes open; NULL as above */
+	bool		has_code;		/* an index runs code of the owner's */
 	SnapshotData snapshot;		/* a dirty one */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
@@ -748,6 +749,7 @@ extern void cmq_turn_init(CmqSharedQueue *shared);
 extern void cmq_turn_order(List *names, CmqTurnOrder *order);
 extern bool cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest);
 extern bool cmq_turn_has_time(void);
+extern bool cmq_turn_unfinished(void);
 extern CmqUses *cmq_turn_uses(void);
 extern void cmq_turn_end(bool ok);
 

@@ -46,6 +46,10 @@ cmq_msg_id(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("an infinite time has no msg_id")));
+	if (time > PG_INT64_MAX - UNIX_EPOCH_OFFSET)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time is too late for a msg_id")));
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 

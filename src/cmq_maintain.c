@@ -224,10 +224,14 @@ const int	cmq_maintain_nlong = 2;
 static void
 check_restored(CmqQueue *queue, Oid relid)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
-	Oid			pk = cmq_primary_key(rel);
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Oid			pk;
 	bool		valid = false;
 
+	/* dropped while we waited for it: the caller looks again */
+	if (rel == NULL)
+		return;
+	pk = cmq_primary_key(rel);
 	if (OidIsValid(pk))
 	{
 		Relation	index = index_open(pk, AccessShareLock);
@@ -257,7 +261,6 @@ cmq_maintain_step(const char *name, int step)
 	check_restored(queue, queue->messages);
 	check_restored(queue, queue->pending);
 	check_restored(queue, queue->rewind);
-	/* a lock before the shared entry is used, see cmq_shmem.c */
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);

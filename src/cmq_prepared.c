@@ -82,7 +82,8 @@ typedef struct PreparedShared
 static PreparedShared *prepared = NULL;
 static LWLock *prepared_lock = NULL;
 
-/* The name that the current transaction is being prepared under, or "". */
+/* Is the current transaction being prepared, and under which name?  "" is one. */
+static bool is_preparing = false;
 static char preparing[GIDSIZE] = "";
 
 /* Our newest place, if its xid is the one of the current transaction. */
@@ -209,7 +210,7 @@ our_entry(bool another)
 
 	ours = NULL;
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < prepared->nplaces && preparing[0]; i++)
+	for (int i = 0; i < prepared->nplaces && is_preparing; i++)
 	{
 		Prepared   *entry = &prepared->places[i];
 
@@ -481,7 +482,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		unknown;
 
 	if (kind == TRANS_STMT_PREPARE)
+	{
+		is_preparing = true;
 		strlcpy(preparing, stmt->gid, GIDSIZE);
+	}
 	if (kind != TRANS_STMT_COMMIT_PREPARED &&
 		kind != TRANS_STMT_ROLLBACK_PREPARED)
 	{
@@ -525,7 +529,7 @@ xact_callback(XactEvent event, void *arg)
 	if (!cmq_xact_is_over(event))
 		return;
 	release_reserved();
-	preparing[0] = '\0';
+	is_preparing = false;
 	ours = NULL;
 }
 

@@ -468,6 +468,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 			cmq_slot_time(state.pending.slot, Anum_pending_visible_at) :
 			DT_NOEND;
 	}
+	/* code of the owner's may have done what must not be lost */
+	only_receives = only_receives && !state.pending.has_code;
 	if (state.messages_leaf)
 		cmq_table_close(&state.messages);
 	if (state.rewind_open)

@@ -19,7 +19,9 @@
  *
  * The owner of a queue may do to its tables what owners may do.  So each open
  * checks that the columns and the primary key are the ones the code relies on, and
- * that the table has the owner of the queue.
+ * that the table has the owner of the queue.  Indexes may have code of the owner's,
+ * in expressions and predicates: that runs as the owner, in a restricted security
+ * context, whoever writes the row, when an index is opened and when it is written.
  *
  * Locks of tables and indexes are kept until the end of the transaction.
  *
@@ -31,6 +33,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -107,6 +110,27 @@ check_table(Relation rel, const CmqQueue *queue, const TableShape *shape)
 				 errhint("Give it to the owner of the queue, or drop the queue.")));
 }
 
+/* What to go back to after code of the owner's. */
+typedef struct CmqOwner
+{
+	Oid			userid;
+	int			sec_context;
+	int			nestlevel;
+} CmqOwner;
+
+static void
+enter_owner(CmqOwner *saved, const CmqTable *table)
+{
+	saved->nestlevel = cmq_ddl_enter(table->rel->rd_rel->relowner,
+									 &saved->userid, &saved->sec_context);
+}
+
+static void
+leave_owner(const CmqOwner *saved)
+{
+	cmq_ddl_leave(saved->nestlevel, saved->userid, saved->sec_context);
+}
+
 static void
 check_key(Relation rel, Relation pk, const TableShape *shape)
 {
@@ -122,6 +146,50 @@ check_key(Relation rel, Relation pk, const TableShape *shape)
 				 errmsg("table \"%s\" does not have the primary key of a queue table",
 						RelationGetRelationName(rel)),
 				 errhint("Undo the change, or drop the queue.")));
+}
+
+/* Does an index run code of the owner's: an expression, a predicate? */
+static bool
+index_has_code(Relation index)
+{
+	return !heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
+		index->rd_index->indisexclusion;
+}
+
+/*
+ * Open all indexes, to insert into them.  Where the server would evaluate an
+ * expression as it loads it, it does so as the owner.
+ */
+static void
+open_indexes(CmqTable *table)
+{
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+	List	   *oids = RelationGetIndexList(table->rel);
+	int			n = list_length(oids);
+
+	InitResultRelInfo(result, table->rel, 1, NULL, 0);
+	result->ri_IndexRelationDescs = palloc(n * sizeof(Relation));
+	result->ri_IndexRelationInfo = palloc(n * sizeof(IndexInfo *));
+	for (int i = 0; i < n; i++)
+	{
+		Relation	index = index_open(list_nth_oid(oids, i), RowExclusiveLock);
+		CmqOwner	owner;
+
+		if (index_has_code(index))
+		{
+			table->has_code = true;
+			enter_owner(&owner, table);
+			result->ri_IndexRelationInfo[i] = BuildIndexInfo(index);
+			leave_owner(&owner);
+		}
+		else
+			result->ri_IndexRelationInfo[i] = BuildIndexInfo(index);
+		result->ri_IndexRelationDescs[i] = index;
+	}
+	result->ri_NumIndices = n;
+	list_free(oids);
+	table->result = result;
 }
 
 /*
@@ -144,11 +212,7 @@ cmq_table_open(CmqTable *table, EState *estate, const CmqQueue *queue,
 	table->estate = estate;
 	table->slot = table_slot_create(table->rel, NULL);
 	if (estate)
-	{
-		table->result = makeNode(ResultRelInfo);
-		InitResultRelInfo(table->result, table->rel, 1, NULL, 0);
-		ExecOpenIndices(table->result, false);
-	}
+		open_indexes(table);
 	return true;
 }
 
@@ -270,6 +334,7 @@ void
 cmq_table_flush(CmqTable *table)
 {
 	CommandId	cid = GetCurrentCommandId(true);
+	CmqOwner	owner;
 	MemoryContext old =
 		MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
 
@@ -278,12 +343,16 @@ cmq_table_flush(CmqTable *table)
 	else if (table->nnew > 1)
 		table_multi_insert(table->rel, table->newslots, table->nnew, cid, 0,
 						   NULL);
+	if (table->has_code)
+		enter_owner(&owner, table);
 	for (int i = 0; i < table->nnew; i++)
 	{
 		cmq_insert_index_tuples(table->result, table->newslots[i],
 								table->estate, CMQ_ALL_INDEXES);
 		note_delivery(table, table->newslots[i]);
 	}
+	if (table->has_code)
+		leave_owner(&owner);
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(table->estate);
 	table->nnew = 0;
@@ -309,8 +378,16 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 								InvalidSnapshot, InvalidSnapshot, true,
 								&tmfd, &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
+	{
+		CmqOwner	owner;
+
+		if (table->has_code)
+			enter_owner(&owner, table);
 		cmq_insert_index_tuples(table->result, newslot, table->estate,
 								update_indexes);
+		if (table->has_code)
+			leave_owner(&owner);
+	}
 	if (result == TM_Ok)
 		note_delivery(table, newslot);
 	ExecDropSingleTupleTableSlot(newslot);

@@ -11,7 +11,8 @@
  *	  was ended, is one more strike; any other turn one less.  With each strike
  *	  the queue is passed over for 2, 4 .. 64 rounds.
  *	- Of an owner, until when his queues rest.  In one round they may take
- *	  ROUND_TIME together; queues whose turn has not come then are passed over.
+ *	  ROUND_TIME together; queues whose turn has not come then are passed over, and
+ *	  the next round begins at once.
  *	  What was taken beyond that, all of it when a turn had to be cancelled, is
  *	  paid back REST_FACTOR times.  So code that ends just in time, or that is in
  *	  a queue made a moment ago, does not take more than a small share of time.
@@ -72,6 +73,7 @@ typedef struct Rest
 typedef struct Rests
 {
 	slock_t		mutex;
+	bool		unfinished;		/* somebody's time in a round was over */
 	Rest		rests[NRESTS];
 } Rests;
 
@@ -178,8 +180,32 @@ set_rest(Oid owner, CmqTurnKind kind, int64 time)
 static bool
 owner_may(Oid owner, CmqTurnKind kind)
 {
-	return superuser_arg(owner) ||
-		(cmq_uses_of(&uses[kind], owner) < ROUND_TIME && !rests_now(owner, kind));
+	if (superuser_arg(owner))
+		return true;
+	if (rests_now(owner, kind))
+		return false;
+	if (cmq_uses_of(&uses[kind], owner) < ROUND_TIME)
+		return true;
+	SpinLockAcquire(&rests->mutex);
+	rests->unfinished = true;
+	SpinLockRelease(&rests->mutex);
+	return false;
+}
+
+/*
+ * The launcher: has a worker since the last call passed over a queue because its
+ * owner's time in the round was over?  Then the next round is to begin at once.
+ */
+bool
+cmq_turn_unfinished(void)
+{
+	bool		result;
+
+	SpinLockAcquire(&rests->mutex);
+	result = rests->unfinished;
+	rests->unfinished = false;
+	SpinLockRelease(&rests->mutex);
+	return result;
 }
 
 static void

@@ -403,6 +403,8 @@ cmq_launcher_main(Datum arg)
 			MemoryContextSwitchTo(context);
 			launcher_round();
 			MemoryContextReset(context);
+			if (cmq_turn_unfinished())
+				last_round = DT_NOBEGIN;
 			continue;
 		}
 

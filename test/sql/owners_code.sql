@@ -1,0 +1,77 @@
+-- Functions in indexes of a queue's tables run as the owner of the queue, whoever
+-- writes: they have nothing of the caller's, do not become what the session may
+-- become, and what they set is undone.
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/helpers.sql'
+\i :helpers
+
+CREATE ROLE regress_code_owner;
+CREATE ROLE regress_code_user;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_code_owner;
+CREATE SCHEMA code AUTHORIZATION regress_code_owner;
+GRANT USAGE ON SCHEMA code TO PUBLIC;
+
+SET ROLE regress_code_owner;
+-- what happens is told by notices: nothing else is left of a call that fails
+CREATE FUNCTION code.work(what text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		RESET ROLE;
+		RAISE NOTICE '%: became %', what, current_user;
+	EXCEPTION WHEN OTHERS THEN
+		RAISE NOTICE '%: as %, %', what, current_user, SQLERRM;
+	END;
+	PERFORM set_config('search_path', 'code', false), set_config('cmq.reason', 'forged', false), set_config('statement_timeout', '1h', false);
+END $$;
+CREATE FUNCTION code.trap(n int, what text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM code.work(what); RETURN n; END $$;
+SELECT cmq_create_queue('code', rewind_seconds => 3600);
+-- the last one is evaluated when the index is opened
+CREATE INDEX ON cmq_data.q_code (code.trap(length(body), 'message'));
+CREATE INDEX ON cmq_data.q_code_pending (code.trap(receive_count, 'pending'));
+CREATE INDEX ON cmq_data.q_code_rewind (code.trap(receive_count, 'history'));
+CREATE INDEX ON cmq_data.q_code_pending (receive_count) WHERE code.trap(receive_count, 'predicate') >= 0;
+CREATE INDEX ON cmq_data.q_code_pending ((receive_count + code.trap(0, 'opened')));
+GRANT INSERT, DELETE ON cmq.q_code TO regress_code_user;
+RESET ROLE;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA code TO PUBLIC;
+
+-- a new session: nothing is loaded yet
+\c -
+\i :helpers
+SET client_min_messages = notice;
+SET statement_timeout = '5min';
+SET ROLE regress_code_user;
+SELECT cmq_send('code', 'a') > 0 AS sent;
+SELECT count(*) FROM cmq_send_batch('code', '{b,c}');
+SELECT receipt_handle AS handle FROM cmq_receive('code') \gset
+SELECT cmq_change_visibility('code', :'handle', 100) AS handle \gset
+SELECT cmq_delete('code', :'handle');
+SELECT array_agg(receipt_handle) AS handles FROM cmq_receive('code', 10) \gset
+SELECT count(*) FROM cmq_delete_batch('code', :'handles');
+SELECT current_user, current_setting('search_path') AS path, current_setting('cmq.reason') AS reason, current_setting('statement_timeout') AS timeout;
+RESET ROLE;
+-- as a superuser, too
+SELECT cmq_send('code', 'd') > 0 AS sent;
+SELECT body FROM cmq_receive('code');
+SET client_min_messages = warning;
+
+-- The other way round: a caller's path does not reach the owner's functions.
+SET ROLE regress_code_owner;
+SELECT cmq_create_queue('unwary');
+CREATE FUNCTION code.unwary(t text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN length(lower(t)); END $$;
+CREATE INDEX ON cmq_data.q_unwary (code.unwary(body));
+GRANT INSERT ON cmq.q_unwary TO regress_code_user;
+RESET ROLE;
+CREATE SCHEMA trap AUTHORIZATION regress_code_user;
+GRANT USAGE ON SCHEMA trap TO PUBLIC;
+SET ROLE regress_code_user;
+CREATE FUNCTION trap.lower(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'runs as %', current_user; END $$;
+SET search_path = trap, pg_catalog, public;
+SELECT public.cmq_send('unwary', 'x') > 0 AS sent;
+RESET search_path;
+RESET ROLE;
+
+SELECT cmq_drop_queue('code'), cmq_drop_queue('unwary');
+DROP SCHEMA code, trap CASCADE;
+DROP OWNED BY regress_code_owner, regress_code_user;
+DROP ROLE regress_code_owner, regress_code_user;
