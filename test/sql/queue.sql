@@ -13,10 +13,10 @@ SELECT queue, owner = current_user AS mine, visibility_timeout, polling_wait_sec
 	   create_time BETWEEN now() - interval '1 minute' AND clock_timestamp() AS created_now,
 	   rewinding_from
   FROM cmq.queues WHERE queue LIKE 'queue\_%' ORDER BY queue;
-SELECT relname, relkind FROM pg_class
- WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname LIKE 'q\_queue\_a%'
+SELECT relnamespace::regnamespace AS schema, relname, relkind FROM pg_class
+ WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ '^[qv]_queue_a'
    AND relkind IN ('r', 'p', 'v')
- ORDER BY relname COLLATE "C";
+ ORDER BY relnamespace::regnamespace::text COLLATE "C", relname COLLATE "C";
 -- three tables, each with a primary key over what the design says
 SELECT conrelid::regclass AS "table", pg_get_constraintdef(oid) AS "primary key"
   FROM pg_constraint
@@ -24,11 +24,11 @@ SELECT conrelid::regclass AS "table", pg_get_constraintdef(oid) AS "primary key"
 	   'cmq_data.q_queue_a_pending'::regclass, 'cmq_data.q_queue_a_rewind'::regclass)
  ORDER BY conrelid::regclass::text COLLATE "C";
 -- columns, in order
-SELECT c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS columns
+SELECT c.relnamespace::regnamespace AS schema, c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS columns
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
- WHERE c.relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND c.relname LIKE 'q\_queue\_a%'
+ WHERE c.relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND c.relname ~ '^[qv]_queue_a'
    AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped
- GROUP BY c.relname ORDER BY c.relname COLLATE "C";
+ GROUP BY c.oid ORDER BY c.relnamespace::regnamespace::text COLLATE "C", c.relname COLLATE "C";
 -- there is a leaf pair for now, so that the first send finds one
 SELECT count(*) > 0 AS has_leaves,
 	   bool_or(lower <= now() AND now() < upper) AS covers_now
