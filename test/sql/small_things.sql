@@ -46,14 +46,21 @@ SET ROLE regress_small_nobody;
 SELECT pg_temp.attempt(format('SELECT cmq_unsubscribe(%L, %L)', t, s)) FROM (VALUES ('small', 's1'), ('small', 'none'), ('none', 'none')) v (t, s);
 BEGIN;
 SELECT cmq_maintain();
-SELECT count(*) AS locks FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('cmq.rewind_log'::regclass) AND mode <> 'AccessShareLock';
+SELECT count(*) AS locks FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'cmq.rewind_log'::regclass AND mode <> 'AccessShareLock';
 ROLLBACK;
 RESET ROLE;
+-- who looks after the record does
+BEGIN;
+SELECT cmq_maintain();
+SELECT count(*) > 0 AS locks FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'cmq.rewind_log'::regclass AND mode <> 'AccessShareLock';
+ROLLBACK;
 -- nothing of other owners' damaged queues either
 SET ROLE regress_small_owner;
 ALTER TABLE cmq_data.q_small_pending RENAME TO elsewhere;
 RESET ROLE;
 SET ROLE regress_small_nobody;
+SELECT cmq_maintain();
+SET ROLE regress_small_owner;
 SELECT cmq_maintain();
 RESET ROLE;
 ALTER TABLE cmq_data.elsewhere RENAME TO q_small_pending;
