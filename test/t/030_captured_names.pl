@@ -217,6 +217,9 @@ foreach my $case ([ 'shop', 'public', 0 ], [ 'odd', '"Odd schema"', 0 ], [ 'path
 			SELECT $schema.cmq_drop_queue('orders$n'); SELECT $schema.cmq_drop_queue('dead$n')");
 	}
 	is(is_superuser(), 'f', '... and nobody who drops');
+	# it would be seen: a superuser who does run some of it, by the path or by its name
+	$node->safe_psql($db, 'SELECT 1 ' . ($path ? '=' : "OPERATOR($schema.=)") . ' 1');
+	is(is_superuser(), 't', '... while what is run does what it is made for');
 }
 
 # the look finds what is there to be found
