@@ -114,6 +114,7 @@ ISOLATION = \
 	publish_changes \
 	dead_letter_bind \
 	drop_races \
+	stranger_locks \
 	metrics_drop \
 	serializable \
 	restore_traffic \
