@@ -542,6 +542,9 @@ sweep(CmqQueue *queue, int limit, CmqUses *uses)
 		/* the queue's description may have been replaced */
 		queue = cmq_queue_again(move.queue);
 		move.queue = queue;
+		/* unbound meanwhile */
+		if (queue->dead_letter_queue[0] == '\0')
+			break;
 		if (done % CHUNK == 0)
 			size = CHUNK;
 	}

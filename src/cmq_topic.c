@@ -300,6 +300,21 @@ owns_topic(const char *topic, Oid relid)
 		object_ownercheck(RelationRelationId, relid, GetUserId()) : superuser();
 }
 
+/* The view of a topic to be dropped; raises 42704 or 42501. */
+static Oid
+find_own_topic(const char *name)
+{
+	Oid			relid;
+
+	if (!cmq_topic_find(name, false, &relid, NULL, NULL))
+		cmq_topic_report_unknown(name);
+	if (!owns_topic(name, relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of topic \"%s\"", name)));
+	return relid;
+}
+
 Datum
 cmq_drop_topic(PG_FUNCTION_ARGS)
 {
@@ -315,13 +330,10 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 
 	cmq_begin_write("cmq_drop_topic()");
 	name = get_name(fcinfo, 0, "topic");
+	(void) find_own_topic(name);
 	lock_topics();
-	if (!cmq_topic_find(name, false, &relid, NULL, NULL))
-		cmq_topic_report_unknown(name);
-	if (!owns_topic(name, relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of topic \"%s\"", name)));
+	/* it may be another one by now */
+	relid = find_own_topic(name);
 
 	rel = cmq_catalog_open("subscription", AccessShareLock);
 	cmq_catalog_begin(&cs, rel, name);

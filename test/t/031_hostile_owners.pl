@@ -142,14 +142,17 @@ foreach my $call (
 	cmp_ok(sql(q{SELECT count(*) FROM public.ran_as}), '>', 0, '... but as its owner') if $call =~ /redrive|restore|publish|replay/;
 }
 is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', 'the attacker is no superuser');
-# which a superuser makes it who sends to its queue
-sql(q{SELECT cmq_send('bait', 'x')});
-is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 't', '... and would be, if a superuser ran its code');
+# nor does a superuser make it one who sends to its queue, receives and deletes
+sql(q{TRUNCATE public.ran_as; SELECT cmq_send('bait', 'x'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait')});
+is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', '... nor by sends, receives and deletes of a superuser');
+is(sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', '... which run its code as the attacker');
+# while SQL on its tables would
+sql(q{INSERT INTO cmq_data.q_bait VALUES (clock_timestamp(), NULL, 'x')});
+is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 't', '... and as a superuser it would have become one');
 sql(q{ALTER ROLE attacker NOSUPERUSER});
-# what the threat model says of sends, receives and deletes
 sql(q{GRANT INSERT, DELETE ON cmq.q_bait TO bystander; TRUNCATE public.ran_as});
 must('bystander', q{SELECT cmq_send('bait', 'x'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait')});
-is(sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'bystander', 'a send, a receive and a delete run it as the caller');
+is(sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', 'the same when another role sends, receives and deletes');
 
 note 'what a call uses goes, or changes, in the midst of it';
 

@@ -175,7 +175,7 @@ sub swap
 		} @relations));
 }
 
-# Partitions that are no partitions any more, found by name or OID all the same
+# Partitions that are no partitions any more
 sub detach
 {
 	my ($evil) = @_;
@@ -190,26 +190,22 @@ note 'a place that a transaction uses while the queue goes';
 
 foreach my $what ('rights', 'messages', 'all')
 {
-	foreach my $detached (0, 1)
-	{
-		my $name = "$what" . ($detached ? ', detached' : '');
-		try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')});
-		try(detach('evil')) if $detached;
-		my $session = session();
-		$session->query('BEGIN');
-		my $sent = $session->query(q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[2000]))});
-		is($sent, '2000', "$name: the transaction has sent");
-		try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, q{SELECT cmq_drop_queue('foo')}, 'SELECT cmq_maintain()', q{SELECT cmq_drop_queue('evil')},
-			'DROP TABLE cmq_data.q_foo CASCADE', 'DROP TABLE cmq_data.q_foo_pending CASCADE', 'SELECT cmq_maintain()');
-		# so does a superuser, who may drop what is damaged
-		$node->psql('postgres', q{SET lock_timeout = '300ms'; SET client_min_messages = error; SELECT cmq_drop_queue('foo'); SELECT cmq_drop_queue('evil'); SELECT cmq_maintain()},
-			on_error_stop => 0);
-		my $check = other_queue($name);
-		$session->query('COMMIT');
-		$session->quit;
-		$check->();
-		clean();
-	}
+	my $name = $what;
+	try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')});
+	my $session = session();
+	$session->query('BEGIN');
+	my $sent = $session->query(q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, ARRAY[2000]))});
+	is($sent, '2000', "$name: the transaction has sent");
+	try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, q{SELECT cmq_drop_queue('foo')}, 'SELECT cmq_maintain()', q{SELECT cmq_drop_queue('evil')},
+		'DROP TABLE cmq_data.q_foo CASCADE', 'DROP TABLE cmq_data.q_foo_pending CASCADE', 'SELECT cmq_maintain()');
+	# so does a superuser, who may drop what is damaged
+	$node->psql('postgres', q{SET lock_timeout = '300ms'; SET client_min_messages = error; SELECT cmq_drop_queue('foo'); SELECT cmq_drop_queue('evil'); SELECT cmq_maintain()},
+		on_error_stop => 0);
+	my $check = other_queue($name);
+	$session->query('COMMIT');
+	$session->quit;
+	$check->();
+	clean();
 }
 
 # The locks go with a subtransaction, and the place is still in use.
@@ -281,7 +277,7 @@ foreach my $what ('rights', 'messages', 'all')
 {
 	my $name = "floor, $what";
 	try(q{SELECT cmq_create_queue('evil'), cmq_create_queue('foo')});
-	try(q{INSERT INTO cmq_data.q_evil (enqueued_at, body) VALUES (clock_timestamp() + interval '1 hour', 'ahead')}, detach('evil'),
+	try(q{INSERT INTO cmq_data.q_evil (enqueued_at, body) VALUES (clock_timestamp() + interval '1 hour', 'ahead')},
 		q{CREATE FUNCTION a.gate(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM pg_advisory_lock(1); PERFORM pg_advisory_unlock(1); RETURN n; END $$;
 		  CREATE INDEX ON cmq_data.q_evil_pending (a.gate(receive_count))});
 	$node->restart;
@@ -431,6 +427,6 @@ $old->quit;
 all_free('parallel workers', 1);
 
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000(?!: +cannot update SecondarySnapshot)/, 'the server has nothing to complain about');
+unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, 'the server has nothing to complain about');
 $node->stop;
 done_testing();

@@ -97,7 +97,7 @@ sql(q{SELECT FROM cmq_create_queue('there'); SELECT cmq_send('there', 'x')}, 'ot
 set('cmq.maintenance_interval', '1s');
 ok($node->poll_query_until('other', q{SELECT clock >= (SELECT max(enqueued_at) FROM cmq_data.q_there) FROM cmq.queue WHERE name = 'there'}), 'maintenance has its place');
 set('cmq.maintenance_interval', '1h');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM pg_stat_activity WHERE backend_type = 'cmq worker'}), '... while the senders have theirs');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq worker'}), '... while the senders have theirs');
 is(sql(q{SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query ~ 'cmq_send' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}), '8', '... and all senders are still at it');
 foreach (@senders)
 {
