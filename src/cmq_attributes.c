@@ -66,7 +66,7 @@ cmq_count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 
 	if (rel == NULL)
 		return;
-	scan = table_beginscan(rel, snapshot, 0, NULL);
+	scan = cmq_beginscan(rel, snapshot);
 	slot = table_slot_create(rel, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -103,7 +103,7 @@ count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
 
 		if (rel == NULL)
 			continue;
-		scan = table_beginscan(rel, snapshot, 0, NULL);
+		scan = cmq_beginscan(rel, snapshot);
 		slot = table_slot_create(rel, NULL);
 		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		{

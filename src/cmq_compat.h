@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "utils/acl.h"
 #include "utils/relcache.h"
+#include "utils/tuplestore.h"
 #include "utils/wait_event.h"
 
 /* 18 puts name and version of the module into the magic block */
@@ -30,12 +31,37 @@
 #define CMQ_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
-/* 18 counts index searches in a structure of the caller's */
-#if PG_VERSION_NUM >= 180000
+/*
+ * 18 counts index searches in a structure of the caller's; 19 has flags for scans,
+ * and a word of options for updates and deletes.
+ */
+#if PG_VERSION_NUM >= 190000
+#define cmq_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0, 0)
+#define cmq_primary_key(rel) RelationGetPrimaryKeyIndex(rel, false)
+#define cmq_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, 0)
+#define cmq_tuple_update(rel, tid, slot, tmfd, lockmode, u) \
+	table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), 0, \
+					   InvalidSnapshot, InvalidSnapshot, true, tmfd, \
+					   lockmode, u)
+#define cmq_tuple_delete(rel, tid, wait, tmfd) \
+	table_tuple_delete(rel, tid, GetCurrentCommandId(true), 0, \
+					   InvalidSnapshot, InvalidSnapshot, wait, tmfd)
+#else
+#define cmq_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL)
+#define cmq_tuple_update(rel, tid, slot, tmfd, lockmode, u) \
+	table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), \
+					   InvalidSnapshot, InvalidSnapshot, true, tmfd, \
+					   lockmode, u)
+#define cmq_tuple_delete(rel, tid, wait, tmfd) \
+	table_tuple_delete(rel, tid, GetCurrentCommandId(true), \
+					   InvalidSnapshot, InvalidSnapshot, wait, tmfd, false)
+#endif
+#if PG_VERSION_NUM >= 180000 && PG_VERSION_NUM < 190000
 #define cmq_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
 #define cmq_primary_key(rel) RelationGetPrimaryKeyIndex(rel, false)
-#else
+#elif PG_VERSION_NUM < 180000
 #define cmq_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #define cmq_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
@@ -48,7 +74,15 @@
  *
  * 16 lets an update say that only summarizing indexes need new entries.
  */
-#if PG_VERSION_NUM >= 160000
+#if PG_VERSION_NUM >= 190000
+typedef TU_UpdateIndexes CmqUpdateIndexes;
+#define cmq_needs_index_update(u) ((u) != TU_None)
+#define cmq_insert_index_tuples(rri, slot, estate, u) \
+	ExecInsertIndexTuples(rri, estate, \
+						  (u) == TU_Summarizing ? EIIT_ONLY_SUMMARIZING : 0, \
+						  slot, NIL, NULL)
+#define CMQ_ALL_INDEXES TU_All
+#elif PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CmqUpdateIndexes;
 #define cmq_needs_index_update(u) ((u) != TU_None)
 #define cmq_insert_index_tuples(rri, slot, estate, u) \
@@ -94,6 +128,19 @@ cmq_wait_event(void)
 #endif
 
 /* What a signal handler passes on to another one. */
+#if PG_VERSION_NUM >= 190000
+#define CMQ_PASS_SIGNAL_ARGS postgres_signal_arg, pg_siginfo
+#else
 #define CMQ_PASS_SIGNAL_ARGS postgres_signal_arg
+#endif
+
+/* 19 takes one number of elements of a shared hash table */
+#if PG_VERSION_NUM >= 190000
+#define cmq_shmem_init_hash(name, n, info, flags) \
+	ShmemInitHash(name, n, info, flags)
+#else
+#define cmq_shmem_init_hash(name, n, info, flags) \
+	ShmemInitHash(name, n, n, info, flags)
+#endif
 
 #endif							/* CMQ_COMPAT_H */

@@ -267,7 +267,7 @@ has_pending(CmqQueue *queue, CmqLeaf *leaf)
 	if (rel == NULL)
 		return true;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(rel, snapshot, 0, NULL);
+	scan = cmq_beginscan(rel, snapshot);
 	slot = table_slot_create(rel, NULL);
 	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{

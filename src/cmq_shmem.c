@@ -114,9 +114,8 @@ shmem_startup(void)
 	info.entrysize = sizeof(CmqSharedQueue);
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared_queues = ShmemInitHash("cmq queues",
-								  cmq_max_queues, cmq_max_queues,
-								  &info, HASH_ELEM | HASH_BLOBS);
+	shared_queues = cmq_shmem_init_hash("cmq queues", cmq_max_queues, &info,
+										HASH_ELEM | HASH_BLOBS);
 	cmq_floor_shmem_init();
 	cmq_stats_shmem_init();
 	cmq_wait_shmem_init();

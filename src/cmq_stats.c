@@ -435,7 +435,7 @@ count_rows(CmqQueue *queue, Snapshot snapshot)
 
 	if (rel == NULL)
 		return 0;
-	scan = table_beginscan(rel, snapshot, 0, NULL);
+	scan = cmq_beginscan(rel, snapshot);
 	slot = table_slot_create(rel, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))

@@ -373,10 +373,8 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 	TupleTableSlot *newslot = make_new_row(table);
 
 	store_new_row(table, newslot, values, isnull);
-	result = table_tuple_update(table->rel, &table->slot->tts_tid,
-								newslot, GetCurrentCommandId(true),
-								InvalidSnapshot, InvalidSnapshot, true,
-								&tmfd, &lockmode, &update_indexes);
+	result = cmq_tuple_update(table->rel, &table->slot->tts_tid, newslot, &tmfd,
+							  &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
 	{
 		CmqOwner	owner;
@@ -403,9 +401,7 @@ cmq_table_delete(CmqTable *table, bool wait)
 {
 	TM_FailureData tmfd;
 
-	return table_tuple_delete(table->rel, &table->slot->tts_tid,
-							  GetCurrentCommandId(true), InvalidSnapshot,
-							  InvalidSnapshot, wait, &tmfd, false);
+	return cmq_tuple_delete(table->rel, &table->slot->tts_tid, wait, &tmfd);
 }
 
 static void
