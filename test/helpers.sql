@@ -115,11 +115,16 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	suffix text := '_' || queue || '_' ||
 		to_char(lower AT TIME ZONE 'UTC', 'YYYYMMDDHH24MI');
+	owner text;
 BEGIN
 	EXECUTE format('CREATE TABLE cmq_data.%I PARTITION OF cmq_data.%I FOR VALUES FROM (%L) TO (%L)',
 		'm' || suffix, 'q_' || queue, lower, upper);
 	EXECUTE format('CREATE TABLE cmq_data.%I PARTITION OF cmq_data.%I FOR VALUES FROM (%L) TO (%L)',
 		'r' || suffix, 'q_' || queue || '_rewind', lower, upper);
+	-- a leaf that a superuser has made is the queue's owner's
+	SELECT relowner::regrole INTO STRICT owner FROM pg_class WHERE oid = format('cmq_data.%I', 'q_' || queue)::regclass;
+	EXECUTE format('ALTER TABLE cmq_data.%I OWNER TO %s', 'm' || suffix, owner);
+	EXECUTE format('ALTER TABLE cmq_data.%I OWNER TO %s', 'r' || suffix, owner);
 	INSERT INTO cmq.partition
 		VALUES (add_leaf.queue, add_leaf.lower, add_leaf.upper,
 				format('cmq_data.%I', 'm' || suffix)::regclass,

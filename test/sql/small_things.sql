@@ -97,6 +97,29 @@ SELECT cmq_clear_queue('small') AS no_rewind_to_end;
 RESET cmq.require_reason;
 
 --
+-- Hints and warnings tell settings, and names of other queues, to readers alone.
+--
+SET ROLE regress_small_owner;
+SELECT cmq_create_queue('small_dead', max_msg_size => 1024);
+SELECT cmq_create_queue('small_src', msg_retention_seconds => 54321, dead_letter_queue => 'small_dead', max_receive_count => 1);
+GRANT UPDATE, DELETE ON cmq.q_small_src TO regress_small_nobody;
+SELECT cmq_send('small_src', repeat('x', 2000)) > 0 AS sent;
+SELECT count(cmq_change_visibility('small_src', receipt_handle, 0)) FROM cmq_receive('small_src');
+RESET ROLE;
+SET client_min_messages = warning;
+\set VERBOSITY default
+SET ROLE regress_small_nobody;
+SELECT cmq_rewind('small_src', now());
+SELECT count(*) FROM cmq_receive('small_src');
+RESET ROLE;
+SELECT cmq_maintain('small_src');
+GRANT SELECT ON cmq.q_small_src TO regress_small_nobody;
+SET ROLE regress_small_nobody;
+SELECT cmq_rewind('small_src', now());
+RESET ROLE;
+SELECT cmq_drop_queue('small_src'), cmq_drop_queue('small_dead');
+
+--
 -- Metadata tables of other types are not taken for ours.
 --
 BEGIN;

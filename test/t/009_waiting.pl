@@ -455,6 +455,35 @@ SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
 		'dropping the queue too');
 }
 
+# Code in an index that waits itself, in the midst of a receive that waits: both waits
+# are over when the receive is, and the process is on the list of no queue.
+{
+	sql(q{
+		SELECT FROM cmq_create_queue('inner'); SELECT FROM cmq_create_queue('outer_dead');
+		SELECT FROM cmq_create_queue('outer', visibility_timeout => 2, dead_letter_queue => 'outer_dead', max_receive_count => 1);
+		CREATE TABLE waited (n serial);
+		CREATE FUNCTION wait_within() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM nextval('public.waited_n_seq');
+			PERFORM FROM public.cmq_receive('inner', 1, 30, 1);
+			RAISE 'not yet';
+		END $$;
+		CREATE FUNCTION wait_within(t text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.wait_within(); RETURN 1; END $$;
+		CREATE INDEX ON cmq_data.q_outer_dead (wait_within(body));
+		SELECT FROM cmq_send('outer', 'x'); SELECT FROM cmq_receive('outer')});
+	my $nested = $node->background_psql('postgres', on_error_stop => 0);
+	is($nested->query(q{SET client_min_messages = error; SELECT count(*) FROM cmq_receive('outer', 1, 30, 5)}), '0', 'a receive in whose midst another one waits');
+	is(sql('SELECT last_value FROM waited_n_seq'), '1', '... which has waited');
+	# what it waited at goes, and another queue takes the place
+	sql(q{SELECT cmq_unbind_dead_letter('outer'); SET statement_timeout = '20s'; SELECT cmq_drop_queue('outer'), cmq_drop_queue('inner');
+		SELECT cmq_maintain(); SELECT cmq_create_queue('after'), cmq_create_queue('after2'); SELECT cmq_send('after2', 'x')});
+	my @waiters = map { start(q{SET statement_timeout = '25s'; SELECT body FROM cmq_receive('after', 1, 60, 30)}) } 1 .. 2;
+	wait_for_waiters(2);
+	$nested->quit;
+	sql(q{SELECT count(*) FROM cmq_send_batch('after', '{a,b}')});
+	is(join(',', sort map { finish($_) =~ s/\s//gr } @waiters), 'a,b', '... and those who wait at another queue are woken');
+	sql(q{SELECT cmq_drop_queue(q) FROM unnest('{after,after2,outer_dead}'::text[]) q});
+}
+
 # A server that shuts down does not wait for them either.
 {
 	my $other = PostgreSQL::Test::Cluster->new('other');

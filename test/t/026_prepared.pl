@@ -95,6 +95,13 @@ agree('q', 'after it');
 
 $node->psql('postgres', q{COMMIT PREPARED 'no such'});
 cmp_ok(pages($metrics), '<', $few, 'an attempt to end one that does not exist changes nothing');
+# a name that is empty is one, too
+$before = counters();
+sql(q{BEGIN; SELECT FROM cmq_send('q', 'nameless'); PREPARE TRANSACTION ''});
+sql(q{COMMIT PREPARED ''});
+isnt(counters(), $before, 'one with an empty name counts');
+cmp_ok(pages($metrics), '<', $few, '... without reading the table');
+agree('q', 'after it');
 
 sql(q{BEGIN; DELETE FROM cmq_data.q_q_pending WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq_data.q_q_pending); PREPARE TRANSACTION 'by hand'});
 sql(q{COMMIT PREPARED 'by hand'});

@@ -58,7 +58,7 @@ sql(q{
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker, victim, other, operator;
 	CREATE SCHEMA a AUTHORIZATION attacker; GRANT USAGE ON SCHEMA a TO PUBLIC;
 	SET ROLE attacker;
-	CREATE TABLE a.go (code text); INSERT INTO a.go VALUES ('');
+	CREATE TABLE a.go (code text); INSERT INTO a.go VALUES (''); GRANT SELECT ON a.go TO PUBLIC;
 	CREATE FUNCTION a.trap(t text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
 	BEGIN
 		IF t = 'letter' THEN EXECUTE (SELECT code FROM a.go); END IF;
@@ -181,6 +181,18 @@ is(sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'inner_dead'}), '
 sql(q{SET ROLE attacker; CREATE FUNCTION a.nested() RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN RAISE LOG 'inner redrive: %', public.cmq_redrive('inner_dead'); PERFORM pg_sleep(1000); END $$});
 redrive(q{SELECT a.nested()}, 'code that redrives');
+
+# A cancel that comes after that of the limit, to code that has caught the first one,
+# ends the call; and nothing of the limit is left for what follows.
+sql(q{SET ROLE attacker; CREATE FUNCTION a.once() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(1000); END; END $$;
+	UPDATE a.go SET code = 'SELECT a.once()'; RESET ROLE;
+	SELECT FROM cmq_send('dead', 'letter', headers => '{"cmq_dead_letter": {"queue": "slow"}}')});
+my ($ret, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '7s'; SET ROLE operator; SELECT cmq_redrive('dead');
+	SET statement_timeout = 0; SELECT 'alive' FROM pg_sleep(5.5)}, on_error_stop => 0);
+like($err, qr/ERROR:  canceling statement due to statement timeout/, 'a statement timeout after the limit of a redrive');
+is($out, 'alive', '... and the session goes on');
+is(sql(q{SELECT count(*) FROM cmq.q_dead_live}), '1', '... with the letter where it was');
 
 $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
 like($log, qr/inner redrive: 1/, 'a redrive within a redrive works');
