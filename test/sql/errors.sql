@@ -244,7 +244,8 @@ SET enable_indexonlyscan = off;
 SET enable_bitmapscan = off;
 SET default_transaction_deferrable = on;
 SET row_security = off;
-SET standard_conforming_strings = off;
+-- 19 refuses
+SELECT pg_temp.attempt($$SET standard_conforming_strings = off$$) IS NOT NULL AS tried;
 SET backslash_quote = off;
 SET array_nulls = off;
 SET check_function_bodies = off;
