@@ -748,7 +748,6 @@ extern void cmq_turn_shmem_init(void);
 extern void cmq_turn_init(CmqSharedQueue *shared);
 extern void cmq_turn_order(List *names, CmqTurnOrder *order);
 extern bool cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest);
-extern bool cmq_turn_has_time(void);
 extern bool cmq_turn_unfinished(void);
 extern CmqUses *cmq_turn_uses(void);
 extern void cmq_turn_end(bool ok);

@@ -91,7 +91,6 @@ typedef struct Turn
 	CmqSharedKey key;
 	Oid			owner;
 	Oid			guest;
-	bool		free;			/* no rest for this owner */
 	int64		owner_before;	/* what they had used when it began */
 	int64		guest_before;
 } Turn;
@@ -255,19 +254,11 @@ cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
 		return false;
 	turn.owner = queue->owner;
 	turn.guest = guest;
-	turn.free = superuser_arg(queue->owner);
 	turn.owner_before = cmq_uses_of(&uses[turn.kind], queue->owner);
 	turn.guest_before = cmq_uses_of(&uses[turn.kind], guest);
 	cmq_uses_host(&uses[turn.kind], queue->owner);
 	turn.active = true;
 	return true;
-}
-
-/* May the turn under way take another step? */
-bool
-cmq_turn_has_time(void)
-{
-	return turn.free || cmq_uses_of(&uses[turn.kind], turn.owner) < ROUND_TIME;
 }
 
 /* Where the turn under way counts time; NULL if there is none. */

@@ -528,11 +528,14 @@ begin_turn(void *arg)
 	call->go = cmq_turn_begin(queue, call->kind, guest);
 }
 
-/* The steps of a kind of turn: those from first to before last. */
+/*
+ * The steps of a kind of turn: those from first to before last, all of them, for the
+ * last ones would never come to it behind one that takes long each time.
+ */
 static void
 run_steps(const char *name, int first, int last)
 {
-	for (int i = first; i < last && cmq_turn_has_time(); i++)
+	for (int i = first; i < last; i++)
 	{
 		StepCall	call = {.name = name,.step = i};
 
