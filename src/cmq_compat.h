@@ -127,6 +127,9 @@ cmq_wait_event(void)
 #define cmq_wait_event() PG_WAIT_EXTENSION
 #endif
 
+/* of libpq/libpq.h, which needs header files that not every machine has */
+extern bool pq_check_connection(void);
+
 /* What a signal handler passes on to another one. */
 #if PG_VERSION_NUM >= 190000
 #define CMQ_PASS_SIGNAL_ARGS postgres_signal_arg, pg_siginfo

@@ -40,6 +40,7 @@
 #include "common/int.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
+#include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -306,8 +307,23 @@ cmq_wait_begin(CmqSharedQueue *shared)
 }
 
 /*
+ * A client that is gone must not get a message, which would be in flight for nobody.
+ * The server itself looks for it only with client_connection_check_interval.
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() ||
+		pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
  * Sleep for that many milliseconds at most.  False when the waiter is asked to
- * leave.
+ * leave.  Ends the process if its client has gone.
  */
 bool
 cmq_wait_sleep(CmqSharedQueue *shared, long timeout)
@@ -321,6 +337,7 @@ cmq_wait_sleep(CmqSharedQueue *shared, long timeout)
 	 */
 	(void) ConditionVariableTimedSleep(&shared->wakeup, timeout,
 									   cmq_wait_event());
+	check_client();
 	return pg_atomic_read_u32(&shared->nasking) == 0;
 }
 

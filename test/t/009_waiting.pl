@@ -455,6 +455,26 @@ SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
 		'dropping the queue too');
 }
 
+# A client that dies while it waits takes no message with it.
+{
+	sql(q{SELECT FROM cmq_create_queue('mortal', visibility_timeout => 43200)});
+	my @dying = map { start(q{SELECT body FROM cmq_receive('mortal', 1, 43200, 30)}) } 1 .. 3;
+	wait_for_waiters(3);
+	foreach (@dying)
+	{
+		$_->{run}->signal('KILL');
+		$_->{run}->finish;
+	}
+	my $alive = start(q{SET statement_timeout = '25s'; SELECT body FROM cmq_receive('mortal', 1, 43200, 30)});
+	wait_for_waiters(4);
+	sql(q{SELECT cmq_send('mortal', 'm')});
+	is(finish($alive) =~ s/\s//gr, 'm', 'the message goes to the client that is there');
+	wait_for_waiters(0);
+	sql(q{SELECT count(*) FROM cmq_send_batch('mortal', '{a,b,c}')});
+	is(sql(q{SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_receive('mortal', 10)}), 'a b c', '... and no later one to those that are not');
+	sql(q{SELECT cmq_drop_queue('mortal')});
+}
+
 # Code in an index that waits itself, in the midst of a receive that waits: both waits
 # are over when the receive is, and the process is on the list of no queue.
 {
