@@ -113,6 +113,7 @@ ISOLATION = \
 	alter_recreate \
 	publish_changes \
 	dead_letter_bind \
+	dead_letter_rewind \
 	drop_races \
 	stranger_locks \
 	metrics_drop \
