@@ -165,27 +165,37 @@ cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 		*earliest = Max(*earliest, queue->forgotten_before);
 }
 
+/* Says why a rewind cannot start there, and what can be done instead. */
 static void
-report_start_time(CmqQueue *queue, TimestampTz earliest, TimestampTz latest)
+report_start_time(CmqQueue *queue, TimestampTz start_time,
+				  TimestampTz earliest, TimestampTz latest)
 {
 	bool		may_say = cmq_queue_is_readable(queue);
 
 	/* timestamptz_to_str has a static buffer */
+	if (start_time < earliest)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_time is before the rewind window of queue \"%s\"",
+						queue->name),
+				 may_say ?
+				 errdetail("The window begins at %s.",
+						   timestamptz_to_str(earliest)) :
+				 errdetail("What was deleted longer ago cannot be brought back."),
+				 errhint("cmq_queue_attributes shows where a rewind can start.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("start_time is out of range for queue \"%s\"", queue->name),
-			 !may_say ?
-			 errdetail("It must be in the rewind window, and not after the earliest unconsumed message.") :
-			 earliest <= latest ?
-			 errdetail("It must be between %s and %s.",
-					   pstrdup(timestamptz_to_str(earliest)),
-					   pstrdup(timestamptz_to_str(latest))) :
-			 errdetail("The queue cannot be rewound now: its earliest unconsumed message, produced at %s, is older than the rewind window, which begins at %s.",
-					   pstrdup(timestamptz_to_str(latest)),
-					   pstrdup(timestamptz_to_str(earliest))),
-			 !may_say || earliest <= latest ?
-			 errhint("cmq_queue_attributes shows the range. It ends at the earliest message that is not consumed yet.") :
-			 errhint("Receive and delete the old messages first.")));
+			 errmsg("start_time is after the earliest unconsumed message of queue \"%s\"",
+					queue->name),
+			 may_say ?
+			 errdetail("That message was produced at %s. A rewind starts no later, because it goes back to one point for all messages.",
+					   timestamptz_to_str(latest)) :
+			 errdetail("A rewind starts no later, because it goes back to one point for all messages."),
+			 TIMESTAMP_NOT_FINITE(start_time) ?
+			 errhint("cmq_queue_attributes shows where a rewind can start.") :
+			 errhint("To bring back what was produced since then all the same: SELECT cmq_restore(%s, %s, NULL).",
+					 quote_literal_cstr(queue->name),
+					 quote_literal_cstr(timestamptz_to_str(start_time)))));
 }
 
 static void
@@ -205,7 +215,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 		start_time >= earliest && start_time <= latest)
 		return;
 
-	report_start_time(queue, earliest, latest);
+	report_start_time(queue, start_time, earliest, latest);
 }
 
 Datum

@@ -86,7 +86,7 @@ cmq_rewind_log_require_reason(CmqQueue *queue)
 				 errmsg("a reason is required to bring messages of queue \"%s\" back",
 						queue->name),
 				 errdetail("\"cmq.require_reason\" is on and \"cmq.reason\" is empty."),
-				 errhint("Say why: SET cmq.reason = '...'.")));
+				 errhint("Say why, in the same transaction: SET LOCAL cmq.reason = '...'.")));
 }
 
 /* The client's address; false if it has none. */

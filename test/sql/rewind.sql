@@ -66,18 +66,26 @@ SELECT n, pg_temp.attempt(format('SELECT cmq_rewind(%L, %s)', 'rewind_a', start)
 	(7, $$'epoch'$$), (8, $$'4714-11-24 00:00:00+00 BC'$$), (9, $$'294276-12-31 23:59:59.999999+00'$$)) v (n, start)
  ORDER BY n;
 SELECT pg_temp.state('rewind_a') = :'before' AS unchanged;
--- the legal range is in the detail
+-- the legal range is in the details, and the call that goes beyond it in a hint
 DO $$
 DECLARE
 	detail text;
-	bounds text[];
+	hint text;
+	start timestamptz;
 BEGIN
-	PERFORM cmq_rewind('rewind_a', 'infinity');
-EXCEPTION WHEN invalid_parameter_value THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	bounds := regexp_match(detail, '^It must be between (.*) and (.*)\.$');
-	RAISE WARNING 'lower end: %, upper end: %', bounds[1]::timestamptz = now() - interval '1 hour',
-		bounds[2]::timestamptz = pg_temp.produced('rewind_a', 'e');
+	FOR start IN VALUES ('epoch'::timestamptz), (pg_temp.produced('rewind_a', 'e') + interval '1 microsecond') LOOP
+		BEGIN
+			PERFORM cmq_rewind('rewind_a', start);
+		EXCEPTION WHEN invalid_parameter_value THEN
+			GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+			IF start = 'epoch' THEN
+				RAISE WARNING 'lower end: %', substring(detail FROM 'begins at (.*)\.$')::timestamptz = now() - interval '1 hour';
+			ELSE
+				RAISE WARNING 'upper end: %', substring(detail FROM 'produced at (.*)\. ')::timestamptz = pg_temp.produced('rewind_a', 'e');
+				RAISE WARNING 'restores: %', pg_temp.attempt(substring(hint FROM 'SELECT .*\)'));
+			END IF;
+		END;
+	END LOOP;
 END $$;
 SAVEPOINT s;
 SELECT cmq_rewind('rewind_a', now() - interval '1 hour') = pg_temp.produced('rewind_a', 'a') AS lower_end;

@@ -210,7 +210,7 @@ my ($ret, $out, $err) = $node->psql('postgres', "BEGIN; SELECT cmq_rewind('q', '
 is($ret, 0, 'the latest start is accepted') or diag $err;
 rewinds_soon('the latest start', $to);
 ($ret, $out, $err) = $node->psql('postgres', "SELECT cmq_rewind('q', '$to'::timestamptz + interval '1 microsecond')");
-like($err, qr/start_time is out of range/, 'one microsecond later is not');
+like($err, qr/start_time is after the earliest unconsumed message/, 'one microsecond later is not');
 
 # by hand
 sql(q{UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at WHERE receive_count > 0});
