@@ -966,7 +966,7 @@ SELECT l.id,
 								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass::pg_catalog.oid), 'USAGE');
 COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';
 
--- Counters of the queues on which the caller has SELECT; see the view.
+-- Counters of the queues on which the caller has SELECT, or of all; see the view.
 CREATE FUNCTION cmq._metrics(
 	OUT queue					text,
 	OUT since					timestamptz,
@@ -991,7 +991,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics shows';
 
 -- cmq.metrics: what monitoring wants to know of each queue on which the reader
--- has SELECT.  Not on a standby: there it is empty.
+-- has SELECT; of all queues for members of pg_monitor.  Not on a standby: there it is empty.
 --   since                 the counters count from here on: the first use of
 --                         the queue since the server started
 --   sent, received, redelivered, rewound, deleted, dead_lettered
@@ -1016,7 +1016,7 @@ COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics s
 --                         their bytes are divided in proportion to the numbers
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT * FROM cmq._metrics();
-COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, since the server started';
+COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started';
 
 -- As the statistics views of the server do it: everyone who may use schema
 -- cmq may read the views, and they show each reader their own.

@@ -23,6 +23,7 @@
 
 #include "access/relation.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -157,6 +158,17 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 											 expired_before);
 }
 
+/*
+ * May the current user see the counters?  Readers may, and members of pg_monitor,
+ * who need no right on bodies for that.
+ */
+static bool
+may_see_counters(const CmqQueue *queue)
+{
+	return cmq_queue_is_readable(queue) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
 /* The row of one queue, but for its name, when found is set. */
 typedef struct MetricsRow
 {
@@ -168,7 +180,7 @@ typedef struct MetricsRow
 static void
 get_metrics(const char *name, MetricsRow *row)
 {
-	CmqQueue   *queue = cmq_queue_open(name, ACL_SELECT, AccessShareLock);
+	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	CmqSharedQueue *shared = queue->shared;
 	CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
 	TimestampTz oldest;
@@ -216,7 +228,7 @@ lock_queue(const char *name)
 {
 	CmqQueue   *queue = cmq_queue_find(name);
 
-	if (queue == NULL || !cmq_queue_is_readable(queue) ||
+	if (queue == NULL || !may_see_counters(queue) ||
 		!cmq_lock_to_look(queue->pending))
 		return false;
 	for (int i = 0; i < queue->nleaves; i++)
@@ -235,7 +247,7 @@ look_at_queue(const char *name, void *arg)
 		get_metrics(name, arg);
 }
 
-/* Has the caller SELECT on the queue, whatever state it is in? */
+/* May the caller see the queue's counters, whatever state it is in? */
 static bool
 may_see(const char *name)
 {
@@ -246,7 +258,7 @@ may_see(const char *name)
 	strlcpy(queue.name, name, NAMEDATALEN);
 	return cmq_catalog_load_queue(&queue) &&
 		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
-		cmq_queue_is_readable(&queue);
+		may_see_counters(&queue);
 }
 
 Datum

@@ -114,6 +114,21 @@ SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
 SELECT cmq_drop_queue('metrics_b');
 SELECT cmq_drop_queue('metrics_c');
 
+-- Members of pg_monitor see the counters of all queues, and no body.
+CREATE ROLE regress_metrics_monitor;
+CREATE ROLE regress_metrics_nobody;
+GRANT pg_monitor TO regress_metrics_monitor;
+GRANT USAGE ON SCHEMA cmq TO regress_metrics_monitor, regress_metrics_nobody;
+SET ROLE regress_metrics_monitor;
+SELECT queue, sent > 0 AS counts FROM cmq.metrics WHERE queue = 'metrics_a';
+SELECT pg_temp.attempt('SELECT * FROM cmq.q_metrics_a_live'), pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('metrics_a')$$);
+RESET ROLE;
+SET ROLE regress_metrics_nobody;
+SELECT count(*) FROM cmq.metrics;
+RESET ROLE;
+DROP OWNED BY regress_metrics_monitor, regress_metrics_nobody;
+DROP ROLE regress_metrics_monitor, regress_metrics_nobody;
+
 -- gone with the queue
 SELECT cmq_drop_queue('metrics_a');
 SELECT count(*) FROM cmq.metrics WHERE queue = 'metrics_a';
