@@ -334,6 +334,17 @@ sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
 	}
 }
 
+/*
+ * A stop of the server is no error.  It is restarted if it was somebody else who
+ * asked.
+ */
+static void
+end_if_asked(void)
+{
+	if (ShutdownRequestPending)
+		proc_exit(1);
+}
+
 /* Visit all databases once. */
 static void
 launcher_round(void)
@@ -359,6 +370,7 @@ launcher_round(void)
 			break;
 		}
 		CHECK_FOR_INTERRUPTS();
+		end_if_asked();
 	}
 }
 
@@ -369,7 +381,7 @@ cmq_launcher_main(Datum arg)
 	TimestampTz last_round = DT_NOBEGIN;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	cmq_shmem_require();		/* preloaded from another file than $libdir/cmq? */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
@@ -387,6 +399,7 @@ cmq_launcher_main(Datum arg)
 		 */
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		end_if_asked();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
