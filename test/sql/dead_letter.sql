@@ -249,5 +249,39 @@ SELECT count(*) FROM cmq_receive('dead_a', polling_wait_seconds => 30);
 SELECT clock_timestamp() - :'before' < interval '25 s' AS at_once;
 SELECT count(*) FROM cmq.q_dead_dlq_live WHERE body = 'last';
 
+--
+-- Consuming in one transaction with the work, as README shows it: work that fails each
+-- time holds up nobody, and its message goes to the dead-letter queue in the end.
+--
+SELECT cmq_clear_queue('dead_a'), cmq_clear_queue('dead_dlq');
+SELECT cmq_alter_queue('dead_a', max_receive_count => 2);
+CREATE TEMP TABLE work (body text CHECK (body <> 'poison'));
+SELECT cmq_send('dead_a', 'poison') > 0 AS sent;
+SELECT cmq_send('dead_a', 'good') > 0 AS sent;
+CREATE FUNCTION pg_temp.consume_one() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	m record;
+BEGIN
+	SELECT * INTO m FROM cmq_receive('dead_a');
+	IF NOT FOUND THEN RETURN 'nothing'; END IF;
+	BEGIN
+		INSERT INTO work VALUES (m.body);
+		PERFORM cmq_delete('dead_a', m.receipt_handle);
+		RETURN m.body || ': done';
+	EXCEPTION WHEN check_violation THEN
+		PERFORM cmq_change_visibility('dead_a', m.receipt_handle, 60);
+		RETURN m.body || ': failed, received ' || m.receive_count;
+	END;
+END $$;
+SELECT pg_temp.consume_one();
+SELECT pg_temp.consume_one();
+SELECT pg_temp.consume_one();
+SELECT pg_temp.ready('dead_a');
+SELECT pg_temp.consume_one();
+SELECT pg_temp.ready('dead_a');
+SELECT pg_temp.consume_one();
+SELECT body FROM cmq.q_dead_dlq_live;
+SELECT body FROM work;
+
 SELECT cmq_drop_queue('dead_a');
 SELECT cmq_drop_queue('dead_dlq');
