@@ -261,9 +261,15 @@ cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
 void
 cmq_queue_report_unknown(const char *name)
 {
+	char	   *existing;
+	bool		other_case = cmq_catalog_name_taken(name, &existing) &&
+		strcmp(existing, name) != 0;
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("queue \"%s\" does not exist", name),
+			 other_case ?
+			 errhint("There is a queue \"%s\": case matters.", existing) :
 			 errhint("The view cmq.queues lists the queues that you may use.")));
 }
 

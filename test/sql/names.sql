@@ -87,6 +87,7 @@ SELECT pg_temp.attempt($$SELECT cmq_create_queue('names-a')$$) AS lower,
 -- a name is found as it is written only
 SELECT pg_temp.attempt($$SELECT cmq_send('names-a', 'x')$$) AS not_found,
 	   pg_temp.attempt($$SELECT cmq_send('Names-A', 'x')$$) AS found;
+SELECT cmq_send('names-a', 'x');
 SELECT cmq_drop_queue('Names-A');
 SELECT cmq_drop_queue('Names_A');
 -- 49 characters, other characters, none
