@@ -196,14 +196,15 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 -- A shorter retention or rewind time takes effect at once; a longer one does
 -- not bring back what was outside.  rewind_seconds = 0 drops the history in
 -- the caller's transaction, after waiting for open transactions that use the
--- queue, as a change of the retention does, and for those that read its history.
+-- queue, as a change of the retention does, and for those that read its history;
+-- others go on meanwhile.
 -- The dead-letter policy is changed part by part; cmq_unbind_dead_letter ends it.
 -- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
 --   not possible, 55006 rewind is switched in the midst of a call of this session on
---   the queue, 55P03 another transaction has been reading its history for 30 seconds
---   (or lock_timeout, if that is less), 42501 no right.
+--   the queue, 55P03 another transaction has been using it, or reading its history,
+--   for 30 seconds (or lock_timeout, if that is less), 42501 no right.
 CREATE FUNCTION @extschema@.cmq_alter_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT NULL,
@@ -229,8 +230,8 @@ COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, b
 -- Errors: 42704 no such queue, 42501 no right, 2BP01 it is the dead-letter
 --   queue of another one, or other objects (a reporting view, say) depend on it,
 --   55006 this session is in the midst of a call on it, or has a query open that
---   reads it, 55P03 another transaction has been reading it for 30 seconds (or
---   lock_timeout, if that is less).  A damaged queue can be dropped; by a superuser
+--   reads it, 55P03 another transaction has been using or reading it for 30 seconds
+--   (or lock_timeout, if that is less).  A damaged queue can be dropped; by a superuser
 --   alone if the relation that carries its rights is gone.
 CREATE FUNCTION @extschema@.cmq_drop_queue(queue text)
 RETURNS void

@@ -10,18 +10,20 @@
  * these locks are tried for a moment, and given back if somebody has the relation.
  *
  * Writers are waited for in line, with ShareRowExclusive on the pending table,
- * which no reader has.  They are short; and a line that is not kept would never
- * come up in constant traffic.
+ * which no reader has: in constant traffic a lock that is only tried would never be
+ * had.  But a consumer may keep its transaction open for long, and all others stand
+ * behind us meanwhile.  So we leave the line after LOCK_LINE, and let them go on.
  *
  * Locks: as above; the order is that of cmq_queue.c.  Deadlocks: nothing is held
- * between two tries but what the caller holds, so a reader that waits for that is
- * not detected; LOCK_WAIT ends it.  Abort: locks go with the transaction.
+ * between two tries but what the caller holds, so one who waits for that is not
+ * detected; LOCK_WAIT ends it.  Abort: locks go with the transaction.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -30,7 +32,9 @@
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -39,7 +43,8 @@
 #define LOCK_TRIES 10
 #define LOCK_DELAY 1000			/* microseconds */
 
-/* The pause in which traffic goes on. */
+/* How long traffic may stand behind us, and the pause in which it goes on. */
+#define LOCK_LINE 100			/* milliseconds */
 #define LOCK_PAUSE 200			/* milliseconds */
 
 /* How long all of it may take; less if lock_timeout says so. */
@@ -87,7 +92,7 @@ cmq_lock_briefly(Oid relid)
 	return false;
 }
 
-/* The same for all of a list, or for none: then the one that somebody has. */
+/* The same for all of a list; the first one that somebody has, or InvalidOid. */
 static Oid
 lock_all(List *relids)
 {
@@ -95,13 +100,76 @@ lock_all(List *relids)
 
 	foreach(lc, relids)
 	{
-		if (cmq_lock_briefly(lfirst_oid(lc)))
-			continue;
-		for (int i = 0; i < foreach_current_index(lc); i++)
-			UnlockRelationOid(list_nth_oid(relids, i), AccessExclusiveLock);
-		return lfirst_oid(lc);
+		if (!cmq_lock_briefly(lfirst_oid(lc)))
+			return lfirst_oid(lc);
 	}
 	return InvalidOid;
+}
+
+/*
+ * One try: in line for the pending table, for LOCK_LINE at most, then the others for
+ * a moment.  The relation that somebody has, or InvalidOid.  In a subtransaction:
+ * locks that were had in vain go with it, and to the server it is an error when the
+ * time is over.
+ */
+static Oid
+try_locks(Oid pending, List *relids)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			saved_timeout = LockTimeout;
+	volatile Oid busy = pending;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		LockTimeout = LOCK_LINE;
+		LockRelationOid(pending, ShareRowExclusiveLock);
+		LockTimeout = saved_timeout;
+		busy = lock_all(relids);
+		if (OidIsValid(busy))
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		LockTimeout = saved_timeout;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return busy;
+}
+
+/* Somebody has had this relation all the time. */
+static void
+report_busy(const char *name, Oid pending, Oid busy, const char *what)
+{
+	const char *relname = cmq_catalog_relname(busy);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 busy == pending ?
+			 errmsg("cannot %s queue \"%s\" while a transaction uses it",
+					what, name) :
+			 errmsg("cannot %s queue \"%s\" while it is being read", what, name),
+			 errdetail("A transaction that has not ended has a lock on %s.",
+					   relname),
+			 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
+					 quote_literal_cstr(relname))));
 }
 
 /*
@@ -125,25 +193,12 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 
 		if (shared)
 			cmq_wait_ask_to_leave(shared);
-		LockRelationOid(pending, ShareRowExclusiveLock);
+		busy = try_locks(pending, relids);
 		cmq_wait_asked();
-		busy = lock_all(relids);
 		if (!OidIsValid(busy))
 			return;
-		UnlockRelationOid(pending, ShareRowExclusiveLock);
 		if (GetCurrentTimestamp() >= deadline)
-		{
-			const char *relname = cmq_catalog_relname(busy);
-
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("cannot %s queue \"%s\" while it is being read",
-							what, name),
-					 errdetail("A transaction that has not ended has a lock on %s.",
-							   relname),
-					 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
-							 quote_literal_cstr(relname))));
-		}
+			report_busy(name, pending, busy, what);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 LOCK_PAUSE, PG_WAIT_EXTENSION);

@@ -1,5 +1,6 @@
 # Whoever only looks at a queue, or has a query on it prepared that he may not run,
-# holds up neither its traffic nor who changes it for long.
+# holds up neither its traffic nor who changes it for long.  Nor does who waits for a
+# slow consumer hold up the others.
 
 use strict;
 use warnings;
@@ -67,6 +68,38 @@ foreach my $view ('history', 'live', 'all')
 		is(sql($change =~ /alter/ ? q{SELECT rewind_seconds FROM cmq.queues WHERE queue = 'vault'} : q{SELECT count(*) FROM cmq.queues WHERE queue = 'vault'}), '0', '... and it is done');
 		sql(q{SELECT cmq_drop_queue('vault')}) if $change =~ /alter/;
 	}
+}
+
+note 'changes behind a consumer that keeps its transaction open';
+
+foreach my $change (q{cmq_alter_queue('slow', msg_retention_seconds => 86400)}, q{cmq_alter_queue('slow', rewind_seconds => 0)}, q{cmq_drop_queue('slow')})
+{
+	sql(q{SET ROLE owner; SELECT FROM cmq_create_queue('slow', rewind_seconds => 3600); SELECT FROM cmq_send_batch('slow', '{a,b}')});
+	my $consumer = $node->background_psql('postgres');
+	$consumer->query_safe('SET ROLE owner');
+	$consumer->query_safe('BEGIN');
+	is($consumer->query_safe(q{SELECT body FROM cmq_receive('slow')}), 'a', "$change: a consumer is at work");
+	my ($ret, $out, $err) = $node->psql('postgres', "SET lock_timeout = '500ms'; SET ROLE owner; SELECT $change");
+	like($err, qr/while a transaction uses it/, '... it gives up');
+	my $owner = $node->background_psql('postgres', on_error_stop => 0);
+	$owner->query('SET ROLE owner');
+	$owner->query_until(qr/begun/, "\\echo begun\nSELECT $change;\n");
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'SELECT cmq_(alter|drop)_queue' AND state = 'active' AND wait_event IS NOT NULL}), '... or waits');
+	my $n = 0;
+	foreach (1 .. 20)
+	{
+		$n++ if sql(q{SET statement_timeout = '20s'; SET ROLE owner; SELECT count(*) FROM cmq_send('slow', 'x')}) eq '1';
+		sql(q{SET statement_timeout = '20s'; SET ROLE owner; SELECT count(*) FROM cmq_receive('slow')});
+	}
+	is($n, 20, '... and 20 messages are sent and received meanwhile');
+	$consumer->query_safe('ROLLBACK');
+	$consumer->quit;
+	$owner->query('');
+	$owner->quit;
+	is(sql($change =~ /retention/ ? q{SELECT msg_retention_seconds FROM cmq.queues WHERE queue = 'slow'} : $change =~ /rewind/ ? q{SELECT rewind_seconds FROM cmq.queues WHERE queue = 'slow'} : q{SELECT count(*) FROM cmq.queues WHERE queue = 'slow'}),
+		$change =~ /retention/ ? '86400' : '0', '... and it is done');
+	is(sql(q{SELECT string_agg(body, ' ') FROM cmq_receive('slow', 10)}), 'a x', '... and what the consumer had is there') if $change =~ /alter/;
+	sql(q{SELECT cmq_drop_queue('slow')}) if $change =~ /alter/;
 }
 
 note 'monitoring of many queues';
