@@ -37,6 +37,7 @@ OBJS = \
 	src/cmq_metrics.o \
 	src/cmq_queue.o \
 	src/cmq_oldest.o \
+	src/cmq_owner.o \
 	src/cmq_prepared.o \
 	src/cmq_publish.o \
 	src/cmq_receive.o \

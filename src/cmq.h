@@ -200,6 +200,7 @@ typedef struct CmqUses
 	int			allocated;
 	Oid			host;			/* in whose name all is done */
 	Oid			guest;			/* whose code runs now, or InvalidOid */
+	int64		fair;			/* what does not count for the guest */
 	instr_time	since;
 } CmqUses;
 
@@ -732,7 +733,7 @@ extern bool cmq_limited(int limit, const char *name, const char *what,
 						void *arg, bool warn, bool *over);
 extern void cmq_uses_init(CmqUses *uses, MemoryContext mcxt);
 extern void cmq_uses_host(CmqUses *uses, Oid host);
-extern void cmq_uses_guest(CmqUses *uses, Oid guest);
+extern void cmq_uses_guest(CmqUses *uses, Oid guest, Size size);
 extern int64 cmq_uses_of(CmqUses *uses, Oid owner);
 extern Oid	cmq_uses_most(CmqUses *uses, int64 least, List *except);
 
@@ -741,6 +742,10 @@ extern bool cmq_lock_to_look(Oid relid);
 extern bool cmq_lock_briefly(Oid relid);
 extern void cmq_lock_alone(const char *name, Oid pending, List *relids,
 						   const char *what);
+
+/* cmq_owner.c */
+extern bool cmq_owner_is_running(void);
+extern void cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg);
 
 /* cmq_turn.c */
 extern Size cmq_turn_shmem_size(void);

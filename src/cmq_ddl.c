@@ -115,7 +115,22 @@ cmq_ddl_leave(int nestlevel, Oid save_userid, int save_sec_context)
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
-/* Run one statement; the caller has called cmq_ddl_enter(). */
+static void
+execute(void *arg)
+{
+	const char *sql = arg;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	SPI_finish();
+}
+
+/*
+ * Run one statement; the caller has called cmq_ddl_enter(), and as an owner it may
+ * run that one's code: making an index evaluates expressions, ANALYZE too.
+ */
 void
 cmq_ddl_execute(const char *fmt,...)
 {
@@ -134,12 +149,10 @@ cmq_ddl_execute(const char *fmt,...)
 			break;
 		enlargeStringInfo(&sql, needed);
 	}
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute(sql.data, false, 0) < 0)
-		elog(ERROR, "could not execute \"%s\"", sql.data);
-	SPI_finish();
+	if (InSecurityRestrictedOperation())
+		cmq_owner_call(GetUserId(), execute, sql.data);
+	else
+		execute(sql.data);
 	pfree(sql.data);
 }
 
@@ -663,8 +676,13 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 		bool		drops = queue->rewind_seconds > 0 &&
 			changed.rewind_seconds == 0;
 
-		cmq_lock_alone(name, queue->pending,
-					   drops ? list_make1_oid(queue->rewind) : NIL, "alter");
+		List	   *alone = NIL;
+
+		if (drops)
+			alone = lappend_oid(alone, queue->rewind);
+		for (int i = 0; drops && i < queue->nleaves; i++)
+			alone = lappend_oid(alone, queue->leaves[i].rewind);
+		cmq_lock_alone(name, queue->pending, alone, "alter");
 		queue = cmq_queue_again(queue);
 		cmq_queue_check_acl(queue, ACL_UPDATE);
 		if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
@@ -864,8 +882,18 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	list_relations(queue, &views, &tables);
 	if (list_member_oid(tables, queue->pending))
 	{
-		cmq_lock_alone(name, queue->pending,
-					   list_concat_copy(tables, views), "drop");
+		List	   *alone = list_concat_copy(tables, views);
+
+		/* whoever reads a leaf alone has no lock on its parent */
+		cmq_catalog_load_leaves(queue);
+		for (int i = 0; i < queue->nleaves; i++)
+		{
+			alone = lappend_oid(alone, queue->leaves[i].messages);
+			alone = lappend_oid(alone, queue->leaves[i].rewind);
+		}
+		cmq_lock_alone(name, queue->pending, alone, "drop");
+		/* somebody may have renamed one meanwhile */
+		list_relations(queue, &views, &tables);
 		check_not_in_use(queue, "drop");
 	}
 	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);

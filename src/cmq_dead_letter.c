@@ -220,7 +220,7 @@ open_target(Move *move)
 	char	   *name = pstrdup(move->queue->dead_letter_queue);
 	CmqQueue   *target = cmq_queue_lookup(name);
 
-	cmq_uses_guest(move->uses, target->owner);
+	cmq_uses_guest(move->uses, target->owner, 0);
 	if (move->wait)
 		LockRelationOid(target->pending, RowExclusiveLock);
 	else if (!ConditionalLockRelationOid(target->pending, RowExclusiveLock))
@@ -256,7 +256,7 @@ open_target(Move *move)
 		(void) cmq_leaf_make(target, now, now + cmq_leaf_lead(target));
 		target = cmq_queue_again(target);
 	}
-	cmq_uses_guest(move->uses, InvalidOid);
+	cmq_uses_guest(move->uses, InvalidOid, 0);
 	return target;
 }
 
@@ -323,9 +323,10 @@ move_letter(Move *move, CmqTable *pending, CmqQueue *target,
 	cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
 	cmq_wait_signal_at_end(queue->shared, 0, 1);
 	isnull = false;
-	cmq_uses_guest(move->uses, target->owner);
+	cmq_uses_guest(move->uses, target->owner,
+				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
 	(void) cmq_send_as_owner(target, 1, &body, &headers, &isnull);
-	cmq_uses_guest(move->uses, InvalidOid);
+	cmq_uses_guest(move->uses, InvalidOid, 0);
 	delete_message(queue, leaf, time);
 	move->moved++;
 }
@@ -493,7 +494,7 @@ try_move(Move *move, int limit, bool warn)
 	else
 		ok = cmq_queue_try(name, what, move_letters, move, warn);
 	/* what was interrupted has ended */
-	cmq_uses_guest(move->uses, InvalidOid);
+	cmq_uses_guest(move->uses, InvalidOid, 0);
 	return ok;
 }
 
@@ -723,10 +724,10 @@ open_source(Redrive *redrive, const char *name)
 			return NULL;
 		if (i == 0)
 		{
-			cmq_uses_guest(&redrive->uses, get_guest(redrive, source));
+			cmq_uses_guest(&redrive->uses, get_guest(redrive, source), 0);
 			LockRelationOid(source->pending, RowExclusiveLock);
 			source = cmq_queue_again(source);
-			cmq_uses_guest(&redrive->uses, InvalidOid);
+			cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 		}
 	}
 	return source;
@@ -773,9 +774,10 @@ redrive_letter(Redrive *redrive, CmqDelete *state)
 	if (!deleted)
 		return false;
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
-	cmq_uses_guest(&redrive->uses, get_guest(redrive, source));
+	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
+				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
 	(void) cmq_send_as_owner(source, 1, &body, &headers, &isnull);
-	cmq_uses_guest(&redrive->uses, InvalidOid);
+	cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 	return true;
 }
 
@@ -862,7 +864,7 @@ redrive_chunk(Redrive *redrive)
 	while (!cmq_limited(REDRIVE_LIMIT, redrive->name, "redrive",
 						redrive_letters, redrive, true, &over))
 	{
-		cmq_uses_guest(&redrive->uses, InvalidOid);
+		cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 		blame(redrive, over);
 	}
 	/* code that ends in time, but takes much of it for every chunk */

@@ -111,6 +111,7 @@ static FloorShared *shared_floor = NULL;
 #define MAX_ANNOUNCED 16
 static SubTransactionId announced[MAX_ANNOUNCED];
 static int	nannounced = 0;
+static bool announced_many = false; /* more than that, in this transaction */
 
 /* The current transaction. */
 static bool slot_in_use = false;
@@ -184,7 +185,8 @@ static void
 write_slot(void)
 {
 	pg_atomic_write_u64(&shared_floor->slots[cmq_my_process_number()],
-						(uint64) (nannounced > 0 ? SLOT_UNKNOWN : published));
+						(uint64) (nannounced > 0 || announced_many ?
+								  SLOT_UNKNOWN : published));
 }
 
 /*
@@ -216,9 +218,10 @@ cmq_floor_announce(void)
 	cmq_shmem_take_slots();
 	slot_in_use = true;
 	if (nannounced < MAX_ANNOUNCED)
-		announced[nannounced++] = GetCurrentSubTransactionId();
+		announced[nannounced] = GetCurrentSubTransactionId();
 	else
-		published = SLOT_UNKNOWN;	/* safe, to the end of the transaction */
+		announced_many = true;	/* unknown, to the end of the transaction */
+	nannounced++;
 	write_slot();
 	pg_memory_barrier();
 	return announcement;
@@ -504,6 +507,8 @@ xact_callback(XactEvent event, void *arg)
 			lower_floors();
 			return;
 		case XACT_EVENT_PREPARE:
+			if (announced_many)
+				published = SLOT_UNKNOWN;
 			if (published != SLOT_NONE)
 			{
 				cmq_prepared_add_floor(published);
@@ -519,6 +524,7 @@ xact_callback(XactEvent event, void *arg)
 
 	/* an error may have left it announced but not published */
 	nannounced = 0;
+	announced_many = false;
 	published = SLOT_NONE;
 	if (slot_in_use)
 		write_slot();
@@ -536,6 +542,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		return;
 	own.relid = InvalidOid;
 	/* calls that the error has ended; not those that it was caught in */
+	nannounced = Min(nannounced, MAX_ANNOUNCED);
 	while (nannounced > 0 && announced[nannounced - 1] >= mySubid)
 		nannounced--;
 	if (slot_in_use)

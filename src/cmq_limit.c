@@ -19,7 +19,7 @@
  *
  * CmqUses tells whose code has used the time.  A host, in whose name all is done,
  * lets guests write into their queues: what a guest needs for one message, up to
- * FAIR_TIME, counts for the host who brought the message, and the rest for the
+ * a fair time, counts for the host who brought the message, and the rest for the
  * guest.  So many messages count for whoever moves them, and slow code for
  * whoever wrote it.
  *
@@ -42,8 +42,9 @@
 
 #include "cmq.h"
 
-/* What writing one message may take, in microseconds. */
+/* What writing one message may take, and each kilobyte of it, in microseconds. */
 #define FAIR_TIME 1000
+#define FAIR_TIME_KB 20
 
 /* A call of cmq_limited() under way. */
 typedef struct LimitedCall
@@ -69,11 +70,18 @@ limit_is_over(void)
 	SetLatch(MyLatch);
 }
 
-/* A cancel by somebody, or by statement_timeout: the server sends itself a signal. */
+/*
+ * A cancel by somebody, or by statement_timeout: the server sends itself a signal.
+ * So does lock_timeout, which is an error of another kind, that code may catch.
+ */
 static void
 note_cancel(SIGNAL_ARGS)
 {
-	cancelled = true;
+	if (!get_timeout_indicator(LOCK_TIMEOUT, false))
+	{
+		cancelled = true;
+		cancel_is_ours = false;
+	}
 	StatementCancelHandler(CMQ_PASS_SIGNAL_ARGS);
 }
 
@@ -201,10 +209,10 @@ settle(CmqUses *uses)
 	elapsed = now;
 	INSTR_TIME_SUBTRACT(elapsed, uses->since);
 	time = (int64) INSTR_TIME_GET_MICROSEC(elapsed);
-	if (OidIsValid(uses->guest) && time > FAIR_TIME)
+	if (OidIsValid(uses->guest) && time > uses->fair)
 	{
-		add(uses, uses->guest, time - FAIR_TIME);
-		time = FAIR_TIME;
+		add(uses, uses->guest, time - uses->fair);
+		time = uses->fair;
 	}
 	add(uses, uses->host, time);
 	uses->since = now;
@@ -220,16 +228,17 @@ cmq_uses_host(CmqUses *uses, Oid host)
 }
 
 /*
- * From now on a guest's code may run, to write one message; InvalidOid: it has
- * ended.  uses may be NULL: nothing is counted.
+ * From now on a guest's code may run, to write one message of that size;
+ * InvalidOid: it has ended.  uses may be NULL: nothing is counted.
  */
 void
-cmq_uses_guest(CmqUses *uses, Oid guest)
+cmq_uses_guest(CmqUses *uses, Oid guest, Size size)
 {
 	if (uses == NULL)
 		return;
 	settle(uses);
 	uses->guest = guest;
+	uses->fair = FAIR_TIME + (int64) (size / 1024) * FAIR_TIME_KB;
 }
 
 /* What the owner has used until now, in microseconds. */

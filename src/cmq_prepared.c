@@ -481,6 +481,11 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		found;
 	bool		unknown;
 
+	/* it would fire deferred triggers of whoever called us */
+	if (IsA(stmt, ConstraintsSetStmt) && cmq_owner_is_running())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute SET CONSTRAINTS in a function of an index of a queue")));
 	if (kind == TRANS_STMT_PREPARE)
 	{
 		is_preparing = true;

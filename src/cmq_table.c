@@ -20,8 +20,8 @@
  * The owner of a queue may do to its tables what owners may do.  So each open
  * checks that the columns and the primary key are the ones the code relies on, and
  * that the table has the owner of the queue.  Indexes may have code of the owner's,
- * in expressions and predicates: that runs as the owner, in a restricted security
- * context, whoever writes the row, when an index is opened and when it is written.
+ * in expressions and predicates: that runs as the owner (cmq_owner.c), whoever writes
+ * the row, when an index is opened and when it is written.
  *
  * Locks of tables and indexes are kept until the end of the transaction.
  *
@@ -32,6 +32,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am_d.h"
@@ -40,6 +41,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -110,27 +112,6 @@ check_table(Relation rel, const CmqQueue *queue, const TableShape *shape)
 				 errhint("Give it to the owner of the queue, or drop the queue.")));
 }
 
-/* What to go back to after code of the owner's. */
-typedef struct CmqOwner
-{
-	Oid			userid;
-	int			sec_context;
-	int			nestlevel;
-} CmqOwner;
-
-static void
-enter_owner(CmqOwner *saved, const CmqTable *table)
-{
-	saved->nestlevel = cmq_ddl_enter(table->rel->rd_rel->relowner,
-									 &saved->userid, &saved->sec_context);
-}
-
-static void
-leave_owner(const CmqOwner *saved)
-{
-	cmq_ddl_leave(saved->nestlevel, saved->userid, saved->sec_context);
-}
-
 static void
 check_key(Relation rel, Relation pk, const TableShape *shape)
 {
@@ -148,19 +129,70 @@ check_key(Relation rel, Relation pk, const TableShape *shape)
 				 errhint("Undo the change, or drop the queue.")));
 }
 
-/* Does an index run code of the owner's: an expression, a predicate? */
+/* Is the function somebody's, and not the server's? */
 static bool
-index_has_code(Relation index)
+is_foreign(Oid funcid, void *context)
 {
-	return !heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) ||
-		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
-		index->rd_index->indisexclusion;
+	return funcid >= FirstNormalObjectId;
 }
 
 /*
- * Open all indexes, to insert into them.  Where the server would evaluate an
- * expression as it loads it, it does so as the owner.
+ * May an expression run code of the owner's?  Immutable functions of the server run
+ * none; a domain's checks can be anything.
  */
+static bool
+has_code(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return IsA(node, CoerceToDomain) ||
+		check_functions_in_node(node, is_foreign, NULL) ||
+		expression_tree_walker(node, has_code, context);
+}
+
+static bool
+index_has_code(const IndexInfo *info)
+{
+	if (has_code((Node *) info->ii_Expressions, NULL) ||
+		has_code((Node *) info->ii_Predicate, NULL))
+		return true;
+	for (int i = 0; info->ii_ExclusionProcs && i < info->ii_NumIndexKeyAttrs; i++)
+	{
+		if (is_foreign(info->ii_ExclusionProcs[i], NULL))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Has the server loaded the expressions of an index, if it has any?  As it loads
+ * them it evaluates what is constant.
+ */
+static bool
+is_loaded(Relation index)
+{
+	return (index->rd_indexprs != NIL ||
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL)) &&
+		(index->rd_indpred != NIL ||
+		 heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL));
+}
+
+/* An index to be opened. */
+typedef struct IndexCall
+{
+	Relation	index;
+	IndexInfo  *info;
+} IndexCall;
+
+static void
+build_index_info(void *arg)
+{
+	IndexCall  *call = arg;
+
+	call->info = BuildIndexInfo(call->index);
+}
+
+/* Open all indexes, to insert into them. */
 static void
 open_indexes(CmqTable *table)
 {
@@ -173,23 +205,57 @@ open_indexes(CmqTable *table)
 	result->ri_IndexRelationInfo = palloc(n * sizeof(IndexInfo *));
 	for (int i = 0; i < n; i++)
 	{
-		Relation	index = index_open(list_nth_oid(oids, i), RowExclusiveLock);
-		CmqOwner	owner;
+		IndexCall	call = {
+			.index = index_open(list_nth_oid(oids, i), RowExclusiveLock)
+		};
 
-		if (index_has_code(index))
-		{
-			table->has_code = true;
-			enter_owner(&owner, table);
-			result->ri_IndexRelationInfo[i] = BuildIndexInfo(index);
-			leave_owner(&owner);
-		}
+		if (is_loaded(call.index))
+			build_index_info(&call);
 		else
-			result->ri_IndexRelationInfo[i] = BuildIndexInfo(index);
-		result->ri_IndexRelationDescs[i] = index;
+			cmq_owner_call(table->rel->rd_rel->relowner, build_index_info, &call);
+		table->has_code |= index_has_code(call.info);
+		result->ri_IndexRelationDescs[i] = call.index;
+		result->ri_IndexRelationInfo[i] = call.info;
 	}
 	result->ri_NumIndices = n;
 	list_free(oids);
 	table->result = result;
+}
+
+/* Index entries to be made, for rows that have been written. */
+typedef struct EntriesCall
+{
+	CmqTable   *table;
+	TupleTableSlot **slots;
+	int			n;
+	CmqUpdateIndexes which;
+} EntriesCall;
+
+static void
+make_entries(void *arg)
+{
+	EntriesCall *call = arg;
+
+	for (int i = 0; i < call->n; i++)
+		cmq_insert_index_tuples(call->table->result, call->slots[i],
+								call->table->estate, call->which);
+}
+
+static void
+insert_entries(CmqTable *table, TupleTableSlot **slots, int n,
+			   CmqUpdateIndexes which)
+{
+	EntriesCall call = {
+		.table = table,
+		.slots = slots,
+		.n = n,
+		.which = which
+	};
+
+	if (table->has_code)
+		cmq_owner_call(table->rel->rd_rel->relowner, make_entries, &call);
+	else
+		make_entries(&call);
 }
 
 /*
@@ -334,7 +400,6 @@ void
 cmq_table_flush(CmqTable *table)
 {
 	CommandId	cid = GetCurrentCommandId(true);
-	CmqOwner	owner;
 	MemoryContext old =
 		MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
 
@@ -343,16 +408,9 @@ cmq_table_flush(CmqTable *table)
 	else if (table->nnew > 1)
 		table_multi_insert(table->rel, table->newslots, table->nnew, cid, 0,
 						   NULL);
-	if (table->has_code)
-		enter_owner(&owner, table);
+	insert_entries(table, table->newslots, table->nnew, CMQ_ALL_INDEXES);
 	for (int i = 0; i < table->nnew; i++)
-	{
-		cmq_insert_index_tuples(table->result, table->newslots[i],
-								table->estate, CMQ_ALL_INDEXES);
 		note_delivery(table, table->newslots[i]);
-	}
-	if (table->has_code)
-		leave_owner(&owner);
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(table->estate);
 	table->nnew = 0;
@@ -376,16 +434,7 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 	result = cmq_tuple_update(table->rel, &table->slot->tts_tid, newslot, &tmfd,
 							  &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
-	{
-		CmqOwner	owner;
-
-		if (table->has_code)
-			enter_owner(&owner, table);
-		cmq_insert_index_tuples(table->result, newslot, table->estate,
-								update_indexes);
-		if (table->has_code)
-			leave_owner(&owner);
-	}
+		insert_entries(table, &newslot, 1, update_indexes);
 	if (result == TM_Ok)
 		note_delivery(table, newslot);
 	ExecDropSingleTupleTableSlot(newslot);

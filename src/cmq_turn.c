@@ -12,7 +12,7 @@
  *	  the queue is passed over for 2, 4 .. 64 rounds.
  *	- Of an owner, until when his queues rest.  In one round they may take
  *	  ROUND_TIME together; queues whose turn has not come then are passed over, and
- *	  the next round begins at once.
+ *	  the next round begins at once if one of them has waited for an interval.
  *	  What was taken beyond that, all of it when a turn had to be cancelled, is
  *	  paid back REST_FACTOR times.  So code that ends just in time, or that is in
  *	  a queue made a moment ago, does not take more than a small share of time.
@@ -51,6 +51,9 @@
 
 /* What turns of a kind of one owner may take in a round, in microseconds. */
 #define ROUND_TIME (5 * USECS_PER_SEC)
+
+/* The last turn may take so much longer. */
+#define GRACE_TIME (USECS_PER_SEC / 2)
 
 /* They rest this many times what they have taken beyond, and so long at most. */
 #define REST_FACTOR 5
@@ -175,9 +178,12 @@ set_rest(Oid owner, CmqTurnKind kind, int64 time)
 	SpinLockRelease(&rests->mutex);
 }
 
-/* May queues of the owner have a turn now?  Called in a transaction. */
+/*
+ * May queues of the owner have a turn now?  Called in a transaction.  If only his
+ * time in this round is over, is_over is set.
+ */
 static bool
-owner_may(Oid owner, CmqTurnKind kind)
+owner_may(Oid owner, CmqTurnKind kind, bool *is_over)
 {
 	if (superuser_arg(owner))
 		return true;
@@ -185,16 +191,35 @@ owner_may(Oid owner, CmqTurnKind kind)
 		return false;
 	if (cmq_uses_of(&uses[kind], owner) < ROUND_TIME)
 		return true;
-	SpinLockAcquire(&rests->mutex);
-	rests->unfinished = true;
-	SpinLockRelease(&rests->mutex);
+	*is_over = true;
 	return false;
 }
 
+static void
+copy_turns(CmqSharedQueue *shared, void *arg)
+{
+	memcpy(arg, shared->turns, sizeof(shared->turns));
+}
+
 /*
- * The launcher: has a worker since the last call passed over a queue because its
- * owner's time in the round was over?  Then the next round is to begin at once.
+ * A queue is passed over because its owner's time is over.  If its last turn was an
+ * interval ago the next round is to begin at once.
  */
+static void
+note_passed_over(const CmqSharedKey *key, CmqTurnKind kind)
+{
+	CmqTurns	turns[CMQ_NTURNS] = {0};
+
+	cmq_shmem_with(key, copy_turns, turns);
+	if (turns[kind].begun_at >
+		GetCurrentTimestamp() - cmq_maintenance_interval * USECS_PER_SEC)
+		return;
+	SpinLockAcquire(&rests->mutex);
+	rests->unfinished = true;
+	SpinLockRelease(&rests->mutex);
+}
+
+/* The launcher: is the next round to begin at once?  Since the last call. */
 bool
 cmq_turn_unfinished(void)
 {
@@ -235,6 +260,7 @@ bool
 cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
 {
 	bool		go = true;
+	bool		is_over = false;
 
 	if (!round_begun)
 	{
@@ -243,12 +269,16 @@ cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
 		before_shmem_exit(end_at_exit, (Datum) 0);
 		round_begun = true;
 	}
-	if (!owner_may(queue->owner, kind) ||
-		(OidIsValid(guest) && !owner_may(guest, kind)))
-		return false;
 	turn.kind = kind;
 	turn.key.database = MyDatabaseId;
 	turn.key.pending = queue->pending;
+	if (!owner_may(queue->owner, kind, &is_over) ||
+		(OidIsValid(guest) && !owner_may(guest, kind, &is_over)))
+	{
+		if (is_over)
+			note_passed_over(&turn.key, kind);
+		return false;
+	}
 	cmq_shmem_with(&turn.key, may_queue, &go);
 	if (!go)
 		return false;
@@ -287,7 +317,8 @@ static void
 settle_owner(Oid owner, int64 before, bool cancelled)
 {
 	int64		used = cmq_uses_of(&uses[turn.kind], owner);
-	int64		over = cancelled ? used - before : used - Max(before, ROUND_TIME);
+	int64		over = cancelled ? used - before :
+		used - ROUND_TIME - GRACE_TIME;
 
 	if (over > 0)
 		set_rest(owner, turn.kind, over * REST_FACTOR);
@@ -334,12 +365,6 @@ compare_places(const void *a, const void *b)
 	if (x->begun_at != y->begun_at)
 		return x->begun_at < y->begun_at ? -1 : 1;
 	return x->position - y->position;
-}
-
-static void
-copy_turns(CmqSharedQueue *shared, void *arg)
-{
-	memcpy(arg, shared->turns, sizeof(shared->turns));
 }
 
 /* The order of turns of one kind; turns has CMQ_NTURNS for each queue. */

@@ -55,6 +55,95 @@ SELECT cmq_send('code', 'd') > 0 AS sent;
 SELECT body FROM cmq_receive('code');
 SET client_min_messages = warning;
 
+-- The caller's cursors: neither read nor replaced, and none is left behind.
+SET ROLE regress_code_owner;
+CREATE FUNCTION code.evil() RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN NEXT 'evil, as ' || current_user; END $$;
+CREATE FUNCTION code.cursors() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	name text;
+	c refcursor;
+	r record;
+BEGIN
+	FOR name IN SELECT p.name FROM pg_catalog.pg_cursors p WHERE p.name ~ '^(app|done)' ORDER BY 1 LOOP
+		c := name;
+		BEGIN
+			FETCH c INTO r;
+			RAISE NOTICE 'read % of %', r, name;
+		EXCEPTION WHEN OTHERS THEN
+			RAISE NOTICE 'read %: %', name, SQLERRM;
+		END;
+		BEGIN
+			CLOSE c;
+			OPEN c FOR SELECT * FROM code.evil();
+			RAISE NOTICE 'replaced %', name;
+		EXCEPTION WHEN OTHERS THEN
+			RAISE NOTICE 'close %: %', name, SQLERRM;
+		END;
+	END LOOP;
+	c := 'later';
+	OPEN c FOR SELECT * FROM code.evil();
+	BEGIN
+		SET CONSTRAINTS ALL IMMEDIATE;
+		RAISE NOTICE 'constraints are immediate';
+	EXCEPTION WHEN OTHERS THEN
+		RAISE NOTICE 'constraints: %', SQLERRM;
+	END;
+END $$;
+CREATE FUNCTION code.cursors(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM code.cursors(); RETURN n; END $$;
+SELECT cmq_create_queue('cursors', rewind_seconds => 3600);
+CREATE INDEX ON cmq_data.q_cursors_pending (code.cursors(receive_count));
+CREATE INDEX ON cmq_data.q_cursors_rewind (code.cursors(receive_count));
+RESET ROLE;
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+SET client_min_messages = notice;
+BEGIN;
+INSERT INTO child VALUES (1);
+DECLARE app CURSOR FOR SELECT 'mine ' || i FROM generate_series(1, 9) i;
+DECLARE done SCROLL CURSOR FOR SELECT 'done';
+FETCH ALL FROM done;
+FETCH 1 FROM app;
+SELECT cmq_send('cursors', 'x') > 0 AS sent;
+FETCH 1 FROM app;
+SELECT receipt_handle AS handle FROM cmq_receive('cursors') \gset
+FETCH 1 FROM app;
+SELECT cmq_delete('cursors', :'handle');
+SAVEPOINT s;
+SELECT cmq_send('cursors', NULL);
+ROLLBACK TO s;
+FETCH 1 FROM app;
+FETCH BACKWARD 1 FROM done;
+SELECT name FROM pg_cursors WHERE name <> '' ORDER BY 1;
+CLOSE app;
+DECLARE later CURSOR FOR SELECT 'mine, too';
+FETCH 1 FROM later;
+INSERT INTO parent VALUES (1);
+COMMIT;
+-- also when the call fails in the midst of the code
+SET ROLE regress_code_owner;
+CREATE OR REPLACE FUNCTION code.cursors(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'fails'; END $$;
+RESET ROLE;
+BEGIN;
+DECLARE app CURSOR FOR SELECT 'mine ' || i FROM generate_series(1, 9) i;
+SAVEPOINT s;
+SELECT cmq_send('cursors', 'x');
+ROLLBACK TO s;
+FETCH 1 FROM app;
+CLOSE app;
+COMMIT;
+SET client_min_messages = warning;
+DROP TABLE child, parent;
+SELECT cmq_drop_queue('cursors');
+
+-- An index of the server's own functions needs none of this.
+SET ROLE regress_code_owner;
+SELECT cmq_create_queue('plain');
+CREATE INDEX ON cmq_data.q_plain ((headers->>'shop')) WHERE length(body) > 1;
+RESET ROLE;
+SELECT cmq_send('plain', 'ab', headers => '{"shop": "x"}') > 0 AS sent;
+SELECT body FROM cmq_receive('plain');
+SELECT cmq_drop_queue('plain');
+
 -- The other way round: a caller's path does not reach the owner's functions.
 SET ROLE regress_code_owner;
 SELECT cmq_create_queue('unwary');

@@ -172,6 +172,19 @@ sub redrive
 redrive('SELECT pg_sleep(4.9)', 'code that takes almost all the time');
 redrive('SELECT pg_sleep(1000)', 'code of two owners that does not end', 1);
 
+# A lock_timeout that the code itself has set is no cancel from outside.
+sql(q{SET ROLE attacker; CREATE TABLE a.lk (); CREATE FUNCTION a.locks() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM set_config('lock_timeout', '10ms', true);
+		BEGIN LOCK TABLE a.lk; EXCEPTION WHEN lock_not_available THEN NULL; END;
+		PERFORM pg_sleep(1000);
+	END $$});
+my $lk = $node->background_psql('postgres');
+$lk->query_safe($_) foreach 'SET ROLE attacker', 'BEGIN', 'LOCK TABLE a.lk';
+redrive('SELECT a.locks()', 'code that catches a lock_timeout of its own');
+$lk->query_safe('ROLLBACK');
+$lk->quit;
+
 # A redrive within a redrive: what it leaves behind has no limit of its own.
 sql(q{SET ROLE attacker; SELECT FROM cmq_create_queue('inner_dead');
 	SELECT FROM cmq_create_queue('inner', visibility_timeout => 43200, dead_letter_queue => 'inner_dead', max_receive_count => 1)});

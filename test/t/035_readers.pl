@@ -30,22 +30,24 @@ sql(q{
 	CREATE ROLE nobody; CREATE ROLE owner;
 	GRANT USAGE ON SCHEMA cmq TO nobody; GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO owner});
 
-foreach my $view ('history', 'live', 'all')
+foreach my $view ('history', 'live', 'all', 'preview')
 {
 	foreach my $change (q{cmq_alter_queue('vault', rewind_seconds => 0)}, q{cmq_drop_queue('vault')})
 	{
 		next if $view eq 'live' && $change =~ /alter/;
-		my $what = "$change behind a prepared query of the $view";
+		next if $view eq 'preview' && $change =~ /drop/;
+		my $what = $view eq 'preview' ? "$change behind a preview" : "$change behind a prepared query of the $view";
 		sql(q{SET ROLE owner; SELECT FROM cmq_create_queue('vault', rewind_seconds => 3600); SELECT FROM cmq_send('vault', 'old');
 			SELECT FROM cmq_receive('vault') r, cmq_delete('vault', r.receipt_handle)});
 		my $nobody = $node->background_psql('postgres', on_error_stop => 0);
-		$nobody->query("SET ROLE nobody");
-		$nobody->query("BEGIN");
-		$nobody->query("PREPARE s AS SELECT * FROM cmq.q_vault_$view");
+		# a preview locks partitions alone
+		$nobody->query($view eq 'preview' ? 'SET ROLE owner' : 'SET ROLE nobody');
+		$nobody->query('BEGIN');
+		$nobody->query($view eq 'preview' ? q{SELECT messages FROM cmq_rewind_preview('vault', '-infinity')} : "PREPARE s AS SELECT * FROM cmq.q_vault_$view");
 
 		# it gives up
 		my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET lock_timeout = '500ms'; SET ROLE owner; SELECT $change");
-		like($err, qr/55P03: .*while it is being read.*A transaction that has not ended has a lock on cmq\w*\.q_vault/s, "$what gives up");
+		like($err, qr/55P03: .*while it is being read.*A transaction that has not ended has a lock on cmq\w*\.[qr]_vault/s, "$what gives up");
 		my ($hint) = $err =~ /HINT:  Find it with (.*?), and try/;
 		like(sql("RESET ROLE; $hint"), qr/AccessShareLock/, '... and its hint finds who it is');
 
