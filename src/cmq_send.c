@@ -113,12 +113,13 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
 						queue->name, delay),
+				 delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ?
+				 errdetail("It must be between %d and %d seconds.",
+						   CMQ_DELAY_MIN, CMQ_DELAY_MAX) :
 				 cmq_queue_is_readable(queue) ?
-				 errdetail("It must be between %d and %d seconds: a message that is delayed for as long as the queue keeps it would never be received.",
-						   CMQ_DELAY_MIN,
-						   Min(CMQ_DELAY_MAX, queue->msg_retention_seconds - 1)) :
-				 errdetail("It must be between %d and %d seconds, and less than the queue keeps a message.",
-						   CMQ_DELAY_MIN, CMQ_DELAY_MAX)));
+				 errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
+						   queue->msg_retention_seconds) :
+				 errdetail("A message that is delayed for as long as the queue keeps it would never be received.")));
 	return delay;
 }
 

@@ -202,7 +202,7 @@ BEGIN
 	RETURN 'ok';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN SQLSTATE || ' ' || CASE WHEN detail ~ '\d{3}' AND detail !~ 'less than the queue keeps' THEN 'with numbers' ELSE detail END;
+	RETURN SQLSTATE || ' ' || CASE WHEN detail ~ '\d{3}' AND detail !~ 'between 0 and 3600 seconds\.' THEN 'with numbers' ELSE detail END;
 END $$;
 CREATE TABLE public.eyes_call (n int, command text);
 INSERT INTO public.eyes_call VALUES
