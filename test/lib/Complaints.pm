@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 
 # A rewind that lost to another one: between its look at the range and its turn
 # older messages came back.
-my $overtaken = qr/ERROR:  22023: start_time is out of range for queue "\w+"$/m;
+my $overtaken = qr/ERROR:  22023: start_time is (?:before the rewind window|after the earliest unconsumed message) of queue "\w+"$/m;
 
 # The server is shut down, has crashed, or does not take connections yet.
 my $unavailable = qr/(?:WARNING|FATAL):  57P0[123]: /;
