@@ -395,8 +395,9 @@ COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int)
 --
 -- With rewind on the delivery moves to the history, else the message is
 -- removed.  Waits for a transaction that is changing the same message.
--- Result: true; false when the handle is stale (the message was received
---   again, its visibility changed, it was deleted or has expired).
+-- Result: true; false when the handle is stale: the message was received again,
+--   its visibility changed, it was deleted or cleared, or its retention has passed
+--   and its visibility timeout, too.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 22P02 not a receipt handle,
 --   42501 no right.

@@ -366,6 +366,7 @@ typedef struct CmqDelete
 	CmqQueue   *queue;
 	EState	   *estate;
 	Datum		deleted_by;		/* name of the role that calls */
+	TimestampTz now;
 	TimestampTz expired_before;
 	CmqTable	pending;
 

@@ -11,7 +11,8 @@
  *
  * With rewind on, delete moves the delivery from the pending table to the
  * rewind leaf of its time; with rewind off it removes pending row and message.
- * A message past its retention counts as gone, even while its rows are there.
+ * A message past its retention counts as gone, even while its rows are there, but
+ * for who has it in flight.
  *
  * Locks: RowExclusive on the pending table and on the rewind leaf, or the
  * message leaf.
@@ -47,8 +48,8 @@ cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 	/* the caller, also if the rows are written as somebody else */
 	state->deleted_by =
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	state->expired_before =
-		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
+	state->now = cmq_clock_now(queue->shared);
+	state->expired_before = cmq_queue_expired_before(queue, state->now);
 	if (!cmq_table_open(&state->pending, update ? state->estate : NULL, state->queue, queue->pending, CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 }
@@ -81,8 +82,11 @@ find_delivery(CmqDelete *state, const CmqHandle *handle)
 	ItemPointer tid;
 
 	/* a count of 0 is what a message has that nobody received */
-	if (handle->receive_count == 0 ||
-		handle->enqueued_at < state->expired_before)
+	if (handle->receive_count == 0)
+		return false;
+	/* who has it in flight may be done with it after its retention, too */
+	if (handle->enqueued_at < state->expired_before &&
+		handle->visible_at <= state->now)
 		return false;
 
 	tid = cmq_recent_find(state->queue->pending, handle->visible_at,
@@ -143,9 +147,12 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	cmq_wait_signal_at_end(shared, 0, 1);
 	cmq_stats_pending(shared, -1);
 
-	/* no leaf: dropped because the message expired just now */
+	/* no leaf: it was dropped, because the message has expired, and that with it */
 	if (!open_leaf(state, enqueued_at))
-		return false;
+	{
+		cmq_stats_add(shared, CMQ_DELETED, 1);
+		return true;
+	}
 
 	if (state->table.kind == CMQ_REWIND)
 	{

@@ -101,10 +101,10 @@ make_ahead(CmqQueue *queue)
 }
 
 /*
- * Delete pending rows of expired messages.  Most stand at the left end of the
- * index.  Those that were received or delayed stand anywhere: they are looked
- * for, by reading the whole table, unless it is known that nothing pending is
- * so old.
+ * Delete pending rows of expired messages that are not in flight.  Most stand at the
+ * left end of the index.  Those that were received or delayed stand anywhere: they
+ * are looked for, by reading the whole table, unless it is known that nothing
+ * pending is so old.
  */
 static void
 purge_expired(CmqQueue *queue)
@@ -124,7 +124,10 @@ purge_expired(CmqQueue *queue)
 			TimestampTz time = cmq_slot_time(pending.slot,
 											 Anum_pending_enqueued_at);
 
+			/* what is in flight can still be deleted by who has it */
 			if (time >= expired_before ||
+				(cmq_slot_int(pending.slot, Anum_pending_receive_count) > 0 &&
+				 cmq_slot_time(pending.slot, Anum_pending_visible_at) > now) ||
 				cmq_table_delete(&pending, false) != TM_Ok)
 				continue;
 			cmq_floor_taken_message(time);

@@ -274,3 +274,31 @@ SELECT n, pg_temp.attempt(format(command, 'retention_broken'))
 
 SELECT cmq_drop_queue(queue) FROM (SELECT queue FROM cmq.queues WHERE queue LIKE 'retention%' ORDER BY queue) q;
 SELECT count(*) AS map_rows FROM cmq.partition WHERE queue LIKE 'retention%';
+
+--
+-- Who has a message in flight may be done with it after its retention, also when
+-- maintenance has dropped its partition; nobody else gets it.
+--
+CREATE FUNCTION pg_temp.late(rewind_seconds int) RETURNS TABLE (what text, result text) LANGUAGE plpgsql AS $$
+DECLARE
+	handle text;
+BEGIN
+	PERFORM cmq_create_queue('retention_late', msg_retention_seconds => 60, rewind_seconds => rewind_seconds);
+	PERFORM cmq_send('retention_late', 'slow');
+	PERFORM cmq_send('retention_late', 'waits');
+	SELECT receipt_handle INTO STRICT handle FROM cmq_receive('retention_late', visibility_timeout => 43200);
+	PERFORM pg_temp.age('retention_late', '2 hours');
+	-- the timeout goes on as if no time had passed
+	UPDATE cmq_data.q_retention_late_pending SET visible_at = visible_at + interval '2 hours' WHERE receive_count > 0;
+	SELECT regexp_replace(handle, '^\d+', cmq.msg_id(enqueued_at)::text) INTO STRICT handle FROM cmq_data.q_retention_late_pending WHERE receive_count > 0;
+	RETURN QUERY SELECT 'received', string_agg(body, ' ') FROM cmq_receive('retention_late', 10);
+	PERFORM cmq_maintain('retention_late');
+	RETURN QUERY SELECT 'pending rows', count(*)::text FROM cmq_data.q_retention_late_pending;
+	RETURN QUERY SELECT 'deleted', cmq_delete('retention_late', handle)::text;
+	RETURN QUERY SELECT 'deleted again', cmq_delete('retention_late', handle)::text;
+	RETURN QUERY SELECT 'history', count(*)::text FROM cmq.q_retention_late_history;
+	RETURN QUERY SELECT 'pending_msg_num', pending_msg_num::text FROM cmq.metrics WHERE queue = 'retention_late';
+	PERFORM cmq_drop_queue('retention_late');
+END $$;
+SELECT * FROM pg_temp.late(0);
+SELECT * FROM pg_temp.late(60);
