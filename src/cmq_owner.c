@@ -136,13 +136,13 @@ void
 cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg)
 {
 	List	   *before = list_cursors();
-	HeldCursors cursors = {
-		.held = palloc(sizeof(Held) * Max(list_length(before), 1))
-	};
+	/* allocated, because it changes between setjmp and longjmp */
+	HeldCursors *cursors = palloc0(sizeof(HeldCursors));
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nestlevel;
 
+	cursors->held = palloc(sizeof(Held) * Max(list_length(before), 1));
 	nestlevel = cmq_ddl_enter(owner, &save_userid, &save_sec_context);
 	depth++;
 	PG_TRY();
@@ -150,17 +150,18 @@ cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg)
 		ListCell   *lc;
 
 		foreach(lc, before)
-			hold(&cursors, strVal(lfirst(lc)));
+			hold(cursors, strVal(lfirst(lc)));
 		func(arg);
 	}
 	PG_FINALLY();
 	{
 		depth--;
-		release(&cursors);
+		release(cursors);
 	}
 	PG_END_TRY();
 	drop_new_cursors(before);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
-	pfree(cursors.held);
+	pfree(cursors->held);
+	pfree(cursors);
 	list_free_deep(before);
 }
