@@ -112,6 +112,13 @@ typedef bool CmqUpdateIndexes;
 #define cmq_my_process_number() (MyProc->pgprocno)
 #endif
 
+/* The process of a virtual transaction, perhaps ended by now; or NULL */
+#if PG_VERSION_NUM >= 170000
+#define cmq_vxid_proc(vxid) ProcNumberGetProc((vxid).procNumber)
+#else
+#define cmq_vxid_proc(vxid) BackendIdGetProc((vxid).backendId)
+#endif
+
 /* 17 lets extensions name their wait events */
 #if PG_VERSION_NUM >= 170000
 static inline uint32

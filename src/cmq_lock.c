@@ -22,6 +22,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
@@ -29,7 +31,10 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -154,6 +159,35 @@ try_locks(Oid pending, List *relids)
 	return busy;
 }
 
+/*
+ * An autovacuum worker gives way to who waits in line for deadlock_timeout, which we
+ * do not: so ask it as the server does.
+ */
+static void
+ask_autovacuum(Oid relid, LOCKMODE lockmode)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *vxids;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	vxids = GetLockConflicts(&tag, lockmode, NULL);
+	for (; VirtualTransactionIdIsValid(*vxids); vxids++)
+	{
+		PGPROC	   *proc = cmq_vxid_proc(*vxids);
+		int			pid = 0;
+
+		if (proc == NULL)
+			continue;
+		LWLockAcquire(ProcArrayLock, LW_SHARED);
+		if ((proc->statusFlags & PROC_IS_AUTOVACUUM) &&
+			!(proc->statusFlags & PROC_VACUUM_FOR_WRAPAROUND))
+			pid = proc->pid;
+		LWLockRelease(ProcArrayLock);
+		if (pid != 0)
+			(void) kill(pid, SIGINT);
+	}
+}
+
 /* Somebody has had this relation all the time. */
 static void
 report_busy(const char *name, Oid pending, Oid busy, const char *what)
@@ -197,6 +231,8 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 		cmq_wait_asked();
 		if (!OidIsValid(busy))
 			return;
+		ask_autovacuum(busy, busy == pending ? ShareRowExclusiveLock :
+					   AccessExclusiveLock);
 		if (GetCurrentTimestamp() >= deadline)
 			report_busy(name, pending, busy, what);
 		(void) WaitLatch(MyLatch,

@@ -5,8 +5,7 @@
  *	  session.
  *
  * The server's restricted security context keeps such code from becoming another
- * role, and from leaving temporary tables, prepared statements and notifications
- * behind.  Some things of the session it does not keep from it; these are kept here:
+ * role, and from leaving temporary tables and prepared statements behind.  Some things of the session it does not keep from it; these are kept here:
  *	- Cursors.  Code could read from an open cursor of the caller's, or close it
  *	  and open another one of that name, whose query would run as the caller when
  *	  that one fetches next.  So all open cursors are pinned, which forbids to close
@@ -14,8 +13,7 @@
  *	  and left is dropped.
  *	- SET CONSTRAINTS, which would fire the caller's deferred triggers here and
  *	  now, is refused (process_utility() in cmq_prepared.c).
- * README, threat model 5, says what is left: advisory locks, large objects, and what
- * there is to read.
+ * README, threat model 5, says what is left.
  *
  * Error: cursors are as they were before the error goes on; role and settings are
  * restored by the server with the (sub)transaction.
@@ -65,8 +63,8 @@ list_cursors(void)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT name FROM pg_catalog.pg_cursors", true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read pg_cursors");
+	if (SPI_execute("SELECT name FROM pg_catalog.pg_cursor()", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list cursors");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -125,9 +123,13 @@ drop_new_cursors(List *before)
 	{
 		Portal		portal = GetPortalByName(strVal(lfirst(lc)));
 
-		if (portal && !list_member(before, lfirst(lc)) &&
-			!portal->portalPinned && portal->status != PORTAL_ACTIVE)
-			PortalDrop(portal, false);
+		if (portal == NULL || list_member(before, lfirst(lc)) ||
+			portal->status == PORTAL_ACTIVE)
+			continue;
+		/* some languages pin theirs */
+		if (portal->portalPinned)
+			UnpinPortal(portal);
+		PortalDrop(portal, false);
 	}
 }
 

@@ -129,36 +129,61 @@ check_key(Relation rel, Relation pk, const TableShape *shape)
 				 errhint("Undo the change, or drop the queue.")));
 }
 
-/* Is the function somebody's, and not the server's? */
+/* Is a function, type or operator class somebody's, and not the server's? */
 static bool
-is_foreign(Oid funcid, void *context)
+is_foreign(Oid oid, void *context)
 {
-	return funcid >= FirstNormalObjectId;
+	return oid >= FirstNormalObjectId;
 }
 
 /*
- * May an expression run code of the owner's?  Immutable functions of the server run
- * none; a domain's checks can be anything.
+ * May an expression run code of the owner's?  Not if it is made of these nodes alone,
+ * with functions and types of the server's: immutable functions of the server run
+ * no others.  Types can bring code with them, to be run by index access methods.
  */
 static bool
 has_code(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	return IsA(node, CoerceToDomain) ||
-		check_functions_in_node(node, is_foreign, NULL) ||
+	switch (nodeTag(node))
+	{
+		case T_List:
+		case T_CaseWhen:
+			break;
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_ScalarArrayOpExpr:
+		case T_BoolExpr:
+		case T_RelabelType:
+		case T_CaseExpr:
+		case T_ArrayExpr:
+		case T_CoalesceExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+			if (is_foreign(exprType(node), NULL))
+				return true;
+			break;
+		default:
+			return true;
+	}
+	return check_functions_in_node(node, is_foreign, NULL) ||
 		expression_tree_walker(node, has_code, context);
 }
 
 static bool
-index_has_code(const IndexInfo *info)
+index_has_code(Relation index, const IndexInfo *info)
 {
 	if (has_code((Node *) info->ii_Expressions, NULL) ||
 		has_code((Node *) info->ii_Predicate, NULL))
 		return true;
-	for (int i = 0; info->ii_ExclusionProcs && i < info->ii_NumIndexKeyAttrs; i++)
+	for (int i = 0; i < info->ii_NumIndexKeyAttrs; i++)
 	{
-		if (is_foreign(info->ii_ExclusionProcs[i], NULL))
+		if (is_foreign(index->rd_opcintype[i], NULL) ||
+			is_foreign(index->rd_opfamily[i], NULL) ||
+			(info->ii_ExclusionProcs && is_foreign(info->ii_ExclusionProcs[i], NULL)))
 			return true;
 	}
 	return false;
@@ -213,7 +238,7 @@ open_indexes(CmqTable *table)
 			build_index_info(&call);
 		else
 			cmq_owner_call(table->rel->rd_rel->relowner, build_index_info, &call);
-		table->has_code |= index_has_code(call.info);
+		table->has_code |= index_has_code(call.index, call.info);
 		result->ri_IndexRelationDescs[i] = call.index;
 		result->ri_IndexRelationInfo[i] = call.info;
 	}

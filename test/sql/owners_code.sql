@@ -135,6 +135,27 @@ SET client_min_messages = warning;
 DROP TABLE child, parent;
 SELECT cmq_drop_queue('cursors');
 
+-- Code that is in no expression: types bring it with them.
+SET ROLE regress_code_owner;
+SELECT cmq_create_queue('types');
+CREATE SEQUENCE code.as_owner;
+CREATE SEQUENCE code.as_other;
+CREATE FUNCTION code.diff(a float8, b float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN a - b; END $$;
+CREATE TYPE code.span AS RANGE (subtype = float8, subtype_diff = code.diff);
+CREATE INDEX ON cmq_data.q_types_pending USING gist ((CASE receive_count WHEN 0 THEN '[3,9)'::code.span ELSE '[5,10)'::code.span END));
+-- pages enough to choose from
+SELECT count(*) FROM cmq_send_batch('types', array_fill('x'::text, '{1000}'));
+CREATE OR REPLACE FUNCTION code.diff(a float8, b float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval(CASE current_user WHEN 'regress_code_owner' THEN 'code.as_owner' ELSE 'code.as_other' END);
+	RETURN a - b;
+END $$;
+GRANT USAGE ON SEQUENCE code.as_other TO PUBLIC;
+RESET ROLE;
+SELECT count(*) FROM cmq_receive('types', 10);
+SELECT (SELECT is_called FROM code.as_owner) AS as_owner, (SELECT is_called FROM code.as_other) AS as_other;
+SELECT cmq_drop_queue('types');
+
 -- An index of the server's own functions needs none of this.
 SET ROLE regress_code_owner;
 SELECT cmq_create_queue('plain');
