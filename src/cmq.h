@@ -557,6 +557,7 @@ extern void cmq_catalog_end(CmqCatalogScan *cs);
 extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,
 							  bool *isnull);
 extern bool cmq_catalog_load_queue(CmqQueue *queue);
+extern bool cmq_catalog_find_queue(CmqQueue *queue, const char *name);
 extern void cmq_catalog_load_leaves(CmqQueue *queue);
 extern void cmq_catalog_insert_queue(CmqQueue *queue);
 extern void cmq_catalog_update_queue(CmqQueue *queue);

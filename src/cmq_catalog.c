@@ -454,6 +454,21 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 		NULLED(rewind_from) = NULLED(rewound_at) = NULLED(rewind_concurrent) = true;
 }
 
+/*
+ * Fill a description with the queue's row and nothing else: for those whom a damaged
+ * queue must not stop.  False if there is no such queue.
+ */
+bool
+cmq_catalog_find_queue(CmqQueue *queue, const char *name)
+{
+	memset(queue, 0, sizeof(*queue));
+	queue->mcxt = CurrentMemoryContext;
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+		return false;
+	strlcpy(queue->name, name, NAMEDATALEN);
+	return cmq_catalog_load_queue(queue);
+}
+
 void
 cmq_catalog_insert_queue(CmqQueue *queue)
 {

@@ -4,9 +4,9 @@
  *	  Create, alter and drop queues.
  *
  * The only SQL text that cmq runs is here, in cmq_topic.c, cmq_leaf.c,
- * cmq_maintain.c and cmq_rewind_drop_history(), and one query in cmq_prepared.c:
- * DDL, with every identifier quoted and qualified
- * and with search_path pinned.  It runs as the caller (create, drop) or as the
+ * cmq_maintain.c and cmq_rewind_drop_history(): DDL, with every identifier quoted
+ * and qualified and with search_path pinned; and one query each in cmq_prepared.c
+ * and cmq_owner.c.  It runs as the caller (create, drop) or as the
  * queue's owner in a restricted security context (what alter and maintenance
  * do to a queue's tables), never as somebody with more rights.
  *
@@ -766,11 +766,7 @@ lock_to_drop(CmqQueue *queue, const char *name)
 
 	for (;;)
 	{
-		memset(queue, 0, sizeof(*queue));
-		queue->mcxt = CurrentMemoryContext;
-		if (strlen(name) <= CMQ_QUEUE_NAME_MAX)
-			strlcpy(queue->name, name, NAMEDATALEN);
-		if (queue->name[0] == '\0' || !cmq_catalog_load_queue(queue))
+		if (!cmq_catalog_find_queue(queue, name))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("queue \"%s\" does not exist", name)));

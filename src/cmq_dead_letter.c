@@ -590,7 +590,7 @@ cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit)
 /*
  * Raise 42501 unless the caller may end the queue's policy: with UPDATE on the
  * queue, or as the owner of the dead-letter queue.  For a description that
- * cmq_catalog_load_queue() has filled.
+ * cmq_catalog_find_queue() has filled.
  */
 static void
 check_unbind(CmqQueue *queue)
@@ -606,7 +606,8 @@ check_unbind(CmqQueue *queue)
 	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
 		cmq_queue_check_acl(queue, ACL_UPDATE);
 	else if (!superuser())
-		(void) cmq_queue_lookup(queue->name);
+		/* raises an error, unless it has just been repaired */
+		cmq_queue_check_acl(cmq_queue_lookup(queue->name), ACL_UPDATE);
 }
 
 /*
@@ -616,11 +617,7 @@ check_unbind(CmqQueue *queue)
 static void
 load_to_unbind(CmqQueue *queue, const char *name)
 {
-	memset(queue, 0, sizeof(*queue));
-	queue->mcxt = CurrentMemoryContext;
-	if (strlen(name) <= CMQ_QUEUE_NAME_MAX)
-		strlcpy(queue->name, name, NAMEDATALEN);
-	if (queue->name[0] == '\0' || !cmq_catalog_load_queue(queue))
+	if (!cmq_catalog_find_queue(queue, name))
 		cmq_queue_report_unknown(name);
 	check_unbind(queue);
 }

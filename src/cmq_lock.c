@@ -218,7 +218,7 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 	int			wait = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT) : LOCK_WAIT;
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait);
 
-	/* a lock before the shared entry is used, see cmq_shmem.c */
+	/* as long as it is locked the queue stays, and so do those who wait at it */
 	LockRelationOid(pending, AccessShareLock);
 	for (;;)
 	{

@@ -319,10 +319,7 @@ is_own(const char *name)
 {
 	CmqQueue	queue;
 
-	memset(&queue, 0, sizeof(queue));
-	queue.mcxt = CurrentMemoryContext;
-	strlcpy(queue.name, name, NAMEDATALEN);
-	return cmq_catalog_load_queue(&queue) &&
+	return cmq_catalog_find_queue(&queue, name) &&
 		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
 		object_ownercheck(RelationRelationId, queue.relid, GetUserId());
 }

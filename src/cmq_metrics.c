@@ -253,10 +253,7 @@ may_see(const char *name)
 {
 	CmqQueue	queue;
 
-	memset(&queue, 0, sizeof(queue));
-	queue.mcxt = CurrentMemoryContext;
-	strlcpy(queue.name, name, NAMEDATALEN);
-	return cmq_catalog_load_queue(&queue) &&
+	return cmq_catalog_find_queue(&queue, name) &&
 		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
 		may_see_counters(&queue);
 }

@@ -15,7 +15,7 @@
  * Ways to get at a queue:
  *	cmq_queue_find		no lock, no right; NULL if there is none
  *	cmq_queue_find_whole	the same, NULL also if it is damaged
- *	cmq_queue_lookup	the same, an error if there is none
+ *	cmq_queue_lookup	as cmq_queue_find, an error if there is none
  *	cmq_queue_open		with a right and a lock on the pending table: traffic
  *	cmq_queue_lock		with a right and the queue lock: changes
  *	cmq_queue_try_lock	the queue lock if nobody has it: maintenance
@@ -32,7 +32,8 @@
  *	   clear, alter, drop and the maintenance steps that change the queue's row
  *	   take it exclusive
  *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to
- *	   switch rewind on or off; AccessExclusive in drop
+ *	   switch rewind on or off, to change the retention and to drop, then
+ *	   AccessExclusive to drop (cmq_lock.c)
  *	3. the partitioned parents: not by traffic, but that a send without a leaf
  *	   takes AccessShare; ShareUpdateExclusive to attach a leaf;
  *	   AccessExclusive to drop one
@@ -305,7 +306,7 @@ find_fault(CmqQueue *queue, Oid relid, CmqRelation which)
 }
 
 /*
- * Is this relation the queue's?  For a description that cmq_catalog_load_queue()
+ * Is this relation the queue's?  For a description that cmq_catalog_find_queue()
  * has filled; its owner is set by the first one that is.
  */
 bool
@@ -482,7 +483,7 @@ cmq_queue_again(CmqQueue *queue)
 	return now;
 }
 
-/* The same, loaded again even if no invalidation has arrived. */
+/* As cmq_queue_lookup(), loaded again even if no invalidation has arrived. */
 CmqQueue *
 cmq_queue_lookup_afresh(const char *name)
 {

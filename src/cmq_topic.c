@@ -502,11 +502,8 @@ owns_queue_of(const char *topic, const char *name, bool *found)
 		return false;
 
 	/* a damaged queue has an owner too */
-	memset(&description, 0, sizeof(description));
-	description.mcxt = CurrentMemoryContext;
-	strlcpy(description.name, queue, NAMEDATALEN);
-	return cmq_catalog_load_queue(&description) &&
-		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(description.relid)) &&
+	return cmq_catalog_find_queue(&description, queue) &&
+		cmq_queue_has_relation(&description, description.relid, CMQ_RIGHTS) &&
 		object_ownercheck(RelationRelationId, description.relid, GetUserId());
 }
 

@@ -413,10 +413,7 @@ cmq_turn_order(List *names, CmqTurnOrder *order)
 		CmqQueue	queue;
 
 		/* not by cmq_queue_find(): a damaged one is no reason to fail here */
-		memset(&queue, 0, sizeof(queue));
-		queue.mcxt = CurrentMemoryContext;
-		strlcpy(queue.name, list_nth(names, i), NAMEDATALEN);
-		if (!cmq_catalog_load_queue(&queue))
+		if (!cmq_catalog_find_queue(&queue, list_nth(names, i)))
 			continue;
 		/* one that nobody has used yet waits since it could have had a turn */
 		for (int kind = 0; kind < CMQ_NTURNS; kind++)

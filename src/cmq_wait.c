@@ -52,8 +52,8 @@
 #define MANY PG_INT32_MAX
 
 /*
- * What the current transaction will signal.  The shared entries stay: we hold
- * locks on the pending tables.
+ * What the current transaction will signal.  The shared entries stay: the
+ * transaction uses them (cmq_shmem.c).
  */
 typedef struct Signal
 {
