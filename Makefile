@@ -48,6 +48,7 @@ OBJS = \
 	src/cmq_send.o \
 	src/cmq_shmem.o \
 	src/cmq_stats.o \
+	src/cmq_stretch.o \
 	src/cmq_table.o \
 	src/cmq_topic.o \
 	src/cmq_turn.o \
@@ -83,6 +84,7 @@ REGRESS = \
 	reconcile \
 	retention \
 	floor \
+	stretches \
 	rights \
 	security \
 	strangers \

@@ -12,6 +12,8 @@
 #define CMQ_H
 
 #include "access/genam.h"
+#include "access/skey.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
@@ -204,6 +206,31 @@ typedef struct CmqUses
 	instr_time	since;
 } CmqUses;
 
+/* The key of a pending row. */
+typedef struct CmqPendingKey
+{
+	TimestampTz visible_at;
+	TimestampTz enqueued_at;
+} CmqPendingKey;
+
+/* A dead message, by the key of its pending row. */
+typedef CmqPendingKey CmqLetter;
+
+/*
+ * A stretch of the pending table that a receive need not look at; see
+ * cmq_stretch.c.
+ */
+typedef struct CmqStretch
+{
+	CmqPendingKey first;		/* both belong to it */
+	CmqPendingKey last;
+	FullTransactionId busy_with;	/* this one has them; invalid: they are dead ... */
+	int			max_receive_count;	/* ... by this rule */
+	int			max_time_to_live;
+} CmqStretch;
+
+#define CMQ_STRETCHES 16
+
 /*
  * What all backends share about one queue.  An entry is made by the first
  * backend that uses the queue, and removed when the queue is dropped and no
@@ -231,6 +258,10 @@ typedef struct CmqSharedQueue
 	TimestampTz rewound_at;		/* the rewind that rewind_floor is for */
 	TimestampTz rewind_floor;	/* by enqueued_at, in the rewind table */
 
+	/* see cmq_stretch.c, under the same mutex */
+	int			nstretches;		/* a glance is free */
+	CmqStretch	stretches[CMQ_STRETCHES];
+
 	/* see cmq_oldest.c, under the same mutex */
 	uint64		oldest_generation;
 	TimestampTz oldest;			/* no pending row was produced before */
@@ -240,6 +271,8 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint32 nwaiters;
 	pg_atomic_uint32 nasking;	/* who want them to leave */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
+	int			planner;		/* who plans for the next due time; under mutex */
+	TimestampTz planned_for;
 
 	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
 	CmqTurns	turns[CMQ_NTURNS];
@@ -283,7 +316,22 @@ typedef struct CmqFloorScan
 	TimestampTz floor;			/* start here */
 	TimestampTz rewind_floor;	/* start here, in the rewind table */
 	TimestampTz limit;			/* do not raise the floor further */
+	TimestampTz own_limit;		/* nor our own */
+	TimestampTz taken;			/* what we took away before begins here */
 } CmqFloorScan;
+
+/* One scan's view of the stretches. */
+typedef struct CmqStretchScan
+{
+	int			nknown;
+	int			nfound;
+	int			nrows;			/* of the run that were looked at; -1: no run */
+	TransactionId busy_with;	/* of the run; invalid: dead */
+	CmqPendingKey first;
+	CmqPendingKey last;
+	CmqStretch	known[CMQ_STRETCHES];
+	CmqStretch	found[CMQ_STRETCHES];
+} CmqStretchScan;
 
 /* One pair of leaf tables, covering [lower, upper). */
 typedef struct CmqLeaf
@@ -354,6 +402,8 @@ typedef struct CmqTable
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
 	bool		busy;			/* somebody else is deleting it right now */
+	TransactionId busy_with;	/* who */
+	ScanKeyData after[2];		/* see cmq_table_after() */
 	TupleTableSlot **newslots;	/* rows to insert, kept back */
 	int			nslots;			/* slots made */
 	int			nnew;			/* rows in them */
@@ -374,13 +424,6 @@ typedef struct CmqDelete
 	CmqTable	table;
 	CmqLeaf    *leaf;
 } CmqDelete;
-
-/* A dead message, by the key of its pending row. */
-typedef struct CmqLetter
-{
-	TimestampTz visible_at;
-	TimestampTz enqueued_at;
-} CmqLetter;
 
 /* Which messages of the history are meant. */
 typedef struct CmqWindow
@@ -491,6 +534,19 @@ extern TimestampTz cmq_floor_limit(TimestampTz now);
 extern void cmq_floor_take_slot(void);
 extern void cmq_floor_sweep(void);
 
+/* cmq_stretch.c */
+extern void cmq_stretch_init(CmqSharedQueue *shared);
+extern void cmq_stretch_forget(CmqSharedQueue *shared);
+extern void cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
+							  TimestampTz floor);
+extern bool cmq_stretch_jump(CmqStretchScan *scan, const CmqPendingKey *key,
+							 CmqPendingKey *last);
+extern void cmq_stretch_pass(CmqStretchScan *scan, const CmqPendingKey *key,
+							 TransactionId busy_with);
+extern void cmq_stretch_stop(CmqStretchScan *scan);
+extern void cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
+							const CmqFloorScan *floor);
+
 /* cmq_oldest.c */
 extern void cmq_oldest_init(CmqSharedQueue *shared);
 extern void cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time);
@@ -510,9 +566,13 @@ extern CmqQueue *cmq_queue_find(const char *name);
 extern CmqQueue *cmq_queue_find_whole(const char *name);
 extern CmqQueue *cmq_queue_lookup(const char *name);
 extern CmqQueue *cmq_queue_again(CmqQueue *queue);
-extern CmqQueue *cmq_queue_lookup_afresh(const char *name);
+extern void cmq_queue_mark_stale(const char *name);
 extern CmqQueue *cmq_queue_open(const char *name, AclMode mode,
 								LOCKMODE lockmode);
+extern CmqQueue *cmq_queue_open_found(CmqQueue *queue, AclMode mode,
+									  LOCKMODE lockmode);
+extern CmqQueue *cmq_queue_reopen(CmqQueue *queue, AclMode mode,
+								  LOCKMODE lockmode);
 extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
 extern bool cmq_queue_has_relation(CmqQueue *queue, Oid relid,
 								   CmqRelation which);
@@ -619,6 +679,7 @@ extern void cmq_dead_letter_check_drop(const char *name);
 extern const char *cmq_dead_letter_reason(CmqQueue *queue,
 										  TupleTableSlot *slot,
 										  TimestampTz now);
+extern bool cmq_dead_letter_stays(CmqQueue *queue);
 extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters,
 								 int n);
 extern void cmq_dead_letter_sweep(CmqQueue *queue);
@@ -662,6 +723,9 @@ extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
 extern bool cmq_table_fetch(CmqTable *table, ItemPointer tid);
 extern void cmq_table_range(CmqTable *table, TimestampTz from,
 							TimestampTz until, bool include_until);
+extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
+							TimestampTz until);
+extern void cmq_table_key(CmqTable *table, CmqPendingKey *key);
 extern bool cmq_table_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
@@ -771,7 +835,8 @@ extern void cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit,
 extern void cmq_wait_signal_rewind(CmqSharedQueue *shared);
 extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound);
 extern void cmq_wait_begin(CmqSharedQueue *shared);
-extern bool cmq_wait_sleep(CmqSharedQueue *shared, long timeout);
+extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz now,
+						   TimestampTz due, TimestampTz deadline);
 extern void cmq_wait_end(void);
 extern void cmq_wait_ask_to_leave(CmqSharedQueue *shared);
 extern void cmq_wait_asked(void);

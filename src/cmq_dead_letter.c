@@ -22,7 +22,8 @@
  *	- A receive only if both queues have one owner, or the other one is a
  *	  superuser's; it waits for no lock of the dead-letter queue and has no
  *	  worker started for it.  When something fails it says so once, and no
- *	  receive tries again before maintenance has.
+ *	  receive tries again before maintenance has.  Until then receives jump over
+ *	  what is dead (cmq_stretch.c).
  *	- Maintenance, in the same case, as one of its steps.
  *	- When the dead-letter queue is another owner's, the worker alone, after all
  *	  other work, for a short time; cmq_turn.c has who pays for it.
@@ -407,6 +408,14 @@ cmq_dead_letter_stranger(CmqQueue *queue)
 		!superuser_arg(target->owner) ? target : NULL;
 }
 
+/* Do dead letters stay where they are, whoever receives? */
+bool
+cmq_dead_letter_stays(CmqQueue *queue)
+{
+	return pg_atomic_read_u32(&queue->shared->letters_stuck) != 0 ||
+		cmq_dead_letter_stranger(queue) != NULL;
+}
+
 /*
  * After the scan of a receive, which has met these: move them, if that can be
  * done without waiting and without code of a stranger's.  Returns how many.
@@ -419,8 +428,7 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 	bool		readable;
 	bool		ok;
 
-	if (pg_atomic_read_u32(&shared->letters_stuck) != 0 ||
-		cmq_dead_letter_stranger(queue))
+	if (cmq_dead_letter_stays(queue))
 		return 0;
 	readable = cmq_queue_is_readable(queue);
 	ok = cmq_queue_try(queue->name, "moving dead letters", move_letters, &move,

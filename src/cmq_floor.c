@@ -41,8 +41,10 @@
  *	  the smallest visible_at it has taken away (cmq_floor_taken), and its own
  *	  scans raise the shared floor no further.  The same when it has let them
  *	  expire, by making the retention shorter.  To itself it may start higher:
- *	  it keeps a floor of its own, for one queue, until a subtransaction
- *	  aborts.
+ *	  it keeps a floor of its own, for one queue.  When a subtransaction aborts
+ *	  that falls back to the smallest that this one has taken away.  Rows that it
+ *	  has written itself do not hold it, for it sees them; unless code of an
+ *	  owner's is running, perhaps in the midst of writing some.
  *
  * 3. Prepared transactions outlive their backend.  At PREPARE the slot's value
  *	  goes to an entry of its own (cmq_prepared.c), which counts like a slot until
@@ -62,6 +64,9 @@
  *	  to commit or to be prepared: until then nobody else has to pass by them.
  *
  * Expired rows do not hold the floor: nobody could receive them.
+ *
+ * What is alive at the floor and still of no use to a receive is passed in
+ * stretches (cmq_stretch.c), which follow the same rules.
  *
  * The rewind scan has a floor of its own, by enqueued_at, for the rewind under
  * way (known by its rewound_at).  No row becomes due after the rewind
@@ -118,6 +123,19 @@ static bool slot_in_use = false;
 static uint64 announcements = 0;
 static TimestampTz published = SLOT_NONE;	/* what the slot should say */
 static TimestampTz taken = DT_NOEND;	/* smallest visible_at taken away */
+
+/* The same by subtransactions that have not ended, the innermost last. */
+typedef struct Taking
+{
+	SubTransactionId subid;
+	TimestampTz ready;			/* visible_at */
+	TimestampTz due;			/* enqueued_at */
+} Taking;
+
+#define MAX_TAKINGS 16
+static Taking takings[MAX_TAKINGS];
+static int	ntakings = 0;
+static bool takings_many = false;	/* more than that, in this transaction */
 static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
 static TimestampTz taken_message = DT_NOEND;	/* smallest one consumed */
 
@@ -180,13 +198,19 @@ cmq_floor_init(CmqSharedQueue *shared)
 	shared->rewind_floor = DT_NOBEGIN;
 }
 
+/* What the slot of this process should say. */
+static TimestampTz
+own_slot(void)
+{
+	return nannounced > 0 || announced_many ? SLOT_UNKNOWN : published;
+}
+
 /* Write what the slot should say; the transaction has announced something. */
 static void
 write_slot(void)
 {
 	pg_atomic_write_u64(&shared_floor->slots[cmq_my_process_number()],
-						(uint64) (nannounced > 0 || announced_many ?
-								  SLOT_UNKNOWN : published));
+						(uint64) own_slot());
 }
 
 /*
@@ -246,11 +270,36 @@ cmq_floor_withdraw(CmqAnnouncement announcement)
 	write_slot();
 }
 
+/* What comes back if the current subtransaction aborts. */
+static void
+note_taking(TimestampTz ready, TimestampTz due)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Taking	   *taking;
+
+	if (ntakings == 0 || takings[ntakings - 1].subid != subid)
+	{
+		if (ntakings == MAX_TAKINGS)
+		{
+			takings_many = true;
+			return;
+		}
+		takings[ntakings++] = (Taking)
+		{
+			subid, DT_NOEND, DT_NOEND
+		};
+	}
+	taking = &takings[ntakings - 1];
+	taking->ready = Min(taking->ready, ready);
+	taking->due = Min(taking->due, due);
+}
+
 /* The caller has updated or deleted a pending row. */
 void
 cmq_floor_taken(TimestampTz visible_at)
 {
 	taken = Min(taken, visible_at);
+	note_taking(visible_at, DT_NOEND);
 }
 
 /* The caller has deleted a row that was due for the rewind. */
@@ -258,6 +307,7 @@ void
 cmq_floor_taken_due(TimestampTz enqueued_at)
 {
 	taken_due = Min(taken_due, enqueued_at);
+	note_taking(DT_NOEND, enqueued_at);
 }
 
 /*
@@ -268,6 +318,7 @@ void
 cmq_floor_taken_unknown(void)
 {
 	taken = taken_due = taken_message = DT_NOBEGIN;
+	note_taking(DT_NOBEGIN, DT_NOBEGIN);
 }
 
 /* The caller has consumed or removed a message; see cmq_oldest.c. */
@@ -293,12 +344,13 @@ cmq_floor_sweep(void)
 	}
 }
 
+/* The smallest of these slots, the last one not included. */
 static TimestampTz
-smallest_slot(void)
+smallest_slot(int from, int until)
 {
 	TimestampTz smallest = SLOT_NONE;
 
-	for (int i = 0; i < shared_floor->nslots; i++)
+	for (int i = from; i < until; i++)
 	{
 		/* read once: Min() would evaluate it twice, and it may change */
 		TimestampTz slot = (TimestampTz)
@@ -306,10 +358,22 @@ smallest_slot(void)
 
 		smallest = Min(smallest, slot);
 	}
+	return smallest;
+}
+
+/* The smallest of the slots of others, and what prepared transactions hold. */
+static TimestampTz
+smallest_of_others(void)
+{
+	int			me = cmq_my_process_number();
+	TimestampTz before = smallest_slot(0, me);
+	TimestampTz behind = smallest_slot(me + 1, shared_floor->nslots);
+	TimestampTz prepared;
 
 	/* last, because PREPARE writes it before it clears its slot */
 	pg_memory_barrier();
-	return Min(smallest, cmq_prepared_floor());
+	prepared = cmq_prepared_floor();
+	return Min(Min(before, behind), prepared);
 }
 
 /*
@@ -323,7 +387,8 @@ cmq_floor_limit(TimestampTz now)
 	TimestampTz smallest;
 
 	pg_memory_barrier();
-	smallest = smallest_slot();
+	smallest = smallest_of_others();
+	smallest = Min(smallest, own_slot());
 	smallest = Min(smallest, taken_message);
 	return Min(smallest, now);
 }
@@ -349,8 +414,12 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 	SpinLockRelease(&shared->mutex);
 
 	pg_memory_barrier();
-	smallest = smallest_slot();
-	scan->limit = Min(now, smallest);
+	smallest = smallest_of_others();
+	smallest = Min(now, smallest);
+	scan->limit = Min(smallest, own_slot());
+	scan->own_limit = nannounced > 0 || cmq_owner_is_running() ?
+		scan->limit : smallest;
+	scan->taken = taken;
 
 	/* what we have put back ourselves we can see already */
 	foreach(lc, lowerings)
@@ -380,9 +449,9 @@ cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 {
 	CmqSharedQueue *shared = queue->shared;
 	TimestampTz rewound_at = queue->rewinding.rewound_at;
-	TimestampTz floor = Max(scan->floor, Min(scan->limit, first_alive));
+	TimestampTz floor = Max(scan->floor, Min(scan->own_limit, first_alive));
 	TimestampTz rewind_floor = Max(scan->rewind_floor, first_due);
-	TimestampTz floor_for_all = Min(floor, taken);
+	TimestampTz floor_for_all = Min(Min(floor, scan->limit), taken);
 	TimestampTz rewind_floor_for_all = Min(rewind_floor, taken_due);
 
 	own.relid = queue->relid;
@@ -442,6 +511,7 @@ lower_floors(void)
 		SpinLockAcquire(&shared->mutex);
 		shared->generation++;
 		shared->floor = Min(shared->floor, lowering->time);
+		cmq_stretch_forget(shared);
 		SpinLockRelease(&shared->mutex);
 	}
 }
@@ -455,6 +525,7 @@ cmq_floor_reset(CmqSharedQueue *shared)
 	shared->floor = DT_NOBEGIN;
 	shared->rewound_at = DT_NOBEGIN;
 	shared->rewind_floor = DT_NOBEGIN;
+	cmq_stretch_forget(shared);
 	SpinLockRelease(&shared->mutex);
 }
 
@@ -512,7 +583,7 @@ xact_callback(XactEvent event, void *arg)
 			if (published != SLOT_NONE)
 			{
 				cmq_prepared_add_floor(published);
-				/* before the slot is cleared, see smallest_slot() */
+				/* before the slot is cleared, see smallest_of_others() */
 				pg_memory_barrier();
 			}
 			break;
@@ -530,17 +601,51 @@ xact_callback(XactEvent event, void *arg)
 		write_slot();
 	slot_in_use = false;
 	taken = taken_due = taken_message = DT_NOEND;
+	ntakings = 0;
+	takings_many = false;
 	lowerings = NIL;
 	own.relid = InvalidOid;
+}
+
+/* What a subtransaction has taken away its parent has. */
+static void
+takings_to_parent(SubTransactionId subid, SubTransactionId parent)
+{
+	Taking	   *taking = &takings[ntakings - 1];
+
+	if (ntakings == 0 || taking->subid != subid)
+		return;
+	taking->subid = parent;
+	if (ntakings > 1 && taking[-1].subid == parent)
+	{
+		taking[-1].ready = Min(taking[-1].ready, taking->ready);
+		taking[-1].due = Min(taking[-1].due, taking->due);
+		ntakings--;
+	}
+}
+
+/* What a subtransaction had taken away is back. */
+static void
+give_back(SubTransactionId subid)
+{
+	if (takings_many)
+		own.relid = InvalidOid;
+	for (; ntakings > 0 && takings[ntakings - 1].subid >= subid; ntakings--)
+	{
+		own.floor = Min(own.floor, takings[ntakings - 1].ready);
+		own.rewind_floor = Min(own.rewind_floor, takings[ntakings - 1].due);
+	}
 }
 
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		takings_to_parent(mySubid, parentSubid);
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
-	own.relid = InvalidOid;
+	give_back(mySubid);
 	/* calls that the error has ended; not those that it was caught in */
 	nannounced = Min(nannounced, MAX_ANNOUNCED);
 	while (nannounced > 0 && announced[nannounced - 1] >= mySubid)

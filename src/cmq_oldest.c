@@ -99,7 +99,8 @@ raise_mark(CmqQueue *queue, const MarkScan *scan, TimestampTz time)
 static CmqQueue *
 look_afresh(CmqQueue *queue)
 {
-	queue = cmq_queue_lookup_afresh(queue->name);
+	cmq_queue_mark_stale(queue->name);
+	queue = cmq_queue_lookup(queue->name);
 	cmq_queue_attach(queue);
 	return queue;
 }

@@ -483,15 +483,14 @@ cmq_queue_again(CmqQueue *queue)
 	return now;
 }
 
-/* As cmq_queue_lookup(), loaded again even if no invalidation has arrived. */
-CmqQueue *
-cmq_queue_lookup_afresh(const char *name)
+/* The next look-up loads the queue again, even if no invalidation has arrived. */
+void
+cmq_queue_mark_stale(const char *name)
 {
 	CmqQueue   *queue = cmq_queue_find(name);
 
 	if (queue)
 		mark_stale(queue);
-	return cmq_queue_lookup(name);
 }
 
 /*
@@ -541,16 +540,22 @@ cmq_queue_check_owner(CmqQueue *queue)
 CmqQueue *
 cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 {
+	return cmq_queue_open_found(cmq_queue_lookup(name), mode, lockmode);
+}
+
+/* The same for one that the caller has just looked up. */
+CmqQueue *
+cmq_queue_open_found(CmqQueue *queue, AclMode mode, LOCKMODE lockmode)
+{
 	for (;;)
 	{
-		CmqQueue   *queue = cmq_queue_lookup(name);
 		CmqQueue   *now;
 		Oid			pending = queue->pending;
 		uint32		nloads = queue->nloads;
 
 		cmq_queue_check_acl(queue, mode);
 		LockRelationOid(pending, lockmode);
-		now = cmq_queue_lookup(name);
+		now = cmq_queue_lookup(queue->name);
 		if (now->pending == pending)
 		{
 			/* a REVOKE that we have waited for has had it loaded again */
@@ -561,7 +566,29 @@ cmq_queue_open(const char *name, AclMode mode, LOCKMODE lockmode)
 		}
 		/* dropped and made anew while we waited */
 		UnlockRelationOid(pending, lockmode);
+		queue = now;
 	}
+}
+
+/*
+ * The same for a queue that the caller has had open before, and of which it holds
+ * the shared entry.  NULL, without the lock, if it has been dropped.
+ */
+CmqQueue *
+cmq_queue_reopen(CmqQueue *queue, AclMode mode, LOCKMODE lockmode)
+{
+	CmqQueue   *now;
+
+	LockRelationOid(queue->pending, lockmode);
+	now = cmq_queue_find(queue->name);
+	if (now == NULL || now->pending != queue->pending)
+	{
+		UnlockRelationOid(queue->pending, lockmode);
+		return NULL;
+	}
+	cmq_queue_check_acl(now, mode);
+	cmq_queue_attach(now);
+	return now;
 }
 
 /*

@@ -10,7 +10,8 @@
  *	- due: rows of the rewind tables that the rewind under way brings back, by
  *	  enqueued_at, from rewind_from up to rewound_at.
  * Both scans begin at the floor (cmq_floor.c), not among the remains of what
- * was consumed.
+ * was consumed, and that of ready rows jumps over stretches that are of no use
+ * (cmq_stretch.c).
  *
  * A message is claimed by deleting its row in the source, without ever waiting:
  * if another transaction is changing the row, or has, it is passed over.  Then
@@ -26,7 +27,8 @@
  * is gone: it was dropped because they expired.
  *
  * Locks: RowExclusive on the pending table and the rewind leaves, AccessShare
- * on the message leaves.
+ * on the message leaves; to the end of the transaction, but not while a receive
+ * waits.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +42,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -76,7 +79,10 @@ typedef struct ReceiveState
 	TimestampTz expired_before;
 	TimestampTz next_visible_at;
 	CmqFloorScan floor;
+	CmqStretchScan *stretches;
 	CmqTable	pending;
+	TimestampTz first_alive;	/* visible_at of the first row that was met */
+	int64		distance;		/* how far a look goes, at first */
 	TimestampTz reach;			/* how far the scan of pending goes */
 	bool		reach_short;	/* the first look did not go far enough */
 
@@ -135,13 +141,12 @@ look_for_ready(ReceiveState *state, int max_messages)
 {
 	TimestampTz floor = state->floor.floor;
 	int64		spacing;
-	int64		distance;
 
 	spacing = (int64) pg_atomic_read_u64(&state->queue->shared->spacing);
-	distance = spacing * (2 * max_messages + 16) / NSECS_PER_USEC;
+	state->distance = spacing * (2 * max_messages + 16) / NSECS_PER_USEC;
 	state->reach = state->now;
-	if (floor != DT_NOBEGIN && floor < state->now - distance)
-		state->reach = floor + distance;
+	if (floor != DT_NOBEGIN && floor < state->now - state->distance)
+		state->reach = floor + state->distance;
 	cmq_table_range(&state->pending, floor, state->reach, true);
 }
 
@@ -158,7 +163,7 @@ learn_spacing(ReceiveState *state)
 		pg_atomic_write_u64(shared, spacing * 2 + 1);
 }
 
-/* Move to the next ready row that has not expired. */
+/* Move to the next ready row that has not expired and is in no stretch. */
 static bool
 next_ready(ReceiveState *state)
 {
@@ -166,9 +171,20 @@ next_ready(ReceiveState *state)
 	{
 		while (cmq_table_next(&state->pending))
 		{
-			if (cmq_slot_time(state->pending.slot,
-							  Anum_pending_enqueued_at) >= state->expired_before)
+			CmqPendingKey key;
+			CmqPendingKey last;
+
+			cmq_table_key(&state->pending, &key);
+			if (key.enqueued_at < state->expired_before)
+				continue;
+			if (state->first_alive == DT_NOEND)
+				state->first_alive = key.visible_at;
+			if (!cmq_stretch_jump(state->stretches, &key, &last))
 				return true;
+			state->reach = state->now;
+			if (last.visible_at < state->now - state->distance)
+				state->reach = last.visible_at + state->distance;
+			cmq_table_after(&state->pending, &last, state->reach);
 		}
 		if (state->reach >= state->now)
 			return false;
@@ -260,7 +276,7 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 		delivery->receive_count++;
 	delivery->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
 
-	if (state->pending.busy || !open_messages(state, delivery->enqueued_at))
+	if (!open_messages(state, delivery->enqueued_at))
 		return false;
 	pending_row(state, delivery, values, isnull);
 	if (cmq_table_delete(&state->pending, false) != TM_Ok)
@@ -349,11 +365,33 @@ return_message(ReceiveState *state, const Delivery *delivery,
 	return true;
 }
 
-static void
-note_letter(CmqLetter *letter, TupleTableSlot *slot)
+/*
+ * Claim the ready row that the scan stands at, unless it is dead or somebody has it.
+ * A dead one is added to letters, which are made with the first one.
+ */
+static bool
+take_ready(ReceiveState *state, Delivery *delivery, CmqLetter **letters,
+		   int *nletters)
 {
-	letter->visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
-	letter->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+	bool		dead = cmq_dead_letter_reason(state->queue, state->pending.slot,
+											  state->now) != NULL;
+	CmqPendingKey key;
+
+	if (!dead && !state->pending.busy)
+	{
+		cmq_stretch_stop(state->stretches);
+		return claim_ready(state, delivery);
+	}
+	cmq_table_key(&state->pending, &key);
+	cmq_stretch_pass(state->stretches, &key,
+					 dead ? InvalidTransactionId : state->pending.busy_with);
+	if (!dead)
+		return false;
+	if (*letters == NULL)
+		*letters = palloc(MAX_LETTERS * sizeof(CmqLetter));
+	if (*nletters < MAX_LETTERS)
+		(*letters)[(*nletters)++] = key;
+	return false;
 }
 
 /*
@@ -367,6 +405,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 				 ReturnSetInfo *rsinfo, TimestampTz *next_visible, bool *moved)
 {
 	ReceiveState state;
+	CmqStretchScan stretches;
 	bool		have_ready = false;
 	bool		have_due = false;
 	bool		ready_done = false;
@@ -374,7 +413,6 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	bool		first = true;
 	bool		claimed_any = false;
 	bool		only_receives;
-	TimestampTz first_alive = DT_NOEND;
 	TimestampTz first_due = DT_NOEND;
 	CmqAnnouncement published_before;
 	int			n = 0;
@@ -386,6 +424,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 
 	memset(&state, 0, sizeof(state));
 	state.queue = queue;
+	state.stretches = &stretches;
+	state.first_alive = DT_NOEND;
 	state.estate = CreateExecutorState();
 	only_receives = cmq_async_begin();
 	published_before = cmq_floor_announce();
@@ -397,6 +437,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	cmq_floor_publish(state.next_visible_at);
 	cmq_floor_begin(&state.floor, queue, state.now);
+	cmq_stretch_begin(&stretches, queue, state.floor.floor);
 	look_for_ready(&state, max_messages);
 
 	while (n < max_messages)
@@ -411,9 +452,6 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 			due_done = !(have_due = next_due(&state));
 		if (first)
 		{
-			first_alive = have_ready ?
-				cmq_slot_time(state.pending.slot, Anum_pending_visible_at) :
-				DT_NOEND;
 			first_due = have_due ?
 				cmq_slot_time(state.rewind.slot, Anum_rewind_enqueued_at) :
 				DT_NOEND;
@@ -434,16 +472,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		else
 		{
 			have_ready = false;
-			if (cmq_dead_letter_reason(queue, state.pending.slot, state.now))
-			{
-				/* passed over; moved when the scan has ended */
-				if (letters == NULL)
-					letters = palloc(MAX_LETTERS * sizeof(CmqLetter));
-				if (nletters < MAX_LETTERS)
-					note_letter(&letters[nletters++], state.pending.slot);
-				continue;
-			}
-			claimed = claim_ready(&state, &delivery);
+			/* dead ones are moved when the scan has ended */
+			claimed = take_ready(&state, &delivery, &letters, &nletters);
 		}
 		claimed_any |= claimed;
 		if (claimed && take_due)
@@ -458,7 +488,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		ResetPerTupleExprContext(state.estate);
 	}
 
-	cmq_floor_end(&state.floor, queue, first_alive, first_due);
+	cmq_floor_end(&state.floor, queue, state.first_alive, first_due);
+	cmq_stretch_end(&stretches, queue, &state.floor);
 	if (n == max_messages || state.reach_short)
 		learn_spacing(&state);
 	if (n == 0 && next_visible)
@@ -519,61 +550,80 @@ get_int(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
 	return value;
 }
 
-/* Receive, and if there is nothing wait for that many seconds at most. */
+/*
+ * A look of a receive that may wait has a resource owner of its own: when it has
+ * found nothing its locks are released with that, so a receive that sleeps stands
+ * in nobody's way.  Else they stay to the end of the transaction.
+ */
+static ResourceOwner
+begin_look(void)
+{
+	ResourceOwner caller = CurrentResourceOwner;
+
+	CurrentResourceOwner = ResourceOwnerCreate(caller, "cmq look");
+	return caller;
+}
+
 static void
-receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
-				int polling_wait_seconds, ReturnSetInfo *rsinfo)
+end_look(ResourceOwner caller, bool keep_locks)
+{
+	ResourceOwner look = CurrentResourceOwner;
+
+	ResourceOwnerRelease(look, RESOURCE_RELEASE_BEFORE_LOCKS, keep_locks, false);
+	ResourceOwnerRelease(look, RESOURCE_RELEASE_LOCKS, keep_locks, false);
+	ResourceOwnerRelease(look, RESOURCE_RELEASE_AFTER_LOCKS, keep_locks, false);
+	CurrentResourceOwner = caller;
+	ResourceOwnerDelete(look);
+}
+
+/* What a receive is asked for. */
+typedef struct Request
+{
+	int			max_messages;
+	int			visibility_timeout; /* seconds */
+	int			polling_wait_seconds;
+	ReturnSetInfo *rsinfo;
+} Request;
+
+/* Nothing was found: wait for the request's time at most. */
+static void
+wait_and_receive(CmqQueue *queue, const Request *request)
 {
 	CmqSharedQueue *shared = queue->shared;
-	TimestampTz deadline;
+	int64		usecs = request->polling_wait_seconds * USECS_PER_SEC;
+	TimestampTz deadline = GetCurrentTimestamp() + usecs;
 	uint32		nrewinds = 0;
 	bool		first = true;
-	bool		moved;
-
-	if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
-						 NULL, &moved) > 0)
-		return;
-
-	/* dead letters must not wait for our commit */
-	if (polling_wait_seconds == 0 || moved)
-	{
-		cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
-		return;
-	}
 
 	cmq_stats_event(shared, CMQ_WAITS);
-	deadline = GetCurrentTimestamp() + polling_wait_seconds * USECS_PER_SEC;
 	cmq_wait_begin(shared);
 	for (;;)
 	{
 		TimestampTz now;
-		TimestampTz wake_at = deadline;
+		TimestampTz due = deadline;
 		uint32		nrewinds_now = pg_atomic_read_u32(&shared->nrewinds);
+		ResourceOwner caller = begin_look();
+		bool		moved;
+		bool		over;
 
 		/* the signal of a rewind is faster than its invalidation */
 		if (first || nrewinds_now != nrewinds)
-			queue = cmq_queue_lookup_afresh(queue->name);
-		else
-			queue = cmq_queue_again(queue);
-		cmq_queue_attach(queue);
-		/* the right may be gone by now */
-		cmq_queue_check_acl(queue, ACL_DELETE);
+			cmq_queue_mark_stale(queue->name);
 		nrewinds = nrewinds_now;
 		first = false;
-		if (receive_messages(queue, max_messages, visibility_timeout, rsinfo,
-							 &wake_at, &moved) > 0 || moved)
+		queue = cmq_queue_reopen(queue, ACL_DELETE, RowExclusiveLock);
+		over = queue == NULL ||
+			receive_messages(queue, request->max_messages,
+							 request->visibility_timeout, request->rsinfo,
+							 &due, &moved) > 0 || moved;
+		end_look(caller, over);
+		if (over)
 			break;
 
 		now = GetCurrentTimestamp();
-		if (now >= deadline)
-		{
-			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
-			break;
-		}
 		/* a wall clock that was set back must not make it longer */
-		deadline = Min(deadline, now + polling_wait_seconds * USECS_PER_SEC);
-		wake_at = Min(wake_at, deadline);
-		if (!cmq_wait_sleep(shared, TimestampDifferenceMilliseconds(now, wake_at) + 1))
+		deadline = Min(deadline, now + usecs);
+		if (now >= deadline || !cmq_wait_sleep(shared, now, due, deadline))
 		{
 			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
 			break;
@@ -582,29 +632,53 @@ receive_or_wait(CmqQueue *queue, int max_messages, int visibility_timeout,
 	cmq_wait_end();
 }
 
+/* Lock the queue, which has been looked up, and check what is asked for. */
+static CmqQueue *
+open_for_receive(FunctionCallInfo fcinfo, CmqQueue *queue, Request *request)
+{
+	queue = cmq_queue_open_found(queue, ACL_DELETE, RowExclusiveLock);
+	request->max_messages = get_int(fcinfo, 1, "max_messages", CMQ_RECEIVE_MIN,
+									CMQ_RECEIVE_MAX, 0, false, queue);
+	request->visibility_timeout = get_int(fcinfo, 2, "visibility_timeout",
+										  CMQ_VISIBILITY_MIN,
+										  CMQ_VISIBILITY_MAX,
+										  queue->visibility_timeout, true, queue);
+	request->polling_wait_seconds = get_int(fcinfo, 3, "polling_wait_seconds",
+											CMQ_POLLING_MIN, CMQ_POLLING_MAX,
+											queue->polling_wait_seconds, true,
+											queue);
+	return queue;
+}
+
 Datum
 cmq_receive(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
-	int			max_messages;
-	int			visibility_timeout;
-	int			polling_wait_seconds;
+	Request		request;
+	ResourceOwner caller = NULL;
+	bool		moved;
+	bool		over;
 
 	cmq_begin_write("cmq_receive()");
 	InitMaterializedSRF(fcinfo, 0);
-	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
-						   RowExclusiveLock);
-	max_messages = get_int(fcinfo, 1, "max_messages", CMQ_RECEIVE_MIN,
-						   CMQ_RECEIVE_MAX, 0, false, queue);
-	visibility_timeout = get_int(fcinfo, 2, "visibility_timeout",
-								 CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX,
-								 queue->visibility_timeout, true, queue);
-	polling_wait_seconds = get_int(fcinfo, 3, "polling_wait_seconds",
-								   CMQ_POLLING_MIN, CMQ_POLLING_MAX,
-								   queue->polling_wait_seconds, true, queue);
-
-	receive_or_wait(queue, max_messages, visibility_timeout,
-					polling_wait_seconds,
-					(ReturnSetInfo *) fcinfo->resultinfo);
+	request.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
+	if (PG_ARGISNULL(3) ? queue->polling_wait_seconds > 0 :
+		PG_GETARG_INT32(3) > 0)
+		caller = begin_look();
+	queue = open_for_receive(fcinfo, queue, &request);
+	over = receive_messages(queue, request.max_messages,
+							request.visibility_timeout, request.rsinfo,
+							NULL, &moved) > 0;
+	/* dead letters must not wait for our commit */
+	if (!over && (moved || caller == NULL || request.polling_wait_seconds == 0))
+	{
+		cmq_stats_event(queue->shared, CMQ_EMPTY_RECEIVES);
+		over = true;
+	}
+	if (caller)
+		end_look(caller, over);
+	if (!over)
+		wait_and_receive(queue, &request);
 	return (Datum) 0;
 }

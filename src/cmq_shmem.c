@@ -370,6 +370,7 @@ cmq_shmem_make(Oid pending, const char *name, TimestampTz not_before,
 		pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 		pg_atomic_init_u64(&shared->spacing, 1000000);
 		cmq_floor_init(shared);
+		cmq_stretch_init(shared);
 		cmq_oldest_init(shared);
 		cmq_wait_init(shared);
 		cmq_stats_init(shared, cmq_lock->tranche);

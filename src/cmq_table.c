@@ -545,6 +545,42 @@ cmq_table_range(CmqTable *table, TimestampTz from, TimestampTz until,
 	start_scan(table, keys, 2);
 }
 
+/*
+ * Scan the rows of a pending table behind this one, up to a first key column of
+ * until, in order.
+ */
+void
+cmq_table_after(CmqTable *table, const CmqPendingKey *key, TimestampTz until)
+{
+	ScanKeyData keys[2];
+
+	/* the index reads the members for as long as it scans */
+	ScanKeyEntryInitialize(&table->after[0], SK_ROW_MEMBER,
+						   Anum_pending_visible_at, BTGreaterStrategyNumber,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(key->visible_at));
+	ScanKeyEntryInitialize(&table->after[1], SK_ROW_MEMBER | SK_ROW_END,
+						   Anum_pending_enqueued_at, BTGreaterStrategyNumber,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(key->enqueued_at));
+	memset(&keys[0], 0, sizeof(keys[0]));
+	keys[0].sk_flags = SK_ROW_HEADER;
+	keys[0].sk_attno = Anum_pending_visible_at;
+	keys[0].sk_strategy = BTGreaterStrategyNumber;
+	keys[0].sk_argument = PointerGetDatum(table->after);
+	ScanKeyInit(&keys[1], Anum_pending_visible_at, BTLessEqualStrategyNumber,
+				F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	start_scan(table, keys, 2);
+}
+
+/* The key of the pending row in table->slot. */
+void
+cmq_table_key(CmqTable *table, CmqPendingKey *key)
+{
+	key->visible_at = cmq_slot_time(table->slot, Anum_pending_visible_at);
+	key->enqueued_at = cmq_slot_time(table->slot, Anum_pending_enqueued_at);
+}
+
 /* Move on to the next row of the scan, into table->slot; false at its end. */
 bool
 cmq_table_next(CmqTable *table)
@@ -556,7 +592,8 @@ cmq_table_next(CmqTable *table)
 			return false;
 		/* a dirty snapshot also shows what others have not committed yet */
 	} while (TransactionIdIsValid(table->snapshot.xmin));
-	table->busy = TransactionIdIsValid(table->snapshot.xmax);
+	table->busy_with = table->snapshot.xmax;
+	table->busy = TransactionIdIsValid(table->busy_with);
 	return true;
 }
 

@@ -4,8 +4,9 @@
  *	  Receives that wait for a message, and who wakes them.
  *
  * A receive that may wait and finds nothing sleeps on the condition variable
- * of its queue, until it is signalled, until the next delayed or in-flight
- * message becomes visible, or until its time is up.  Nobody polls.
+ * of its queue, until it is signalled or its time is up.  One of those who wait at
+ * a queue, the planner, wakes by itself when the next delayed or in-flight message
+ * becomes visible; the others leave that to it.  Nobody polls.
  *
  * Who signals, at the end of its transaction, once for all it did:
  *	- commit of sends, of restores, of visibility changes, of receives (what they put in
@@ -21,16 +22,23 @@
  * Whoever is signalled looks again, takes a message or sleeps on with a new
  * plan.  Whoever stops waiting, for whatever reason, signals one more waiter:
  * it may have been signalled for a message that it did not take, or be the
- * one that had planned for the next due time.  So at any time somebody has
- * planned for every message.
+ * planner.  So at any time somebody has planned for every message:
+ *	- Who looks and sees an earlier time than is planned for becomes the planner.
+ *	- The planner stays that until it looks again, and plans anew, or stops waiting,
+ *	  and the one that it signals looks.
+ * Messages that become visible together are had one after the other: each of those
+ * who take one signals the next.
  *
  * No wake-up is lost: a waiter counts itself in and gets onto the condition
  * variable, then looks, then sleeps.  A writer makes its rows visible, then
  * reads the count.  A full barrier stands between the two steps on each side.
  *
- * A waiting receive holds RowExclusive on the pending table.  Drop and the
- * switch of rewind need to have that table for themselves: they ask waiters to
- * give up (cmq_wait_ask_to_leave), who then return without a message.
+ * A receive that sleeps holds no locks of its own (cmq_receive.c), but its
+ * transaction may have some.  Drop and the switch of rewind need to have the pending
+ * table for themselves: they ask waiters to give up (cmq_wait_ask_to_leave), who
+ * then return without a message.
+ *
+ * Locks: the queue's mutex guards who plans.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,11 +53,13 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
+#include "storage/spin.h"
 #include "utils/memutils.h"
 
 #include "cmq.h"
 
 #define MANY PG_INT32_MAX
+#define NOBODY (-1)				/* no number of a process */
 
 /*
  * What the current transaction will signal.  The shared entries stay: the
@@ -133,80 +143,14 @@ my_slot(void)
 	return &wait_slots[cmq_my_process_number()];
 }
 
+/* The process of this number plans no longer. */
 static void
-take_back_waiter(CmqSharedQueue *shared, void *arg)
+end_plan(CmqSharedQueue *shared, int process)
 {
-	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
-}
-
-static void
-take_back_asker(CmqSharedQueue *shared, void *arg)
-{
-	pg_atomic_fetch_sub_u32(&shared->nasking, 1);
-}
-
-/* Clear what the slot says, and take back what it counted. */
-static void
-clear_slot(pg_atomic_uint64 *value,
-		   void (*take_back) (CmqSharedQueue *shared, void *arg))
-{
-	uint64		packed = pg_atomic_exchange_u64(value, 0);
-	CmqSharedKey key = {
-		.database = (Oid) (packed >> 32),
-		.pending = (Oid) packed
-	};
-
-	if (packed != 0)
-		cmq_shmem_with(&key, take_back, NULL);
-}
-
-/* Take back what the process of this slot has counted. */
-static void
-clear_wait_slot(WaitSlot *slot)
-{
-	clear_slot(&slot->waiting, take_back_waiter);
-	clear_slot(&slot->asking, take_back_asker);
-}
-
-/*
- * This process takes over the slot of its number, and takes back what the one
- * before has left there.  Called under the lock for slots.
- */
-void
-cmq_wait_take_slot(void)
-{
-	WaitSlot   *slot = &wait_slots[cmq_my_process_number()];
-
-	clear_wait_slot(slot);
-	pg_atomic_write_u32(&slot->pid, MyProcPid);
-}
-
-/*
- * Maintenance: take back what processes have counted that are gone.  Each takes
- * back its own at the end of its transactions; this is for one that did not come
- * to that.  Called under the lock for slots, so nobody takes one over meanwhile.
- */
-void
-cmq_wait_sweep(void)
-{
-	for (int i = 0; i < MaxBackends; i++)
-	{
-		WaitSlot   *slot = &wait_slots[i];
-
-		if ((pg_atomic_read_u64(&slot->waiting) != 0 ||
-			 pg_atomic_read_u64(&slot->asking) != 0) &&
-			BackendPidGetProc(pg_atomic_read_u32(&slot->pid)) == NULL)
-			clear_wait_slot(slot);
-	}
-}
-
-void
-cmq_wait_init(CmqSharedQueue *shared)
-{
-	ConditionVariableInit(&shared->wakeup);
-	pg_atomic_init_u32(&shared->nwaiters, 0);
-	pg_atomic_init_u32(&shared->nasking, 0);
-	pg_atomic_init_u32(&shared->nrewinds, 0);
+	SpinLockAcquire(&shared->mutex);
+	if (shared->planner == process)
+		shared->planner = NOBODY;
+	SpinLockRelease(&shared->mutex);
 }
 
 static void
@@ -225,6 +169,92 @@ signal_waiters(CmqSharedQueue *shared, int n)
 	}
 	while (n-- > 0)
 		ConditionVariableSignal(&shared->wakeup);
+}
+
+/* Stop waiting: the process of this number, which may be gone. */
+static void
+stop_waiting(CmqSharedQueue *shared, int process)
+{
+	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
+	end_plan(shared, process);
+	signal_waiters(shared, 1);
+}
+
+static void
+take_back_waiter(CmqSharedQueue *shared, void *arg)
+{
+	stop_waiting(shared, *(int *) arg);
+}
+
+static void
+take_back_asker(CmqSharedQueue *shared, void *arg)
+{
+	pg_atomic_fetch_sub_u32(&shared->nasking, 1);
+}
+
+/* Clear what the slot of this process says, and take back what it counted. */
+static void
+clear_slot(pg_atomic_uint64 *value, int process,
+		   void (*take_back) (CmqSharedQueue *shared, void *arg))
+{
+	uint64		packed = pg_atomic_exchange_u64(value, 0);
+	CmqSharedKey key = {
+		.database = (Oid) (packed >> 32),
+		.pending = (Oid) packed
+	};
+
+	if (packed != 0)
+		cmq_shmem_with(&key, take_back, &process);
+}
+
+/* Take back what the process of this number has counted. */
+static void
+clear_wait_slot(int process)
+{
+	clear_slot(&wait_slots[process].waiting, process, take_back_waiter);
+	clear_slot(&wait_slots[process].asking, process, take_back_asker);
+}
+
+/*
+ * This process takes over the slot of its number, and takes back what the one
+ * before has left there.  Called under the lock for slots.
+ */
+void
+cmq_wait_take_slot(void)
+{
+	int			process = cmq_my_process_number();
+
+	clear_wait_slot(process);
+	pg_atomic_write_u32(&wait_slots[process].pid, MyProcPid);
+}
+
+/*
+ * Maintenance: take back what processes have counted that are gone.  Each takes
+ * back its own at the end of its transactions; this is for one that did not come
+ * to that.  Called under the lock for slots, so nobody takes one over meanwhile.
+ */
+void
+cmq_wait_sweep(void)
+{
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		WaitSlot   *slot = &wait_slots[i];
+
+		if ((pg_atomic_read_u64(&slot->waiting) != 0 ||
+			 pg_atomic_read_u64(&slot->asking) != 0) &&
+			BackendPidGetProc(pg_atomic_read_u32(&slot->pid)) == NULL)
+			clear_wait_slot(i);
+	}
+}
+
+void
+cmq_wait_init(CmqSharedQueue *shared)
+{
+	ConditionVariableInit(&shared->wakeup);
+	pg_atomic_init_u32(&shared->nwaiters, 0);
+	pg_atomic_init_u32(&shared->nasking, 0);
+	pg_atomic_init_u32(&shared->nrewinds, 0);
+	shared->planner = NOBODY;
 }
 
 /* Signal so many waiters of a queue; rewound as in cmq_wait_signal_rewind(). */
@@ -322,20 +352,49 @@ check_client(void)
 }
 
 /*
- * Sleep for that many milliseconds at most.  False when the waiter is asked to
- * leave.  Ends the process if its client has gone.
+ * A look has seen that the next message becomes visible at due.  Is it for this
+ * waiter to wake then?
+ */
+static bool
+plan(CmqSharedQueue *shared, TimestampTz due)
+{
+	int			me = cmq_my_process_number();
+	bool		mine;
+
+	SpinLockAcquire(&shared->mutex);
+	mine = shared->planner == NOBODY || shared->planner == me ||
+		due < shared->planned_for;
+	if (mine)
+	{
+		shared->planner = due == DT_NOEND ? NOBODY : me;
+		shared->planned_for = due;
+	}
+	SpinLockRelease(&shared->mutex);
+	return mine;
+}
+
+/*
+ * Sleep until deadline at most; now is the time that it goes by.  due is when the
+ * next message becomes visible, DT_NOEND if that is later than deadline.  False
+ * when the waiter is asked to leave.  Ends the process if its client has gone.
  */
 bool
-cmq_wait_sleep(CmqSharedQueue *shared, long timeout)
+cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz now, TimestampTz due,
+			   TimestampTz deadline)
 {
+	TimestampTz until = plan(shared, due) ? Min(due, deadline) : deadline;
+
 	if (pg_atomic_read_u32(&shared->nasking) > 0)
 		return false;
 	/*
 	 * An aborted subtransaction, or a wait within this one, has taken us off the
 	 * variable: then this puts us back and returns at once, and the caller looks
-	 * again.
+	 * again.  A look that has waited for a lock may have used up the wake-up of our
+	 * signal.
 	 */
-	(void) ConditionVariableTimedSleep(&shared->wakeup, timeout,
+	SetLatch(MyLatch);
+	(void) ConditionVariableTimedSleep(&shared->wakeup,
+									   TimestampDifferenceMilliseconds(now, until) + 1,
 									   cmq_wait_event());
 	check_client();
 	return pg_atomic_read_u32(&shared->nasking) == 0;
@@ -349,10 +408,9 @@ cmq_wait_end(void)
 
 	waits = list_delete_last(waits);
 	ConditionVariableCancelSleep();
-	pg_atomic_fetch_sub_u32(&wait->shared->nwaiters, 1);
 	pg_atomic_write_u64(&my_slot()->waiting, waits == NIL ? 0 :
 						pack_key(&((Wait *) llast(waits))->shared->key));
-	signal_waiters(wait->shared, 1);
+	stop_waiting(wait->shared, cmq_my_process_number());
 }
 
 /*

@@ -407,6 +407,70 @@ delete_all();
 	delete_all();
 }
 
+# One of them plans for the next due message; the others sleep on, and one of these
+# takes over when that one is gone.
+{
+	sql('TRUNCATE got');
+	# each of them sees it when it begins to wait
+	my $start = time;
+	sql(q{SELECT cmq_send('w', 'later', 8)});
+	my @waiters = map { waiter() } 1 .. 50;
+	wait_for_waiters(50);
+	my $before = $proc_counts ? sleeps() : undef;
+	my $in_time = time - $start < 8;
+	poll('SELECT count(*) FROM got', 'one of fifty gets a delayed message', '1');
+	wait_for_waiters(49);
+  SKIP:
+	{
+		skip 'the system does not count how often a process sleeps', 1 unless $proc_counts;
+		skip 'this machine is too slow', 1 unless $in_time;
+		# one takes it, and two look for more
+		cmp_ok(woken_since($before), '<=', 8, 'the others sleep on');
+	}
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'd' || i FROM generate_series(1, 30) i), 1)});
+	poll('SELECT count(*) FROM got', 'thirty that become visible together, one each', '31');
+	wait_for_waiters(19);
+	sql(q{SELECT cmq_send('w', 'soon', 2)});
+	# sixteen of nineteen, the planner perhaps among them
+	is(sql(qq{SELECT count(*) FILTER (WHERE ended) FROM (SELECT CASE WHEN row_number() OVER (ORDER BY pid) % 2 = 0 THEN pg_cancel_backend(pid)
+			ELSE pg_terminate_backend(pid) END AS ended FROM (SELECT pid $waiting ORDER BY pid LIMIT 16) w) w}),
+		'16', 'most are ended');
+	poll(q{SELECT count(*) FROM got WHERE body = 'soon'}, 'and still somebody wakes in time', '1');
+	wait_for_waiters(2);
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', '{x,y}')});
+	finish($_) foreach @waiters;
+	is(sql(q{SELECT count(*) = 34 AND count(DISTINCT body) = 34 FROM got}), 't', 'each message once');
+	delete_all();
+}
+
+# A receive that sleeps is in nobody's way, and what has had the table for itself
+# meanwhile is in the way of no message.
+{
+	sql('TRUNCATE got');
+	my @waiters = map { waiter() } 1 .. 3;
+	wait_for_waiters(3);
+	foreach my $statement ('VACUUM FULL cmq_data.q_w_pending', 'REINDEX TABLE cmq_data.q_w_pending',
+		'ALTER TABLE cmq_data.q_w_pending SET (autovacuum_enabled = true)', 'TRUNCATE cmq_data.q_w_pending')
+	{
+		sql("SET statement_timeout = '10s'; $statement");
+		wait_for_waiters(3);
+		ok(1, "$statement beside receives that wait");
+	}
+	sql(q{SELECT count(*) FROM cmq_send_batch('w', '{a,b,c}')});
+	finish($_) foreach @waiters;
+	is(sql(q{SELECT string_agg(body, ',' ORDER BY body) FROM got}), 'a,b,c', 'and these get their messages');
+	# but a transaction that has received before it waits keeps its locks
+	sql(q{SELECT cmq_send('w', 'first')});
+	my $holder = start(q{BEGIN; SELECT body FROM cmq_receive('w', 1, 43200, 0); SELECT body FROM cmq_receive('w'); COMMIT});
+	wait_for_waiters(1);
+	is(sql(q{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE relation = 'cmq_data.q_w_pending'::regclass AND mode = 'RowExclusiveLock' AND query LIKE '%cmq_receive%' AND pid <> pg_backend_pid()}),
+		'1', 'one that has a message keeps its lock');
+	sql(q{SELECT cmq_send('w', 'second')});
+	is(finish($holder) =~ s/\s+/,/gr, 'first,second,', '... and gets the next');
+	delete_all();
+}
+
 # Load: everything sent is consumed, by receives that wait.
 {
 	my %scripts = (
