@@ -23,6 +23,7 @@ OBJS = \
 	src/cmq_attributes.o \
 	src/cmq_catalog.o \
 	src/cmq_clear.o \
+	src/cmq_damage.o \
 	src/cmq_ddl.o \
 	src/cmq_dead_letter.o \
 	src/cmq_delete.o \

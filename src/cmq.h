@@ -277,6 +277,7 @@ typedef struct CmqSharedQueue
 	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
 	CmqTurns	turns[CMQ_NTURNS];
 	pg_atomic_uint32 letters_stuck;	/* a receive could not move dead letters */
+	pg_atomic_uint32 damaged;	/* a message could not be read, see cmq_damage.c */
 
 	/* see cmq_stats.c */
 	LWLock		count_lock;
@@ -732,6 +733,18 @@ extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
 extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
 extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);
+
+/* cmq_damage.c */
+typedef struct CmqReading
+{
+	ErrorContextCallback context;
+	CmqQueue   *queue;
+	TimestampTz message;		/* being read; DT_NOBEGIN: none */
+} CmqReading;
+
+extern void cmq_damage_init(CmqSharedQueue *shared);
+extern void cmq_reading_begin(CmqReading *reading, CmqQueue *queue);
+extern void cmq_reading_end(CmqReading *reading);
 
 /* cmq_recent.c */
 extern void cmq_recent_note(Oid pending, TimestampTz visible_at,

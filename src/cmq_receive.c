@@ -24,7 +24,8 @@
  * scan if nobody has to be waited for and no stranger's code runs for it.
  *
  * Messages past their retention are passed over, and so are those whose leaf
- * is gone: it was dropped because they expired.
+ * is gone: it was dropped because they expired.  One that cannot be read is put
+ * off, not returned (cmq_damage.c).
  *
  * Locks: RowExclusive on the pending table and the rewind leaves, AccessShare
  * on the message leaves; to the end of the transaction, but not while a receive
@@ -51,6 +52,9 @@ PG_FUNCTION_INFO_V1(cmq_receive);
 
 /* How many dead messages one receive moves away. */
 #define MAX_LETTERS 1000
+
+/* How many messages that cannot be read one receive puts off. */
+#define MAX_UNREADABLE 100
 
 /* Nanoseconds between two ready rows, learned; see look_for_ready(). */
 #define MAX_SPACING		(UINT64CONST(1) << 40)
@@ -94,6 +98,8 @@ typedef struct ReceiveState
 	/* the message leaf of the last body, kept open for the next one */
 	CmqTable	messages;
 	CmqLeaf    *messages_leaf;
+
+	CmqReading	reading;
 } ReceiveState;
 
 /* One delivery about to be made. */
@@ -313,20 +319,20 @@ claim_due(ReceiveState *state, Delivery *delivery)
 }
 
 /*
- * Add a claimed message to the result.  False if there is no such message,
- * which happens only when somebody removed it by hand.
+ * Read a claimed message from its leaf and add it to the result.  False if there is
+ * no such message, which happens only when somebody removed it by hand.
  */
 static bool
-return_message(ReceiveState *state, const Delivery *delivery,
-			   ReturnSetInfo *rsinfo)
+read_message(ReceiveState *state, CmqTable *messages, const Delivery *delivery,
+			 ReturnSetInfo *rsinfo)
 {
 	Datum		values[Natts_message];
 	bool		isnull[Natts_message] = {false};
-	TupleTableSlot *slot = state->messages.slot;
+	TupleTableSlot *slot = messages->slot;
 	CmqHandle	handle;
 	MemoryContext old;
 
-	if (!cmq_table_find(&state->messages, delivery->enqueued_at, 0))
+	if (!cmq_table_find(messages, delivery->enqueued_at, 0))
 		return false;
 
 	handle.enqueued_at = delivery->enqueued_at;
@@ -365,6 +371,59 @@ return_message(ReceiveState *state, const Delivery *delivery,
 	return true;
 }
 
+typedef struct TryRead
+{
+	ReceiveState *state;
+	const Delivery *delivery;
+	ReturnSetInfo *rsinfo;
+	bool		found;
+} TryRead;
+
+/* All that an abort of the subtransaction gives back is opened and closed here. */
+static void
+try_read(const char *name, void *arg)
+{
+	TryRead    *try = arg;
+	CmqQueue   *queue = try->state->queue;
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, try->delivery->enqueued_at);
+	CmqTable	messages;
+
+	if (leaf == NULL ||
+		!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
+						AccessShareLock))
+		return;
+	try->found = read_message(try->state, &messages, try->delivery,
+							  try->rsinfo);
+	cmq_table_close(&messages);
+}
+
+/* Add a claimed message to the result.  False if it cannot be read. */
+static bool
+return_message(ReceiveState *state, const Delivery *delivery,
+			   ReturnSetInfo *rsinfo)
+{
+	bool		found;
+
+	if (unlikely(pg_atomic_read_u32(&state->queue->shared->damaged) != 0))
+	{
+		TryRead		try = {
+			.state = state,
+			.delivery = delivery,
+			.rsinfo = rsinfo
+		};
+		char	   *what = psprintf("reading message %lld",
+									(long long) cmq_time_to_msg_id(delivery->enqueued_at));
+
+		(void) cmq_queue_try(state->queue->name, what, try_read, &try, true);
+		pfree(what);
+		return try.found;
+	}
+	state->reading.message = delivery->enqueued_at;
+	found = read_message(state, &state->messages, delivery, rsinfo);
+	state->reading.message = DT_NOBEGIN;
+	return found;
+}
+
 /*
  * Claim the ready row that the scan stands at, unless it is dead or somebody has it.
  * A dead one is added to letters, which are made with the first one.
@@ -398,7 +457,8 @@ take_ready(ReceiveState *state, Delivery *delivery, CmqLetter **letters,
  * Receive what is there.  Returns how many messages.  When there are none and
  * next_visible is given, it is set to the time when the next one that is
  * delayed or in flight becomes visible, if that is before the time in it, else
- * to DT_NOEND.  Sets *moved if dead messages were moved away.
+ * to DT_NOEND.  Sets *moved if dead messages were moved away, or nothing but
+ * messages that cannot be read was met: that must not wait for our commit.
  */
 static int
 receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
@@ -419,6 +479,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	int			nredelivered = 0;
 	int			nrewound = 0;
 	int			nmoved = 0;
+	int			nunreadable = 0;
 	CmqLetter  *letters = NULL;
 	int			nletters = 0;
 
@@ -439,8 +500,9 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	cmq_floor_begin(&state.floor, queue, state.now);
 	cmq_stretch_begin(&stretches, queue, state.floor.floor);
 	look_for_ready(&state, max_messages);
+	cmq_reading_begin(&state.reading, queue);
 
-	while (n < max_messages)
+	while (n < max_messages && nunreadable < MAX_UNREADABLE)
 	{
 		Delivery	delivery;
 		bool		take_due;
@@ -485,9 +547,12 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 			nrewound += delivery.receive_count == 1 &&
 				delivery.rewind_count > 0;
 		}
+		else if (claimed)
+			nunreadable++;
 		ResetPerTupleExprContext(state.estate);
 	}
 
+	cmq_reading_end(&state.reading);
 	cmq_floor_end(&state.floor, queue, state.first_alive, first_due);
 	cmq_stretch_end(&stretches, queue, &state.floor);
 	if (n == max_messages || state.reach_short)
@@ -509,7 +574,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	FreeExecutorState(state.estate);
 	if (nletters > 0)
 		nmoved = cmq_dead_letter_move(queue, letters, nletters);
-	*moved = nmoved > 0;
+	*moved = nmoved > 0 || (n == 0 && nunreadable > 0);
 	if (claimed_any || nmoved > 0)
 	{
 		/* what is in flight needs somebody who plans for its return */
@@ -670,7 +735,6 @@ cmq_receive(PG_FUNCTION_ARGS)
 	over = receive_messages(queue, request.max_messages,
 							request.visibility_timeout, request.rsinfo,
 							NULL, &moved) > 0;
-	/* dead letters must not wait for our commit */
 	if (!over && (moved || caller == NULL || request.polling_wait_seconds == 0))
 	{
 		cmq_stats_event(queue->shared, CMQ_EMPTY_RECEIVES);

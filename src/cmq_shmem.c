@@ -375,6 +375,7 @@ cmq_shmem_make(Oid pending, const char *name, TimestampTz not_before,
 		cmq_wait_init(shared);
 		cmq_stats_init(shared, cmq_lock->tranche);
 		cmq_turn_init(shared);
+		cmq_damage_init(shared);
 	}
 	if (shared)
 		use(shared);

@@ -29,7 +29,9 @@
  */
 #include "postgres.h"
 
+#include "access/itup.h"
 #include "access/relation.h"
+#include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -599,20 +601,24 @@ cmq_table_next(CmqTable *table)
 
 /*
  * The newest time among all rows of a message leaf, dead and uncommitted ones
- * included; DT_NOBEGIN if the index has no entry.
+ * included; DT_NOBEGIN if the index has no entry.  Reads the index alone: the queue
+ * can be used although the last page of the table is damaged.
  */
 TimestampTz
 cmq_table_newest(CmqTable *table)
 {
 	IndexScanDesc scan;
 	TimestampTz newest = DT_NOBEGIN;
+	bool		isnull;
 
 	if (table->pk == NULL)
 		open_primary_key(table);
 	scan = cmq_index_beginscan(table->rel, table->pk, SnapshotAny, 0);
+	scan->xs_want_itup = true;
 	index_rescan(scan, NULL, 0, NULL, 0);
-	if (index_getnext_slot(scan, BackwardScanDirection, table->slot))
-		newest = cmq_slot_time(table->slot, Anum_messages_enqueued_at);
+	if (index_getnext_tid(scan, BackwardScanDirection))
+		newest = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+												   scan->xs_itupdesc, &isnull));
 	index_endscan(scan);
 	return newest;
 }
