@@ -12,6 +12,12 @@
  * delete, a business table, moves the position, and the durability of such a
  * transaction is left alone.
  *
+ * A library that was loaded before cmq is called after it when a transaction is about
+ * to commit, and may write then.  So when the transaction has committed we look how
+ * many records it has written since; if it was more than the commit, we wait for
+ * the disk and the standbys after all, before the client or any such library
+ * is told that it has committed.
+ *
  * A later delete commits synchronously and, WAL being one stream, takes the
  * receive before it along.  cmq.async_receive = off turns all this off.
  *
@@ -21,6 +27,8 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "executor/instrument.h"
+#include "replication/syncrep.h"
 
 #include "cmq.h"
 
@@ -29,6 +37,9 @@ static XLogRecPtr receive_end = InvalidXLogRecPtr;
 
 /* The user's synchronous_commit while a commit goes without, else -1. */
 static int	saved_synchronous_commit = -1;
+
+/* How many WAL records this backend had written when that was decided. */
+static int64 records_before = 0;
 
 /* Before a receive writes; returns what cmq_async_end() wants to know. */
 bool
@@ -42,6 +53,17 @@ void
 cmq_async_end(bool only_receives)
 {
 	receive_end = only_receives ? XactLastRecEnd : InvalidXLogRecPtr;
+}
+
+/* A transaction that went without has committed, and perhaps not alone. */
+static void
+make_durable(void)
+{
+	/* one record is that of the commit */
+	if (pgWalUsage.wal_records - records_before <= 1)
+		return;
+	XLogFlush(XactLastCommitEnd);
+	SyncRepWaitForLSN(XactLastCommitEnd, true);
 }
 
 /*
@@ -60,6 +82,7 @@ xact_callback(XactEvent event, void *arg)
 			{
 				saved_synchronous_commit = synchronous_commit;
 				synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+				records_before = pgWalUsage.wal_records;
 			}
 			break;
 		case XACT_EVENT_COMMIT:
@@ -69,7 +92,11 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_ABORT:
 			receive_end = InvalidXLogRecPtr;
 			if (saved_synchronous_commit >= 0)
+			{
 				synchronous_commit = saved_synchronous_commit;
+				if (event == XACT_EVENT_COMMIT)
+					make_durable();
+			}
 			saved_synchronous_commit = -1;
 			break;
 		default:

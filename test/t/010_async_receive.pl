@@ -4,6 +4,8 @@
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -83,6 +85,28 @@ is( sql(q{SET synchronous_commit = local;
 		SELECT count(*) FROM cmq_receive('q') \g /dev/null
 		SHOW synchronous_commit;}),
 	'local', 'whatever it is');
+
+# Another library that writes WAL when the transaction is about to commit, which
+# cmq sees beforehand or not, depending on which of them was loaded first.
+my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
+my $library = $node->basedir . '/at_commit.so';
+my $source = abs_path(dirname(__FILE__) . '/../modules/at_commit.c');
+system_or_bail('sh', '-c', qq{\${CC:-cc} -O2 -fPIC -shared -I"\$($pg_config --includedir-server)" -o '$library' '$source'});
+foreach my $libraries ("$library,cmq", "cmq,$library")
+{
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$libraries'\n");
+	$node->restart;
+	my $when = $libraries =~ /^cmq/ ? 'loaded after cmq' : 'loaded before cmq';
+	cmp_ok(unflushed("$receive\n"), '>', 0, "another library, $when: receive alone is not waited for");
+	is(unflushed("$receive\nSET LOCAL at_commit.action = 'write';\n"), 0, '... what it writes at the commit of a receive is on disk');
+	is(sql(qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'write'; COMMIT; SHOW synchronous_commit}), 'on', '... the setting of the session stays');
+	# an error after cmq has made up its mind
+	my ($out, $err) = ('', '');
+	$node->psql('postgres', qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'fail'; COMMIT;\nSHOW synchronous_commit}, on_error_stop => 0, stdout => \$out, stderr => \$err);
+	like("$out $err", qr/^on .*at_commit fails/, '... also when the commit of a receive fails');
+}
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
+$node->restart;
 
 # Kill the server: all of its processes at once, as a power failure would.
 sub kill_server
