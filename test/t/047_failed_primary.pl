@@ -1,0 +1,212 @@
+# A primary that failed goes on for a few messages while its standby is promoted, is
+# brought back with pg_rewind, follows, and is promoted in its turn: no message is lost
+# that the promoted one took, none is there twice, ids go on increasing.  Then a
+# synchronous standby that stands still: who waits for it, and what is there when a wait
+# is cancelled.  What a standby can be asked meanwhile.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $first = PostgreSQL::Test::Cluster->new('first');
+$first->init(allows_streaming => 1);
+$first->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = 1h
+autovacuum = off
+wal_log_hints = on
+max_prepared_transactions = 5
+wal_keep_size = 256MB
+fsync = off
+CONF
+$first->start;
+
+sub sql
+{
+	my ($node, $sql) = @_;
+	return $node->safe_psql('postgres', "SET statement_timeout = '120s'; $sql");
+}
+
+# What an application sees of the messages; without ids, which it does not choose.
+my $states = q{SELECT string_agg(body || ' ' || state || ' ' || receive_count || ' ' || rewind_count, ', ' ORDER BY enqueued_at) FROM cmq.q_q_all};
+# The same to the last bit.
+my $everything = join ';', map { "SELECT md5(string_agg(t::text, ';' ORDER BY t::text)) FROM $_ t" }
+	qw(cmq_data.q_q cmq_data.q_q_pending cmq_data.q_q_rewind cmq.queue cmq.partition cmq.rewind_log);
+
+sub consume
+{
+	my ($node, $n) = @_;
+	return sql($node, qq{WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', $n))
+		SELECT string_agg(body, ' ' ORDER BY msg_id) FROM got WHERE cmq_delete('q', receipt_handle)});
+}
+
+my $last_id = 0;
+sub send_to
+{
+	my ($node, @bodies) = @_;
+	foreach (@bodies)
+	{
+		my $id = sql($node, "SELECT cmq_send('q', '$_')");
+		$last_id = $id if $id > $last_id;
+	}
+	return;
+}
+
+sub follow
+{
+	my ($node, $primary) = @_;
+	ok($node->poll_query_until('postgres', "SELECT pg_last_wal_replay_lsn() >= '" . sql($primary, 'SELECT pg_current_wal_lsn()') . "'::pg_lsn"),
+		$node->name . ' follows ' . $primary->name);
+	return;
+}
+
+sql($first, q{
+	CREATE EXTENSION cmq;
+	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 43200)});
+send_to($first, 'a' .. 'f');
+is(consume($first, 2), 'a b', 'some are consumed');
+sql($first, q{SELECT FROM cmq_receive('q')});
+$first->backup('base');
+my $second = PostgreSQL::Test::Cluster->new('second');
+$second->init_from_backup($first, 'base', has_streaming => 1);
+$second->start;
+follow($second, $first);
+
+note 'both go on';
+$second->promote;
+# what the failed one does is lost, whatever it is
+send_to($first, 'lost1', 'lost2');
+is(consume($first, 2), 'd e', 'the failed primary goes on');
+sql($first, q{SELECT cmq_rewind('q', (SELECT min(enqueued_at) FROM cmq.q_q_history)); SELECT FROM cmq_receive('q', 2);
+	BEGIN; SELECT cmq_send('q', 'lost3'); SELECT FROM cmq_receive('q'); PREPARE TRANSACTION 'lost'});
+send_to($second, 'g', 'h');
+is(consume($second, 1), 'd', '... and so does the promoted standby');
+sql($second, q{BEGIN; SELECT cmq_send('q', 'prepared'); PREPARE TRANSACTION 'kept'});
+sql($second, q{SELECT cmq_restore('q', (SELECT enqueued_at FROM cmq.q_q_all WHERE body = 'b'), (SELECT enqueued_at FROM cmq.q_q_all WHERE body = 'c'))});
+sql($second, 'CHECKPOINT');
+my $seen = sql($second, $states);
+is($seen, 'a deleted 1 0, b ready 0 1, c in flight 1 0, d deleted 1 0, e ready 0 0, f ready 0 0, g ready 0 0, h ready 0 0', '... with what it had and got');
+
+note 'the failed primary is brought back';
+$first->stop;
+my $conf = PostgreSQL::Test::Utils::slurp_file($first->data_dir . '/postgresql.conf');
+command_ok([ 'pg_rewind', '--no-sync', '--target-pgdata', $first->data_dir, '--source-server', $second->connstr('postgres') ], 'pg_rewind');
+open my $file, '>', $first->data_dir . '/postgresql.conf' or die $!;
+print $file $conf;
+close $file;
+unlink $first->data_dir . '/postgresql.auto.conf';
+$first->enable_streaming($second);
+$first->start;
+follow($first, $second);
+is(sql($first, $states), $seen, 'it follows the other one');
+is(sql($first, $everything), sql($second, $everything), '... to the last bit');
+send_to($second, 'i');
+follow($first, $second);
+is(sql($first, $everything), sql($second, $everything), '... and goes on following');
+
+note 'and is promoted again';
+$second->stop;
+$first->promote;
+is(sql($first, q{SELECT active_msg_num, inactive_msg_num, rewind_msg_num FROM cmq_queue_attributes('q')}), '6|1|2', 'the numbers are right');
+sql($first, q{COMMIT PREPARED 'kept'});
+is(sql($first, q{SELECT pending_msg_num, inactive_msg_num FROM cmq.metrics}), '8|1', '... a prepared transaction came along');
+my $before = $last_id;
+send_to($first, 'j');
+cmp_ok($last_id, '>', $before, 'ids go on increasing');
+is(consume($first, 100), 'b e f g h prepared i j', 'everything is received once');
+is(sql($first, q{SELECT cmq_restore('q', '-infinity', NULL)}), '10', 'the history is there');
+is(consume($first, 100), 'a b d e f g h prepared i j', '... and received again');
+
+note 'a synchronous standby that stands still';
+$first->backup('again');
+my $third = PostgreSQL::Test::Cluster->new('third');
+$third->init_from_backup($first, 'again', has_streaming => 1);
+$third->append_conf('postgresql.conf', "max_standby_streaming_delay = 0\n");
+$third->start;
+$first->append_conf('postgresql.conf', "synchronous_standby_names = '*'\nsynchronous_commit = on\n");
+$first->reload;
+ok($first->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}), 'there is one');
+sql($first, q{SELECT FROM cmq_send_batch('q', '{k,l,m}')});
+$third->stop;
+
+my $session = $first->background_psql('postgres', on_error_stop => 0);
+my $pid = $session->query('SELECT pg_backend_pid()');
+# Begin a call that will wait for the standby; returns when it does.
+sub begin_wait
+{
+	my ($sql) = @_;
+	$session->query_until(qr/begun/, "\\echo begun\n$sql;\n");
+	ok($first->poll_query_until('postgres', "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $pid"), "waits for the standby: $sql");
+	return;
+}
+sub end_wait
+{
+	sql($first, "SELECT pg_cancel_backend($pid)");
+	$session->query('');
+	like($session->{stderr}, qr/WARNING:  canceling wait for synchronous replication.*\nDETAIL:  The transaction has already committed locally/, '... the cancelled wait says that it is committed');
+	$session->{stderr} = '';
+	return;
+}
+
+# nothing is lost with a receive, so it waits for nobody
+my $handle = sql($first, q{SELECT receipt_handle FROM cmq_receive('q')});
+ok($handle, 'a receive does not wait');
+begin_wait("SELECT cmq_delete('q', '$handle')");
+is(sql($first, q{SELECT pending_msg_num, inactive_msg_num FROM cmq.metrics}), '4|2', '... meanwhile it is not deleted to others, and metrics do not wait');
+is(sql($first, q{SELECT active_msg_num, inactive_msg_num FROM cmq_queue_attributes('q')}), '2|2', '... nor do attributes');
+end_wait();
+is(sql($first, q{SELECT active_msg_num, inactive_msg_num FROM cmq_queue_attributes('q')}), '2|1', '... and it is deleted');
+is(sql($first, q{SELECT count(*) FROM cmq_receive('q', 10)}), '2', 'two are received');
+my $waiter = $first->background_psql('postgres');
+$waiter->query_until(qr/begun/, q{\echo begun
+	SELECT 'woken by ' || body FROM cmq_receive('q', 10, NULL, 30);
+});
+ok($first->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query ~ 'woken'}), 'one waits for a message');
+begin_wait("SELECT cmq_send('q', 'local')");
+is(sql($first, q{SELECT count(*) FROM cmq.q_q_live WHERE body = 'local'}), '0', '... meanwhile nobody sees it');
+is(sql($first, q{SELECT count(*) FROM cmq_receive('q', 10)}), '0', '... or receives it');
+end_wait();
+like($waiter->query(''), qr/woken by local/, '... and it is sent, and wakes who waits');
+$waiter->quit;
+$third->start;
+ok($first->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}), 'the standby is back');
+sql($first, q{SELECT cmq_send('q', 'n')});
+follow($third, $first);
+is(sql($third, $everything), sql($first, $everything), '... and has what was committed without it');
+$session->quit;
+
+note 'what a standby can be asked';
+is(sql($third, $_), sql($first, $_), "as on the primary: $_") foreach (
+	(map { "SELECT count(*), md5(string_agg(t::text, ';' ORDER BY t::text)) FROM cmq.$_ t" } qw(q_q_live q_q_history q_q_all q_q queues topics subscriptions)),
+	q{SELECT count(*) FROM cmq.rewinds},
+	q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, min_msg_time FROM cmq_queue_attributes('q')},
+	q{SELECT * FROM cmq_rewind_preview('q', '-infinity')});
+is($third->psql('postgres', '\d+ cmq.*', stdout => \my $described), 0, '... and psql describes the relations');
+
+# A report that has read what the primary drops.
+my $report = $third->background_psql('postgres', on_error_stop => 0);
+$report->query(q{\set VERBOSITY verbose});
+is($report->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) > 0 FROM cmq.q_q_history}), 't', 'a report is under way');
+$report->query_until(qr/begun/, q{\echo begun
+	SELECT pg_sleep(120);
+});
+sql($first, q{SELECT cmq_send('q', 'o'); SELECT FROM cmq_alter_queue('q', rewind_seconds => 0)});
+follow($third, $first);
+$report->query('');
+like($report->{stderr}, qr/ERROR:  40001: canceling statement due to conflict with recovery/, '... it is cancelled when the primary drops the history, as README.md says');
+$report->quit;
+is(sql($third, q{SELECT count(*) FROM cmq.q_q_history}), '0', '... the next one sees that');
+is(sql($third, q{SELECT count(*) FROM cmq.q_q_live}), sql($first, q{SELECT count(*) FROM cmq.q_q_live}), '... and what is there');
+
+$first->append_conf('postgresql.conf', "synchronous_standby_names = ''\n");
+$first->reload;
+$third->stop;
+$first->stop;
+foreach my $node ($first, $second, $third)
+{
+	unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, $node->name . ' has nothing to complain about');
+}
+done_testing();
