@@ -28,6 +28,7 @@ OBJS = \
 	src/cmq_dead_letter.o \
 	src/cmq_delete.o \
 	src/cmq_floor.o \
+	src/cmq_gone.o \
 	src/cmq_handle.o \
 	src/cmq_headers.o \
 	src/cmq_history.o \
@@ -99,6 +100,7 @@ REGRESS = \
 	owners_code \
 	bindings \
 	small_things \
+	gone \
 	docs
 
 ISOLATION = \
@@ -123,7 +125,8 @@ ISOLATION = \
 	metrics_drop \
 	serializable \
 	restore_traffic \
-	rollback
+	rollback \
+	gone_races
 
 TEST_SERVER = --temp-config=test/cmq.conf --load-extension=cmq --encoding=UTF8 --no-locale
 REGRESS_OPTS = --inputdir=test --temp-instance=tmp_regress $(TEST_SERVER)

@@ -227,12 +227,14 @@ COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, b
 -- Waits for open transactions that use the queue or read it.  What has the name of one
 -- of its relations and is none of them, or has another owner, is left, with a notice.
 -- Needs: ownership of the queue.
+-- Relations of a queue that has no row in cmq.queue, as after a restore of the schema
+-- without the data, are dropped too, and what a DROP by hand has left of a queue.
 -- Errors: 42704 no such queue, 42501 no right, 2BP01 it is the dead-letter
 --   queue of another one, or other objects (a reporting view, say) depend on it,
 --   55006 this session is in the midst of a call on it, or has a query open that
 --   reads it, 55P03 another transaction has been using or reading it for 30 seconds
 --   (or lock_timeout, if that is less).  A damaged queue can be dropped; by a superuser
---   alone if the relation that carries its rights is gone.
+--   alone if the relation that carries its rights was renamed.
 CREATE FUNCTION @extschema@.cmq_drop_queue(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_queue'
@@ -839,11 +841,26 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION cmq._pending_changed()
 	IS 'cmq internal: trigger that notices rows written by hand';
 
+-- The queues and topics that are there: of the others a relation was dropped by hand,
+-- see src/cmq_gone.c.
+CREATE VIEW cmq._present_queue AS
+SELECT q.*
+  FROM cmq.queue q
+ WHERE (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c
+		 WHERE c.oid IN (q.rights::pg_catalog.oid, q.messages::pg_catalog.oid, q.pending::pg_catalog.oid, q.rewind::pg_catalog.oid)) = 4;
+COMMENT ON VIEW cmq._present_queue IS 'cmq internal: the queues of which no relation was dropped';
+
+CREATE VIEW cmq._present_topic AS
+SELECT t.*
+  FROM cmq.topic t
+ WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.relation::pg_catalog.oid);
+COMMENT ON VIEW cmq._present_topic IS 'cmq internal: the topics whose view was not dropped';
+
 -- The relation that carries the rights of each queue and topic, if it is there and
 -- has its name: the number of one that is gone may be another relation's by now.
 CREATE VIEW cmq._queue_rights AS
 SELECT q.name AS queue, c.oid AS relid, c.relowner AS owner
-  FROM cmq.queue q
+  FROM cmq._present_queue q
   JOIN pg_catalog.pg_class c
 	ON c.oid = q.rights::pg_catalog.oid
    AND c.relnamespace = 'cmq'::pg_catalog.regnamespace::pg_catalog.oid
@@ -876,7 +893,7 @@ SELECT q.name AS queue,
 	   CASE WHEN may.read THEN q.create_time END AS create_time,
 	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
 	   CASE WHEN may.read THEN q.rewind_from END AS rewinding_from
-  FROM cmq.queue q
+  FROM cmq._present_queue q
   LEFT JOIN cmq._queue_rights r
 	ON r.queue = q.name
   LEFT JOIN cmq._queue_rights d
@@ -915,8 +932,10 @@ SELECT s.topic,
 	ON t.topic = s.topic
   LEFT JOIN cmq._queue_rights q
 	ON q.queue = s.queue
- WHERE pg_catalog.has_table_privilege(t.relid, 'SELECT')
-	OR pg_catalog.pg_has_role(q.owner, 'USAGE');
+ WHERE (pg_catalog.has_table_privilege(t.relid, 'SELECT')
+		OR pg_catalog.pg_has_role(q.owner, 'USAGE'))
+   AND EXISTS (SELECT FROM cmq._present_queue x WHERE x.name = s.queue)
+   AND EXISTS (SELECT FROM cmq._present_topic x WHERE x.name = s.topic);
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
 
 -- How many messages the rewind under way has yet to bring back; NULL without

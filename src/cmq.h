@@ -628,6 +628,9 @@ extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
 									Oid rewind);
 extern bool cmq_catalog_forget_leaves(const char *name);
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
+extern bool cmq_catalog_try_lock(const char *relname);
+extern bool cmq_catalog_is_gone(const CmqQueue *queue);
+extern List *cmq_catalog_gone_queue_names(void);
 extern bool cmq_catalog_name_taken(const char *name, char **existing);
 extern bool cmq_catalog_carries_rights(Oid relid);
 extern List *cmq_catalog_queue_names(void);
@@ -636,12 +639,19 @@ extern Oid	cmq_catalog_relid(const char *relname);
 extern Oid	cmq_data_relid(const char *relname);
 extern const char *cmq_catalog_relname(Oid relid);
 
+/* cmq_gone.c */
+extern bool cmq_gone_find_orphans(CmqQueue *queue, const char *name);
+extern void cmq_gone_explain(const char *name, char **detail, char **hint);
+extern void cmq_gone_make_room(const char *name);
+extern void cmq_gone_sweep(void);
+
 /* cmq_topic.c */
 extern void cmq_topic_report_unknown(const char *topic);
 extern bool cmq_topic_find(const char *topic, bool folded, Oid *relid,
 						   bool *routing, char **existing);
 extern void cmq_topic_check_relation(const char *topic, Oid relid);
 extern void cmq_topic_forget_queue(const char *queue);
+extern void cmq_topic_sweep_gone(void);
 
 /* cmq_publish.c */
 typedef void (*CmqFilterCheck) (const char *value, const char *argname,
@@ -677,6 +687,7 @@ extern void cmq_delete_end(CmqDelete *state);
 /* cmq_dead_letter.c */
 extern void cmq_dead_letter_check(CmqQueue *queue);
 extern void cmq_dead_letter_check_drop(const char *name);
+extern bool cmq_dead_letter_forget(const char *name, bool wait);
 extern const char *cmq_dead_letter_reason(CmqQueue *queue,
 										  TupleTableSlot *slot,
 										  TimestampTz now);

@@ -26,6 +26,7 @@
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -188,12 +189,12 @@ cmq_catalog_open(const char *relname, LOCKMODE lockmode)
 	Oid			relid = cmq_catalog_relid(relname);
 	Relation	rel;
 
-	if (!OidIsValid(relid))
+	/* it may be dropped while we wait for the lock */
+	if (!OidIsValid(relid) || (rel = try_table_open(relid, lockmode)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension cmq is not installed in this database"),
 				 errhint("Run CREATE EXTENSION cmq.")));
-	rel = table_open(relid, lockmode);
 	if (!has_columns(rel, relname) || !OidIsValid(cmq_primary_key(rel)))
 		elog(ERROR, "table cmq.%s is not the one that this version of cmq made",
 			 relname);
@@ -265,6 +266,18 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 	ExecCloseIndices(result);
 	ExecDropSingleTupleTableSlot(slot);
 	FreeExecutorState(estate);
+}
+
+/*
+ * The lock under which all change who create queues, or topics and subscriptions;
+ * false if somebody has it.  Until the end of the transaction.
+ */
+bool
+cmq_catalog_try_lock(const char *relname)
+{
+	return ConditionalLockDatabaseObject(RelationRelationId,
+										 cmq_catalog_relid(relname), 0,
+										 ExclusiveLock);
 }
 
 static void
@@ -614,12 +627,38 @@ cmq_catalog_name_taken(const char *name, char **existing)
 	return false;
 }
 
+static bool
+is_there(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/*
+ * Is one of its relations gone?  Then the queue is, see cmq_gone.c.  For a
+ * description that the queue's row has filled.
+ */
+bool
+cmq_catalog_is_gone(const CmqQueue *queue)
+{
+	return !is_there(queue->relid) || !is_there(queue->messages) ||
+		!is_there(queue->pending) || !is_there(queue->rewind);
+}
+
+static bool
+row_is_gone(const Datum *values)
+{
+	return !is_there(DatumGetObjectId(VALUE(rights))) ||
+		!is_there(DatumGetObjectId(VALUE(messages))) ||
+		!is_there(DatumGetObjectId(VALUE(pending))) ||
+		!is_there(DatumGetObjectId(VALUE(rewind)));
+}
+
 /*
  * The names of all queues, or of those whose dead letters go to this one;
- * ordered, palloc'd.
+ * ordered, palloc'd.  Either those that are there or those that are gone.
  */
 static List *
-list_names(const char *dead_letter_queue)
+list_names(const char *dead_letter_queue, bool gone)
 {
 	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
 	CmqCatalogScan cs;
@@ -633,10 +672,11 @@ list_names(const char *dead_letter_queue)
 		bool		isnull[Natts_queue];
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		if (dead_letter_queue == NULL ||
-			(!NULLED(dead_letter_queue) &&
-			 strcmp(TextDatumGetCString(VALUE(dead_letter_queue)),
-					dead_letter_queue) == 0))
+		if ((dead_letter_queue == NULL ||
+			 (!NULLED(dead_letter_queue) &&
+			  strcmp(TextDatumGetCString(VALUE(dead_letter_queue)),
+					 dead_letter_queue) == 0)) &&
+			row_is_gone(values) == gone)
 			names = lappend(names, TextDatumGetCString(VALUE(name)));
 	}
 	cmq_catalog_end(&cs);
@@ -670,11 +710,17 @@ cmq_catalog_carries_rights(Oid relid)
 List *
 cmq_catalog_queue_names(void)
 {
-	return list_names(NULL);
+	return list_names(NULL, false);
+}
+
+List *
+cmq_catalog_gone_queue_names(void)
+{
+	return list_names(NULL, true);
 }
 
 List *
 cmq_catalog_dead_letter_sources(const char *name)
 {
-	return list_names(name);
+	return list_names(name, false);
 }

@@ -517,6 +517,17 @@ create_views(const char *name)
 static void
 report_taken(const char *name, const char *detail)
 {
+	CmqQueue	orphan;
+
+	/* a restore of the schema alone, or what a DROP by hand has left */
+	if (cmq_gone_find_orphans(&orphan, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("relations of a queue \"%s\" exist, but no such queue",
+						name),
+				 errdetail_internal("%s", detail),
+				 errhint("Restore the data, if it is a restore, or drop the relations: SELECT cmq_drop_queue(%s);",
+						 quote_literal_cstr(name))));
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("queue \"%s\" already exists", name),
@@ -562,6 +573,14 @@ check_not_taken(const char *name)
 	}
 }
 
+/* Nobody else creates a queue until the end of the transaction. */
+static void
+lock_creation(void)
+{
+	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
+					   ExclusiveLock);
+}
+
 Datum
 cmq_create_queue(PG_FUNCTION_ARGS)
 {
@@ -582,8 +601,8 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	get_dead_letter(fcinfo, queue);
 	check_create(name);
 
-	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
-					   ExclusiveLock);
+	lock_creation();
+	cmq_gone_make_room(name);
 	check_not_taken(name);
 	if (queue->dead_letter_queue[0])
 		cmq_dead_letter_check(queue);
@@ -736,40 +755,55 @@ check_owns(CmqQueue *queue, Oid relid, CmqRelation which)
 }
 
 /*
- * Raise 42501 unless the caller owns all relations that are left of the queue;
- * when the one that carries the rights is gone only a superuser will do.
+ * Raise 42501 unless the caller owns all relations that are left of the queue, and
+ * 42704 if none is.  When the one that carries the rights has another name now,
+ * only a superuser will do.
  */
 static void
 check_may_drop(CmqQueue *queue)
 {
-	if (!check_owns(queue, queue->relid, CMQ_RIGHTS) && !superuser())
+	bool		any = check_owns(queue, queue->relid, CMQ_RIGHTS);
+
+	if (!any && get_rel_name(queue->relid) != NULL && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to drop damaged queue \"%s\"",
 						queue->name),
-				 errdetail("Its relation %s, which carries the rights, was dropped or renamed.",
+				 errdetail("Its relation %s, which carries the rights, was renamed.",
 						   qualified(CMQ_RIGHTS, queue->name)),
-				 errhint("If it was renamed, give it its name back.")));
-	(void) check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
-	(void) check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
-	(void) check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
+				 errhint("Give it its name back.")));
+	any |= check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
+	any |= check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
+	any |= check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
+	/* nobody's, and as good as dropped */
+	if (!any && cmq_catalog_is_gone(queue) && !superuser())
+		cmq_queue_report_unknown(queue->name);
 }
 
 /*
  * Load what is known of a queue to be dropped and take its queue lock; a damaged
- * one must be droppable, so not by cmq_queue_lookup().
+ * one must be droppable, so not by cmq_queue_lookup().  So must one that has no row.
  */
 static void
 lock_to_drop(CmqQueue *queue, const char *name)
 {
 	Oid			locked = InvalidOid;
+	bool		creating = false;
 
 	for (;;)
 	{
 		if (!cmq_catalog_find_queue(queue, name))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("queue \"%s\" does not exist", name)));
+		{
+			if (!cmq_gone_find_orphans(queue, name))
+				cmq_queue_report_unknown(name);
+			check_may_drop(queue);
+			if (creating)
+				return;
+			/* one at a time, and not while somebody creates it */
+			lock_creation();
+			creating = true;
+			continue;
+		}
 		/* again once the lock is there: another drop may have come first */
 		check_may_drop(queue);
 		if (queue->relid == locked)
@@ -872,7 +906,10 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_drop_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	lock_to_drop(queue, name);
-	cmq_dead_letter_check_drop(name);
+	if (cmq_catalog_is_gone(queue))
+		(void) cmq_dead_letter_forget(name, true);
+	else
+		cmq_dead_letter_check_drop(name);
 
 	/* traffic first, see the order of locks in cmq_queue.c */
 	list_relations(queue, &views, &tables);

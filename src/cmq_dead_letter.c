@@ -630,11 +630,55 @@ load_to_unbind(CmqQueue *queue, const char *name)
 	check_unbind(queue);
 }
 
+/* End the policy.  The caller holds the queue lock, and has read the row since. */
+static void
+unbind(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = cmq_shmem_use(queue->pending);
+
+	queue->dead_letter_queue[0] = '\0';
+	queue->max_receive_count = queue->max_time_to_live = 0;
+	queue->last_modify_time = shared ? cmq_clock_peek(shared) :
+		Max(GetCurrentTimestamp(), queue->saved_clock);
+	cmq_catalog_update_queue(queue);
+}
+
+/*
+ * A queue is gone: end the policies of those whose dead letters went there, as its
+ * owner could have done.  They must not go to another queue that takes the name.
+ * False if somebody has one of these locked and the caller does not wait.
+ */
+bool
+cmq_dead_letter_forget(const char *name, bool wait)
+{
+	ListCell   *lc;
+
+	foreach(lc, cmq_catalog_dead_letter_sources(name))
+	{
+		CmqQueue	source;
+		Oid			locked = InvalidOid;
+
+		while (cmq_catalog_find_queue(&source, lfirst(lc)) &&
+			   source.relid != locked)
+		{
+			locked = source.relid;
+			if (wait)
+				LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
+			else if (!ConditionalLockDatabaseObject(RelationRelationId, locked, 0,
+													ExclusiveLock))
+				return false;
+		}
+		if (source.relid == locked &&
+			strcmp(source.dead_letter_queue, name) == 0)
+			unbind(&source);
+	}
+	return true;
+}
+
 Datum
 cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 {
 	CmqQueue	queue;
-	CmqSharedQueue *shared;
 	Oid			locked = InvalidOid;
 	char	   *name;
 
@@ -647,15 +691,8 @@ cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 		LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
 		load_to_unbind(&queue, name);
 	}
-	if (queue.dead_letter_queue[0] == '\0')
-		PG_RETURN_VOID();
-
-	queue.dead_letter_queue[0] = '\0';
-	queue.max_receive_count = queue.max_time_to_live = 0;
-	shared = cmq_shmem_use(queue.pending);
-	queue.last_modify_time = shared ? cmq_clock_peek(shared) :
-		Max(GetCurrentTimestamp(), queue.saved_clock);
-	cmq_catalog_update_queue(&queue);
+	if (queue.dead_letter_queue[0])
+		unbind(&queue);
 	PG_RETURN_VOID();
 }
 

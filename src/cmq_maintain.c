@@ -342,10 +342,13 @@ cmq_maintain(PG_FUNCTION_ARGS)
 									 NULL, true);
 		}
 		cmq_maintain_sweep();
-		/* the record belongs to whoever owns the extension */
+		/* the record, and what is nobody's, belong to whoever owns the extension */
 		if (object_ownercheck(RelationRelationId,
 							  cmq_catalog_relid("rewind_log"), GetUserId()))
+		{
 			cmq_rewind_log_prune();
+			cmq_gone_sweep();
+		}
 	}
 	else
 	{

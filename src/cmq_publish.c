@@ -522,6 +522,9 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 		cmq_topic_check_acl(name, relid, ACL_INSERT);
 		if (!queue_wants(topic, queues[i], ntags, tags, routing_key))
 			continue;
+		/* gone, but for its subscription: see cmq_gone.c */
+		if (cmq_queue_find(queues[i]) == NULL)
+			continue;
 		queue = cmq_queue_open(queues[i], ACL_NO_RIGHTS, RowExclusiveLock);
 		for (int j = 0; j < n; j++)
 		{

@@ -263,12 +263,17 @@ void
 cmq_queue_report_unknown(const char *name)
 {
 	char	   *existing;
+	char	   *detail;
+	char	   *hint;
 	bool		other_case = cmq_catalog_name_taken(name, &existing) &&
 		strcmp(existing, name) != 0;
 
+	cmq_gone_explain(name, &detail, &hint);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("queue \"%s\" does not exist", name),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) :
 			 other_case ?
 			 errhint("There is a queue \"%s\": case matters.", existing) :
 			 errhint("The view cmq.queues lists the queues that you may use.")));
@@ -333,8 +338,8 @@ check_relation(CmqQueue *queue, Oid relid, CmqRelation which, bool raise)
 }
 
 /*
- * Load a description; NULL if there is no such queue, or if it is damaged and no
- * error is wanted for that.  Its valid says whether no invalidation arrived
+ * Load a description; NULL if there is no such queue, or it is gone (cmq_gone.c), or
+ * if it is damaged and no error is wanted for that.  Its valid says whether no invalidation arrived
  * meanwhile.
  */
 static CmqQueue *
@@ -349,7 +354,7 @@ load_queue(const char *name, bool raise)
 	queue->mcxt = mcxt;
 	strlcpy(queue->name, name, NAMEDATALEN);
 	invalidated = false;
-	if (!cmq_catalog_load_queue(queue) ||
+	if (!cmq_catalog_load_queue(queue) || cmq_catalog_is_gone(queue) ||
 		!check_relation(queue, queue->relid, CMQ_RIGHTS, raise) ||
 		!check_relation(queue, queue->messages, CMQ_MESSAGES_TABLE, raise) ||
 		!check_relation(queue, queue->pending, CMQ_PENDING_TABLE, raise) ||

@@ -15,6 +15,11 @@
  * Changes send a relcache invalidation for the view; cmq_publish.c caches
  * topics by it.
  *
+ * A topic whose view was dropped by hand is gone: no look-up finds it, and its row and
+ * subscriptions are removed by who creates a topic of that name, or by maintenance.
+ * A subscription of a queue that is gone is removed with the queue (cmq_gone.c), or
+ * before by who subscribes to the topic, who may want its name.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -51,12 +56,32 @@ lock_topics(void)
 					   ExclusiveLock);
 }
 
+/* The view of a topic that has no row; InvalidOid if there is none that looks so. */
+static Oid
+find_orphan(const char *topic)
+{
+	Oid			relid = strlen(topic) > CMQ_QUEUE_NAME_MAX ? InvalidOid :
+		cmq_catalog_relid(cmq_ddl_relname("t_", topic, ""));
+
+	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
+		get_attnum(relid, "binding_keys") != InvalidAttrNumber ?
+		relid : InvalidOid;
+}
+
 void
 cmq_topic_report_unknown(const char *topic)
 {
+	bool		orphan = OidIsValid(find_orphan(topic));
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("topic \"%s\" does not exist", topic),
+			 orphan ?
+			 errdetail("There is the view of such a topic, but table %s.topic has no row for it, as after a restore of the schema without the data.",
+					   CMQ_SCHEMA) : 0,
+			 orphan ?
+			 errhint("Restore the data, or drop the view: SELECT cmq_drop_topic(%s);",
+					 quote_literal_cstr(topic)) :
 			 errhint("The view cmq.topics lists the topics that you may use.")));
 }
 
@@ -88,6 +113,13 @@ cmq_topic_check_relation(const char *topic, Oid relid)
 				 errhint("Give the view its name back, or drop the topic as a superuser.")));
 }
 
+/* Was the view of this topic dropped?  One of another name is there. */
+static bool
+is_gone(const Datum *values)
+{
+	return !SearchSysCacheExists1(RELOID, values[Anum_topic_relation - 1]);
+}
+
 /* Make other backends, and this one, read the topic again. */
 static void
 topic_changed(const char *topic)
@@ -101,8 +133,8 @@ topic_changed(const char *topic)
 }
 
 /*
- * Is there a topic of this name?  Sets *relid to the OID of its view, *routing
- * if it routes by key.  With folded, a name that differs only in case will do;
+ * Is there a topic of this name, whose view has not been dropped?  Sets *relid to
+ * the OID of its view, *routing if it routes by key.  With folded, a name that differs only in case will do;
  * *existing is set to it.  Each of these may be NULL.
  */
 bool
@@ -123,7 +155,7 @@ cmq_topic_find(const char *topic, bool folded, Oid *relid, bool *routing,
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
 		name = TextDatumGetCString(values[Anum_topic_name - 1]);
-		if (pg_strcasecmp(name, topic) != 0)
+		if (pg_strcasecmp(name, topic) != 0 || is_gone(values))
 			continue;
 		found = true;
 		if (existing)
@@ -208,6 +240,72 @@ cmq_topic_forget_queue(const char *queue)
 	(void) delete_subscriptions(NULL, NULL, queue);
 }
 
+/*
+ * The names of topics that are gone: of this one, but for case, or of all if it is
+ * NULL.
+ */
+static List *
+list_gone(const char *topic)
+{
+	Relation	rel = cmq_catalog_open("topic", AccessShareLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	List	   *names = NIL;
+
+	cmq_catalog_begin(&cs, rel, NULL);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	{
+		Datum		values[Natts_topic];
+		bool		isnull[Natts_topic];
+		char	   *name;
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		name = TextDatumGetCString(values[Anum_topic_name - 1]);
+		if (is_gone(values) && (topic == NULL || pg_strcasecmp(name, topic) == 0))
+			names = lappend(names, name);
+	}
+	cmq_catalog_end(&cs);
+	table_close(rel, AccessShareLock);
+	return names;
+}
+
+/* Delete the row of a topic. */
+static void
+delete_topic(const char *name)
+{
+	Relation	rel = cmq_catalog_open("topic", RowExclusiveLock);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+
+	cmq_catalog_begin(&cs, rel, name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+	cmq_catalog_end(&cs);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Forget these topics, with their subscriptions.  The caller has topics locked. */
+static void
+forget_topics(List *names)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		(void) delete_subscriptions(lfirst(lc), NULL, NULL);
+		delete_topic(lfirst(lc));
+	}
+}
+
+/* Maintenance: forget the topics that are gone, unless somebody has topics locked. */
+void
+cmq_topic_sweep_gone(void)
+{
+	if (list_gone(NULL) != NIL && cmq_catalog_try_lock("topic"))
+		forget_topics(list_gone(NULL));
+}
+
 Datum
 cmq_create_topic(PG_FUNCTION_ARGS)
 {
@@ -243,6 +341,8 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 						 CMQ_SCHEMA)));
 
 	lock_topics();
+	/* what is left of one that is gone is not to be the new one's */
+	forget_topics(list_gone(name));
 	relname = cmq_ddl_relname("t_", name, "");
 	if (cmq_topic_find(name, true, NULL, NULL, &existing))
 		ereport(ERROR,
@@ -251,6 +351,13 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 				 strcmp(name, existing) == 0 ? 0 :
 				 errdetail("Topic \"%s\" has the same name but for case.",
 						   existing)));
+	if (OidIsValid(find_orphan(name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("the view of a topic \"%s\" exists, but no such topic",
+						name),
+				 errhint("Restore the data, if it is a restore, or drop the view: SELECT cmq_drop_topic(%s);",
+						 quote_literal_cstr(name))));
 	if (OidIsValid(cmq_catalog_relid(relname)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -300,13 +407,16 @@ owns_topic(const char *topic, Oid relid)
 		object_ownercheck(RelationRelationId, relid, GetUserId()) : superuser();
 }
 
-/* The view of a topic to be dropped; raises 42704 or 42501. */
+/*
+ * The view of a topic to be dropped, or one that has no row; raises 42704 or 42501.
+ */
 static Oid
 find_own_topic(const char *name)
 {
 	Oid			relid;
 
-	if (!cmq_topic_find(name, false, &relid, NULL, NULL))
+	if (!cmq_topic_find(name, false, &relid, NULL, NULL) &&
+		!OidIsValid(relid = find_orphan(name)))
 		cmq_topic_report_unknown(name);
 	if (!owns_topic(name, relid))
 		ereport(ERROR,
@@ -320,7 +430,6 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 {
 	Relation	rel;
 	CmqCatalogScan cs;
-	HeapTuple	tuple;
 	char	   *name;
 	bool		bound;
 	Oid			relid;
@@ -353,13 +462,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 		cmq_ddl_execute("DROP VIEW %s", cmq_catalog_relname(relid));
 		cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 	}
-	rel = cmq_catalog_open("topic", RowExclusiveLock);
-	cmq_catalog_begin(&cs, rel, name);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
-	cmq_catalog_end(&cs);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	delete_topic(name);
 	PG_RETURN_VOID();
 }
 
@@ -387,6 +490,16 @@ find_for_select(const char *topic, bool *routing)
 		cmq_topic_report_unknown(topic);
 	cmq_topic_check_relation(topic, relid);
 	cmq_topic_check_acl(topic, relid, ACL_SELECT);
+}
+
+/* Remove the subscriptions of queues that are gone.  The caller has topics locked. */
+static void
+forget_dangling(const char *topic)
+{
+	ListCell   *lc;
+
+	foreach(lc, cmq_catalog_gone_queue_names())
+		(void) delete_subscriptions(topic, NULL, lfirst(lc));
 }
 
 Datum
@@ -431,6 +544,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 				 routing ? errhint("Give binding_keys and no filter_tags.") :
 				 errhint("Give filter_tags, or none for all messages, and no binding_keys.")));
 
+	forget_dangling(topic);
 	rel = cmq_catalog_open("subscription", RowExclusiveLock);
 	cmq_catalog_begin(&cs, rel, topic);
 	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))

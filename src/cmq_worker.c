@@ -663,6 +663,12 @@ sweep(void *arg)
 }
 
 static void
+sweep_gone(void *arg)
+{
+	cmq_gone_sweep();
+}
+
+static void
 prune_rewind_log(void *arg)
 {
 	cmq_rewind_log_prune();
@@ -714,8 +720,10 @@ cmq_worker_main(Datum arg)
 	}
 
 	(void) in_transaction(sweep, NULL);
-	if (!in_transaction(find_extension, NULL) || !extension_found ||
-		!in_transaction(order_turns, NULL))
+	if (!in_transaction(find_extension, NULL) || !extension_found)
+		proc_exit(0);
+	(void) in_transaction(sweep_gone, NULL);
+	if (!in_transaction(order_turns, NULL))
 		proc_exit(0);
 	take_turns(order.names[CMQ_SHORT_TURN], CMQ_SHORT_TURN);
 	(void) in_limited_transaction(prune_rewind_log, NULL,

@@ -175,7 +175,6 @@ SELECT pg_temp.attempt(c) FROM unnest(ARRAY[$$SELECT cmq_publish('board', 'forge
 	$$SELECT cmq_drop_topic('board')$$]) c;
 SELECT topic FROM cmq.topics;
 RESET ROLE;
-SELECT cmq_drop_topic('board');
 SELECT pg_temp.attempt($$SELECT cmq_create_topic('board')$$) AS name_taken;
 DROP VIEW cmq.t_board;
 
