@@ -101,6 +101,7 @@ REGRESS = \
 	bindings \
 	small_things \
 	gone \
+	changes \
 	docs
 
 ISOLATION = \

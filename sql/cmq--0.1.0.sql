@@ -841,6 +841,14 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION cmq._pending_changed()
 	IS 'cmq internal: trigger that notices rows written by hand';
 
+-- Trigger on each of a queue's tables and partitions.
+CREATE FUNCTION cmq._no_truncate()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'cmq_no_truncate'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cmq._no_truncate()
+	IS 'cmq internal: trigger that refuses TRUNCATE of a queue''s tables';
+
 -- The queues and topics that are there: of the others a relation was dropped by hand,
 -- see src/cmq_gone.c.
 CREATE VIEW cmq._present_queue AS

@@ -398,7 +398,8 @@ typedef struct CmqTable
 	Relation	pk;				/* NULL until the first scan */
 	EState	   *estate;			/* NULL: not for inserts and updates */
 	ResultRelInfo *result;		/* with all indexes open; NULL as above */
-	bool		has_code;		/* an index runs code of the owner's */
+	ResultRelInfo *constraints; /* for those that somebody has added, or NULL */
+	bool		has_code;		/* an index or constraint runs code of the owner's */
 	SnapshotData snapshot;		/* a dirty one */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
@@ -619,7 +620,7 @@ extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,
 							  bool *isnull);
 extern bool cmq_catalog_load_queue(CmqQueue *queue);
 extern bool cmq_catalog_find_queue(CmqQueue *queue, const char *name);
-extern void cmq_catalog_load_leaves(CmqQueue *queue);
+extern bool cmq_catalog_load_leaves(CmqQueue *queue, char **fact, char **undo);
 extern void cmq_catalog_insert_queue(CmqQueue *queue);
 extern void cmq_catalog_update_queue(CmqQueue *queue);
 extern void cmq_catalog_delete_queue(CmqQueue *queue);
@@ -709,6 +710,7 @@ extern char *cmq_ddl_relname(const char *prefix, const char *name,
 extern const char *cmq_relation_schema(CmqRelation which);
 extern char *cmq_relation_name(CmqRelation which, const char *name);
 extern void cmq_ddl_revoke_all(Oid relid);
+extern void cmq_ddl_refuse_truncate(const char *table, const char *name);
 
 /* cmq_leaf.c */
 extern TimestampTz cmq_leaf_lead(CmqQueue *queue);

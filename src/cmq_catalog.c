@@ -24,6 +24,7 @@
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation_d.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "storage/lmgr.h"
@@ -374,20 +375,52 @@ is_leaf(Oid relid, Oid parent)
 		return false;
 	ok = ((Form_pg_class) GETSTRUCT(tuple))->relispartition;
 	ReleaseSysCache(tuple);
-	return ok && get_partition_parent(relid, true) == parent;
+	/* one that is just being detached is no leaf for queries either */
+	return ok && get_partition_parent(relid, true) == parent &&
+		!PartitionHasPendingDetach(relid);
+}
+
+/*
+ * What is wrong with a leaf of whose two tables one is no leaf any more: nobody could
+ * say which of its messages are there.
+ */
+static void
+describe_half(CmqQueue *queue, const CmqLeaf *leaf, bool messages_there,
+			  char **fact, char **undo)
+{
+	Oid			there = messages_there ? leaf->messages : leaf->rewind;
+	Oid			other = messages_there ? leaf->rewind : leaf->messages;
+
+	if (get_rel_name(other) == NULL)
+	{
+		*fact = psprintf("One of its partitions was dropped, and %s, which belongs to it, was not.",
+						 cmq_catalog_relname(there));
+		*undo = psprintf("Drop that, too: DROP TABLE %s;",
+						 cmq_catalog_relname(there));
+		return;
+	}
+	*fact = psprintf("Its partition %s was detached, and %s, which belongs to it, was not.",
+					 cmq_catalog_relname(other), cmq_catalog_relname(there));
+	*undo = psprintf("Attach it again: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s');",
+					 cmq_catalog_relname(messages_there ? queue->rewind :
+										 queue->messages),
+					 cmq_catalog_relname(other),
+					 cmq_headers_time(leaf->lower), cmq_headers_time(leaf->upper));
 }
 
 /*
  * Read the partition map of a queue.  Leaves whose tables are gone, or are no
- * leaves of its any more, are left out.
+ * leaves of its any more, are left out.  False if that is so of one of the two
+ * tables alone; if they are given, *fact and *undo are set then.
  */
-void
-cmq_catalog_load_leaves(CmqQueue *queue)
+bool
+cmq_catalog_load_leaves(CmqQueue *queue, char **fact, char **undo)
 {
 	Relation	rel = cmq_catalog_open("partition", AccessShareLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	int			allocated = 16;
+	bool		whole = true;
 
 	queue->nleaves = 0;
 	queue->leaves = MemoryContextAlloc(queue->mcxt,
@@ -398,6 +431,8 @@ cmq_catalog_load_leaves(CmqQueue *queue)
 		Datum		values[Natts_partition];
 		bool		isnull[Natts_partition];
 		CmqLeaf    *leaf;
+		bool		messages_there;
+		bool		rewind_there;
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
 		if (queue->nleaves == allocated)
@@ -411,12 +446,20 @@ cmq_catalog_load_leaves(CmqQueue *queue)
 		leaf->upper = DatumGetTimestampTz(values[Anum_partition_upper - 1]);
 		leaf->messages = DatumGetObjectId(values[Anum_partition_messages - 1]);
 		leaf->rewind = DatumGetObjectId(values[Anum_partition_rewind - 1]);
-		if (is_leaf(leaf->messages, queue->messages) &&
-			is_leaf(leaf->rewind, queue->rewind))
+		messages_there = is_leaf(leaf->messages, queue->messages);
+		rewind_there = is_leaf(leaf->rewind, queue->rewind);
+		if (messages_there && rewind_there)
 			queue->nleaves++;
+		else if (whole && messages_there != rewind_there)
+		{
+			whole = false;
+			if (fact)
+				describe_half(queue, leaf, messages_there, fact, undo);
+		}
 	}
 	cmq_catalog_end(&cs);
 	table_close(rel, AccessShareLock);
+	return whole;
 }
 
 /* The row of a queue as values, in the current memory context. */

@@ -25,6 +25,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -42,6 +43,7 @@
 PG_FUNCTION_INFO_V1(cmq_create_queue);
 PG_FUNCTION_INFO_V1(cmq_alter_queue);
 PG_FUNCTION_INFO_V1(cmq_drop_queue);
+PG_FUNCTION_INFO_V1(cmq_no_truncate);
 
 /* What the relations of a queue are called: prefix, name of the queue, suffix. */
 static const struct
@@ -369,6 +371,64 @@ get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 	return any;
 }
 
+/*
+ * TRUNCATE takes a message's body, its delivery state or its history away and leaves
+ * the rest: it is refused, whatever table it names.  Not to who restores or replicates,
+ * with session_replication_role = replica or triggers disabled: what they do to all
+ * tables is right in the end, and cmq_floor.c's triggers notice it.
+ */
+void
+cmq_ddl_refuse_truncate(const char *table, const char *name)
+{
+	cmq_ddl_execute("CREATE TRIGGER cmq_no_truncate BEFORE TRUNCATE ON %s "
+					"FOR EACH STATEMENT EXECUTE FUNCTION cmq._no_truncate(%s)",
+					table, quote_literal_cstr(name));
+}
+
+/* Has the queue this table, or is it one of its leaves? */
+static bool
+has_table(const CmqQueue *queue, Oid relid)
+{
+	if (relid == queue->messages || relid == queue->pending ||
+		relid == queue->rewind)
+		return true;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (relid == queue->leaves[i].messages ||
+			relid == queue->leaves[i].rewind)
+			return true;
+	}
+	return false;
+}
+
+/* The trigger; its argument is the name of the queue. */
+Datum
+cmq_no_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CmqQueue   *queue;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("cmq._no_truncate can only be the trigger that cmq_create_queue makes")));
+	cmq_shmem_require();
+	/* our own: see cmq_ddl_enter() */
+	if (InSecurityRestrictedOperation())
+		return PointerGetDatum(NULL);
+	/* a partition that was detached, or a queue that is not there, are nobody's */
+	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
+	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" of queue \"%s\" cannot be truncated",
+						RelationGetRelationName(trigger->tg_relation), queue->name),
+				 errdetail("A message lies in several tables."),
+				 errhint("Remove what is pending: SELECT cmq_clear_queue(%1$s); and the history: SELECT cmq_alter_queue(%1$s, rewind_seconds => 0);",
+						 quote_literal_cstr(queue->name))));
+	return PointerGetDatum(NULL);
+}
+
 /* lz4 where the server has it: src/README has the figures */
 #ifdef USE_LZ4
 #define COMPRESSION " COMPRESSION lz4"
@@ -426,6 +486,10 @@ create_tables(const char *name)
 					pending);
 	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
 					rewind);
+
+	cmq_ddl_refuse_truncate(messages, name);
+	cmq_ddl_refuse_truncate(pending, name);
+	cmq_ddl_refuse_truncate(rewind, name);
 
 	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", messages,
 					quote_literal_cstr(psprintf("messages of queue %s", name)));
@@ -918,7 +982,7 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 		List	   *alone = list_concat_copy(tables, views);
 
 		/* whoever reads a leaf alone has no lock on its parent */
-		cmq_catalog_load_leaves(queue);
+		(void) cmq_catalog_load_leaves(queue, NULL, NULL);
 		for (int i = 0; i < queue->nleaves; i++)
 		{
 			alone = lappend_oid(alone, queue->leaves[i].messages);

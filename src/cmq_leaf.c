@@ -105,15 +105,39 @@ time_literal(TimestampTz time)
 					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
+/*
+ * Raise 55000 if the name of a leaf to be made is taken: by one that was detached, or by
+ * a table of somebody's.
+ */
+static void
+check_free(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
+		   TimestampTz upper)
+{
+	const char *name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
+
+	if (OidIsValid(cmq_data_relid(leaf)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s is in the way of a partition of queue \"%s\"",
+						name, queue->name),
+				 errdetail("It was detached from the queue, or is somebody's own."),
+				 errhint("Attach it: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s); or rename it: ALTER TABLE %s RENAME TO ..;",
+						 cmq_catalog_relname(parent), name, time_literal(lower),
+						 time_literal(upper), name)));
+}
+
 /* Make a leaf table; returns its OID. */
 static Oid
-make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
+make_table(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
+		   TimestampTz upper)
 {
 	const char *parent_name = cmq_catalog_relname(parent);
 	const char *leaf_name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
 	Oid			tablespace = get_rel_tablespace(parent);
 	const char *where = "";
 	Oid			relid;
+
+	check_free(queue, parent, leaf, lower, upper);
 
 	/*
 	 * CREATE TABLE .. PARTITION OF would lock the parent exclusively.  As it
@@ -126,6 +150,7 @@ make_table(Oid parent, const char *leaf, TimestampTz lower, TimestampTz upper)
 					leaf_name, parent_name, where);
 	relid = cmq_data_relid(leaf);
 	cmq_ddl_revoke_all(relid);
+	cmq_ddl_refuse_truncate(leaf_name, queue->name);
 	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 					parent_name, leaf_name, time_literal(lower),
 					time_literal(upper));
@@ -179,9 +204,9 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 				upper = Min(upper, leaf->lower);
 		}
 
-		messages = make_table(queue->messages, leaf_name("m_", name, lower),
+		messages = make_table(queue, queue->messages, leaf_name("m_", name, lower),
 							  lower, upper);
-		rewind = make_table(queue->rewind, leaf_name("r_", name, lower),
+		rewind = make_table(queue, queue->rewind, leaf_name("r_", name, lower),
 							lower, upper);
 		/* somebody may have dropped the tables of such a leaf by hand */
 		cmq_catalog_delete_leaf(queue, lower);
@@ -202,6 +227,20 @@ created_in_this_transaction(CmqQueue *queue)
 
 	relation_close(rel, AccessShareLock);
 	return result;
+}
+
+/* Raise an error if that is why there is no leaf for the present time. */
+static void
+check_present_free(CmqQueue *queue)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	TimestampTz width = leaf_width(queue);
+	TimestampTz lower = now - now % width;
+
+	check_free(queue, queue->messages, leaf_name("m_", queue->name, lower),
+			   lower, lower + width);
+	check_free(queue, queue->rewind, leaf_name("r_", queue->name, lower),
+			   lower, lower + width);
 }
 
 /*
@@ -241,6 +280,7 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 								name),
 						 errdetail("All places for background workers are taken."),
 						 errhint("Try again, or raise max_worker_processes.")));
+			check_present_free(queue);
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("there is no partition for the present time in queue \"%s\"",

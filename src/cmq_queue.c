@@ -338,6 +338,39 @@ check_relation(CmqQueue *queue, Oid relid, CmqRelation which, bool raise)
 }
 
 /*
+ * Load the leaves.  If those of a pair are not both there, raise 55000 if that is
+ * wanted, else return false.
+ */
+static bool
+load_leaves(CmqQueue *queue, bool raise)
+{
+	bool		before = invalidated;
+	char	   *fact;
+	char	   *undo;
+
+	/* somebody may have dropped a leaf between two looks */
+	for (int i = 0; i < CMQ_MAX_LOADS; i++)
+	{
+		invalidated = false;
+		if (cmq_catalog_load_leaves(queue, &fact, &undo))
+		{
+			invalidated |= before;
+			return true;
+		}
+		AcceptInvalidationMessages();
+		if (!invalidated)
+			break;
+	}
+	if (raise)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is damaged", queue->name),
+				 errdetail_internal("%s", fact),
+				 errhint("%s", undo)));
+	return false;
+}
+
+/*
  * Load a description; NULL if there is no such queue, or it is gone (cmq_gone.c), or
  * if it is damaged and no error is wanted for that.  Its valid says whether no invalidation arrived
  * meanwhile.
@@ -358,12 +391,12 @@ load_queue(const char *name, bool raise)
 		!check_relation(queue, queue->relid, CMQ_RIGHTS, raise) ||
 		!check_relation(queue, queue->messages, CMQ_MESSAGES_TABLE, raise) ||
 		!check_relation(queue, queue->pending, CMQ_PENDING_TABLE, raise) ||
-		!check_relation(queue, queue->rewind, CMQ_REWIND_TABLE, raise))
+		!check_relation(queue, queue->rewind, CMQ_REWIND_TABLE, raise) ||
+		!load_leaves(queue, raise))
 	{
 		MemoryContextDelete(mcxt);
 		return NULL;
 	}
-	cmq_catalog_load_leaves(queue);
 	queue->valid = !invalidated;
 	MemoryContextSetParent(mcxt, CacheMemoryContext);
 	return queue;

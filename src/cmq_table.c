@@ -18,8 +18,12 @@
  * because somebody else received or deleted it.
  *
  * The owner of a queue may do to its tables what owners may do.  So each open
- * checks that the columns and the primary key are the ones the code relies on, and
- * that the table has the owner of the queue.  Indexes may have code of the owner's,
+ * checks that the columns and the primary key are the ones the code relies on, that
+ * a crash does not empty the table, and that it has the owner of the queue.  Columns
+ * that were added and dropped again stay behind ours in the rows, as NULL; leaves
+ * made later do not have them.  Constraints that were added are checked, as the
+ * owner, so that each row can be dumped and restored; triggers, foreign keys among
+ * them, are not fired.  Indexes may have code of the owner's,
  * in expressions and predicates: that runs as the owner (cmq_owner.c), whoever writes
  * the row, when an index is opened and when it is written.
  *
@@ -37,6 +41,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
+#include "catalog/partition.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -45,6 +50,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -62,18 +68,21 @@ typedef struct TableShape
 	int			natts;
 	Oid			types[Natts_rewind];
 	int			nkeys;			/* primary key: the first nkeys columns */
+	AttrNumber	nullable;		/* the column that may be NULL, or 0 */
 } TableShape;
 
 static const TableShape table_shapes[] = {
 	[CMQ_MESSAGES] = {
 		Natts_messages,
 		{TIMESTAMPTZOID, JSONBOID, TEXTOID},
-		1
+		1,
+		Anum_messages_headers
 	},
 	[CMQ_PENDING] = {
 		Natts_pending,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID},
-		2
+		2,
+		Anum_pending_first_received_at
 	},
 	[CMQ_REWIND] = {
 		Natts_rewind,
@@ -82,6 +91,60 @@ static const TableShape table_shapes[] = {
 		1
 	},
 };
+
+/* Raise 55000 for a table that was changed: what it was, and how to undo it. */
+static void
+report_shape(Relation rel, const TableShape *shape)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	/* the columns of a leaf are its parent's */
+	Oid			relid = rel->rd_rel->relispartition ?
+		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
+	const char *full_name = cmq_catalog_relname(relid);
+	char	   *fact = pstrdup("It is no ordinary table any more.");
+	char	   *undo = pstrdup("Undo the change, or drop the queue.");
+
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+	{
+		fact = pstrdup("It is unlogged: a crash would empty it.");
+		undo = psprintf("Undo the change: ALTER TABLE %s SET LOGGED;",
+						cmq_catalog_relname(RelationGetRelid(rel)));
+	}
+	for (int i = 0; i < Max(desc->natts, shape->natts); i++)
+	{
+		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+
+		if (i < shape->natts && (att == NULL || att->attisdropped))
+		{
+			fact = psprintf("Its column number %d was dropped.", i + 1);
+			undo = pstrdup("Drop the queue.");
+		}
+		else if (i < shape->natts && att->atttypid != shape->types[i])
+		{
+			fact = psprintf("The type of its column %s was changed.",
+							quote_identifier(NameStr(att->attname)));
+			undo = psprintf("Undo the change: ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
+							full_name, quote_identifier(NameStr(att->attname)),
+							format_type_be(shape->types[i]));
+		}
+		else if (i >= shape->natts && !att->attisdropped)
+		{
+			fact = psprintf("Its column %s was added.",
+							quote_identifier(NameStr(att->attname)));
+			undo = psprintf("Undo the change: ALTER TABLE %s DROP COLUMN %s;",
+							full_name, quote_identifier(NameStr(att->attname)));
+		}
+		else
+			continue;
+		break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is not a queue table",
+					RelationGetRelationName(rel)),
+			 errdetail_internal("%s", fact),
+			 errhint("%s", undo)));
+}
 
 /*
  * Raise an error unless the table is what the code takes it for, and the queue's:
@@ -93,18 +156,15 @@ check_table(Relation rel, const CmqQueue *queue, const TableShape *shape)
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
 		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		desc->natts == shape->natts;
+		rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
+		desc->natts >= shape->natts;
 
 	for (int i = 0; ok && i < shape->natts; i++)
 		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
-
+	for (int i = shape->natts; ok && i < desc->natts; i++)
+		ok = TupleDescAttr(desc, i)->attisdropped;
 	if (!ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not a queue table",
-						RelationGetRelationName(rel)),
-				 errdetail("Its columns were changed."),
-				 errhint("Undo the change, or drop the queue.")));
+		report_shape(rel, shape);
 	if (rel->rd_rel->relowner != queue->owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -249,6 +309,51 @@ open_indexes(CmqTable *table)
 	table->result = result;
 }
 
+/* Has somebody added constraints? */
+static void
+find_constraints(CmqTable *table)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	AttrNumber	nullable = table_shapes[table->kind].nullable;
+
+	if (desc->constr == NULL ||
+		(desc->constr->num_check == 0 &&
+		 (nullable == 0 || !TupleDescAttr(desc, nullable - 1)->attnotnull)))
+		return;
+	/* not table->result: that one's number in the range table is made up */
+	table->has_code = true;
+	table->constraints = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->constraints, table->rel, 0, NULL, 0);
+}
+
+/* Rows whose constraints are to be checked. */
+typedef struct ConstraintsCall
+{
+	CmqTable   *table;
+	TupleTableSlot **slots;
+	int			n;
+} ConstraintsCall;
+
+static void
+run_constraints(void *arg)
+{
+	ConstraintsCall *call = arg;
+
+	for (int i = 0; i < call->n; i++)
+		ExecConstraints(call->table->constraints, call->slots[i],
+						call->table->estate);
+}
+
+/* Raise an error if a new row breaks a constraint; their code is the owner's. */
+static void
+check_constraints(CmqTable *table, TupleTableSlot **slots, int n)
+{
+	ConstraintsCall call = {.table = table, .slots = slots, .n = n};
+
+	if (table->constraints)
+		cmq_owner_call(table->rel->rd_rel->relowner, run_constraints, &call);
+}
+
 /* Index entries to be made, for rows that have been written. */
 typedef struct EntriesCall
 {
@@ -305,7 +410,10 @@ cmq_table_open(CmqTable *table, EState *estate, const CmqQueue *queue,
 	table->estate = estate;
 	table->slot = table_slot_create(table->rel, NULL);
 	if (estate)
+	{
 		open_indexes(table);
+		find_constraints(table);
+	}
 	return true;
 }
 
@@ -377,7 +485,7 @@ static void
 store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
 			  bool *isnull)
 {
-	int			natts = RelationGetDescr(table->rel)->natts;
+	int			natts = table_shapes[table->kind].natts;
 
 	if (table->estate == NULL)
 		elog(ERROR, "table \"%s\" has not been opened to be written",
@@ -385,6 +493,9 @@ store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, isnull, natts * sizeof(bool));
+	/* columns that were dropped */
+	for (int i = natts; i < RelationGetDescr(table->rel)->natts; i++)
+		slot->tts_isnull[i] = true;
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(table->rel);
 }
@@ -430,6 +541,7 @@ cmq_table_flush(CmqTable *table)
 	MemoryContext old =
 		MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
 
+	check_constraints(table, table->newslots, table->nnew);
 	if (table->nnew == 1)
 		table_tuple_insert(table->rel, table->newslots[0], cid, 0, NULL);
 	else if (table->nnew > 1)
@@ -458,6 +570,7 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 	TupleTableSlot *newslot = make_new_row(table);
 
 	store_new_row(table, newslot, values, isnull);
+	check_constraints(table, &newslot, 1);
 	result = cmq_tuple_update(table->rel, &table->slot->tts_tid, newslot, &tmfd,
 							  &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))

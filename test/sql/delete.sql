@@ -200,7 +200,9 @@ SELECT cmq_delete('delete_on', :'handle') AS rolled_back;
 BEGIN;
 SELECT receipt_handle AS handle FROM cmq_receive('delete_on') \gset
 ROLLBACK;
+SET session_replication_role = replica;
 TRUNCATE cmq_data.q_delete_on_pending;
+RESET session_replication_role;
 SELECT cmq_delete('delete_on', :'handle') AS truncated;
 
 SELECT cmq_drop_queue('delete_on');

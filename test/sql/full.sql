@@ -82,7 +82,9 @@ DELETE FROM cmq_data.q_full_a_pending;
 SELECT pg_temp.attempt($$SELECT cmq_send_batch('full_a', array_fill('m'::text, '{9}'))$$) AS too_many,
 	   pg_temp.attempt($$SELECT cmq_send_batch('full_a', array_fill('m'::text, '{8}'))$$) AS eight;
 BEGIN;
+SET session_replication_role = replica;
 TRUNCATE cmq_data.q_full_a_pending;
+RESET session_replication_role;
 SELECT pg_temp.attempt($$SELECT cmq_send_batch('full_a', array_fill('m'::text, '{8}'))$$) AS eight,
 	   pg_temp.attempt($$SELECT cmq_send('full_a', 'm')$$) AS full;
 ROLLBACK;
