@@ -127,7 +127,8 @@ ISOLATION = \
 	serializable \
 	restore_traffic \
 	rollback \
-	gone_races
+	gone_races \
+	drop_extension
 
 TEST_SERVER = --temp-config=test/cmq.conf --load-extension=cmq --encoding=UTF8 --no-locale
 REGRESS_OPTS = --inputdir=test --temp-instance=tmp_regress $(TEST_SERVER)

@@ -629,6 +629,7 @@ extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
 									Oid rewind);
 extern bool cmq_catalog_forget_leaves(const char *name);
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
+extern bool cmq_catalog_is_free(void);
 extern bool cmq_catalog_try_lock(const char *relname);
 extern bool cmq_catalog_is_gone(const CmqQueue *queue);
 extern List *cmq_catalog_gone_queue_names(void);

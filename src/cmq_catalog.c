@@ -281,6 +281,22 @@ cmq_catalog_try_lock(const char *relname)
 										 ExclusiveLock);
 }
 
+/*
+ * Can the queues' rows be read without waiting?  Not while somebody has cmq.queue
+ * alone: who drops the extension, say, and waits for a queue that we have locked.
+ */
+bool
+cmq_catalog_is_free(void)
+{
+	Oid			relid = cmq_catalog_relid("queue");
+
+	if (!OidIsValid(relid) ||
+		!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	UnlockRelationOid(relid, AccessShareLock);
+	return true;
+}
+
 static void
 queue_changed(CmqQueue *queue)
 {

@@ -667,10 +667,17 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		TimestampTz now;
 		TimestampTz due = deadline;
 		uint32		nrewinds_now = pg_atomic_read_u32(&shared->nrewinds);
-		ResourceOwner caller = begin_look();
+		ResourceOwner caller;
 		bool		moved;
 		bool		over;
 
+		/* to wait for who waits for us would be a deadlock */
+		if (!cmq_catalog_is_free())
+		{
+			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
+			break;
+		}
+		caller = begin_look();
 		/* the signal of a rewind is faster than its invalidation */
 		if (first || nrewinds_now != nrewinds)
 			cmq_queue_mark_stale(queue->name);

@@ -36,7 +36,9 @@
  * A receive that sleeps holds no locks of its own (cmq_receive.c), but its
  * transaction may have some.  Drop and the switch of rewind need to have the pending
  * table for themselves: they ask waiters to give up (cmq_wait_ask_to_leave), who
- * then return without a message.
+ * then return without a message.  So does who would have to wait for cmq.queue before
+ * a look: whoever has that alone, as DROP EXTENSION, may be waiting for locks that the
+ * transaction had before.
  *
  * Locks: the queue's mutex guards who plans.
  *
