@@ -126,6 +126,7 @@ ISOLATION = \
 	metrics_drop \
 	serializable \
 	restore_traffic \
+	rewind_floor \
 	rollback \
 	gone_races \
 	drop_extension

@@ -524,6 +524,7 @@ extern void cmq_floor_publish(TimestampTz visible_at);
 extern void cmq_floor_withdraw(CmqAnnouncement announcement);
 extern void cmq_floor_taken(TimestampTz visible_at);
 extern void cmq_floor_taken_due(TimestampTz enqueued_at);
+extern void cmq_floor_rewound(void);
 extern void cmq_floor_taken_unknown(void);
 extern void cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue,
 							TimestampTz now);

@@ -70,7 +70,8 @@
  *
  * The rewind scan has a floor of its own, by enqueued_at, for the rewind under
  * way (known by its rewound_at).  No row becomes due after the rewind
- * (cmq_rewind.c), so only rules 2 and 4 apply.
+ * (cmq_rewind.c), so only rules 2 and 4 apply.  A transaction that has made a rewind
+ * keeps its floor to itself: the rewind may be rolled back, and the one before go on.
  *
  * Locks: a spinlock per queue guards its floors and generation; slots are
  * atomics, each written by its owner.
@@ -123,6 +124,9 @@ static bool slot_in_use = false;
 static uint64 announcements = 0;
 static TimestampTz published = SLOT_NONE;	/* what the slot should say */
 static TimestampTz taken = DT_NOEND;	/* smallest visible_at taken away */
+static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
+static TimestampTz taken_message = DT_NOEND;	/* smallest one consumed */
+static bool rewound = false;	/* it has made a rewind */
 
 /* The same by subtransactions that have not ended, the innermost last. */
 typedef struct Taking
@@ -136,8 +140,6 @@ typedef struct Taking
 static Taking takings[MAX_TAKINGS];
 static int	ntakings = 0;
 static bool takings_many = false;	/* more than that, in this transaction */
-static TimestampTz taken_due = DT_NOEND;	/* smallest enqueued_at taken */
-static TimestampTz taken_message = DT_NOEND;	/* smallest one consumed */
 
 /* Floors that it will lower, because of rows that it has put back. */
 typedef struct Lowering
@@ -310,6 +312,13 @@ cmq_floor_taken_due(TimestampTz enqueued_at)
 	note_taking(DT_NOEND, enqueued_at);
 }
 
+/* The caller has made a rewind, which nobody else knows yet. */
+void
+cmq_floor_rewound(void)
+{
+	rewound = true;
+}
+
 /*
  * The caller has taken away rows, or let them expire, of which nobody knows
  * the times.
@@ -464,7 +473,7 @@ cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 	if (shared->generation == scan->generation)
 	{
 		shared->floor = Max(shared->floor, floor_for_all);
-		if (queue->rewinding.active && scan->limit != SLOT_UNKNOWN)
+		if (queue->rewinding.active && !rewound && scan->limit != SLOT_UNKNOWN)
 		{
 			if (shared->rewound_at < rewound_at)
 			{
@@ -603,6 +612,7 @@ xact_callback(XactEvent event, void *arg)
 	taken = taken_due = taken_message = DT_NOEND;
 	ntakings = 0;
 	takings_many = false;
+	rewound = false;
 	lowerings = NIL;
 	own.relid = InvalidOid;
 }

@@ -254,6 +254,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	/* until we have ended nobody may believe that this is all consumed */
 	(void) cmq_floor_announce();
 	cmq_floor_publish(rewinding->from);
+	cmq_floor_rewound();
 	cmq_oldest_lower(queue->shared, rewinding->from);
 
 	list_open_transactions(rewinding);
