@@ -126,6 +126,7 @@ ISOLATION = \
 	metrics_drop \
 	serializable \
 	restore_traffic \
+	cancel_receive \
 	rewind_floor \
 	rollback \
 	gone_races \

@@ -553,6 +553,8 @@ extern void cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
 /* cmq_oldest.c */
 extern void cmq_oldest_init(CmqSharedQueue *shared);
 extern void cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time);
+extern void cmq_oldest_install_callbacks(void);
+extern void cmq_oldest_bring_back(CmqSharedQueue *shared, TimestampTz time);
 extern void cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 							 CmqCounts *counts);
 extern bool cmq_oldest_may_expire(CmqQueue *queue,

@@ -28,6 +28,9 @@
  * above it meanwhile.  Messages that a rewind has yet to bring back are not in the
  * pending table, but will be: so while a rewind is under way nobody who has read
  * only that table raises the mark above where the rewind starts.
+ * When the rewind is cancelled, receives that have taken such messages, or are about
+ * to, may still be open: so each lowers the mark to them when it commits or is
+ * prepared, after having put their time into its slot.
  * What others delete without having committed is not consumed yet: their
  * rewind rows cannot be seen.
  *
@@ -48,6 +51,7 @@
 #include "access/relation.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -134,6 +138,70 @@ cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time)
 	shared->oldest_generation++;
 	shared->oldest = Min(shared->oldest, time);
 	SpinLockRelease(&shared->mutex);
+}
+
+/* What the transaction has received of what rewinds bring back. */
+typedef struct BroughtBack
+{
+	CmqSharedQueue *shared;
+	TimestampTz time;			/* of the earliest message */
+} BroughtBack;
+
+static List *brought_back = NIL;	/* in TopTransactionContext */
+
+/* The transaction has received a message of this time that a rewind brings back. */
+void
+cmq_oldest_bring_back(CmqSharedQueue *shared, TimestampTz time)
+{
+	BroughtBack *entry;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, brought_back)
+	{
+		entry = lfirst(lc);
+		if (entry->shared == shared)
+		{
+			entry->time = Min(entry->time, time);
+			return;
+		}
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	entry = palloc(sizeof(BroughtBack));
+	entry->shared = shared;
+	entry->time = time;
+	brought_back = lappend(brought_back, entry);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Our rows are about to be seen.  Whoever has read the slots before this does not
+ * raise the mark, because of the generation; who does so until our slot is cleared
+ * finds the time there; who does so later sees the rows.
+ */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+	{
+		foreach(lc, brought_back)
+		{
+			BroughtBack *entry = lfirst(lc);
+
+			cmq_floor_publish(entry->time);
+			cmq_oldest_lower(entry->shared, entry->time);
+		}
+	}
+	else if (cmq_xact_is_over(event))
+		brought_back = NIL;
+}
+
+void
+cmq_oldest_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
 }
 
 /*

@@ -312,6 +312,7 @@ claim_due(ReceiveState *state, Delivery *delivery)
 		cmq_table_delete(&state->rewind, false) != TM_Ok)
 		return false;
 	cmq_floor_taken_due(delivery->enqueued_at);
+	cmq_oldest_bring_back(state->queue->shared, delivery->enqueued_at);
 	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
 	pending_row(state, delivery, values, isnull);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);

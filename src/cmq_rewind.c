@@ -24,7 +24,8 @@
  * shrinks; whoever finds it empty can forget the rewind.
  *
  * A cancel forgets the pair.  What has not been received yet is history as it was
- * before; a receive that is at a due row just then may still take it.
+ * before; a receive that is at a due row just then may still take it (cmq_oldest.c
+ * knows).
  *
  * Rewind, cancel, alter and the maintenance step that moves rewind_from forward hold
  * the queue lock to the end of their transactions.  Traffic is not held up: it
