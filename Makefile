@@ -29,6 +29,7 @@ OBJS = \
 	src/cmq_delete.o \
 	src/cmq_floor.o \
 	src/cmq_gone.o \
+	src/cmq_forget.o \
 	src/cmq_handle.o \
 	src/cmq_headers.o \
 	src/cmq_history.o \
@@ -82,6 +83,7 @@ REGRESS = \
 	names \
 	rewind \
 	rewind_transactions \
+	forget \
 	restore \
 	reconcile \
 	retention \
@@ -126,6 +128,7 @@ ISOLATION = \
 	metrics_drop \
 	serializable \
 	restore_traffic \
+	forget_history \
 	cancel_receive \
 	rewind_floor \
 	rollback \

@@ -32,6 +32,9 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 --       retention says now (raised when retention changes).
 --   forgotten_before: no message produced earlier can be rewound, whatever
 --       rewind_seconds says now (raised when rewind_seconds changes).
+--   history_since: no message deleted earlier can be rewound or seen: at that
+--       time rewind was last switched off.  leftovers: maintenance has not yet
+--       removed all of their rows.
 --   clock: the queue clock as maintenance last saved it.
 --   rights, messages, pending, rewind: the relations that the queue was made
 --       with.  A relation that takes the name of one of them is none of the
@@ -54,6 +57,8 @@ CREATE TABLE cmq.queue (
 	rewind_concurrent		bigint[],
 	expired_before			timestamptz NOT NULL,
 	forgotten_before		timestamptz NOT NULL,
+	history_since			timestamptz NOT NULL,
+	leftovers				boolean NOT NULL,
 	clock					timestamptz NOT NULL,
 	rights					regclass NOT NULL,
 	messages				regclass NOT NULL,
@@ -194,17 +199,17 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 --
 -- Parameters: as cmq_create_queue; NULL leaves a setting as it is.
 -- A shorter retention or rewind time takes effect at once; a longer one does
--- not bring back what was outside.  rewind_seconds = 0 drops the history in
--- the caller's transaction, after waiting for open transactions that use the
--- queue, as a change of the retention does, and for those that read its history;
--- others go on meanwhile.
+-- not bring back what was outside.  rewind_seconds = 0 forgets the history
+-- at commit and for good, in a time that does not depend on how much there is;
+-- maintenance removes it.  That waits for open transactions that use the queue, as a
+-- change of the retention does; others go on meanwhile.
 -- The dead-letter policy is changed part by part; cmq_unbind_dead_letter ends it.
 -- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
 --   not possible, 55006 rewind is switched in the midst of a call of this session on
---   the queue, 55P03 another transaction has been using it, or reading its history,
---   for 30 seconds (or lock_timeout, if that is less), 42501 no right.
+--   the queue, 55P03 another transaction has been using it for 30 seconds (or
+--   lock_timeout, if that is less), 42501 no right.
 CREATE FUNCTION @extschema@.cmq_alter_queue(
 	queue					text,
 	visibility_timeout		int DEFAULT NULL,
@@ -492,11 +497,10 @@ COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
 -- history: what a rewind under way brings back anyway is not in it.  cmq_restore
 -- with the same arguments brings back exactly these; so does cmq_rewind without
 -- end_time and filter, if its start_time is legal.
--- Changes nothing, and blocks nobody but who switches rewind off, as any query
--- of the history does; takes time in proportion to the window.
+-- Changes nothing, and blocks nobody; takes time in proportion to the window.
 -- Needs: SELECT on the queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
---   55000 rewind is off, 42501 no right.
+--   55000 rewind is off, or was switched off meanwhile, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_rewind_preview(
 	queue					text,
 	start_time				timestamptz,
@@ -801,20 +805,22 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq._since(text)
 	IS 'cmq internal: deleted messages of the queue produced before this time cannot be rewound';
 
--- Is a deleted message of this time in the rewind window?  For the planner:
--- enqueued_at >= <the bound now> AND enqueued_at >= cmq._since(queue).
+-- Is a message of this time, deleted then, in the rewind window and not forgotten?
+-- For the planner: enqueued_at >= <the bound now> AND enqueued_at >=
+-- cmq._since(queue) AND deleted_at >= <when rewind was last switched off>.
 CREATE FUNCTION cmq._rewindable_support(internal)
 RETURNS internal
 AS 'MODULE_PATHNAME', 'cmq_rewindable_support'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq._rewindable_support(internal) IS 'cmq internal: planner support for cmq._rewindable';
 
-CREATE FUNCTION cmq._rewindable(queue text, enqueued_at timestamptz)
+CREATE FUNCTION cmq._rewindable(queue text, enqueued_at timestamptz,
+	deleted_at timestamptz)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_rewindable'
 LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._rewindable_support;
-COMMENT ON FUNCTION cmq._rewindable(text, timestamptz)
-	IS 'cmq internal: is a deleted message of this time in the rewind window';
+COMMENT ON FUNCTION cmq._rewindable(text, timestamptz, timestamptz)
+	IS 'cmq internal: is a message of this time, deleted then, in the rewind window';
 
 -- Will the rewind under way deliver this soft-deleted message again?  For the
 -- planner: false, or comparisons with constants.

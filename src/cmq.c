@@ -107,6 +107,7 @@ _PG_init(void)
 	cmq_shmem_install_hooks();
 	cmq_prepared_install_callbacks();
 	cmq_floor_install_callbacks();
+	cmq_forget_install_callbacks();
 	cmq_oldest_install_callbacks();
 	cmq_async_install_callbacks();
 	cmq_stats_install_callbacks();

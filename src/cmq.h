@@ -349,6 +349,7 @@ typedef struct CmqRewind
 	bool		active;
 	TimestampTz from;			/* messages produced from here on are due ... */
 	TimestampTz rewound_at;		/* ... if deleted before this ... */
+	TimestampTz since;			/* ... and not before the queue's history_since ... */
 	int			nconcurrent;	/* ... by none of these transactions */
 	int64	   *concurrent;
 } CmqRewind;
@@ -381,6 +382,8 @@ typedef struct CmqQueue
 	CmqRewind	rewinding;
 	TimestampTz expired_before;
 	TimestampTz forgotten_before;
+	TimestampTz history_since;	/* see cmq_forget.c */
+	bool		leftovers;		/* rows deleted before may be there */
 	TimestampTz saved_clock;
 	int			nleaves;		/* ordered by time, not overlapping */
 	CmqLeaf    *leaves;
@@ -602,6 +605,11 @@ extern TimestampTz cmq_queue_expired_before(CmqQueue *queue, TimestampTz now);
 extern TimestampTz cmq_queue_rewindable_since(CmqQueue *queue,
 											  TimestampTz now);
 extern CmqLeaf *cmq_queue_leaf(CmqQueue *queue, TimestampTz time);
+extern bool cmq_queue_has_forgotten(const CmqQueue *queue,
+									TimestampTz deleted_at);
+extern bool cmq_queue_has_history(const CmqQueue *queue,
+								  TimestampTz enqueued_at,
+								  TimestampTz deleted_at, int64 deleted_xact);
 extern bool cmq_rewind_is_due(const CmqRewind *rewinding,
 							  TimestampTz enqueued_at,
 							  TimestampTz deleted_at, int64 deleted_xact);
@@ -811,7 +819,10 @@ extern void cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 							 TimestampTz first_due, TimestampTz *earliest,
 							 TimestampTz *latest);
 extern void cmq_rewind_advance(CmqQueue *queue);
-extern void cmq_rewind_drop_history(CmqQueue *queue);
+
+/* cmq_forget.c */
+extern void cmq_forget_install_callbacks(void);
+extern bool cmq_forget_some(CmqQueue *queue);
 
 /* cmq_attributes.c */
 extern void cmq_count_pending(CmqQueue *queue, Snapshot snapshot,

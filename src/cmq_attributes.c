@@ -119,7 +119,8 @@ count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
 				counts->ready++;
 				counts->first_due = Min(counts->first_due, time);
 			}
-			else if (time >= since)
+			else if (time >= since &&
+					 !cmq_queue_has_forgotten(queue, cmq_slot_time(slot, Anum_rewind_deleted_at)))
 				counts->history++;
 		}
 		ExecDropSingleTupleTableSlot(slot);

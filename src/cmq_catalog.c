@@ -60,12 +60,14 @@ enum
 	Anum_queue_rewind_concurrent,
 	Anum_queue_expired_before,
 	Anum_queue_forgotten_before,
+	Anum_queue_history_since,
+	Anum_queue_leftovers,
 	Anum_queue_clock,
 	Anum_queue_rights,
 	Anum_queue_messages,
 	Anum_queue_pending,
 	Anum_queue_rewind,
-	Natts_queue = 22
+	Natts_queue = 24
 };
 
 enum
@@ -120,7 +122,8 @@ static const Oid queue_types[] = {
 	TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT8OID, TEXTOID,
 	INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSOID
+	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID,
+	REGCLASSOID, REGCLASSOID
 };
 
 static const Oid partition_types[] = {
@@ -345,6 +348,9 @@ cmq_catalog_load_queue(CmqQueue *queue)
 		queue->last_modify_time = DatumGetTimestampTz(VALUE(last_modify_time));
 		queue->expired_before = DatumGetTimestampTz(VALUE(expired_before));
 		queue->forgotten_before = DatumGetTimestampTz(VALUE(forgotten_before));
+		queue->history_since = DatumGetTimestampTz(VALUE(history_since));
+		queue->rewinding.since = queue->history_since;
+		queue->leftovers = DatumGetBool(VALUE(leftovers));
 		queue->saved_clock = DatumGetTimestampTz(VALUE(clock));
 		queue->relid = DatumGetObjectId(VALUE(rights));
 		queue->messages = DatumGetObjectId(VALUE(messages));
@@ -503,6 +509,8 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
 	VALUE(expired_before) = TimestampTzGetDatum(queue->expired_before);
 	VALUE(forgotten_before) = TimestampTzGetDatum(queue->forgotten_before);
+	VALUE(history_since) = TimestampTzGetDatum(queue->history_since);
+	VALUE(leftovers) = BoolGetDatum(queue->leftovers);
 	VALUE(clock) = TimestampTzGetDatum(queue->saved_clock);
 	VALUE(rights) = ObjectIdGetDatum(queue->relid);
 	VALUE(messages) = ObjectIdGetDatum(queue->messages);

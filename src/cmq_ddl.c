@@ -4,8 +4,8 @@
  *	  Create, alter and drop queues.
  *
  * The only SQL text that cmq runs is here, in cmq_topic.c, cmq_leaf.c,
- * cmq_maintain.c and cmq_rewind_drop_history(): DDL, with every identifier quoted
- * and qualified and with search_path pinned; and one query each in cmq_prepared.c
+ * cmq_maintain.c: DDL, with every identifier quoted and qualified and with
+ * search_path pinned; and one query each in cmq_prepared.c
  * and cmq_owner.c.  It runs as the caller (create, drop) or as the
  * queue's owner in a restricted security context (what alter and maintenance
  * do to a queue's tables), never as somebody with more rights.
@@ -549,7 +549,7 @@ create_views(const char *name)
 					"r.receive_count, r.rewind_count, m.headers, m.body "
 					"FROM %s v, %s r LEFT JOIN %s m ON m.enqueued_at = r.enqueued_at "
 					"WHERE cmq._readable(%s) "
-					"AND cmq._rewindable(%s, r.enqueued_at) "
+					"AND cmq._rewindable(%s, r.enqueued_at, r.deleted_at) "
 					"AND NOT cmq._due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact)",
 					history, reader, rewind, messages, lit, lit, lit);
 	cmq_ddl_execute("CREATE VIEW %s AS "
@@ -683,6 +683,8 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	queue->rewind = relation_by_name(CMQ_REWIND_TABLE, name);
 	queue->create_time = queue->last_modify_time = queue->saved_clock = now;
 	queue->expired_before = queue->forgotten_before = DT_NOBEGIN;
+	queue->history_since = DT_NOBEGIN;
+	queue->leftovers = false;
 	cmq_catalog_insert_queue(queue);
 	cmq_shmem_remove_at_end(queue->pending, false);
 
@@ -756,16 +758,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0) ||
 		queue->msg_retention_seconds != changed.msg_retention_seconds)
 	{
-		bool		drops = queue->rewind_seconds > 0 &&
-			changed.rewind_seconds == 0;
-
-		List	   *alone = NIL;
-
-		if (drops)
-			alone = lappend_oid(alone, queue->rewind);
-		for (int i = 0; drops && i < queue->nleaves; i++)
-			alone = lappend_oid(alone, queue->leaves[i].rewind);
-		cmq_lock_alone(name, queue->pending, alone, "alter");
+		cmq_lock_alone(name, queue->pending, NIL, "alter");
 		queue = cmq_queue_again(queue);
 		cmq_queue_check_acl(queue, ACL_UPDATE);
 		if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
@@ -788,8 +781,12 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	}
 	if (changed.rewind_seconds == 0)
 	{
+		/* no delete is open: each has read the clock before this moment, or will */
 		if (queue->rewind_seconds > 0)
-			cmq_rewind_drop_history(queue);
+		{
+			now = changed.history_since = cmq_clock_tick(queue->shared, 1);
+			changed.leftovers = true;
+		}
 		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
 		changed.forgotten_before = DT_NOBEGIN;
 	}

@@ -11,7 +11,9 @@
  * its key.  Memory does not grow with the number of messages.
  *
  * Preview and replay only read the queue: AccessShare on its pending table and
- * leaves, so they hold up nobody but a drop, and who switches rewind off.  Replay sends what it reads to
+ * leaves, so they hold up nobody but a drop.  Who switches rewind off does not wait
+ * for them: then they raise an error at their end, for what they have read may be a
+ * part of the history.  Replay sends what it reads to
  * another queue, some at a time, under the limits of any other send, as the
  * owner of that queue: its code in indexes is not to run as the caller.
  *
@@ -142,7 +144,15 @@ close_leaf(CmqHistory *history)
 void
 cmq_history_end(CmqHistory *history)
 {
+	CmqQueue   *queue = cmq_queue_again(history->queue);
+
 	close_leaf(history);
+	if (queue->history_since != history->queue->history_since)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the history of queue \"%s\" was forgotten while it was read",
+						queue->name),
+				 errdetail("Rewind has been switched off meanwhile.")));
 	relation_close(history->pending, NoLock);
 	MemoryContextDelete(history->context);
 }
@@ -210,9 +220,9 @@ cmq_history_next(CmqHistory *history)
 			TupleTableSlot *slot = history->rewind.slot;
 
 			history->time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
-			if (cmq_rewind_is_due(&history->queue->rewinding, history->time,
-								  cmq_slot_time(slot, Anum_rewind_deleted_at),
-								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
+			if (!cmq_queue_has_history(history->queue, history->time,
+									   cmq_slot_time(slot, Anum_rewind_deleted_at),
+									   cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
 				continue;
 			if (!history->with_messages ||
 				(cmq_table_find(&history->messages, history->time, 0) &&

@@ -4,7 +4,8 @@
  *	  The steps of maintenance, and cmq_maintain().
  *
  * For each queue: save the clock, make leaves ahead if the queue is in use,
- * purge pending rows that have expired, drop leaves whose time is over, move
+ * purge pending rows that have expired, drop leaves whose time is over, remove
+ * history that was forgotten, move
  * the rewind point forward, count its messages, analyze its tables.  Every step is right whether or not it runs, and
  * may run at any time, twice or beside itself: what it removes was invisible
  * before, by comparison of times.
@@ -162,6 +163,13 @@ drop_leaves(CmqQueue *queue)
 	(void) cmq_leaf_drop_old(queue);
 }
 
+static void
+forget(CmqQueue *queue)
+{
+	while (cmq_forget_some(queue))
+		queue = cmq_queue_again(queue);
+}
+
 /* When ANALYZE last ran for a table; DT_NOBEGIN: never. */
 static TimestampTz
 last_analyze(Oid relid)
@@ -209,6 +217,7 @@ static const MaintainStep maintain_steps[] = {
 	settle_oldest,
 	cmq_dead_letter_sweep,
 	drop_leaves,
+	forget,
 	cmq_rewind_advance,
 	/* these take long: after the others of all queues */
 	count_pending,

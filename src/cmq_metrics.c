@@ -97,7 +97,8 @@ rewind_rows(CmqQueue *queue, Oid relid)
 /*
  * Bytes on disk.  Messages of both kinds are in the same tables: their bytes
  * are divided in proportion to the number of each, which for the history is
- * estimated from the size of its table.
+ * estimated from the size of its table.  With rewind off there is none: what is
+ * left of it until maintenance has removed it counts as neither.
  */
 static void
 get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
@@ -118,6 +119,8 @@ get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
 		(double) npending / (npending + nrewind) : 0;
 	*pending += (int64) (share * messages);
 	*rewindable += messages - (int64) (share * messages);
+	if (queue->rewind_seconds == 0)
+		*rewindable = 0;
 }
 
 /* Count what is in flight and delayed, and find what is ready the longest. */

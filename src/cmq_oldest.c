@@ -205,6 +205,27 @@ cmq_oldest_install_callbacks(void)
 }
 
 /*
+ * Does the rewind row that the scan stands at say that the message of this time is
+ * consumed?  Not if a rewind brings it back or it just came back; what the queue has
+ * forgotten never does, though maintenance may be removing it.
+ */
+static bool
+is_consumed(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
+{
+	TimestampTz deleted_at;
+
+	if (cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at) != time)
+		return false;
+	deleted_at = cmq_slot_time(rewind->slot, Anum_rewind_deleted_at);
+	if (cmq_queue_has_forgotten(queue, deleted_at))
+		return true;
+	return !rewind->busy &&
+		!cmq_rewind_is_due(&queue->rewinding, time, deleted_at,
+						   cmq_slot_int64(rewind->slot,
+										  Anum_rewind_deleted_xact));
+}
+
+/*
  * Find the first message from the given time on that is not consumed, DT_NOEND
  * if there is none.  False if that would take more than so many steps.
  */
@@ -242,15 +263,14 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 										 Anum_rewind_enqueued_at) < time)
 				more = cmq_table_next(&rewind);
 
-			/* consumed, unless a rewind brings it back or it just came back */
-			if (!more || rewind.busy ||
-				cmq_slot_time(rewind.slot, Anum_rewind_enqueued_at) != time ||
-				cmq_rewind_is_due(&queue->rewinding, time,
-								  cmq_slot_time(rewind.slot,
-												Anum_rewind_deleted_at),
-								  cmq_slot_int64(rewind.slot,
-												 Anum_rewind_deleted_xact)))
+			if (more && is_consumed(queue, &rewind, time))
+				continue;
+
+			/* or maintenance has removed it since, forgotten as it was */
+			if (cmq_table_find(&messages, time, 0))
 				first = time;
+			else
+				cmq_table_range(&messages, time + 1, DT_NOEND, false);
 		}
 		cmq_table_close(&rewind);
 		cmq_table_close(&messages);

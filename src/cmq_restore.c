@@ -236,10 +236,10 @@ static bool
 find_in_history(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
 {
 	return cmq_table_find(rewind, time, 0) &&
-		!cmq_rewind_is_due(&queue->rewinding, time,
-						   cmq_slot_time(rewind->slot, Anum_rewind_deleted_at),
-						   cmq_slot_int64(rewind->slot,
-										  Anum_rewind_deleted_xact));
+		cmq_queue_has_history(queue, time,
+							  cmq_slot_time(rewind->slot, Anum_rewind_deleted_at),
+							  cmq_slot_int64(rewind->slot,
+											 Anum_rewind_deleted_xact));
 }
 
 Datum

@@ -214,7 +214,8 @@ cmq_rewindable(PG_FUNCTION_ARGS)
 	CmqQueue   *queue = queue_arg(fcinfo);
 
 	PG_RETURN_BOOL(PG_GETARG_TIMESTAMPTZ(1) >=
-				   cmq_queue_rewindable_since(queue, cmq_queue_now(queue)));
+				   cmq_queue_rewindable_since(queue, cmq_queue_now(queue)) &&
+				   !cmq_queue_has_forgotten(queue, PG_GETARG_TIMESTAMPTZ(2)));
 }
 
 Datum
@@ -226,6 +227,7 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 	Oid			text = TEXTOID;
 	Oid			since_func;
 	List	   *args;
+	List	   *conditions;
 	Node	   *since;
 	TimestampTz bound;
 
@@ -240,14 +242,17 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 								  list_make1(copyObject(linitial(args))),
 								  InvalidOid, DEFAULT_COLLATION_OID,
 								  COERCE_EXPLICIT_CALL);
-	PG_RETURN_POINTER(makeBoolExpr(AND_EXPR,
-								   list_make2(make_comparison(">=", TIMESTAMPTZOID,
-															  lsecond(args),
-															  make_constant(bound)),
-											  make_comparison(">=", TIMESTAMPTZOID,
-															  lsecond(args),
-															  since)),
-								   -1));
+	conditions = list_make2(make_comparison(">=", TIMESTAMPTZOID,
+											lsecond(args),
+											make_constant(bound)),
+							make_comparison(">=", TIMESTAMPTZOID,
+											lsecond(args), since));
+	if (!TIMESTAMP_IS_NOBEGIN(queue->history_since))
+		conditions = lappend(conditions,
+							 make_comparison(">=", TIMESTAMPTZOID,
+											 lthird(args),
+											 make_constant(queue->history_since)));
+	PG_RETURN_POINTER(makeBoolExpr(AND_EXPR, conditions, -1));
 }
 
 Datum
@@ -308,6 +313,11 @@ cmq_due_support(PG_FUNCTION_ARGS)
 							make_comparison("<", TIMESTAMPTZOID,
 											lthird(args),
 											make_constant(rewinding->rewound_at)));
+	if (!TIMESTAMP_IS_NOBEGIN(rewinding->since))
+		conditions = lappend(conditions,
+							 make_comparison(">=", TIMESTAMPTZOID,
+											 lthird(args),
+											 make_constant(rewinding->since)));
 	if (rewinding->nconcurrent > 0)
 		conditions = lappend(conditions,
 							 make_not_concurrent(rewinding, lfourth(args)));

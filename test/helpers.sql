@@ -157,7 +157,8 @@ BEGIN
 		   rewind_from = rewind_from - by,
 		   rewound_at = rewound_at - by,
 		   expired_before = expired_before - by,
-		   forgotten_before = forgotten_before - by
+		   forgotten_before = forgotten_before - by,
+		   history_since = history_since - by
 	 WHERE name = age.queue;
 	UPDATE cmq.rewind_log l SET queue_create_time = queue_create_time - by WHERE l.queue = age.queue;
 	PERFORM pg_temp.reload(queue);

@@ -90,7 +90,7 @@ SELECT c.f, c.name, c.nullable, left(pg_temp.attempt(format('SELECT %I(%s)', c.f
   FROM call c WHERE c.f NOT IN ('cmq_create_queue', 'cmq_drop_queue') ORDER BY c.f COLLATE "C", c.arg;
 SELECT pg_temp.counts('errors_a');
 -- and on the functions that the views are made of: NULL in, NULL out
-SELECT cmq._readable(NULL), cmq._clock(NULL), cmq._expired_before(NULL), cmq._since(NULL), cmq._rewindable(NULL, now()),
+SELECT cmq._readable(NULL), cmq._clock(NULL), cmq._expired_before(NULL), cmq._since(NULL), cmq._rewindable(NULL, now(), now()),
 	   cmq._due(NULL, now(), now(), 1), cmq._rewind_left(NULL);
 
 --
@@ -177,7 +177,7 @@ BEGIN
 		['to_char(timestamptz, text)', 'text'], ['pg_get_userbyid(oid)', 'name'],
 		['has_table_privilege(oid, text)', 'boolean'], ['cmq_send(text, text)', 'bigint'], ['_clock(text)', 'timestamptz'],
 		['msg_id(timestamptz)', 'bigint'], ['_readable(text)', 'boolean'], ['_expired_before(text)', 'timestamptz'],
-		['_since(text)', 'timestamptz'], ['_rewindable(text, timestamptz)', 'boolean'],
+		['_since(text)', 'timestamptz'], ['_rewindable(text, timestamptz, timestamptz)', 'boolean'],
 		['_due(text, timestamptz, timestamptz, bigint)', 'boolean']]
 	LOOP
 		EXECUTE format('CREATE FUNCTION errors_hostile.%s RETURNS %s LANGUAGE plpgsql AS %L',

@@ -263,8 +263,10 @@ SELECT count(*) FROM cmq_send_batch('rewind_a', '{d,e}');
 SELECT cmq_rewind('rewind_a', pg_temp.produced('rewind_a', 'b')) = pg_temp.produced('rewind_a', 'b') AS rewound;
 SELECT pg_temp.receive('rewind_a', 1) AS received;
 SELECT cmq_alter_queue('rewind_a', rewind_seconds => 0);
--- a and c were history and are gone, bodies too; b is in flight and d, e wait
+-- a and c were history and are gone; b is in flight and d, e wait
 SELECT pg_temp.live('rewind_a'), pg_temp.history('rewind_a'), pg_temp.counts('rewind_a');
+-- maintenance removes their rows, bodies too (sql/forget)
+SELECT cmq_maintain('rewind_a');
 SELECT string_agg(body, ' ' ORDER BY enqueued_at) AS messages FROM cmq_data.q_rewind_a;
 SELECT count(*) AS rewind_rows FROM cmq_data.q_rewind_a_rewind;
 SELECT pg_temp.attempt($$SELECT cmq_rewind('rewind_a', now() - interval '1 minute')$$);

@@ -207,7 +207,7 @@ SELECT f, pg_temp.may('regress_cmq_ing', format($$SELECT cmq.%s('rights_a')$$, f
 	   pg_temp.may('regress_cmq_sel', format($$SELECT cmq.%s('rights_x')$$, f)) AS unknown
   FROM (VALUES ('_readable'), ('_clock'), ('_expired_before'), ('_since')) v (f) ORDER BY f;
 SELECT pg_temp.may('regress_cmq_ing', $$SELECT cmq._due('rights_a', now(), now(), 1)$$) AS due,
-	   pg_temp.may('regress_cmq_ing', $$SELECT cmq._rewindable('rights_a', now())$$) AS rewindable;
+	   pg_temp.may('regress_cmq_ing', $$SELECT cmq._rewindable('rights_a', now(), now())$$) AS rewindable;
 
 --
 -- A new owner.
