@@ -1015,6 +1015,7 @@ CREATE FUNCTION cmq._metrics(
 	OUT waits					bigint,
 	OUT body_bytes				bigint,
 	OUT pending_msg_num			bigint,
+	OUT left_of_rewind			bigint,
 	OUT inactive_msg_num		bigint,
 	OUT delay_msg_num			bigint,
 	OUT oldest_ready_seconds	float8,
@@ -1026,7 +1027,8 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics shows';
 
 -- cmq.metrics: what monitoring wants to know of each queue on which the reader
--- has SELECT; of all queues for members of pg_monitor.  Not on a standby: there it is empty.
+-- has SELECT; of all queues for members of pg_monitor.  On a standby the counters, from
+-- since to body_bytes, are NULL; the rest is counted in the tables at each call.
 --   since                 the counters count from here on: the first use of
 --                         the queue since the server started
 --   sent, received, redelivered, rewound, deleted, dead_lettered
@@ -1038,20 +1040,26 @@ COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics s
 --   empty_receives        calls of cmq_receive that returned nothing
 --   waits                 calls of cmq_receive that began to wait
 --   body_bytes            bytes of the bodies sent
---   pending_msg_num       messages that are ready, delayed or in flight,
---                         without rewound ones not yet received; with expired
+--   pending_msg_num       messages that are ready, delayed or in flight, as
+--                         cmq_queue_attributes counts them, but with expired
 --                         ones that maintenance has not removed yet
+--   left_of_rewind        of these: what the rewind under way still has to
+--                         bring back; they do not count for max_msg_heap_num
 --   inactive_msg_num, delay_msg_num
 --                         in flight, delayed
---   oldest_ready_seconds  age of the message that is ready the longest, NULL
---                         if none is
+--   oldest_ready_seconds  for how long the message that is ready the longest
+--                         has been so: since it was sent, its delay or
+--                         visibility timeout was over, or a rewind or restore
+--                         brought it back; NULL if none is ready.  When more
+--                         than 1000 restored messages stand before all others,
+--                         those are not looked at
 --   pending_bytes, rewindable_bytes
 --                         bytes on disk, indexes included, for what is pending
 --                         and for the history; bodies are in the same tables, so
 --                         their bytes are divided in proportion to the numbers
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT * FROM cmq._metrics();
-COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started';
+COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started (NULL on a standby), and numbers of messages as of now';
 
 -- As the statistics views of the server do it: everyone who may use schema
 -- cmq may read the views, and they show each reader their own.

@@ -242,6 +242,14 @@ typedef struct CmqSharedKey
 	Oid			pending;		/* the queue's pending table */
 } CmqSharedKey;
 
+/* A number of rows that is kept exact, see cmq_stats.c. */
+typedef struct CmqCount
+{
+	int			state;			/* a glance without the lock is free */
+	int			place;			/* of the count under way, or -1 */
+	pg_atomic_uint64 n;
+} CmqCount;
+
 typedef struct CmqSharedQueue
 {
 	CmqSharedKey key;
@@ -280,10 +288,11 @@ typedef struct CmqSharedQueue
 	pg_atomic_uint32 damaged;	/* a message could not be read, see cmq_damage.c */
 
 	/* see cmq_stats.c */
-	LWLock		count_lock;
-	int			count_state;	/* guarded by it, a glance is free */
-	int			count_place;	/* of the count under way, or -1 */
-	pg_atomic_uint64 npending;
+	LWLock		count_lock;		/* guards these four */
+	CmqCount	pending;		/* rows of the pending table */
+	CmqCount	due;			/* what a rewind still has to bring back ... */
+	TimestampTz due_rewound_at; /* ... the one of this time ... */
+	TimestampTz due_from;		/* ... if produced from here on */
 	TimestampTz counted_since;
 	pg_atomic_uint64 counters[CMQ_NCOUNTERS];
 } CmqSharedQueue;
@@ -300,6 +309,10 @@ typedef struct CmqPreparedQueue
 	bool		rewound;
 	bool		pending_unknown;	/* changed rows that nobody has counted */
 	int64		pending;		/* pending rows, more or less, cmq_stats.c */
+	bool		due_unknown;	/* has begun a rewind, or changed due rows uncounted */
+	int64		due;			/* due rows, more or less ... */
+	TimestampTz due_rewound_at; /* ... of this rewind ... */
+	TimestampTz due_from;		/* ... and when the first was produced */
 	int64		counters[CMQ_NCOUNTERS];
 } CmqPreparedQueue;
 
@@ -469,6 +482,7 @@ typedef struct CmqCounts
 	TimestampTz min_msg_time;	/* of pending ones; DT_NOEND: none */
 	TimestampTz oldest;			/* the same, expired ones included */
 	TimestampTz first_due;		/* of rewound ones; DT_NOEND: none */
+	TimestampTz ready_since;	/* of what is ready the longest; DT_NOEND: none */
 } CmqCounts;
 
 /* One delivery, as a receipt handle names it. */
@@ -758,6 +772,8 @@ extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
 extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
 extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);
+extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);
+extern TimestampTz cmq_slot_ready_since(TupleTableSlot *slot);
 
 /* cmq_damage.c */
 typedef struct CmqReading
@@ -815,6 +831,8 @@ extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
 extern TimestampTz cmq_rewind_first_due(CmqQueue *queue,
 										const CmqRewind *rewinding,
 										TimestampTz expired_before);
+extern int64 cmq_rewind_count_due(CmqQueue *queue, Snapshot snapshot,
+								  TimestampTz expired_before);
 extern void cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 							 TimestampTz first_due, TimestampTz *earliest,
 							 TimestampTz *latest);
@@ -891,6 +909,8 @@ extern void cmq_prepared_add_floor(TimestampTz floor);
 extern void cmq_prepared_reserve(int nqueues);
 extern void cmq_prepared_add(CmqSharedQueue *shared,
 							 const CmqPreparedQueue *more);
+extern void cmq_prepared_merge_due(CmqPreparedQueue *queue, int64 due,
+								   TimestampTz rewound_at, TimestampTz from);
 extern void cmq_prepared_merge(CmqPreparedQueue *queue,
 							   const CmqPreparedQueue *more);
 extern void cmq_prepared_sweep(void);
@@ -905,12 +925,16 @@ extern void cmq_stats_add(CmqSharedQueue *shared, CmqCounter counter, int64 n);
 extern void cmq_stats_event(CmqSharedQueue *shared, CmqCounter counter);
 extern void cmq_stats_pending(CmqSharedQueue *shared, int64 n);
 extern void cmq_stats_pending_unknown(CmqSharedQueue *shared);
+extern void cmq_stats_due(CmqSharedQueue *shared, const CmqRewind *rewinding,
+						  TimestampTz enqueued_at);
+extern void cmq_stats_due_unknown(CmqSharedQueue *shared);
 extern void cmq_stats_spoil(CmqSharedQueue *shared);
 extern void cmq_stats_publish(CmqSharedQueue *shared,
 							  const CmqPreparedQueue *changes);
 extern void cmq_stats_announce(TransactionId xid);
 extern void cmq_stats_announced(void);
 extern int64 cmq_stats_count_pending(CmqQueue *queue);
+extern int64 cmq_stats_count_due(CmqQueue *queue);
 extern bool cmq_stats_known_empty(CmqSharedQueue *shared);
 extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 

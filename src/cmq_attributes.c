@@ -78,7 +78,11 @@ cmq_count_pending(CmqQueue *queue, Snapshot snapshot, TimestampTz now,
 			continue;
 		counts->min_msg_time = Min(counts->min_msg_time, time);
 		if (cmq_slot_time(slot, Anum_pending_visible_at) <= now)
+		{
 			counts->ready++;
+			counts->ready_since = Min(counts->ready_since,
+									  cmq_slot_ready_since(slot));
+		}
 		else if (cmq_slot_int(slot, Anum_pending_receive_count) == 0)
 			counts->delayed++;
 		else

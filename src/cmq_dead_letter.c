@@ -154,10 +154,9 @@ cmq_dead_letter_reason(CmqQueue *queue, TupleTableSlot *slot, TimestampTz now)
 	if (queue->max_time_to_live > 0)
 	{
 		TimestampTz since =
-			cmq_slot_time(slot,
-						  cmq_slot_int(slot, Anum_pending_rewind_count) > 0 ?
-						  Anum_pending_first_received_at :
-						  Anum_pending_enqueued_at);
+			cmq_slot_int(slot, Anum_pending_rewind_count) > 0 ?
+			cmq_slot_first_received(slot) :
+			cmq_slot_time(slot, Anum_pending_enqueued_at);
 
 		/* a restored message that nobody has received yet has no such time */
 		if (since != DT_NOBEGIN &&

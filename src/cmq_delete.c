@@ -135,8 +135,7 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	CmqSharedQueue *shared = state->queue->shared;
 	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
 	TimestampTz enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
-	TimestampTz first_received_at =
-		cmq_slot_time(slot, Anum_pending_first_received_at);
+	TimestampTz first_received_at = cmq_slot_first_received(slot);
 	int			receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
 	int			rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
 

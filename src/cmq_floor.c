@@ -563,6 +563,8 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	cmq_queue_attach(queue);
 	if (relid == queue->pending)
 		cmq_stats_pending_unknown(queue->shared);
+	else
+		cmq_stats_due_unknown(queue->shared);
 	cmq_floor_taken_unknown();
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))

@@ -375,7 +375,10 @@ try_drop(const char *name, void *arg)
 {
 	TryDrop    *try = arg;
 
+	cmq_queue_attach(try->queue);
 	drop_leaf(try->queue, try->leaf);
+	/* rows that a rewind would have brought back have expired with it */
+	cmq_stats_due_unknown(try->queue->shared);
 	try->done = true;
 }
 

@@ -155,6 +155,7 @@ static void
 count_pending(CmqQueue *queue)
 {
 	(void) cmq_stats_count_pending(queue);
+	(void) cmq_stats_count_due(queue);
 }
 
 static void

@@ -5,24 +5,26 @@
  *
  * Counters come from shared memory (cmq_stats.c).  What is in flight or
  * delayed stands at the right of now in the index of the pending table, and is
- * counted there; the number of all that is pending is known; what has been
- * ready for the longest time is the first row from the scan floor on.  So
- * nothing here reads a table from end to end, with one exception: the first
- * time after the start of the server that the number of pending messages is
- * needed they are counted.
+ * counted there; the numbers of pending messages and of those that a rewind
+ * still has to bring back are known; what has been ready for the longest time
+ * is the first row from the scan floor on, but for restored ones
+ * (find_ready_since()).  So nothing here reads a table from end to end, with two
+ * exceptions: the number of pending messages is counted the first time after the
+ * start of the server that it is needed, and what a rewind has to bring back the
+ * first time after it.
  *
  * A queue that cannot be looked at is left out: one that somebody is dropping
  * or changing at once, one that is damaged with a warning.
  *
- * Works in a server that accepts writes only: in recovery no queue has an
- * entry in shared memory, and the view is empty.
+ * In recovery no queue has an entry in shared memory.  Then there are no counters,
+ * and the numbers are counted in the tables, each time: the pending table is read,
+ * and of the history what lies behind the start of a rewind under way.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "funcapi.h"
@@ -34,12 +36,16 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
 
 PG_FUNCTION_INFO_V1(cmq_metrics);
+
+/* How many restored messages are looked at for the one that is ready longest. */
+#define MAX_RESTORED 1000
 
 /* Bytes of a row of a rewind table on its page. */
 #define REWIND_ROW_SIZE 76
@@ -58,12 +64,13 @@ enum
 	Anum_metrics_waits,
 	Anum_metrics_body_bytes,
 	Anum_metrics_pending_msg_num,
+	Anum_metrics_left_of_rewind,
 	Anum_metrics_inactive_msg_num,
 	Anum_metrics_delay_msg_num,
 	Anum_metrics_oldest_ready_seconds,
 	Anum_metrics_pending_bytes,
 	Anum_metrics_rewindable_bytes,
-	Natts_metrics = 17
+	Natts_metrics = 18
 };
 
 /* Bytes of a table with its indexes and TOAST; 0 if it is gone. */
@@ -97,11 +104,13 @@ rewind_rows(CmqQueue *queue, Oid relid)
 /*
  * Bytes on disk.  Messages of both kinds are in the same tables: their bytes
  * are divided in proportion to the number of each, which for the history is
- * estimated from the size of its table.  With rewind off there is none: what is
- * left of it until maintenance has removed it counts as neither.
+ * estimated from the size of its table, where those are too that a rewind still
+ * has to bring back.  With rewind off there is none: what is left of it until
+ * maintenance has removed it counts as neither.
  */
 static void
-get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
+get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
+		  int64 *rewindable)
 {
 	int64		nrewind = 0;
 	int64		messages = 0;
@@ -115,6 +124,7 @@ get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
 		*rewindable += total_size(queue->leaves[i].rewind);
 		nrewind += rewind_rows(queue, queue->leaves[i].rewind);
 	}
+	nrewind = Max(nrewind - left, 0);
 	share = npending + nrewind > 0 ?
 		(double) npending / (npending + nrewind) : 0;
 	*pending += (int64) (share * messages);
@@ -123,7 +133,38 @@ get_sizes(CmqQueue *queue, int64 npending, int64 *pending, int64 *rewindable)
 		*rewindable = 0;
 }
 
-/* Count what is in flight and delayed, and find what is ready the longest. */
+/*
+ * Since when is the message ready that is ready the longest?  The scan stands
+ * before the first ready row.  Rows are in the order in which they became ready,
+ * but for restored ones, which stand where they were produced.  So the first that
+ * was not restored ends the search.  When more restored ones than we look at stand
+ * before it, it may be ready for longer than we find.
+ */
+static TimestampTz
+find_ready_since(CmqTable *pending, TimestampTz expired_before)
+{
+	TimestampTz since = DT_NOEND;
+
+	for (int n = 0; n < MAX_RESTORED && cmq_table_next(pending);)
+	{
+		TimestampTz row_since;
+
+		if (cmq_slot_time(pending->slot,
+						  Anum_pending_enqueued_at) < expired_before)
+			continue;
+		row_since = cmq_slot_ready_since(pending->slot);
+		since = Min(since, row_since);
+		if (row_since == cmq_slot_time(pending->slot, Anum_pending_visible_at))
+			break;
+		n++;
+	}
+	return since;
+}
+
+/*
+ * Count what is in flight and delayed, and find since when what is ready the
+ * longest is ready.
+ */
 static void
 look_at_pending(CmqQueue *queue, CmqCounts *counts)
 {
@@ -148,17 +189,28 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 			counts->in_flight++;
 	}
 	cmq_table_range(&pending, scan.floor, now, true);
-	while (counts->min_msg_time == DT_NOEND && cmq_table_next(&pending))
-	{
-		TimestampTz time = cmq_slot_time(pending.slot,
-										 Anum_pending_enqueued_at);
-
-		if (time >= expired_before)
-			counts->min_msg_time = time;
-	}
+	counts->ready_since = find_ready_since(&pending, expired_before);
 	cmq_table_close(&pending);
-	counts->first_due = cmq_rewind_first_due(queue, &queue->rewinding,
-											 expired_before);
+	if (cmq_rewind_first_due(queue, &queue->rewinding,
+							 Max(expired_before, scan.rewind_floor)) != DT_NOEND)
+		counts->ready_since = Min(counts->ready_since,
+								  queue->rewinding.rewound_at);
+}
+
+/* On a standby: the same, from the tables, and all of the numbers. */
+static void
+count_in_tables(CmqQueue *queue, CmqCounts *counts, int64 *left)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	cmq_count_pending(queue, snapshot, now, counts);
+	*left = cmq_rewind_count_due(queue, snapshot,
+								 cmq_queue_expired_before(queue, now));
+	UnregisterSnapshot(snapshot);
+	if (*left > 0)
+		counts->ready_since = Min(counts->ready_since,
+								  queue->rewinding.rewound_at);
 }
 
 /*
@@ -185,39 +237,57 @@ get_metrics(const char *name, MetricsRow *row)
 {
 	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	CmqSharedQueue *shared = queue->shared;
-	CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
-	TimestampTz oldest;
+	CmqCounts	counts = {.min_msg_time = DT_NOEND,.ready_since = DT_NOEND};
 	int64		npending;
+	int64		left;
 	int64		pending_bytes;
 	int64		rewindable_bytes;
 
-	look_at_pending(queue, &counts);
-	oldest = Min(counts.min_msg_time, counts.first_due);
-	npending = cmq_stats_count_pending(queue);
-	get_sizes(queue, npending, &pending_bytes, &rewindable_bytes);
+	if (shared)
+	{
+		look_at_pending(queue, &counts);
+		left = cmq_stats_count_due(queue);
+		npending = cmq_stats_count_pending(queue) + left;
+	}
+	else
+	{
+		count_in_tables(queue, &counts, &left);
+		npending = counts.ready + counts.in_flight + counts.delayed + left;
+	}
+	get_sizes(queue, npending, left, &pending_bytes, &rewindable_bytes);
 
 #define VALUE(att) row->values[Anum_metrics_##att - 1]
 #define COUNTER(counter) \
 	Int64GetDatum((int64) pg_atomic_read_u64(&shared->counters[counter]))
-	VALUE(since) = TimestampTzGetDatum(shared->counted_since);
-	VALUE(sent) = COUNTER(CMQ_SENT);
-	VALUE(received) = COUNTER(CMQ_RECEIVED);
-	VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
-	VALUE(rewound) = COUNTER(CMQ_REWOUND);
-	VALUE(deleted) = COUNTER(CMQ_DELETED);
-	VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
-	VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
-	VALUE(waits) = COUNTER(CMQ_WAITS);
-	VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
+	if (shared)
+	{
+		VALUE(since) = TimestampTzGetDatum(shared->counted_since);
+		VALUE(sent) = COUNTER(CMQ_SENT);
+		VALUE(received) = COUNTER(CMQ_RECEIVED);
+		VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
+		VALUE(rewound) = COUNTER(CMQ_REWOUND);
+		VALUE(deleted) = COUNTER(CMQ_DELETED);
+		VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
+		VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
+		VALUE(waits) = COUNTER(CMQ_WAITS);
+		VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
+	}
+	else
+	{
+		for (int att = Anum_metrics_since; att <= Anum_metrics_body_bytes; att++)
+			row->isnull[att - 1] = true;
+	}
 	VALUE(pending_msg_num) = Int64GetDatum(npending);
+	VALUE(left_of_rewind) = Int64GetDatum(left);
 	VALUE(pending_bytes) = Int64GetDatum(pending_bytes);
 	VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
 	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
 	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
-	row->isnull[Anum_metrics_oldest_ready_seconds - 1] = oldest == DT_NOEND;
+	row->isnull[Anum_metrics_oldest_ready_seconds - 1] =
+		counts.ready_since == DT_NOEND;
 	VALUE(oldest_ready_seconds) =
-		Float8GetDatum(oldest == DT_NOEND ? 0 :
-					   (cmq_clock_peek(shared) - oldest) /
+		Float8GetDatum(counts.ready_since == DT_NOEND ? 0 :
+					   (cmq_queue_now(queue) - counts.ready_since) /
 					   (double) USECS_PER_SEC);
 	row->found = true;
 }
@@ -269,8 +339,6 @@ cmq_metrics(PG_FUNCTION_ARGS)
 
 	cmq_shmem_require();
 	InitMaterializedSRF(fcinfo, 0);
-	if (RecoveryInProgress())
-		return (Datum) 0;
 
 	/*
 	 * One damaged queue must not hide the others.  The locks of each are

@@ -257,6 +257,21 @@ cmq_prepared_add_floor(TimestampTz floor)
 	LWLockRelease(prepared_lock);
 }
 
+/* Add rows that were due for a rewind, the first of them produced at that time. */
+void
+cmq_prepared_merge_due(CmqPreparedQueue *queue, int64 due,
+					   TimestampTz rewound_at, TimestampTz from)
+{
+	if (queue->due == 0)
+		queue->due_from = from;
+	/* those of two rewinds cannot be told apart any more */
+	else if (queue->due_rewound_at != rewound_at)
+		queue->due_unknown = true;
+	queue->due += due;
+	queue->due_rewound_at = rewound_at;
+	queue->due_from = Min(queue->due_from, from);
+}
+
 /* Add to what is to be done for a queue. */
 void
 cmq_prepared_merge(CmqPreparedQueue *queue, const CmqPreparedQueue *more)
@@ -266,6 +281,10 @@ cmq_prepared_merge(CmqPreparedQueue *queue, const CmqPreparedQueue *more)
 	queue->rewound |= more->rewound;
 	queue->pending_unknown |= more->pending_unknown;
 	queue->pending += more->pending;
+	queue->due_unknown |= more->due_unknown;
+	if (more->due != 0)
+		cmq_prepared_merge_due(queue, more->due, more->due_rewound_at,
+							   more->due_from);
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
 		queue->counters[i] += more->counters[i];
 }

@@ -273,8 +273,7 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 	bool		isnull[Natts_pending];
 
 	delivery->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
-	delivery->first_received_at =
-		cmq_slot_time(slot, Anum_pending_first_received_at);
+	delivery->first_received_at = cmq_slot_first_received(slot);
 	if (delivery->first_received_at == DT_NOBEGIN)
 		delivery->first_received_at = state->now;
 	delivery->receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
@@ -313,6 +312,8 @@ claim_due(ReceiveState *state, Delivery *delivery)
 		return false;
 	cmq_floor_taken_due(delivery->enqueued_at);
 	cmq_oldest_bring_back(state->queue->shared, delivery->enqueued_at);
+	cmq_stats_due(state->queue->shared, &state->queue->rewinding,
+				  delivery->enqueued_at);
 	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
 	pending_row(state, delivery, values, isnull);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);

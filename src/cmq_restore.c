@@ -7,7 +7,8 @@
  * costs nothing.  A restore takes a window, a filter or a list of ids, and moves
  * each message: its rewind row is deleted, and a pending row inserted that is
  * visible since the message's production.  So restored messages come in
- * production order, before what was produced later, and whatever else waits.
+ * production order, before what was produced later, and whatever else waits.  When
+ * they became ready stands in first_received_at (cmq_slot_ready_since()).
  * Like a rewound message a restored one counts receives anew and has a
  * rewind_count one higher.
  *
@@ -47,6 +48,7 @@ typedef struct RestoreState
 	int			save_sec_context;
 	int			nestlevel;
 	CmqTable	pending;
+	TimestampTz now;			/* when the messages become ready */
 	int64		n;
 } RestoreState;
 
@@ -60,6 +62,7 @@ restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz time)
 	memset(state, 0, sizeof(*state));
 	state->queue = queue;
 	state->estate = CreateExecutorState();
+	state->now = cmq_queue_now(queue);
 	state->nestlevel = cmq_ddl_enter(queue->owner, &state->save_userid,
 									 &state->save_sec_context);
 	(void) cmq_floor_announce();
@@ -89,8 +92,7 @@ restore_row(RestoreState *state, CmqTable *rewind)
 		rewind_count++;
 	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(time);
 	values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(time);
-	values[Anum_pending_first_received_at - 1] = (Datum) 0;
-	isnull[Anum_pending_first_received_at - 1] = true;
+	values[Anum_pending_first_received_at - 1] = TimestampTzGetDatum(state->now);
 	values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
 	values[Anum_pending_rewind_count - 1] = Int32GetDatum(rewind_count);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);

@@ -35,6 +35,8 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -257,6 +259,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	cmq_floor_publish(rewinding->from);
 	cmq_floor_rewound();
 	cmq_oldest_lower(queue->shared, rewinding->from);
+	cmq_stats_due_unknown(queue->shared);
 
 	list_open_transactions(rewinding);
 
@@ -298,6 +301,47 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 	cmq_rewind_log_add(&changed, "cancel", cmq_queue_now(&changed), NULL, NULL,
 					   -1);
 	PG_RETURN_VOID();
+}
+
+/*
+ * How many messages this rewind still has to bring back, as the snapshot sees
+ * it.  Reads the rewind tables of the leaves since it starts.
+ */
+int64
+cmq_rewind_count_due(CmqQueue *queue, Snapshot snapshot,
+					 TimestampTz expired_before)
+{
+	const CmqRewind *rewinding = &queue->rewinding;
+	TimestampTz from = Max(rewinding->from, expired_before);
+	int64		n = 0;
+
+	for (int i = 0; rewinding->active && i < queue->nleaves; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+		Relation	rel;
+		TableScanDesc scan;
+		TupleTableSlot *slot;
+
+		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
+			(rel = cmq_table_open_heap(queue, leaf->rewind, CMQ_REWIND)) == NULL)
+			continue;
+		scan = cmq_beginscan(rel, snapshot);
+		slot = table_slot_create(rel, NULL);
+		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			TimestampTz time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
+
+			CHECK_FOR_INTERRUPTS();
+			n += time >= from &&
+				cmq_rewind_is_due(rewinding, time,
+								  cmq_slot_time(slot, Anum_rewind_deleted_at),
+								  cmq_slot_int64(slot, Anum_rewind_deleted_xact));
+		}
+		ExecDropSingleTupleTableSlot(slot);
+		table_endscan(scan);
+		table_close(rel, AccessShareLock);
+	}
+	return n;
 }
 
 typedef struct Left
@@ -371,16 +415,20 @@ void
 cmq_rewind_advance(CmqQueue *queue)
 {
 	CmqQueue	changed;
+	TimestampTz expired_before;
 	TimestampTz first;
 
 	if (!queue->rewinding.active || (queue = cmq_queue_try_lock(queue)) == NULL)
 		return;
-	first = cmq_rewind_first_due(queue, &queue->rewinding,
-								 cmq_queue_expired_before(queue,
-														  cmq_queue_now(queue)));
+	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
+	first = cmq_rewind_first_due(queue, &queue->rewinding, expired_before);
 	if (!queue->rewinding.active || first == queue->rewinding.from)
 		return;
 
+	/* what has expired in between counts no more */
+	if (queue->rewinding.from < expired_before &&
+		cmq_rewind_first_due(queue, &queue->rewinding, DT_NOBEGIN) < first)
+		cmq_stats_due_unknown(queue->shared);
 	changed = *queue;
 	if (first == DT_NOEND)
 		memset(&changed.rewinding, 0, sizeof(changed.rewinding));

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_stats.c
- *	  Counters of queues in shared memory, and the number of pending messages.
+ *	  Counters of queues in shared memory, and the numbers of pending messages
+ *	  and of those that a rewind still has to bring back.
  *
  * Counters begin with the queue's shared entry and end with the server.  What
  * a transaction did counts when it commits: the backend adds up per queue and
@@ -30,8 +31,21 @@
  *	- Changes whose size is not known, by hand, make the queue uncounted again.
  * A crash loses the table, and each queue is counted anew.
  *
- * One count of a queue runs at a time: it has the object lock (the pending table,
- * COUNT_LOCK).  Its snapshot is in one of a few places in shared memory.  Whoever
+ * The number of messages that the rewind under way still has to bring back, its due
+ * rows, is kept in the same way.  They are counted for one rewind, known by its
+ * rewound_at, and from one time of production on, where that rewind started:
+ *	- The set of due rows only shrinks (cmq_rewind.c).  Whoever takes some says for
+ *	  which rewind, and when the first was produced.  If that is not what was
+ *	  counted, the change cannot be added, and the queue is uncounted.
+ *	- A transaction that begins a rewind, changes the rewind tables by hand, moves
+ *	  the start of the rewind past rows that have expired, or drops their
+ *	  leaf, makes the queue uncounted.  So due rows that have expired are in the
+ *	  number until maintenance has passed them, as expired pending rows are.
+ *	- Whoever still has a description with an older rewind than the one counted
+ *	  counts for itself alone.
+ *
+ * One count of each kind runs at a time in a queue: it has the object lock (the
+ * pending table, PENDING_LOCK or DUE_LOCK).  Its snapshot is in one of a few places in shared memory.  Whoever
  * finds no place free, or is a parallel worker, which shares locks with its
  * leader, counts for itself alone and leaves the queue uncounted: nobody waits for
  * the count of another queue.  An error in a count leaves the queue uncounted.
@@ -69,8 +83,9 @@
 /* How long to sleep for somebody who is about to add its changes. */
 #define PUBLISHER_DELAY 100		/* microseconds */
 
-/* Subobject of the lock that only one count may hold. */
-#define COUNT_LOCK 2
+/* Subobjects of the locks that only one count of each kind may hold. */
+#define PENDING_LOCK 2
+#define DUE_LOCK 3
 
 typedef enum CountState
 {
@@ -150,14 +165,22 @@ cmq_stats_shmem_init(void)
 		pg_atomic_init_u32(&publishing[i], InvalidTransactionId);
 }
 
+static void
+init_count(CmqCount *count)
+{
+	count->state = UNCOUNTED;
+	count->place = -1;
+	pg_atomic_init_u64(&count->n, 0);
+}
+
 /* A new shared entry of a queue. */
 void
 cmq_stats_init(CmqSharedQueue *shared, int tranche)
 {
 	LWLockInitialize(&shared->count_lock, tranche);
-	shared->count_state = UNCOUNTED;
-	shared->count_place = -1;
-	pg_atomic_init_u64(&shared->npending, 0);
+	init_count(&shared->pending);
+	init_count(&shared->due);
+	shared->due_rewound_at = shared->due_from = DT_NOBEGIN;
 	shared->counted_since = GetCurrentTimestamp();
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
 		pg_atomic_init_u64(&shared->counters[i], 0);
@@ -168,8 +191,8 @@ void
 cmq_stats_start_empty(CmqSharedQueue *shared)
 {
 	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
-	if (shared->count_state == UNCOUNTED)
-		shared->count_state = COUNTED;
+	if (shared->pending.state == UNCOUNTED)
+		shared->pending.state = COUNTED;
 	LWLockRelease(&shared->count_lock);
 }
 
@@ -227,6 +250,25 @@ cmq_stats_pending_unknown(CmqSharedQueue *shared)
 	get_delta(shared)->changes.pending_unknown = true;
 }
 
+/*
+ * The current transaction has taken a row, produced at that time, that was due for
+ * that rewind.
+ */
+void
+cmq_stats_due(CmqSharedQueue *shared, const CmqRewind *rewinding,
+			  TimestampTz enqueued_at)
+{
+	cmq_prepared_merge_due(&get_delta(shared)->changes, -1,
+						   rewinding->rewound_at, enqueued_at);
+}
+
+/* The current transaction changes what is due without counting it. */
+void
+cmq_stats_due_unknown(CmqSharedQueue *shared)
+{
+	get_delta(shared)->changes.due_unknown = true;
+}
+
 /* What others must not know yet: rows that the current transaction changed. */
 static int64
 own_pending(CmqSharedQueue *shared, bool *unknown)
@@ -247,6 +289,28 @@ own_pending(CmqSharedQueue *shared, bool *unknown)
 	return n;
 }
 
+/* The same for rows that are due for a rewind. */
+static int64
+own_due(CmqSharedQueue *shared, TimestampTz rewound_at, bool *unknown)
+{
+	int64		n = 0;
+	ListCell   *lc;
+
+	*unknown = false;
+	foreach(lc, deltas)
+	{
+		Delta	   *delta = lfirst(lc);
+
+		if (delta->shared != shared)
+			continue;
+		n += delta->changes.due;
+		*unknown |= delta->changes.due_unknown ||
+			(delta->changes.due != 0 &&
+			 delta->changes.due_rewound_at != rewound_at);
+	}
+	return n;
+}
+
 /* Does the snapshot of the count under way see this transaction? */
 static bool
 counted_already(const CountSnapshot *count_snapshot, TransactionId xid)
@@ -263,34 +327,69 @@ counted_already(const CountSnapshot *count_snapshot, TransactionId xid)
 	return true;
 }
 
-/* The count of pending rows is no longer right. */
-void
-cmq_stats_spoil(CmqSharedQueue *shared)
+static void
+spoil(CmqSharedQueue *shared, CmqCount *count)
 {
 	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
-	shared->count_state =
-		shared->count_state == COUNTING || shared->count_state == SPOILED ?
+	count->state = count->state == COUNTING || count->state == SPOILED ?
 		SPOILED : UNCOUNTED;
 	LWLockRelease(&shared->count_lock);
 }
 
+/* The counts of a queue are no longer right. */
+void
+cmq_stats_spoil(CmqSharedQueue *shared)
+{
+	spoil(shared, &shared->pending);
+	spoil(shared, &shared->due);
+}
+
+/* Is our change, which can be seen, part of the count already? */
+static bool
+is_counted(const CmqCount *count)
+{
+	return count->state == COUNTING &&
+		counted_already(get_place(count->place), announced);
+}
+
+/* Add the due rows taken or put back; false if they cannot be added. */
+static bool
+add_due(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
+{
+	CmqCount   *count = &shared->due;
+
+	if ((count->state != COUNTING && count->state != COUNTED) ||
+		is_counted(count))
+		return true;
+	if (changes->due_rewound_at != shared->due_rewound_at ||
+		changes->due_from < shared->due_from)
+		return false;
+	pg_atomic_fetch_add_u64(&count->n, changes->due);
+	return true;
+}
+
 /*
- * A transaction has changed the queue, and can be seen.  If pending is not 0 it
- * has been announced.
+ * A transaction has changed the queue, and can be seen.  If pending or due is not
+ * 0 it has been announced.
  */
 void
 cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
 {
-	if (changes->pending != 0)
+	bool		due_unknown = changes->due_unknown;
+
+	if (changes->pending != 0 || changes->due != 0)
 	{
 		LWLockAcquire(&shared->count_lock, LW_SHARED);
-		if (shared->count_state != COUNTING ||
-			!counted_already(get_place(shared->count_place), announced))
-			pg_atomic_fetch_add_u64(&shared->npending, changes->pending);
+		if (changes->pending != 0 && !is_counted(&shared->pending))
+			pg_atomic_fetch_add_u64(&shared->pending.n, changes->pending);
+		if (changes->due != 0 && !add_due(shared, changes))
+			due_unknown = true;
 		LWLockRelease(&shared->count_lock);
 	}
 	if (changes->pending_unknown)
-		cmq_stats_spoil(shared);
+		spoil(shared, &shared->pending);
+	if (due_unknown)
+		spoil(shared, &shared->due);
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
 	{
 		if (changes->counters[i] != 0)
@@ -298,7 +397,7 @@ cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
 	}
 }
 
-/* This transaction, which has changed pending rows, is about to commit. */
+/* This transaction, which has changed counted rows, is about to commit. */
 void
 cmq_stats_announce(TransactionId xid)
 {
@@ -326,7 +425,9 @@ announce_deltas(void)
 
 	foreach(lc, deltas)
 	{
-		if (((Delta *) lfirst(lc))->changes.pending == 0)
+		const CmqPreparedQueue *changes = &((Delta *) lfirst(lc))->changes;
+
+		if (changes->pending == 0 && changes->due == 0)
 			continue;
 		cmq_stats_announce(GetTopTransactionIdIfAny());
 		return;
@@ -426,7 +527,7 @@ cmq_stats_install_callbacks(void)
 }
 
 static int64
-count_rows(CmqQueue *queue, Snapshot snapshot)
+count_pending_rows(CmqQueue *queue, Snapshot snapshot)
 {
 	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 	TableScanDesc scan;
@@ -447,6 +548,41 @@ count_rows(CmqQueue *queue, Snapshot snapshot)
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return n;
+}
+
+/* What is counted: one of the counts of a queue's shared entry. */
+typedef struct Counting
+{
+	CmqQueue   *queue;
+	CmqCount   *count;
+	bool		due;			/* due rows, not pending ones */
+} Counting;
+
+static Counting
+get_counting(CmqQueue *queue, bool due)
+{
+	CmqSharedQueue *shared = queue->shared;
+	Counting	counting = {queue, due ? &shared->due : &shared->pending, due};
+
+	return counting;
+}
+
+static int64
+count_rows(const Counting *counting, Snapshot snapshot)
+{
+	/* expired ones too: a comparison of times takes nobody else's row away */
+	return counting->due ?
+		cmq_rewind_count_due(counting->queue, snapshot, DT_NOBEGIN) :
+		count_pending_rows(counting->queue, snapshot);
+}
+
+/* Has somebody counted, and what we want to know? */
+static bool
+has_count(const Counting *counting)
+{
+	return counting->count->state == COUNTED &&
+		(!counting->due || counting->queue->shared->due_rewound_at >=
+		 counting->queue->rewinding.rewound_at);
 }
 
 /* Wait until all whom the snapshot of our count sees have added or not. */
@@ -482,17 +618,19 @@ take_place(void)
 	return -1;
 }
 
-/* A count has ended: set the queue's state and give its place back. */
+/* A count has ended: set its state and give its place back. */
 static void
-end_count(CmqSharedQueue *shared, CountState state)
+end_count(const Counting *counting, CountState state)
 {
+	CmqSharedQueue *shared = counting->queue->shared;
+	CmqCount   *count = counting->count;
 	int			place;
 
 	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
-	place = shared->count_place;
-	shared->count_state = state == COUNTED && shared->count_state != COUNTING ?
+	place = count->place;
+	count->state = state == COUNTED && count->state != COUNTING ?
 		UNCOUNTED : state;
-	shared->count_place = -1;
+	count->place = -1;
 	LWLockRelease(&shared->count_lock);
 	if (place >= 0)
 		pg_atomic_write_u32(&get_place(place)->taken, 0);
@@ -504,82 +642,98 @@ count_failed(int code, Datum arg)
 {
 	/* whoever interrupts us may have done so while we held the lock */
 	LWLockReleaseAll();
-	end_count((CmqSharedQueue *) DatumGetPointer(arg), UNCOUNTED);
+	end_count((Counting *) DatumGetPointer(arg), UNCOUNTED);
 }
 
 /* Begin a count: publish its snapshot in the place, which is ours. */
 static Snapshot
-begin_count(CmqSharedQueue *shared, int i)
+begin_count(const Counting *counting, int i)
 {
+	CmqQueue   *queue = counting->queue;
+	CmqSharedQueue *shared = queue->shared;
 	CountSnapshot *place = get_place(i);
 	Snapshot	snapshot;
 
 	LWLockAcquire(&shared->count_lock, LW_EXCLUSIVE);
-	shared->count_place = i;
+	counting->count->place = i;
 	snapshot = GetLatestSnapshot();
 	Assert(snapshot->xcnt <= MaxBackends + max_prepared_xacts);
 	place->xmin = snapshot->xmin;
 	place->xmax = snapshot->xmax;
 	place->xcnt = snapshot->xcnt;
 	memcpy(place->xip, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
-	pg_atomic_write_u64(&shared->npending, 0);
-	shared->count_state = COUNTING;
+	pg_atomic_write_u64(&counting->count->n, 0);
+	if (counting->due)
+	{
+		shared->due_rewound_at = queue->rewinding.rewound_at;
+		shared->due_from = queue->rewinding.from;
+	}
+	counting->count->state = COUNTING;
 	LWLockRelease(&shared->count_lock);
 	return snapshot;
 }
 
+/* What the current transaction has changed of it. */
+static int64
+own_rows(const Counting *counting, bool *unknown)
+{
+	CmqQueue   *queue = counting->queue;
+
+	return counting->due ?
+		own_due(queue->shared, queue->rewinding.rewound_at, unknown) :
+		own_pending(queue->shared, unknown);
+}
+
 /*
- * Count the pending rows, unless somebody has done so meanwhile.  False if there
- * is no place for it.
+ * Count, unless somebody has done so meanwhile.  False if there is no place for
+ * it.
  */
 static bool
-count_pending(CmqQueue *queue)
+count_for_all(Counting *counting)
 {
-	CmqSharedQueue *shared = queue->shared;
+	Oid			relid = counting->queue->pending;
+	int			lock = counting->due ? DUE_LOCK : PENDING_LOCK;
 	volatile int place;
 
 	if (IsParallelWorker())
 		return false;
-	LockDatabaseObject(RelationRelationId, queue->pending, COUNT_LOCK,
-					   ExclusiveLock);
-	if (shared->count_state == COUNTED)
+	LockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);
+	if (has_count(counting))
 	{
-		UnlockDatabaseObject(RelationRelationId, queue->pending, COUNT_LOCK,
-							 ExclusiveLock);
+		UnlockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);
 		return true;
 	}
 	place = take_place();
 	if (place >= 0)
 	{
-		PG_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(shared));
+		PG_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(counting));
 		{
-			Snapshot	snapshot = begin_count(shared, place);
+			Snapshot	snapshot = begin_count(counting, place);
 			bool		unknown;
 			int64		n;
 
 			snapshot = RegisterSnapshot(snapshot);
-			n = count_rows(queue, snapshot);
+			n = count_rows(counting, snapshot);
 			UnregisterSnapshot(snapshot);
 
 			/* our own rows are in it, but may yet be rolled back */
-			n -= own_pending(shared, &unknown);
+			n -= own_rows(counting, &unknown);
 			wait_for_publishers(get_place(place));
-			pg_atomic_fetch_add_u64(&shared->npending, n);
-			end_count(shared, COUNTED);
+			pg_atomic_fetch_add_u64(&counting->count->n, n);
+			end_count(counting, COUNTED);
 		}
-		PG_END_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(shared));
+		PG_END_ENSURE_ERROR_CLEANUP(count_failed, PointerGetDatum(counting));
 	}
-	UnlockDatabaseObject(RelationRelationId, queue->pending, COUNT_LOCK,
-						 ExclusiveLock);
+	UnlockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);
 	return place >= 0;
 }
 
 /* Count for ourselves alone. */
 static int64
-count_alone(CmqQueue *queue)
+count_alone(const Counting *counting)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		n = count_rows(queue, snapshot);
+	int64		n = count_rows(counting, snapshot);
 
 	UnregisterSnapshot(snapshot);
 	return n;
@@ -593,14 +747,41 @@ count_alone(CmqQueue *queue)
 int64
 cmq_stats_count_pending(CmqQueue *queue)
 {
-	CmqSharedQueue *shared = queue->shared;
+	Counting	counting = get_counting(queue, false);
 	bool		unknown;
-	int64		own = own_pending(shared, &unknown);
+	int64		own = own_rows(&counting, &unknown);
 
-	if (unknown ||
-		(shared->count_state != COUNTED && !count_pending(queue)))
-		return count_alone(queue);
-	return (int64) pg_atomic_read_u64(&shared->npending) + own;
+	if (unknown || (!has_count(&counting) && !count_for_all(&counting)))
+		return count_alone(&counting);
+	return (int64) pg_atomic_read_u64(&counting.count->n) + own;
+}
+
+/*
+ * The same for what the rewind under way still has to bring back; may count, which
+ * takes time in proportion to the history since its start.
+ */
+int64
+cmq_stats_count_due(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = queue->shared;
+	Counting	counting = get_counting(queue, true);
+	bool		unknown;
+	int64		own;
+	int64		n = 0;
+
+	if (!queue->rewinding.active)
+		return 0;
+	own = own_rows(&counting, &unknown);
+	if (unknown || (!has_count(&counting) && !count_for_all(&counting)))
+		return count_alone(&counting);
+
+	/* is it the count of our rewind? */
+	LWLockAcquire(&shared->count_lock, LW_SHARED);
+	unknown = shared->due_rewound_at != queue->rewinding.rewound_at;
+	if (!unknown)
+		n = (int64) pg_atomic_read_u64(&counting.count->n) + own;
+	LWLockRelease(&shared->count_lock);
+	return unknown ? count_alone(&counting) : Max(n, 0);
 }
 
 /*
@@ -613,8 +794,8 @@ cmq_stats_known_empty(CmqSharedQueue *shared)
 	bool		unknown;
 	int64		own = own_pending(shared, &unknown);
 
-	return !unknown && shared->count_state == COUNTED &&
-		(int64) pg_atomic_read_u64(&shared->npending) + own == 0;
+	return !unknown && shared->pending.state == COUNTED &&
+		(int64) pg_atomic_read_u64(&shared->pending.n) + own == 0;
 }
 
 /*
@@ -624,7 +805,7 @@ cmq_stats_known_empty(CmqSharedQueue *shared)
 bool
 cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max)
 {
-	if (queue->shared->count_state != COUNTED)
+	if (queue->shared->pending.state != COUNTED)
 	{
 		Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 		int64		blocks = rel ? RelationGetNumberOfBlocks(rel) : 0;

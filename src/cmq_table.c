@@ -773,6 +773,31 @@ cmq_slot_int(TupleTableSlot *slot, AttrNumber attno)
 	return isnull ? 0 : DatumGetInt32(value);
 }
 
+/*
+ * When the message of a pending row was received first; DT_NOBEGIN if it was not,
+ * since it was sent or brought back.
+ */
+TimestampTz
+cmq_slot_first_received(TupleTableSlot *slot)
+{
+	return cmq_slot_int(slot, Anum_pending_receive_count) == 0 ? DT_NOBEGIN :
+		cmq_slot_time(slot, Anum_pending_first_received_at);
+}
+
+/*
+ * Since when the message of a pending row is ready, if it is.  A restored one is
+ * visible since its production, for the sake of the order; until it is received
+ * first_received_at says when it was restored.
+ */
+TimestampTz
+cmq_slot_ready_since(TupleTableSlot *slot)
+{
+	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+
+	return cmq_slot_int(slot, Anum_pending_receive_count) > 0 ? visible_at :
+		Max(visible_at, cmq_slot_time(slot, Anum_pending_first_received_at));
+}
+
 /* A bigint column of the row; 0 for NULL. */
 int64
 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)

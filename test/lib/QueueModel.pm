@@ -370,10 +370,11 @@ sub metrics
 	my $life = $self->queue($s, $q)->{life};
 	my $counted = $self->{counted}{$life} // {};
 	my @messages = $self->messages($s, $q);
+	my $left = grep { $_->{due} } @messages;
 	my %n;
 	$n{ $_->{state} }++ foreach @messages;
 	return join ' ', (map { $counted->{$_} // 0 } qw(sent received redelivered rewound deleted dead_lettered bytes)),
-	  $self->{empty_receives}{$life} // 0, 0, scalar $self->pending($s, $q), (map { $n{$_} // 0 } 'in flight', 'delayed'),
+	  $self->{empty_receives}{$life} // 0, 0, $left + $self->pending($s, $q), $left, (map { $n{$_} // 0 } 'in flight', 'delayed'),
 	  (grep { $_->{due} || $_->{state} eq 'ready' } @messages) ? 't' : 'f';
 }
 

@@ -76,6 +76,104 @@ SELECT oldest_ready_seconds > 0 AS there_is_one FROM cmq.metrics WHERE queue = '
 SELECT count(*) FROM cmq_receive('metrics_a', 4);
 SELECT * FROM pg_temp.show();
 
+-- what a rewind still has to bring back counts as pending, and is known exactly
+SELECT cmq_create_queue('metrics_r', rewind_seconds => 3600);
+-- What a rewind still has to bring back, and what is pending: as cmq.metrics knows them, and
+-- counted in the tables.
+CREATE FUNCTION pg_temp.left_of_rewind(name text) RETURNS text LANGUAGE sql AS $$
+	SELECT format('left %s, pending %s', left_of_rewind, pending_msg_num) ||
+		   CASE WHEN left_of_rewind = (SELECT count(*) FROM cmq_data.q_metrics_r_rewind
+										WHERE cmq._due(name, enqueued_at, deleted_at, deleted_xact))
+				 AND (pending_msg_num, inactive_msg_num, delay_msg_num) =
+					 (SELECT active_msg_num + inactive_msg_num + delay_msg_num, inactive_msg_num, delay_msg_num
+						FROM cmq_queue_attributes(name)) THEN '' ELSE ', WRONG' END
+	  FROM cmq.metrics WHERE queue = name $$;
+-- For how long has the oldest ready message been so: since the first or the second time?
+CREATE FUNCTION pg_temp.ready_since(name text, first timestamptz, second timestamptz) RETURNS text LANGUAGE sql AS $$
+	SELECT CASE WHEN oldest_ready_seconds IS NULL THEN 'nothing ready'
+				WHEN clock_timestamp() - oldest_ready_seconds * interval '1 s' < first THEN 'before'
+				WHEN clock_timestamp() - oldest_ready_seconds * interval '1 s' < second THEN 'first'
+				ELSE 'second' END
+	  FROM cmq.metrics WHERE queue = name $$;
+SELECT count(*) FROM cmq_send_batch('metrics_r', array(SELECT i::text FROM generate_series(1, 20) i));
+SELECT pg_temp.left_of_rewind('metrics_r');
+SELECT pg_temp.consume('metrics_r') IS NOT NULL AS consumed;
+SELECT min(enqueued_at) AS start FROM cmq.q_metrics_r_history \gset
+SELECT clock_timestamp() AS first \gset
+SELECT cmq_rewind('metrics_r', :'start') IS NOT NULL AS rewound;
+SELECT pg_temp.left_of_rewind('metrics_r');
+SELECT pg_temp.ready_since('metrics_r', :'first', 'infinity');
+BEGIN;
+SELECT count(*) FROM cmq_receive('metrics_r', 3);
+SELECT pg_temp.left_of_rewind('metrics_r');
+SAVEPOINT s;
+SELECT count(*) FROM cmq_receive('metrics_r', 3);
+SELECT pg_temp.left_of_rewind('metrics_r');
+ROLLBACK TO s;
+SELECT pg_temp.left_of_rewind('metrics_r');
+-- received and deleted in one transaction
+SELECT count(*) FROM cmq_delete_batch('metrics_r', array(SELECT receipt_handle FROM cmq_receive('metrics_r', 2)));
+SELECT pg_temp.left_of_rewind('metrics_r');
+COMMIT;
+SELECT pg_temp.left_of_rewind('metrics_r');
+BEGIN;
+SELECT count(*) FROM cmq_receive('metrics_r', 3);
+ROLLBACK;
+SELECT pg_temp.left_of_rewind('metrics_r');
+-- maintenance moves the start
+SELECT cmq_maintain('metrics_r');
+SELECT count(*) FROM cmq_receive('metrics_r', 1);
+SELECT pg_temp.left_of_rewind('metrics_r');
+-- a new rewind, also in a transaction that has received for the one before, and rolled back
+BEGIN;
+SELECT count(*) FROM cmq_delete_batch('metrics_r', array(SELECT receipt_handle FROM cmq_receive('metrics_r', 4)));
+SELECT cmq_rewind('metrics_r', latest_rewind_time) IS NOT NULL AS rewound FROM cmq_queue_attributes('metrics_r');
+SELECT pg_temp.left_of_rewind('metrics_r');
+SELECT count(*) FROM cmq_receive('metrics_r', 1);
+SELECT pg_temp.left_of_rewind('metrics_r');
+ROLLBACK;
+SELECT pg_temp.left_of_rewind('metrics_r');
+SELECT cmq_rewind('metrics_r', latest_rewind_time) IS NOT NULL AS rewound FROM cmq_queue_attributes('metrics_r');
+SELECT pg_temp.left_of_rewind('metrics_r');
+-- by hand
+WITH one AS (SELECT max(enqueued_at) AS enqueued_at FROM cmq_data.q_metrics_r_rewind)
+DELETE FROM cmq_data.q_metrics_r_rewind r USING one WHERE r.enqueued_at = one.enqueued_at;
+SELECT pg_temp.left_of_rewind('metrics_r');
+-- a cancel; a restore of what it has left in one transaction with it
+BEGIN;
+SELECT cmq_cancel_rewind('metrics_r');
+SELECT pg_temp.left_of_rewind('metrics_r');
+SELECT cmq_restore('metrics_r', :'start', NULL) > 0 AS restored;
+SELECT pg_temp.left_of_rewind('metrics_r');
+ROLLBACK;
+SELECT pg_temp.left_of_rewind('metrics_r');
+SELECT cmq_cancel_rewind('metrics_r');
+SELECT pg_temp.left_of_rewind('metrics_r');
+
+-- the age of what is ready counts from when it became so: a restore
+SELECT cmq_clear_queue('metrics_r') > 0 AS cleared;
+SELECT pg_temp.ready_since('metrics_r', '-infinity', 'infinity');
+SELECT clock_timestamp() AS first \gset
+SELECT cmq_restore('metrics_r', :'start', NULL) > 0 AS restored;
+SELECT pg_temp.ready_since('metrics_r', :'first', 'infinity');
+SELECT min(first_received_at) IS NULL AS not_received_yet FROM cmq.q_metrics_r_live;
+-- a message that waits since before the restore, behind those it brought back
+SELECT pg_temp.consume('metrics_r') IS NOT NULL AS consumed;
+SELECT clock_timestamp() AS first \gset
+SELECT cmq_send('metrics_r', 'waits') IS NOT NULL AS sent;
+SELECT clock_timestamp() AS second \gset
+SELECT cmq_restore('metrics_r', :'start', :'first') > 0 AS restored;
+SELECT body = 'waits' AS last FROM cmq.q_metrics_r_live ORDER BY visible_at DESC LIMIT 1;
+SELECT pg_temp.ready_since('metrics_r', :'first', :'second');
+-- the end of a visibility timeout
+SELECT cmq_clear_queue('metrics_r') > 0 AS cleared;
+SELECT cmq_send('metrics_r', 'again') IS NOT NULL AS sent;
+SELECT receipt_handle AS handle FROM cmq_receive('metrics_r') \gset
+SELECT clock_timestamp() AS first \gset
+SELECT cmq_change_visibility('metrics_r', :'handle', 0) IS NOT NULL AS ready_again;
+SELECT pg_temp.ready_since('metrics_r', :'first', 'infinity');
+SELECT cmq_drop_queue('metrics_r');
+
 -- bytes: more messages, more bytes; the history has its share
 SELECT pending_bytes, rewindable_bytes FROM cmq.metrics WHERE queue = 'metrics_a' \gset before_
 SELECT count(*) FROM cmq_send_batch('metrics_a', array_fill(repeat(md5('x'), 30), '{2000}'));

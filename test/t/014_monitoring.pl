@@ -30,6 +30,7 @@ $node->safe_psql('postgres', q{
 	SELECT cmq_send('shown', 'later', 600);
 	SELECT cmq_delete('shown', receipt_handle) FROM cmq_receive('shown', 1);
 	SELECT FROM cmq_receive('shown', 1);
+	SELECT cmq_rewind('shown', latest_rewind_time) FROM cmq_queue_attributes('shown');
 	CREATE ROLE monitor LOGIN;
 	GRANT USAGE ON SCHEMA cmq TO monitor;
 	GRANT SELECT ON cmq.q_shown TO monitor;
@@ -66,7 +67,8 @@ my %expected = (
 	empty_receives => 0,
 	waits => 0,
 	body_bytes => 8,
-	pending_msg_num => 3,
+	pending_msg_num => 4,
+	left_of_rewind => 1,
 	inactive_msg_num => 1,
 	delay_msg_num => 1);
 is($value{$_}, $expected{$_}, $_) foreach sort keys %expected;

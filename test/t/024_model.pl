@@ -76,7 +76,7 @@ $observer->query_safe(q{
 			RETURN NEXT q || ' is ' || attributes(q);
 		END LOOP;
 		RETURN QUERY SELECT concat_ws(' ', queue, 'has had', sent, received, redelivered, rewound, deleted, dead_lettered, body_bytes, empty_receives, waits,
-			pending_msg_num, inactive_msg_num, delay_msg_num, oldest_ready_seconds IS NOT NULL) FROM cmq.metrics ORDER BY queue;
+			pending_msg_num, left_of_rewind, inactive_msg_num, delay_msg_num, oldest_ready_seconds IS NOT NULL) FROM cmq.metrics ORDER BY queue;
 		RETURN QUERY SELECT 'topic ' || topic || ' ' || filter_type FROM cmq.topics ORDER BY topic;
 		RETURN QUERY SELECT concat_ws(' ', 'subscription', topic, subscription, queue, array_to_string(coalesce(filter_tags, binding_keys), ','))
 			FROM cmq.subscriptions ORDER BY topic, subscription;
