@@ -671,6 +671,9 @@ COMMENT ON FUNCTION @extschema@.cmq_subscribe(text, text, text, text[], text[])
 
 -- cmq_unsubscribe: end a subscription.  What was published stays in the queue.
 --
+-- Of a queue that the caller owns it waits for changes of that queue that are under way,
+-- as cmq_subscribe does: so both in one transaction change a subscription, and a drop
+-- of the queue waits for them.
 -- Needs: ownership of the topic or of the queue.
 -- Errors: 42704 no such subscription, for the owner of the topic; 22023 NULL, 42501 no
 --   right, or no such topic or subscription.

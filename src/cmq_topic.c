@@ -10,8 +10,9 @@
  * the queues behind the topic.  Dropping a queue removes its subscriptions.
  *
  * Everything here holds an object lock on cmq.topic, so that topics and
- * subscriptions come and go one after the other.  Who subscribes a queue also
- * holds its queue lock in Share mode, which keeps a drop of the queue away.
+ * subscriptions come and go one after the other.  Who subscribes a queue of its own, or
+ * unsubscribes it, holds the queue lock in Share mode before that, as a drop does its
+ * own: so a drop is kept away, and making a subscription anew deadlocks with none.
  * Changes send a relcache invalidation for the view; cmq_publish.c caches
  * topics by it.
  *
@@ -589,9 +590,12 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Does the caller own the queue of this subscription?  False if there is none. */
-static bool
-owns_queue_of(const char *topic, const char *name, bool *found)
+/*
+ * The relation that carries the rights of this subscription's queue, if the caller
+ * owns it; else InvalidOid, as when there is no such subscription.
+ */
+static Oid
+own_queue_of(const char *topic, const char *name, bool *found)
 {
 	Relation	rel = cmq_catalog_open("subscription", AccessShareLock);
 	CmqCatalogScan cs;
@@ -613,12 +617,13 @@ owns_queue_of(const char *topic, const char *name, bool *found)
 	table_close(rel, AccessShareLock);
 	*found = queue != NULL;
 	if (queue == NULL)
-		return false;
+		return InvalidOid;
 
 	/* a damaged queue has an owner too */
 	return cmq_catalog_find_queue(&description, queue) &&
 		cmq_queue_has_relation(&description, description.relid, CMQ_RIGHTS) &&
-		object_ownercheck(RelationRelationId, description.relid, GetUserId());
+		object_ownercheck(RelationRelationId, description.relid, GetUserId()) ?
+		description.relid : InvalidOid;
 }
 
 /*
@@ -636,7 +641,7 @@ check_unsubscribe(const char *topic, const char *name)
 	{
 		if (!topic_found)
 			cmq_topic_report_unknown(topic);
-		(void) owns_queue_of(topic, name, &found);
+		(void) own_queue_of(topic, name, &found);
 		if (!found)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -644,7 +649,7 @@ check_unsubscribe(const char *topic, const char *name)
 							name, topic)));
 		return;
 	}
-	if (!topic_found || !owns_queue_of(topic, name, &found))
+	if (!topic_found || !OidIsValid(own_queue_of(topic, name, &found)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of topic \"%s\" or of the queue of subscription \"%s\"",
@@ -656,6 +661,8 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 {
 	char	   *topic;
 	char	   *name;
+	Oid			queue;
+	bool		found;
 
 	cmq_begin_write("cmq_unsubscribe()");
 	topic = get_name(fcinfo, 0, "topic");
@@ -663,6 +670,14 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 
 	/* what is not allowed takes no lock */
 	check_unsubscribe(topic, name);
+
+	/*
+	 * Its owner may make the subscription anew in this transaction, with other
+	 * filters: so the queue first, as in cmq_subscribe().
+	 */
+	queue = own_queue_of(topic, name, &found);
+	if (OidIsValid(queue))
+		LockDatabaseObject(RelationRelationId, queue, 0, ShareLock);
 	lock_topics();
 	check_unsubscribe(topic, name);
 	(void) delete_subscriptions(topic, name, NULL);
