@@ -105,6 +105,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("cmq");
 
 	cmq_shmem_install_hooks();
+	cmq_owner_install_hook();
 	cmq_prepared_install_callbacks();
 	cmq_floor_install_callbacks();
 	cmq_forget_install_callbacks();

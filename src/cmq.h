@@ -250,9 +250,18 @@ typedef struct CmqCount
 	pg_atomic_uint64 n;
 } CmqCount;
 
+/* Relations of a queue by which its locks are known. */
+typedef struct CmqRelids
+{
+	Oid			pending;
+	Oid			rewind;
+	Oid			rights;
+} CmqRelids;
+
 typedef struct CmqSharedQueue
 {
 	CmqSharedKey key;
+	CmqRelids	relids;
 	pg_atomic_uint32 nusers;	/* transactions that use the entry */
 	bool		dropped;		/* to be removed by the last of them */
 	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
@@ -273,6 +282,8 @@ typedef struct CmqSharedQueue
 	/* see cmq_oldest.c, under the same mutex */
 	uint64		oldest_generation;
 	TimestampTz oldest;			/* no pending row was produced before */
+
+	pg_atomic_uint32 held;		/* by a transaction prepared before the start */
 
 	/* receives that wait, see cmq_wait.c */
 	ConditionVariable wakeup;
@@ -516,17 +527,16 @@ extern uint64 cmq_shmem_xact(void);
 extern void cmq_shmem_take_slots(void);
 extern void cmq_shmem_sweep_slots(void);
 extern CmqSharedQueue *cmq_shmem_use(Oid pending);
-extern CmqSharedQueue *cmq_shmem_make(Oid pending, const char *name,
+extern CmqSharedQueue *cmq_shmem_make(const CmqRelids *relids,
+									  const char *name,
 									  TimestampTz not_before,
-									  TimestampTz last_send);
+									  TimestampTz last_send, bool held);
 extern void cmq_shmem_remove_at_end(Oid pending, bool at_commit);
 extern int	cmq_shmem_list(CmqSharedKey **keys);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
 extern void cmq_shmem_with(const CmqSharedKey *key,
 						   void (*func) (CmqSharedQueue *shared, void *arg),
 						   void *arg);
-extern void cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, void *arg),
-							   void *arg);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
@@ -870,6 +880,7 @@ extern void cmq_lock_alone(const char *name, Oid pending, List *relids,
 
 /* cmq_owner.c */
 extern bool cmq_owner_is_running(void);
+extern void cmq_owner_install_hook(void);
 extern void cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg);
 
 /* cmq_turn.c */
@@ -906,7 +917,12 @@ extern void cmq_prepared_shmem_init(LWLock *lock);
 extern void cmq_prepared_install_callbacks(void);
 extern TimestampTz cmq_prepared_floor(void);
 extern void cmq_prepared_add_floor(TimestampTz floor);
-extern void cmq_prepared_reserve(int nqueues);
+extern void cmq_prepared_expect(CmqSharedQueue *shared);
+extern void cmq_prepared_settle(void);
+extern bool cmq_prepared_holds(const CmqRelids *relids);
+extern void cmq_prepared_hold(CmqSharedQueue *shared);
+extern bool cmq_prepared_unhold(CmqSharedQueue *shared);
+extern void cmq_prepared_look_at_held(void);
 extern void cmq_prepared_add(CmqSharedQueue *shared,
 							 const CmqPreparedQueue *more);
 extern void cmq_prepared_merge_due(CmqPreparedQueue *queue, int64 due,
@@ -930,9 +946,8 @@ extern void cmq_stats_due(CmqSharedQueue *shared, const CmqRewind *rewinding,
 extern void cmq_stats_due_unknown(CmqSharedQueue *shared);
 extern void cmq_stats_spoil(CmqSharedQueue *shared);
 extern void cmq_stats_publish(CmqSharedQueue *shared,
-							  const CmqPreparedQueue *changes);
-extern void cmq_stats_announce(TransactionId xid);
-extern void cmq_stats_announced(void);
+							  const CmqPreparedQueue *changes,
+							  TransactionId xid);
 extern int64 cmq_stats_count_pending(CmqQueue *queue);
 extern int64 cmq_stats_count_due(CmqQueue *queue);
 extern bool cmq_stats_known_empty(CmqSharedQueue *shared);

@@ -5,10 +5,9 @@
  *
  * The only SQL text that cmq runs is here, in cmq_topic.c, cmq_leaf.c,
  * cmq_maintain.c: DDL, with every identifier quoted and qualified and with
- * search_path pinned; and one query each in cmq_prepared.c
- * and cmq_owner.c.  It runs as the caller (create, drop) or as the
- * queue's owner in a restricted security context (what alter and maintenance
- * do to a queue's tables), never as somebody with more rights.
+ * search_path pinned; and one query in cmq_owner.c.  It runs as the caller (create,
+ * drop) or as the queue's owner in a restricted security context (what alter and
+ * maintenance do to a queue's tables), never as somebody with more rights.
  *
  * Creating queues is serialized per database by an object lock on cmq.queue,
  * so that the name check cannot be overtaken.  Alter holds the queue lock;

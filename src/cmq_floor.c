@@ -48,7 +48,8 @@
  *
  * 3. Prepared transactions outlive their backend.  At PREPARE the slot's value
  *	  goes to an entry of its own (cmq_prepared.c), which counts like a slot until
- *	  the transaction has ended.
+ *	  the transaction has ended.  One that was prepared before the server was
+ *	  started has none: it holds the floors of the queues that it has locked.
  *
  * 4. Rows written by others than these functions: by hand, or by COPY.  They
  *	  may have any time.  A trigger tells us: the writer's slot becomes "unknown"
@@ -424,7 +425,8 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 
 	pg_memory_barrier();
 	smallest = smallest_of_others();
-	smallest = Min(now, smallest);
+	smallest = pg_atomic_read_u32(&shared->held) != 0 ? SLOT_UNKNOWN :
+		Min(now, smallest);
 	scan->limit = Min(smallest, own_slot());
 	scan->own_limit = nannounced > 0 || cmq_owner_is_running() ?
 		scan->limit : smallest;
@@ -584,8 +586,12 @@ xact_callback(XactEvent event, void *arg)
 {
 	switch (event)
 	{
-		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			lower_floors();
+			if (slot_in_use)
+				cmq_prepared_expect(NULL);
+			return;
+		case XACT_EVENT_PRE_COMMIT:
 			lower_floors();
 			return;
 		case XACT_EVENT_PREPARE:

@@ -81,7 +81,8 @@ read_mark(CmqQueue *queue, TimestampTz now, MarkScan *scan)
 	scan->generation = shared->oldest_generation;
 	scan->mark = shared->oldest;
 	SpinLockRelease(&shared->mutex);
-	scan->limit = cmq_floor_limit(now);
+	scan->limit = pg_atomic_read_u32(&shared->held) != 0 ? DT_NOBEGIN :
+		cmq_floor_limit(now);
 }
 
 static void

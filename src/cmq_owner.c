@@ -12,7 +12,7 @@
  *	  them, and marked as active, which forbids to read; and what has been opened
  *	  and left is dropped.
  *	- SET CONSTRAINTS, which would fire the caller's deferred triggers here and
- *	  now, is refused (process_utility() in cmq_prepared.c).
+ *	  now, is refused.
  * README, threat model 5, says what is left.
  *
  * Error: cursors are as they were before the error goes on; role and settings are
@@ -23,8 +23,10 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "nodes/value.h"
+#include "tcop/utility.h"
 #include "utils/portal.h"
 
 #include "cmq.h"
@@ -47,11 +49,39 @@ typedef struct HeldCursors
 /* Calls of cmq_owner_call() under way. */
 static int	depth = 0;
 
+static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+
 /* Does code of an owner's run? */
 bool
 cmq_owner_is_running(void)
 {
 	return depth > 0;
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString,
+				bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv,
+				DestReceiver *dest, QueryCompletion *qc)
+{
+	/* it would fire deferred triggers of whoever called us */
+	if (depth > 0 && IsA(pstmt->utilityStmt, ConstraintsSetStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute SET CONSTRAINTS in a function of an index of a queue")));
+	if (prev_ProcessUtility_hook)
+		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context,
+								 params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+void
+cmq_owner_install_hook(void)
+{
+	prev_ProcessUtility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
 }
 
 /* The names of all open cursors, as Strings, palloc'd. */

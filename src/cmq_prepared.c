@@ -6,36 +6,43 @@
  * PREPARE TRANSACTION takes a transaction away from its backend, and another
  * one will end it, perhaps much later.  What ours would do for the transaction
  * at its end cannot wait in memory of its own.  So shared memory has an entry for
- * each prepared transaction that has used queues: from which time on it may have
- * written pending rows (cmq_floor.c), and per queue what it counts
- * (cmq_stats.c) and whom it signals (cmq_wait.c).  Whoever runs COMMIT PREPARED
- * or ROLLBACK PREPARED takes the entry, lets the server do its work, does what
- * the entry says, and removes it.
+ * each prepared transaction that has used queues, known by its id: from which time
+ * on it may have written pending rows (cmq_floor.c), and per queue what it counts
+ * (cmq_stats.c) and whom it signals (cmq_wait.c).
  *
  * An entry is added in the callbacks at PREPARE, when the server knows the
  * transaction as prepared but lets nobody end it yet.
  *
- * What has no entry: transactions prepared before the server was started last,
- * and those for which there was no place, or whose name we do not know because it
- * was not the command that prepared them.  As long as there may be any, "unknown"
- * is set: all floors are held, and the end of any transaction without an entry
- * makes all queues of the database uncounted and signals all their waiters.  No
- * transaction that starts after that is meant; so maintenance remembers the
- * next transaction id, and clears "unknown" when no prepared transaction is
- * older.
+ * Nobody tells us that a prepared transaction has ended, and there are several ways
+ * to end it: the SQL commands, the apply worker of a subscription, another
+ * extension.  All of them end it inside a transaction of their own.  So entries are
+ * settled: whoever finds that the transaction of one is not in progress any more
+ * does what the entry says, by what became of it, and removes it.  Who settles:
+ *	- each backend at the end of a transaction that has written WAL without having
+ *	  an id, as one that ends a prepared transaction has: so waiters are woken and
+ *	  counts are right before the command returns
+ *	- whoever wants to know the number of pending rows, and whoever has counted
+ *	  them: what its snapshot sees must not be added to it later
+ *	- maintenance
+ * A settlement holds the lock from the look at the entry until all it says is done,
+ * so whoever has settled, or found nothing to settle, knows that it is done.
  *
  * A place has room for a few queues; a transaction that used more has several.
  * They are reserved before it is prepared: if they are not to be had the
  * transaction fails, as it does without a place in the server's own list.
  *
- * Entries whose transaction has ended without us (its backend died between the
- * two steps) are removed by maintenance, and their queues counted anew.
+ * Nothing of this is written to disk: transactions prepared before the server was
+ * started last, or promoted, have no entry.  What they have done to queues is told
+ * by their locks, which the server takes anew for them: on the pending or the
+ * rewind table, to write, or the queue lock.  When the shared entry of a queue is
+ * made, at its first use, such a lock makes it a held one: receives do not raise
+ * its floors, nor others its mark.  When the lock is gone, which is looked for when
+ * entries are settled, the queue is held no more, its count begins anew, and its
+ * waiters look.  A transaction without such a lock is none of ours.
  *
- * Nothing of this is written to disk; a crash loses it, and what was prepared
- * before has no entry.
- *
- * Locks: LWLock cmq_prepared guards the entries.  It is never held while
- * another lock is asked for.  The smallest time of all entries is an atomic.
+ * Locks: LWLock cmq_prepared guards the entries.  While it is held that of
+ * cmq_shmem.c, and below it the count_lock of a queue, may be asked for, never the
+ * other way round.  The smallest time of all entries is an atomic.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,13 +51,14 @@
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
-#include "executor/spi.h"
+#include "access/xlog.h"
+#include "catalog/pg_class_d.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "tcop/utility.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -61,7 +69,6 @@
 typedef struct Prepared
 {
 	TransactionId xid;			/* InvalidTransactionId: a free place */
-	char		gid[GIDSIZE];
 	TimestampTz floor;			/* smallest visible_at written */
 	int			nqueues;
 	CmqPreparedQueue queues[PREPARED_QUEUES];
@@ -69,11 +76,9 @@ typedef struct Prepared
 
 typedef struct PreparedShared
 {
-	pg_atomic_uint64 floor;		/* of all; DT_NOBEGIN if unknown is set */
-	bool		unknown;
-	uint64		nunknown;		/* how often it has been set */
-	TransactionId unknown_before;	/* invalid: not looked yet */
-	int			nused;
+	pg_atomic_uint64 floor;		/* of all */
+	pg_atomic_uint32 nused;		/* places, a glance is free */
+	pg_atomic_uint32 nheld;		/* queues held by what was prepared before */
 	int			nreserved;		/* for transactions about to be prepared */
 	int			nplaces;
 	Prepared	places[FLEXIBLE_ARRAY_MEMBER];
@@ -82,17 +87,15 @@ typedef struct PreparedShared
 static PreparedShared *prepared = NULL;
 static LWLock *prepared_lock = NULL;
 
-/* Is the current transaction being prepared, and under which name?  "" is one. */
-static bool is_preparing = false;
-static char preparing[GIDSIZE] = "";
-
-/* Our newest place, if its xid is the one of the current transaction. */
-static Prepared *ours = NULL;
+/* The queues that the current transaction has used, about to be prepared. */
+static List *expected = NIL;	/* in TopTransactionContext */
+static bool expecting = false;	/* will there be an entry? */
 
 /* How many places are reserved for the current transaction. */
 static int	reserved = 0;
 
-static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+/* May the current transaction have ended a prepared one? */
+static bool may_have_ended = false;
 
 static int
 number_of_places(void)
@@ -119,19 +122,16 @@ cmq_prepared_shmem_init(LWLock *lock)
 							   cmq_prepared_shmem_size(), &found);
 	if (found)
 		return;
-	prepared->unknown = max_prepared_xacts > 0;
-	prepared->nunknown = 0;
-	prepared->unknown_before = InvalidTransactionId;
-	prepared->nused = 0;
+	pg_atomic_init_u64(&prepared->floor, (uint64) DT_NOEND);
+	pg_atomic_init_u32(&prepared->nused, 0);
+	pg_atomic_init_u32(&prepared->nheld, 0);
 	prepared->nreserved = 0;
 	prepared->nplaces = number_of_places();
 	for (int i = 0; i < prepared->nplaces; i++)
 		prepared->places[i].xid = InvalidTransactionId;
-	pg_atomic_init_u64(&prepared->floor, (uint64)
-					   (prepared->unknown ? DT_NOBEGIN : DT_NOEND));
 }
 
-/* No prepared transaction has written pending rows before this time. */
+/* No prepared transaction with an entry has written pending rows before this time. */
 TimestampTz
 cmq_prepared_floor(void)
 {
@@ -144,9 +144,7 @@ set_floor(void)
 {
 	TimestampTz floor = DT_NOEND;
 
-	if (prepared->unknown)
-		floor = DT_NOBEGIN;
-	else if (prepared->nused > 0)
+	if (pg_atomic_read_u32(&prepared->nused) > 0)
 	{
 		for (int i = 0; i < prepared->nplaces; i++)
 		{
@@ -158,24 +156,41 @@ set_floor(void)
 }
 
 /*
- * The current transaction is about to be prepared, and has used so many queues.
- * Raises 53400 if there are not enough places.
+ * The current transaction is about to be prepared, and will add something: for this
+ * queue, or a floor (NULL).  To be called at PRE_PREPARE.
  */
 void
-cmq_prepared_reserve(int nqueues)
+cmq_prepared_expect(CmqSharedQueue *shared)
 {
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	expecting = true;
+	if (shared)
+		expected = list_append_unique_ptr(expected, shared);
+	MemoryContextSwitchTo(old);
+}
+
+/* Reserve places for what is expected.  Raises 53400 if there are not enough. */
+static void
+reserve_places(void)
+{
+	int			nqueues = list_length(expected);
 	int			needed = Max(1, (nqueues + PREPARED_QUEUES - 1) / PREPARED_QUEUES);
 	bool		ok;
 
+	/* without room for any the server refuses, and says why */
+	if (!expecting || max_prepared_xacts == 0)
+		return;
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	ok = prepared->nused + prepared->nreserved + needed <= prepared->nplaces;
+	ok = pg_atomic_read_u32(&prepared->nused) + prepared->nreserved + needed <=
+		prepared->nplaces;
 	if (ok)
 	{
 		prepared->nreserved += needed;
 		reserved = needed;
 	}
 	LWLockRelease(prepared_lock);
-	if (!ok && max_prepared_xacts > 0)
+	if (!ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("cannot prepare a transaction that has used %d queues",
@@ -197,47 +212,35 @@ release_reserved(void)
 }
 
 /*
- * A place of the current transaction, which is being prepared: the newest one, or
- * another one.  NULL if it can have none: then "unknown" is set.  Raises nothing.
+ * A place of the current transaction with room for a queue, which is one that it has
+ * already or a new one.  The caller holds the lock.
  */
 static Prepared *
-our_entry(bool another)
+our_entry(bool for_queue)
 {
 	TransactionId xid = GetTopTransactionIdIfAny();
+	Prepared   *entry = NULL;
 
-	if (!another && ours && TransactionIdEquals(ours->xid, xid))
-		return ours;
-
-	ours = NULL;
-	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < prepared->nplaces && is_preparing; i++)
+	for (int i = 0; i < prepared->nplaces; i++)
 	{
-		Prepared   *entry = &prepared->places[i];
+		Prepared   *place = &prepared->places[i];
 
-		if (TransactionIdIsValid(entry->xid))
-			continue;
-		memset(entry, 0, sizeof(*entry));
-		entry->xid = xid;
-		strlcpy(entry->gid, preparing, GIDSIZE);
-		entry->floor = DT_NOEND;
-		prepared->nused++;
-		if (reserved > 0)
-		{
-			prepared->nreserved--;
-			reserved--;
-		}
-		ours = entry;
-		break;
+		if (TransactionIdEquals(place->xid, xid) &&
+			(!for_queue || place->nqueues < PREPARED_QUEUES))
+			return place;
+		if (entry == NULL && !TransactionIdIsValid(place->xid))
+			entry = place;
 	}
-	if (ours == NULL)
-	{
-		prepared->unknown = true;
-		prepared->nunknown++;
-		prepared->unknown_before = InvalidTransactionId;
-		set_floor();
-	}
-	LWLockRelease(prepared_lock);
-	return ours;
+	/* each has been reserved: we are past the point where an error could be had */
+	if (entry == NULL || reserved == 0)
+		elog(PANIC, "no place for a prepared transaction that has used queues");
+	memset(entry, 0, sizeof(*entry));
+	entry->xid = xid;
+	entry->floor = DT_NOEND;
+	prepared->nreserved--;
+	reserved--;
+	pg_atomic_fetch_add_u32(&prepared->nused, 1);
+	return entry;
 }
 
 /*
@@ -247,12 +250,8 @@ our_entry(bool another)
 void
 cmq_prepared_add_floor(TimestampTz floor)
 {
-	Prepared   *entry = our_entry(false);
-
-	if (entry == NULL)
-		return;
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	entry->floor = floor;
+	our_entry(false)->floor = floor;
 	set_floor();
 	LWLockRelease(prepared_lock);
 }
@@ -312,23 +311,14 @@ find_queue(TransactionId xid, const CmqSharedKey *key)
 void
 cmq_prepared_add(CmqSharedQueue *shared, const CmqPreparedQueue *more)
 {
-	Prepared   *entry = our_entry(false);
 	CmqPreparedQueue *queue;
 
-	if (entry == NULL)
-		return;
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	queue = find_queue(entry->xid, &shared->key);
-	if (queue == NULL && entry->nqueues == PREPARED_QUEUES)
-	{
-		LWLockRelease(prepared_lock);
-		entry = our_entry(true);
-		if (entry == NULL)
-			return;
-		LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	}
+	queue = find_queue(GetTopTransactionIdIfAny(), &shared->key);
 	if (queue == NULL)
 	{
+		Prepared   *entry = our_entry(true);
+
 		queue = &entry->queues[entry->nqueues++];
 		queue->key = shared->key;
 	}
@@ -336,225 +326,213 @@ cmq_prepared_add(CmqSharedQueue *shared, const CmqPreparedQueue *more)
 	LWLockRelease(prepared_lock);
 }
 
-/* A transaction is done with: free its places, if nobody has yet. */
-static void
-remove_entry(TransactionId xid)
+/* What a settlement does to a queue. */
+typedef struct Settlement
 {
+	TransactionId xid;
+	const CmqPreparedQueue *queue;
+} Settlement;
+
+static void
+apply_commit(CmqSharedQueue *shared, void *arg)
+{
+	const Settlement *settlement = arg;
+
+	cmq_stats_publish(shared, settlement->queue, settlement->xid);
+	cmq_wait_signal(shared, settlement->queue->at_commit,
+					settlement->queue->rewound);
+}
+
+static void
+apply_abort(CmqSharedQueue *shared, void *arg)
+{
+	const Settlement *settlement = arg;
+
+	cmq_wait_signal(shared, settlement->queue->at_abort, false);
+}
+
+/* This transaction has ended: do what its entries say, if nobody has yet. */
+static void
+settle(TransactionId xid)
+{
+	bool		committed = TransactionIdDidCommit(xid);
+
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < prepared->nplaces; i++)
 	{
-		if (TransactionIdEquals(prepared->places[i].xid, xid))
+		Prepared   *entry = &prepared->places[i];
+
+		if (!TransactionIdEquals(entry->xid, xid))
+			continue;
+		for (int j = 0; j < entry->nqueues; j++)
 		{
-			prepared->places[i].xid = InvalidTransactionId;
-			prepared->nused--;
+			Settlement	settlement = {.xid = xid,.queue = &entry->queues[j]};
+
+			cmq_shmem_with(&entry->queues[j].key,
+						   committed ? apply_commit : apply_abort, &settlement);
 		}
+		entry->xid = InvalidTransactionId;
+		pg_atomic_fetch_sub_u32(&prepared->nused, 1);
 	}
 	set_floor();
 	LWLockRelease(prepared_lock);
 }
 
 /*
- * Copy the entry of this name whose transaction is under way, or has ended.
- * Two of the same name may be there: one has ended, and is not removed yet.
+ * Settle the entries of all transactions that have ended.  When this returns, what
+ * has ended before it was called has been settled, by whomever.
  */
-static bool
-copy_entry(const char *gid, bool ended, Prepared *copy)
+void
+cmq_prepared_settle(void)
 {
+	bool		any = false;
+
+	if (pg_atomic_read_u32(&prepared->nused) == 0)
+		return;
 	for (int i = 0; i < prepared->nplaces; i++)
 	{
-		const Prepared *entry = &prepared->places[i];
-		bool		found;
+		TransactionId xid = ((volatile Prepared *) &prepared->places[i])->xid;
 
-		LWLockAcquire(prepared_lock, LW_SHARED);
-		found = TransactionIdIsValid(entry->xid) &&
-			strcmp(entry->gid, gid) == 0;
-		if (found)
-			memcpy(copy, entry, sizeof(Prepared));
-		LWLockRelease(prepared_lock);
-
-		/* takes other locks, so not under ours */
-		if (found && TransactionIdIsInProgress(copy->xid) != ended)
-			return true;
+		if (!TransactionIdIsValid(xid) || TransactionIdIsInProgress(xid))
+			continue;
+		settle(xid);
+		any = true;
 	}
-	return false;
+	/* somebody else may be at it */
+	if (!any)
+	{
+		LWLockAcquire(prepared_lock, LW_SHARED);
+		LWLockRelease(prepared_lock);
+	}
 }
 
+/* Has a transaction that was prepared before the start this lock, or a conflicting one? */
 static bool
-may_be_unknown(void)
+is_locked(const LOCKTAG *tag, LOCKMODE conflicting)
 {
-	bool		unknown;
+	int			n;
+	VirtualTransactionId *vxids = GetLockConflicts(tag, conflicting, &n);
+	bool		found = false;
 
-	LWLockAcquire(prepared_lock, LW_SHARED);
-	unknown = prepared->unknown;
-	LWLockRelease(prepared_lock);
-	return unknown;
+	for (int i = 0; i < n; i++)
+		found |= VirtualTransactionIdIsRecoveredPreparedXact(vxids[i]);
+	pfree(vxids);
+	return found;
 }
 
-/* Nobody knows what a transaction has done to this queue. */
-static void
-spoil_queue(CmqSharedQueue *shared, void *arg)
+/*
+ * Has a transaction that was prepared before the server was started done something
+ * to this queue, and not ended?
+ */
+static bool
+is_held(Oid database, const CmqRelids *relids)
 {
+	LOCKTAG		tag;
+
+	if (max_prepared_xacts == 0)
+		return false;
+	/* whoever has written has RowExclusive or more */
+	SET_LOCKTAG_RELATION(tag, database, relids->pending);
+	if (is_locked(&tag, ShareLock))
+		return true;
+	SET_LOCKTAG_RELATION(tag, database, relids->rewind);
+	if (is_locked(&tag, ShareLock))
+		return true;
+	SET_LOCKTAG_OBJECT(tag, database, RelationRelationId, relids->rights, 0);
+	return is_locked(&tag, ExclusiveLock);
+}
+
+/* The same for a queue of this database whose shared entry is about to be made. */
+bool
+cmq_prepared_holds(const CmqRelids *relids)
+{
+	return is_held(MyDatabaseId, relids);
+}
+
+/* The shared entry has been made as that of a held queue. */
+void
+cmq_prepared_hold(CmqSharedQueue *shared)
+{
+	pg_atomic_write_u32(&shared->held, 1);
+	pg_atomic_fetch_add_u32(&prepared->nheld, 1);
+}
+
+/* The queue is held no more; false if somebody else has seen to that. */
+bool
+cmq_prepared_unhold(CmqSharedQueue *shared)
+{
+	if (pg_atomic_exchange_u32(&shared->held, 0) == 0)
+		return false;
+	pg_atomic_fetch_sub_u32(&prepared->nheld, 1);
+	return true;
+}
+
+static void
+copy_relids(CmqSharedQueue *shared, void *arg)
+{
+	if (pg_atomic_read_u32(&shared->held) != 0)
+		*(CmqRelids *) arg = shared->relids;
+}
+
+/* Nobody knows what the transactions that held the queue have done to it. */
+static void
+release_queue(CmqSharedQueue *shared, void *arg)
+{
+	if (!cmq_prepared_unhold(shared))
+		return;
 	cmq_stats_spoil(shared);
 	cmq_wait_signal(shared, PG_INT32_MAX, true);
 }
 
-static void
-apply_commit(CmqSharedQueue *shared, void *arg)
+/* Look which queues are held still. */
+void
+cmq_prepared_look_at_held(void)
 {
-	const CmqPreparedQueue *queue = arg;
+	CmqSharedKey *keys;
+	int			n;
 
-	cmq_stats_publish(shared, queue);
-	cmq_wait_signal(shared, queue->at_commit, queue->rewound);
-}
-
-static void
-apply_abort(CmqSharedQueue *shared, void *arg)
-{
-	const CmqPreparedQueue *queue = arg;
-
-	cmq_wait_signal(shared, queue->at_abort, false);
-}
-
-/*
- * Do for the queues of a transaction what func does.  Its places are ours until
- * remove_entry(): nobody else ends the transaction.
- */
-static void
-for_queues(TransactionId xid, void (*func) (CmqSharedQueue *shared, void *arg))
-{
-	for (int i = 0; i < prepared->nplaces; i++)
-	{
-		Prepared	entry;
-
-		LWLockAcquire(prepared_lock, LW_SHARED);
-		memcpy(&entry, &prepared->places[i], sizeof(Prepared));
-		LWLockRelease(prepared_lock);
-		if (!TransactionIdEquals(entry.xid, xid))
-			continue;
-		for (int j = 0; j < entry.nqueues; j++)
-			cmq_shmem_with(&entry.queues[j].key, func, &entry.queues[j]);
-	}
-}
-
-static void
-run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-			ProcessUtilityContext context, ParamListInfo params,
-			QueryEnvironment *queryEnv, DestReceiver *dest,
-			QueryCompletion *qc)
-{
-	if (prev_ProcessUtility_hook)
-		prev_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context,
-								 params, queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
-								params, queryEnv, dest, qc);
-}
-
-/*
- * A prepared transaction has ended that had no entry when we looked, or whose
- * end has raised an error: nobody has announced its changes.
- */
-static void
-ended_unannounced(const char *gid, bool unknown)
-{
-	Prepared	entry;
-
-	while (copy_entry(gid, true, &entry))
-	{
-		for_queues(entry.xid, spoil_queue);
-		remove_entry(entry.xid);
-	}
-	if (unknown)
-		cmq_shmem_for_each(spoil_queue, NULL);
-}
-
-/* Can COMMIT PREPARED have done its work, and failed after that? */
-static bool
-may_have_ended(int sqlerrcode)
-{
-	switch (sqlerrcode)
-	{
-		case ERRCODE_UNDEFINED_OBJECT:
-		case ERRCODE_INSUFFICIENT_PRIVILEGE:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_ACTIVE_SQL_TRANSACTION:
-		case ERRCODE_READ_ONLY_SQL_TRANSACTION:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-			return false;
-		default:
-			return true;
-	}
-}
-
-/* What a prepared transaction did takes effect in whichever backend ends it. */
-static void
-process_utility(PlannedStmt *pstmt, const char *queryString,
-				bool readOnlyTree, ProcessUtilityContext context,
-				ParamListInfo params, QueryEnvironment *queryEnv,
-				DestReceiver *dest, QueryCompletion *qc)
-{
-	TransactionStmt *stmt = (TransactionStmt *) pstmt->utilityStmt;
-	TransactionStmtKind kind = IsA(stmt, TransactionStmt) ? stmt->kind :
-		TRANS_STMT_BEGIN;
-	Prepared	entry;
-	bool		found;
-	bool		unknown;
-
-	/* it would fire deferred triggers of whoever called us */
-	if (IsA(stmt, ConstraintsSetStmt) && cmq_owner_is_running())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot execute SET CONSTRAINTS in a function of an index of a queue")));
-	if (kind == TRANS_STMT_PREPARE)
-	{
-		is_preparing = true;
-		strlcpy(preparing, stmt->gid, GIDSIZE);
-	}
-	if (kind != TRANS_STMT_COMMIT_PREPARED &&
-		kind != TRANS_STMT_ROLLBACK_PREPARED)
-	{
-		run_utility(pstmt, queryString, readOnlyTree, context, params,
-					queryEnv, dest, qc);
+	if (pg_atomic_read_u32(&prepared->nheld) == 0)
 		return;
-	}
+	n = cmq_shmem_list(&keys);
+	for (int i = 0; i < n; i++)
+	{
+		CmqRelids	relids = {InvalidOid};
 
-	unknown = may_be_unknown();
-	found = copy_entry(stmt->gid, false, &entry);
-	if (found && kind == TRANS_STMT_COMMIT_PREPARED)
-		cmq_stats_announce(entry.xid);
-	PG_TRY();
-	{
-		run_utility(pstmt, queryString, readOnlyTree, context, params,
-					queryEnv, dest, qc);
+		cmq_shmem_with(&keys[i], copy_relids, &relids);
+		if (OidIsValid(relids.pending) && !is_held(keys[i].database, &relids))
+			cmq_shmem_with(&keys[i], release_queue, NULL);
 	}
-	PG_CATCH();
-	{
-		cmq_stats_announced();
-		if (may_have_ended(geterrcode()))
-			ended_unannounced(stmt->gid, unknown && !found);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	pfree(keys);
+}
 
-	if (found)
-	{
-		for_queues(entry.xid, kind == TRANS_STMT_COMMIT_PREPARED ?
-				   apply_commit : apply_abort);
-		cmq_stats_announced();
-		remove_entry(entry.xid);
-	}
-	else
-		ended_unannounced(stmt->gid, unknown);
+/* Maintenance: what nobody else has come to. */
+void
+cmq_prepared_sweep(void)
+{
+	cmq_prepared_settle();
+	cmq_prepared_look_at_held();
 }
 
 static void
 xact_callback(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_PREPARE)
+		reserve_places();
+	if (event == XACT_EVENT_PRE_COMMIT)
+		may_have_ended = XactLastRecEnd != InvalidXLogRecPtr &&
+			!TransactionIdIsValid(GetTopTransactionIdIfAny());
 	if (!cmq_xact_is_over(event))
 		return;
+
 	release_reserved();
-	is_preparing = false;
-	ours = NULL;
+	expected = NIL;
+	expecting = false;
+	if (event == XACT_EVENT_ABORT)
+		/* an error after the end, perhaps */
+		cmq_prepared_settle();
+	else if (event == XACT_EVENT_COMMIT && may_have_ended)
+		cmq_prepared_sweep();
+	may_have_ended = false;
 }
 
 /*
@@ -565,97 +543,4 @@ void
 cmq_prepared_install_callbacks(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
-	prev_ProcessUtility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
-}
-
-/* Remove entries of transactions that somebody has ended without it. */
-static void
-sweep_entries(void)
-{
-	for (int i = 0; i < prepared->nplaces; i++)
-	{
-		Prepared	entry;
-
-		LWLockAcquire(prepared_lock, LW_SHARED);
-		memcpy(&entry, &prepared->places[i], sizeof(Prepared));
-		LWLockRelease(prepared_lock);
-		if (!TransactionIdIsValid(entry.xid) ||
-			TransactionIdIsInProgress(entry.xid))
-			continue;
-		for_queues(entry.xid, spoil_queue);
-		remove_entry(entry.xid);
-	}
-}
-
-/* Is any transaction prepared that is older than this? */
-static bool
-is_any_before(TransactionId xid)
-{
-	bool		result = false;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT transaction FROM pg_catalog.pg_prepared_xacts",
-					true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read pg_prepared_xacts");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Datum		other = SPI_getbinval(SPI_tuptable->vals[i],
-										  SPI_tuptable->tupdesc, 1, &isnull);
-
-		if (TransactionIdPrecedes(DatumGetTransactionId(other), xid))
-			result = true;
-	}
-	SPI_finish();
-	return result;
-}
-
-/*
- * Forget what is left of transactions that have ended, and "unknown" when none
- * that is meant is left; called by maintenance, in a transaction.
- */
-void
-cmq_prepared_sweep(void)
-{
-	uint64		nunknown;
-	TransactionId next;
-	TransactionId before;
-
-	if (prepared->nplaces == 0)
-		return;
-	sweep_entries();
-
-	LWLockAcquire(prepared_lock, LW_SHARED);
-	nunknown = prepared->nunknown;
-	before = prepared->unknown_before;
-	if (!prepared->unknown)
-	{
-		LWLockRelease(prepared_lock);
-		return;
-	}
-	LWLockRelease(prepared_lock);
-
-	if (!TransactionIdIsValid(before))
-	{
-		/* whoever has set "unknown" has its id already */
-		next = XidFromFullTransactionId(ReadNextFullTransactionId());
-		LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-		if (prepared->nunknown == nunknown)
-			prepared->unknown_before = next;
-		LWLockRelease(prepared_lock);
-		before = next;
-	}
-	if (is_any_before(before))
-		return;
-
-	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	if (prepared->nunknown == nunknown)
-	{
-		prepared->unknown = false;
-		prepared->unknown_before = InvalidTransactionId;
-		set_floor();
-	}
-	LWLockRelease(prepared_lock);
 }

@@ -661,6 +661,13 @@ cmq_queue_attach(CmqQueue *queue)
 	queue->shared = cmq_shmem_use(queue->pending);
 	if (queue->shared == NULL)
 	{
+		CmqRelids	relids = {
+			.pending = queue->pending,
+			.rewind = queue->rewind,
+			.rights = queue->relid
+		};
+		bool		held = cmq_prepared_holds(&relids);
+
 		/* the first use since the server started: look at the messages */
 		not_before = Max(queue->saved_clock, queue->last_modify_time);
 		if (queue->rewinding.active)
@@ -681,8 +688,12 @@ cmq_queue_attach(CmqQueue *queue)
 				break;
 			}
 		}
-		queue->shared = cmq_shmem_make(queue->pending, queue->name,
-									   Max(not_before, last_send), last_send);
+		queue->shared = cmq_shmem_make(&relids, queue->name,
+									   Max(not_before, last_send), last_send,
+									   held);
+		/* who held it may have ended since we looked */
+		if (held)
+			cmq_prepared_look_at_held();
 	}
 	queue->used_in = cmq_shmem_xact();
 }

@@ -153,7 +153,10 @@ remove_if_unused(const CmqSharedKey *key)
 
 	if (shared && shared->dropped &&
 		pg_atomic_read_u32(&shared->nusers) == 0)
+	{
+		(void) cmq_prepared_unhold(shared);
 		hash_search(shared_queues, key, HASH_REMOVE, NULL);
+	}
 }
 
 /* Stop using an entry. */
@@ -342,14 +345,17 @@ cmq_shmem_use(Oid pending)
 }
 
 /*
- * The same; if there is none it is made, with its clock starting at not_before.
- * Raises 53400 when the table is full.
+ * The same; if there is none it is made, with its clock starting at not_before;
+ * held as in cmq_prepared.c.  Raises 53400 when the table is full.
  */
 CmqSharedQueue *
-cmq_shmem_make(Oid pending, const char *name, TimestampTz not_before,
-			   TimestampTz last_send)
+cmq_shmem_make(const CmqRelids *relids, const char *name,
+			   TimestampTz not_before, TimestampTz last_send, bool held)
 {
-	CmqSharedKey key = {.database = MyDatabaseId, .pending = pending};
+	CmqSharedKey key = {
+		.database = MyDatabaseId,
+		.pending = relids->pending
+	};
 	CmqSharedQueue *shared = NULL;
 	bool		found = false;
 
@@ -366,6 +372,10 @@ cmq_shmem_make(Oid pending, const char *name, TimestampTz not_before,
 	{
 		pg_atomic_init_u32(&shared->nusers, 0);
 		shared->dropped = false;
+		shared->relids = *relids;
+		pg_atomic_init_u32(&shared->held, 0);
+		if (held)
+			cmq_prepared_hold(shared);
 		pg_atomic_init_u64(&shared->clock, (uint64) not_before);
 		pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 		pg_atomic_init_u64(&shared->spacing, 1000000);
@@ -458,23 +468,6 @@ cmq_shmem_with(const CmqSharedKey *key,
 	shared = hash_search(shared_queues, key, HASH_FIND, NULL);
 	if (shared)
 		func(shared, arg);
-	LWLockRelease(cmq_lock);
-}
-
-/* Call func for the entries of this database, under the table's lock. */
-void
-cmq_shmem_for_each(void (*func) (CmqSharedQueue *shared, void *arg), void *arg)
-{
-	HASH_SEQ_STATUS scan;
-	CmqSharedQueue *shared;
-
-	LWLockAcquire(cmq_lock, LW_SHARED);
-	hash_seq_init(&scan, shared_queues);
-	while ((shared = hash_seq_search(&scan)) != NULL)
-	{
-		if (shared->key.database == MyDatabaseId)
-			func(shared, arg);
-	}
 	LWLockRelease(cmq_lock);
 }
 

@@ -26,8 +26,9 @@
  *	  transaction id before it commits, until it has added; and a count does not
  *	  end before all that its snapshot sees have done so.  That is a matter of
  *	  moments, because a transaction is seen at the very end of its commit.
- *	- What a prepared transaction has changed is added by whoever commits it, in
- *	  the same way (cmq_prepared.c).
+ *	- What a prepared transaction has changed is added when it is settled
+ *	  (cmq_prepared.c), in the same way; a count settles all that its snapshot sees
+ *	  before it ends.
  *	- Changes whose size is not known, by hand, make the queue uncounted again.
  * A crash loses the table, and each queue is counted anew.
  *
@@ -344,22 +345,23 @@ cmq_stats_spoil(CmqSharedQueue *shared)
 	spoil(shared, &shared->due);
 }
 
-/* Is our change, which can be seen, part of the count already? */
+/* Is the change of this transaction, which can be seen, part of the count already? */
 static bool
-is_counted(const CmqCount *count)
+is_counted(const CmqCount *count, TransactionId xid)
 {
 	return count->state == COUNTING &&
-		counted_already(get_place(count->place), announced);
+		counted_already(get_place(count->place), xid);
 }
 
 /* Add the due rows taken or put back; false if they cannot be added. */
 static bool
-add_due(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
+add_due(CmqSharedQueue *shared, const CmqPreparedQueue *changes,
+		TransactionId xid)
 {
 	CmqCount   *count = &shared->due;
 
 	if ((count->state != COUNTING && count->state != COUNTED) ||
-		is_counted(count))
+		is_counted(count, xid))
 		return true;
 	if (changes->due_rewound_at != shared->due_rewound_at ||
 		changes->due_from < shared->due_from)
@@ -369,20 +371,21 @@ add_due(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
 }
 
 /*
- * A transaction has changed the queue, and can be seen.  If pending or due is not
- * 0 it has been announced.
+ * This transaction has changed the queue, and can be seen.  If pending or due is not
+ * 0 no count ends that sees it: it has been announced, or is being settled.
  */
 void
-cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
+cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes,
+				  TransactionId xid)
 {
 	bool		due_unknown = changes->due_unknown;
 
 	if (changes->pending != 0 || changes->due != 0)
 	{
 		LWLockAcquire(&shared->count_lock, LW_SHARED);
-		if (changes->pending != 0 && !is_counted(&shared->pending))
+		if (changes->pending != 0 && !is_counted(&shared->pending, xid))
 			pg_atomic_fetch_add_u64(&shared->pending.n, changes->pending);
-		if (changes->due != 0 && !add_due(shared, changes))
+		if (changes->due != 0 && !add_due(shared, changes, xid))
 			due_unknown = true;
 		LWLockRelease(&shared->count_lock);
 	}
@@ -397,17 +400,9 @@ cmq_stats_publish(CmqSharedQueue *shared, const CmqPreparedQueue *changes)
 	}
 }
 
-/* This transaction, which has changed counted rows, is about to commit. */
-void
-cmq_stats_announce(TransactionId xid)
-{
-	pg_atomic_write_u32(&publishing[cmq_my_process_number()], xid);
-	announced = xid;
-}
-
-/* All of its changes have been published, or it has failed. */
-void
-cmq_stats_announced(void)
+/* All of our changes have been published, or we have failed. */
+static void
+end_announcement(void)
 {
 	if (!TransactionIdIsValid(announced))
 		return;
@@ -429,27 +424,10 @@ announce_deltas(void)
 
 		if (changes->pending == 0 && changes->due == 0)
 			continue;
-		cmq_stats_announce(GetTopTransactionIdIfAny());
+		announced = GetTopTransactionIdIfAny();
+		pg_atomic_write_u32(&publishing[cmq_my_process_number()], announced);
 		return;
 	}
-}
-
-/*
- * The current transaction is about to be prepared: see to it that there is room
- * for all that it has changed, else raise an error.
- */
-static void
-reserve_places(void)
-{
-	List	   *queues = NIL;
-	ListCell   *lc;
-
-	if (deltas == NIL)
-		return;
-	foreach(lc, deltas)
-		queues = list_append_unique_ptr(queues, ((Delta *) lfirst(lc))->shared);
-	cmq_prepared_reserve(list_length(queues));
-	list_free(queues);
 }
 
 static void
@@ -460,7 +438,10 @@ xact_callback(XactEvent event, void *arg)
 	if (event == XACT_EVENT_PRE_COMMIT)
 		announce_deltas();
 	if (event == XACT_EVENT_PRE_PREPARE)
-		reserve_places();
+	{
+		foreach(lc, deltas)
+			cmq_prepared_expect(((Delta *) lfirst(lc))->shared);
+	}
 	if (!cmq_xact_is_over(event))
 		return;
 
@@ -469,11 +450,11 @@ xact_callback(XactEvent event, void *arg)
 		Delta	   *delta = lfirst(lc);
 
 		if (event == XACT_EVENT_COMMIT)
-			cmq_stats_publish(delta->shared, &delta->changes);
+			cmq_stats_publish(delta->shared, &delta->changes, announced);
 		else if (event == XACT_EVENT_PREPARE)
 			cmq_prepared_add(delta->shared, &delta->changes);
 	}
-	cmq_stats_announced();
+	end_announcement();
 	deltas = NIL;
 	last_delta = NULL;
 }
@@ -718,6 +699,7 @@ count_for_all(Counting *counting)
 
 			/* our own rows are in it, but may yet be rolled back */
 			n -= own_rows(counting, &unknown);
+			cmq_prepared_settle();
 			wait_for_publishers(get_place(place));
 			pg_atomic_fetch_add_u64(&counting->count->n, n);
 			end_count(counting, COUNTED);
@@ -751,6 +733,7 @@ cmq_stats_count_pending(CmqQueue *queue)
 	bool		unknown;
 	int64		own = own_rows(&counting, &unknown);
 
+	cmq_prepared_settle();
 	if (unknown || (!has_count(&counting) && !count_for_all(&counting)))
 		return count_alone(&counting);
 	return (int64) pg_atomic_read_u64(&counting.count->n) + own;
@@ -772,6 +755,7 @@ cmq_stats_count_due(CmqQueue *queue)
 	if (!queue->rewinding.active)
 		return 0;
 	own = own_rows(&counting, &unknown);
+	cmq_prepared_settle();
 	if (unknown || (!has_count(&counting) && !count_for_all(&counting)))
 		return count_alone(&counting);
 
@@ -794,6 +778,7 @@ cmq_stats_known_empty(CmqSharedQueue *shared)
 	bool		unknown;
 	int64		own = own_pending(shared, &unknown);
 
+	cmq_prepared_settle();
 	return !unknown && shared->pending.state == COUNTED &&
 		(int64) pg_atomic_read_u64(&shared->pending.n) + own == 0;
 }
@@ -805,7 +790,15 @@ cmq_stats_known_empty(CmqSharedQueue *shared)
 bool
 cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max)
 {
-	if (queue->shared->pending.state != COUNTED)
+	CmqSharedQueue *shared = queue->shared;
+	bool		unknown;
+	int64		own = own_pending(shared, &unknown);
+
+	/* what is not settled yet may be room, but takes none for more than a moment */
+	if (shared->pending.state == COUNTED && !unknown &&
+		(int64) pg_atomic_read_u64(&shared->pending.n) + own + n <= max)
+		return true;
+	if (shared->pending.state != COUNTED)
 	{
 		Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 		int64		blocks = rel ? RelationGetNumberOfBlocks(rel) : 0;

@@ -14,8 +14,8 @@
  *	- abort of receives, deletes, restores and visibility changes, also of a
  *	  subtransaction: the messages are ready again.  Each claim notes that at
  *	  once, because an error can come right after it.
- *	- COMMIT PREPARED and ROLLBACK PREPARED, in whichever backend they run: what
- *	  the transaction would have signalled itself (cmq_prepared.c)
+ *	- whoever ends a prepared transaction: what that would have signalled itself
+ *	  (cmq_prepared.c)
  * It signals as many waiters as there are messages to be had, and none when
  * none waits.
  *
@@ -444,6 +444,11 @@ xact_callback(XactEvent event, void *arg)
 {
 	ListCell   *lc;
 
+	if (event == XACT_EVENT_PRE_PREPARE)
+	{
+		foreach(lc, signals)
+			cmq_prepared_expect(((Signal *) lfirst(lc))->shared);
+	}
 	if (!cmq_xact_is_over(event))
 		return;
 
