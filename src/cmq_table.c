@@ -287,7 +287,9 @@ open_indexes(CmqTable *table)
 	List	   *oids = RelationGetIndexList(table->rel);
 	int			n = list_length(oids);
 
-	InitResultRelInfo(result, table->rel, 1, NULL, 0);
+	/* not InitResultRelInfo(), which copies triggers: none fires for us */
+	result->ri_RangeTableIndex = 1;
+	result->ri_RelationDesc = table->rel;
 	result->ri_IndexRelationDescs = palloc(n * sizeof(Relation));
 	result->ri_IndexRelationInfo = palloc(n * sizeof(IndexInfo *));
 	for (int i = 0; i < n; i++)
