@@ -75,6 +75,8 @@ missing_tools()
 		# one test tries the example for it, and is skipped without it
 		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
 			echo prometheus-postgres-exporter
+		# one test needs it, as above
+		! command -v apt-get >/dev/null || PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || echo pgbouncer
 		missing_repack
 		missing_clients
 	fi
