@@ -17,12 +17,19 @@ import java.util.List;
  * or was handling when it died, comes back when its visibility timeout is over,
  * and goes to the dead-letter queue if there is one.  The work and the delete are
  * one transaction: a message is deleted if and only if it is booked.
+ *
+ * When the server restarts it connects again, with growing pauses.  What it had
+ * received by then, and not yet deleted, comes back when the visibility timeout is
+ * over.  If the connection was lost during a commit nobody knows whether the message
+ * was booked: it comes back if it was not.
  */
 public class Consumer {
     /** Seconds a receive waits for a message. */
     static final int WAIT = 20;
     /** Seconds until a message that failed is received again. */
     static final int RETRY = 10;
+    /** Seconds between two tries to connect, at most. */
+    static final int MAX_PAUSE = 30;
 
     record Message(long msgId, String receiptHandle, String body) {}
 
@@ -83,23 +90,54 @@ public class Consumer {
                 conn.rollback(); // it took too long and somebody else has it
             conn.setAutoCommit(true);
         } catch (SQLException error) {
-            System.err.println("message " + message.msgId() + " failed: " + error.getMessage());
-            conn.rollback();
+            conn.rollback(); // fails if the connection is lost
             conn.setAutoCommit(true);
+            System.err.println("message " + message.msgId() + " failed: " + error.getMessage());
             retryLater(conn, queue, message);
         }
     }
 
-    public static void main(String[] args) throws SQLException {
-        boolean drain = args.length > 2 && args[2].equals("--drain");
-        try (Connection conn = DriverManager.getConnection(args[0])) {
+    /** True when the queue is drained, false when the connection is lost. */
+    static boolean work(Connection conn, String queue, boolean drain) throws SQLException {
+        try {
             for (;;) {
-                List<Message> messages = receive(conn, args[1], drain ? 0 : WAIT);
+                List<Message> messages = receive(conn, queue, drain ? 0 : WAIT);
                 if (drain && messages.isEmpty())
-                    return;
+                    return true;
                 for (Message message : messages)
-                    consume(conn, args[1], message);
+                    consume(conn, queue, message);
             }
+        } catch (SQLException error) {
+            if (conn.isValid(10))
+                throw error;
+            System.err.println("connection lost: " + error.getMessage());
+            return false;
+        }
+    }
+
+    /** Connect again.  Not all consumers at the same moment. */
+    static Connection reconnect(String url) throws InterruptedException {
+        for (int pause = 1;; pause = Math.min(2 * pause, MAX_PAUSE)) {
+            Thread.sleep((long) (pause * 1000 * (0.5 + Math.random() / 2)));
+            try {
+                return DriverManager.getConnection(url);
+            } catch (SQLException error) {
+                System.err.println("no connection, again in " + Math.min(2 * pause, MAX_PAUSE)
+                        + " s at most: " + error.getMessage());
+            }
+        }
+    }
+
+    public static void main(String[] args) throws SQLException, InterruptedException {
+        boolean drain = args.length > 2 && args[2].equals("--drain");
+        // what is wrong from the start is an error
+        Connection conn = DriverManager.getConnection(args[0]);
+        for (;;) {
+            try (Connection current = conn) {
+                if (work(current, args[1], drain))
+                    return;
+            }
+            conn = reconnect(args[0]);
         }
     }
 }

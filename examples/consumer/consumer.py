@@ -10,17 +10,52 @@ Receives are committed at once, so a message that this consumer cannot handle,
 or was handling when it died, comes back when its visibility timeout is over,
 and goes to the dead-letter queue if there is one.  The work and the delete are
 one transaction: a message is deleted if and only if it is booked.
+
+When the server restarts it connects again, with growing pauses.  What it had
+received by then, and not yet deleted, comes back when the visibility timeout is
+over.  If the connection was lost during a commit nobody knows whether the message
+was booked: it comes back if it was not.
 """
 
 import json
+import random
 import signal
 import sys
+import time
 
 import psycopg
 from psycopg.rows import namedtuple_row
 
 WAIT = 20  # seconds a receive waits for a message
 RETRY = 10  # seconds until a message that failed is received again
+MAX_PAUSE = 30  # seconds between two tries to connect, at most
+
+
+def connect():
+    return psycopg.connect(autocommit=True, row_factory=namedtuple_row, connect_timeout=10)
+
+
+def reconnect(stopping):
+    """Connect again; None if we are to stop.  Not all consumers at the same moment."""
+    pause = 1
+    while not stopping:
+        until = time.monotonic() + pause * random.uniform(0.5, 1.0)
+        while not stopping and time.monotonic() < until:
+            time.sleep(0.1)
+        try:
+            return connect()
+        except psycopg.OperationalError as error:
+            pause = min(2 * pause, MAX_PAUSE)
+            print(f"no connection, again in {pause} s at most: {error}", file=sys.stderr)
+    return None
+
+
+def is_lost(conn):
+    try:
+        conn.execute("SELECT 1")
+    except psycopg.Error:
+        return True
+    return False
 
 
 def handle(conn, message):
@@ -43,9 +78,9 @@ def consume(conn, queue, message):
             if not deleted:
                 # it took too long and somebody else has it: undo the work
                 raise psycopg.Rollback()
-    except psycopg.OperationalError:
-        raise
     except Exception as error:
+        if is_lost(conn):
+            raise
         print(f"message {message.msg_id} failed: {error}", file=sys.stderr)
         conn.execute(
             "SELECT cmq_change_visibility(%s, %s, %s)",
@@ -53,28 +88,43 @@ def consume(conn, queue, message):
         )
 
 
+def work(conn, queue, drain, stopping):
+    while not stopping:
+        try:
+            messages = conn.execute(
+                "SELECT * FROM cmq_receive(%s, 10, polling_wait_seconds => %s)",
+                (queue, 0 if drain else WAIT),
+            ).fetchall()
+        except psycopg.errors.QueryCanceled:
+            continue
+        if drain and not messages:
+            return
+        for message in messages:
+            consume(conn, queue, message)
+
+
 def main(queue, drain=False):
     stopping = []
-    with psycopg.connect(autocommit=True, row_factory=namedtuple_row) as conn:
+    conn = connect()  # what is wrong from the start is an error
 
-        def stop(*_):
-            stopping.append(True)
+    def stop(*_):
+        stopping.append(True)
+        try:
             conn.cancel()  # ends a receive that waits
+        except psycopg.Error:
+            pass  # the connection is lost
 
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
-        while not stopping:
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    while conn:
+        with conn:
             try:
-                messages = conn.execute(
-                    "SELECT * FROM cmq_receive(%s, 10, polling_wait_seconds => %s)",
-                    (queue, 0 if drain else WAIT),
-                ).fetchall()
-            except psycopg.errors.QueryCanceled:
-                continue
-            if drain and not messages:
-                break
-            for message in messages:
-                consume(conn, queue, message)
+                return work(conn, queue, drain, stopping)
+            except psycopg.Error as error:
+                if not is_lost(conn):
+                    raise
+                print(f"connection lost: {error}", file=sys.stderr)
+        conn = reconnect(stopping)
 
 
 if __name__ == "__main__":

@@ -149,6 +149,69 @@ for my $name (sort keys %clients)
 		ok( $node->poll_query_until('postgres',
 				q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%cmq_receive%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}),
 			"$name: and ends on SIGTERM");
+
+		# The server restarts: while the consumer waits, while it works, by a crash, and for
+		# as long as it takes to try in vain twice.  It goes on by itself; what it had received
+		# comes again when the visibility timeout is over, and nothing is lost or booked twice.
+		sql(q{
+			TRUNCATE ledger;
+			SELECT cmq_drop_queue('orders');
+			SELECT FROM cmq_create_queue('orders', visibility_timeout => 5, rewind_seconds => 3600);
+			CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN new; END $$;
+			CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION slow();
+		});
+		my $sent = 0;
+		my $send = sub {
+			$sent += 40;
+			sql(q{SELECT count(*) FROM cmq_send_batch('orders', array(SELECT '{"item": "pears", "amount": 1}' FROM generate_series(1, 40)))});
+		};
+		my $booked = sub {
+			my ($n, $when) = @_;
+			ok($node->poll_query_until('postgres', "SELECT count(*) >= $n FROM ledger"), "$name: $when");
+		};
+		$out = $err = '';
+		$run = IPC::Run::start(\@consumer, '>', \$out, '2>', \$err);
+		$send->();
+		$booked->(40, 'consumes');
+		$node->restart;
+		$send->();
+		$booked->(45, 'goes on after a restart while it waited');
+		$node->restart;
+		$booked->(80, 'goes on after a restart while it worked');
+		$send->();
+		$booked->(85, 'consumes again');
+		$node->stop('immediate');
+		$node->start;
+		$booked->(120, 'goes on after a crash');
+		$node->stop;
+		$err = '';
+		for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+		{
+			last if $err =~ /no connection.*\nno connection/s;
+			$run->pump_nb;
+			select undef, undef, undef, 0.1;
+		}
+		like($err, qr/no connection.*again in 2 s.*\n(.*\n)*no connection.*again in 4 s/, "$name: tries again, with growing pauses");
+		$node->start;
+		$send->();
+		$booked->(160, 'goes on after the server was away');
+		ok( $node->poll_query_until('postgres', q{SELECT active_msg_num + inactive_msg_num + delay_msg_num = 0 FROM cmq_queue_attributes('orders')}),
+			"$name: nothing is left");
+		is(sql('SELECT count(*), sum(amount) FROM ledger'), "$sent|$sent", "$name: all are booked");
+		is(sql(q{SELECT count(*) FROM cmq.q_orders_history WHERE msg_id IN (SELECT msg_id FROM ledger)}), $sent, "$name: and deleted");
+		unlike($err, qr/^message \d+ failed/m, "$name: no message was taken for one that fails");
+		$node->stop;
+		$run->signal('TERM');
+		for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+		{
+			last unless $run->pumpable;
+			$run->pump_nb;
+			select undef, undef, undef, 0.1;
+		}
+		ok(!$run->pumpable, "$name: ends on SIGTERM while the server is away");
+		$run->kill_kill;
+		$node->start;
+		sql(q{DROP TRIGGER slow ON ledger});
 		sql(q{SELECT cmq_drop_queue('orders'); SELECT cmq_drop_queue('dead')});
 	}
 }
