@@ -690,9 +690,10 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 -- Parameters:
 --   topic        the topic
 --   body         as in cmq_send; the max_msg_size of each queue applies
---   tags         1 to 5 tags of 1 to 16 characters, or NULL
---   routing_key  1 to 64 bytes, at most 15 dots; a topic that filters by routing
---                key needs it
+--   tags         1 to 5 tags of 1 to 16 characters, or NULL; for a topic of type
+--                tag alone
+--   routing_key  1 to 64 bytes, at most 15 dots; for a topic of type routing alone,
+--                which needs it
 --   headers      a JSON object, or NULL; cmq_topic, cmq_tags and cmq_routing_key
 --                are added
 -- Result: a row for each message sent; none if no subscription wants it.

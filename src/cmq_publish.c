@@ -479,6 +479,18 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 	char	   *name = pstrdup(topic->name);
 	Oid			relid = topic->relid;
 
+	/* who gives what the topic does not filter by expects that it does */
+	if (!PG_ARGISNULL(topic->routing ? 2 : 3))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be NULL for topic \"%s\"",
+						topic->routing ? "tags" : "routing_key", topic->name),
+				 topic->routing ?
+				 errdetail("The topic is of type routing: it filters by routing key.") :
+				 errdetail("The topic is of type tag: it filters by tags."),
+				 topic->routing ?
+				 errhint("Give a routing_key and no tags, or publish to a topic of type tag.") :
+				 errhint("Give tags and no routing_key, or publish to a topic of type routing.")));
 	if (!PG_ARGISNULL(2))
 		ntags = cmq_filter_elements(PG_GETARG_ARRAYTYPE_P(2), "tags",
 									topic->name, cmq_filter_check_tag, &tags);

@@ -25,7 +25,7 @@ SELECT n, string_agg(p.queue, ' ' ORDER BY p.queue) AS queues
  GROUP BY n ORDER BY n;
 SELECT pg_temp.consume('topic_a') AS a, pg_temp.consume('topic_b') AS b, pg_temp.consume('topic_c') AS c;
 -- tags and routing key travel in the headers; ids are those of the messages
-SELECT queue, msg_id FROM cmq_publish('news', 'with headers', '{sport,"a \"b\" ä"}', 'some.key', '{"k": 1, "cmq_topic": "forged"}') WHERE queue = 'topic_b' \gset
+SELECT queue, msg_id FROM cmq_publish('news', 'with headers', '{sport,"a \"b\" ä"}', NULL, '{"k": 1, "cmq_topic": "forged"}') WHERE queue = 'topic_b' \gset
 SELECT msg_id = :msg_id AS same_id, body, headers FROM cmq_receive('topic_b');
 SELECT count(*) FROM cmq_publish('news', 'without');
 SELECT body, headers FROM cmq_receive('topic_a', 2) WHERE body = 'without';
@@ -54,6 +54,7 @@ SELECT r.key AS routing_key, string_agg(p.key, '  ' ORDER BY p.key COLLATE "C") 
 -- one of several is enough; a copy for each subscription, not for each key
 SELECT cmq_subscribe('routes', 'several', 'topic_a', binding_keys => '{nothing,several.*,#.keys}');
 SELECT count(*) FROM cmq_publish('routes', 'several', routing_key => 'several.keys') WHERE queue = 'topic_a';
+SELECT headers FROM cmq.q_topic_a_live WHERE body = 'several';
 -- the longest there are
 SELECT cmq_subscribe('routes', 'long', 'topic_b', binding_keys => ARRAY[repeat('#.', 15) || 'z']);
 SELECT count(*) FROM cmq_publish('routes', 'long', routing_key => repeat('aaa.', 15) || 'z') WHERE queue = 'topic_b';
@@ -115,7 +116,8 @@ SELECT n, pg_temp.attempt('SELECT ' || call)
 	(40, $$cmq_publish('none', 'x')$$), (41, $$cmq_publish(NULL, 'x')$$), (42, $$cmq_publish('news', NULL)$$), (43, $$cmq_publish('news', '')$$),
 	(44, $$cmq_publish('news', 'x', '{}')$$), (45, $$cmq_publish('news', 'x', '{12345678901234567}')$$),
 	(46, $$cmq_publish('routes', 'x')$$), (47, $$cmq_publish('routes', 'x', NULL, '')$$), (48, $$cmq_publish('news', 'x', NULL, NULL, '[1]')$$),
-	(49, $$cmq_publish_batch('news', NULL)$$), (50, $$cmq_publish_batch('news', '{a,NULL}')$$), (51, $$cmq_publish_batch('news', '{a,b}', NULL, NULL, '{NULL}')$$)) v (n, call)
+	(49, $$cmq_publish_batch('news', NULL)$$), (50, $$cmq_publish_batch('news', '{a,NULL}')$$), (51, $$cmq_publish_batch('news', '{a,b}', NULL, NULL, '{NULL}')$$),
+	(52, $$cmq_publish('news', 'x', NULL, 'some.key')$$), (53, $$cmq_publish_batch('routes', '{x}', '{sport}', 'some.key')$$)) v (n, call)
  ORDER BY n;
 
 --
