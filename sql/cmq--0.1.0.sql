@@ -340,7 +340,9 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 -- time may together exceed the limit by what they have not committed yet.
 -- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
 --   range, 54000 body or headers larger than max_msg_size, 53400 the queue is full or
---   max_worker_processes is used up, 42501 no right.
+--   max_worker_processes is used up, 55P03 no partition can be made for it because
+--   of a lock on the queue's tables that another transaction has had for 2 seconds,
+--   55000 none could be made for another reason, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
 	body			text,

@@ -293,6 +293,8 @@ typedef struct CmqSharedQueue
 	int			planner;		/* who plans for the next due time; under mutex */
 	TimestampTz planned_for;
 
+	pg_atomic_uint32 demands_failed;	/* see cmq_leaf.c */
+
 	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
 	CmqTurns	turns[CMQ_NTURNS];
 	pg_atomic_uint32 letters_stuck;	/* a receive could not move dead letters */
@@ -749,10 +751,11 @@ extern void cmq_ddl_revoke_all(Oid relid);
 extern void cmq_ddl_refuse_truncate(const char *table, const char *name);
 
 /* cmq_leaf.c */
+extern void cmq_leaf_init(CmqSharedQueue *shared);
 extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
 extern bool cmq_leaf_make(CmqQueue *queue, TimestampTz from,
 						  TimestampTz until);
-extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
+extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time, bool exactly);
 extern int	cmq_leaf_drop_old(CmqQueue *queue);
 
 /* cmq_table.c */
@@ -875,6 +878,7 @@ extern Oid	cmq_uses_most(CmqUses *uses, int64 least, List *except);
 /* cmq_lock.c */
 extern bool cmq_lock_to_look(Oid relid);
 extern bool cmq_lock_briefly(Oid relid);
+extern bool cmq_lock_is_had(Oid relid, LOCKMODE lockmode);
 extern void cmq_lock_alone(const char *name, Oid pending, List *relids,
 						   const char *what);
 

@@ -25,7 +25,10 @@
  * queue lock no rewind is.
  *
  * DDL never runs in the transaction of somebody who sends, except in the one
- * that created the queue: a sender who finds no leaf has the worker make one.
+ * that created the queue: a sender who finds no leaf has a worker make one.  It waits
+ * for a moment, as the worker does for who has a lock on the parents (ANALYZE, or
+ * CREATE INDEX).  Others who come meanwhile wait for the same worker, and fail with it:
+ * so nobody waits longer, and a queue that is locked does not use up workers.
  *
  *-------------------------------------------------------------------------
  */
@@ -243,17 +246,90 @@ check_present_free(CmqQueue *queue)
 			   lower, lower + width);
 }
 
+/* A new shared entry of a queue. */
+void
+cmq_leaf_init(CmqSharedQueue *shared)
+{
+	pg_atomic_init_u32(&shared->demands_failed, 0);
+}
+
+/*
+ * Raise an error: no worker could be started, or it could not make a leaf.  Says
+ * which transaction is in the way, if one is.
+ */
+static void
+report_no_leaf(CmqQueue *queue, bool started)
+{
+	const Oid	parents[] = {queue->messages, queue->rewind};
+
+	if (!started)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a worker to make a partition for queue \"%s\"",
+						queue->name),
+				 errdetail("All places for background workers are taken."),
+				 errhint("Try again, or raise max_worker_processes.")));
+	for (int i = 0; i < lengthof(parents); i++)
+	{
+		const char *relname = cmq_catalog_relname(parents[i]);
+
+		if (cmq_lock_is_had(parents[i], ShareUpdateExclusiveLock))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("there is no partition for the present time in queue \"%s\"",
+							queue->name),
+					 errdetail("None can be made while a transaction that has not ended has a lock on %s.",
+							   relname),
+					 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
+							 quote_literal_cstr(relname))));
+	}
+	check_present_free(queue);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("there is no partition for the present time in queue \"%s\"",
+					queue->name),
+			 errdetail("The maintenance worker could not make one."),
+			 errhint("The server log says why. The owner of the queue needs CREATE on schema %s, and no open transaction may have locked the queue's tables.",
+					 CMQ_DATA_SCHEMA)));
+}
+
+/*
+ * One more demand has failed: demands_failed counts them by twos, and is odd if the
+ * last one did because no worker could be started.  The caller holds the lock of
+ * demands.
+ */
+static void
+note_failure(CmqSharedQueue *shared, bool started)
+{
+	uint32		failed = pg_atomic_read_u32(&shared->demands_failed);
+
+	pg_atomic_write_u32(&shared->demands_failed,
+						(failed & ~1u) + (started ? 2 : 3));
+}
+
+/*
+ * Is there a leaf for this time, or, unless that alone will do, for the present?
+ */
+static bool
+has_leaf_for(CmqQueue *queue, TimestampTz time, bool exactly)
+{
+	return cmq_queue_leaf(queue, time) != NULL ||
+		(!exactly && cmq_queue_leaf(queue, cmq_queue_now(queue)) != NULL);
+}
+
 /*
  * A sender found no leaf for this time, which its clock has just given out:
  * see to it that there is one for the present.  By the time that the worker
  * has made it that may be the one after, so the sender has to take a new time
- * unless its own has a leaf.  Raises an error if the worker could not make any.
+ * unless its own has a leaf; one that cannot do that wants it exactly.  Raises an
+ * error if the worker could not make any.
  */
 void
-cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
+cmq_leaf_demand(CmqQueue *queue, TimestampTz time, bool exactly)
 {
 	char		name[NAMEDATALEN];
 	Oid			relid = queue->relid;
+	uint32		failed;
 
 	strlcpy(name, queue->name, NAMEDATALEN);
 	if (created_in_this_transaction(queue))
@@ -263,31 +339,23 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 	}
 
 	/* senders who come at the same time need one worker, not one each */
+	failed = pg_atomic_read_u32(&queue->shared->demands_failed);
 	LockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
 	queue = cmq_queue_again(queue);
 	if (cmq_queue_leaf(queue, time) == NULL)
 	{
-		bool		started = cmq_worker_run_for(name, queue->owner);
+		uint32		now_failed = pg_atomic_read_u32(&queue->shared->demands_failed);
+		bool		started;
 
+		/* who was before us has waited, and we with it */
+		if (now_failed != failed && !has_leaf_for(queue, time, exactly))
+			report_no_leaf(queue, (now_failed & 1) == 0);
+		started = cmq_worker_run_for(name, queue->owner);
 		queue = cmq_queue_again(queue);
-		if (cmq_queue_leaf(queue, time) == NULL &&
-			cmq_queue_leaf(queue, cmq_queue_now(queue)) == NULL)
+		if (!has_leaf_for(queue, time, exactly))
 		{
-			if (!started)
-				ereport(ERROR,
-						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("could not start a worker to make a partition for queue \"%s\"",
-								name),
-						 errdetail("All places for background workers are taken."),
-						 errhint("Try again, or raise max_worker_processes.")));
-			check_present_free(queue);
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("there is no partition for the present time in queue \"%s\"",
-							name),
-					 errdetail("The maintenance worker could not make one."),
-					 errhint("The server log says why. The owner of the queue needs CREATE on schema %s, and no open transaction may have locked the queue's tables.",
-							 CMQ_DATA_SCHEMA)));
+			note_failure(queue->shared, started);
+			report_no_leaf(queue, started);
 		}
 	}
 	UnlockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);

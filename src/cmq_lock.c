@@ -159,6 +159,16 @@ try_locks(Oid pending, List *relids)
 	return busy;
 }
 
+/* Has another transaction a lock that conflicts with this one? */
+bool
+cmq_lock_is_had(Oid relid, LOCKMODE lockmode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return VirtualTransactionIdIsValid(*GetLockConflicts(&tag, lockmode, NULL));
+}
+
 /*
  * An autovacuum worker gives way to who waits in line for deadlock_timeout, which we
  * do not: so ask it as the server does.

@@ -42,7 +42,11 @@
 
 PG_FUNCTION_INFO_V1(cmq_maintain);
 
-/* A queue is in use if it was sent to within this many leaf leads. */
+/*
+ * A queue is in use if it was sent to within its retention, or within this many leaf
+ * leads.  So one without leaves has no history and no backlog that would make ANALYZE
+ * or CREATE INDEX, behind which no leaf can be made, take long.
+ */
 #define IN_USE_LEADS 4
 
 /* Leaves are made for this many leads, of half a leaf each, at most. */
@@ -80,7 +84,7 @@ make_ahead(CmqQueue *queue)
 
 	now = cmq_queue_now(queue);
 	if (now - (TimestampTz) pg_atomic_read_u64(&queue->shared->last_send) >
-		IN_USE_LEADS * lead)
+		Max(IN_USE_LEADS * lead, queue->msg_retention_seconds * USECS_PER_SEC))
 		return;
 	/*
 	 * Enough to last until the round after the next one, but not so many that

@@ -162,7 +162,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 			if (asked)
 				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
 			asked = true;
-			cmq_leaf_demand(queue, first);
+			cmq_leaf_demand(queue, first, false);
 		}
 		CHECK_FOR_INTERRUPTS();
 		queue = cmq_queue_again(queue);
@@ -184,7 +184,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 			leaf = cmq_queue_leaf(queue, time);
 			if (leaf == NULL)
 			{
-				cmq_leaf_demand(queue, time);
+				cmq_leaf_demand(queue, time, true);
 				queue = cmq_queue_again(queue);
 				leaf = cmq_queue_leaf(queue, time);
 			}

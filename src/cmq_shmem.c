@@ -386,6 +386,7 @@ cmq_shmem_make(const CmqRelids *relids, const char *name,
 		cmq_stats_init(shared, cmq_lock->tranche);
 		cmq_turn_init(shared);
 		cmq_damage_init(shared);
+		cmq_leaf_init(shared);
 	}
 	if (shared)
 		use(shared);

@@ -14,7 +14,7 @@
  * A worker runs each maintenance step of each queue in a transaction of its
  * own, as the queue's owner in a restricted security context; an error is
  * logged and ends this round for that queue only.  It waits for a lock for
- * WORKER_LOCK_TIMEOUT at most.
+ * WORKER_LOCK_TIMEOUT at most, and for a sender no longer than that one does.
  *
  * A sender who finds no leaf starts a worker for its queue alone and waits for
  * it (cmq_worker_run_for); the launcher has no part in that.
@@ -67,8 +67,12 @@ static TimeoutId die_timeout;
 /* How long a worker may take to make a leaf that a sender waits for. */
 #define LEAF_TIMEOUT 10			/* seconds */
 
-/* How long a sender waits for a place, and how often it looks. */
+/*
+ * How long a sender waits for a place, and how often it looks.  What is left of that
+ * when it has one its worker may wait for each lock, but a moment at least.
+ */
 #define PLACE_WAIT 2000			/* milliseconds */
+#define LEAST_LOCK_WAIT 100		/* milliseconds */
 #define PLACE_DELAY 10			/* milliseconds */
 
 /*
@@ -101,6 +105,7 @@ typedef struct WorkerTask
 {
 	Oid			database;
 	char		queue[NAMEDATALEN]; /* "" for a maintenance round */
+	int			lock_timeout;	/* milliseconds, for the queue's worker */
 } WorkerTask;
 
 StaticAssertDecl(sizeof(WorkerTask) <= BGW_EXTRALEN,
@@ -165,7 +170,7 @@ cmq_worker_shmem_init(void)
 
 /* Start a worker; NULL if there was no place for it. */
 static BackgroundWorkerHandle *
-start_worker(Oid database, const char *queue)
+start_worker(Oid database, const char *queue, int lock_timeout)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
@@ -174,6 +179,7 @@ start_worker(Oid database, const char *queue)
 	memset(&task, 0, sizeof(task));
 	task.database = database;
 	strlcpy(task.queue, queue, sizeof(task.queue));
+	task.lock_timeout = lock_timeout;
 
 	fill_worker(&worker, "cmq_worker_main", "cmq worker");
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
@@ -193,7 +199,7 @@ wait_for_worker(BackgroundWorkerHandle *handle)
 static bool
 run_worker(Oid database)
 {
-	BackgroundWorkerHandle *handle = start_worker(database, "");
+	BackgroundWorkerHandle *handle = start_worker(database, "", 0);
 
 	if (handle == NULL)
 		return false;
@@ -271,7 +277,9 @@ cmq_worker_run_for(const char *name, Oid owner)
 		{
 			PG_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&worker));
 			{
-				worker.handle = start_worker(MyDatabaseId, name);
+				worker.handle = start_worker(MyDatabaseId, name,
+											 Max(PLACE_WAIT - waited,
+												 LEAST_LOCK_WAIT));
 				if (worker.handle)
 					wait_for_worker(worker.handle);
 			}
@@ -715,6 +723,8 @@ cmq_worker_main(Datum arg)
 
 	if (task.queue[0])
 	{
+		SetConfigOption("lock_timeout", psprintf("%d", task.lock_timeout),
+						PGC_SUSET, PGC_S_OVERRIDE);
 		(void) in_limited_transaction(make_leaf, task.queue, LEAF_TIMEOUT);
 		proc_exit(0);
 	}
