@@ -49,6 +49,9 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
  */
 #define IN_USE_LEADS 4
 
+/* What one step removes of forgotten history: about a million rows. */
+#define MAX_FORGET_CALLS 100
+
 /* Leaves are made for this many leads, of half a leaf each, at most. */
 #define MAX_AHEAD_LEADS 16
 
@@ -168,10 +171,11 @@ drop_leaves(CmqQueue *queue)
 	(void) cmq_leaf_drop_old(queue);
 }
 
+/* Not without end, so that a step of a queue that has much of it gets on each time. */
 static void
 forget(CmqQueue *queue)
 {
-	while (cmq_forget_some(queue))
+	for (int i = 0; i < MAX_FORGET_CALLS && cmq_forget_some(queue); i++)
 		queue = cmq_queue_again(queue);
 }
 
