@@ -6,14 +6,15 @@
  * The only SQL text that cmq runs is here, in cmq_topic.c, cmq_leaf.c,
  * cmq_maintain.c: DDL, with every identifier quoted and qualified and with
  * search_path pinned; and one query in cmq_owner.c.  It runs as the caller (create,
- * drop) or as the queue's owner in a restricted security context (what alter and
- * maintenance do to a queue's tables), never as somebody with more rights.
+ * drop) or as the queue's owner in a restricted security context (what maintenance
+ * does to a queue's tables), never as somebody with more rights.
  *
  * Creating queues is serialized per database by an object lock on cmq.queue,
  * so that the name check cannot be overtaken.  Alter holds the queue lock;
  * switching rewind on or off also locks the pending table against traffic, so
  * that each delete sees either the old setting and commits before, or the new
- * one.  Everything is undone by a rollback like any other DDL.
+ * one.  Switching it off touches no message (cmq_forget.c).  Everything is undone by
+ * a rollback like any other DDL.
  *
  *-------------------------------------------------------------------------
  */
