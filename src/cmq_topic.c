@@ -73,6 +73,9 @@ void
 cmq_topic_report_unknown(const char *topic)
 {
 	bool		orphan = OidIsValid(find_orphan(topic));
+	char	   *existing;
+	bool		other_case = cmq_topic_find(topic, true, NULL, NULL, &existing) &&
+		strcmp(existing, topic) != 0;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -83,6 +86,8 @@ cmq_topic_report_unknown(const char *topic)
 			 orphan ?
 			 errhint("Restore the data, or drop the view: SELECT cmq_drop_topic(%s);",
 					 quote_literal_cstr(topic)) :
+			 other_case ?
+			 errhint("There is a topic \"%s\": case matters.", existing) :
 			 errhint("The view cmq.topics lists the topics that you may use.")));
 }
 

@@ -119,6 +119,9 @@ SELECT n, pg_temp.attempt('SELECT ' || call)
 	(49, $$cmq_publish_batch('news', NULL)$$), (50, $$cmq_publish_batch('news', '{a,NULL}')$$), (51, $$cmq_publish_batch('news', '{a,b}', NULL, NULL, '{NULL}')$$),
 	(52, $$cmq_publish('news', 'x', NULL, 'some.key')$$), (53, $$cmq_publish_batch('routes', '{x}', '{sport}', 'some.key')$$)) v (n, call)
  ORDER BY n;
+-- case matters, and the hint says so
+SELECT cmq_publish('News', 'x');
+SELECT cmq_publish('news2', 'x');
 
 --
 -- Rights: on the topic to publish, on the topic and the queue to subscribe.
