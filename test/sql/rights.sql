@@ -210,6 +210,18 @@ SELECT pg_temp.may('regress_cmq_ing', $$SELECT cmq._due('rights_a', now(), now()
 	   pg_temp.may('regress_cmq_ing', $$SELECT cmq._rewindable('rights_a', now(), now())$$) AS rewindable;
 
 --
+-- Rights on columns are none on the queue.
+--
+GRANT SELECT (queue), INSERT (queue), UPDATE (queue) ON cmq.q_rights_a TO regress_cmq_none;
+GRANT USAGE ON SCHEMA cmq TO regress_cmq_none;
+SELECT c, pg_temp.may('regress_cmq_none', c) AS columns
+  FROM (VALUES (1, $$SELECT cmq_send('rights_a', 'x')$$), (2, $$SELECT * FROM cmq_receive('rights_a')$$), (3, $$SELECT cmq_rewind('rights_a', now())$$),
+	(4, $$SELECT * FROM cmq_queue_attributes('rights_a')$$), (5, $$SELECT count(*) FROM cmq.q_rights_a_live$$),
+	(6, $$SELECT 1 / (SELECT 1 - count(*)::int FROM cmq.queues WHERE queue = 'rights_a')$$)) v (n, c) ORDER BY n;
+REVOKE ALL (queue) ON cmq.q_rights_a FROM regress_cmq_none;
+REVOKE USAGE ON SCHEMA cmq FROM regress_cmq_none;
+
+--
 -- A new owner.
 --
 GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_cmq_all;

@@ -104,6 +104,16 @@ foreach my $libraries ("$library,cmq", "cmq,$library")
 	my ($out, $err) = ('', '');
 	$node->psql('postgres', qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'fail'; COMMIT;\nSHOW synchronous_commit}, on_error_stop => 0, stdout => \$out, stderr => \$err);
 	like("$out $err", qr/^on .*at_commit fails/, '... also when the commit of a receive fails');
+	# all that cmq has got ready to be done at the commit is taken back
+	my $numbers = q{SELECT m.pending_msg_num, a.active_msg_num, a.inactive_msg_num, a.rewind_msg_num, m.sent, m.received, m.deleted FROM cmq.metrics m, cmq_queue_attributes('q') a};
+	sql(q{SELECT FROM cmq_send_batch('q', '{x,y}'); SELECT FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q')))});
+	my $before = sql($numbers);
+	$node->psql('postgres', qq{BEGIN; SELECT cmq_send('q', 'never');\n$receive\nSELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q');
+		SELECT cmq_restore('q', '-infinity', NULL); SET LOCAL at_commit.action = 'fail'; COMMIT}, stderr => \$err);
+	like($err, qr/at_commit fails/, '... and of one that did everything');
+	is(sql($numbers), $before, '... nothing of it counts');
+	is(sql(q{SELECT count(*) FROM (SELECT cmq_delete('q', receipt_handle) AS ok FROM cmq_receive('q', 1000)) d WHERE ok}), (split /\|/, $before)[1], '... and all that is ready is received');
+	sql(q{SELECT FROM cmq_restore('q', '-infinity', NULL)});
 }
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
 $node->restart;
