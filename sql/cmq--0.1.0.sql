@@ -28,6 +28,7 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 --       A soft-deleted message is due again when enqueued_at >= rewind_from,
 --       deleted_at < rewound_at and the deleting transaction is not one of
 --       those that were open at the rewind (rewind_concurrent).
+--   rewound_in: in which database that was called; see src/cmq_dump.c.
 --   expired_before: no message produced earlier lives, whatever the
 --       retention says now (raised when retention changes).
 --   forgotten_before: no message produced earlier can be rewound, whatever
@@ -55,6 +56,7 @@ CREATE TABLE cmq.queue (
 	rewind_from				timestamptz,
 	rewound_at				timestamptz,
 	rewind_concurrent		bigint[],
+	rewound_in				bigint,
 	expired_before			timestamptz NOT NULL,
 	forgotten_before		timestamptz NOT NULL,
 	history_since			timestamptz NOT NULL,
@@ -69,13 +71,22 @@ CREATE TABLE cmq.queue (
 CREATE UNIQUE INDEX queue_name_folded ON cmq.queue (pg_catalog.lower(name));
 COMMENT ON TABLE cmq.queue IS 'cmq internal: settings and rewind state of each queue';
 
--- The partition map: which leaf tables hold the messages of which time.
+-- A name for this database that no other one has.
+CREATE FUNCTION cmq._here()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'cmq_here'
+LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._here() IS 'cmq internal: a name of this database';
+
+-- The partition map: which leaf tables hold the messages of which time, and in which
+-- database they were made.
 CREATE TABLE cmq.partition (
 	queue		text COLLATE "C" NOT NULL,
 	lower		timestamptz NOT NULL,
 	upper		timestamptz NOT NULL,
 	messages	regclass NOT NULL,
 	rewind		regclass NOT NULL,
+	made_in		bigint DEFAULT cmq._here(),
 	PRIMARY KEY (queue, lower)
 );
 COMMENT ON TABLE cmq.partition IS 'cmq internal: the leaf tables of each queue and the times they cover';

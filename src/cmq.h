@@ -367,6 +367,7 @@ typedef struct CmqLeaf
 	TimestampTz upper;
 	Oid			messages;
 	Oid			rewind;
+	int64		made_in;		/* which database, see cmq_dump.c */
 } CmqLeaf;
 
 /* The rewind under way. */
@@ -376,6 +377,7 @@ typedef struct CmqRewind
 	TimestampTz from;			/* messages produced from here on are due ... */
 	TimestampTz rewound_at;		/* ... if deleted before this ... */
 	TimestampTz since;			/* ... and not before the queue's history_since ... */
+	int64		called_in;		/* which database, see cmq_dump.c */
 	int			nconcurrent;	/* ... by none of these transactions */
 	int64	   *concurrent;
 } CmqRewind;
@@ -677,6 +679,11 @@ extern List *cmq_catalog_dead_letter_sources(const char *name);
 extern Oid	cmq_catalog_relid(const char *relname);
 extern Oid	cmq_data_relid(const char *relname);
 extern const char *cmq_catalog_relname(Oid relid);
+
+/* cmq_dump.c */
+extern int64 cmq_dump_here(void);
+extern bool cmq_dump_rewind_is_whole(CmqQueue *queue,
+									 TimestampTz expired_before);
 
 /* cmq_gone.c */
 extern bool cmq_gone_find_orphans(CmqQueue *queue, const char *name);

@@ -58,6 +58,7 @@ enum
 	Anum_queue_rewind_from,
 	Anum_queue_rewound_at,
 	Anum_queue_rewind_concurrent,
+	Anum_queue_rewound_in,
 	Anum_queue_expired_before,
 	Anum_queue_forgotten_before,
 	Anum_queue_history_since,
@@ -67,7 +68,7 @@ enum
 	Anum_queue_messages,
 	Anum_queue_pending,
 	Anum_queue_rewind,
-	Natts_queue = 24
+	Natts_queue = 25
 };
 
 enum
@@ -77,7 +78,8 @@ enum
 	Anum_partition_upper,
 	Anum_partition_messages,
 	Anum_partition_rewind,
-	Natts_partition = 5
+	Anum_partition_made_in,
+	Natts_partition = 6
 };
 
 static Oid
@@ -121,13 +123,13 @@ cmq_catalog_relname(Oid relid)
 static const Oid queue_types[] = {
 	TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT8OID, TEXTOID,
 	INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, INT8ARRAYOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID,
 	REGCLASSOID, REGCLASSOID
 };
 
 static const Oid partition_types[] = {
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID, INT8OID
 };
 
 static const Oid topic_types[] = {
@@ -363,6 +365,8 @@ cmq_catalog_load_queue(CmqQueue *queue)
 			rewinding->active = true;
 			rewinding->from = DatumGetTimestampTz(VALUE(rewind_from));
 			rewinding->rewound_at = DatumGetTimestampTz(VALUE(rewound_at));
+			if (!NULLED(rewound_in))
+				rewinding->called_in = DatumGetInt64(VALUE(rewound_in));
 			if (!NULLED(rewind_concurrent))
 			{
 				ArrayType  *array = DatumGetArrayTypeP(VALUE(rewind_concurrent));
@@ -468,6 +472,8 @@ cmq_catalog_load_leaves(CmqQueue *queue, char **fact, char **undo)
 		leaf->upper = DatumGetTimestampTz(values[Anum_partition_upper - 1]);
 		leaf->messages = DatumGetObjectId(values[Anum_partition_messages - 1]);
 		leaf->rewind = DatumGetObjectId(values[Anum_partition_rewind - 1]);
+		leaf->made_in = isnull[Anum_partition_made_in - 1] ? 0 :
+			DatumGetInt64(values[Anum_partition_made_in - 1]);
 		messages_there = is_leaf(leaf->messages, queue->messages);
 		rewind_there = is_leaf(leaf->rewind, queue->rewind);
 		if (messages_there && rewind_there)
@@ -525,13 +531,15 @@ queue_values(CmqQueue *queue, Datum *values, bool *isnull)
 			xacts[i] = Int64GetDatum(rewinding->concurrent[i]);
 		VALUE(rewind_from) = TimestampTzGetDatum(rewinding->from);
 		VALUE(rewound_at) = TimestampTzGetDatum(rewinding->rewound_at);
+		VALUE(rewound_in) = Int64GetDatum(rewinding->called_in);
 		VALUE(rewind_concurrent) =
 			PointerGetDatum(construct_array(xacts, rewinding->nconcurrent,
 											INT8OID, 8, FLOAT8PASSBYVAL,
 											TYPALIGN_DOUBLE));
 	}
 	else
-		NULLED(rewind_from) = NULLED(rewound_at) = NULLED(rewind_concurrent) = true;
+		NULLED(rewind_from) = NULLED(rewound_at) = NULLED(rewind_concurrent) =
+			NULLED(rewound_in) = true;
 }
 
 /*
@@ -661,6 +669,7 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 	values[Anum_partition_upper - 1] = TimestampTzGetDatum(upper);
 	values[Anum_partition_messages - 1] = ObjectIdGetDatum(messages);
 	values[Anum_partition_rewind - 1] = ObjectIdGetDatum(rewind);
+	values[Anum_partition_made_in - 1] = Int64GetDatum(cmq_dump_here());
 	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, NoLock);
 	queue_changed(queue);

@@ -18,8 +18,9 @@
  *
  * When a leaf may be dropped:
  *	- all its times have passed the retention: whatever is in it has expired;
- *	- or all its times have passed the rewind window, nothing in it is pending
- *	  and the rewind under way brings nothing of it back.
+ *	- or all its times have passed the rewind window, nothing in it is pending,
+ *	  the rewind under way brings nothing of it back, and no restore from a dump
+ *	  has brought it (cmq_dump.c).
  * Both are decided after the locks are held: with AccessExclusive on the pair
  * no transaction that sent, received or deleted in it is open, and with the
  * queue lock no rewind is.
@@ -478,7 +479,8 @@ cmq_leaf_drop_old(CmqQueue *queue)
 
 		/* not worth any lock if a glance says no */
 		if (leaf.upper > expired_before &&
-			(has_pending(queue, &leaf) || has_due(queue, &leaf, expired_before)))
+			(leaf.made_in != cmq_dump_here() || has_pending(queue, &leaf) ||
+			 has_due(queue, &leaf, expired_before)))
 		{
 			skipped++;
 			continue;

@@ -262,6 +262,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	cmq_stats_due_unknown(queue->shared);
 
 	list_open_transactions(rewinding);
+	rewinding->called_in = cmq_dump_here();
 
 	first = cmq_rewind_first_due(queue, rewinding,
 								 cmq_queue_expired_before(queue, now));
@@ -421,6 +422,8 @@ cmq_rewind_advance(CmqQueue *queue)
 	if (!queue->rewinding.active || (queue = cmq_queue_try_lock(queue)) == NULL)
 		return;
 	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
+	if (!cmq_dump_rewind_is_whole(queue, expired_before))
+		return;
 	first = cmq_rewind_first_due(queue, &queue->rewinding, expired_before);
 	if (!queue->rewinding.active || first == queue->rewinding.from)
 		return;
