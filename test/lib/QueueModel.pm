@@ -28,7 +28,7 @@ sub new
 {
 	my ($class, @sessions) = @_;
 	my $self = bless {
-		sessions => \@sessions, committed => {}, counted => {}, empty_receives => {}, last_id => {},
+		sessions => [@sessions], committed => {}, counted => {}, empty_receives => {}, stuck => {}, last_id => {},
 		numbers => 0
 	}, $class;
 	$self->rollback($_) foreach @sessions;
@@ -68,6 +68,25 @@ sub commit
 		$self->{counted}{$life}{$_} += $s->{counted}{$life}{$_} foreach keys %{ $s->{counted}{$life} };
 	}
 	$self->rollback($s);
+	return;
+}
+
+# Somebody prepares the transaction of the session: from here on it is one of its own,
+# which is returned, to be committed or rolled back.
+sub prepare
+{
+	my ($self, $s, %more) = @_;
+	my $prepared = { %more, map { $_ => $s->{$_} } qw(changes counted locks) };
+	push @{ $self->{sessions} }, $prepared;
+	$self->rollback($s);
+	return $prepared;
+}
+
+sub end_prepared
+{
+	my ($self, $prepared, $commit) = @_;
+	$commit ? $self->commit($prepared) : $self->rollback($prepared);
+	@{ $self->{sessions} } = grep { $_ != $prepared } @{ $self->{sessions} };
 	return;
 }
 
@@ -150,7 +169,7 @@ sub create
 		$s, 'queue', $q,
 		{
 			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
-			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0,
+			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0,
 			rewind => undef, life => $self->number, %settings
 		});
 	return;
@@ -209,11 +228,38 @@ sub ready
 	  grep { ($_->{due} || $_->{state} eq 'ready') && !$self->is_held($s, $q, $_) } $self->messages($s, $q);
 }
 
+# Why a message is dead, '' if it is not.  What has been made older than
+# max_time_to_live is dead; of a message that was brought back its first receive counts.
 sub is_dead
 {
 	my ($self, $s, $q, $m) = @_;
 	my $queue = $self->queue($s, $q);
-	return $queue->{dead_letter_queue} ne '' && !$m->{due} && $m->{rc} >= $queue->{max_receive_count};
+	return '' if $queue->{dead_letter_queue} eq '' || $m->{due};
+	return 'max_receive_count' if $queue->{max_receive_count} && $m->{rc} >= $queue->{max_receive_count};
+	return 'max_time_to_live' if $queue->{max_time_to_live} && ($m->{wc} ? $m->{first} eq 'old' : $m->{old});
+	return '';
+}
+
+# Moving dead letters has failed: known to all, whatever becomes of the transaction,
+# until maintenance tries.
+sub stick { my ($self, $s, $q, $stuck) = @_; $self->{stuck}{ $self->queue($s, $q)->{life} } = $stuck; return; }
+
+sub is_stuck { my ($self, $s, $q) = @_; return $self->{stuck}{ $self->queue($s, $q)->{life} }; }
+
+# All messages of a queue have become older by so much, while nobody was at work.
+sub age
+{
+	my ($self, $s, $q, $usecs) = @_;
+	foreach my $m ($self->messages($s, $q))
+	{
+		my %new = (%$m, id => $m->{id} - $usecs, old => 1, first => $m->{first} eq '' ? '' : 'old');
+		delete $new{due};
+		$new{key} -= $usecs if $m->{state} eq 'ready';
+		$new{handle} = join '-', $new{id}, $m->{state} eq 'ready' ? $new{key} : (split /-/, $m->{handle})[1], @new{qw(rc wc)} if $m->{handle} ne '';
+		$self->remove($s, $q, $m);
+		$self->set($s, "messages of $q", $new{id}, \%new);
+	}
+	return;
 }
 
 # The pending message that the receipt handle is good for.
@@ -227,13 +273,14 @@ sub holder
 # A message: id; key, what it is ordered by when it is ready; state: ready, delayed, in
 # flight or deleted; deletion, its number if it is deleted; rc and wc, receive_count
 # and rewind_count; handle of the last delivery; kind, a header; bytes of the body;
-# source, of a dead letter.
+# source, of a dead letter; old, if it has been made so; first, when it was first received
+# since it was sent or brought back: '', new or old.
 sub add
 {
 	my ($self, $s, $q, $id, %more) = @_;
 	my %m = (
 		id => $id, key => $id, state => 'ready', deletion => '', rc => 0, wc => 0, handle => '', kind => '', bytes => 1,
-		source => '', %more);
+		source => '', old => 0, first => '', %more);
 	$self->set($s, "messages of $q", $id, \%m);
 	$self->count($s, $q, sent => 1, bytes => $m{bytes});
 	return;
@@ -361,7 +408,7 @@ sub attributes
 	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
 	return join ' ', (map { $n{$_} // 0 } 'ready', 'in flight', 'delayed', 'deleted'),
 	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds max_msg_size max_msg_heap_num)},
-	  $queue->{dead_letter_queue} || '-', $queue->{max_receive_count}, $oldest ? $oldest->{id} : 'now', 't';
+	  $queue->{dead_letter_queue} || '-', @$queue{qw(max_receive_count max_time_to_live)}, $oldest ? $oldest->{id} : 'now', 't';
 }
 
 sub metrics

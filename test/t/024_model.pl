@@ -25,6 +25,7 @@ $node->init;
 $node->append_conf('postgresql.conf', <<'CONF');
 shared_preload_libraries = 'cmq'
 cmq.maintenance_interval = 1h
+max_prepared_transactions = 20
 fsync = off
 lock_timeout = 10s
 log_lock_waits = on
@@ -49,6 +50,15 @@ $observer->query_safe(q{
 		RETURN '!' || SQLSTATE;
 	END $$;
 
+	-- In an index of the dead-letter queue, which fails in sessions that say so.
+	CREATE FUNCTION breaks(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF current_setting('test.breaks', true) = 'on' THEN
+			RAISE EXCEPTION 'broken' USING ERRCODE = 'P0007';
+		END IF;
+		RETURN n;
+	END $$;
+
 	-- The same as those of the model.
 	CREATE FUNCTION contents(queue text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE
@@ -61,12 +71,32 @@ $observer->query_safe(q{
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
 		SELECT concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num,
 			visibility_timeout, msg_retention_seconds, rewind_seconds, max_msg_size, max_msg_heap_num,
-			coalesce(dead_letter_queue, '-'), coalesce(max_receive_count, 0),
+			coalesce(dead_letter_queue, '-'), coalesce(max_receive_count, 0), coalesce(max_time_to_live, 0),
 			CASE WHEN min_msg_time >= statement_timestamp() THEN 'now' ELSE cmq.msg_id(min_msg_time)::text END,
 			CASE WHEN rewind_seconds > 0 THEN earliest_rewind_time = now() - make_interval(secs => rewind_seconds) AND latest_rewind_time = min_msg_time
 				ELSE earliest_rewind_time IS NULL AND latest_rewind_time IS NULL END)
 		FROM cmq_queue_attributes(queue)
 	$$;
+	-- Make all messages of a queue older by so many seconds, when nobody is at work.
+	CREATE FUNCTION age(q text, seconds int) RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		s interval := make_interval(secs => seconds);
+		there boolean;
+	BEGIN
+		EXECUTE format('SELECT min(enqueued_at) - $1 < (SELECT min(lower) FROM cmq.partition WHERE queue = %L) FROM cmq_data.%I', q, 'q_' || q)
+		  INTO there USING s;
+		-- no partition is so old: it is shortly after the beginning of one
+		IF there THEN RETURN false; END IF;
+		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || q) USING s;
+		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1, first_received_at = first_received_at - $1,
+			visible_at = CASE WHEN visible_at <= cmq._clock(%L) THEN visible_at - $1 ELSE visible_at END', 'q_' || q || '_pending', q) USING s;
+		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1, first_received_at = first_received_at - $1', 'q_' || q || '_rewind') USING s;
+		UPDATE cmq.queue SET rewind_from = rewind_from - s, forgotten_before = forgotten_before - s, expired_before = expired_before - s WHERE name = q;
+		-- tells all sessions
+		EXECUTE format('GRANT SELECT ON cmq.%I TO CURRENT_USER', 'q_' || q);
+		RETURN true;
+	END $$;
+
 	CREATE FUNCTION everything() RETURNS SETOF text LANGUAGE plpgsql AS $$
 	DECLARE
 		q text;
@@ -88,6 +118,16 @@ my $stranger = QueueModel::observer();
 my @trace;
 my %called;
 my $disagree = '';
+
+# What a transaction is to do that others must not wait for: false if it stays open;
+# else it ends with its step.
+sub may_lock_out
+{
+	my ($s) = @_;
+	return 0 if $s->{stays};
+	$s->{locks_out} = 1;
+	return 1;
+}
 
 sub pick { return $_[ rand @_ ]; }
 
@@ -183,17 +223,25 @@ sub arrived
 	return (\@ids, @lines);
 }
 
+# Does a write into this queue fail?
+sub is_broken { my ($s, $q) = @_; return $s->{breaks} && $q eq 'dead'; }
+
 # Dead letters of a queue.
 sub bury
 {
 	my ($s, $q, @dead) = @_;
-	return '' unless @dead;
+	return '' if !@dead || $model->is_stuck($s, $q);
 	my $into = $model->queue($s, $q)->{dead_letter_queue};
-	my ($ids, @lines) = arrived($s, $into, map { "cmq_dead_letter,$_" } qw(queue msg_id receive_count));
+	if (is_broken($s, $into))
+	{
+		$model->stick($s, $q, 1);
+		return '';
+	}
+	my ($ids, @lines) = arrived($s, $into, map { "cmq_dead_letter,$_" } qw(queue msg_id receive_count reason));
 	# maintenance has moved those of other queues too
 	my @own = grep { $lines[$_] =~ /^$q / } 0 .. $#lines;
 	($ids, @lines) = ([ @$ids[@own] ], @lines[@own]);
-	my $wrong = differ("dead letters of $q", join('; ', @lines), join('; ', map { "$q $_->{id} $_->{rc}" } @dead));
+	my $wrong = differ("dead letters of $q", join('; ', @lines), join('; ', map { "$q $_->{id} $_->{rc} " . $model->is_dead($s, $q, $_) } @dead));
 	foreach my $m (@dead)
 	{
 		$model->remove($s, $q, $m);
@@ -207,7 +255,7 @@ sub restored
 	my ($s, $q, @messages) = @_;
 	foreach my $m (@messages)
 	{
-		$model->change($s, $q, $m, state => 'ready', key => $m->{id}, rc => 0, wc => $m->{wc} + 1, handle => '');
+		$model->change($s, $q, $m, state => 'ready', key => $m->{id}, rc => 0, wc => $m->{wc} + 1, handle => '', first => '');
 	}
 	return;
 }
@@ -227,6 +275,7 @@ sub publish
 	{
 		my $refusal = $model->refusal($s, $q, \@bytes, $n{$q} // 0);
 		return differ("publish to $q", $got, $refusal) if $refusal;
+		return differ("publish to $q", $got, '!P0007') if is_broken($s, $q);
 		$n{$q} += @bytes;
 	}
 	my @got = list($got);
@@ -253,6 +302,7 @@ my %operations = (
 		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $delay, @{[kind_sql($kind)]})");
 		my $refusal = $model->refusal($s, $q, [$bytes], 0);
 		return differ("send to $q", $got, $refusal) if $refusal;
+		return differ("send to $q", $got, '!P0007') if is_broken($s, $q);
 		return $model->deliver($s, $q, [$got], { kind => $kind, bytes => $bytes, state => $delay ? 'delayed' : 'ready' });
 	},
 	send_batch => sub {
@@ -286,11 +336,13 @@ my %operations = (
 			push @{ $model->is_dead($s, $q, $m) ? \@dead : \@take }, $m;
 		}
 		# returns at once if there is anything
-		my $wait = (@take || @dead) && rand() < 0.3 ? 1 : 0;
+		my $may_move = @dead && !$model->is_stuck($s, $q) && !is_broken($s, $model->queue($s, $q)->{dead_letter_queue});
+		my $wait = (@take || $may_move) && rand() < 0.3 ? 1 : 0;
 		my $timeout = pick('NULL', 43200);
 		my $got = ask($s, "SELECT string_agg(concat_ws(' ', msg_id, receive_count, rewind_count, length(body), headers->>'kind', receipt_handle), ';' ORDER BY o)
 			FROM cmq_receive('$q', $n, $timeout, $wait) WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, receive_count, rewind_count, o)");
 		return differ("receive from $q", $got, '!42704') unless $model->queue($s, $q);
+		return differ("receive from $q", $got, '!P0007') if @take && is_broken($s, $q);
 		my @got = $got eq '-' ? () : split /;/, $got;
 		foreach my $m (@take)
 		{
@@ -300,7 +352,8 @@ my %operations = (
 			my $wrong = differ("receive from $q", $line, join ' ', $m->{id}, $rc, $wc, $m->{bytes}, $m->{kind} || ());
 			return $wrong if $wrong;
 			remember_handle($handle);
-			$model->change($s, $q, $m, state => 'in flight', rc => $rc, wc => $wc, handle => $handle);
+			$model->change($s, $q, $m, state => 'in flight', rc => $rc, wc => $wc, handle => $handle,
+				first => $m->{due} || $m->{first} eq '' ? 'new' : $m->{first});
 			$model->count($s, $q, received => 1, redelivered => $rc > 1 ? 1 : 0, rewound => $rc == 1 && $wc > 0 ? 1 : 0);
 		}
 		return "receive from $q: too much: @got" if @got;
@@ -337,6 +390,7 @@ my %operations = (
 		my $got = ask($s, "SELECT cmq_change_visibility('$q', '$handle', $seconds)");
 		return differ("change_visibility in $q", $got, '!42704') unless $model->queue($s, $q);
 		my $m = $model->holder($s, $q, $handle) or return differ("change_visibility of $handle", $got, '-');
+		return differ("change_visibility of $handle", $got, '!P0007') if is_broken($s, $q);
 		my ($id, $key, $rc, $wc) = split /-/, $got;
 		return "change_visibility of $handle: got $got" unless defined $wc && $id == $m->{id} && $rc == $m->{rc} && $wc == $m->{wc} && $got ne $handle;
 		remember_handle($got);
@@ -435,6 +489,7 @@ my %operations = (
 		my @meant = $model->history($s, $q, $from, $to, $kind);
 		my $refusal = @meant ? $model->refusal($s, $into, [ map { $_->{bytes} } @meant ], 0) : '';
 		return differ($what, $got, $refusal) if $refusal;
+		return differ($what, $got, '!P0007') if @meant && is_broken($s, $into);
 		$model->record($s, kind => 'replay', queue => $q, into => $into, messages => scalar @meant) if @meant;
 		return differ($what, $got, scalar @meant) if $got ne @meant || !@meant;
 		my ($ids, @lines) = arrived($s, $into, 'cmq_origin,queue', 'cmq_origin,msg_id');
@@ -481,12 +536,13 @@ my %operations = (
 	maintain => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q extra all));
-		return '' if $s->{stays};
+		return '' if !may_lock_out($s);
 		my $got = ask($s, "SELECT cmq_maintain(@{[$q eq 'all' ? 'NULL' : qq('$q')]})");
 		return differ("maintain $q", $got, '!42704') unless $q eq 'all' || $model->queue($s, $q);
 		my $wrong = differ("maintain $q", $got, '-');
 		foreach my $name ($q eq 'all' ? map { $_->{name} } $model->rows($s, 'queue') : $q)
 		{
+			$model->stick($s, $name, 0) if $model->queue($s, $name)->{dead_letter_queue} ne '';
 			$wrong ||= bury($s, $name, grep { $model->is_dead($s, $name, $_) } $model->ready($s, $name));
 			# forgets a rewind that is done, unless somebody else has the lock
 			$model->alter($s, $name, rewind => undef)
@@ -515,17 +571,18 @@ my %operations = (
 		my $q = pick(qw(q q copy extra));
 		my $room = $model->pending($s, $q) + pick(0, 1, 5);
 		my ($setting, $value) = @{ pick([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ],
-			[ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ]) };
+			[ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]) };
 		my $queue = $model->queue($s, $q);
 		return '' if $setting eq 'rewind_seconds' && $queue && !$queue->{rewind_seconds};
 		return '' unless $model->lock($s, "queue $q");
 		# the limits of a dead-letter queue are tried in sql/dead_letter
 		return '' if $setting =~ /^max_msg/ && $model->sources($s, $q);
 		my $dead = $queue ? $queue->{dead_letter_queue} : '';
-		return '' if $setting eq 'max_receive_count' && $dead ne '' && !$model->lock($s, "queue $dead");
+		my $is_policy = $setting =~ /^max_(?:receive|time)/;
+		return '' if $is_policy && $dead ne '' && !$model->lock($s, "queue $dead");
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', $setting => $value)");
 		return differ("alter $q", $got, '!42704') unless $queue;
-		return differ("alter $q", $got, '!22023') if $setting eq 'max_receive_count' && $dead eq '';
+		return differ("alter $q", $got, '!22023') if $is_policy && $dead eq '';
 		$model->alter($s, $q, $setting => $value);
 		return differ("alter $q", $got, '-');
 	},
@@ -533,7 +590,7 @@ my %operations = (
 	alter_times => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q extra));
-		return '' if $s->{stays} || !$model->is_alone($s, $q) || !$model->lock($s, "queue $q");
+		return '' if !may_lock_out($s) || !$model->is_alone($s, $q) || !$model->lock($s, "queue $q");
 		my $queue = $model->queue($s, $q);
 		# rewind is never off for long
 		my $is_off = $queue && !$queue->{rewind_seconds};
@@ -551,17 +608,19 @@ my %operations = (
 	},
 	bind_dead_letter => sub {
 		my ($s) = @_;
-		my ($q, $dead, $count) = (pick(qw(q q copy extra)), pick(qw(dead dead dead q extra)), pick(1, 1, 2, 3));
+		my ($q, $dead) = (pick(qw(q q copy extra)), pick(qw(dead dead dead q extra)));
+		my %policy = %{ pick((map { { max_receive_count => $_ } } 1, 1, 2, 3), { max_time_to_live => 300 }, { max_receive_count => 2, max_time_to_live => 300 }) };
+		my $policy = join ', ', map { "$_ => $policy{$_}" } sort keys %policy;
 		return '' unless $model->lock($s, "queue $q") && $model->lock($s, "queue $dead");
 		my $limits = $model->queue($s, $dead);
 		return '' if $limits && ($limits->{max_msg_size} < 1048576 || $limits->{max_msg_heap_num} < 1000);
-		my $got = ask($s, "SELECT cmq_alter_queue('$q', dead_letter_queue => '$dead', max_receive_count => $count)");
+		my $got = ask($s, "SELECT cmq_alter_queue('$q', dead_letter_queue => '$dead', $policy)");
 		return differ("bind $q to $dead", $got, '!42704') unless $model->queue($s, $q);
 		# not to itself, nor to a queue that has one
 		return differ("bind $q to $dead", $got, '!22023') if $q eq $dead;
 		my $target = $model->queue($s, $dead) or return differ("bind $q to $dead", $got, '!42704');
 		return differ("bind $q to $dead", $got, '!22023') if $model->sources($s, $q) || $target->{dead_letter_queue} ne '';
-		$model->alter($s, $q, dead_letter_queue => $dead, max_receive_count => $count);
+		$model->alter($s, $q, dead_letter_queue => $dead, %policy);
 		return differ("bind $q to $dead", $got, '-');
 	},
 	unbind_dead_letter => sub {
@@ -570,7 +629,7 @@ my %operations = (
 		return '' unless $model->lock($s, "queue $q");
 		my $got = ask($s, "SELECT cmq_unbind_dead_letter('$q')");
 		return differ("unbind $q", $got, '!42704') unless $model->queue($s, $q);
-		$model->alter($s, $q, dead_letter_queue => '', max_receive_count => 0);
+		$model->alter($s, $q, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0);
 		return differ("unbind $q", $got, '-');
 	},
 	create_queue => sub {
@@ -590,7 +649,7 @@ my %operations = (
 		my ($s) = @_;
 		# of the others only one that cannot be dropped
 		my $q = pick('extra', 'extra', map { $_->{name} } grep { $model->sources($s, $_->{name}) } $model->rows($s, 'queue'));
-		return '' if $s->{stays} || !$model->is_alone($s, $q) || !$model->lock($s, "queue $q") || !$model->lock($s, 'topics');
+		return '' if !may_lock_out($s) || !$model->is_alone($s, $q) || !$model->lock($s, "queue $q") || !$model->lock($s, 'topics');
 		my $got = ask($s, "SELECT cmq_drop_queue('$q')");
 		return differ("drop $q", $got, '!42704') unless $model->queue($s, $q);
 		return differ("drop $q", $got, '!2BP01') if $model->sources($s, $q);
@@ -637,9 +696,10 @@ my %operations = (
 	unsubscribe => sub {
 		my ($s) = @_;
 		my ($topic, $name) = (pick(qw(news routes)), pick(qw(s1 s2)));
-		return '' unless $model->lock($s, 'topics');
+		my $subscription = $model->row($s, 'subscription', "$topic $name");
+		return '' unless $model->lock($s, 'topics') && (!$subscription || $model->lock($s, "queue $subscription->{queue}"));
 		my $got = ask($s, "SELECT cmq_unsubscribe('$topic', '$name')");
-		return differ("unsubscribe $topic $name", $got, '!42704') unless $model->row($s, 'subscription', "$topic $name");
+		return differ("unsubscribe $topic $name", $got, '!42704') unless $subscription;
 		$model->set($s, 'subscription', "$topic $name", undef);
 		return differ("unsubscribe $topic $name", $got, '-');
 	});
@@ -654,7 +714,8 @@ my @operations = map { ($_) x ($weights{$_} // 1) } sort keys %operations;
 # The program
 #
 
-my ($transactions, $most_open, %outcomes, %totals) = (0, 0);
+my ($transactions, $most_open, $prepares, %outcomes, %totals) = (0, 0, 0);
+my @prepared;
 
 sub run_some
 {
@@ -694,16 +755,69 @@ sub begin_transaction
 sub end_transaction
 {
 	my ($s) = @_;
-	my $how = pick(qw(COMMIT COMMIT ROLLBACK));
-	command($s, $how);
-	$how eq 'COMMIT' ? $model->commit($s) : $model->rollback($s);
-	@$s{qw(open stays isolation)} = (0, 0, 'READ COMMITTED');
+	my $how = pick(qw(COMMIT COMMIT COMMIT COMMIT ROLLBACK ROLLBACK), $s->{locks_out} ? 'COMMIT' : 'PREPARE');
+	if ($how eq 'PREPARE')
+	{
+		my $name = 'p' . ++$prepares;
+		command($s, "PREPARE TRANSACTION '$name'");
+		push @prepared, $model->prepare($s, name => $name);
+	}
+	else
+	{
+		command($s, $how);
+		$how eq 'COMMIT' ? $model->commit($s) : $model->rollback($s);
+	}
+	@$s{qw(open stays locks_out isolation)} = (0, 0, 0, 'READ COMMITTED');
+	return;
+}
+
+# Whoever is in no transaction ends one that is prepared.
+sub end_prepared
+{
+	my ($s) = @_;
+	my ($prepared) = splice @prepared, rand @prepared, 1;
+	my $commit = rand() < 0.6;
+	command($s, ($commit ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$prepared->{name}'");
+	$model->end_prepared($prepared, $commit);
 	return;
 }
 
 sub end_all
 {
 	end_transaction($_) foreach grep { $_->{open} } @sessions;
+	end_prepared($sessions[0]) while @prepared;
+	return;
+}
+
+# Messages of a queue become older than max_time_to_live.  Nobody is at work.
+my %ages;
+
+sub age
+{
+	my $q = pick(qw(q q copy extra));
+	# rewinds go back for an hour
+	return if !$model->queue($stranger, $q) || ++$ages{$q} > 5;
+	push @trace, "  observer: age('$q', 400)";
+	my $s = $sessions[0];
+	$model->age($s, $q, 400_000_000) if $observer->query_safe("SELECT age('$q', 400)") eq 't';
+	$model->commit($s);
+	return;
+}
+
+# One may be in the other.
+sub run_in_savepoint
+{
+	my ($s, $again) = @_;
+	my $saved = $model->save($s);
+	command($s, 'SAVEPOINT s');
+	run_some($s, 1 + rand 2);
+	run_in_savepoint($s, $again / 2) if rand() < $again;
+	my $back = rand() < 0.7;
+	command($s, $back ? 'ROLLBACK TO s' : 'RELEASE s');
+	$model->rollback_to($s, $saved) if $back;
+	# it is still there, and the one around it is meant after this
+	command($s, 'RELEASE s') if $back;
+	run_some($s, 1);
 	return;
 }
 
@@ -712,24 +826,25 @@ sub end_all
 sub step
 {
 	my ($s, $overlap) = @_;
+	if (!$s->{open} && @prepared && rand() < 0.5)
+	{
+		end_prepared($s);
+	}
+	if (!$s->{open} && rand() < ($s->{breaks} ? 0.3 : 0.05))
+	{
+		$s->{breaks} = !$s->{breaks};
+		command($s, 'SET test.breaks = ' . ($s->{breaks} ? 'on' : 'off'));
+	}
 	if (!$s->{open} && rand() < 0.2)
 	{
 		run_some($s, 1);
+		$s->{locks_out} = 0;
 		$model->commit($s);
 		return;
 	}
 	begin_transaction($s, $overlap) unless $s->{open};
 	run_some($s, 1 + rand 2);
-	if (rand() < 0.2)
-	{
-		my $saved = $model->save($s);
-		command($s, 'SAVEPOINT s');
-		run_some($s, 1 + rand 2);
-		my $back = rand() < 0.7;
-		command($s, $back ? 'ROLLBACK TO s' : 'RELEASE s');
-		$model->rollback_to($s, $saved) if $back;
-		run_some($s, 1);
-	}
+	run_in_savepoint($s, 0.2) if rand() < 0.2;
 	end_transaction($s) unless $s->{stays} && rand() < 0.7;
 	return;
 }
@@ -782,6 +897,7 @@ sub begin_anew
 				PERFORM cmq_drop_queue(r.queue);
 			END LOOP;
 			PERFORM cmq_create_queue('dead', visibility_timeout => 43200);
+			CREATE INDEX broken ON cmq_data.q_dead_pending (breaks(receive_count));
 			PERFORM cmq_create_queue('copy', visibility_timeout => 43200);
 			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1);
 			PERFORM cmq_create_topic('news'), cmq_create_topic('routes', 'routing');
@@ -796,6 +912,7 @@ sub begin_anew
 	  foreach [ 'news', 'q', 'a' ], [ 'routes', 'copy', 'a.#' ];
 	$model->commit($s);
 	@old_handles = @trace = ();
+	%ages = ();
 	return;
 }
 
@@ -809,10 +926,11 @@ for my $step (1 .. $steps)
 	my $overlap = $step / 25 % 2;
 	end_all() unless $overlap;
 	push @trace, "step $step";
+	age() if !$overlap && rand() < 0.1;
 	step(pick(@sessions), $overlap);
 	check();
 
-	my $open = grep { $_->{open} } @sessions;
+	my $open = @prepared + scalar grep { $_->{open} } @sessions;
 	$most_open = $open if $open > $most_open;
 	my $size = 0;
 	$size += $model->messages($stranger, $_) foreach qw(q dead copy extra);
@@ -825,7 +943,7 @@ for my $step (1 .. $steps)
 	}
 	last if $disagree;
 }
-ok(!$disagree, "$steps steps, $transactions transactions, at most $most_open of them open");
+ok(!$disagree, "$steps steps, $transactions transactions, at most $most_open of them open, $prepares prepared");
 note('messages ', join ', ', map { "$_ $totals{$_}" } sort keys %totals);
 foreach my $name (sort keys %operations)
 {
