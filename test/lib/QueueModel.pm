@@ -90,13 +90,14 @@ sub end_prepared
 	return;
 }
 
-# For savepoints.  Locks are kept, which does no harm.
-sub save { my ($self, $s) = @_; return dclone([ @$s{qw(changes counted)} ]); }
+# For savepoints.  The server gives back the locks that were taken since, too: then
+# maintenance can have them.
+sub save { my ($self, $s) = @_; return dclone([ @$s{qw(changes counted locks)} ]); }
 
 sub rollback_to
 {
 	my ($self, $s, $saved) = @_;
-	@$s{qw(changes counted)} = @{ dclone($saved) };
+	@$s{qw(changes counted locks)} = @{ dclone($saved) };
 	return;
 }
 

@@ -110,6 +110,7 @@ $observer->query_safe(q{
 		RETURN QUERY SELECT 'topic ' || topic || ' ' || filter_type FROM cmq.topics ORDER BY topic;
 		RETURN QUERY SELECT concat_ws(' ', 'subscription', topic, subscription, queue, array_to_string(coalesce(filter_tags, binding_keys), ','))
 			FROM cmq.subscriptions ORDER BY topic, subscription;
+		RETURN NEXT 'calls recorded ' || count(*) FROM cmq.rewinds;
 	END $$;
 });
 
@@ -726,8 +727,11 @@ sub run_some
 		my $name;
 		do
 		{
+			my $locks = { %{ $s->{locks} } };
 			$name = pick(@operations);
 			$disagree ||= $operations{$name}->($s);
+			# an error gives back what the call has locked
+			$s->{locks} = $locks if @trace == $before || $trace[-1] =~ /^  = !/;
 		} until $disagree || @trace > $before;
 		$outcomes{$name}{ $trace[-1] =~ /^  = !(.*)/ ? $1 : 'done' }++;
 	}
@@ -849,6 +853,8 @@ sub step
 	return;
 }
 
+my ($rewinds_seen, $rewinds_before) = (0, 0);
+
 # What is committed, to somebody else.
 sub check
 {
@@ -858,7 +864,8 @@ sub check
 		(map { ("$_ has " . $model->contents($stranger, $_), "$_ is " . $model->attributes($stranger, $_)) } @queues),
 		(map { "$_ has had " . $model->metrics($stranger, $_) } @queues),
 		(map { "topic $_->{name} $_->{type}" } $model->rows($stranger, 'topic')),
-		(map { join ' ', 'subscription', @$_{qw(topic name queue)}, $_->{filters} ? join(',', @{ $_->{filters} }) : () } $model->rows($stranger, 'subscription')));
+		(map { join ' ', 'subscription', @$_{qw(topic name queue)}, $_->{filters} ? join(',', @{ $_->{filters} }) : () } $model->rows($stranger, 'subscription')),
+		'calls recorded ' . ($rewinds_before + $model->rows($stranger, 'rewinds')));
 	foreach my $i (0 .. ($#got > $#expected ? $#got : $#expected))
 	{
 		$disagree ||= differ('committed', $got[$i] // 'nothing', $expected[$i] // 'nothing');
@@ -866,13 +873,12 @@ sub check
 	return;
 }
 
-my $rewinds_seen = 0;
-
 sub check_rewinds
 {
 	my $got = $observer->query_safe("SELECT concat_ws(' ', queue, kind, into_queue, messages) FROM cmq.rewinds WHERE id > $rewinds_seen ORDER BY id");
 	$disagree ||= differ('cmq.rewinds', $got, join "\n", $model->rewinds($stranger));
 	$rewinds_seen = $observer->query_safe('SELECT coalesce(max(id), 0) FROM cmq.rewinds');
+	$rewinds_before = $observer->query_safe('SELECT count(*) FROM cmq.rewinds');
 	return;
 }
 
