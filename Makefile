@@ -22,6 +22,7 @@ OBJS = \
 	src/cmq_async.o \
 	src/cmq_attributes.o \
 	src/cmq_catalog.o \
+	src/cmq_changes.o \
 	src/cmq_clear.o \
 	src/cmq_damage.o \
 	src/cmq_ddl.o \
@@ -54,6 +55,7 @@ OBJS = \
 	src/cmq_stats.o \
 	src/cmq_stretch.o \
 	src/cmq_table.o \
+	src/cmq_target.o \
 	src/cmq_topic.o \
 	src/cmq_turn.o \
 	src/cmq_views.o \

@@ -353,7 +353,8 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --   range, 54000 body or headers larger than max_msg_size, 53400 the queue is full or
 --   max_worker_processes is used up, 55P03 no partition can be made for it because
 --   of a lock on the queue's tables that another transaction has had for 2 seconds,
---   55000 none could be made for another reason, 42501 no right.
+--   55000 none could be made for another reason, or a subscription writes the queue's
+--   tables, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
 	body			text,
@@ -855,14 +856,40 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._due_support;
 COMMENT ON FUNCTION cmq._due(text, timestamptz, timestamptz, bigint)
 	IS 'cmq internal: does the rewind under way deliver this soft-deleted message again';
 
--- Trigger on each queue's pending and rewind tables, for statements other than
--- cmq's own, which fire no triggers: receives look at everything again.
+-- Triggers on each queue's tables, for what is not written by cmq's functions, which
+-- fire no triggers: by hand, by COPY, by logical replication.
+-- Before a statement: receives look at everything again.
 CREATE FUNCTION cmq._pending_changed()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'cmq_pending_changed'
 LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION cmq._pending_changed()
 	IS 'cmq internal: trigger that notices rows written by hand';
+
+-- After a row that no statement has announced, as an apply worker writes it.
+CREATE FUNCTION cmq._row_changed()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'cmq_row_changed'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cmq._row_changed()
+	IS 'cmq internal: trigger that notices rows written by replication';
+
+-- Has no statement of this transaction announced changes of the pending table, or of
+-- the history?
+CREATE FUNCTION cmq._unnoticed(queue text, history boolean)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_unnoticed'
+LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION cmq._unnoticed(text, boolean)
+	IS 'cmq internal: are rows to be noticed one by one';
+
+-- After a statement that has added messages: the queue clock goes on above them.
+CREATE FUNCTION cmq._messages_added()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'cmq_messages_added'
+LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION cmq._messages_added()
+	IS 'cmq internal: trigger that sets the queue clock when messages come from elsewhere';
 
 -- Trigger on each of a queue's tables and partitions.
 CREATE FUNCTION cmq._no_truncate()

@@ -113,5 +113,6 @@ _PG_init(void)
 	cmq_async_install_callbacks();
 	cmq_stats_install_callbacks();
 	cmq_wait_install_callbacks();
+	cmq_changes_install_callbacks();
 	cmq_worker_register();
 }

@@ -413,6 +413,7 @@ typedef struct CmqQueue
 	TimestampTz history_since;	/* see cmq_forget.c */
 	bool		leftovers;		/* rows deleted before may be there */
 	TimestampTz saved_clock;
+	bool		is_target;		/* of a subscription, see cmq_target.c */
 	int			nleaves;		/* ordered by time, not overlapping */
 	CmqLeaf    *leaves;
 	CmqSharedQueue *shared;		/* see cmq_queue_attach() */
@@ -543,6 +544,7 @@ extern void cmq_shmem_with(const CmqSharedKey *key,
 						   void *arg);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
+extern void cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
 
 /* cmq_floor.c */
@@ -562,7 +564,8 @@ extern void cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue,
 extern void cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 						  TimestampTz first_alive, TimestampTz first_due);
 extern void cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time);
-extern void cmq_floor_reset(CmqSharedQueue *shared);
+extern void cmq_floor_due_added_unknown(CmqSharedQueue *shared);
+extern void cmq_floor_added_unknown(CmqSharedQueue *shared);
 extern void cmq_floor_taken_message(TimestampTz enqueued_at);
 extern TimestampTz cmq_floor_limit(TimestampTz now);
 extern void cmq_floor_take_slot(void);
@@ -580,6 +583,13 @@ extern void cmq_stretch_pass(CmqStretchScan *scan, const CmqPendingKey *key,
 extern void cmq_stretch_stop(CmqStretchScan *scan);
 extern void cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
 							const CmqFloorScan *floor);
+
+/* cmq_changes.c */
+extern void cmq_changes_install_callbacks(void);
+
+/* cmq_target.c */
+extern bool cmq_target_is_subscribed(Oid relid);
+extern bool cmq_target_is_queue(const CmqQueue *queue);
 
 /* cmq_oldest.c */
 extern void cmq_oldest_init(CmqSharedQueue *shared);
@@ -615,6 +625,7 @@ extern bool cmq_queue_has_relation(CmqQueue *queue, Oid relid,
 extern bool cmq_queue_is_readable(const CmqQueue *queue);
 extern void cmq_queue_check_owner(CmqQueue *queue);
 extern void cmq_queue_wait_for(const char *name);
+extern TimestampTz cmq_queue_newest(CmqQueue *queue);
 extern void cmq_queue_attach(CmqQueue *queue);
 extern bool cmq_queue_try_until(const char *name, const char *what,
 								void (*func) (const char *name, void *arg),

@@ -144,6 +144,13 @@ extern bool pq_check_connection(void);
 #define CMQ_PASS_SIGNAL_ARGS postgres_signal_arg
 #endif
 
+/* 19 has a type for numbers of syscaches */
+#if PG_VERSION_NUM >= 190000
+#define CMQ_CACHE_ID SysCacheIdentifier
+#else
+#define CMQ_CACHE_ID int
+#endif
+
 /* 19 takes one number of elements of a shared hash table */
 #if PG_VERSION_NUM >= 190000
 #define cmq_shmem_init_hash(name, n, info, flags) \

@@ -436,6 +436,50 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 #define COMPRESSION ""
 #endif
 
+/*
+ * Triggers that tell of changes that are not ours, see cmq_changes.c.  Partitions
+ * get those for rows from their parent; statements write through the parent.
+ */
+static void
+create_triggers(const char *messages, const char *pending, const char *rewind,
+				const char *lit)
+{
+	const struct
+	{
+		const char *table;
+		const char *trigger;
+		const char *events;
+		const char *row;
+	}			triggers[] = {
+		{pending, "pending_changed",
+		"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
+		{pending, "row_changed", "AFTER INSERT OR UPDATE OR DELETE", "false"},
+		{rewind, "pending_changed",
+		"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
+		{rewind, "row_changed", "AFTER INSERT OR UPDATE OR DELETE", "true"},
+		{rewind, "messages_added", "AFTER INSERT", NULL},
+		{messages, "messages_added", "AFTER INSERT", NULL},
+	};
+
+	for (int i = 0; i < lengthof(triggers); i++)
+	{
+		const char *when = "";
+
+		if (triggers[i].row)
+			when = psprintf("WHEN (cmq._unnoticed(%s, %s))", lit,
+							triggers[i].row);
+		cmq_ddl_execute("CREATE TRIGGER cmq_%s %s ON %s FOR EACH %s %s "
+						"EXECUTE FUNCTION cmq._%s(%s)",
+						triggers[i].trigger, triggers[i].events,
+						triggers[i].table,
+						triggers[i].row ? "ROW" : "STATEMENT", when,
+						triggers[i].trigger, lit);
+		/* session_replication_role hides changes from nobody */
+		cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_%s",
+						triggers[i].table, triggers[i].trigger);
+	}
+}
+
 static void
 create_tables(const char *name)
 {
@@ -474,18 +518,7 @@ create_tables(const char *name)
 	for (int i = 0; i < lengthof(tables); i++)
 		cmq_ddl_revoke_all(relation_by_name(tables[i], name));
 
-	/* see cmq_floor.c; partitions are not written but through the parent */
-	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
-					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
-					"EXECUTE FUNCTION cmq._pending_changed(%s)", pending, lit);
-	cmq_ddl_execute("CREATE TRIGGER cmq_pending_changed "
-					"AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT "
-					"EXECUTE FUNCTION cmq._pending_changed(%s)", rewind, lit);
-	/* session_replication_role hides changes from nobody */
-	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
-					pending);
-	cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_pending_changed",
-					rewind);
+	create_triggers(messages, pending, rewind, lit);
 
 	cmq_ddl_refuse_truncate(messages, name);
 	cmq_ddl_refuse_truncate(pending, name);

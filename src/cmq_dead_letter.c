@@ -587,7 +587,7 @@ cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit)
 	int			save_sec_context;
 	int			nestlevel;
 
-	if (cmq_dead_letter_stranger(queue) == NULL)
+	if (queue->is_target || cmq_dead_letter_stranger(queue) == NULL)
 		return;
 	nestlevel = cmq_ddl_enter(queue->owner, &save_userid, &save_sec_context);
 	sweep(queue, limit, cmq_turn_uses());

@@ -52,17 +52,18 @@
  *	  started has none: it holds the floors of the queues that it has locked.
  *
  * 4. Rows written by others than these functions: by hand, or by COPY.  They
- *	  may have any time.  A trigger tells us: the writer's slot becomes "unknown"
+ *	  may have any time.  A trigger tells us (cmq_changes.c): the writer's slot becomes "unknown"
  *	  to the end of its transaction, the floor is taken back to the beginning,
  *	  and the queue's generation is raised.  A receiver installs its floor only
  *	  if the generation is the one that it began with; one that began later
  *	  saw the slot.  Whoever removes rows so is as in rule 2, with the smallest
  *	  time there is.
  *
- * 5. Rows that a restore puts back, with times long gone.  As rule 4, but the
- *	  times are known: the slot says so before the rows are written.  The floor
- *	  is lowered to them, and the generation raised, when the transaction is about
- *	  to commit or to be prepared: until then nobody else has to pass by them.
+ * 5. Rows that a restore puts back, or that replication brings, with times long
+ *	  gone.  As rule 4, but the times are known: the slot says so before anybody
+ *	  can see them.  The floor is lowered to them, and the generation raised, when
+ *	  the transaction is about to commit or to be prepared: until then nobody else
+ *	  has to pass by them.
  *
  * Expired rows do not hold the floor: nobody could receive them.
  *
@@ -82,7 +83,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -160,8 +160,6 @@ static struct
 	TimestampTz rewound_at;
 	TimestampTz rewind_floor;
 }			own;
-
-PG_FUNCTION_INFO_V1(cmq_pending_changed);
 
 Size
 cmq_floor_shmem_size(void)
@@ -498,13 +496,24 @@ cmq_floor_end(const CmqFloorScan *scan, CmqQueue *queue,
 void
 cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	Lowering   *lowering = palloc(sizeof(Lowering));
+	MemoryContext old;
+	Lowering   *lowering;
+	ListCell   *lc;
 
+	own.relid = InvalidOid;
+	foreach(lc, lowerings)
+	{
+		lowering = lfirst(lc);
+		if (lowering->shared != queue->shared)
+			continue;
+		lowering->time = Min(lowering->time, time);
+		return;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	lowering = palloc(sizeof(Lowering));
 	lowering->shared = queue->shared;
 	lowering->time = time;
 	lowerings = lappend(lowerings, lowering);
-	own.relid = InvalidOid;
 	MemoryContextSwitchTo(old);
 }
 
@@ -527,58 +536,33 @@ lower_floors(void)
 	}
 }
 
-/* Take the floors of a queue back to the beginning. */
+/*
+ * The current transaction adds rows that are due, or may be, with times that nobody
+ * knows: the floor of the rewind scan begins anew, and stays there to its end.
+ */
 void
-cmq_floor_reset(CmqSharedQueue *shared)
+cmq_floor_due_added_unknown(CmqSharedQueue *shared)
 {
+	(void) cmq_floor_announce();
+	cmq_floor_publish(SLOT_UNKNOWN);
+	own.relid = InvalidOid;
 	SpinLockAcquire(&shared->mutex);
 	shared->generation++;
-	shared->floor = DT_NOBEGIN;
 	shared->rewound_at = DT_NOBEGIN;
 	shared->rewind_floor = DT_NOBEGIN;
-	cmq_stretch_forget(shared);
 	SpinLockRelease(&shared->mutex);
 }
 
-/*
- * Trigger on the pending and the rewind table of a queue, for statements that
- * are not ours; its argument is the name of the queue.
- */
-Datum
-cmq_pending_changed(PG_FUNCTION_ARGS)
+/* The same for pending rows and those that are due. */
+void
+cmq_floor_added_unknown(CmqSharedQueue *shared)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Oid			relid;
-	CmqQueue   *queue;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("cmq._pending_changed can only be the trigger that cmq_create_queue makes")));
-	cmq_shmem_require();
-
-	relid = RelationGetRelid(trigger->tg_relation);
-	queue = cmq_queue_find(trigger->tg_trigger->tgargs[0]);
-	/* somebody else's trigger, or a restore that has not come to the queue yet */
-	if (queue == NULL || (relid != queue->pending && relid != queue->rewind))
-		return PointerGetDatum(NULL);
-	cmq_queue_attach(queue);
-	if (relid == queue->pending)
-		cmq_stats_pending_unknown(queue->shared);
-	else
-		cmq_stats_due_unknown(queue->shared);
-	cmq_floor_taken_unknown();
-	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-	{
-		(void) cmq_floor_announce();
-		cmq_floor_publish(SLOT_UNKNOWN);
-		own.relid = InvalidOid;
-		cmq_floor_reset(queue->shared);
-		cmq_oldest_lower(queue->shared, DT_NOBEGIN);
-		cmq_wait_signal_rewind(queue->shared);
-	}
-	return PointerGetDatum(NULL);
+	cmq_floor_due_added_unknown(shared);
+	SpinLockAcquire(&shared->mutex);
+	shared->generation++;
+	shared->floor = DT_NOBEGIN;
+	cmq_stretch_forget(shared);
+	SpinLockRelease(&shared->mutex);
 }
 
 static void

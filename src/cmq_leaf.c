@@ -55,6 +55,11 @@
 /* Subobject of the queue lock under which senders ask for a leaf. */
 #define DEMAND_LOCK 1
 
+/*
+ * How long a leaf that has expired is kept for the target of a subscription, where
+ * rows may come late: about another retention.
+ */
+#define TARGET_KEEP_LEADS 16
 
 static const int leaf_minutes[] = {
 	1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440
@@ -461,6 +466,7 @@ cmq_leaf_drop_old(CmqQueue *queue)
 {
 	int			dropped = 0;
 	int			skipped = 0;
+	bool		target = queue->is_target;
 
 	if (cmq_catalog_forget_leaves(queue->name))
 		CommandCounterIncrement();
@@ -471,7 +477,8 @@ cmq_leaf_drop_old(CmqQueue *queue)
 		TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 		TimestampTz passed = Min(now, cmq_queue_rewindable_since(queue, now));
 
-		passed = Max(passed, expired_before);
+		passed = target ? expired_before - TARGET_KEEP_LEADS * cmq_leaf_lead(queue) :
+			Max(passed, expired_before);
 		if (skipped >= queue->nleaves ||
 			queue->leaves[skipped].upper > passed)
 			return dropped;

@@ -55,6 +55,10 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
 /* Leaves are made for this many leads, of half a leaf each, at most. */
 #define MAX_AHEAD_LEADS 16
 
+/* How much earlier and later than elsewhere, for the target of a subscription. */
+#define TARGET_BEHIND_LEADS 2
+#define TARGET_AHEAD_LEADS 4
+
 /*
  * Save the queue clock, for a queue that was used since it was last saved: the
  * messages that the clock is known by may be dropped, and the wall clock may
@@ -83,10 +87,12 @@ make_ahead(CmqQueue *queue)
 {
 	TimestampTz now;
 	TimestampTz lead = cmq_leaf_lead(queue);
+	TimestampTz from;
 	TimestampTz until;
+	bool		target = queue->is_target;
 
-	now = cmq_queue_now(queue);
-	if (now - (TimestampTz) pg_atomic_read_u64(&queue->shared->last_send) >
+	from = now = cmq_queue_now(queue);
+	if (!target && now - (TimestampTz) pg_atomic_read_u64(&queue->shared->last_send) >
 		Max(IN_USE_LEADS * lead, queue->msg_retention_seconds * USECS_PER_SEC))
 		return;
 	/*
@@ -95,7 +101,13 @@ make_ahead(CmqQueue *queue)
 	 */
 	until = now + Min(Max(lead, 2 * cmq_maintenance_interval * USECS_PER_SEC),
 					  MAX_AHEAD_LEADS * lead);
-	for (TimestampTz time = now; time <= until;)
+	if (target)
+	{
+		from -= queue->msg_retention_seconds * USECS_PER_SEC +
+			TARGET_BEHIND_LEADS * lead;
+		until += TARGET_AHEAD_LEADS * lead;
+	}
+	for (TimestampTz time = from; time <= until;)
 	{
 		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
 
@@ -122,6 +134,8 @@ purge_expired(CmqQueue *queue)
 	bool		everywhere = cmq_oldest_may_expire(queue, expired_before);
 	CmqTable	pending;
 
+	if (queue->is_target)
+		return;
 	if (cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 					   RowExclusiveLock))
 	{
@@ -163,6 +177,20 @@ count_pending(CmqQueue *queue)
 {
 	(void) cmq_stats_count_pending(queue);
 	(void) cmq_stats_count_due(queue);
+}
+
+static void
+move_dead_letters(CmqQueue *queue)
+{
+	if (!queue->is_target)
+		cmq_dead_letter_sweep(queue);
+}
+
+static void
+advance_rewind(CmqQueue *queue)
+{
+	if (!queue->is_target)
+		cmq_rewind_advance(queue);
 }
 
 static void
@@ -224,10 +252,10 @@ static const MaintainStep maintain_steps[] = {
 	make_ahead,
 	purge_expired,
 	settle_oldest,
-	cmq_dead_letter_sweep,
+	move_dead_letters,
 	drop_leaves,
 	forget,
-	cmq_rewind_advance,
+	advance_rewind,
 	/* these take long: after the others of all queues */
 	count_pending,
 	analyze,

@@ -207,10 +207,19 @@ xact_callback(XactEvent event, void *arg)
 	}
 }
 
+/* Syscache callback: a subscription knows other tables now. */
+static void
+subscription_changed(Datum arg, CMQ_CACHE_ID cacheid, uint32 hashvalue)
+{
+	invalidate_queues((Datum) 0, InvalidOid);
+}
+
 void
 cmq_queue_init_cache(void)
 {
 	CacheRegisterRelcacheCallback(invalidate_queues, (Datum) 0);
+	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, subscription_changed,
+								  (Datum) 0);
 	RegisterXactCallback(xact_callback, NULL);
 }
 
@@ -397,6 +406,7 @@ load_queue(const char *name, bool raise)
 		MemoryContextDelete(mcxt);
 		return NULL;
 	}
+	queue->is_target = cmq_target_is_queue(queue);
 	queue->valid = !invalidated;
 	MemoryContextSetParent(mcxt, CacheMemoryContext);
 	return queue;
@@ -645,6 +655,29 @@ cmq_queue_wait_for(const char *name)
 }
 
 /*
+ * The time of the newest message, committed or not, perhaps even of one that is
+ * gone; DT_NOBEGIN if there is none.
+ */
+TimestampTz
+cmq_queue_newest(CmqQueue *queue)
+{
+	for (int i = queue->nleaves - 1; i >= 0; i--)
+	{
+		CmqTable	table;
+		TimestampTz newest;
+
+		if (!cmq_table_open(&table, NULL, queue, queue->leaves[i].messages,
+							CMQ_MESSAGES, AccessShareLock))
+			continue;
+		newest = cmq_table_newest(&table);
+		cmq_table_close(&table);
+		if (newest != DT_NOBEGIN)
+			return newest;
+	}
+	return DT_NOBEGIN;
+}
+
+/*
  * Make sure that queue->shared is the entry of this queue, and stays to the end
  * of the transaction.  Not in recovery: there the queue has no shared entry and
  * its clock is the wall clock.
@@ -653,6 +686,7 @@ void
 cmq_queue_attach(CmqQueue *queue)
 {
 	TimestampTz not_before;
+	TimestampTz newest;
 	TimestampTz last_send = queue->create_time;
 
 	if (queue->used_in == cmq_shmem_xact() || RecoveryInProgress())
@@ -672,22 +706,9 @@ cmq_queue_attach(CmqQueue *queue)
 		not_before = Max(queue->saved_clock, queue->last_modify_time);
 		if (queue->rewinding.active)
 			not_before = Max(not_before, queue->rewinding.rewound_at);
-		for (int i = queue->nleaves - 1; i >= 0; i--)
-		{
-			CmqTable	table;
-			TimestampTz newest;
-
-			if (!cmq_table_open(&table, NULL, queue, queue->leaves[i].messages,
-								CMQ_MESSAGES, AccessShareLock))
-				continue;
-			newest = cmq_table_newest(&table);
-			cmq_table_close(&table);
-			if (newest != DT_NOBEGIN)
-			{
-				last_send = newest;
-				break;
-			}
-		}
+		newest = cmq_queue_newest(queue);
+		if (newest != DT_NOBEGIN)
+			last_send = newest;
 		queue->shared = cmq_shmem_make(&relids, queue->name,
 									   Max(not_before, last_send), last_send,
 									   held);

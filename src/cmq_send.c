@@ -140,6 +140,13 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	bool		asked = false;
 	int64		bytes = 0;
 
+	if (queue->is_target)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\" while a subscription writes it",
+						queue->name),
+				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
+				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
 	if (!cmq_table_open(&pending, estate, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);

@@ -503,6 +503,24 @@ cmq_clock_peek(CmqSharedQueue *shared)
 	return Max(now, last);
 }
 
+/*
+ * A message of this time, or one deleted then, has come from elsewhere: what the
+ * clock gives out from now on is later.
+ */
+void
+cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time)
+{
+	uint64		last = pg_atomic_read_u64(&shared->clock);
+
+	if (TIMESTAMP_NOT_FINITE(time))
+		return;
+	while (time > (TimestampTz) last)
+	{
+		if (pg_atomic_compare_exchange_u64(&shared->clock, &last, (uint64) time))
+			return;
+	}
+}
+
 /* Take n consecutive microseconds for the caller alone; returns the first. */
 TimestampTz
 cmq_clock_tick(CmqSharedQueue *shared, int n)

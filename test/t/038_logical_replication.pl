@@ -1,0 +1,404 @@
+# A queue as the target of logical replication: what comes is received at once, counts
+# and marks are right; and as a way to another cluster, a newer major say: schema,
+# initial copy, traffic that goes on meanwhile, switch, going on there.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $conf = <<'CONF';
+shared_preload_libraries = 'cmq'
+cmq.maintenance_interval = 1h
+max_worker_processes = 20
+max_prepared_transactions = 20
+wal_retrieve_retry_interval = 100ms
+autovacuum = off
+fsync = off
+CONF
+
+my ($old, $new) = map {
+	my $node = PostgreSQL::Test::Cluster->new($_);
+	$node->init(allows_streaming => 'logical');
+	$node->append_conf('postgresql.conf', $conf);
+	$node->start;
+	$node
+} ('old', 'new');
+my $connection = $old->connstr . ' dbname=postgres';
+
+sub sql
+{
+	my ($on, $sql) = @_;
+	return $on->safe_psql('postgres', $sql);
+}
+
+sub fails
+{
+	my ($on, $sql) = @_;
+	my ($rc, $stdout, $stderr) = $on->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+	return $stderr;
+}
+
+# How many pages does it look at?  After a first call that reads catalogs.
+sub pages
+{
+	my ($on, $sql) = @_;
+	my $plan = sql($on, "$sql; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) $sql");
+	my ($hit) = $plan =~ /"Shared Hit Blocks": (\d+)/ or die $plan;
+	my ($read) = $plan =~ /"Shared Read Blocks": (\d+)/ or die $plan;
+	return $hit + $read;
+}
+
+# Numbers as told, and as they are.
+sub agree
+{
+	my ($queue, $when) = @_;
+	return is(
+		sql($new, "SELECT m.pending_msg_num || ' ' || (a.active_msg_num + a.inactive_msg_num + a.delay_msg_num) || ' ' || a.rewind_msg_num
+			FROM cmq.metrics m, cmq_queue_attributes(m.queue) a WHERE m.queue = '$queue'"),
+		sql($new, "SELECT n || ' ' || n || ' ' || (SELECT count(*) FROM cmq_data.q_${queue}_rewind) FROM (SELECT count(*) AS n FROM cmq_data.q_${queue}_pending) p"),
+		"the counts $when");
+}
+
+sub bodies
+{
+	my ($on, $queue, $n) = @_;
+	$n //= 1000;
+	return sql($on, "SELECT coalesce(string_agg(body, ' ' ORDER BY o), '-') FROM cmq_receive('$queue', $n) WITH ORDINALITY AS r (i, h, body, a, e, f, v, c, w, o)");
+}
+
+# A receive that waits for half a minute, and tells whether it had to.
+sub wait_for_message
+{
+	my ($queue) = @_;
+	my $session = $new->background_psql('postgres');
+
+	$session->{stdin} .= "SELECT body || CASE WHEN clock_timestamp() < now() + interval '25 s' THEN ' at once' ELSE ' late' END FROM cmq_receive('$queue', polling_wait_seconds => 30);\n\\echo :ROW_COUNT done\n";
+	$session->{run}->pump_nb;
+	$new->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%'}) or die;
+	return $session;
+}
+
+sub waited
+{
+	my ($session) = @_;
+
+	$session->{run}->pump until $session->{stdout} =~ /(\d+) done/;
+	my ($found) = $session->{stdout} =~ /^(\S+ (?:at once|late))$/m;
+	$session->quit;
+	return $found // 'nothing';
+}
+
+sub catch_up { $old->wait_for_catchup('sub'); return; }
+
+sql($_, 'CREATE EXTENSION cmq') foreach $old, $new;
+
+note 'partitions must not be replicated one by one';
+
+sql($_, q{SELECT cmq_create_queue('leaves', rewind_seconds => 3600)}) foreach $old, $new;
+sql($old, q{CREATE PUBLICATION leaves FOR TABLE cmq_data.q_leaves, cmq_data.q_leaves_pending, cmq_data.q_leaves_rewind; SELECT cmq_send('leaves', 'm')});
+sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION leaves");
+ok($new->wait_for_log(qr/ERROR:  queue "leaves" cannot be replicated partition by partition/), 'a subscription of partitions is refused');
+is(sql($new, 'SELECT count(*) FROM cmq_data.q_leaves_pending'), '0', 'nothing pending has come of it');
+sql($new, q{DROP SUBSCRIPTION sub; SELECT cmq_drop_queue('leaves')});
+sql($old, q{DROP PUBLICATION leaves; SELECT cmq_drop_queue('leaves')});
+
+note 'what comes is received at once';
+
+my $make = q{SELECT cmq_create_queue('lr', visibility_timeout => 43200, rewind_seconds => 3600)};
+sql($_, $make) foreach $old, $new;
+# older than all that the subscriber has partitions for
+sql($old, q{CREATE PUBLICATION lr FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
+	SELECT cmq_send('lr', 'm1')});
+sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION lr WITH (enabled = false); SELECT cmq_maintain(); ALTER SUBSCRIPTION sub ENABLE");
+$new->wait_for_subscription_sync($old, 'sub');
+is(bodies($new, 'lr'), 'm1', 'the initial copy');
+agree('lr', 'after it');
+
+my $sender = $old->background_psql('postgres');
+$sender->query_safe(q{BEGIN; SELECT cmq_send('lr', 'm2')});
+is(bodies($new, 'lr'), '-', 'nothing yet, which raises the floor');
+sql($old, q{SELECT cmq_send('lr', 'm3')});
+catch_up();
+is(bodies($new, 'lr'), 'm3', 'what has come is there');
+$sender->query_safe('COMMIT');
+catch_up();
+is(bodies($new, 'lr'), 'm2', 'what comes later with an earlier time, too');
+my $waiter = wait_for_message('lr');
+sql($old, q{SELECT cmq_send('lr', 'm4')});
+is(waited($waiter), 'm4 at once', 'who waits is woken');
+agree('lr', 'after sends there and receives here');
+is(sql($new, q{SELECT bool_and(cmq_delete('lr', receipt_handle)) FROM cmq_receive('lr')}), '', 'nothing is left');
+
+note 'all kinds of changes';
+
+sql($old, q{SELECT FROM cmq_send_batch('lr', '{a,b,c,d,e}')});
+sql($old, q{DELETE FROM cmq_data.q_lr_pending WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_lr WHERE body = 'a')});
+catch_up();
+agree('lr', 'after a row is deleted');
+sql($old, q{UPDATE cmq_data.q_lr_pending SET visible_at = '2000-01-01' WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_lr WHERE body = 'c')});
+catch_up();
+is(bodies($new, 'lr', 1), 'c', 'a row whose time is changed is received by it');
+agree('lr', 'after it');
+$waiter = $new->background_psql('postgres');
+is($waiter->query_safe(q{BEGIN; SELECT string_agg(body, ' ') FROM cmq_receive('lr', 10)}), 'b d e', 'somebody has the rest');
+my $waiter2 = wait_for_message('lr');
+$waiter->query_safe('ROLLBACK');
+is(waited($waiter2), 'b at once', '... and gives it back');
+$waiter->quit;
+sql($old, q{BEGIN; SAVEPOINT s; SELECT cmq_send('lr', 'undone'); ROLLBACK TO s; SELECT cmq_send('lr', 'done'); COMMIT;
+	TRUNCATE cmq_data.q_lr_pending; SELECT cmq_send('lr', 'last')});
+catch_up();
+is(bodies($new, 'lr'), 'last', 'after TRUNCATE there is what came since');
+agree('lr', 'after it');
+sql($old, q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000)))});
+catch_up();
+sql($new, q{TRUNCATE cmq_data.q_lr_pending});
+agree('lr', 'after TRUNCATE here');
+sql($new, q{SET session_replication_role = replica; INSERT INTO cmq_data.q_lr_pending SELECT '2000-01-01', min(enqueued_at), NULL, 0, 0 FROM cmq_data.q_lr});
+is(bodies($new, 'lr'), 'm1', 'a row written by hand as a replica is received');
+agree('lr', 'after it');
+sql($new, q{BEGIN; SAVEPOINT s; DELETE FROM cmq_data.q_lr_pending; ROLLBACK TO s; SELECT FROM cmq_receive('lr'); COMMIT});
+agree('lr', 'after a subtransaction that is undone');
+
+note 'who sends';
+
+like(fails($new, q{SELECT cmq_send('lr', 'here')}), qr/55000: cannot send to queue "lr" while a subscription writes it.*HINT/s, 'nobody sends to a queue that a subscription writes');
+is(sql($old, q{SELECT cmq_send('lr', 'there') > 0}), 't', 'there, it goes on');
+sql($old, q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000)))});
+
+note 'a deep queue';
+
+sql($old, q{SELECT count(*) FROM (SELECT cmq_send_batch('lr', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
+catch_up();
+sql($new, q{SELECT * FROM cmq_queue_attributes('lr'), cmq.metrics});
+cmp_ok(sql($new, q{SELECT pg_relation_size('cmq_data.q_lr_pending') / 8192}), '>', 1024, 'the pending table has more pages than are read');
+sql($old, q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000))); SELECT cmq_send('lr', 'x')});
+catch_up();
+cmp_ok(pages($new, q{SELECT * FROM cmq.metrics WHERE queue = 'lr'}), '<', 600, 'counts follow without reading it');
+agree('lr', 'are right');
+my $min = q{SELECT min_msg_time = (SELECT min(enqueued_at) FROM cmq_data.q_lr_pending) FROM cmq_queue_attributes('lr')};
+is(sql($new, $min), 't', 'the earliest message is right');
+# an older one comes up again
+sql($old, q{SELECT cmq_restore_messages('lr', ARRAY(SELECT msg_id FROM cmq.q_lr_history WHERE body = 'there'))});
+catch_up();
+is(sql($new, $min), 't', '... also when one from before comes up');
+is(bodies($new, 'lr', 1), 'there', '... and is received first');
+agree('lr', 'are right');
+
+note 'a limit';
+
+my $n = sql($new, q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'lr'});
+sql($new, q{DROP SUBSCRIPTION sub});
+sql($new, "SELECT cmq_alter_queue('lr', max_msg_heap_num => $n)");
+like(fails($new, q{SELECT cmq_send('lr', 'more')}), qr/53400: queue "lr" is full/, 'what has come counts for the limit');
+sql($new, q{SELECT cmq_alter_queue('lr', max_msg_heap_num => 100000000)});
+is(sql($new, q{SELECT cmq_send('lr', 'more') > 0}), 't', 'without a subscription one can send');
+sql($_, q{SELECT cmq_drop_queue('lr')}) foreach $old, $new;
+sql($old, 'DROP PUBLICATION lr');
+
+note 'rewind here beside replication';
+
+sql($_, q{SELECT cmq_create_queue('rw', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
+sql($old, q{CREATE PUBLICATION rw FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
+	SELECT FROM cmq_send_batch('rw', '{a,b,c,d}');
+	SELECT FROM cmq_delete_batch('rw', ARRAY(SELECT receipt_handle FROM cmq_receive('rw', 2)))});
+sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION rw");
+$new->wait_for_subscription_sync($old, 'sub');
+my $open = $old->background_psql('postgres');
+$open->query_safe(q{BEGIN; SELECT FROM cmq_delete_batch('rw', ARRAY(SELECT receipt_handle FROM cmq_receive('rw', 1)))});
+is(sql($new, q{SELECT cmq_rewind('rw', now() - interval '50 min') IS NOT NULL}), 't', 'a rewind on the subscriber');
+is(bodies($new, 'rw', 2), 'a b', '... brings back what was deleted there');
+is(bodies($new, 'rw', 2), 'c d', '... then the rest');
+sql($new, q{UPDATE cmq_data.q_rw_pending SET visible_at = enqueued_at WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_rw WHERE body = 'c')});
+$open->query_safe('COMMIT');
+catch_up();
+# deleted there before the rewind here, and replicated after it
+is(bodies($new, 'rw'), 'c', 'what is replicated since, but was deleted before, is due, too');
+agree('rw', 'are right');
+sql($new, 'DROP SUBSCRIPTION sub');
+sql($_, q{SELECT cmq_drop_queue('rw')}) foreach $old, $new;
+sql($old, 'DROP PUBLICATION rw');
+$open->quit;
+$sender->quit;
+
+note 'consumers here beside replication';
+
+sql($_, q{SELECT cmq_create_queue('fed', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
+sql($old, q{CREATE PUBLICATION fed FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true)});
+sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION fed WITH (two_phase = on)");
+$new->wait_for_subscription_sync($old, 'sub');
+$new->poll_query_until('postgres', q{SELECT subtwophasestate = 'e' FROM pg_subscription}) or die;
+my $send = $old->basedir . '/send.sql';
+append_to_file($send, <<'SQL');
+\set how random(1, 4)
+BEGIN;
+SELECT count(*) FROM cmq_send_batch('fed', '{a,b,c}');
+\if :how = 1
+PREPARE TRANSACTION 'client_:client_id';
+ROLLBACK PREPARED 'client_:client_id';
+\elif :how = 2
+PREPARE TRANSACTION 'client_:client_id';
+COMMIT PREPARED 'client_:client_id';
+\else
+COMMIT;
+\endif
+SQL
+my $take = $new->basedir . '/take.sql';
+append_to_file($take, <<'SQL');
+\set how random(1, 4)
+BEGIN;
+INSERT INTO taken SELECT msg_id, receipt_handle FROM cmq_receive('fed', 3);
+\if :how = 1
+ROLLBACK;
+\else
+SELECT count(*) FROM cmq_delete_batch('fed', ARRAY(SELECT receipt_handle FROM taken WHERE xmin::text = pg_current_xact_id()::text));
+COMMIT;
+\endif
+SELECT sum(pending_msg_num) FROM cmq.metrics;
+SQL
+sql($new, 'CREATE TABLE taken (msg_id bigint PRIMARY KEY, receipt_handle text)');
+my $takers = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-T', '600', '-f', $take, $new->connstr . ' dbname=postgres' ], '>', \my $taken_out, '2>', \my $taken_err);
+$old->command_ok([ 'pgbench', '-n', '-c', '3', '-t', '150', '-f', $send, $connection ], 'many send there, some with prepared transactions');
+catch_up();
+ok($new->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq_data.q_fed_pending}), 'all is consumed here');
+$takers->signal('TERM');
+$takers->finish;
+unlike($taken_err, qr/ERROR/, 'no consumer has failed');
+is(sql($new, q{SELECT string_agg(msg_id::text, ',' ORDER BY msg_id) FROM taken}), sql($old, q{SELECT string_agg(cmq.msg_id(enqueued_at)::text, ',' ORDER BY enqueued_at) FROM cmq_data.q_fed}), 'every message that was committed, each once');
+agree('fed', 'are right');
+$waiter = wait_for_message('fed');
+sql($old, q{BEGIN; SELECT cmq_send('fed', 'prepared'); PREPARE TRANSACTION 'x'});
+$new->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_prepared_xacts') or die;
+sql($old, q{COMMIT PREPARED 'x'});
+is(waited($waiter), 'prepared at once', 'who waits is woken when a prepared send is committed there');
+agree('fed', 'are right');
+sql($new, 'DROP SUBSCRIPTION sub');
+sql($_, q{SELECT cmq_drop_queue('fed')}) foreach $old, $new;
+sql($old, 'DROP PUBLICATION fed');
+sql($new, 'DROP EXTENSION cmq CASCADE');
+
+note 'an upgrade';
+
+# As the manual says it.
+sql($old, q{
+	CREATE ROLE app;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
+	CREATE ROLE shop;
+	SET ROLE app;
+	SELECT cmq_create_queue('dead');
+	SELECT cmq_create_queue('orders', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 100);
+	SELECT cmq_create_queue('plain');
+	SELECT cmq_create_queue('copies');
+	SELECT cmq_create_topic('events');
+	SELECT cmq_subscribe('events', 'all', 'copies');
+	GRANT INSERT ON cmq.q_orders TO shop;
+	RESET ROLE;
+});
+# the publisher's clock is ahead by some minutes
+sql($old, q{UPDATE cmq.queue SET clock = now() + interval '10 min' WHERE name = 'orders'});
+$old->restart;
+sql($old, q{
+	SELECT FROM cmq_send_batch('orders', array(SELECT 'early ' || i FROM generate_series(1, 300) i));
+	SELECT FROM cmq_send_batch('plain', array(SELECT 'plain ' || i FROM generate_series(1, 30) i));
+	SELECT FROM cmq_delete_batch('orders', ARRAY(SELECT receipt_handle FROM cmq_receive('orders', 100)));
+	SELECT FROM cmq_receive('orders', 20);
+	SELECT FROM cmq_receive('plain', 7, visibility_timeout => 1);
+	SELECT cmq_send('plain', 'delayed', 3600);
+	SELECT cmq_send('orders', 'dead for good');
+});
+is(sql($old, q{SELECT max(enqueued_at) > now() + interval '5 min' FROM cmq_data.q_orders}), 't', 'the clock of the publisher is ahead');
+# a partition of long ago, with a message that waits
+my $old_leaf = q{
+	DO $$ DECLARE t timestamptz := date_trunc('day', now()) - interval '2 days'; BEGIN
+		EXECUTE format('CREATE TABLE cmq_data.m_old (LIKE cmq_data.q_plain INCLUDING ALL); ALTER TABLE cmq_data.q_plain ATTACH PARTITION cmq_data.m_old FOR VALUES FROM (%1$L) TO (%2$L);
+			CREATE TABLE cmq_data.r_old (LIKE cmq_data.q_plain_rewind INCLUDING ALL); ALTER TABLE cmq_data.q_plain_rewind ATTACH PARTITION cmq_data.r_old FOR VALUES FROM (%1$L) TO (%2$L);', t, t + interval '1 hour');
+		INSERT INTO cmq.partition VALUES ('plain', t, t + interval '1 hour', 'cmq_data.m_old', 'cmq_data.r_old');
+		INSERT INTO cmq_data.q_plain VALUES (t + interval '1 min', NULL, 'long ago');
+		INSERT INTO cmq_data.q_plain_pending VALUES (t + interval '1 min', t + interval '1 min', NULL, 0, 0);
+	END $$;
+	ALTER TABLE cmq_data.m_old OWNER TO app; ALTER TABLE cmq_data.r_old OWNER TO app};
+sql($old, $old_leaf);
+
+my $dump = $old->basedir . '/dump';
+$old->command_ok([ 'pg_dumpall', '--roles-only', '-f', "$dump.roles" ], 'roles');
+$old->command_ok([ 'pg_dump', '-s', '-f', "$dump.schema", 'postgres' ], 'schema');
+$old->command_ok([ 'pg_dump', '-a', '-t', 'cmq.*', '-f', "$dump.settings", 'postgres' ], 'settings of the queues');
+$new->command_fails([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.roles", 'postgres' ], 'roles that are there already are the only errors');
+$new->command_ok([ 'psql', '-X', '-q', '-c', 'CREATE ROLE app', '-c', 'CREATE ROLE shop', 'postgres' ], 'roles there');
+$new->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.schema", '-f', "$dump.settings", 'postgres' ], 'all of it there');
+# what goes wrong when maintenance is at it before the subscription
+sql($new, 'SELECT cmq_maintain()');
+sql($old, q{CREATE PUBLICATION upgrade FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true)});
+
+# traffic that goes on
+my $script = $old->basedir . '/traffic.sql';
+append_to_file($script, <<'SQL');
+SELECT cmq_send('orders', 'traffic');
+SELECT count(*) FROM cmq_delete_batch('orders', ARRAY(SELECT receipt_handle FROM cmq_receive('orders', 1)));
+SELECT cmq_send('plain', 'traffic');
+BEGIN;
+SELECT count(*) FROM cmq_receive('plain', 1, visibility_timeout => 1);
+ROLLBACK;
+SELECT count(*) FROM cmq_publish('events', 'news');
+SQL
+my $traffic = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-R', '60', '-T', '600', '-f', $script, $connection ], '>', \my $out, '2>', \my $err);
+
+sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION upgrade WITH (enabled = false); SELECT cmq_maintain(); ALTER SUBSCRIPTION sub ENABLE");
+is(sql($new, q{SELECT count(*) FROM cmq.partition p WHERE queue = 'plain' AND now() - interval '2 days' >= lower AND now() - interval '2 days' < upper}), '1', 'maintenance makes partitions for what is to come');
+$new->wait_for_subscription_sync($old, 'sub');
+sql($new, 'SELECT cmq_maintain()');
+is(sql($new, q{SELECT count(*) FROM cmq.partition p WHERE queue = 'plain' AND now() - interval '2 days' >= lower AND now() - interval '2 days' < upper}), '1', '... and does not drop them again');
+$old->poll_query_until('postgres', q{SELECT count(*) > 60 FROM cmq_data.q_orders WHERE body = 'traffic'}) or die;
+catch_up();
+$old->poll_query_until('postgres', q{SELECT count(*) > 120 FROM cmq_data.q_orders WHERE body = 'traffic'}) or die;
+
+note 'the switch';
+
+$traffic->signal('TERM');
+$traffic->finish;
+$old->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'}) or die;
+my $handle = sql($old, q{SELECT receipt_handle FROM cmq_receive('orders', 1)});
+my $body = sql($old, "SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in flight' ORDER BY visible_at DESC LIMIT 1");
+catch_up();
+foreach my $table (map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'dead')
+{
+	my $digest = "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM cmq_data.$table t";
+	is(sql($new, $digest), sql($old, $digest), "$table is the same");
+}
+agree($_, "of $_") foreach 'orders', 'plain', 'copies';
+my $now = q{SELECT max(greatest(m.enqueued_at, r.deleted_at)) FROM cmq_data.q_orders m LEFT JOIN cmq_data.q_orders_rewind r USING (enqueued_at)};
+my $newest = sql($old, $now);
+sql($new, 'DROP SUBSCRIPTION sub');
+$old->stop;
+
+note 'going on';
+
+is(sql($new, "SELECT cmq.enqueued_at(cmq_send('orders', 'new')) > '$newest'"), 't', 'msg_ids go on increasing');
+is(sql($new, "SELECT cmq_delete('orders', '$handle')"), 't', 'a handle of before is good');
+is(sql($new, "SELECT count(*) FROM cmq.q_orders_history WHERE msg_id = $body"), '1', '... and its message is history');
+is(sql($new, q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'copies app, dead app, orders app, plain app', 'the queues have their owner');
+is(sql($new, q{SET ROLE shop; SELECT cmq_send('orders', 'from the shop') > 0}), 't', 'and their rights');
+is(sql($new, q{SELECT queue FROM cmq_publish('events', 'news')}), 'copies', 'and the topic its subscription');
+is(bodies($new, 'plain', 1), 'long ago', 'the oldest message is there');
+# in flight with a timeout of a second, which is over or will be
+$new->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.q_plain_live WHERE state = 'in flight' AND body LIKE 'plain%'}) or die;
+my $plain = sql($new, q{SELECT count(*) FROM cmq.q_plain_live WHERE state = 'ready'});
+is(sql($new, q{SELECT count(*) FROM cmq_delete_batch('plain', ARRAY(SELECT receipt_handle FROM cmq_receive('plain', 1000)))}), $plain, 'all that is ready is received, also what was in flight there');
+cmp_ok($plain, '>=', 90, "... $plain messages");
+my $history = sql($new, q{SELECT count(*) FROM cmq.q_orders_history});
+cmp_ok($history, '>=', 200, 'the history is there');
+sql($new, q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at WHERE receive_count > 0});
+my $live = sql($new, q{SELECT count(*) FROM cmq.q_orders_live});
+is(sql($new, q{SELECT cmq_rewind('orders', (SELECT earliest_rewind_time FROM cmq_queue_attributes('orders'))) IS NOT NULL}), 't', 'and can be rewound');
+while (sql($new, q{SELECT count(*) FROM cmq_delete_batch('orders', ARRAY(SELECT receipt_handle FROM cmq_receive('orders', 1000)))}) > 0) { }
+is(sql($new, q{SELECT count(*) FROM cmq.q_orders_history}), $history + $live, 'each of them once: the history and what was live');
+is(sql($new, q{SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1}), $history, 'all of the history was brought back');
+agree('orders', 'at the end');
+sql($new, 'SELECT cmq_maintain()');
+is(sql($new, q{SELECT cmq_send('plain', 'at the end') > 0}), 't', 'maintenance goes on');
+
+$new->stop;
+done_testing();
