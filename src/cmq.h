@@ -284,6 +284,7 @@ typedef struct CmqSharedQueue
 	TimestampTz oldest;			/* no pending row was produced before */
 
 	pg_atomic_uint32 held;		/* by a transaction prepared before the start */
+	pg_atomic_uint32 triggers;	/* as they were, see cmq_changes.c */
 
 	/* receives that wait, see cmq_wait.c */
 	ConditionVariable wakeup;
@@ -414,6 +415,8 @@ typedef struct CmqQueue
 	bool		leftovers;		/* rows deleted before may be there */
 	TimestampTz saved_clock;
 	bool		is_target;		/* of a subscription, see cmq_target.c */
+	uint32		triggers;		/* their versions, see cmq_changes.c */
+	bool		triggers_on_origin; /* not ALWAYS */
 	int			nleaves;		/* ordered by time, not overlapping */
 	CmqLeaf    *leaves;
 	CmqSharedQueue *shared;		/* see cmq_queue_attach() */
@@ -535,7 +538,8 @@ extern CmqSharedQueue *cmq_shmem_use(Oid pending);
 extern CmqSharedQueue *cmq_shmem_make(const CmqRelids *relids,
 									  const char *name,
 									  TimestampTz not_before,
-									  TimestampTz last_send, bool held);
+									  TimestampTz last_send, bool held,
+									  uint32 triggers);
 extern void cmq_shmem_remove_at_end(Oid pending, bool at_commit);
 extern int	cmq_shmem_list(CmqSharedKey **keys);
 extern void cmq_shmem_remove(const CmqSharedKey *key);
@@ -586,6 +590,9 @@ extern void cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
 
 /* cmq_changes.c */
 extern void cmq_changes_install_callbacks(void);
+extern void cmq_changes_load(CmqQueue *queue);
+extern void cmq_changes_check(CmqQueue *queue);
+extern void cmq_changes_mend_triggers(CmqQueue *queue);
 
 /* cmq_target.c */
 extern bool cmq_target_is_subscribed(Oid relid);
@@ -895,6 +902,7 @@ extern Oid	cmq_uses_most(CmqUses *uses, int64 least, List *except);
 
 /* cmq_lock.c */
 extern bool cmq_lock_to_look(Oid relid);
+extern bool cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode);
 extern bool cmq_lock_briefly(Oid relid);
 extern bool cmq_lock_is_had(Oid relid, LOCKMODE lockmode);
 extern void cmq_lock_alone(const char *name, Oid pending, List *relids,

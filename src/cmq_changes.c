@@ -19,6 +19,12 @@
  * A statement of a subtransaction that has been undone has announced nothing: the
  * count of its parent is known.
  *
+ * Who writes with triggers disabled, as pg_restore --disable-triggers does, enables
+ * them afterwards.  That makes other versions of their rows in pg_trigger.  A queue's
+ * description says which versions it was loaded with, its shared entry which ones the
+ * queue was used with last; if they differ all is taken for changed.  It also leaves
+ * them enabled for the origin alone: maintenance makes that ALWAYS again.
+ *
  * The queue clock is to be above all times that replication brings, whose clock may
  * be ahead of ours: ids go on increasing, and a rewind here brings back what was
  * deleted there.  Rows tell their times one by one; after a statement that has added
@@ -33,15 +39,20 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -340,6 +351,141 @@ cmq_messages_added(PG_FUNCTION_ARGS)
 	else if (which == CMQ_REWIND && IsLogicalWorker())
 		advance_to_deletes(queue);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * A scan of the triggers by which cmq notices changes of a table.  The one that refuses
+ * TRUNCATE is none of them: it is to fire for the origin alone.
+ */
+typedef struct TriggerScan
+{
+	Relation	rel;
+	SysScanDesc scan;
+} TriggerScan;
+
+static void
+begin_triggers(TriggerScan *ts, Oid relid)
+{
+	ScanKeyData key;
+
+	ts->rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	ts->scan = systable_beginscan(ts->rel, TriggerRelidNameIndexId, true, NULL,
+								  1, &key);
+}
+
+static HeapTuple
+next_trigger(TriggerScan *ts)
+{
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(ts->scan)))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (strncmp(NameStr(form->tgname), "cmq_", 4) == 0 &&
+			strcmp(NameStr(form->tgname), "cmq_no_truncate") != 0)
+			break;
+	}
+	return tuple;
+}
+
+static void
+end_triggers(TriggerScan *ts)
+{
+	systable_endscan(ts->scan);
+	table_close(ts->rel, AccessShareLock);
+}
+
+/* Fill in what a description says of the triggers. */
+void
+cmq_changes_load(CmqQueue *queue)
+{
+	Oid			relids[] = {queue->messages, queue->pending, queue->rewind};
+
+	queue->triggers = 0;
+	queue->triggers_on_origin = false;
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		TriggerScan ts;
+		HeapTuple	tuple;
+
+		begin_triggers(&ts, relids[i]);
+		while (HeapTupleIsValid(tuple = next_trigger(&ts)))
+		{
+			Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+			queue->triggers = hash_combine(queue->triggers, form->oid);
+			queue->triggers = hash_combine(queue->triggers,
+										   HeapTupleHeaderGetRawXmin(tuple->t_data));
+			queue->triggers_on_origin |=
+				form->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
+		}
+		end_triggers(&ts);
+	}
+}
+
+/* The queue has just been attached: were its triggers enabled all along? */
+void
+cmq_changes_check(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = queue->shared;
+
+	if (likely(pg_atomic_read_u32(&shared->triggers) == queue->triggers) ||
+		pg_atomic_exchange_u32(&shared->triggers, queue->triggers) == queue->triggers)
+		return;
+	cmq_floor_added_unknown(shared);
+	cmq_oldest_lower(shared, DT_NOBEGIN);
+	cmq_stats_spoil(shared);
+	cmq_wait_signal(shared, PG_INT32_MAX, true);
+}
+
+/* Enable a table's triggers ALWAYS, which fire for the origin alone. */
+static void
+mend_table(Oid relid)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+	TriggerScan ts;
+	HeapTuple	tuple;
+
+	begin_triggers(&ts, relid);
+	while (HeapTupleIsValid(tuple = next_trigger(&ts)))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
+			names = lappend(names, pstrdup(NameStr(form->tgname)));
+	}
+	end_triggers(&ts);
+	foreach(lc, names)
+		cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+						cmq_catalog_relname(relid),
+						quote_identifier(lfirst(lc)));
+}
+
+/* Maintenance: the same for a queue, unless somebody is in the way. */
+void
+cmq_changes_mend_triggers(CmqQueue *queue)
+{
+	Oid			relids[] = {queue->pending, queue->messages, queue->rewind};
+
+	if (!queue->triggers_on_origin)
+		return;
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		if (!cmq_lock_in_mode_briefly(relids[i], ShareRowExclusiveLock))
+			return;
+	}
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (!cmq_lock_in_mode_briefly(queue->leaves[i].rewind,
+									  ShareRowExclusiveLock))
+			return;
+	}
+	for (int i = 0; i < lengthof(relids); i++)
+		mend_table(relids[i]);
 }
 
 static void

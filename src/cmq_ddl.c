@@ -375,7 +375,7 @@ get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
  * TRUNCATE takes a message's body, its delivery state or its history away and leaves
  * the rest: it is refused, whatever table it names.  Not to who restores or replicates,
  * with session_replication_role = replica or triggers disabled: what they do to all
- * tables is right in the end, and cmq_floor.c's triggers notice it.
+ * tables is right in the end, and cmq_changes.c's triggers notice it.
  */
 void
 cmq_ddl_refuse_truncate(const char *table, const char *name)

@@ -83,18 +83,25 @@ cmq_lock_to_look(Oid relid)
 	return ok;
 }
 
-/* Get AccessExclusive if that takes but a moment. */
+/* Get a lock if that takes but a moment. */
 bool
-cmq_lock_briefly(Oid relid)
+cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode)
 {
 	for (int i = 0; i < LOCK_TRIES; i++)
 	{
-		if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		if (ConditionalLockRelationOid(relid, mode))
 			return true;
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(LOCK_DELAY);
 	}
 	return false;
+}
+
+/* AccessExclusive. */
+bool
+cmq_lock_briefly(Oid relid)
+{
+	return cmq_lock_in_mode_briefly(relid, AccessExclusiveLock);
 }
 
 /* The same for all of a list; the first one that somebody has, or InvalidOid. */

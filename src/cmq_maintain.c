@@ -3,8 +3,8 @@
  * cmq_maintain.c
  *	  The steps of maintenance, and cmq_maintain().
  *
- * For each queue: save the clock, make leaves ahead if the queue is in use,
- * purge pending rows that have expired, drop leaves whose time is over, remove
+ * For each queue: mend triggers, save the clock, make leaves ahead if the queue is in
+ * use, purge pending rows that have expired, drop leaves whose time is over, remove
  * history that was forgotten, move
  * the rewind point forward, count its messages, analyze its tables.  Every step is right whether or not it runs, and
  * may run at any time, twice or beside itself: what it removes was invisible
@@ -248,6 +248,7 @@ analyze(CmqQueue *queue)
 typedef void (*MaintainStep) (CmqQueue *queue);
 
 static const MaintainStep maintain_steps[] = {
+	cmq_changes_mend_triggers,
 	save_clock,
 	make_ahead,
 	purge_expired,

@@ -407,6 +407,7 @@ load_queue(const char *name, bool raise)
 		return NULL;
 	}
 	queue->is_target = cmq_target_is_queue(queue);
+	cmq_changes_load(queue);
 	queue->valid = !invalidated;
 	MemoryContextSetParent(mcxt, CacheMemoryContext);
 	return queue;
@@ -711,12 +712,13 @@ cmq_queue_attach(CmqQueue *queue)
 			last_send = newest;
 		queue->shared = cmq_shmem_make(&relids, queue->name,
 									   Max(not_before, last_send), last_send,
-									   held);
+									   held, queue->triggers);
 		/* who held it may have ended since we looked */
 		if (held)
 			cmq_prepared_look_at_held();
 	}
 	queue->used_in = cmq_shmem_xact();
+	cmq_changes_check(queue);
 }
 
 /*

@@ -350,7 +350,8 @@ cmq_shmem_use(Oid pending)
  */
 CmqSharedQueue *
 cmq_shmem_make(const CmqRelids *relids, const char *name,
-			   TimestampTz not_before, TimestampTz last_send, bool held)
+			   TimestampTz not_before, TimestampTz last_send, bool held,
+			   uint32 triggers)
 {
 	CmqSharedKey key = {
 		.database = MyDatabaseId,
@@ -374,6 +375,7 @@ cmq_shmem_make(const CmqRelids *relids, const char *name,
 		shared->dropped = false;
 		shared->relids = *relids;
 		pg_atomic_init_u32(&shared->held, 0);
+		pg_atomic_init_u32(&shared->triggers, triggers);
 		if (held)
 			cmq_prepared_hold(shared);
 		pg_atomic_init_u64(&shared->clock, (uint64) not_before);

@@ -224,6 +224,35 @@ sql($old, 'DROP PUBLICATION rw');
 $open->quit;
 $sender->quit;
 
+note 'triggers disabled meanwhile';
+
+# as pg_restore --data-only --disable-triggers does it
+sql($new, q{
+	SELECT cmq_create_queue('dis', visibility_timeout => 43200, rewind_seconds => 3600);
+	SELECT FROM cmq_send_batch('dis', '{a,b,c}');
+	SELECT FROM cmq_delete_batch('dis', ARRAY(SELECT receipt_handle FROM cmq_receive('dis', 2)));
+	CREATE TABLE kept AS TABLE cmq_data.q_dis_pending;
+	TRUNCATE cmq_data.q_dis_pending});
+is(bodies($new, 'dis'), '-', 'nothing is there');
+sql($new, q{SELECT cmq_send('dis', 'd')});
+is(bodies($new, 'dis'), 'd', 'the floor is above what was there');
+my $other = $new->background_psql('postgres');
+$other->query_safe(q{SELECT * FROM cmq.metrics});
+sql($new, q{
+	ALTER TABLE cmq_data.q_dis_pending DISABLE TRIGGER ALL;
+	INSERT INTO cmq_data.q_dis_pending TABLE kept;
+	ALTER TABLE cmq_data.q_dis_pending ENABLE TRIGGER ALL});
+agree('dis', 'after a restore with triggers disabled');
+is($other->query_safe(q{SELECT body FROM cmq_receive('dis')}), 'c', 'what was restored is received');
+$other->quit;
+my $always = q{SELECT string_agg(DISTINCT tgenabled::text, ',') FROM pg_trigger WHERE tgname LIKE 'cmq\_%' AND tgrelid::regclass::text LIKE '%dis%'};
+is(sql($new, $always), 'A,O', 'they are enabled for the origin alone');
+sql($new, q{ALTER TABLE cmq_data.q_dis_rewind DISABLE TRIGGER ALL; ALTER TABLE cmq_data.q_dis_rewind ENABLE TRIGGER ALL; SELECT cmq_maintain('dis')});
+is(sql($new, $always), 'A', 'maintenance mends that');
+is(sql($new, q{SELECT count(*) FROM pg_trigger t JOIN cmq.partition p ON p.rewind = t.tgrelid WHERE p.queue = 'dis' AND t.tgname = 'cmq_row_changed' AND t.tgenabled = 'A'}), sql($new, q{SELECT count(*) FROM cmq.partition WHERE queue = 'dis'}), '... also in the partitions');
+agree('dis', 'are right');
+sql($new, q{DROP TABLE kept; SELECT cmq_drop_queue('dis')});
+
 note 'consumers here beside replication';
 
 sql($_, q{SELECT cmq_create_queue('fed', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
