@@ -642,7 +642,8 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_create_topic(text, text)
 	IS 'create a topic, owned by the caller';
 
--- cmq_drop_topic: drop a topic that has no subscriptions.
+-- cmq_drop_topic: drop a topic that has no subscriptions, or the view of one that has
+-- no row in cmq.topic, as after a restore of the schema without the data.
 --
 -- Needs: ownership of the topic.
 -- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, 42501 no

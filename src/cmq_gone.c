@@ -15,7 +15,8 @@
  * those whose dead letters went there, is removed, all together:
  *	- by who creates a queue of that name, before anything of the new one is
  *	  there, so that it inherits nothing
- *	- by maintenance, when nothing is left of the queue under its names
+ *	- by maintenance, when nothing is left of the queue under its names; else it
+ *	  ends the policies alone
  *	- by cmq_drop_queue(), with what is left of its relations
  * So no subscription or policy ever outlives the row of its queue.
  *
@@ -195,7 +196,13 @@ cmq_gone_sweep(void)
 		return;
 	foreach(lc, names)
 	{
-		if (has_names(lfirst(lc)) || !forget(lfirst(lc), false))
+		/* what is left can still be dropped, but letters cannot go there */
+		if (has_names(lfirst(lc)))
+		{
+			(void) cmq_dead_letter_forget(lfirst(lc), false);
+			continue;
+		}
+		if (!forget(lfirst(lc), false))
 			continue;
 		ereport(LOG,
 				(errmsg("queue \"%s\" is forgotten", (char *) lfirst(lc)),

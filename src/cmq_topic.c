@@ -140,8 +140,8 @@ topic_changed(const char *topic)
 
 /*
  * Is there a topic of this name, whose view has not been dropped?  Sets *relid to
- * the OID of its view, *routing if it routes by key.  With folded, a name that differs only in case will do;
- * *existing is set to it.  Each of these may be NULL.
+ * the OID of its view, *routing if it routes by key.  With folded, a name that
+ * differs only in case will do; *existing is set to it.  Each of these may be NULL.
  */
 bool
 cmq_topic_find(const char *topic, bool folded, Oid *relid, bool *routing,

@@ -180,8 +180,9 @@ sub detach
 {
 	my ($evil) = @_;
 	return qq{DO \$\$ DECLARE r record; BEGIN
-		FOR r IN SELECT inhrelid::regclass AS leaf FROM pg_inherits WHERE inhparent = 'cmq_data.q_$evil'::regclass LOOP
-			EXECUTE format('ALTER TABLE cmq_data.q_$evil DETACH PARTITION %s', r.leaf);
+		FOR r IN SELECT inhrelid::regclass AS leaf, inhparent::regclass AS parent FROM pg_inherits
+				  WHERE inhparent IN ('cmq_data.q_$evil'::regclass, 'cmq_data.q_${evil}_rewind'::regclass) LOOP
+			EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', r.parent, r.leaf);
 		END LOOP;
 	END \$\$};
 }
