@@ -348,10 +348,25 @@ cmq_maintain_sweep(void)
 }
 
 static void
+try_step(const char *name, void *arg)
+{
+	cmq_maintain_step(name, *(int *) arg);
+}
+
+/*
+ * All steps in the caller's transaction.  The last ones read whole tables: a page of
+ * a message that is bad must not undo what the others have done.
+ */
+static void
 maintain_queue(const char *name)
 {
 	for (int i = 0; i < cmq_maintain_nsteps; i++)
-		cmq_maintain_step(name, i);
+	{
+		if (i < cmq_maintain_nsteps - cmq_maintain_nlong)
+			cmq_maintain_step(name, i);
+		else
+			(void) cmq_queue_try(name, "counts and statistics", try_step, &i, true);
+	}
 }
 
 static void

@@ -174,7 +174,8 @@ END $$;
 CREATE INDEX ON cmq_data.q_vanish (cmq.vanish(length(body)));
 RESET ROLE;
 SET regress.vanish = on;
-SELECT regexp_replace(pg_temp.attempt($$SELECT cmq_maintain('vanish')$$), 'OID \d+', 'OID N');
+-- the step that it runs in fails, with a warning, and is undone
+SELECT pg_temp.attempt($$SELECT cmq_maintain('vanish')$$), to_regclass('cmq_data.q_vanish_rewind') IS NOT NULL AS still_there;
 RESET regress.vanish;
 
 -- a name that is too long
