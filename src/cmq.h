@@ -549,7 +549,7 @@ extern void cmq_shmem_with(const CmqSharedKey *key,
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern void cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time);
-extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared, int n);
+extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared);
 
 /* cmq_floor.c */
 extern Size cmq_floor_shmem_size(void);
@@ -737,11 +737,12 @@ extern int	cmq_send_elements(const char *kind, const char *name,
 							  Datum **elements, bool **isnull);
 extern void cmq_send_check_room(CmqQueue *queue, int n);
 extern void cmq_send_check_headers(CmqQueue *queue, Datum headers, int added);
-extern TimestampTz cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies,
-									 Datum *headers, bool *headers_null);
-extern TimestampTz cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
-									 Datum *headers, bool *headers_null,
-									 int delay);
+extern void cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies,
+							  Datum *headers, bool *headers_null,
+							  TimestampTz *times);
+extern void cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
+							  Datum *headers, bool *headers_null, int delay,
+							  TimestampTz *times);
 
 /* cmq_delete.c */
 extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update);
@@ -780,7 +781,7 @@ extern void cmq_leaf_init(CmqSharedQueue *shared);
 extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
 extern bool cmq_leaf_make(CmqQueue *queue, TimestampTz from,
 						  TimestampTz until);
-extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time, bool exactly);
+extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
 extern int	cmq_leaf_drop_old(CmqQueue *queue);
 
 /* cmq_table.c */

@@ -325,7 +325,7 @@ move_letter(Move *move, CmqTable *pending, CmqQueue *target,
 	isnull = false;
 	cmq_uses_guest(move->uses, target->owner,
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	(void) cmq_send_as_owner(target, 1, &body, &headers, &isnull);
+	cmq_send_as_owner(target, 1, &body, &headers, &isnull, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	delete_message(queue, leaf, time);
 	move->moved++;
@@ -817,7 +817,7 @@ redrive_letter(Redrive *redrive, CmqDelete *state)
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
 	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	(void) cmq_send_as_owner(source, 1, &body, &headers, &isnull);
+	cmq_send_as_owner(source, 1, &body, &headers, &isnull, NULL);
 	cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 	return true;
 }

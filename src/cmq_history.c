@@ -308,8 +308,8 @@ replay_flush(Replay *replay)
 								   CMQ_HEADERS_ADDED);
 		}
 		cmq_send_check_room(target, replay->n);
-		(void) cmq_send_as_owner(target, replay->n, replay->bodies,
-								 replay->headers, replay->headers_null);
+		cmq_send_as_owner(target, replay->n, replay->bodies, replay->headers,
+						  replay->headers_null, NULL);
 	}
 	replay->n = 0;
 	replay->bytes = 0;

@@ -313,25 +313,22 @@ note_failure(CmqSharedQueue *shared, bool started)
 						(failed & ~1u) + (started ? 2 : 3));
 }
 
-/*
- * Is there a leaf for this time, or, unless that alone will do, for the present?
- */
+/* Is there a leaf for this time, or for the present? */
 static bool
-has_leaf_for(CmqQueue *queue, TimestampTz time, bool exactly)
+has_leaf_for(CmqQueue *queue, TimestampTz time)
 {
 	return cmq_queue_leaf(queue, time) != NULL ||
-		(!exactly && cmq_queue_leaf(queue, cmq_queue_now(queue)) != NULL);
+		cmq_queue_leaf(queue, cmq_queue_now(queue)) != NULL;
 }
 
 /*
  * A sender found no leaf for this time, which its clock has just given out:
  * see to it that there is one for the present.  By the time that the worker
- * has made it that may be the one after, so the sender has to take a new time
- * unless its own has a leaf; one that cannot do that wants it exactly.  Raises an
- * error if the worker could not make any.
+ * has made it that may be the one after, so the sender has to take a new time.
+ * Raises an error if the worker could not make any.
  */
 void
-cmq_leaf_demand(CmqQueue *queue, TimestampTz time, bool exactly)
+cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 {
 	char		name[NAMEDATALEN];
 	Oid			relid = queue->relid;
@@ -354,11 +351,11 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time, bool exactly)
 		bool		started;
 
 		/* who was before us has waited, and we with it */
-		if (now_failed != failed && !has_leaf_for(queue, time, exactly))
+		if (now_failed != failed && !has_leaf_for(queue, time))
 			report_no_leaf(queue, (now_failed & 1) == 0);
 		started = cmq_worker_run_for(name, queue->owner);
 		queue = cmq_queue_again(queue);
-		if (!has_leaf_for(queue, time, exactly))
+		if (!has_leaf_for(queue, time))
 		{
 			note_failure(queue->shared, started);
 			report_no_leaf(queue, started);

@@ -478,6 +478,7 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 	int			nqueues = 0;
 	char	   *name = pstrdup(topic->name);
 	Oid			relid = topic->relid;
+	TimestampTz *times = palloc(n * sizeof(TimestampTz));
 
 	/* who gives what the topic does not filter by expects that it does */
 	if (!PG_ARGISNULL(topic->routing ? 2 : 3))
@@ -522,7 +523,6 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 	for (int i = 0; i < nqueues; i++)
 	{
 		CmqQueue   *queue;
-		TimestampTz first;
 
 		cmq_queue_wait_for(queues[i]);
 		topic = lookup_topic(name);
@@ -544,14 +544,14 @@ publish(FunctionCallInfo fcinfo, Topic *topic, int n, Datum *bodies,
 			cmq_send_check_headers(queue, headers[j], CMQ_HEADERS_ADDED);
 		}
 		cmq_send_check_room(queue, n);
-		first = cmq_send_as_owner(queue, n, bodies, headers, headers_null);
+		cmq_send_as_owner(queue, n, bodies, headers, headers_null, times);
 		for (int j = 0; j < n; j++)
 		{
 			Datum		values[2];
 			bool		isnull[2] = {false, false};
 
 			values[0] = CStringGetTextDatum(queues[i]);
-			values[1] = Int64GetDatum(cmq_time_to_msg_id(first + j));
+			values[1] = Int64GetDatum(cmq_time_to_msg_id(times[j]));
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
 								 isnull);
 		}

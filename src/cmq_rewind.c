@@ -250,7 +250,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	window.start = start_time;
 	changed = *queue;
 	rewinding->active = true;
-	rewinding->rewound_at = now = cmq_clock_tick(queue->shared, 1);
+	rewinding->rewound_at = now = cmq_clock_tick(queue->shared);
 	check_start_time(queue, start_time, now);
 	rewinding->from = Max(start_time, queue->forgotten_before);
 

@@ -124,20 +124,54 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 }
 
 /*
- * Write n messages; headers may be NULL.  Returns the time of the first, the
- * others follow by one microsecond each.  The caller has opened the queue with
- * RowExclusive, and checked rights, arguments and room.
+ * Take the time of the next message, with its leaf open to be written.  A leaf for the
+ * present time can be missing, or, after a long pause between two lines here, be
+ * dropped; the next one is as good.
  */
-TimestampTz
+static TimestampTz
+next_time(CmqQueue **queue, CmqLeaf **leaf, CmqTable *messages, EState *estate)
+{
+	bool		asked = false;
+
+	for (;;)
+	{
+		TimestampTz time = cmq_clock_tick((*queue)->shared);
+
+		if (*leaf && time >= (*leaf)->lower && time < (*leaf)->upper)
+			return time;
+		if (*leaf)
+			cmq_table_close(messages);
+		*leaf = cmq_queue_leaf(*queue, time);
+		if (*leaf && cmq_table_open(messages, estate, *queue, (*leaf)->messages,
+									CMQ_MESSAGES, RowExclusiveLock))
+			return time;
+		if (*leaf == NULL)
+		{
+			if (asked)
+				elog(ERROR, "partition of queue \"%s\" vanished", (*queue)->name);
+			asked = true;
+			cmq_leaf_demand(*queue, time);
+		}
+		*leaf = NULL;
+		CHECK_FOR_INTERRUPTS();
+		*queue = cmq_queue_again(*queue);
+	}
+}
+
+/*
+ * Write n messages; headers may be NULL.  Puts their times, which increase, into
+ * times unless that is NULL.  The caller has opened the queue with RowExclusive, and
+ * checked rights, arguments and room.
+ */
+void
 cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-				  bool *headers_null, int delay)
+				  bool *headers_null, int delay, TimestampTz *times)
 {
 	EState	   *estate = CreateExecutorState();
 	CmqTable	pending;
 	CmqTable	messages;
 	CmqLeaf    *leaf = NULL;
-	TimestampTz first;
-	bool		asked = false;
+	TimestampTz time = DT_NOBEGIN;
 	int64		bytes = 0;
 
 	if (queue->is_target)
@@ -151,54 +185,23 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 						RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	memset(&messages, 0, sizeof(messages));
-
-	/*
-	 * A leaf for the present time.  It can be missing, or, after a long pause
-	 * between two lines here, be dropped; the next one is as good.
-	 */
 	(void) cmq_floor_announce();
-	for (;;)
-	{
-		first = cmq_clock_tick(queue->shared, n);
-		leaf = cmq_queue_leaf(queue, first);
-		if (leaf && cmq_table_open(&messages, estate, queue, leaf->messages,
-								   CMQ_MESSAGES, RowExclusiveLock))
-			break;
-		if (leaf == NULL)
-		{
-			if (asked)
-				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
-			asked = true;
-			cmq_leaf_demand(queue, first, false);
-		}
-		CHECK_FOR_INTERRUPTS();
-		queue = cmq_queue_again(queue);
-	}
-
-	/* the time without the delay, because cmq_oldest.c needs it */
-	cmq_floor_publish(first);
 
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[Natts_pending];
 		bool		isnull[Natts_pending] = {false};
-		TimestampTz time = first + i;
 
-		if (time >= leaf->upper)
-		{
-			/* the batch runs over the end of the leaf */
-			cmq_table_close(&messages);
-			leaf = cmq_queue_leaf(queue, time);
-			if (leaf == NULL)
-			{
-				cmq_leaf_demand(queue, time, true);
-				queue = cmq_queue_again(queue);
-				leaf = cmq_queue_leaf(queue, time);
-			}
-			if (leaf == NULL || !cmq_table_open(&messages, estate, queue, leaf->messages, CMQ_MESSAGES,
-												RowExclusiveLock))
-				elog(ERROR, "partition of queue \"%s\" vanished", queue->name);
-		}
+		time = next_time(&queue, &leaf, &messages, estate);
+
+		/*
+		 * The time without the delay, because cmq_oldest.c needs it.  That of the
+		 * first holds for the others, which are later.
+		 */
+		if (i == 0)
+			cmq_floor_publish(time);
+		if (times)
+			times[i] = time;
 
 		values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
 		isnull[Anum_messages_headers - 1] = headers == NULL || headers_null[i];
@@ -222,7 +225,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		CHECK_FOR_INTERRUPTS();
 	}
 	cmq_wait_signal_at_end(queue->shared, delay == 0 ? n : 1, 0);
-	pg_atomic_write_u64(&queue->shared->last_send, (uint64) (first + n - 1));
+	pg_atomic_write_u64(&queue->shared->last_send, (uint64) time);
 	cmq_stats_pending(queue->shared, n);
 	cmq_stats_add(queue->shared, CMQ_SENT, n);
 	cmq_stats_add(queue->shared, CMQ_BODY_BYTES, bytes);
@@ -231,7 +234,6 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	cmq_table_close(&pending);
 	FreeExecutorState(estate);
 	CommandCounterIncrement();
-	return first;
 }
 
 /*
@@ -240,20 +242,18 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
  * indexes and the like, runs as that owner and not as the caller, who has
  * perhaps never heard of the queue.
  */
-TimestampTz
+void
 cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-				  bool *headers_null)
+				  bool *headers_null, TimestampTz *times)
 {
-	TimestampTz first;
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nestlevel;
 
 	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);
-	first = cmq_send_messages(queue, n, bodies, headers, headers_null, 0);
+	cmq_send_messages(queue, n, bodies, headers, headers_null, 0, times);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
-	return first;
 }
 
 Datum
@@ -277,7 +277,7 @@ cmq_send(PG_FUNCTION_ARGS)
 	if (!headers_null)
 		cmq_send_check_headers(queue, headers, 0);
 	cmq_send_check_room(queue, 1);
-	time = cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay);
+	cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay, &time);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
@@ -311,7 +311,7 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 	bool	   *bodies_null;
 	Datum	   *headers = NULL;
 	bool	   *headers_null = NULL;
-	TimestampTz first;
+	TimestampTz *times;
 	int			delay;
 	int			n;
 
@@ -353,10 +353,11 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 
 	cmq_send_check_room(queue, n);
-	first = cmq_send_messages(queue, n, bodies, headers, headers_null, delay);
+	times = palloc(n * sizeof(TimestampTz));
+	cmq_send_messages(queue, n, bodies, headers, headers_null, delay, times);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		value = Int64GetDatum(cmq_time_to_msg_id(first + i));
+		Datum		value = Int64GetDatum(cmq_time_to_msg_id(times[i]));
 		bool		isnull = false;
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value,

@@ -26,7 +26,10 @@
  *
  * The queue clock is a hybrid logical clock in microseconds, one per queue:
  * the larger of the wall clock and the last value given out.
- *	- cmq_clock_tick gives out values that nobody else gets: message ids.
+ *	- cmq_clock_tick gives out values that nobody else gets: message ids.  Each is
+ *	  taken as its message is about to be written, one at a time: so the clock is ahead
+ *	  of the wall clock by no more than one microsecond for each message that was written
+ *	  within this microsecond, and what fails moves it by nothing that lasts.
  *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
  *	  is ever earlier than another one before it, and a wall clock that steps
  *	  back reorders nothing.
@@ -523,18 +526,18 @@ cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time)
 	}
 }
 
-/* Take n consecutive microseconds for the caller alone; returns the first. */
+/* Take a microsecond for the caller alone. */
 TimestampTz
-cmq_clock_tick(CmqSharedQueue *shared, int n)
+cmq_clock_tick(CmqSharedQueue *shared)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	uint64		last = pg_atomic_read_u64(&shared->clock);
-	TimestampTz first;
+	TimestampTz tick;
 
 	do
 	{
-		first = Max(now, (TimestampTz) last + 1);
+		tick = Max(now, (TimestampTz) last + 1);
 	} while (!pg_atomic_compare_exchange_u64(&shared->clock, &last,
-											 (uint64) (first + n - 1)));
-	return first;
+											 (uint64) tick));
+	return tick;
 }

@@ -6,11 +6,11 @@
 SELECT cmq_create_queue('batch_a', rewind_seconds => 3600, max_msg_size => 1024);
 
 --
--- Ids come in the order of the array and take consecutive microseconds.
+-- Ids come in the order of the array, and increase.
 --
 CREATE TEMP TABLE ids AS
 	SELECT ordinality AS n, id FROM cmq_send_batch('batch_a', '{c,a,b,a}') WITH ORDINALITY s (id, ordinality);
-SELECT i.n, m.body, m.headers, i.id - lag(i.id) OVER (ORDER BY i.n) AS step
+SELECT i.n, m.body, m.headers, i.id > lag(i.id) OVER (ORDER BY i.n) AS later
   FROM ids i JOIN cmq_data.q_batch_a m ON m.enqueued_at = cmq.enqueued_at(i.id) ORDER BY i.n;
 SELECT cmq_send('batch_a', 'after') > max(id) AS later FROM ids;
 SELECT pg_temp.consume('batch_a');
@@ -20,8 +20,9 @@ SELECT count(*) AS rows FROM cmq_send_batch('batch_a', ARRAY[]::text[], 0, ARRAY
 SELECT count(*) AS rows FROM cmq_send_batch('batch_a', ARRAY['one']);
 SELECT pg_temp.counts('batch_a');
 SELECT pg_temp.consume('batch_a');
-SELECT count(*) AS rows, count(DISTINCT id) AS ids, max(id) - min(id) AS span
-  FROM cmq_send_batch('batch_a', array(SELECT i::text FROM generate_series(1, 20000) i)) id;
+SELECT count(*) AS rows, count(DISTINCT id) AS ids, bool_and(id > before) AS increasing
+  FROM (SELECT id, lag(id, 1, 0::bigint) OVER (ORDER BY n) AS before
+		  FROM cmq_send_batch('batch_a', array(SELECT i::text FROM generate_series(1, 20000) i)) WITH ORDINALITY s (id, n)) s;
 SELECT pg_temp.counts('batch_a');
 SELECT count(*) AS received, bool_and(body = ordinality::text) AS in_order
   FROM cmq_receive('batch_a', 1000) WITH ORDINALITY;
@@ -168,3 +169,12 @@ SELECT count(*) AS rows FROM cmq_send_batch('batch_a', (SELECT array_agg('again 
 SELECT body FROM cmq_receive('batch_a', 10) WITH ORDINALITY ORDER BY ordinality;
 
 SELECT cmq_drop_queue('batch_a');
+
+--
+-- A batch that fails leaves the queue clock where it would be without it, however many
+-- messages it was to write: otherwise it would end the life of others.
+--
+SELECT cmq_create_queue('batch_clock');
+CREATE INDEX ON cmq_data.q_batch_clock ((1 / (length(body) - 1)));
+SELECT cmq_send_batch('batch_clock', array_fill('x'::text, ARRAY[5000000]));
+SELECT cmq._clock('batch_clock') < clock_timestamp() + interval '1 s' AS not_ahead;

@@ -73,8 +73,8 @@ SELECT topic, subscription FROM cmq.subscriptions ORDER BY 1, 2;
 -- Batches; all or nothing.
 --
 SELECT pg_temp.consume('topic_a') IS NOT NULL AS a, pg_temp.consume('topic_b') IS NOT NULL AS b;
-SELECT queue, msg_id - first_value(msg_id) OVER (PARTITION BY queue ORDER BY msg_id) AS nth
-  FROM cmq_publish_batch('news', '{x,y,z}', '{sport}', NULL, ARRAY['{"n": 1}', NULL, '{"n": 3}']::jsonb[]);
+SELECT queue, n, msg_id > lag(msg_id) OVER (PARTITION BY queue ORDER BY n) AS later
+  FROM cmq_publish_batch('news', '{x,y,z}', '{sport}', NULL, ARRAY['{"n": 1}', NULL, '{"n": 3}']::jsonb[]) WITH ORDINALITY s (queue, msg_id, n);
 SELECT body, headers FROM cmq_receive('topic_b', 10);
 SELECT count(*) FROM cmq_publish_batch('news', '{}');
 SELECT cmq_alter_queue('topic_b', max_msg_size => 1024);

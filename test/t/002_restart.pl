@@ -274,10 +274,9 @@ $node->restart;
 
 my $late_id = sql("SELECT cmq_send('clock', 'late')");
 ok($late_id > $ahead_id, 'clock: the next id is later still');
-is( sql("SELECT string_agg(id - $late_id || '', ' ') FROM cmq_send_batch('clock', ARRAY['b1', 'b2']) AS id"
-	),
-	'1 2',
-	'clock: and so on by microseconds');
+is( sql("SELECT bool_and(id > $late_id) FROM cmq_send_batch('clock', ARRAY['b1', 'b2']) AS id"),
+	't',
+	'clock: and so on');
 is(receive('clock'), 'early ahead late b1 b2',
 	'clock: all can be received at once, in order');
 is( sql(q(
