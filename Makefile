@@ -24,6 +24,7 @@ OBJS = \
 	src/cmq_catalog.o \
 	src/cmq_changes.o \
 	src/cmq_clear.o \
+	src/cmq_clock.o \
 	src/cmq_damage.o \
 	src/cmq_ddl.o \
 	src/cmq_dead_letter.o \

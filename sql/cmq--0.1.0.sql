@@ -467,7 +467,8 @@ COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
 -- waiting message older than some of them keeps its place among them).
 --
 -- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
---   included (cmq_queue_attributes shows the range).  What was outside of a
+--   included (cmq_queue_attributes shows the range, in the time of messages, which
+--   is the wall clock's unless that has been set).  What was outside of a
 --   window that was shorter until recently does not come back; what left it since
 --   the transaction began may not.
 -- Result: enqueued_at of the first message that will be received again, NULL

@@ -27,6 +27,7 @@ char	   *cmq_reason = NULL;
 bool		cmq_require_reason = false;
 int			cmq_rewind_log_retention = 90 * SECS_PER_DAY;
 int			cmq_maintenance_timeout = 300;
+int			cmq_clock_step_delay = SECS_PER_HOUR;
 
 void		_PG_init(void);
 
@@ -98,6 +99,15 @@ _PG_init(void)
 							NULL,
 							&cmq_rewind_log_retention,
 							90 * SECS_PER_DAY, -1, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("cmq.clock_step_delay",
+							"Sets how long a wall clock that was set forward must stay so before the time of messages follows it.",
+							"0 follows it at once.",
+							&cmq_clock_step_delay,
+							SECS_PER_HOUR, 0, INT_MAX,
 							PGC_SIGHUP,
 							GUC_UNIT_S,
 							NULL, NULL, NULL);

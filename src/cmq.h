@@ -264,7 +264,8 @@ typedef struct CmqSharedQueue
 	CmqRelids	relids;
 	pg_atomic_uint32 nusers;	/* transactions that use the entry */
 	bool		dropped;		/* to be removed by the last of them */
-	pg_atomic_uint64 clock;		/* the queue clock, see cmq_shmem.c */
+	pg_atomic_uint64 clock;		/* the queue clock, see cmq_clock.c */
+	pg_atomic_uint64 clock_line;	/* the least that it can be */
 	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
 	pg_atomic_uint64 spacing;	/* of ready rows, hint, see cmq_receive.c */
 
@@ -521,6 +522,7 @@ extern char *cmq_reason;
 extern bool cmq_require_reason;
 extern int	cmq_rewind_log_retention;
 extern int	cmq_maintenance_timeout;
+extern int	cmq_clock_step_delay;
 
 /* cmq_async.c */
 extern bool cmq_async_begin(void);
@@ -546,10 +548,18 @@ extern void cmq_shmem_remove(const CmqSharedKey *key);
 extern void cmq_shmem_with(const CmqSharedKey *key,
 						   void (*func) (CmqSharedQueue *shared, void *arg),
 						   void *arg);
+/* cmq_clock.c */
+extern Size cmq_clock_shmem_size(void);
+extern void cmq_clock_shmem_init(void);
+extern int64 cmq_elapsed(void);
+extern TimestampTz cmq_time(void);
+extern void cmq_clock_init(CmqSharedQueue *shared, TimestampTz not_before);
 extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern void cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time);
+extern TimestampTz cmq_clock_last(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared);
+extern TimestampTz cmq_clock_xact_start(CmqSharedQueue *shared);
 
 /* cmq_floor.c */
 extern Size cmq_floor_shmem_size(void);
@@ -571,7 +581,7 @@ extern void cmq_floor_lower_at_end(CmqQueue *queue, TimestampTz time);
 extern void cmq_floor_due_added_unknown(CmqSharedQueue *shared);
 extern void cmq_floor_added_unknown(CmqSharedQueue *shared);
 extern void cmq_floor_taken_message(TimestampTz enqueued_at);
-extern TimestampTz cmq_floor_limit(TimestampTz now);
+extern TimestampTz cmq_floor_limit(TimestampTz last);
 extern void cmq_floor_take_slot(void);
 extern void cmq_floor_sweep(void);
 
@@ -936,8 +946,8 @@ extern void cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit,
 extern void cmq_wait_signal_rewind(CmqSharedQueue *shared);
 extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound);
 extern void cmq_wait_begin(CmqSharedQueue *shared);
-extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz now,
-						   TimestampTz due, TimestampTz deadline);
+extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due,
+						   int64 deadline);
 extern void cmq_wait_end(void);
 extern void cmq_wait_ask_to_leave(CmqSharedQueue *shared);
 extern void cmq_wait_asked(void);

@@ -710,7 +710,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	create_views(name);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 
-	now = GetCurrentTimestamp();
+	now = cmq_time();
 	queue->relid = relation_by_name(CMQ_RIGHTS, name);
 	queue->messages = relation_by_name(CMQ_MESSAGES_TABLE, name);
 	queue->pending = relation_by_name(CMQ_PENDING_TABLE, name);
@@ -757,7 +757,6 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	CmqQueue   *queue;
 	char	   *name;
 	TimestampTz now;
-	TimestampTz xact_start = GetCurrentTransactionStartTimestamp();
 	bool		any;
 	bool		bind;
 
@@ -828,8 +827,9 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 			 changed.rewind_seconds != queue->rewind_seconds)
 		changed.forgotten_before =
 			Max(queue->forgotten_before,
-				xact_start - Min(queue->rewind_seconds,
-								 changed.rewind_seconds) * USECS_PER_SEC);
+				cmq_clock_xact_start(queue->shared) -
+				Min(queue->rewind_seconds,
+					changed.rewind_seconds) * USECS_PER_SEC);
 
 	changed.last_modify_time = changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);

@@ -519,11 +519,11 @@ sweep(CmqQueue *queue, int limit, CmqUses *uses)
 	int			refused = 0;
 	int			failures = 0;
 	bool		warned = false;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), limit);
+	int64		end = cmq_elapsed() + limit * INT64CONST(1000);
 
 	for (int done = 0, size = CHUNK; done < n && failures < MAX_FAILURES;)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		long		left = (end - cmq_elapsed()) / 1000;
 
 		if (limit > 0 && left <= 0)
 			break;
@@ -638,7 +638,7 @@ unbind(CmqQueue *queue)
 	queue->dead_letter_queue[0] = '\0';
 	queue->max_receive_count = queue->max_time_to_live = 0;
 	queue->last_modify_time = shared ? cmq_clock_peek(shared) :
-		Max(GetCurrentTimestamp(), queue->saved_clock);
+		Max(cmq_time(), queue->saved_clock);
 	cmq_catalog_update_queue(queue);
 }
 

@@ -233,7 +233,7 @@ void
 cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 {
 	int			wait = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT) : LOCK_WAIT;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait);
+	int64		deadline = cmq_elapsed() + wait * INT64CONST(1000);
 
 	/* as long as it is locked the queue stays, and so do those who wait at it */
 	LockRelationOid(pending, AccessShareLock);
@@ -250,7 +250,7 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 			return;
 		ask_autovacuum(busy, busy == pending ? ShareRowExclusiveLock :
 					   AccessExclusiveLock);
-		if (GetCurrentTimestamp() >= deadline)
+		if (cmq_elapsed() >= deadline)
 			report_busy(name, pending, busy, what);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -239,7 +239,11 @@ analyze(CmqQueue *queue)
 	interval = Max(leaf->upper - leaf->lower, USECS_PER_HOUR);
 	for (int i = 0; i < lengthof(relids); i++)
 	{
-		if (last_analyze(relids[i]) < GetCurrentTimestamp() - interval)
+		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz last = last_analyze(relids[i]);
+
+		/* the server goes by the wall clock, which may have been set back */
+		if (last < now - interval || last > now)
 			cmq_ddl_execute("ANALYZE (SKIP_LOCKED) %s",
 							cmq_catalog_relname(relids[i]));
 	}

@@ -681,7 +681,7 @@ cmq_queue_newest(CmqQueue *queue)
 /*
  * Make sure that queue->shared is the entry of this queue, and stays to the end
  * of the transaction.  Not in recovery: there the queue has no shared entry and
- * its clock is the wall clock.
+ * its clock is cmq's time.
  */
 void
 cmq_queue_attach(CmqQueue *queue)
@@ -858,13 +858,12 @@ cmq_queue_try_lock(CmqQueue *queue)
 	return queue->relid == relid ? queue : NULL;
 }
 
-/* The queue's time, for those who only look. */
+/* The queue's time, for those who only look.  In recovery it is cmq's. */
 TimestampTz
 cmq_queue_now(CmqQueue *queue)
 {
 	cmq_queue_attach(queue);
-	return queue->shared ? cmq_clock_peek(queue->shared) :
-		GetCurrentTimestamp();
+	return queue->shared ? cmq_clock_peek(queue->shared) : cmq_time();
 }
 
 /* Messages produced before this have expired. */
@@ -888,7 +887,7 @@ cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
 
 	if (queue->rewind_seconds == 0)
 		return DT_NOEND;
-	since = GetCurrentTransactionStartTimestamp() -
+	since = cmq_clock_xact_start(queue->shared) -
 		queue->rewind_seconds * USECS_PER_SEC;
 	since = Max(since, queue->forgotten_before);
 	return Max(since, cmq_queue_expired_before(queue, now));

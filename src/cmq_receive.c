@@ -657,8 +657,9 @@ static void
 wait_and_receive(CmqQueue *queue, const Request *request)
 {
 	CmqSharedQueue *shared = queue->shared;
-	int64		usecs = request->polling_wait_seconds * USECS_PER_SEC;
-	TimestampTz deadline = GetCurrentTimestamp() + usecs;
+	/* elapsed: nobody sets this */
+	int64		deadline = cmq_elapsed() +
+		request->polling_wait_seconds * USECS_PER_SEC;
 	uint32		nrewinds = 0;
 	bool		first = true;
 
@@ -666,8 +667,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 	cmq_wait_begin(shared);
 	for (;;)
 	{
-		TimestampTz now;
-		TimestampTz due = deadline;
+		TimestampTz due;
 		uint32		nrewinds_now = pg_atomic_read_u32(&shared->nrewinds);
 		ResourceOwner caller;
 		bool		moved;
@@ -685,6 +685,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 			cmq_queue_mark_stale(queue->name);
 		nrewinds = nrewinds_now;
 		first = false;
+		due = cmq_clock_peek(shared) + Max(deadline - cmq_elapsed(), 0);
 		queue = cmq_queue_reopen(queue, ACL_DELETE, RowExclusiveLock);
 		over = queue == NULL ||
 			receive_messages(queue, request->max_messages,
@@ -694,10 +695,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		if (over)
 			break;
 
-		now = GetCurrentTimestamp();
-		/* a wall clock that was set back must not make it longer */
-		deadline = Min(deadline, now + usecs);
-		if (now >= deadline || !cmq_wait_sleep(shared, now, due, deadline))
+		if (cmq_elapsed() >= deadline || !cmq_wait_sleep(shared, due, deadline))
 		{
 			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
 			break;

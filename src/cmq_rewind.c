@@ -149,13 +149,17 @@ cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
  * included; nowhere when earliest is greater.  min_msg_time is the production
  * time of the earliest unconsumed message, first_due that of the first one
  * that the rewind under way still has to bring back.
+ *
+ * now() - rewind_seconds is always early enough, also when the wall clock is behind
+ * the queue's clock: what is outside of the window does not come back by that.
  */
 void
 cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 				 TimestampTz first_due, TimestampTz *earliest,
 				 TimestampTz *latest)
 {
-	*earliest = GetCurrentTransactionStartTimestamp() -
+	*earliest = Min(cmq_clock_xact_start(queue->shared),
+					GetCurrentTransactionStartTimestamp()) -
 		queue->rewind_seconds * USECS_PER_SEC;
 	*latest = min_msg_time;
 
@@ -252,7 +256,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	rewinding->active = true;
 	rewinding->rewound_at = now = cmq_clock_tick(queue->shared);
 	check_start_time(queue, start_time, now);
-	rewinding->from = Max(start_time, queue->forgotten_before);
+	rewinding->from = Max(start_time, cmq_queue_rewindable_since(queue, now));
 
 	/* until we have ended nobody may believe that this is all consumed */
 	(void) cmq_floor_announce();

@@ -174,7 +174,7 @@ cmq_rewind_log_prune(void)
 
 	if (cmq_rewind_log_retention < 0 || !OidIsValid(index_oid))
 		return;
-	before = GetCurrentTimestamp() -
+	before = cmq_time() -
 		cmq_rewind_log_retention * USECS_PER_SEC;
 
 	/* two at once would meet the same rows: one of them is enough */

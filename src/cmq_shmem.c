@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_shmem.c
- *	  What backends share about queues, and the queue clock.
+ *	  What backends share about queues.
  *
- * What an entry has for the scans of receives is explained in cmq_floor.c.
+ * What an entry has for the scans of receives is explained in cmq_floor.c, what it
+ * has for the queue clock in cmq_clock.c.
  *
  * A fixed hash table of cmq.max_queues entries, keyed by database and by the
  * OID of the queue's pending table.  An entry is made by the first backend
@@ -23,24 +24,6 @@
  *	  is the transaction's, so what it left in lists of ours stays good.
  * A parallel worker is a transaction of its own here.  A transaction that is
  * prepared counts itself out: what it leaves names the entry by its key.
- *
- * The queue clock is a hybrid logical clock in microseconds, one per queue:
- * the larger of the wall clock and the last value given out.
- *	- cmq_clock_tick gives out values that nobody else gets: message ids.  Each is
- *	  taken as its message is about to be written, one at a time: so the clock is ahead
- *	  of the wall clock by no more than one microsecond for each message that was written
- *	  within this microsecond, and what fails moves it by nothing that lasts.
- *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
- *	  is ever earlier than another one before it, and a wall clock that steps
- *	  back reorders nothing.
- * The clock of a new entry starts no earlier than the newest message of the
- * queue, committed or not (a prepared transaction may still commit it), and no
- * earlier than the clock that maintenance saved (cmq_queue_attach collects
- * these).  So ids stay unique through restart, crash, promotion and restore.
- * There is one way to see an id twice: the wall clock is set back while the
- * server is down, and the messages sent since the last round of maintenance
- * have been deleted, with rewind off, and vacuumed away.  In recovery no entry
- * is made: replay moves on behind its back.
  *
  * Nothing here is written to disk; a crash loses the table, and the next use
  * of each queue makes its entry anew.
@@ -94,6 +77,7 @@ shmem_request(void)
 
 	RequestAddinShmemSpace(hash_estimate_size(cmq_max_queues,
 											  sizeof(CmqSharedQueue)));
+	RequestAddinShmemSpace(cmq_clock_shmem_size());
 	RequestAddinShmemSpace(cmq_floor_shmem_size());
 	RequestAddinShmemSpace(cmq_stats_shmem_size());
 	RequestAddinShmemSpace(cmq_wait_shmem_size());
@@ -119,6 +103,7 @@ shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared_queues = cmq_shmem_init_hash("cmq queues", cmq_max_queues, &info,
 										HASH_ELEM | HASH_BLOBS);
+	cmq_clock_shmem_init();
 	cmq_floor_shmem_init();
 	cmq_stats_shmem_init();
 	cmq_wait_shmem_init();
@@ -381,7 +366,7 @@ cmq_shmem_make(const CmqRelids *relids, const char *name,
 		pg_atomic_init_u32(&shared->triggers, triggers);
 		if (held)
 			cmq_prepared_hold(shared);
-		pg_atomic_init_u64(&shared->clock, (uint64) not_before);
+		cmq_clock_init(shared, not_before);
 		pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 		pg_atomic_init_u64(&shared->spacing, 1000000);
 		cmq_floor_init(shared);
@@ -477,67 +462,4 @@ cmq_shmem_with(const CmqSharedKey *key,
 	LWLockRelease(cmq_lock);
 }
 
-/*
- * The queue's time, for those who write times or claim messages; never earlier
- * than anything the clock has given out.
- */
-TimestampTz
-cmq_clock_now(CmqSharedQueue *shared)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	uint64		last = pg_atomic_read_u64(&shared->clock);
-
-	while (now > (TimestampTz) last)
-	{
-		if (pg_atomic_compare_exchange_u64(&shared->clock, &last, (uint64) now))
-			return now;
-	}
-	return (TimestampTz) last;
-}
-
-/*
- * The same without remembering it, for those who only look: a queue that is
- * looked at stays idle.
- */
-TimestampTz
-cmq_clock_peek(CmqSharedQueue *shared)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz last = (TimestampTz) pg_atomic_read_u64(&shared->clock);
-
-	return Max(now, last);
-}
-
-/*
- * A message of this time, or one deleted then, has come from elsewhere: what the
- * clock gives out from now on is later.
- */
-void
-cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time)
-{
-	uint64		last = pg_atomic_read_u64(&shared->clock);
-
-	if (TIMESTAMP_NOT_FINITE(time))
-		return;
-	while (time > (TimestampTz) last)
-	{
-		if (pg_atomic_compare_exchange_u64(&shared->clock, &last, (uint64) time))
-			return;
-	}
-}
-
-/* Take a microsecond for the caller alone. */
-TimestampTz
-cmq_clock_tick(CmqSharedQueue *shared)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	uint64		last = pg_atomic_read_u64(&shared->clock);
-	TimestampTz tick;
-
-	do
-	{
-		tick = Max(now, (TimestampTz) last + 1);
-	} while (!pg_atomic_compare_exchange_u64(&shared->clock, &last,
-											 (uint64) tick));
-	return tick;
 }

@@ -126,14 +126,14 @@ cmq_turn_init(CmqSharedQueue *shared)
 {
 	memset(shared->turns, 0, sizeof(shared->turns));
 	for (int i = 0; i < CMQ_NTURNS; i++)
-		shared->turns[i].begun_at = GetCurrentTimestamp();
+		shared->turns[i].begun_at = cmq_time();
 	pg_atomic_init_u32(&shared->letters_stuck, 0);
 }
 
 static bool
 rests_now(Oid owner, CmqTurnKind kind)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cmq_time();
 	bool		result = false;
 
 	SpinLockAcquire(&rests->mutex);
@@ -141,10 +141,8 @@ rests_now(Oid owner, CmqTurnKind kind)
 	{
 		Rest	   *rest = &rests->rests[i];
 
-		/* a rest that is too long comes from a wall clock that was set back */
 		if (rest->owner == owner && rest->database == MyDatabaseId &&
-			rest->kind == kind && rest->until > now &&
-			rest->until <= now + MAX_REST)
+			rest->kind == kind && rest->until > now)
 			result = true;
 	}
 	SpinLockRelease(&rests->mutex);
@@ -154,7 +152,7 @@ rests_now(Oid owner, CmqTurnKind kind)
 static void
 set_rest(Oid owner, CmqTurnKind kind, int64 time)
 {
-	TimestampTz until = GetCurrentTimestamp() + Min(time, MAX_REST);
+	TimestampTz until = cmq_time() + Min(time, MAX_REST);
 	Rest	   *rest = &rests->rests[0];
 
 	SpinLockAcquire(&rests->mutex);
@@ -212,7 +210,7 @@ note_passed_over(const CmqSharedKey *key, CmqTurnKind kind)
 
 	cmq_shmem_with(key, copy_turns, turns);
 	if (turns[kind].begun_at >
-		GetCurrentTimestamp() - cmq_maintenance_interval * USECS_PER_SEC)
+		cmq_time() - cmq_maintenance_interval * USECS_PER_SEC)
 		return;
 	SpinLockAcquire(&rests->mutex);
 	rests->unfinished = true;
@@ -237,7 +235,7 @@ may_queue(CmqSharedQueue *shared, void *arg)
 {
 	CmqTurns   *turns = &shared->turns[turn.kind];
 
-	turns->begun_at = GetCurrentTimestamp();
+	turns->begun_at = cmq_time();
 	if (turns->rounds_to_skip > 0)
 	{
 		turns->rounds_to_skip--;

@@ -376,16 +376,17 @@ plan(CmqSharedQueue *shared, TimestampTz due)
 }
 
 /*
- * Sleep until deadline at most; now is the time that it goes by.  due is when the
- * next message becomes visible, DT_NOEND if that is later than deadline.  False
- * when the waiter is asked to leave.  Ends the process if its client has gone.
+ * Sleep until so much has elapsed as deadline says, at most.  due is when the next
+ * message becomes visible, by the queue's clock, DT_NOEND if that is later.  False when
+ * the waiter is asked to leave.  Ends the process if its client has gone.
  */
 bool
-cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz now, TimestampTz due,
-			   TimestampTz deadline)
+cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
 {
-	TimestampTz until = plan(shared, due) ? Min(due, deadline) : deadline;
+	int64		sleep = Max(deadline - cmq_elapsed(), 0);
 
+	if (plan(shared, due) && due != DT_NOEND)
+		sleep = Min(sleep, Max(due - cmq_clock_peek(shared), 0));
 	if (pg_atomic_read_u32(&shared->nasking) > 0)
 		return false;
 	/*
@@ -396,7 +397,7 @@ cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz now, TimestampTz due,
 	 */
 	SetLatch(MyLatch);
 	(void) ConditionVariableTimedSleep(&shared->wakeup,
-									   TimestampDifferenceMilliseconds(now, until) + 1,
+									   sleep / 1000 + 1,
 									   cmq_wait_event());
 	check_client();
 	return pg_atomic_read_u32(&shared->nasking) == 0;

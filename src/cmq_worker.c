@@ -386,7 +386,8 @@ void
 cmq_launcher_main(Datum arg)
 {
 	MemoryContext context;
-	TimestampTz last_round = DT_NOBEGIN;
+	bool		at_once = true;
+	int64		last_round = 0; /* elapsed */
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -398,8 +399,8 @@ cmq_launcher_main(Datum arg)
 									ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		TimestampTz now;
-		long		wait;
+		int64		interval;
+		int64		now;
 
 		/*
 		 * The latch is set for many reasons, and waiting for a worker may have
@@ -414,26 +415,22 @@ cmq_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
-		now = GetCurrentTimestamp();
-		if (now < last_round)
-			last_round = now;	/* the wall clock was set back */
-		if (last_round == DT_NOBEGIN ||
-			now >= last_round + cmq_maintenance_interval * USECS_PER_SEC)
+		/* a wall clock that was set is noticed also when nobody calls */
+		(void) cmq_time();
+		interval = cmq_maintenance_interval * USECS_PER_SEC;
+		now = cmq_elapsed();
+		if (at_once || now >= last_round + interval)
 		{
 			last_round = now;
 			MemoryContextSwitchTo(context);
 			launcher_round();
 			MemoryContextReset(context);
-			if (cmq_turn_unfinished())
-				last_round = DT_NOBEGIN;
+			at_once = cmq_turn_unfinished();
 			continue;
 		}
-
-		wait = TimestampDifferenceMilliseconds(now, last_round +
-											   cmq_maintenance_interval * USECS_PER_SEC);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 wait + 1, PG_WAIT_EXTENSION);
+						 (last_round + interval - now) / 1000 + 1, PG_WAIT_EXTENSION);
 	}
 }
 

@@ -77,6 +77,9 @@ missing_tools()
 			echo prometheus-postgres-exporter
 		# one test needs it, as above
 		! command -v apt-get >/dev/null || PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || echo pgbouncer
+		# one test sets the clock with it, and is skipped without it
+		! command -v apt-get >/dev/null || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null ||
+			echo libfaketime
 		missing_repack
 		missing_clients
 	fi

@@ -256,7 +256,7 @@ note 'a wall clock behind the newest message';
 # As after a clock that was set back: the newest message lies ahead of the wall
 # clock, as far as the leaves reach.
 sql(q(SELECT FROM cmq_create_queue('clock', msg_retention_seconds => 1296000,
-				visibility_timeout => 43200, rewind_seconds => 3600)));
+				visibility_timeout => 43200, rewind_seconds => 1296000)));
 my $early_id = sql("SELECT cmq_send('clock', 'early')");
 sql("SELECT FROM cmq_maintain('clock')");
 sql(q(
@@ -286,6 +286,8 @@ is( sql(q(
 		  FROM cmq_data.q_clock_pending)))),
 	'5',
 	'clock: deleted');
+# else the deletes can be later than a rewind soon after the restart, see src/README
+sql(q{SELECT FROM cmq_maintain('clock')});
 $node->restart;
 $id = sql("SELECT cmq_send('clock', 'last')");
 ok($id > $late_id + 2, 'clock: ids increase after another restart');
