@@ -817,7 +817,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 		/* no delete is open: each has read the clock before this moment, or will */
 		if (queue->rewind_seconds > 0)
 		{
-			now = changed.history_since = cmq_clock_tick(queue->shared, 1);
+			now = changed.history_since = cmq_clock_tick(queue->shared);
 			changed.leftovers = true;
 		}
 		memset(&changed.rewinding, 0, sizeof(changed.rewinding));

@@ -387,10 +387,11 @@ smallest_of_others(void)
 /*
  * What cmq_oldest.c must not go beyond: open transactions may have sent older
  * messages, or bring them back, and ours may give back what it has consumed.
- * now has been read from the queue clock before.
+ * last is the last time that the queue clock has given out or remembered, read
+ * before.
  */
 TimestampTz
-cmq_floor_limit(TimestampTz now)
+cmq_floor_limit(TimestampTz last)
 {
 	TimestampTz smallest;
 
@@ -398,7 +399,7 @@ cmq_floor_limit(TimestampTz now)
 	smallest = smallest_of_others();
 	smallest = Min(smallest, own_slot());
 	smallest = Min(smallest, taken_message);
-	return Min(smallest, now);
+	return Min(smallest, last);
 }
 
 /*

@@ -17,7 +17,9 @@
  *	- maintenance, when it has read the whole pending table and removed what is
  *	  expired, to the time before which all has expired
  * but never above
- *	- the queue clock as it was before, and what open transactions have
+ *	- the last time that the queue clock has given out or remembered, read before
+ *	  (a time that was only looked at is no bound for what is sent afterwards),
+ *	  and what open transactions have
  *	  published in their slots (cmq_floor.c): a message that they have sent, or
  *	  one that a rewind brings back, may be older than all that can be seen
  *	- what the own transaction has consumed, since it may yet roll back
@@ -73,7 +75,7 @@ typedef struct MarkScan
 } MarkScan;
 
 static void
-read_mark(CmqQueue *queue, TimestampTz now, MarkScan *scan)
+read_mark(CmqQueue *queue, MarkScan *scan)
 {
 	CmqSharedQueue *shared = queue->shared;
 
@@ -82,7 +84,7 @@ read_mark(CmqQueue *queue, TimestampTz now, MarkScan *scan)
 	scan->mark = shared->oldest;
 	SpinLockRelease(&shared->mutex);
 	scan->limit = pg_atomic_read_u32(&shared->held) != 0 ? DT_NOBEGIN :
-		cmq_floor_limit(now);
+		cmq_floor_limit(cmq_clock_last(shared));
 }
 
 static void
@@ -333,7 +335,7 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 	{
 		if (cmq_stats_count_pending(queue) == 0)
 			return;
-		read_mark(queue, now, &scan);
+		read_mark(queue, &scan);
 
 		/* a rewind that has ended meanwhile holds the mark down no more */
 		queue = look_afresh(queue);
@@ -356,7 +358,7 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 	counts->oldest = counts->min_msg_time = DT_NOEND;
 	if (queue->shared)
 	{
-		read_mark(queue, now, &scan);
+		read_mark(queue, &scan);
 		queue = look_afresh(queue);
 	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -375,7 +377,7 @@ cmq_oldest_may_expire(CmqQueue *queue, TimestampTz expired_before)
 {
 	MarkScan	scan;
 
-	read_mark(queue, DT_NOEND, &scan);
+	read_mark(queue, &scan);
 	return scan.mark < expired_before;
 }
 
@@ -388,7 +390,7 @@ cmq_oldest_settle(CmqQueue *queue)
 	MarkScan	scan;
 	Snapshot	snapshot;
 
-	read_mark(queue, now, &scan);
+	read_mark(queue, &scan);
 	queue = look_afresh(queue);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cmq_count_pending(queue, snapshot, now, &counts);

@@ -461,5 +461,3 @@ cmq_shmem_with(const CmqSharedKey *key,
 		func(shared, arg);
 	LWLockRelease(cmq_lock);
 }
-
-}
