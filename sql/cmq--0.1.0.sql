@@ -757,6 +757,10 @@ COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, js
 -- For one queue an error is raised; for all, a failing queue is reported in a
 -- WARNING and skipped.  Dead letters to a queue of another owner are left to the
 -- worker.  Old rows of the record are removed for the owner of the extension.
+-- All is done in the caller's transaction, which keeps its locks: so at most 50
+-- partitions of a queue are dropped, and no more queues maintained when a quarter
+-- of the server's lock table is taken.  A NOTICE says that there is more; the
+-- next call, in another transaction, goes on with that.
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_maintain(queue text DEFAULT NULL)

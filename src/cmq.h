@@ -178,6 +178,7 @@ typedef struct CmqTurns
 	int			strikes;
 	int			rounds_to_skip;
 	TimestampTz begun_at;		/* the last one */
+	int			step;			/* the step that it stopped at + 1; 0: none */
 } CmqTurns;
 
 /* The order of turns: queues without strikes, then those with strikes. */
@@ -186,6 +187,41 @@ typedef struct CmqTurnOrder
 	List	   *names[CMQ_NTURNS];
 	List	   *struck[CMQ_NTURNS];
 } CmqTurnOrder;
+
+/* What a step of maintenance, or a bounded portion of one, says of the rest. */
+typedef enum CmqStepResult
+{
+	CMQ_STEP_DONE,				/* there is none */
+	CMQ_STEP_LOOKING,			/* there may be more, but nothing was found here */
+	CMQ_STEP_MORE				/* something was done, and there is more */
+} CmqStepResult;
+
+/* The key of a pending row. */
+typedef struct CmqPendingKey
+{
+	TimestampTz visible_at;
+	TimestampTz enqueued_at;
+} CmqPendingKey;
+
+/* Steps that remember where their last portion has ended, see cmq_maintain.c. */
+typedef enum CmqPlaceKind
+{
+	CMQ_PURGE_PLACE,			/* left of what can still be delivered */
+	CMQ_PURGE_REST_PLACE,		/* in the rest of the pending table */
+	CMQ_LETTERS_PLACE,			/* dead letters, in the pending table */
+	CMQ_DROP_PLACE,				/* partitions, by their lower bounds */
+	CMQ_NPLACES
+} CmqPlaceKind;
+
+/* What one transaction of maintenance does of a step. */
+typedef struct CmqPortion
+{
+	bool		bounded;		/* the worker's; else all that there is room for */
+	instr_time	begun;
+} CmqPortion;
+
+/* A place in the pending table; what comes after it is next. */
+typedef CmqPendingKey CmqPlace;
 
 /* How much time code of owners has used, see cmq_limit.c. */
 typedef struct CmqUse
@@ -205,13 +241,6 @@ typedef struct CmqUses
 	int64		fair;			/* what does not count for the guest */
 	instr_time	since;
 } CmqUses;
-
-/* The key of a pending row. */
-typedef struct CmqPendingKey
-{
-	TimestampTz visible_at;
-	TimestampTz enqueued_at;
-} CmqPendingKey;
 
 /* A dead message, by the key of its pending row. */
 typedef CmqPendingKey CmqLetter;
@@ -297,8 +326,14 @@ typedef struct CmqSharedQueue
 
 	pg_atomic_uint32 demands_failed;	/* see cmq_leaf.c */
 
+	/* where the worker's steps go on, under the same mutex, see cmq_maintain.c */
+	CmqPlace	places[CMQ_NPLACES];
+
 	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
 	CmqTurns	turns[CMQ_NTURNS];
+	int			letters_count;	/* the policy that the place for letters is for */
+	int			letters_time;
+	pg_atomic_uint32 left_out;	/* by a call of cmq_maintain() that had no room */
 	pg_atomic_uint32 letters_stuck;	/* a receive could not move dead letters */
 	pg_atomic_uint32 damaged;	/* a message could not be read, see cmq_damage.c */
 
@@ -361,6 +396,13 @@ typedef struct CmqStretchScan
 	CmqStretch	known[CMQ_STRETCHES];
 	CmqStretch	found[CMQ_STRETCHES];
 } CmqStretchScan;
+
+/* What was known before a look at the pending table, see cmq_oldest_look(). */
+typedef struct CmqOldestLook
+{
+	uint64		generation;
+	TimestampTz open;			/* open transactions have published no earlier time */
+} CmqOldestLook;
 
 /* One pair of leaf tables, covering [lower, upper). */
 typedef struct CmqLeaf
@@ -582,6 +624,7 @@ extern void cmq_floor_due_added_unknown(CmqSharedQueue *shared);
 extern void cmq_floor_added_unknown(CmqSharedQueue *shared);
 extern void cmq_floor_taken_message(TimestampTz enqueued_at);
 extern TimestampTz cmq_floor_limit(TimestampTz last);
+extern TimestampTz cmq_floor_open(void);
 extern void cmq_floor_take_slot(void);
 extern void cmq_floor_sweep(void);
 
@@ -610,6 +653,11 @@ extern bool cmq_target_is_queue(const CmqQueue *queue);
 
 /* cmq_oldest.c */
 extern void cmq_oldest_init(CmqSharedQueue *shared);
+extern void cmq_oldest_look(CmqQueue *queue, CmqOldestLook *look);
+extern bool cmq_oldest_no_news(CmqQueue *queue, const CmqOldestLook *look,
+							   TimestampTz until);
+extern TimestampTz cmq_oldest_mark(CmqQueue *queue);
+extern bool cmq_oldest_is_small(CmqQueue *queue);
 extern void cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time);
 extern void cmq_oldest_install_callbacks(void);
 extern void cmq_oldest_bring_back(CmqSharedQueue *shared, TimestampTz time);
@@ -650,6 +698,9 @@ extern bool cmq_queue_try_until(const char *name, const char *what,
 extern bool cmq_queue_try(const char *name, const char *what,
 						  void (*func) (const char *name, void *arg),
 						  void *arg, bool warn);
+extern bool cmq_queue_try_light(const char *name, const char *what,
+								void (*func) (const char *name, void *arg),
+								void *arg, bool warn);
 extern bool cmq_queue_look(const char *name, const char *what,
 						   void (*func) (const char *name, void *arg),
 						   void *arg, bool warn);
@@ -769,7 +820,8 @@ extern const char *cmq_dead_letter_reason(CmqQueue *queue,
 extern bool cmq_dead_letter_stays(CmqQueue *queue);
 extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters,
 								 int n);
-extern void cmq_dead_letter_sweep(CmqQueue *queue);
+extern CmqStepResult cmq_dead_letter_sweep(CmqQueue *queue,
+										   const CmqPortion *portion);
 extern CmqQueue *cmq_dead_letter_stranger(CmqQueue *queue);
 extern void cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit);
 
@@ -792,7 +844,8 @@ extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
 extern bool cmq_leaf_make(CmqQueue *queue, TimestampTz from,
 						  TimestampTz until);
 extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
-extern int	cmq_leaf_drop_old(CmqQueue *queue);
+extern CmqStepResult cmq_leaf_drop_old(CmqQueue *queue,
+									   const CmqPortion *portion);
 
 /* cmq_table.c */
 extern bool cmq_table_open(CmqTable *table, EState *estate,
@@ -801,6 +854,7 @@ extern bool cmq_table_open(CmqTable *table, EState *estate,
 extern Relation cmq_table_open_heap(const CmqQueue *queue, Oid relid,
 									CmqTableKind kind);
 extern void cmq_table_close(CmqTable *table);
+extern void cmq_table_release(CmqTable *table);
 extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
 							 Size size);
 extern void cmq_table_flush(CmqTable *table);
@@ -877,6 +931,9 @@ extern void cmq_rewind_log_prune(void);
 
 /* cmq_rewind.c */
 extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
+extern TimestampTz cmq_rewind_leaf_due(CmqQueue *queue, const CmqLeaf *leaf,
+									   const CmqRewind *rewinding,
+									   TimestampTz expired_before);
 extern TimestampTz cmq_rewind_first_due(CmqQueue *queue,
 										const CmqRewind *rewinding,
 										TimestampTz expired_before);
@@ -898,8 +955,16 @@ extern void cmq_count_pending(CmqQueue *queue, Snapshot snapshot,
 /* cmq_maintain.c */
 extern const int cmq_maintain_nsteps;
 extern const int cmq_maintain_nlong;
-extern void cmq_maintain_step(const char *name, int step);
+extern CmqStepResult cmq_maintain_step(const char *name, int step,
+									   bool bounded);
 extern void cmq_maintain_sweep(void);
+extern bool cmq_maintain_has_room(void);
+extern bool cmq_portion_is_over(const CmqPortion *portion);
+extern CmqPlace cmq_place_get(CmqQueue *queue, const CmqPortion *portion,
+							  CmqPlaceKind kind);
+extern void cmq_place_set(CmqQueue *queue, const CmqPortion *portion,
+						  CmqPlaceKind kind, const CmqPlace *place);
+extern void cmq_place_init(CmqSharedQueue *shared);
 
 /* cmq_limit.c */
 extern bool cmq_limited(int limit, const char *name, const char *what,
@@ -930,7 +995,8 @@ extern void cmq_turn_shmem_init(void);
 extern void cmq_turn_init(CmqSharedQueue *shared);
 extern void cmq_turn_order(List *names, CmqTurnOrder *order);
 extern bool cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest);
-extern bool cmq_turn_unfinished(void);
+extern int	cmq_turn_first_step(int n);
+extern void cmq_turn_at_step(int step);
 extern CmqUses *cmq_turn_uses(void);
 extern void cmq_turn_end(bool ok);
 
@@ -998,6 +1064,7 @@ extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 extern Size cmq_worker_shmem_size(void);
 extern void cmq_worker_shmem_init(void);
 extern void cmq_worker_register(void);
+extern void cmq_worker_unfinished(void);
 extern bool cmq_worker_run_for(const char *name, Oid owner);
 
 #endif							/* CMQ_H */

@@ -403,6 +403,21 @@ cmq_floor_limit(TimestampTz last)
 }
 
 /*
+ * No transaction that is open now, ours included, has written pending rows of
+ * messages produced before this; one that begins later writes them at or after the
+ * present time of the queue clock, or tells cmq_oldest.c.
+ */
+TimestampTz
+cmq_floor_open(void)
+{
+	TimestampTz smallest;
+
+	pg_memory_barrier();
+	smallest = smallest_of_others();
+	return Min(smallest, own_slot());
+}
+
+/*
  * Before a scan: where to start.  now is what the caller has just read from
  * the queue clock.  To be followed by cmq_floor_end().
  */

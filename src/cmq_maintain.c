@@ -10,9 +10,20 @@
  * may run at any time, twice or beside itself: what it removes was invisible
  * before, by comparison of times.
  *
- * The worker runs each step in a transaction of its own; cmq_maintain() runs
- * them all in the caller's.  Either way a step runs as the queue's owner in a
- * restricted security context.
+ * The worker runs each step in transactions of its own, each of a bounded portion:
+ * rows, locks and time.  A step reads the queue's bounds of time anew in each
+ * of them, and says whether there is more.  Where it ended is remembered
+ * in the queue's shared entry before the transaction commits, so that what cannot be
+ * done is passed by, and looked at again when the walk begins anew.  What
+ * remains when the worker's time for a queue is over is done in the next round.
+ *
+ * cmq_maintain() runs all steps in the caller's transaction, which keeps the locks
+ * that it takes.  Rows are not bounded there; leaves dropped are, and without
+ * a name the number of queues: those in which nothing had to be written leave no locks
+ * behind, and when the others have taken their part of the lock table the rest is
+ * left for the next call.
+ *
+ * Either way a step runs as the queue's owner in a restricted security context.
  *
  * The worker's round has one more step, that cmq_maintain() has not: dead letters
  * to queues of other owners, whose code the caller has no reason to trust.
@@ -23,12 +34,15 @@
 
 #include "access/genam.h"
 #include "access/relation.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/spin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -59,13 +73,24 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
 #define TARGET_BEHIND_LEADS 2
 #define TARGET_AHEAD_LEADS 4
 
+/* With more leaves than this, which are to be dropped, there is no ANALYZE. */
+#define MAX_ANALYZED_LEAVES 200
+
+/* A bounded portion looks at so many rows, removes so many, and takes so long. */
+#define PORTION_LOOKS 100000
+#define PORTION_ROWS 10000
+#define PORTION_TIME 500		/* milliseconds */
+
+/* The part of the lock table, one of so many, that one transaction may take. */
+#define LOCKS_PART 4
+
 /*
  * Save the queue clock, for a queue that was used since it was last saved: the
  * messages that the clock is known by may be dropped, and the wall clock may
  * be behind after a restart.
  */
-static void
-save_clock(CmqQueue *queue)
+static CmqStepResult
+save_clock(CmqQueue *queue, const CmqPortion *portion)
 {
 	CmqQueue	changed;
 
@@ -73,17 +98,18 @@ save_clock(CmqQueue *queue)
 	if ((TimestampTz) pg_atomic_read_u64(&queue->shared->clock) <=
 		queue->saved_clock ||
 		(queue = cmq_queue_try_lock(queue)) == NULL)
-		return;
+		return CMQ_STEP_DONE;
 	cmq_queue_attach(queue);
 	changed = *queue;
 	changed.saved_clock =
 		(TimestampTz) pg_atomic_read_u64(&queue->shared->clock);
 	cmq_catalog_update_queue(&changed);
+	return CMQ_STEP_DONE;
 }
 
 /* Make leaves ahead of time for a queue in use. */
-static void
-make_ahead(CmqQueue *queue)
+static CmqStepResult
+make_ahead(CmqQueue *queue, const CmqPortion *portion)
 {
 	TimestampTz now;
 	TimestampTz lead = cmq_leaf_lead(queue);
@@ -94,7 +120,7 @@ make_ahead(CmqQueue *queue)
 	from = now = cmq_queue_now(queue);
 	if (!target && now - (TimestampTz) pg_atomic_read_u64(&queue->shared->last_send) >
 		Max(IN_USE_LEADS * lead, queue->msg_retention_seconds * USECS_PER_SEC))
-		return;
+		return CMQ_STEP_DONE;
 	/*
 	 * Enough to last until the round after the next one, but not so many that
 	 * their locks do not fit into one transaction: senders can ask for more.
@@ -118,93 +144,242 @@ make_ahead(CmqQueue *queue)
 		}
 		time = leaf->upper;
 	}
+	return CMQ_STEP_DONE;
+}
+
+/* No row of the pending table. */
+static const CmqPlace beginning = {DT_NOBEGIN, DT_NOBEGIN};
+
+/* A new shared entry of a queue. */
+void
+cmq_place_init(CmqSharedQueue *shared)
+{
+	for (int i = 0; i < CMQ_NPLACES; i++)
+		shared->places[i] = beginning;
+	shared->letters_count = shared->letters_time = 0;
+	pg_atomic_init_u32(&shared->left_out, 0);
+}
+
+/* Where a portion begins. */
+CmqPlace
+cmq_place_get(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
+{
+	CmqSharedQueue *shared = queue->shared;
+	CmqPlace	place = beginning;
+
+	if (portion->bounded)
+	{
+		SpinLockAcquire(&shared->mutex);
+		place = shared->places[kind];
+		SpinLockRelease(&shared->mutex);
+	}
+	return place;
+}
+
+/* Where the next one is to begin: behind this. */
+void
+cmq_place_set(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
+			  const CmqPlace *place)
+{
+	CmqSharedQueue *shared = queue->shared;
+
+	if (!portion->bounded)
+		return;
+	SpinLockAcquire(&shared->mutex);
+	shared->places[kind] = *place;
+	SpinLockRelease(&shared->mutex);
+}
+
+/* Is the time of a bounded portion over? */
+bool
+cmq_portion_is_over(const CmqPortion *portion)
+{
+	instr_time	elapsed;
+
+	if (!portion->bounded)
+		return false;
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, portion->begun);
+	return INSTR_TIME_GET_MILLISEC(elapsed) >= PORTION_TIME;
+}
+
+/* Has a bounded portion looked at its share of rows, and removed so many? */
+static bool
+rows_are_enough(const CmqPortion *portion, int64 looked, int64 removed)
+{
+	if (!portion->bounded)
+		return false;
+	return looked >= PORTION_LOOKS || removed >= PORTION_ROWS ||
+		(looked % 100 == 0 && cmq_portion_is_over(portion));
 }
 
 /*
- * Delete pending rows of expired messages that are not in flight.  Most stand at the
- * left end of the index.  Those that were received or delayed stand anywhere: they
- * are looked for, by reading the whole table, unless it is known that nothing
- * pending is so old.
+ * Is there room for the locks of more work?  Those that our process holds are a small
+ * part of the lock table, which all share.
  */
-static void
-purge_expired(CmqQueue *queue)
+bool
+cmq_maintain_has_room(void)
+{
+	LockData   *locks = GetLockStatusData();
+	int64		held = 0;
+	int64		all = (int64) max_locks_per_xact *
+		(MaxBackends + max_prepared_xacts);
+
+	for (int i = 0; i < locks->nelements; i++)
+		held += locks->locks[i].pid == MyProcPid && !locks->locks[i].fastpath;
+	pfree(locks->locks);
+	pfree(locks);
+	return held < all / LOCKS_PART;
+}
+
+/*
+ * Delete pending rows of expired messages that are not in flight, with visible_at from
+ * this time to before that one.
+ */
+static CmqStepResult
+purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
+	  TimestampTz from, TimestampTz until)
 {
 	TimestampTz now = cmq_queue_now(queue);
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	bool		everywhere = cmq_oldest_may_expire(queue, expired_before);
+	CmqPlace	place = cmq_place_get(queue, portion, kind);
+	CmqStepResult result = CMQ_STEP_DONE;
+	int64		looked = 0;
+	int64		removed = 0;
 	CmqTable	pending;
 
 	if (queue->is_target)
-		return;
-	if (cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
-					   RowExclusiveLock))
+		return CMQ_STEP_DONE;
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
+		return CMQ_STEP_DONE;
+	cmq_table_range(&pending, Max(from, place.visible_at), until, false);
+	while (cmq_table_next(&pending))
 	{
-		cmq_table_range(&pending, DT_NOBEGIN,
-						everywhere ? DT_NOEND : expired_before, false);
-		while (cmq_table_next(&pending))
-		{
-			TimestampTz time = cmq_slot_time(pending.slot,
-											 Anum_pending_enqueued_at);
+		TimestampTz time = cmq_slot_time(pending.slot, Anum_pending_enqueued_at);
+		TimestampTz visible_at = cmq_slot_time(pending.slot,
+											   Anum_pending_visible_at);
 
-			/* what is in flight can still be deleted by who has it */
-			if (time >= expired_before ||
-				(cmq_slot_int(pending.slot, Anum_pending_receive_count) > 0 &&
-				 cmq_slot_time(pending.slot, Anum_pending_visible_at) > now) ||
-				cmq_table_delete(&pending, false) != TM_Ok)
-				continue;
-			cmq_floor_taken_message(time);
-			cmq_stats_pending(queue->shared, -1);
+		if (visible_at == place.visible_at && time <= place.enqueued_at)
+			continue;
+		if (rows_are_enough(portion, ++looked, removed))
+		{
+			result = removed > 0 ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
+			break;
 		}
-		cmq_table_close(&pending);
+		place.visible_at = visible_at;
+		place.enqueued_at = time;
+		/* what is in flight can still be deleted by who has it */
+		if (time >= expired_before ||
+			(cmq_slot_int(pending.slot, Anum_pending_receive_count) > 0 &&
+			 visible_at > now) ||
+			cmq_table_delete(&pending, false) != TM_Ok)
+			continue;
+		cmq_floor_taken_message(time);
+		cmq_stats_pending(queue->shared, -1);
+		removed++;
 	}
+	cmq_table_close(&pending);
 	CommandCounterIncrement();
+	cmq_place_set(queue, portion, kind,
+				  result == CMQ_STEP_DONE ? &beginning : &place);
+	return result;
 }
 
-/* Keep the mark of cmq_oldest.c near the oldest pending message. */
-static void
-settle_oldest(CmqQueue *queue)
+/*
+ * Most of what has expired stands at the left end of the index, since visible_at is
+ * never before enqueued_at.  Nothing is there if nothing pending is so old.
+ */
+static CmqStepResult
+purge_left(CmqQueue *queue, const CmqPortion *portion)
+{
+	TimestampTz expired_before =
+		cmq_queue_expired_before(queue, cmq_queue_now(queue));
+
+	if (!cmq_oldest_may_expire(queue, expired_before))
+		return CMQ_STEP_DONE;
+	return purge(queue, portion, CMQ_PURGE_PLACE, DT_NOBEGIN, expired_before);
+}
+
+/* What was received or delayed stands anywhere. */
+static CmqStepResult
+purge_rest(CmqQueue *queue, const CmqPortion *portion)
+{
+	TimestampTz expired_before =
+		cmq_queue_expired_before(queue, cmq_queue_now(queue));
+
+	if (!cmq_oldest_may_expire(queue, expired_before))
+		return CMQ_STEP_DONE;
+	return purge(queue, portion, CMQ_PURGE_REST_PLACE, expired_before, DT_NOEND);
+}
+
+/* Is the walk of this kind at its beginning, or past its end? */
+static bool
+is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
+{
+	return cmq_place_get(queue, portion, kind).visible_at == DT_NOBEGIN;
+}
+
+/*
+ * Keep the mark of cmq_oldest.c near the oldest pending message.  Where that has
+ * expired the whole table is read; not before all that has expired is removed.
+ */
+static CmqStepResult
+settle_oldest(CmqQueue *queue, const CmqPortion *portion)
 {
 	TimestampTz now = cmq_queue_now(queue);
 
+	if (!is_through(queue, portion, CMQ_PURGE_PLACE) ||
+		!is_through(queue, portion, CMQ_PURGE_REST_PLACE))
+		return CMQ_STEP_DONE;
 	if (cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
 		cmq_oldest_settle(queue);
 	cmq_oldest_advance(queue);
+	return CMQ_STEP_DONE;
 }
 
-/* So that nobody has to wait for a count after a start of the server. */
-static void
-count_pending(CmqQueue *queue)
-{
-	(void) cmq_stats_count_pending(queue);
-	(void) cmq_stats_count_due(queue);
-}
-
-static void
-move_dead_letters(CmqQueue *queue)
-{
-	if (!queue->is_target)
-		cmq_dead_letter_sweep(queue);
-}
-
-static void
-advance_rewind(CmqQueue *queue)
+static CmqStepResult
+advance_rewind(CmqQueue *queue, const CmqPortion *portion)
 {
 	if (!queue->is_target)
 		cmq_rewind_advance(queue);
+	return CMQ_STEP_DONE;
 }
 
-static void
-drop_leaves(CmqQueue *queue)
+/* So that nobody has to wait for a count after a start of the server. */
+static CmqStepResult
+count_pending(CmqQueue *queue, const CmqPortion *portion)
 {
-	(void) cmq_leaf_drop_old(queue);
+	(void) cmq_stats_count_pending(queue);
+	(void) cmq_stats_count_due(queue);
+	return CMQ_STEP_DONE;
 }
 
 /* Not without end, so that a step of a queue that has much of it gets on each time. */
-static void
-forget(CmqQueue *queue)
+static CmqStepResult
+forget(CmqQueue *queue, const CmqPortion *portion)
 {
-	for (int i = 0; i < MAX_FORGET_CALLS && cmq_forget_some(queue); i++)
+	for (int i = 0; i < (portion->bounded ? 1 : MAX_FORGET_CALLS); i++)
+	{
+		if (!cmq_forget_some(queue))
+			return CMQ_STEP_DONE;
 		queue = cmq_queue_again(queue);
+	}
+	return CMQ_STEP_MORE;
+}
+
+static CmqStepResult
+move_dead_letters(CmqQueue *queue, const CmqPortion *portion)
+{
+	return queue->is_target ? CMQ_STEP_DONE :
+		cmq_dead_letter_sweep(queue, portion);
+}
+
+static CmqStepResult
+mend_triggers(CmqQueue *queue, const CmqPortion *portion)
+{
+	cmq_changes_mend_triggers(queue);
+	return CMQ_STEP_DONE;
 }
 
 /* When ANALYZE last ran for a table; DT_NOBEGIN: never. */
@@ -226,16 +401,17 @@ last_analyze(Oid relid)
  * does leaves, but never the partitioned tables.  For a queue in use, once per
  * leaf and at most once an hour is enough.  Who is in the way is not waited for.
  */
-static void
-analyze(CmqQueue *queue)
+static CmqStepResult
+analyze(CmqQueue *queue, const CmqPortion *portion)
 {
 	CmqLeaf    *leaf = cmq_queue_leaf(queue, cmq_queue_now(queue));
 	Oid			relids[] = {queue->messages, queue->rewind};
 	TimestampTz interval;
 
-	/* nothing would tell when it was done last */
-	if (leaf == NULL || !pgstat_track_counts)
-		return;
+	/* nothing would tell when it was done last; or it would lock all of so many */
+	if (leaf == NULL || !pgstat_track_counts ||
+		queue->nleaves > MAX_ANALYZED_LEAVES)
+		return CMQ_STEP_DONE;
 	interval = Max(leaf->upper - leaf->lower, USECS_PER_HOUR);
 	for (int i = 0; i < lengthof(relids); i++)
 	{
@@ -247,18 +423,21 @@ analyze(CmqQueue *queue)
 			cmq_ddl_execute("ANALYZE (SKIP_LOCKED) %s",
 							cmq_catalog_relname(relids[i]));
 	}
+	return CMQ_STEP_DONE;
 }
 
-typedef void (*MaintainStep) (CmqQueue *queue);
+typedef CmqStepResult (*MaintainStep) (CmqQueue *queue,
+									   const CmqPortion *portion);
 
 static const MaintainStep maintain_steps[] = {
-	cmq_changes_mend_triggers,
+	mend_triggers,
 	save_clock,
 	make_ahead,
-	purge_expired,
+	purge_left,
+	purge_rest,
 	settle_oldest,
 	move_dead_letters,
-	drop_leaves,
+	cmq_leaf_drop_old,
 	forget,
 	advance_rewind,
 	/* these take long: after the others of all queues */
@@ -303,10 +482,12 @@ check_restored(CmqQueue *queue, Oid relid)
 	relation_close(rel, AccessShareLock);
 }
 
-/* Run one step for a queue, as its owner. */
-void
-cmq_maintain_step(const char *name, int step)
+/* Run one step for a queue, or a bounded portion of it, as the queue's owner. */
+CmqStepResult
+cmq_maintain_step(const char *name, int step, bool bounded)
 {
+	CmqPortion	portion = {.bounded = bounded};
+	CmqStepResult result;
 	CmqQueue   *queue = cmq_queue_lookup(name);
 	Oid			save_userid;
 	int			save_sec_context;
@@ -318,8 +499,10 @@ cmq_maintain_step(const char *name, int step)
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	nestlevel = cmq_ddl_enter(queue->owner, &save_userid,
 							  &save_sec_context);
-	maintain_steps[step] (queue);
+	INSTR_TIME_SET_CURRENT(portion.begun);
+	result = maintain_steps[step] (queue, &portion);
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
+	return result;
 }
 
 /*
@@ -354,7 +537,7 @@ cmq_maintain_sweep(void)
 static void
 try_step(const char *name, void *arg)
 {
-	cmq_maintain_step(name, *(int *) arg);
+	(void) cmq_maintain_step(name, *(int *) arg, false);
 }
 
 /*
@@ -364,30 +547,133 @@ try_step(const char *name, void *arg)
 static void
 maintain_queue(const char *name)
 {
+	bool		more = false;
+
 	for (int i = 0; i < cmq_maintain_nsteps; i++)
 	{
 		if (i < cmq_maintain_nsteps - cmq_maintain_nlong)
-			cmq_maintain_step(name, i);
+			more |= cmq_maintain_step(name, i, false) == CMQ_STEP_MORE;
 		else
 			(void) cmq_queue_try(name, "counts and statistics", try_step, &i, true);
 	}
+	if (more)
+		ereport(NOTICE,
+				(errmsg("there is more to maintain in queue \"%s\"", name),
+				 errdetail("One transaction drops only so many old partitions as it can hold locks for, and removes a part of the history that was forgotten."),
+				 errhint("Commit and call cmq_maintain(%s) again, or leave it to the worker.",
+						 quote_literal_cstr(name))));
 }
 
 static void
 maintain_try(const char *name, void *arg)
 {
+	/* asked inside: what the caller has written before does not count */
+	bool	   *wrote = arg;
+
 	maintain_queue(name);
+	*wrote = TransactionIdIsValid(GetCurrentTransactionIdIfAny());
 }
 
 /* Does the caller own the queue?  A look that a damaged queue does not stop. */
 static bool
-is_own(const char *name)
+is_own(const char *name, Oid *pending)
 {
 	CmqQueue	queue;
 
-	return cmq_catalog_find_queue(&queue, name) &&
-		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
-		object_ownercheck(RelationRelationId, queue.relid, GetUserId());
+	if (!cmq_catalog_find_queue(&queue, name) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)))
+		return false;
+	*pending = queue.pending;
+	return object_ownercheck(RelationRelationId, queue.relid, GetUserId());
+}
+
+/* A queue that a call without a name comes to. */
+typedef struct Candidate
+{
+	char	   *name;
+	CmqSharedKey key;
+	uint32		left_out;		/* by the last call */
+} Candidate;
+
+static void
+get_left_out(CmqSharedQueue *shared, void *arg)
+{
+	*(uint32 *) arg = pg_atomic_read_u32(&shared->left_out);
+}
+
+static void
+set_left_out(CmqSharedQueue *shared, void *arg)
+{
+	pg_atomic_write_u32(&shared->left_out, *(uint32 *) arg);
+}
+
+/* The caller's queues in the order of their names; those left out last time first. */
+static Candidate *
+list_own(int *n)
+{
+	List	   *names = cmq_catalog_queue_names();
+	Candidate  *all = palloc(sizeof(Candidate) * Max(list_length(names), 1));
+	Candidate  *result = palloc(sizeof(Candidate) * Max(list_length(names), 1));
+	int			nall = 0;
+	ListCell   *lc;
+
+	*n = 0;
+	foreach(lc, names)
+	{
+		Candidate  *candidate = &all[nall];
+
+		memset(candidate, 0, sizeof(Candidate));
+		candidate->name = lfirst(lc);
+		candidate->key.database = MyDatabaseId;
+		if (!is_own(candidate->name, &candidate->key.pending))
+			continue;
+		cmq_shmem_with(&candidate->key, get_left_out, &candidate->left_out);
+		nall++;
+	}
+	for (int pass = 1; pass >= 0; pass--)
+	{
+		for (int i = 0; i < nall; i++)
+		{
+			if (all[i].left_out == pass)
+				result[(*n)++] = all[i];
+		}
+	}
+	pfree(all);
+	return result;
+}
+
+/* Maintain all queues of the caller's, as far as there is room for locks. */
+static void
+maintain_all(void)
+{
+	int			n;
+	Candidate  *queues = list_own(&n);
+	bool		have_room = true;
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		wrote = false;
+		uint32		left_out = !have_room;
+
+		if (have_room)
+		{
+			(void) cmq_queue_try_light(queues[i].name, "maintenance",
+									   maintain_try, &wrote, true);
+			have_room = !wrote || cmq_maintain_has_room();
+		}
+		else
+			left++;
+		if (left_out != queues[i].left_out)
+			cmq_shmem_with(&queues[i].key, set_left_out, &left_out);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (left > 0)
+		ereport(NOTICE,
+				(errmsg("%d of %d queues were not maintained", left, n),
+				 errdetail("One transaction maintains so many queues only as it can hold locks for."),
+				 errhint("Commit and call cmq_maintain() again: it begins with these.")));
+	pfree(queues);
 }
 
 Datum
@@ -397,16 +683,8 @@ cmq_maintain(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 	{
-		List	   *names = cmq_catalog_queue_names();
-		ListCell   *lc;
-
 		cmq_prepared_sweep();
-		foreach(lc, names)
-		{
-			if (is_own(lfirst(lc)))
-				(void) cmq_queue_try(lfirst(lc), "maintenance", maintain_try,
-									 NULL, true);
-		}
+		maintain_all();
 		cmq_maintain_sweep();
 		/* the record, and what is nobody's, belong to whoever owns the extension */
 		if (object_ownercheck(RelationRelationId,

@@ -36,6 +36,9 @@
  * What others delete without having committed is not consumed yet: their
  * rewind rows cannot be seen.
  *
+ * Whoever holds the queue lock, and a pair of leaves for himself, can rely on the mark
+ * for that pair: nobody who could lower it is under way (cmq_leaf.c).
+ *
  * So a call takes time in proportion to what was consumed since the last one,
  * or since maintenance did it; and, for the counts, to what is in flight or
  * delayed.  A table known to have no rows is not looked at.  The whole pending
@@ -43,8 +46,8 @@
  * messages wait for maintenance to remove them, and by the first call after a
  * start of the server if that comes before maintenance.
  *
- * Locks: AccessShare on the tables read; the mutex of the shared entry for the
- * mark.
+ * Locks: AccessShare on the tables read, on leaves for as long as they are read; the
+ * mutex of the shared entry for the mark.
  *
  *-------------------------------------------------------------------------
  */
@@ -228,6 +231,50 @@ is_consumed(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
 										  Anum_rewind_deleted_xact));
 }
 
+/* No pending row was produced before this. */
+TimestampTz
+cmq_oldest_mark(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = queue->shared;
+	TimestampTz mark;
+
+	SpinLockAcquire(&shared->mutex);
+	mark = shared->oldest;
+	SpinLockRelease(&shared->mutex);
+	return mark;
+}
+
+/* Before a look at the pending table, see cmq_oldest_no_news(). */
+void
+cmq_oldest_look(CmqQueue *queue, CmqOldestLook *look)
+{
+	CmqSharedQueue *shared = queue->shared;
+
+	SpinLockAcquire(&shared->mutex);
+	look->generation = shared->oldest_generation;
+	SpinLockRelease(&shared->mutex);
+	look->open = pg_atomic_read_u32(&shared->held) != 0 ? DT_NOBEGIN :
+		cmq_floor_open();
+}
+
+/*
+ * What the look has not seen pending, of messages produced before until, is not
+ * pending now either.  The caller holds the queue lock, and the leaves of that time
+ * for himself; the queue clock was at until when the look was taken.
+ */
+bool
+cmq_oldest_no_news(CmqQueue *queue, const CmqOldestLook *look,
+				   TimestampTz until)
+{
+	CmqSharedQueue *shared = queue->shared;
+	bool		same;
+
+	SpinLockAcquire(&shared->mutex);
+	same = shared->oldest_generation == look->generation;
+	SpinLockRelease(&shared->mutex);
+	return same && look->open >= until;
+}
+
 /*
  * Find the first message from the given time on that is not consumed, DT_NOEND
  * if there is none.  False if that would take more than so many steps.
@@ -251,7 +298,7 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 		if (!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
 							AccessShareLock))
 		{
-			cmq_table_close(&messages);
+			cmq_table_release(&messages);
 			continue;
 		}
 		cmq_table_range(&messages, from, DT_NOEND, false);
@@ -275,8 +322,8 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *result)
 			else
 				cmq_table_range(&messages, time + 1, DT_NOEND, false);
 		}
-		cmq_table_close(&rewind);
-		cmq_table_close(&messages);
+		cmq_table_release(&rewind);
+		cmq_table_release(&messages);
 	}
 	*result = first;
 	return steps >= 0;
@@ -293,6 +340,13 @@ count_pages(CmqQueue *queue)
 	pages = RelationGetNumberOfBlocks(rel);
 	relation_close(rel, AccessShareLock);
 	return pages;
+}
+
+/* Is the pending table so small that reading it takes but a moment? */
+bool
+cmq_oldest_is_small(CmqQueue *queue)
+{
+	return count_pages(queue) <= SMALL_TABLE_PAGES;
 }
 
 /* Count what is in flight or delayed; nothing pending has expired. */
@@ -403,10 +457,8 @@ void
 cmq_oldest_advance(CmqQueue *queue)
 {
 	CmqCounts	counts = {.min_msg_time = DT_NOEND};
-	TimestampTz now;
+	TimestampTz now = cmq_queue_now(queue);
 
-	cmq_queue_attach(queue);
-	now = cmq_clock_now(queue->shared);
 	if (count_pages(queue) > SMALL_TABLE_PAGES &&
 		!cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
 		cmq_oldest_count(queue, now, false, &counts);

@@ -671,7 +671,7 @@ cmq_queue_newest(CmqQueue *queue)
 							CMQ_MESSAGES, AccessShareLock))
 			continue;
 		newest = cmq_table_newest(&table);
-		cmq_table_close(&table);
+		cmq_table_release(&table);
 		if (newest != DT_NOBEGIN)
 			return newest;
 	}
@@ -732,17 +732,25 @@ is_cancel(const ErrorData *error)
 		strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
+/* When a call that has succeeded is undone. */
+typedef enum Undo
+{
+	UNDO_NEVER,
+	UNDO_UNWRITTEN,
+	UNDO_ALWAYS
+} Undo;
+
 /*
  * Call func for a queue in a subtransaction, where an error must not end the work
  * on others: then what it did is undone, and false returned, with a warning if
  * that is wanted.  what names the work.  A cancel is raised again, unless is_over
- * says that it is the end of the caller's own limit.  With look it is undone in
- * any case, and its locks are released.
+ * says that it is the end of the caller's own limit.  What is to be undone, in any
+ * case or when nothing was written, leaves no locks.
  */
 static bool
 try_call(const char *name, const char *what,
 		 void (*func) (const char *name, void *arg), void *arg,
-		 bool warn, bool (*is_over) (void), bool look)
+		 bool warn, bool (*is_over) (void), Undo undo)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -756,7 +764,9 @@ try_call(const char *name, const char *what,
 	PG_TRY();
 	{
 		func(name, arg);
-		if (look)
+		if (undo == UNDO_ALWAYS ||
+			(undo == UNDO_UNWRITTEN &&
+			 !TransactionIdIsValid(GetCurrentTransactionIdIfAny())))
 			RollbackAndReleaseCurrentSubTransaction();
 		else
 			ReleaseCurrentSubTransaction();
@@ -798,7 +808,7 @@ cmq_queue_try_until(const char *name, const char *what,
 					void (*func) (const char *name, void *arg), void *arg,
 					bool warn, bool (*is_over) (void))
 {
-	return try_call(name, what, func, arg, warn, is_over, false);
+	return try_call(name, what, func, arg, warn, is_over, UNDO_NEVER);
 }
 
 /* A try without. */
@@ -806,7 +816,16 @@ bool
 cmq_queue_try(const char *name, const char *what,
 			  void (*func) (const char *name, void *arg), void *arg, bool warn)
 {
-	return try_call(name, what, func, arg, warn, NULL, false);
+	return try_call(name, what, func, arg, warn, NULL, UNDO_NEVER);
+}
+
+/* A try that leaves no locks behind if it has written nothing. */
+bool
+cmq_queue_try_light(const char *name, const char *what,
+					void (*func) (const char *name, void *arg), void *arg,
+					bool warn)
+{
+	return try_call(name, what, func, arg, warn, NULL, UNDO_UNWRITTEN);
 }
 
 /* A look, which leaves no locks behind. */
@@ -814,7 +833,7 @@ bool
 cmq_queue_look(const char *name, const char *what,
 			   void (*func) (const char *name, void *arg), void *arg, bool warn)
 {
-	return try_call(name, what, func, arg, warn, NULL, true);
+	return try_call(name, what, func, arg, warn, NULL, UNDO_ALWAYS);
 }
 
 /*

@@ -104,6 +104,37 @@ list_open_transactions(CmqRewind *rewinding)
 }
 
 /*
+ * enqueued_at of the first message of this leaf that the rewind still has to bring
+ * back; DT_NOEND if there is none.
+ */
+TimestampTz
+cmq_rewind_leaf_due(CmqQueue *queue, const CmqLeaf *leaf,
+					const CmqRewind *rewinding, TimestampTz expired_before)
+{
+	TimestampTz from = Max(rewinding->from, expired_before);
+	TimestampTz first = DT_NOEND;
+	CmqTable	table;
+
+	if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
+		!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
+						AccessShareLock))
+		return DT_NOEND;
+	cmq_table_range(&table, from, rewinding->rewound_at, false);
+	while (first == DT_NOEND && cmq_table_next(&table))
+	{
+		TimestampTz time = cmq_slot_time(table.slot, Anum_rewind_enqueued_at);
+
+		if (cmq_rewind_is_due(rewinding, time,
+							  cmq_slot_time(table.slot, Anum_rewind_deleted_at),
+							  cmq_slot_int64(table.slot,
+											 Anum_rewind_deleted_xact)))
+			first = time;
+	}
+	cmq_table_release(&table);
+	return first;
+}
+
+/*
  * enqueued_at of the first message that this rewind still has to bring back;
  * DT_NOEND if there is none.
  */
@@ -111,36 +142,12 @@ TimestampTz
 cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
 					 TimestampTz expired_before)
 {
-	TimestampTz from = Max(rewinding->from, expired_before);
 	TimestampTz first = DT_NOEND;
 
-	if (!rewinding->active)
-		return DT_NOEND;
-
-	for (int i = 0; i < queue->nleaves && first == DT_NOEND; i++)
-	{
-		CmqLeaf    *leaf = &queue->leaves[i];
-		CmqTable	table;
-
-		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
-			!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
-							AccessShareLock))
-			continue;
-		cmq_table_range(&table, from, rewinding->rewound_at, false);
-		while (first == DT_NOEND && cmq_table_next(&table))
-		{
-			TimestampTz time = cmq_slot_time(table.slot,
-											 Anum_rewind_enqueued_at);
-
-			if (cmq_rewind_is_due(rewinding, time,
-								  cmq_slot_time(table.slot,
-												Anum_rewind_deleted_at),
-								  cmq_slot_int64(table.slot,
-												 Anum_rewind_deleted_xact)))
-				first = time;
-		}
-		cmq_table_close(&table);
-	}
+	for (int i = 0; rewinding->active && i < queue->nleaves &&
+		 first == DT_NOEND; i++)
+		first = cmq_rewind_leaf_due(queue, &queue->leaves[i], rewinding,
+									expired_before);
 	return first;
 }
 

@@ -372,6 +372,7 @@ cmq_shmem_make(const CmqRelids *relids, const char *name,
 		cmq_floor_init(shared);
 		cmq_stretch_init(shared);
 		cmq_oldest_init(shared);
+		cmq_place_init(shared);
 		cmq_wait_init(shared);
 		cmq_stats_init(shared, cmq_lock->tranche);
 		cmq_turn_init(shared);

@@ -50,6 +50,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -474,6 +475,23 @@ cmq_table_close(CmqTable *table)
 		index_close(table->pk, NoLock);
 	relation_close(table->rel, NoLock);
 	memset(table, 0, sizeof(*table));
+}
+
+/*
+ * The same for a table that was only looked at, and whose locks are not needed any more:
+ * who looks at all leaves of a queue must not fill the lock table.
+ */
+void
+cmq_table_release(CmqTable *table)
+{
+	Oid			relid = RelationGetRelid(table->rel);
+	Oid			pk = table->pk ? RelationGetRelid(table->pk) : InvalidOid;
+	LOCKMODE	lockmode = table->lockmode;
+
+	cmq_table_close(table);
+	if (OidIsValid(pk))
+		UnlockRelationOid(pk, lockmode);
+	UnlockRelationOid(relid, lockmode);
 }
 
 static TupleTableSlot *

@@ -5,11 +5,13 @@
  *	  over because code of his has taken time from others.
  *
  * A round gives each queue a turn of each kind.  Code of owners runs in these
- * turns, and can take any time.  Two things are remembered from round to round,
+ * turns, and can take any time.  Three things are remembered from round to round,
  * for each kind by itself:
  *	- Of a queue, strikes.  A turn that had to be cancelled, or in which the worker
  *	  was ended, is one more strike; any other turn one less.  With each strike
  *	  the queue is passed over for 2, 4 .. 64 rounds.
+ *	- Of a queue, too, at which step a turn has stopped that had to be cancelled, or
+ *	  that took long.  The next one begins behind that step.
  *	- Of an owner, until when his queues rest.  In one round they may take
  *	  ROUND_TIME together; queues whose turn has not come then are passed over, and
  *	  the next round begins at once if one of them has waited for an interval.
@@ -28,8 +30,8 @@
  *
  * Locks: the table of owners has a spinlock of its own.  What entries of queues
  * have is written by workers alone, under the lock of cmq_shmem.c; there is one
- * worker for rounds at a time, and one more for a moment if the launcher has
- * crashed: then a strike may be lost.
+ * worker for rounds of a database at a time, and one more for a moment if the
+ * launcher has crashed: then a strike may be lost.
  * Exit: a worker that is ended in the midst of a turn counts it as cancelled on
  * its way out.  Crash: shared memory begins anew, and all is forgotten.
  *
@@ -76,7 +78,6 @@ typedef struct Rest
 typedef struct Rests
 {
 	slock_t		mutex;
-	bool		unfinished;		/* somebody's time in a round was over */
 	Rest		rests[NRESTS];
 } Rests;
 
@@ -212,22 +213,40 @@ note_passed_over(const CmqSharedKey *key, CmqTurnKind kind)
 	if (turns[kind].begun_at >
 		cmq_time() - cmq_maintenance_interval * USECS_PER_SEC)
 		return;
-	SpinLockAcquire(&rests->mutex);
-	rests->unfinished = true;
-	SpinLockRelease(&rests->mutex);
+	cmq_worker_unfinished();
 }
 
-/* The launcher: is the next round to begin at once?  Since the last call. */
-bool
-cmq_turn_unfinished(void)
+static void
+get_step(CmqSharedQueue *shared, void *arg)
 {
-	bool		result;
+	*(int *) arg = shared->turns[turn.kind].step;
+}
 
-	SpinLockAcquire(&rests->mutex);
-	result = rests->unfinished;
-	rests->unfinished = false;
-	SpinLockRelease(&rests->mutex);
-	return result;
+static void
+set_step(CmqSharedQueue *shared, void *arg)
+{
+	shared->turns[turn.kind].step = *(int *) arg;
+}
+
+/*
+ * Which of the n steps of this turn comes first: the one behind that at which the last
+ * turn has stopped, so that each has its time.
+ */
+int
+cmq_turn_first_step(int n)
+{
+	int			step = 0;
+
+	cmq_shmem_with(&turn.key, get_step, &step);
+	return step % n;
+}
+
+/* The turn is at this step; -1: it has come to the end of all. */
+void
+cmq_turn_at_step(int step)
+{
+	step++;
+	cmq_shmem_with(&turn.key, set_step, &step);
 }
 
 static void

@@ -5,16 +5,27 @@
  *
  * One launcher per server, started when recovery has ended (so there is none
  * on a standby before promotion) and not in binary upgrade.  Connected to no
- * database, it reads pg_database every cmq.maintenance_interval and runs one
- * worker after the other, in each database that accepts connections and is not
+ * database, it reads pg_database every cmq.maintenance_interval and has a
+ * worker visit each database that accepts connections and is not
  * a template.  A worker that finds no extension leaves at once.  So nobody
  * configures database names, and DROP DATABASE is held up for no longer than
  * one worker's stay.
  *
- * A worker runs each maintenance step of each queue in a transaction of its
- * own, as the queue's owner in a restricted security context; an error is
- * logged and ends this round for that queue only.  It waits for a lock for
- * WORKER_LOCK_TIMEOUT at most, and for a sender no longer than that one does.
+ * Databases do not wait for one another: each has its own interval, and several are
+ * visited at the same time, as count_visits() says.  One whose last visit took longer
+ * than QUICK_TIME is slow, and slow ones have all places but one.  So who is not slow
+ * waits for others that are not, or for QUICK_TIME + TIME_TO_LEAVE until one that
+ * turns out to be slow is sent away from that place.  With one place
+ * all wait for one another, as long as cmq.maintenance_timeout allows a step.
+ *
+ * A worker runs each maintenance step of each queue in transactions of its
+ * own, of a bounded portion each (cmq_maintain.c), as the queue's owner in a
+ * restricted security context; an error is logged and ends that step in this round
+ * only.  It waits for a lock for WORKER_LOCK_TIMEOUT at most, and for a sender no
+ * longer than that one does.
+ *
+ * Crash or exit of the launcher: workers come to their ends by themselves; the next one
+ * knows nothing of them, and for a moment a database can have two.
  *
  * A sender who finds no leaf starts a worker for its queue alone and waits for
  * it (cmq_worker_run_for); the launcher has no part in that.
@@ -64,8 +75,28 @@ static TimeoutId die_timeout;
 /* Whoever has not heeded the timeout of a step for so long is killed. */
 #define TIME_TO_CANCEL 5		/* seconds */
 
+/*
+ * A turn repeats portions of its steps for so long, and begins no other step after so
+ * long.
+ */
+#define PORTIONS_TIME 2000		/* milliseconds */
+#define TURN_TIME 5000			/* milliseconds */
+
 /* How long a worker may take to make a leaf that a sender waits for. */
 #define LEAF_TIMEOUT 10			/* seconds */
+
+/* So many databases are visited at the same time, at most. */
+#define MAX_VISITS 4
+
+/*
+ * A database whose visit takes longer is slow.  One that was not known to be has so long
+ * to leave when it is asked to, before it is ended.
+ */
+#define QUICK_TIME 15000		/* milliseconds */
+#define TIME_TO_LEAVE 5000		/* milliseconds */
+
+/* How long the launcher waits when there was no place for a worker. */
+#define NO_PLACE_WAIT 1000		/* milliseconds */
 
 /*
  * How long a sender waits for a place, and how often it looks.  What is left of that
@@ -100,10 +131,27 @@ typedef struct Places
 
 static Places *senders = NULL;
 
+/* What the launcher and a worker of its tell each other. */
+typedef struct Visit
+{
+	bool		leave;			/* others wait for the place */
+	bool		unfinished;		/* there is more to do at once */
+} Visit;
+
+typedef struct Visits
+{
+	slock_t		mutex;
+	Visit		visits[MAX_VISITS];
+} Visits;
+
+static Visits *visits = NULL;
+static int	my_visit = -1;		/* in a worker of the launcher's: its place */
+
 /* What a worker is told, in bgw_extra. */
 typedef struct WorkerTask
 {
 	Oid			database;
+	int			visit;			/* its place among the launcher's, or -1 */
 	char		queue[NAMEDATALEN]; /* "" for a maintenance round */
 	int			lock_timeout;	/* milliseconds, for the queue's worker */
 } WorkerTask;
@@ -149,8 +197,9 @@ count_places(void)
 Size
 cmq_worker_shmem_size(void)
 {
-	return add_size(offsetof(Places, places),
-					mul_size(count_places(), sizeof(Place)));
+	return add_size(add_size(offsetof(Places, places),
+							 mul_size(count_places(), sizeof(Place))),
+					sizeof(Visits));
 }
 
 /* Called under AddinShmemInitLock. */
@@ -159,18 +208,34 @@ cmq_worker_shmem_init(void)
 {
 	bool		found;
 
+	visits = ShmemInitStruct("cmq visits", sizeof(Visits), &found);
+	if (!found)
+	{
+		memset(visits, 0, sizeof(Visits));
+		SpinLockInit(&visits->mutex);
+	}
 	senders = ShmemInitStruct("cmq workers of senders",
-							  cmq_worker_shmem_size(), &found);
+							  cmq_worker_shmem_size() - sizeof(Visits), &found);
 	if (found)
 		return;
-	memset(senders, 0, cmq_worker_shmem_size());
+	memset(senders, 0, cmq_worker_shmem_size() - sizeof(Visits));
 	SpinLockInit(&senders->mutex);
 	senders->n = count_places();
 }
 
+/*
+ * How many databases are visited at the same time: with the launcher and the workers of
+ * senders that leaves one place to others, but one visit is always had.
+ */
+static int
+count_visits(void)
+{
+	return Min(Max(max_worker_processes - 1 - count_places() - 1, 1), MAX_VISITS);
+}
+
 /* Start a worker; NULL if there was no place for it. */
 static BackgroundWorkerHandle *
-start_worker(Oid database, const char *queue, int lock_timeout)
+start_worker(Oid database, const char *queue, int visit, int lock_timeout)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
@@ -178,6 +243,7 @@ start_worker(Oid database, const char *queue, int lock_timeout)
 
 	memset(&task, 0, sizeof(task));
 	task.database = database;
+	task.visit = visit;
 	strlcpy(task.queue, queue, sizeof(task.queue));
 	task.lock_timeout = lock_timeout;
 
@@ -193,19 +259,6 @@ wait_for_worker(BackgroundWorkerHandle *handle)
 {
 	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
 		proc_exit(1);
-}
-
-/* Run a worker and wait for its end.  False if there was no place for it. */
-static bool
-run_worker(Oid database)
-{
-	BackgroundWorkerHandle *handle = start_worker(database, "", 0);
-
-	if (handle == NULL)
-		return false;
-	wait_for_worker(handle);
-	pfree(handle);
-	return true;
 }
 
 /* Take a sender's place, if one is free and the owner has none; or NULL. */
@@ -277,7 +330,7 @@ cmq_worker_run_for(const char *name, Oid owner)
 		{
 			PG_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&worker));
 			{
-				worker.handle = start_worker(MyDatabaseId, name,
+				worker.handle = start_worker(MyDatabaseId, name, -1,
 											 Max(PLACE_WAIT - waited,
 												 LEAST_LOCK_WAIT));
 				if (worker.handle)
@@ -353,41 +406,338 @@ end_if_asked(void)
 		proc_exit(1);
 }
 
-/* Visit all databases once. */
+/* A worker: the next visit is to come at once. */
+void
+cmq_worker_unfinished(void)
+{
+	if (my_visit < 0)
+		return;
+	SpinLockAcquire(&visits->mutex);
+	visits->visits[my_visit].unfinished = true;
+	SpinLockRelease(&visits->mutex);
+}
+
+/* A worker: does the launcher want it to leave? */
+static bool
+asked_to_leave(void)
+{
+	bool		leave;
+
+	if (my_visit < 0)
+		return false;
+	SpinLockAcquire(&visits->mutex);
+	leave = visits->visits[my_visit].leave;
+	SpinLockRelease(&visits->mutex);
+	return leave;
+}
+
 static void
-launcher_round(void)
+reset_visit(int i)
+{
+	SpinLockAcquire(&visits->mutex);
+	visits->visits[i].leave = visits->visits[i].unfinished = false;
+	SpinLockRelease(&visits->mutex);
+}
+
+/*
+ * What the launcher knows of a database.  Times are milliseconds of a clock that nobody
+ * sets.
+ */
+typedef struct Database
+{
+	Oid			oid;
+	bool		exists;			/* in the last list */
+	bool		visited;		/* now */
+	bool		slow;			/* its last visit took long */
+	bool		unfinished;		/* ... and was not all */
+	int64		begun_at;		/* the last visit */
+	int64		ended_at;
+} Database;
+
+typedef struct Visitor
+{
+	BackgroundWorkerHandle *handle; /* NULL: the place is free */
+	Oid			database;
+	bool		as_slow;		/* on a place for slow ones */
+	int64		begun_at;
+	int64		asked_at;		/* to leave; 0: not */
+	bool		terminated;
+} Visitor;
+
+typedef struct Launcher
+{
+	MemoryContext context;
+	Database   *databases;
+	int			ndatabases;
+	int			nvisitors;
+	Visitor		visitors[MAX_VISITS];
+	int64		listed_at;		/* -1: not yet */
+	int64		retry_at;		/* after there was no place */
+	int64		logged_at;		/* that; -1: never */
+} Launcher;
+
+static int64
+interval_ms(void)
+{
+	return (int64) cmq_maintenance_interval * 1000;
+}
+
+static Database *
+find_database(Launcher *launcher, Oid oid)
+{
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		if (launcher->databases[i].oid == oid)
+			return &launcher->databases[i];
+	}
+	return NULL;
+}
+
+/* List the databases, and free what those that are gone have left. */
+static void
+update_databases(Launcher *launcher)
 {
 	CmqSharedKey *keys;
 	int			nkeys;
 	List	   *all = NIL;
 	List	   *visit = NIL;
 	ListCell   *lc;
+	Database   *databases;
+	int			n = 0;
+	MemoryContext old = MemoryContextSwitchTo(launcher->context);
 
 	/* the entries first, see cmq_shmem_list() */
 	nkeys = cmq_shmem_list(&keys);
 	list_databases(&all, &visit);
 	sweep_databases(keys, nkeys, all);
 
+	databases = MemoryContextAllocZero(TopMemoryContext,
+									   sizeof(Database) * (list_length(visit) + MAX_VISITS));
 	foreach(lc, visit)
 	{
-		if (!run_worker(lfirst_oid(lc)))
-		{
-			ereport(LOG,
-					(errmsg("cmq maintenance found no place for a worker"),
-					 errhint("Raise max_worker_processes.")));
-			break;
-		}
-		CHECK_FOR_INTERRUPTS();
-		end_if_asked();
+		Database   *known = find_database(launcher, lfirst_oid(lc));
+
+		if (known)
+			databases[n] = *known;
+		databases[n].oid = lfirst_oid(lc);
+		databases[n++].exists = true;
 	}
+	/* a visit under way comes to its end */
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		Database   *known = &launcher->databases[i];
+
+		if (known->visited && !list_member_oid(visit, known->oid))
+		{
+			databases[n] = *known;
+			databases[n++].exists = false;
+		}
+	}
+	if (launcher->databases)
+		pfree(launcher->databases);
+	launcher->databases = databases;
+	launcher->ndatabases = n;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(launcher->context);
+}
+
+/* See who has come to the end of a visit. */
+static void
+end_visits(Launcher *launcher, int64 now)
+{
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+		Database   *database;
+		BgwHandleStatus status;
+		pid_t		pid;
+
+		if (visitor->handle == NULL)
+			continue;
+		status = GetBackgroundWorkerPid(visitor->handle, &pid);
+		if (status == BGWH_POSTMASTER_DIED)
+			proc_exit(1);
+		if (status != BGWH_STOPPED)
+			continue;
+		pfree(visitor->handle);
+		visitor->handle = NULL;
+		database = find_database(launcher, visitor->database);
+		database->visited = false;
+		database->ended_at = now;
+		database->slow = now - visitor->begun_at > QUICK_TIME;
+		SpinLockAcquire(&visits->mutex);
+		database->unfinished = visits->visits[i].unfinished;
+		SpinLockRelease(&visits->mutex);
+	}
+}
+
+/* When the database is to be visited next. */
+static int64
+due_at(const Database *database)
+{
+	if (database->begun_at == 0)
+		return 0;
+	return database->unfinished ? database->ended_at :
+		database->begun_at + interval_ms();
+}
+
+/* The database that has waited longest, slow ones if they may; NULL if none is due. */
+static Database *
+next_database(Launcher *launcher, int64 now, bool slow_too)
+{
+	Database   *next = NULL;
+
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		Database   *database = &launcher->databases[i];
+
+		if (database->exists && !database->visited && due_at(database) <= now &&
+			(slow_too || !database->slow) &&
+			(next == NULL || due_at(database) < due_at(next)))
+			next = database;
+	}
+	return next;
+}
+
+/*
+ * Slow databases have all places but one, if there are several.  Whoever turns out to be
+ * slow takes one of theirs, too, if one is free.  May another one have one?
+ */
+static bool
+may_be_slow(Launcher *launcher, int64 now)
+{
+	int			left = launcher->nvisitors - 1;
+
+	if (launcher->nvisitors == 1)
+		return true;
+	for (int i = 0; i < launcher->nvisitors; i++)
+		left -= launcher->visitors[i].handle && launcher->visitors[i].as_slow;
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+
+		if (left > 0 && visitor->handle && !visitor->as_slow &&
+			now - visitor->begun_at > QUICK_TIME)
+		{
+			visitor->as_slow = true;
+			left--;
+		}
+	}
+	return left > 0;
+}
+
+/* Begin what visits there are places for. */
+static void
+begin_visits(Launcher *launcher, int64 now)
+{
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+		Database   *database;
+
+		if (visitor->handle)
+			continue;
+		database = next_database(launcher, now, may_be_slow(launcher, now));
+		if (database == NULL || now < launcher->retry_at)
+			return;
+		reset_visit(i);
+		visitor->handle = start_worker(database->oid, "", i, 0);
+		if (visitor->handle == NULL)
+		{
+			launcher->retry_at = now + Min(NO_PLACE_WAIT, interval_ms());
+			if (launcher->logged_at < 0 ||
+				now >= launcher->logged_at + interval_ms())
+				ereport(LOG,
+						(errmsg("cmq maintenance found no place for a worker"),
+						 errhint("Raise max_worker_processes.")));
+			launcher->logged_at = now;
+			return;
+		}
+		visitor->database = database->oid;
+		visitor->as_slow = database->slow && launcher->nvisitors > 1;
+		visitor->begun_at = now;
+		visitor->asked_at = 0;
+		visitor->terminated = false;
+		database->visited = true;
+		database->unfinished = false;
+		database->begun_at = now;
+	}
+}
+
+/*
+ * When slow visits have all places, and a database waits that is not slow: who came last
+ * to the place that is not theirs has to leave, at once if that may be.  It is
+ * slow from now on, and has its time on a place for such.
+ */
+static void
+end_slow_visit(Launcher *launcher, int64 now)
+{
+	Visitor    *last = NULL;
+
+	if (launcher->nvisitors == 1 || next_database(launcher, now, false) == NULL)
+		return;
+	(void) may_be_slow(launcher, now);
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+
+		if (visitor->handle == NULL ||
+			(!visitor->as_slow && now - visitor->begun_at <= QUICK_TIME))
+			return;
+		if (!visitor->as_slow && (last == NULL || visitor->begun_at > last->begun_at))
+			last = visitor;
+	}
+	if (last == NULL)
+		return;
+	if (last->asked_at == 0)
+	{
+		last->asked_at = now;
+		SpinLockAcquire(&visits->mutex);
+		visits->visits[last - launcher->visitors].leave = true;
+		SpinLockRelease(&visits->mutex);
+	}
+	else if (now - last->asked_at > TIME_TO_LEAVE && !last->terminated)
+	{
+		last->terminated = true;
+		TerminateBackgroundWorker(last->handle);
+	}
+}
+
+/* How long nothing has to be done, unless a worker ends. */
+static long
+time_to_wait(Launcher *launcher, int64 now)
+{
+	int64		next = launcher->listed_at + interval_ms();
+
+	if (launcher->retry_at > now)
+		next = Min(next, launcher->retry_at);
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		Database   *database = &launcher->databases[i];
+
+		if (!database->visited && due_at(database) > now)
+			next = Min(next, due_at(database));
+	}
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+		int64		time = visitor->begun_at + QUICK_TIME + 1;
+
+		if (visitor->handle == NULL)
+			continue;
+		if (time > now)
+			next = Min(next, time);
+		time = visitor->asked_at + TIME_TO_LEAVE + 1;
+		if (visitor->asked_at > 0 && time > now)
+			next = Min(next, time);
+	}
+	return (long) Max(next - now, 1);
 }
 
 void
 cmq_launcher_main(Datum arg)
 {
-	MemoryContext context;
-	bool		at_once = true;
-	int64		last_round = 0; /* elapsed */
+	Launcher	launcher = {.listed_at = -1,.logged_at = -1};
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -395,15 +745,16 @@ cmq_launcher_main(Datum arg)
 	cmq_shmem_require();		/* preloaded from another file than $libdir/cmq? */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
-	context = AllocSetContextCreate(TopMemoryContext, "cmq launcher round",
-									ALLOCSET_DEFAULT_SIZES);
+	launcher.nvisitors = count_visits();
+	launcher.context = AllocSetContextCreate(TopMemoryContext,
+											 "cmq launcher",
+											 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		int64		interval;
 		int64		now;
 
 		/*
-		 * The latch is set for many reasons, and waiting for a worker may have
+		 * The latch is set for many reasons, and starting a worker may have
 		 * swallowed one: so look at everything before each sleep.
 		 */
 		ResetLatch(MyLatch);
@@ -417,20 +768,18 @@ cmq_launcher_main(Datum arg)
 
 		/* a wall clock that was set is noticed also when nobody calls */
 		(void) cmq_time();
-		interval = cmq_maintenance_interval * USECS_PER_SEC;
-		now = cmq_elapsed();
-		if (at_once || now >= last_round + interval)
+		now = cmq_elapsed() / 1000;
+		end_visits(&launcher, now);
+		if (launcher.listed_at < 0 || now >= launcher.listed_at + interval_ms())
 		{
-			last_round = now;
-			MemoryContextSwitchTo(context);
-			launcher_round();
-			MemoryContextReset(context);
-			at_once = cmq_turn_unfinished();
-			continue;
+			update_databases(&launcher);
+			launcher.listed_at = now;
 		}
+		begin_visits(&launcher, now);
+		end_slow_visit(&launcher, now);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 (last_round + interval - now) / 1000 + 1, PG_WAIT_EXTENSION);
+						 time_to_wait(&launcher, now), PG_WAIT_EXTENSION);
 	}
 }
 
@@ -507,6 +856,7 @@ typedef struct StepCall
 {
 	const char *name;
 	int			step;
+	CmqStepResult result;
 } StepCall;
 
 static void
@@ -514,7 +864,7 @@ run_step(void *arg)
 {
 	StepCall   *call = arg;
 
-	cmq_maintain_step(call->name, call->step);
+	call->result = cmq_maintain_step(call->name, call->step, true);
 }
 
 /* A queue's turn in the round, see cmq_turn.c. */
@@ -546,25 +896,68 @@ begin_turn(void *arg)
 	call->go = cmq_turn_begin(queue, call->kind, guest);
 }
 
+/* In milliseconds. */
+static int64
+elapsed_since(instr_time begun)
+{
+	instr_time	elapsed;
+
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, begun);
+	return (int64) INSTR_TIME_GET_MILLISEC(elapsed);
+}
+
 /*
- * The steps of a kind of turn: those from first to before last, all of them, for the
- * last ones would never come to it behind one that takes long each time.
+ * Run a step, portion after portion, each in a transaction of its own, until it has
+ * come to its end or the turn has taken its time.  False if it was cancelled.
+ */
+static bool
+run_portions(const char *name, int step, instr_time begun)
+{
+	StepCall	call = {.name = name,.step = step};
+
+	do
+	{
+		call.result = CMQ_STEP_DONE;
+		/* one that fails does not keep the next ones from being tried */
+		if (!in_limited_transaction(run_step, &call, cmq_maintenance_timeout) &&
+			was_cancelled)
+			return false;
+	} while (call.result != CMQ_STEP_DONE && elapsed_since(begun) < PORTIONS_TIME);
+	if (call.result == CMQ_STEP_MORE)
+		cmq_worker_unfinished();
+	return true;
+}
+
+/*
+ * The steps of a kind of turn: those from first to before last.  A turn that takes long
+ * leaves the others to the next one, and that begins with them.
  */
 static void
 run_steps(const char *name, int first, int last)
 {
-	for (int i = first; i < last; i++)
-	{
-		StepCall	call = {.name = name,.step = i};
+	int			n = last - first;
+	int			begin = cmq_turn_first_step(n);
+	instr_time	begun;
 
-		/* one that fails does not keep the next ones from being tried */
-		if (!in_limited_transaction(run_step, &call, cmq_maintenance_timeout) &&
-			was_cancelled)
+	INSTR_TIME_SET_CURRENT(begun);
+	for (int i = 0; i < n; i++)
+	{
+		int			step = (begin + i) % n;
+
+		cmq_turn_at_step(step);
+		if (!run_portions(name, first + step, begun))
 		{
 			cmq_turn_end(false);
 			return;
 		}
+		if (i < n - 1 && elapsed_since(begun) > TURN_TIME)
+		{
+			cmq_turn_end(true);
+			return;
+		}
 	}
+	cmq_turn_at_step(-1);
 	cmq_turn_end(true);
 }
 
@@ -626,7 +1019,14 @@ take_turns(List *names, CmqTurnKind kind)
 	ListCell   *lc;
 
 	foreach(lc, names)
+	{
+		if (asked_to_leave())
+		{
+			cmq_worker_unfinished();
+			return;
+		}
 		take_turn(lfirst(lc), kind);
+	}
 }
 
 /* Make the leaves that a sender waits for. */
@@ -691,6 +1091,7 @@ cmq_worker_main(Datum arg)
 	WorkerTask	task;
 
 	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
+	my_visit = task.visit;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
