@@ -320,6 +320,7 @@ typedef struct CmqSharedQueue
 	ConditionVariable wakeup;
 	pg_atomic_uint32 nwaiters;
 	pg_atomic_uint32 nasking;	/* who want them to leave */
+	pg_atomic_uint32 nasked;	/* how often they were asked, modulo 2^32 */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
 	int			planner;		/* who plans for the next due time; under mutex */
 	TimestampTz planned_for;

@@ -97,6 +97,15 @@ typedef bool CmqUpdateIndexes;
 #define CMQ_ALL_INDEXES true
 #endif
 
+/* 15 declares the walker without its arguments, which C23 takes for none */
+#if PG_VERSION_NUM >= 160000
+#define cmq_tree_walker(node, walker, context) \
+	expression_tree_walker(node, walker, context)
+#else
+#define cmq_tree_walker(node, walker, context) \
+	expression_tree_walker(node, (void *) (walker), context)
+#endif
+
 /* 16 has one ownership check for all kinds of objects */
 #if PG_VERSION_NUM < 160000
 #define object_ownercheck(classid, objectid, roleid) \

@@ -87,6 +87,7 @@ typedef struct Wait
 {
 	CmqSharedQueue *shared;
 	SubTransactionId subid;
+	uint32		nasked;			/* how often waiters had been asked to leave */
 } Wait;
 
 static List *waits = NIL;
@@ -255,6 +256,7 @@ cmq_wait_init(CmqSharedQueue *shared)
 	ConditionVariableInit(&shared->wakeup);
 	pg_atomic_init_u32(&shared->nwaiters, 0);
 	pg_atomic_init_u32(&shared->nasking, 0);
+	pg_atomic_init_u32(&shared->nasked, 0);
 	pg_atomic_init_u32(&shared->nrewinds, 0);
 	shared->planner = NOBODY;
 }
@@ -331,6 +333,7 @@ cmq_wait_begin(CmqSharedQueue *shared)
 
 	wait->shared = shared;
 	wait->subid = GetCurrentSubTransactionId();
+	wait->nasked = pg_atomic_read_u32(&shared->nasked);
 	waits = lappend(waits, wait);
 	MemoryContextSwitchTo(old);
 	pg_atomic_write_u64(&my_slot()->waiting, pack_key(&shared->key));
@@ -375,6 +378,14 @@ plan(CmqSharedQueue *shared, TimestampTz due)
 	return mine;
 }
 
+/* Has this waiter been asked to leave?  Who asks does not wait until it has heard it. */
+static bool
+is_asked(CmqSharedQueue *shared)
+{
+	return pg_atomic_read_u32(&shared->nasking) > 0 ||
+		pg_atomic_read_u32(&shared->nasked) != ((Wait *) llast(waits))->nasked;
+}
+
 /*
  * Sleep until so much has elapsed as deadline says, at most.  due is when the next
  * message becomes visible, by the queue's clock, DT_NOEND if that is later.  False when
@@ -387,7 +398,7 @@ cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
 
 	if (plan(shared, due) && due != DT_NOEND)
 		sleep = Min(sleep, Max(due - cmq_clock_peek(shared), 0));
-	if (pg_atomic_read_u32(&shared->nasking) > 0)
+	if (is_asked(shared))
 		return false;
 	/*
 	 * An aborted subtransaction, or a wait within this one, has taken us off the
@@ -400,7 +411,7 @@ cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
 									   sleep / 1000 + 1,
 									   cmq_wait_event());
 	check_client();
-	return pg_atomic_read_u32(&shared->nasking) == 0;
+	return !is_asked(shared);
 }
 
 /* End the wait that began last. */
@@ -427,6 +438,7 @@ cmq_wait_ask_to_leave(CmqSharedQueue *shared)
 	asking_subid = GetCurrentSubTransactionId();
 	pg_atomic_write_u64(&my_slot()->asking, pack_key(&shared->key));
 	pg_atomic_fetch_add_u32(&shared->nasking, 1);
+	pg_atomic_fetch_add_u32(&shared->nasked, 1);
 	signal_waiters(shared, MANY);
 }
 

@@ -450,7 +450,7 @@ delete_all();
 	my @waiters = map { waiter() } 1 .. 3;
 	wait_for_waiters(3);
 	foreach my $statement ('VACUUM FULL cmq_data.q_w_pending', 'REINDEX TABLE cmq_data.q_w_pending',
-		'ALTER TABLE cmq_data.q_w_pending SET (autovacuum_enabled = true)', 'TRUNCATE cmq_data.q_w_pending')
+		'ALTER TABLE cmq_data.q_w_pending SET (autovacuum_enabled = true)', 'CLUSTER cmq_data.q_w_pending USING q_w_pending_pkey')
 	{
 		sql("SET statement_timeout = '10s'; $statement");
 		wait_for_waiters(3);
