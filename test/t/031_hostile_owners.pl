@@ -268,7 +268,7 @@ sub wrong
 			(WITH state AS MATERIALIZED (SELECT enqueued_at FROM cmq_data.q_${queue}_rewind UNION ALL SELECT enqueued_at FROM cmq_data.q_${queue}_pending)
 			 SELECT count(*) FILTER (WHERE s.n IS DISTINCT FROM 1) AS bodies, count(*) FILTER (WHERE m.enqueued_at IS NULL) AS rows
 			   FROM cmq_data.q_$queue m FULL JOIN (SELECT enqueued_at, count(*) AS n FROM state GROUP BY 1) s USING (enqueued_at)) a,
-			(SELECT pending_msg_num - (SELECT count(*) FROM cmq_data.q_${queue}_pending) AS counted FROM cmq.metrics WHERE queue = '$queue') c)};
+			(SELECT pending_msg_num - left_of_rewind - (SELECT count(*) FROM cmq_data.q_${queue}_pending) AS counted FROM cmq.metrics WHERE queue = '$queue') c)};
 }
 
 # Each call: on which table the code is, after how many rows it runs, and what the
