@@ -59,7 +59,7 @@ sub of_clients
 # cannot be reached, or that loses a client, says so with a state of class 08.
 # Autovacuum steps aside when somebody needs its table.  With 19 a line also says what
 # kind of process writes it.
-my $normal = qr/^[-\d]+\ [\d:.]+\ \S+\ (?:[a-z\ ]+)?\[\d+\]\ (?:\S+\ )?
+my $normal = qr/^[-\d]+\ [\d:.]+\ \S+\ (?:[a-z\ -]+)?\[\d+\]\ (?:\S+\ )?
 	(?: LOG:\ \ (?!XX)\w{5}:\ (?!.*terminated\ by\ signal)
 	| $overtaken
 	| $unavailable
