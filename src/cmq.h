@@ -220,6 +220,16 @@ typedef struct CmqPortion
 	instr_time	begun;
 } CmqPortion;
 
+/* A pass over the history that was forgotten, see cmq_forget.c. */
+typedef struct CmqForgetting
+{
+	uint32		number;			/* 0: none yet */
+	TimestampTz since;			/* the queue's history_since */
+	TimestampTz next;			/* where to go on, by enqueued_at */
+	bool		met;			/* something forgotten, or what cannot be looked at */
+	bool		removed;		/* some of it */
+} CmqForgetting;
+
 /* A place in the pending table; what comes after it is next. */
 typedef CmqPendingKey CmqPlace;
 
@@ -329,6 +339,7 @@ typedef struct CmqSharedQueue
 
 	/* where the worker's steps go on, under the same mutex, see cmq_maintain.c */
 	CmqPlace	places[CMQ_NPLACES];
+	CmqForgetting forgetting;	/* under the same mutex, see cmq_forget.c */
 
 	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
 	CmqTurns	turns[CMQ_NTURNS];
@@ -947,7 +958,8 @@ extern void cmq_rewind_advance(CmqQueue *queue);
 
 /* cmq_forget.c */
 extern void cmq_forget_install_callbacks(void);
-extern bool cmq_forget_some(CmqQueue *queue);
+extern void cmq_forget_init(CmqSharedQueue *shared);
+extern CmqStepResult cmq_forget_some(CmqQueue *queue);
 
 /* cmq_attributes.c */
 extern void cmq_count_pending(CmqQueue *queue, Snapshot snapshot,

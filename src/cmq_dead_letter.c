@@ -485,7 +485,7 @@ list_letters(CmqQueue *queue, Look *look)
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
-	from_floor = look->place.visible_at < scan.floor;
+	from_floor = look->place.visible_at <= scan.floor;
 	if (from_floor)
 		cmq_table_range(&pending, scan.floor, look->until, true);
 	else

@@ -17,15 +17,17 @@
  * to the newest remove what has been forgotten, some rows at a time, so that each
  * transaction is short.  What is pending has no rewind row, and what was deleted
  * since has a later deleted_at: neither is touched.  Passes end when one has met
- * nothing forgotten; then the queue has no leftovers.  Where a pass stands is known to
- * the process alone, and forgotten with any rollback.
+ * nothing forgotten; then the queue has no leftovers.  Where a pass stands is in the
+ * queue's shared entry, for the next process to go on there.  A rollback brings back
+ * what it has removed: so it notes that the pass has met something, and another one
+ * follows.  The same after a start of the server, which begins anew.
  *
  * A message and its rewind row go in one transaction, and nobody else changes either,
  * but another maintenance: so nothing is waited for, and a row that is not to be had
  * is left to the next round.
  *
  * Locks: RowExclusive on the leaves, if nobody has to be waited for; the queue lock
- * for a moment at the end.
+ * for a moment at the end; the mutex of the shared entry for the pass.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,6 +35,8 @@
 
 #include "access/xact.h"
 #include "storage/lmgr.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "cmq.h"
@@ -40,24 +44,66 @@
 /* So many rows are looked at in one call. */
 #define ROWS_AT_A_TIME 10000
 
-typedef struct Pass
+/* What the current transaction has a part in; in TopTransactionContext. */
+static List *queues = NIL;		/* of CmqSharedQueue */
+
+/* A new shared entry of a queue. */
+void
+cmq_forget_init(CmqSharedQueue *shared)
 {
-	Oid			pending;		/* of which queue; InvalidOid: none is under way */
-	TimestampTz since;			/* its history_since */
-	TimestampTz next;			/* where to go on, by enqueued_at */
-	bool		met;			/* something forgotten, or what cannot be looked at */
-	bool		removed;		/* some of it */
-} Pass;
+	memset(&shared->forgetting, 0, sizeof(CmqForgetting));
+}
 
-static Pass pass;
+/* The pass that is under way, or a new one. */
+static CmqForgetting
+get_pass(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = queue->shared;
+	CmqForgetting pass;
 
+	SpinLockAcquire(&shared->mutex);
+	if (shared->forgetting.number == 0 ||
+		shared->forgetting.since != queue->history_since)
+	{
+		shared->forgetting.number++;
+		shared->forgetting.since = queue->history_since;
+		shared->forgetting.next = DT_NOBEGIN;
+		shared->forgetting.met = shared->forgetting.removed = false;
+	}
+	pass = shared->forgetting;
+	SpinLockRelease(&shared->mutex);
+	return pass;
+}
+
+/*
+ * Put down how far the pass has come, unless it is over already; *pass is then what
+ * is known of it, also by others.  With end it is over.
+ */
 static void
-begin_pass(CmqQueue *queue)
+put_pass(CmqQueue *queue, CmqForgetting *pass, bool end)
 {
-	pass.pending = queue->pending;
-	pass.since = queue->history_since;
-	pass.next = DT_NOBEGIN;
-	pass.met = pass.removed = false;
+	CmqSharedQueue *shared = queue->shared;
+	CmqForgetting *stored = &shared->forgetting;
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	queues = list_append_unique_ptr(queues, shared);
+	MemoryContextSwitchTo(old);
+	SpinLockAcquire(&shared->mutex);
+	if (stored->number == pass->number)
+	{
+		stored->next = Max(stored->next, pass->next);
+		pass->met = stored->met |= pass->met;
+		pass->removed = stored->removed |= pass->removed;
+		if (end)
+		{
+			stored->number++;
+			stored->next = DT_NOBEGIN;
+			stored->met = stored->removed = false;
+		}
+	}
+	else
+		pass->met = true;
+	SpinLockRelease(&shared->mutex);
 }
 
 /*
@@ -77,7 +123,7 @@ remove_row(CmqTable *messages, CmqTable *rewind)
 
 /* Look at the rest of a leaf, so many rows at most; returns how many are left. */
 static int
-scan_leaf(CmqQueue *queue, CmqLeaf *leaf, int nrows)
+scan_leaf(CmqQueue *queue, CmqLeaf *leaf, CmqForgetting *pass, int nrows)
 {
 	CmqTable	messages;
 	CmqTable	rewind;
@@ -85,7 +131,7 @@ scan_leaf(CmqQueue *queue, CmqLeaf *leaf, int nrows)
 	if (!ConditionalLockRelationOid(leaf->rewind, RowExclusiveLock) ||
 		!ConditionalLockRelationOid(leaf->messages, RowExclusiveLock))
 	{
-		pass.met = true;
+		pass->met = true;
 		return nrows;
 	}
 	if (!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
@@ -94,18 +140,18 @@ scan_leaf(CmqQueue *queue, CmqLeaf *leaf, int nrows)
 	if (cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
 					   RowExclusiveLock))
 	{
-		cmq_table_range(&rewind, pass.next, DT_NOEND, false);
+		cmq_table_range(&rewind, pass->next, DT_NOEND, false);
 		while (nrows > 0 && cmq_table_next(&rewind))
 		{
 			nrows--;
-			pass.next = cmq_slot_time(rewind.slot, Anum_rewind_enqueued_at) + 1;
+			pass->next = cmq_slot_time(rewind.slot, Anum_rewind_enqueued_at) + 1;
 			if (!cmq_queue_has_forgotten(queue,
 										 cmq_slot_time(rewind.slot,
 													   Anum_rewind_deleted_at)))
 				continue;
-			pass.met = true;
+			pass->met = true;
 			if (remove_row(&messages, &rewind))
-				pass.removed = true;
+				pass->removed = true;
 		}
 		cmq_table_close(&messages);
 	}
@@ -115,12 +161,12 @@ scan_leaf(CmqQueue *queue, CmqLeaf *leaf, int nrows)
 
 /* Nothing forgotten is left: look for it no more. */
 static void
-note_done(CmqQueue *queue)
+note_done(CmqQueue *queue, const CmqForgetting *pass)
 {
 	CmqQueue	changed;
 
 	queue = cmq_queue_try_lock(queue);
-	if (queue == NULL || queue->history_since != pass.since)
+	if (queue == NULL || queue->history_since != pass->since)
 		return;
 	changed = *queue;
 	changed.leftovers = false;
@@ -128,43 +174,70 @@ note_done(CmqQueue *queue)
 }
 
 /*
- * Maintenance: remove some of what the queue has forgotten.  True if there may be
- * more, and the caller is to call again, best in another transaction; a call looks at
- * ROWS_AT_A_TIME rows at most.
+ * Maintenance: remove some of what the queue has forgotten.  A call looks at
+ * ROWS_AT_A_TIME rows at most; the next one, best in another transaction, goes on
+ * there.
  */
-bool
+CmqStepResult
 cmq_forget_some(CmqQueue *queue)
 {
+	CmqForgetting pass;
+	bool		removed_before;
 	int			nrows = ROWS_AT_A_TIME;
-	bool		more;
 
 	if (!queue->leftovers)
-		return false;
-	if (pass.pending != queue->pending || pass.since != queue->history_since)
-		begin_pass(queue);
+		return CMQ_STEP_DONE;
+	cmq_queue_attach(queue);
+	pass = get_pass(queue);
+	removed_before = pass.removed;
+	pass.removed = false;
 	for (int i = 0; i < queue->nleaves && nrows > 0; i++)
 	{
 		if (queue->leaves[i].upper > pass.next)
-			nrows = scan_leaf(queue, &queue->leaves[i], nrows);
+			nrows = scan_leaf(queue, &queue->leaves[i], &pass, nrows);
 	}
 	CommandCounterIncrement();
 	if (nrows == 0)
-		return true;
+	{
+		CmqStepResult result = pass.removed ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
+
+		put_pass(queue, &pass, false);
+		return result;
+	}
 
 	/* the end of a pass */
+	pass.removed |= removed_before;
+	put_pass(queue, &pass, true);
 	if (!pass.met)
-		note_done(queue);
-	more = pass.removed;
-	pass.pending = InvalidOid;
-	return more;
+		note_done(queue, &pass);
+	return pass.removed ? CMQ_STEP_MORE : CMQ_STEP_DONE;
 }
 
-/* What a pass has removed is there again, or may be. */
+/* What we have removed is there again, or may be. */
+static void
+rolled_back(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, queues)
+	{
+		CmqSharedQueue *shared = lfirst(lc);
+
+		SpinLockAcquire(&shared->mutex);
+		shared->forgetting.met = true;
+		SpinLockRelease(&shared->mutex);
+	}
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (cmq_xact_is_over(event) && event != XACT_EVENT_COMMIT)
-		pass.pending = InvalidOid;
+	if (!cmq_xact_is_over(event))
+		return;
+	/* a prepared one may still be rolled back */
+	if (event != XACT_EVENT_COMMIT)
+		rolled_back();
+	queues = NIL;
 }
 
 static void
@@ -172,7 +245,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		pass.pending = InvalidOid;
+		rolled_back();
 }
 
 void

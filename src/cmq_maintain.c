@@ -63,7 +63,7 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
  */
 #define IN_USE_LEADS 4
 
-/* What one step removes of forgotten history: about a million rows. */
+/* By hand a step looks at so many times 10,000 rows for forgotten history. */
 #define MAX_FORGET_CALLS 100
 
 /* Leaves are made for this many leads, of half a leaf each, at most. */
@@ -253,29 +253,30 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return CMQ_STEP_DONE;
-	cmq_table_range(&pending, Max(from, place.visible_at), until, false);
+	if (place.visible_at < from)
+		cmq_table_range(&pending, from, until, false);
+	else
+		cmq_table_after(&pending, &place, until);
 	while (cmq_table_next(&pending))
 	{
-		TimestampTz time = cmq_slot_time(pending.slot, Anum_pending_enqueued_at);
-		TimestampTz visible_at = cmq_slot_time(pending.slot,
-											   Anum_pending_visible_at);
+		CmqPendingKey key;
 
-		if (visible_at == place.visible_at && time <= place.enqueued_at)
-			continue;
+		cmq_table_key(&pending, &key);
+		if (key.visible_at >= until)
+			break;
 		if (rows_are_enough(portion, ++looked, removed))
 		{
 			result = removed > 0 ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
 			break;
 		}
-		place.visible_at = visible_at;
-		place.enqueued_at = time;
+		place = key;
 		/* what is in flight can still be deleted by who has it */
-		if (time >= expired_before ||
+		if (key.enqueued_at >= expired_before ||
 			(cmq_slot_int(pending.slot, Anum_pending_receive_count) > 0 &&
-			 visible_at > now) ||
+			 key.visible_at > now) ||
 			cmq_table_delete(&pending, false) != TM_Ok)
 			continue;
-		cmq_floor_taken_message(time);
+		cmq_floor_taken_message(key.enqueued_at);
 		cmq_stats_pending(queue->shared, -1);
 		removed++;
 	}
@@ -297,7 +298,10 @@ purge_left(CmqQueue *queue, const CmqPortion *portion)
 		cmq_queue_expired_before(queue, cmq_queue_now(queue));
 
 	if (!cmq_oldest_may_expire(queue, expired_before))
+	{
+		cmq_place_set(queue, portion, CMQ_PURGE_PLACE, &beginning);
 		return CMQ_STEP_DONE;
+	}
 	return purge(queue, portion, CMQ_PURGE_PLACE, DT_NOBEGIN, expired_before);
 }
 
@@ -309,7 +313,10 @@ purge_rest(CmqQueue *queue, const CmqPortion *portion)
 		cmq_queue_expired_before(queue, cmq_queue_now(queue));
 
 	if (!cmq_oldest_may_expire(queue, expired_before))
+	{
+		cmq_place_set(queue, portion, CMQ_PURGE_REST_PLACE, &beginning);
 		return CMQ_STEP_DONE;
+	}
 	return purge(queue, portion, CMQ_PURGE_REST_PLACE, expired_before, DT_NOEND);
 }
 
@@ -359,13 +366,16 @@ count_pending(CmqQueue *queue, const CmqPortion *portion)
 static CmqStepResult
 forget(CmqQueue *queue, const CmqPortion *portion)
 {
-	for (int i = 0; i < (portion->bounded ? 1 : MAX_FORGET_CALLS); i++)
+	CmqStepResult result = CMQ_STEP_MORE;
+
+	for (int i = 0; i < (portion->bounded ? 1 : MAX_FORGET_CALLS) &&
+		 result != CMQ_STEP_DONE; i++)
 	{
-		if (!cmq_forget_some(queue))
-			return CMQ_STEP_DONE;
 		queue = cmq_queue_again(queue);
+		result = cmq_forget_some(queue);
 	}
-	return CMQ_STEP_MORE;
+	/* nobody goes on by himself with what a call by hand has left */
+	return result == CMQ_STEP_LOOKING && !portion->bounded ? CMQ_STEP_MORE : result;
 }
 
 static CmqStepResult

@@ -373,6 +373,7 @@ cmq_shmem_make(const CmqRelids *relids, const char *name,
 		cmq_stretch_init(shared);
 		cmq_oldest_init(shared);
 		cmq_place_init(shared);
+		cmq_forget_init(shared);
 		cmq_wait_init(shared);
 		cmq_stats_init(shared, cmq_lock->tranche);
 		cmq_turn_init(shared);

@@ -136,7 +136,7 @@ sub no_workers
 }
 is(finish(start(q{SET statement_timeout = '300ms'}, $send)), '57014: canceling statement due to statement timeout', 'statement_timeout');
 no_workers();
-like(finish(start(q{SET lock_timeout = '300ms'}, $send)), qr/^55000: there is no partition for the present time/, 'lock_timeout is not for a send that waits for its worker');
+like(finish(start(q{SET lock_timeout = '300ms'}, $send)), qr/^55P03: there is no partition for the present time/, 'lock_timeout is not for a send that waits for its worker');
 no_workers();
 my $second = $node->background_psql('postgres', on_error_stop => 0);
 $second->query(q{SET lock_timeout = '100ms'});
@@ -145,7 +145,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activi
 $second->query($send);
 like($second->{stderr}, qr/ERROR:  canceling statement due to lock timeout/, '... the next one stands behind it: lock_timeout');
 $second->quit;
-like(finish($before), qr/^55000: /, '... the first one has the error');
+like(finish($before), qr/^55P03: /, '... the first one has the error');
 my $dying = start($send);
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq worker'}), 'one waits for a worker');
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'cmq_send' AND backend_type = 'client backend' AND pid <> pg_backend_pid()});
