@@ -132,6 +132,7 @@ ISOLATION = \
 	metrics_drop \
 	serializable \
 	restore_traffic \
+	restore_stretch \
 	forget_history \
 	cancel_receive \
 	rewind_floor \

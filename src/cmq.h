@@ -394,6 +394,7 @@ typedef struct CmqFloorScan
 	TimestampTz limit;			/* do not raise the floor further */
 	TimestampTz own_limit;		/* nor our own */
 	TimestampTz taken;			/* what we took away before begins here */
+	TimestampTz lowered;		/* where own rows were put back from; DT_NOEND: none */
 } CmqFloorScan;
 
 /* One scan's view of the stretches. */
@@ -644,7 +645,7 @@ extern void cmq_floor_sweep(void);
 extern void cmq_stretch_init(CmqSharedQueue *shared);
 extern void cmq_stretch_forget(CmqSharedQueue *shared);
 extern void cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
-							  TimestampTz floor);
+							  const CmqFloorScan *floor);
 extern bool cmq_stretch_jump(CmqStretchScan *scan, const CmqPendingKey *key,
 							 CmqPendingKey *last);
 extern void cmq_stretch_pass(CmqStretchScan *scan, const CmqPendingKey *key,

@@ -445,6 +445,7 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 	scan->own_limit = nannounced > 0 || cmq_owner_is_running() ?
 		scan->limit : smallest;
 	scan->taken = taken;
+	scan->lowered = DT_NOEND;
 
 	/* what we have put back ourselves we can see already */
 	foreach(lc, lowerings)
@@ -452,8 +453,9 @@ cmq_floor_begin(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 		Lowering   *lowering = lfirst(lc);
 
 		if (lowering->shared == shared)
-			scan->floor = Min(scan->floor, lowering->time);
+			scan->lowered = lowering->time;
 	}
+	scan->floor = Min(scan->floor, scan->lowered);
 	if (own.relid == queue->relid && own.generation == scan->generation)
 	{
 		scan->floor = Max(scan->floor, own.floor);

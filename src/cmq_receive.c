@@ -500,7 +500,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	cmq_floor_publish(state.next_visible_at);
 	cmq_floor_begin(&state.floor, queue, state.now);
-	cmq_stretch_begin(&stretches, queue, state.floor.floor);
+	cmq_stretch_begin(&stretches, queue, &state.floor);
 	look_for_ready(&state, max_messages);
 	cmq_reading_begin(&state.reading, queue);
 

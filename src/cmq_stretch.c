@@ -18,7 +18,8 @@
  *	- New rows, and rows that a restore or somebody by hand puts in.  A stretch
  *	  obeys the protocol of the floor: it ends below the limit of the scan that
  *	  found it, and is installed only if the generation is the same; who takes a
- *	  floor back takes all stretches away (cmq_stretch_forget()).
+ *	  floor back takes all stretches away (cmq_stretch_forget()).  A restore does that
+ *	  when it commits; until then its own scans use none that reaches its rows.
  *	- Rows that come back when a transaction aborts.  To the scan they were busy,
  *	  with a transaction or subtransaction that is no longer in progress then; a
  *	  stretch is asked that each time.  Rows that its own transaction has taken
@@ -122,7 +123,8 @@ remove_stretches(CmqSharedQueue *shared, const CmqStretch *old, int nold)
  * jumped over.  To be followed by cmq_stretch_end().
  */
 void
-cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue, TimestampTz floor)
+cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
+				  const CmqFloorScan *floor)
 {
 	CmqSharedQueue *shared = queue->shared;
 	CmqStretch	all[CMQ_STRETCHES];
@@ -144,8 +146,10 @@ cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue, TimestampTz floor)
 	{
 		CmqStretch *stretch = &all[i];
 
-		if (stretch->last.visible_at < floor)
+		if (stretch->last.visible_at < floor->floor)
 			old[nold++] = *stretch;
+		else if (stretch->last.visible_at >= floor->lowered)
+			continue;			/* our own restored rows may be among it */
 		else if (is_dead(stretch))
 		{
 			if (stretch->max_receive_count != queue->max_receive_count ||
