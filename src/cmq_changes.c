@@ -398,7 +398,26 @@ end_triggers(TriggerScan *ts)
 	table_close(ts->rel, AccessShareLock);
 }
 
-/* Fill in what a description says of the triggers. */
+/* Has the table triggers that fire for the origin alone? */
+static bool
+has_origin_triggers(Oid relid)
+{
+	TriggerScan ts;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	begin_triggers(&ts, relid);
+	while (HeapTupleIsValid(tuple = next_trigger(&ts)))
+		found |= ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled ==
+			TRIGGER_FIRES_ON_ORIGIN;
+	end_triggers(&ts);
+	return found;
+}
+
+/*
+ * Fill in what a description says of the triggers.  Those of leaves do not count for
+ * its version: nobody who has the description hears of a change of theirs.
+ */
 void
 cmq_changes_load(CmqQueue *queue)
 {
@@ -426,6 +445,16 @@ cmq_changes_load(CmqQueue *queue)
 	}
 }
 
+/* Anything may have been written to the queue without our notice. */
+static void
+take_for_changed(CmqSharedQueue *shared)
+{
+	cmq_floor_added_unknown(shared);
+	cmq_oldest_lower(shared, DT_NOBEGIN);
+	cmq_stats_spoil(shared);
+	cmq_wait_signal(shared, PG_INT32_MAX, true);
+}
+
 /* The queue has just been attached: were its triggers enabled all along? */
 void
 cmq_changes_check(CmqQueue *queue)
@@ -435,10 +464,7 @@ cmq_changes_check(CmqQueue *queue)
 	if (likely(pg_atomic_read_u32(&shared->triggers) == queue->triggers) ||
 		pg_atomic_exchange_u32(&shared->triggers, queue->triggers) == queue->triggers)
 		return;
-	cmq_floor_added_unknown(shared);
-	cmq_oldest_lower(shared, DT_NOBEGIN);
-	cmq_stats_spoil(shared);
-	cmq_wait_signal(shared, PG_INT32_MAX, true);
+	take_for_changed(shared);
 }
 
 /* Enable a table's triggers ALWAYS, which fire for the origin alone. */
@@ -465,13 +491,30 @@ mend_table(Oid relid)
 						quote_identifier(lfirst(lc)));
 }
 
-/* Maintenance: the same for a queue, unless somebody is in the way. */
+/* Is there anything to mend? */
+static bool
+needs_mending(CmqQueue *queue)
+{
+	if (queue->triggers_on_origin)
+		return true;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (has_origin_triggers(queue->leaves[i].rewind))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Maintenance: the same for a queue, unless somebody is in the way.  Nobody has heard
+ * of what was done to leaves.
+ */
 void
 cmq_changes_mend_triggers(CmqQueue *queue)
 {
 	Oid			relids[] = {queue->pending, queue->messages, queue->rewind};
 
-	if (!queue->triggers_on_origin)
+	if (!needs_mending(queue))
 		return;
 	for (int i = 0; i < lengthof(relids); i++)
 	{
@@ -486,6 +529,10 @@ cmq_changes_mend_triggers(CmqQueue *queue)
 	}
 	for (int i = 0; i < lengthof(relids); i++)
 		mend_table(relids[i]);
+	for (int i = 0; i < queue->nleaves; i++)
+		mend_table(queue->leaves[i].rewind);
+	cmq_queue_attach(queue);
+	take_for_changed(queue->shared);
 }
 
 static void

@@ -126,13 +126,12 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 /*
  * Take the time of the next message, with its leaf open to be written.  A leaf for the
  * present time can be missing, or, after a long pause between two lines here, be
- * dropped; the next one is as good.
+ * dropped; the next one is as good.  That there is one, or an error, is the demand's
+ * business.
  */
 static TimestampTz
 next_time(CmqQueue **queue, CmqLeaf **leaf, CmqTable *messages, EState *estate)
 {
-	bool		asked = false;
-
 	for (;;)
 	{
 		TimestampTz time = cmq_clock_tick((*queue)->shared);
@@ -146,12 +145,7 @@ next_time(CmqQueue **queue, CmqLeaf **leaf, CmqTable *messages, EState *estate)
 									CMQ_MESSAGES, RowExclusiveLock))
 			return time;
 		if (*leaf == NULL)
-		{
-			if (asked)
-				elog(ERROR, "partition of queue \"%s\" vanished", (*queue)->name);
-			asked = true;
 			cmq_leaf_demand(*queue, time);
-		}
 		*leaf = NULL;
 		CHECK_FOR_INTERRUPTS();
 		*queue = cmq_queue_again(*queue);

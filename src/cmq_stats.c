@@ -585,6 +585,29 @@ wait_for_publishers(const CountSnapshot *place)
 	pg_read_barrier();
 }
 
+/*
+ * Wait until all who can be seen by now have added: what others have done since to
+ * rows of theirs may have been added already.
+ */
+static void
+wait_for_visible(void)
+{
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		TransactionId xid = pg_atomic_read_u32(&publishing[i]);
+
+		if (!TransactionIdIsValid(xid) || i == cmq_my_process_number())
+			continue;
+		while (pg_atomic_read_u32(&publishing[i]) == xid &&
+			   !TransactionIdIsInProgress(xid))
+		{
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(PUBLISHER_DELAY);
+		}
+	}
+	pg_read_barrier();
+}
+
 /* Take a place for a snapshot; -1 if there is none. */
 static int
 take_place(void)
@@ -722,6 +745,19 @@ count_alone(const Counting *counting)
 }
 
 /*
+ * Has a transaction that was prepared before the start something in the queue?  When
+ * it ends it is in no count before somebody notices.
+ */
+static bool
+is_held(CmqQueue *queue)
+{
+	if (likely(pg_atomic_read_u32(&queue->shared->held) == 0))
+		return false;
+	cmq_prepared_look_at_held();
+	return pg_atomic_read_u32(&queue->shared->held) != 0;
+}
+
+/*
  * The number of rows in the pending table, as the current transaction sees
  * them.  The caller has attached the queue.  May count them, which takes time
  * in proportion to their number.
@@ -734,9 +770,13 @@ cmq_stats_count_pending(CmqQueue *queue)
 	int64		own = own_rows(&counting, &unknown);
 
 	cmq_prepared_settle();
-	if (unknown || (!has_count(&counting) && !count_for_all(&counting)))
+	if (unknown || is_held(queue) ||
+		(!has_count(&counting) && !count_for_all(&counting)))
 		return count_alone(&counting);
-	return (int64) pg_atomic_read_u64(&counting.count->n) + own;
+	wait_for_visible();
+	own += (int64) pg_atomic_read_u64(&counting.count->n);
+	/* whoever has been seen in the moment since then has not added yet */
+	return Max(own, 0);
 }
 
 /*
@@ -756,8 +796,10 @@ cmq_stats_count_due(CmqQueue *queue)
 		return 0;
 	own = own_rows(&counting, &unknown);
 	cmq_prepared_settle();
-	if (unknown || (!has_count(&counting) && !count_for_all(&counting)))
+	if (unknown || is_held(queue) ||
+		(!has_count(&counting) && !count_for_all(&counting)))
 		return count_alone(&counting);
+	wait_for_visible();
 
 	/* is it the count of our rewind? */
 	LWLockAcquire(&shared->count_lock, LW_SHARED);
@@ -779,7 +821,9 @@ cmq_stats_known_empty(CmqSharedQueue *shared)
 	int64		own = own_pending(shared, &unknown);
 
 	cmq_prepared_settle();
-	return !unknown && shared->pending.state == COUNTED &&
+	wait_for_visible();
+	return !unknown && pg_atomic_read_u32(&shared->held) == 0 &&
+		shared->pending.state == COUNTED &&
 		(int64) pg_atomic_read_u64(&shared->pending.n) + own == 0;
 }
 
