@@ -31,8 +31,8 @@ OBJS = \
 	src/cmq_delete.o \
 	src/cmq_dump.o \
 	src/cmq_floor.o \
-	src/cmq_gone.o \
 	src/cmq_forget.o \
+	src/cmq_gone.o \
 	src/cmq_handle.o \
 	src/cmq_headers.o \
 	src/cmq_history.o \

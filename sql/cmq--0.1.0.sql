@@ -754,8 +754,8 @@ COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, js
 -- cmq_maintain: do now what the maintenance worker does at intervals.
 --
 -- Parameters: queue, or NULL for all queues that the caller owns.
--- For one queue an error is raised; for all, a failing queue is reported in a
--- WARNING and skipped.  Dead letters to a queue of another owner are left to the
+-- For one queue an error is raised, but for counts and statistics, which end in a
+-- WARNING; for all, a failing queue is reported in a WARNING and skipped.  Dead letters to a queue of another owner are left to the
 -- worker.  Old rows of the record are removed for the owner of the extension.
 -- All is done in the caller's transaction, which keeps its locks: so at most 50
 -- partitions of a queue are dropped, and no more queues maintained when a quarter

@@ -424,7 +424,7 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 				 errmsg("table \"%s\" of queue \"%s\" cannot be truncated",
 						RelationGetRelationName(trigger->tg_relation), queue->name),
 				 errdetail("A message lies in several tables."),
-				 errhint("Remove what is pending: SELECT cmq_clear_queue(%1$s); and the history: SELECT cmq_alter_queue(%1$s, rewind_seconds => 0);",
+				 errhint("Remove what is pending: SELECT cmq_clear_queue(%1$s); and the history, by switching rewind off and on again: SELECT cmq_alter_queue(%1$s, rewind_seconds => 0);",
 						 quote_literal_cstr(queue->name))));
 	return PointerGetDatum(NULL);
 }

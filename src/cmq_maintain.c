@@ -4,11 +4,11 @@
  *	  The steps of maintenance, and cmq_maintain().
  *
  * For each queue: mend triggers, save the clock, make leaves ahead if the queue is in
- * use, purge pending rows that have expired, drop leaves whose time is over, remove
- * history that was forgotten, move
- * the rewind point forward, count its messages, analyze its tables.  Every step is right whether or not it runs, and
- * may run at any time, twice or beside itself: what it removes was invisible
- * before, by comparison of times.
+ * use, purge pending rows that have expired, keep the mark of the earliest message,
+ * move dead letters, drop leaves whose time is over, remove history that was
+ * forgotten, move the rewind point forward, count its messages, analyze its tables.
+ * Every step is right whether or not it runs, and may run at any time, twice or
+ * beside itself: what it removes was invisible before, by comparison of times.
  *
  * The worker runs each step in transactions of its own, each of a bounded portion:
  * rows, locks and time.  A step reads the queue's bounds of time anew in each
@@ -18,8 +18,8 @@
  * remains when the worker's time for a queue is over is done in the next round.
  *
  * cmq_maintain() runs all steps in the caller's transaction, which keeps the locks
- * that it takes.  Rows are not bounded there; leaves dropped are, and without
- * a name the number of queues: those in which nothing had to be written leave no locks
+ * that it takes.  Expired rows are not bounded there; leaves dropped, dead letters and
+ * what is looked at for forgotten history are, and without a name the number of queues: those in which nothing had to be written leave no locks
  * behind, and when the others have taken their part of the lock table the rest is
  * left for the next call.
  *

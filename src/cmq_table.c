@@ -27,7 +27,8 @@
  * in expressions and predicates: that runs as the owner (cmq_owner.c), whoever writes
  * the row, when an index is opened and when it is written.
  *
- * Locks of tables and indexes are kept until the end of the transaction.
+ * Locks of tables and indexes are kept until the end of the transaction, but for those
+ * of tables that were only looked at (cmq_table_release()), and of a receive that waits.
  *
  *-------------------------------------------------------------------------
  */
