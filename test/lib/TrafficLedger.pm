@@ -514,13 +514,17 @@ sub set_maintenance
 	my ($self, $interval) = @_;
 	$self->sql($_) foreach "ALTER SYSTEM SET cmq.maintenance_interval = '$interval'", 'SELECT pg_reload_conf()';
 	return if $interval eq '1s';
-	# the launcher may have been about to start one
-	foreach (1, 2)
+	# the launcher may be about to start one, and what one has left undone has another
+	# come at once: wait until none is seen for a while
+	my $quiet = 0;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		usleep(300_000);
-		$self->{node}->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'cmq worker'})
-		  or BAIL_OUT('the worker does not end');
+		my $n = $self->sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'cmq worker'});
+		$quiet = $n eq '0' ? $quiet + 1 : 0;
+		last if $quiet == 10;
+		usleep(100_000);
 	}
+	BAIL_OUT('the worker does not end') if $quiet < 10;
 	return;
 }
 

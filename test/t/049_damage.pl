@@ -159,8 +159,9 @@ foreach my $settings ('', ', rewind_seconds => 43200')
 	@bad = on_page($queue, $leaf, sql("SELECT pg_relation_size('$leaf') / 8192 - 1"));
 	spoil($leaf, -1);
 	is(sql("SELECT active_msg_num FROM cmq_queue_attributes('$queue')"), '100', 'a queue can be used after a start, although its newest message cannot be read');
-	like(complaint("SELECT cmq_send('$queue', 'x')"), qr/ERROR:  invalid page/, '... but for sends, which write there');
-	is(consume($queue, 7), but(@bad), '... what is elsewhere is received');
+	# with 19 they write to a new page
+	like(complaint("SELECT cmq_send('$queue', 'x')"), $node->pg_version->major < 19 ? qr/ERROR:  invalid page/ : qr/^$/, '... but for sends, which write there');
+	is(consume($queue, 7) =~ s/^x //r, but(@bad), '... what is elsewhere is received');
 	repair($queue, $leaf);
 	is(sql("SELECT cmq_send('$queue', '101 new') > 0"), 't', '... after the repair sends go on');
 	is(consume($queue, 1000), '101', '... and receives');
@@ -224,13 +225,14 @@ fill('past', ', rewind_seconds => 43200');
 is(consume('past', 100), but(), 'all are consumed');
 sql(q{SELECT cmq_send('past', '101 new') FROM cmq_rewind('past', (SELECT min(enqueued_at) FROM cmq.q_past_history))});
 $leaf = leaf('past', 'rewind');
+my @lost = on_page('past', $leaf, 0);
 spoil($leaf, 0);
 like(complaint(q{SELECT FROM cmq_receive('past', 1000)}), qr/ERROR:  invalid page in block 0/, 'a rewind that meets it stops consumers');
 sql(q{SELECT cmq_cancel_rewind('past')});
 is(sql(q{SELECT split_part(body, ' ', 1) FROM cmq_receive('past', 1000)}), '101', '... but a cancel has them go on');
 repair('past', $leaf);
 is(is_sound('past'), 't', 'after the repair each message is in one state');
-is(sql(q{SELECT count(*) FROM cmq_receive('past', 1000)}), '100', '... and what had its state there is ready again');
+is(sql(q{SELECT count(*) FROM cmq_receive('past', 1000)}), scalar(@lost), '... and what had its state there is ready again');
 
 $node->stop;
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
