@@ -143,6 +143,7 @@ is(tables('t'), '0|0|0|f', 'and nothing is left of them');
 
 # Behind more newer history than one call looks at: the next one, in another process,
 # goes on there.
+sql($_) foreach q{ALTER SYSTEM SET cmq.maintenance_interval = '1h'}, q{SELECT pg_reload_conf()};
 sql(q{SELECT cmq_create_queue('behind', msg_retention_seconds => 1209600, rewind_seconds => 86400);
 	SELECT FROM cmq_send_batch('behind', array_fill('x'::text, '{50}'));
 	SELECT FROM cmq_delete_batch('behind', ARRAY(SELECT receipt_handle FROM cmq_receive('behind', 50)));
