@@ -1071,6 +1071,7 @@ extern void cmq_stats_publish(CmqSharedQueue *shared,
 							  TransactionId xid);
 extern int64 cmq_stats_count_pending(CmqQueue *queue);
 extern int64 cmq_stats_count_due(CmqQueue *queue);
+extern void cmq_stats_count_ahead(CmqQueue *queue);
 extern bool cmq_stats_known_empty(CmqSharedQueue *shared);
 extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 

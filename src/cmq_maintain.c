@@ -357,8 +357,7 @@ advance_rewind(CmqQueue *queue, const CmqPortion *portion)
 static CmqStepResult
 count_pending(CmqQueue *queue, const CmqPortion *portion)
 {
-	(void) cmq_stats_count_pending(queue);
-	(void) cmq_stats_count_due(queue);
+	cmq_stats_count_ahead(queue);
 	return CMQ_STEP_DONE;
 }
 

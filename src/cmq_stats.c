@@ -690,10 +690,10 @@ own_rows(const Counting *counting, bool *unknown)
 
 /*
  * Count, unless somebody has done so meanwhile.  False if there is no place for
- * it.
+ * it, or somebody is at it and we are not to wait.
  */
 static bool
-count_for_all(Counting *counting)
+count_for_all(Counting *counting, bool wait)
 {
 	Oid			relid = counting->queue->pending;
 	int			lock = counting->due ? DUE_LOCK : PENDING_LOCK;
@@ -701,7 +701,11 @@ count_for_all(Counting *counting)
 
 	if (IsParallelWorker())
 		return false;
-	LockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);
+	if (wait)
+		LockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);
+	else if (!ConditionalLockDatabaseObject(RelationRelationId, relid, lock,
+											ExclusiveLock))
+		return false;
 	if (has_count(counting))
 	{
 		UnlockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);
@@ -771,7 +775,7 @@ cmq_stats_count_pending(CmqQueue *queue)
 
 	cmq_prepared_settle();
 	if (unknown || is_held(queue) ||
-		(!has_count(&counting) && !count_for_all(&counting)))
+		(!has_count(&counting) && !count_for_all(&counting, true)))
 		return count_alone(&counting);
 	wait_for_visible();
 	own += (int64) pg_atomic_read_u64(&counting.count->n);
@@ -797,7 +801,7 @@ cmq_stats_count_due(CmqQueue *queue)
 	own = own_rows(&counting, &unknown);
 	cmq_prepared_settle();
 	if (unknown || is_held(queue) ||
-		(!has_count(&counting) && !count_for_all(&counting)))
+		(!has_count(&counting) && !count_for_all(&counting, true)))
 		return count_alone(&counting);
 	wait_for_visible();
 
@@ -808,6 +812,20 @@ cmq_stats_count_due(CmqQueue *queue)
 		n = (int64) pg_atomic_read_u64(&counting.count->n) + own;
 	LWLockRelease(&shared->count_lock);
 	return unknown ? count_alone(&counting) : Max(n, 0);
+}
+
+/*
+ * Maintenance: count, so that nobody has to wait for it later.  Whoever is counting
+ * what is due may be waiting for a leaf that our transaction has dropped.
+ */
+void
+cmq_stats_count_ahead(CmqQueue *queue)
+{
+	Counting	counting = get_counting(queue, true);
+
+	(void) cmq_stats_count_pending(queue);
+	if (queue->rewinding.active && !has_count(&counting))
+		(void) count_for_all(&counting, false);
 }
 
 /*
