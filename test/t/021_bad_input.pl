@@ -99,6 +99,9 @@ BEGIN
 		RETURN quote_literal('s');
 	ELSIF f = 'cmq_subscribe' AND arg IN ('filter_tags', 'binding_keys') AND random() < 0.6 THEN
 		RETURN 'NULL::text[]';
+	-- a topic takes one of these or the other
+	ELSIF f IN ('cmq_publish', 'cmq_publish_batch') AND arg IN ('tags', 'routing_key') AND random() < 0.7 THEN
+		RETURN 'NULL::' || type;
 	ELSIF arg = 'filter_type' AND random() < 0.5 THEN
 		RETURN quote_literal('tag');
 	ELSIF f IN ('cmq_create_queue', 'cmq_alter_queue') AND arg <> 'queue' AND random() < 0.85 THEN
