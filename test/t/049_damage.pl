@@ -225,14 +225,14 @@ fill('past', ', rewind_seconds => 43200');
 is(consume('past', 100), but(), 'all are consumed');
 sql(q{SELECT cmq_send('past', '101 new') FROM cmq_rewind('past', (SELECT min(enqueued_at) FROM cmq.q_past_history))});
 $leaf = leaf('past', 'rewind');
-my @lost = on_page('past', $leaf, 0);
+my @stateless = on_page('past', $leaf, 0);
 spoil($leaf, 0);
 like(complaint(q{SELECT FROM cmq_receive('past', 1000)}), qr/ERROR:  invalid page in block 0/, 'a rewind that meets it stops consumers');
 sql(q{SELECT cmq_cancel_rewind('past')});
 is(sql(q{SELECT split_part(body, ' ', 1) FROM cmq_receive('past', 1000)}), '101', '... but a cancel has them go on');
 repair('past', $leaf);
 is(is_sound('past'), 't', 'after the repair each message is in one state');
-is(sql(q{SELECT count(*) FROM cmq_receive('past', 1000)}), scalar(@lost), '... and what had its state there is ready again');
+is(sql(q{SELECT count(*) FROM cmq_receive('past', 1000)}), scalar(@stateless), '... and what had its state there is ready again');
 
 $node->stop;
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
