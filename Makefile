@@ -48,6 +48,7 @@ OBJS = \
 	src/cmq_publish.o \
 	src/cmq_receive.o \
 	src/cmq_recent.o \
+	src/cmq_redrive.o \
 	src/cmq_restore.o \
 	src/cmq_rewind.o \
 	src/cmq_rewind_log.o \

@@ -830,6 +830,7 @@ extern bool cmq_dead_letter_forget(const char *name, bool wait);
 extern const char *cmq_dead_letter_reason(CmqQueue *queue,
 										  TupleTableSlot *slot,
 										  TimestampTz now);
+extern bool cmq_dead_letter_fits(CmqQueue *target, Datum body, Datum headers);
 extern bool cmq_dead_letter_stays(CmqQueue *queue);
 extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters,
 								 int n);
