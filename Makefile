@@ -36,6 +36,7 @@ OBJS = \
 	src/cmq_handle.o \
 	src/cmq_headers.o \
 	src/cmq_history.o \
+	src/cmq_launcher.o \
 	src/cmq_leaf.o \
 	src/cmq_limit.o \
 	src/cmq_lock.o \

@@ -124,5 +124,5 @@ _PG_init(void)
 	cmq_stats_install_callbacks();
 	cmq_wait_install_callbacks();
 	cmq_changes_install_callbacks();
-	cmq_worker_register();
+	cmq_launcher_register();
 }

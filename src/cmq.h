@@ -20,6 +20,7 @@
 #include "nodes/execnodes.h"
 #include "port/atomics.h"
 #include "portability/instr_time.h"
+#include "postmaster/bgworker.h"
 #include "storage/condition_variable.h"
 #include "storage/lockdefs.h"
 #include "storage/lwlock.h"
@@ -1076,10 +1077,22 @@ extern void cmq_stats_count_ahead(CmqQueue *queue);
 extern bool cmq_stats_known_empty(CmqSharedQueue *shared);
 extern bool cmq_stats_has_room(CmqQueue *queue, int64 n, int64 max);
 
+/* cmq_launcher.c */
+extern Size cmq_launcher_shmem_size(void);
+extern void cmq_launcher_shmem_init(void);
+extern void cmq_launcher_register(void);
+extern void cmq_launcher_come_again(int visit);
+extern bool cmq_launcher_wants_place(int visit);
+
 /* cmq_worker.c */
 extern Size cmq_worker_shmem_size(void);
 extern void cmq_worker_shmem_init(void);
-extern void cmq_worker_register(void);
+extern int	cmq_worker_places(void);
+extern void cmq_worker_fill(BackgroundWorker *worker, const char *function,
+							const char *type);
+extern BackgroundWorkerHandle *cmq_worker_start(Oid database,
+												const char *queue, int visit,
+												int lock_timeout);
 extern void cmq_worker_unfinished(void);
 extern bool cmq_worker_run_for(const char *name, Oid owner);
 

@@ -82,6 +82,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(cmq_stats_shmem_size());
 	RequestAddinShmemSpace(cmq_wait_shmem_size());
 	RequestAddinShmemSpace(cmq_worker_shmem_size());
+	RequestAddinShmemSpace(cmq_launcher_shmem_size());
 	RequestAddinShmemSpace(cmq_turn_shmem_size());
 	RequestAddinShmemSpace(cmq_prepared_shmem_size());
 	RequestNamedLWLockTranche("cmq", 3);
@@ -108,6 +109,7 @@ shmem_startup(void)
 	cmq_stats_shmem_init();
 	cmq_wait_shmem_init();
 	cmq_worker_shmem_init();
+	cmq_launcher_shmem_init();
 	cmq_turn_shmem_init();
 	locks = GetNamedLWLockTranche("cmq");
 	cmq_lock = &locks[0].lock;
