@@ -29,6 +29,7 @@ OBJS = \
 	src/cmq_ddl.o \
 	src/cmq_dead_letter.o \
 	src/cmq_delete.o \
+	src/cmq_drop.o \
 	src/cmq_dump.o \
 	src/cmq_floor.o \
 	src/cmq_forget.o \

@@ -850,6 +850,10 @@ extern char *cmq_ddl_relname(const char *prefix, const char *name,
 							 const char *suffix);
 extern const char *cmq_relation_schema(CmqRelation which);
 extern char *cmq_relation_name(CmqRelation which, const char *name);
+extern const char *cmq_relation_qualified(CmqRelation which, const char *name);
+extern Oid	cmq_relation_oid(CmqRelation which, const char *name);
+extern void cmq_ddl_lock_creation(void);
+extern void cmq_ddl_check_not_in_use(CmqQueue *queue, const char *what);
 extern void cmq_ddl_revoke_all(Oid relid);
 extern void cmq_ddl_refuse_truncate(const char *table, const char *name);
 

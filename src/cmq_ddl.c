@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_ddl.c
- *	  Create, alter and drop queues.
+ *	  Create and alter queues; cmq_drop.c drops them.
  *
  * The only SQL text that cmq runs is here, in cmq_topic.c, cmq_leaf.c,
  * cmq_maintain.c: DDL, with every identifier quoted and qualified and with
@@ -42,7 +42,6 @@
 
 PG_FUNCTION_INFO_V1(cmq_create_queue);
 PG_FUNCTION_INFO_V1(cmq_alter_queue);
-PG_FUNCTION_INFO_V1(cmq_drop_queue);
 PG_FUNCTION_INFO_V1(cmq_no_truncate);
 
 /* What the relations of a queue are called: prefix, name of the queue, suffix. */
@@ -183,16 +182,16 @@ cmq_relation_name(CmqRelation which, const char *name)
 }
 
 /* The same, quoted and qualified. */
-static const char *
-qualified(CmqRelation which, const char *name)
+const char *
+cmq_relation_qualified(CmqRelation which, const char *name)
 {
 	return quote_qualified_identifier(relations[which].schema,
 									  cmq_relation_name(which, name));
 }
 
 /* OID of a relation of the queue by its name, or InvalidOid. */
-static Oid
-relation_by_name(CmqRelation which, const char *name)
+Oid
+cmq_relation_oid(CmqRelation which, const char *name)
 {
 	char	   *relname = cmq_relation_name(which, name);
 
@@ -486,9 +485,9 @@ create_tables(const char *name)
 	static const CmqRelation tables[] = {
 		CMQ_MESSAGES_TABLE, CMQ_PENDING_TABLE, CMQ_REWIND_TABLE
 	};
-	const char *messages = qualified(CMQ_MESSAGES_TABLE, name);
-	const char *pending = qualified(CMQ_PENDING_TABLE, name);
-	const char *rewind = qualified(CMQ_REWIND_TABLE, name);
+	const char *messages = cmq_relation_qualified(CMQ_MESSAGES_TABLE, name);
+	const char *pending = cmq_relation_qualified(CMQ_PENDING_TABLE, name);
+	const char *rewind = cmq_relation_qualified(CMQ_REWIND_TABLE, name);
 	const char *lit = quote_literal_cstr(name);
 
 	cmq_ddl_execute("CREATE TABLE %s ("
@@ -516,7 +515,7 @@ create_tables(const char *name)
 					"PRIMARY KEY (enqueued_at)) "
 					"PARTITION BY RANGE (enqueued_at)", rewind);
 	for (int i = 0; i < lengthof(tables); i++)
-		cmq_ddl_revoke_all(relation_by_name(tables[i], name));
+		cmq_ddl_revoke_all(cmq_relation_oid(tables[i], name));
 
 	create_triggers(messages, pending, rewind, lit);
 
@@ -544,14 +543,14 @@ create_views(const char *name)
 	static const CmqRelation views[] = {
 		CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_ALL_VIEW, CMQ_READER_VIEW
 	};
-	const char *rights = qualified(CMQ_RIGHTS, name);
-	const char *reader = qualified(CMQ_READER_VIEW, name);
-	const char *messages = qualified(CMQ_MESSAGES_TABLE, name);
-	const char *pending = qualified(CMQ_PENDING_TABLE, name);
-	const char *rewind = qualified(CMQ_REWIND_TABLE, name);
-	const char *live = qualified(CMQ_LIVE_VIEW, name);
-	const char *history = qualified(CMQ_HISTORY_VIEW, name);
-	const char *all = qualified(CMQ_ALL_VIEW, name);
+	const char *rights = cmq_relation_qualified(CMQ_RIGHTS, name);
+	const char *reader = cmq_relation_qualified(CMQ_READER_VIEW, name);
+	const char *messages = cmq_relation_qualified(CMQ_MESSAGES_TABLE, name);
+	const char *pending = cmq_relation_qualified(CMQ_PENDING_TABLE, name);
+	const char *rewind = cmq_relation_qualified(CMQ_REWIND_TABLE, name);
+	const char *live = cmq_relation_qualified(CMQ_LIVE_VIEW, name);
+	const char *history = cmq_relation_qualified(CMQ_HISTORY_VIEW, name);
+	const char *all = cmq_relation_qualified(CMQ_ALL_VIEW, name);
 	const char *lit = quote_literal_cstr(name);
 
 	cmq_ddl_execute("CREATE VIEW %s AS SELECT %s::text AS queue", rights, lit);
@@ -597,7 +596,7 @@ create_views(const char *name)
 					all, live, history);
 	/* with more than SELECT one could lock the tables behind them */
 	for (int i = 0; i < lengthof(views); i++)
-		cmq_ddl_revoke_all(relation_by_name(views[i], name));
+		cmq_ddl_revoke_all(cmq_relation_oid(views[i], name));
 	cmq_ddl_execute("GRANT SELECT ON %s, %s, %s TO PUBLIC", live, history, all);
 
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", rights,
@@ -664,16 +663,16 @@ check_not_taken(const char *name)
 							  existing));
 	for (int i = 0; i < lengthof(relations); i++)
 	{
-		if (OidIsValid(relation_by_name(i, name)))
+		if (OidIsValid(cmq_relation_oid(i, name)))
 			report_taken(name,
 						 psprintf("Relation %s, which the queue needs, exists already.",
-								  qualified(i, name)));
+								  cmq_relation_qualified(i, name)));
 	}
 }
 
 /* Nobody else creates a queue until the end of the transaction. */
-static void
-lock_creation(void)
+void
+cmq_ddl_lock_creation(void)
 {
 	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("queue"), 0,
 					   ExclusiveLock);
@@ -699,7 +698,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	get_dead_letter(fcinfo, queue);
 	check_create(name);
 
-	lock_creation();
+	cmq_ddl_lock_creation();
 	cmq_gone_make_room(name);
 	check_not_taken(name);
 	if (queue->dead_letter_queue[0])
@@ -711,10 +710,10 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
 
 	now = cmq_time();
-	queue->relid = relation_by_name(CMQ_RIGHTS, name);
-	queue->messages = relation_by_name(CMQ_MESSAGES_TABLE, name);
-	queue->pending = relation_by_name(CMQ_PENDING_TABLE, name);
-	queue->rewind = relation_by_name(CMQ_REWIND_TABLE, name);
+	queue->relid = cmq_relation_oid(CMQ_RIGHTS, name);
+	queue->messages = cmq_relation_oid(CMQ_MESSAGES_TABLE, name);
+	queue->pending = cmq_relation_oid(CMQ_PENDING_TABLE, name);
+	queue->rewind = cmq_relation_oid(CMQ_REWIND_TABLE, name);
 	queue->create_time = queue->last_modify_time = queue->saved_clock = now;
 	queue->expired_before = queue->forgotten_before = DT_NOBEGIN;
 	queue->history_since = DT_NOBEGIN;
@@ -734,8 +733,8 @@ cmq_create_queue(PG_FUNCTION_ARGS)
  * query open that reads its pending messages: what that relies on is about to
  * change.  The caller has the pending table locked against all others.
  */
-static void
-check_not_in_use(CmqQueue *queue, const char *what)
+void
+cmq_ddl_check_not_in_use(CmqQueue *queue, const char *what)
 {
 	Relation	rel = try_relation_open(queue->pending, NoLock);
 
@@ -795,7 +794,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 		queue = cmq_queue_again(queue);
 		cmq_queue_check_acl(queue, ACL_UPDATE);
 		if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
-			check_not_in_use(queue, "switch the rewind of");
+			cmq_ddl_check_not_in_use(queue, "switch the rewind of");
 	}
 	now = cmq_queue_now(queue);
 
@@ -833,206 +832,5 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 
 	changed.last_modify_time = changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
-	PG_RETURN_VOID();
-}
-
-/* Raise 42501 unless the caller owns this relation of the queue, if it is there. */
-static bool
-check_owns(CmqQueue *queue, Oid relid, CmqRelation which)
-{
-	if (!cmq_queue_has_relation(queue, relid, which))
-		return false;
-	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of queue \"%s\"", queue->name)));
-	return true;
-}
-
-/*
- * Raise 42501 unless the caller owns all relations that are left of the queue, and
- * 42704 if none is.  When the one that carries the rights has another name now,
- * only a superuser will do.
- */
-static void
-check_may_drop(CmqQueue *queue)
-{
-	bool		any = check_owns(queue, queue->relid, CMQ_RIGHTS);
-
-	if (!any && get_rel_name(queue->relid) != NULL && !superuser())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be superuser to drop damaged queue \"%s\"",
-						queue->name),
-				 errdetail("Its relation %s, which carries the rights, was renamed.",
-						   qualified(CMQ_RIGHTS, queue->name)),
-				 errhint("Give it its name back.")));
-	any |= check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
-	any |= check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
-	any |= check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
-	/* nobody's, and as good as dropped */
-	if (!any && cmq_catalog_is_gone(queue) && !superuser())
-		cmq_queue_report_unknown(queue->name);
-}
-
-/*
- * Load what is known of a queue to be dropped and take its queue lock; a damaged
- * one must be droppable, so not by cmq_queue_lookup().  So must one that has no row.
- */
-static void
-lock_to_drop(CmqQueue *queue, const char *name)
-{
-	Oid			locked = InvalidOid;
-	bool		creating = false;
-
-	for (;;)
-	{
-		if (!cmq_catalog_find_queue(queue, name))
-		{
-			if (!cmq_gone_find_orphans(queue, name))
-				cmq_queue_report_unknown(name);
-			check_may_drop(queue);
-			if (creating)
-				return;
-			/* one at a time, and not while somebody creates it */
-			lock_creation();
-			creating = true;
-			continue;
-		}
-		/* again once the lock is there: another drop may have come first */
-		check_may_drop(queue);
-		if (queue->relid == locked)
-			return;
-		locked = queue->relid;
-		LockDatabaseObject(RelationRelationId, locked, 0, AccessExclusiveLock);
-	}
-}
-
-/* The view of this name, if it is one of the queue's; else InvalidOid. */
-static Oid
-find_view(CmqQueue *queue, CmqRelation which)
-{
-	Oid			relid = relation_by_name(which, queue->name);
-
-	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
-		cmq_queue_has_relation(queue, relid, which) &&
-		!cmq_catalog_carries_rights(relid) ? relid : InvalidOid;
-}
-
-/*
- * What is left of the relations that the queue was made with.  What has another
- * name or owner now is not: somebody keeps it, or it is not what it was, but has
- * its number.
- */
-static void
-list_relations(CmqQueue *queue, List **views, List **tables)
-{
-	static const CmqRelation derived[] = {
-		CMQ_ALL_VIEW, CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_READER_VIEW
-	};
-	const struct
-	{
-		Oid			relid;
-		CmqRelation which;
-	}			known[] = {
-		{queue->messages, CMQ_MESSAGES_TABLE},
-		{queue->pending, CMQ_PENDING_TABLE},
-		{queue->rewind, CMQ_REWIND_TABLE}
-	};
-
-	*views = *tables = NIL;
-	for (int i = 0; i < lengthof(derived); i++)
-	{
-		Oid			relid = find_view(queue, derived[i]);
-
-		if (OidIsValid(relid))
-			*views = lappend_oid(*views, relid);
-	}
-	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
-		*views = lappend_oid(*views, queue->relid);
-	for (int i = 0; i < lengthof(known); i++)
-	{
-		if (cmq_queue_has_relation(queue, known[i].relid, known[i].which))
-			*tables = lappend_oid(*tables, known[i].relid);
-	}
-}
-
-static void
-drop_relations(const char *kind, List *relids)
-{
-	StringInfoData names;
-	ListCell   *lc;
-
-	if (relids == NIL)
-		return;
-	initStringInfo(&names);
-	foreach(lc, relids)
-		appendStringInfo(&names, "%s%s", names.len ? ", " : "",
-						 cmq_catalog_relname(lfirst_oid(lc)));
-	cmq_ddl_execute("DROP %s %s", kind, names.data);
-}
-
-/* Tell of relations that have the names of the queue's and were not dropped. */
-static void
-report_left(const char *name)
-{
-	for (int i = 0; i < lengthof(relations); i++)
-	{
-		if (OidIsValid(relation_by_name(i, name)))
-			ereport(NOTICE,
-					(errmsg("relation %s was not dropped with queue \"%s\"",
-							qualified(i, name), name),
-					 errdetail("It is not one that the queue was made with, or has another owner now.")));
-	}
-}
-
-Datum
-cmq_drop_queue(PG_FUNCTION_ARGS)
-{
-	CmqQueue	description;
-	CmqQueue   *queue = &description;
-	char	   *name;
-	List	   *views;
-	List	   *tables;
-	Oid			save_userid;
-	int			save_sec_context;
-	int			nestlevel;
-
-	cmq_begin_write("cmq_drop_queue()");
-	name = cmq_queue_name_arg(fcinfo, 0);
-	lock_to_drop(queue, name);
-	if (cmq_catalog_is_gone(queue))
-		(void) cmq_dead_letter_forget(name, true);
-	else
-		cmq_dead_letter_check_drop(name);
-
-	/* traffic first, see the order of locks in cmq_queue.c */
-	list_relations(queue, &views, &tables);
-	if (list_member_oid(tables, queue->pending))
-	{
-		List	   *alone = list_concat_copy(tables, views);
-
-		/* whoever reads a leaf alone has no lock on its parent */
-		(void) cmq_catalog_load_leaves(queue, NULL, NULL);
-		for (int i = 0; i < queue->nleaves; i++)
-		{
-			alone = lappend_oid(alone, queue->leaves[i].messages);
-			alone = lappend_oid(alone, queue->leaves[i].rewind);
-		}
-		cmq_lock_alone(name, queue->pending, alone, "drop");
-		/* somebody may have renamed one meanwhile */
-		list_relations(queue, &views, &tables);
-		check_not_in_use(queue, "drop");
-	}
-	nestlevel = cmq_ddl_enter(InvalidOid, &save_userid, &save_sec_context);
-	drop_relations("VIEW", views);
-	drop_relations("TABLE", tables);
-	cmq_ddl_leave(nestlevel, save_userid, save_sec_context);
-	report_left(name);
-
-	/* dropping the tables has told the other backends */
-	cmq_shmem_remove_at_end(queue->pending, true);
-	cmq_catalog_delete_queue(queue);
-	cmq_topic_forget_queue(queue->name);
 	PG_RETURN_VOID();
 }
