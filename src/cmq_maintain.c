@@ -233,15 +233,17 @@ cmq_maintain_has_room(void)
 }
 
 /*
- * Delete pending rows of expired messages that are not in flight, with visible_at from
- * this time to before that one.
+ * Delete pending rows of expired messages that are not in flight: those left of what can
+ * still be delivered, or the rest.  Nothing is there if nothing pending is so old.
  */
 static CmqStepResult
-purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
-	  TimestampTz from, TimestampTz until)
+purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 {
 	TimestampTz now = cmq_queue_now(queue);
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	bool		left = kind == CMQ_PURGE_PLACE;
+	TimestampTz from = left ? DT_NOBEGIN : expired_before;
+	TimestampTz until = left ? expired_before : DT_NOEND;
 	CmqPlace	place = cmq_place_get(queue, portion, kind);
 	CmqStepResult result = CMQ_STEP_DONE;
 	int64		looked = 0;
@@ -250,6 +252,11 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
 
 	if (queue->is_target)
 		return CMQ_STEP_DONE;
+	if (!cmq_oldest_may_expire(queue, expired_before))
+	{
+		cmq_place_set(queue, portion, kind, &beginning);
+		return CMQ_STEP_DONE;
+	}
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return CMQ_STEP_DONE;
@@ -289,35 +296,19 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
 
 /*
  * Most of what has expired stands at the left end of the index, since visible_at is
- * never before enqueued_at.  Nothing is there if nothing pending is so old.
+ * never before enqueued_at.
  */
 static CmqStepResult
 purge_left(CmqQueue *queue, const CmqPortion *portion)
 {
-	TimestampTz expired_before =
-		cmq_queue_expired_before(queue, cmq_queue_now(queue));
-
-	if (!cmq_oldest_may_expire(queue, expired_before))
-	{
-		cmq_place_set(queue, portion, CMQ_PURGE_PLACE, &beginning);
-		return CMQ_STEP_DONE;
-	}
-	return purge(queue, portion, CMQ_PURGE_PLACE, DT_NOBEGIN, expired_before);
+	return purge(queue, portion, CMQ_PURGE_PLACE);
 }
 
 /* What was received or delayed stands anywhere. */
 static CmqStepResult
 purge_rest(CmqQueue *queue, const CmqPortion *portion)
 {
-	TimestampTz expired_before =
-		cmq_queue_expired_before(queue, cmq_queue_now(queue));
-
-	if (!cmq_oldest_may_expire(queue, expired_before))
-	{
-		cmq_place_set(queue, portion, CMQ_PURGE_REST_PLACE, &beginning);
-		return CMQ_STEP_DONE;
-	}
-	return purge(queue, portion, CMQ_PURGE_REST_PLACE, expired_before, DT_NOEND);
+	return purge(queue, portion, CMQ_PURGE_REST_PLACE);
 }
 
 /* Is the walk of this kind at its beginning, or past its end? */
