@@ -18,59 +18,86 @@ PGFILEDESC = "cmq - message queues with visibility timeouts and rewind"
 
 MODULE_big = cmq
 OBJS = \
+	src/base/cmq_args.o \
+	src/base/cmq_handle.o \
+	src/base/cmq_headers.o \
+	src/base/cmq_identity.o \
+	src/base/cmq_limit.o \
+	src/base/cmq_names.o \
+	src/base/cmq_settings.o \
+	src/base/cmq_try.o \
+	src/base/cmq_uses.o \
 	src/cmq.o \
-	src/cmq_async.o \
-	src/cmq_attributes.o \
-	src/cmq_catalog.o \
-	src/cmq_changes.o \
-	src/cmq_clear.o \
-	src/cmq_clock.o \
-	src/cmq_damage.o \
-	src/cmq_ddl.o \
-	src/cmq_dead_letter.o \
-	src/cmq_delete.o \
-	src/cmq_drop.o \
-	src/cmq_dump.o \
-	src/cmq_floor.o \
-	src/cmq_forget.o \
-	src/cmq_gone.o \
-	src/cmq_handle.o \
-	src/cmq_headers.o \
-	src/cmq_history.o \
-	src/cmq_launcher.o \
-	src/cmq_leaf.o \
-	src/cmq_limit.o \
-	src/cmq_lock.o \
-	src/cmq_maintain.o \
-	src/cmq_metrics.o \
-	src/cmq_queue.o \
-	src/cmq_oldest.o \
-	src/cmq_owner.o \
-	src/cmq_prepared.o \
-	src/cmq_publish.o \
-	src/cmq_receive.o \
-	src/cmq_recent.o \
-	src/cmq_redrive.o \
-	src/cmq_restore.o \
-	src/cmq_rewind.o \
-	src/cmq_rewind_log.o \
-	src/cmq_send.o \
-	src/cmq_shmem.o \
-	src/cmq_stats.o \
-	src/cmq_stretch.o \
-	src/cmq_table.o \
-	src/cmq_target.o \
-	src/cmq_topic.o \
-	src/cmq_turn.o \
-	src/cmq_views.o \
-	src/cmq_wait.o \
-	src/cmq_worker.o
+	src/memory/cmq_async.o \
+	src/memory/cmq_clock.o \
+	src/memory/cmq_floor.o \
+	src/memory/cmq_mark.o \
+	src/memory/cmq_notes.o \
+	src/memory/cmq_prepared.o \
+	src/memory/cmq_shared.o \
+	src/memory/cmq_stats.o \
+	src/memory/cmq_stretch.o \
+	src/memory/cmq_visits.o \
+	src/memory/cmq_wait.o \
+	src/memory/cmq_workers.o \
+	src/store/cmq_bounds.o \
+	src/store/cmq_catalog.o \
+	src/store/cmq_damage.o \
+	src/store/cmq_ddl.o \
+	src/store/cmq_due.o \
+	src/store/cmq_dump.o \
+	src/store/cmq_history.o \
+	src/store/cmq_leaf.o \
+	src/store/cmq_lock.o \
+	src/store/cmq_oldest.o \
+	src/store/cmq_orphan.o \
+	src/store/cmq_owner.o \
+	src/store/cmq_queue.o \
+	src/store/cmq_recent.o \
+	src/store/cmq_rewind_log.o \
+	src/store/cmq_rights.o \
+	src/store/cmq_table.o \
+	src/store/cmq_target.o \
+	src/store/cmq_triggers.o \
+	src/verbs/cmq_alter.o \
+	src/verbs/cmq_binding.o \
+	src/verbs/cmq_changes.o \
+	src/verbs/cmq_clear.o \
+	src/verbs/cmq_create.o \
+	src/verbs/cmq_dead_letter.o \
+	src/verbs/cmq_delete.o \
+	src/verbs/cmq_drop.o \
+	src/verbs/cmq_filter.o \
+	src/verbs/cmq_gone.o \
+	src/verbs/cmq_publish.o \
+	src/verbs/cmq_queue_args.o \
+	src/verbs/cmq_receive.o \
+	src/verbs/cmq_redrive.o \
+	src/verbs/cmq_replay.o \
+	src/verbs/cmq_restore.o \
+	src/verbs/cmq_rewind.o \
+	src/verbs/cmq_send.o \
+	src/verbs/cmq_topic.o \
+	src/verbs/cmq_truncate.o \
+	src/watch/cmq_attributes.o \
+	src/watch/cmq_metrics.o \
+	src/watch/cmq_rewind_left.o \
+	src/watch/cmq_views.o \
+	src/worker/cmq_forget.o \
+	src/worker/cmq_launcher.o \
+	src/worker/cmq_leaf_drop.o \
+	src/worker/cmq_letters.o \
+	src/worker/cmq_maintain.o \
+	src/worker/cmq_portion.o \
+	src/worker/cmq_purge.o \
+	src/worker/cmq_turn.o \
+	src/worker/cmq_worker.o
 
 DATA = $(wildcard sql/cmq--*.sql)
 
 # The version is a preprocessor flag because it must reach LLVM bitcode too,
 # which is compiled without PG_CFLAGS.
-PG_CPPFLAGS = -DCMQ_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -I$(srcdir)/src -DCMQ_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
 
 # make installcheck needs no running server: each runner starts one of its
@@ -162,7 +189,7 @@ include $(PGXS)
 
 all: checkver
 
-$(OBJS) $(OBJS:.o=.bc): src/cmq.h src/cmq_compat.h cmq.control
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h) cmq.control
 
 else # no PGXS
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq.c
- *	  Module entry: settings, hooks and the maintenance launcher.
+ *	  Module entry: settings, shared memory, callbacks and the launcher.
  *
  * Loading outside shared_preload_libraries is allowed, so that CREATE
  * EXTENSION works and every call can say what is missing
@@ -11,25 +11,77 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "miscadmin.h"
-#include "utils/guc.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
 
-#include "cmq.h"
+#include "base/cmq_compat.h"
+#include "base/cmq_settings.h"
+#include "memory/cmq_async.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_mark.h"
+#include "memory/cmq_prepared.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "memory/cmq_visits.h"
+#include "memory/cmq_wait.h"
+#include "memory/cmq_workers.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+#include "verbs/cmq_changes.h"
+#include "verbs/cmq_publish.h"
+#include "worker/cmq_forget.h"
+#include "worker/cmq_launcher.h"
+#include "worker/cmq_turn.h"
 
 CMQ_MODULE_MAGIC;
 
-int			cmq_max_queues = 1000;
-int			cmq_maintenance_interval = 60;
-bool		cmq_async_receive = true;
-char	   *cmq_reason = NULL;
-bool		cmq_require_reason = false;
-int			cmq_rewind_log_retention = 90 * SECS_PER_DAY;
-int			cmq_maintenance_timeout = 300;
-int			cmq_clock_step_delay = SECS_PER_HOUR;
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 void		_PG_init(void);
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(cmq_shared_shmem_size());
+	RequestAddinShmemSpace(cmq_clock_shmem_size());
+	RequestAddinShmemSpace(cmq_floor_shmem_size());
+	RequestAddinShmemSpace(cmq_stats_shmem_size());
+	RequestAddinShmemSpace(cmq_wait_shmem_size());
+	RequestAddinShmemSpace(cmq_workers_shmem_size());
+	RequestAddinShmemSpace(cmq_visit_shmem_size());
+	RequestAddinShmemSpace(cmq_turn_shmem_size());
+	RequestAddinShmemSpace(cmq_prepared_shmem_size());
+	RequestNamedLWLockTranche("cmq", 3);
+}
+
+static void
+shmem_startup(void)
+{
+	LWLockPadded *locks;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	locks = GetNamedLWLockTranche("cmq");
+	cmq_shared_shmem_init(&locks[0].lock, &locks[2].lock);
+	cmq_clock_shmem_init();
+	cmq_floor_shmem_init();
+	cmq_stats_shmem_init();
+	cmq_wait_shmem_init();
+	cmq_workers_shmem_init();
+	cmq_visit_shmem_init();
+	cmq_turn_shmem_init();
+	cmq_prepared_shmem_init(&locks[1].lock);
+	LWLockRelease(AddinShmemInitLock);
+}
 
 void
 _PG_init(void)
@@ -40,81 +92,12 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	DefineCustomIntVariable("cmq.max_queues",
-							"Sets the maximum number of queues in all databases together.",
-							NULL,
-							&cmq_max_queues,
-							1000, 1, INT_MAX / 2,
-							PGC_POSTMASTER,
-							0,
-							NULL, NULL, NULL);
-
-	DefineCustomIntVariable("cmq.maintenance_interval",
-							"Sets the time between two maintenance rounds.",
-							NULL,
-							&cmq_maintenance_interval,
-							60, 1, 86400,
-							PGC_SIGHUP,
-							GUC_UNIT_S,
-							NULL, NULL, NULL);
-
-	DefineCustomIntVariable("cmq.maintenance_timeout",
-							"Sets how long one step of maintenance for one queue may take.",
-							NULL,
-							&cmq_maintenance_timeout,
-							300, 1, 86400,
-							PGC_SIGHUP,
-							GUC_UNIT_S,
-							NULL, NULL, NULL);
-
-	DefineCustomBoolVariable("cmq.async_receive",
-							 "Commits transactions that did nothing but receive without waiting for the disk.",
-							 "A crash can make messages in flight ready again.",
-							 &cmq_async_receive,
-							 true,
-							 PGC_USERSET,
-							 0,
-							 NULL, NULL, NULL);
-
-	DefineCustomStringVariable("cmq.reason",
-							   "Says why messages are brought back, for the record in cmq.rewinds.",
-							   NULL,
-							   &cmq_reason,
-							   "",
-							   PGC_USERSET,
-							   0,
-							   NULL, NULL, NULL);
-
-	DefineCustomBoolVariable("cmq.require_reason",
-							 "Refuses to bring messages back unless cmq.reason is set.",
-							 NULL,
-							 &cmq_require_reason,
-							 false,
-							 PGC_SUSET,
-							 0,
-							 NULL, NULL, NULL);
-
-	DefineCustomIntVariable("cmq.rewind_log_retention",
-							"Sets for how long rows of cmq.rewinds are kept; -1 keeps them for ever.",
-							NULL,
-							&cmq_rewind_log_retention,
-							90 * SECS_PER_DAY, -1, INT_MAX,
-							PGC_SIGHUP,
-							GUC_UNIT_S,
-							NULL, NULL, NULL);
-
-	DefineCustomIntVariable("cmq.clock_step_delay",
-							"Sets how long a wall clock that was set forward must stay so before the time of messages follows it.",
-							"0 follows it at once.",
-							&cmq_clock_step_delay,
-							SECS_PER_HOUR, 0, INT_MAX,
-							PGC_SIGHUP,
-							GUC_UNIT_S,
-							NULL, NULL, NULL);
-
-	MarkGUCPrefixReserved("cmq");
-
-	cmq_shmem_install_hooks();
+	cmq_settings_define();
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	cmq_shmem_install_callbacks();
 	cmq_owner_install_hook();
 	cmq_prepared_install_callbacks();
 	cmq_floor_install_callbacks();

@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_args.c
+ *	  Arguments of the functions: checked, with errors that name the queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_type_d.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+
+/* The queue name in an argument, palloc'd; raises 22023 when it is NULL. */
+char *
+cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue must not be NULL")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/* Raise 22023 if an argument is NULL; kind and name say whose it is. */
+void
+cmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname,
+				const char *kind, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be NULL for %s \"%s\"", argname, kind,
+						name)));
+}
+
+/*
+ * An int argument between min and max; default_value for NULL, if that is allowed.
+ * Raises 22023.
+ */
+int
+cmq_int_arg(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
+			int max, int default_value, bool null_ok, const char *queue)
+{
+	int			value;
+
+	if (PG_ARGISNULL(argno))
+	{
+		if (null_ok)
+			return default_value;
+		cmq_require_arg(fcinfo, argno, argname, "queue", queue);
+	}
+	value = PG_GETARG_INT32(argno);
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range for queue \"%s\": %d", argname,
+						queue, value),
+				 errdetail("It must be between %d and %d.", min, max)));
+	return value;
+}
+
+/*
+ * The elements of a one-dimensional array of this type; isnull may be NULL: then no
+ * element may be.  Returns how many; raises 22023.
+ */
+int
+cmq_array_arg(Datum arg, Oid type, const char *argname, const char *kind,
+			  const char *name, Datum **elements, bool **isnull)
+{
+	ArrayType  *array = DatumGetArrayTypeP(arg);
+	bool	   *nulls;
+	int16		len;
+	bool		byval;
+	char		align;
+	int			n;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array for %s \"%s\"",
+						argname, kind, name)));
+	get_typlenbyvalalign(type, &len, &byval, &align);
+	deconstruct_array(array, type, len, byval, align, elements, &nulls, &n);
+	for (int i = 0; i < n && isnull == NULL; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not contain NULL for %s \"%s\"", argname,
+							kind, name)));
+	}
+	if (isnull)
+		*isnull = nulls;
+	return n;
+}
+
+/*
+ * Get start_time, end_time and filter from three arguments; end_time and filter
+ * may be NULL.  Raises 22023.
+ */
+void
+cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
+				const char *queue, CmqWindow *window)
+{
+	int			argno_end = argno_start + 1;
+
+	cmq_require_arg(fcinfo, argno_start, "start_time", "queue", queue);
+	window->start = PG_GETARG_TIMESTAMPTZ(argno_start);
+	window->end = PG_ARGISNULL(argno_end) ? DT_NOEND :
+		PG_GETARG_TIMESTAMPTZ(argno_end);
+	if (window->end < window->start)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time is before start_time for queue \"%s\"",
+						queue)));
+	window->has_filter = !PG_ARGISNULL(argno_filter);
+	window->filter = window->has_filter ? PG_GETARG_DATUM(argno_filter) :
+		(Datum) 0;
+	/* it goes into the record */
+	if (window->has_filter &&
+		toast_raw_datum_size(window->filter) - VARHDRSZ > CMQ_FILTER_SIZE_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("filter is too large for queue \"%s\"", queue),
+				 errdetail("It may have %d bytes.", CMQ_FILTER_SIZE_MAX)));
+}

@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_args.h
+ *	  Arguments of the functions: checked, with errors that name the queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_ARGS_H
+#define CMQ_ARGS_H
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+
+/* Limits of settings and arguments; seconds unless said otherwise. */
+#define CMQ_QUEUE_NAME_MAX			48	/* bytes */
+#define CMQ_VISIBILITY_MIN			1
+#define CMQ_VISIBILITY_MAX			43200
+#define CMQ_POLLING_MIN				0
+#define CMQ_POLLING_MAX				30
+#define CMQ_RETENTION_MIN			60
+#define CMQ_RETENTION_MAX			1296000
+#define CMQ_REWIND_MIN				0
+#define CMQ_MSG_SIZE_MIN			1024	/* bytes */
+#define CMQ_MSG_SIZE_MAX			67108864	/* bytes */
+#define CMQ_HEAP_NUM_MIN			1	/* messages */
+#define CMQ_HEAP_NUM_MAX			INT64CONST(1000000000)	/* messages */
+#define CMQ_RECEIVE_COUNT_MIN		1
+#define CMQ_RECEIVE_COUNT_MAX		1000
+#define CMQ_TIME_TO_LIVE_MIN		300
+#define CMQ_TIME_TO_LIVE_MAX		43200
+#define CMQ_FILTERS_MAX				5	/* tags, filter tags, binding keys */
+#define CMQ_SUBSCRIPTIONS_MAX		10	/* of one queue to one topic */
+#define CMQ_TAG_MAX					16	/* characters */
+#define CMQ_KEY_MAX					64	/* bytes */
+#define CMQ_KEY_DOTS_MAX			15
+#define CMQ_FILTER_SIZE_MAX			8192	/* bytes, of headers in a filter */
+#define CMQ_REASON_MAX				1000	/* bytes */
+#define CMQ_HEADERS_ADDED			4096	/* bytes of headers that cmq adds, at most */
+#define CMQ_DELAY_MIN				0
+#define CMQ_DELAY_MAX				3600
+#define CMQ_RECEIVE_MIN				1	/* messages */
+#define CMQ_RECEIVE_MAX				1000	/* messages */
+
+/* Which messages of the history are meant. */
+typedef struct CmqWindow
+{
+	TimestampTz start;			/* included */
+	TimestampTz end;			/* not included; DT_NOEND: no end */
+	bool		has_filter;
+	Datum		filter;			/* jsonb that the headers contain */
+} CmqWindow;
+
+extern char *cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno);
+extern void cmq_require_arg(FunctionCallInfo fcinfo, int argno,
+							const char *argname, const char *kind,
+							const char *name);
+extern int	cmq_int_arg(FunctionCallInfo fcinfo, int argno,
+						const char *argname, int min, int max,
+						int default_value, bool null_ok, const char *queue);
+extern int	cmq_array_arg(Datum arg, Oid type, const char *argname,
+						  const char *kind, const char *name,
+						  Datum **elements, bool **isnull);
+extern void cmq_window_args(FunctionCallInfo fcinfo, int argno_start,
+							int argno_filter, const char *queue,
+							CmqWindow *window);
+
+#endif							/* CMQ_ARGS_H */

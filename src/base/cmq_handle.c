@@ -1,0 +1,142 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_handle.c
+ *	  Message ids and receipt handles as text and numbers.
+ *
+ * A receipt handle is the key of the pending row that the receive left,
+ * (enqueued_at, visible_at), with the two counts of that delivery:
+ *
+ *		<msg_id>-<visible_at>-<receive_count>-<rewind_count>
+ *
+ * all decimal, times in Unix microseconds.  The key alone finds the row; the
+ * counts make sure that a handle never fits a later delivery whose visibility
+ * timeout happens to end in the same microsecond.  Only the one canonical
+ * spelling is accepted, so equal handles are equal texts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "common/int.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_handle.h"
+
+#define UNIX_EPOCH_OFFSET \
+	(((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY)
+
+PG_FUNCTION_INFO_V1(cmq_msg_id);
+PG_FUNCTION_INFO_V1(cmq_enqueued_at);
+
+int64
+cmq_time_to_msg_id(TimestampTz time)
+{
+	return time + UNIX_EPOCH_OFFSET;
+}
+
+Datum
+cmq_msg_id(PG_FUNCTION_ARGS)
+{
+	TimestampTz time = PG_GETARG_TIMESTAMPTZ(0);
+
+	if (TIMESTAMP_NOT_FINITE(time))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an infinite time has no msg_id")));
+	if (time > PG_INT64_MAX - UNIX_EPOCH_OFFSET)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time is too late for a msg_id")));
+	PG_RETURN_INT64(cmq_time_to_msg_id(time));
+}
+
+/* The other way; false if no time has this id. */
+bool
+cmq_msg_id_to_time(int64 msg_id, TimestampTz *time)
+{
+	return !pg_sub_s64_overflow(msg_id, UNIX_EPOCH_OFFSET, time) &&
+		IS_VALID_TIMESTAMP(*time);
+}
+
+Datum
+cmq_enqueued_at(PG_FUNCTION_ARGS)
+{
+	int64		msg_id = PG_GETARG_INT64(0);
+	TimestampTz time;
+
+	if (!cmq_msg_id_to_time(msg_id, &time))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("msg_id out of range: %lld", (long long) msg_id)));
+	PG_RETURN_TIMESTAMPTZ(time);
+}
+
+/* palloc'd text form of a handle */
+char *
+cmq_handle_out(const CmqHandle *handle)
+{
+	char	   *str = palloc(2 * (MAXINT8LEN + 1) + 2 * 12);
+	char	   *p = str;
+
+	p += pg_lltoa(cmq_time_to_msg_id(handle->enqueued_at), p);
+	*p++ = '-';
+	p += pg_lltoa(cmq_time_to_msg_id(handle->visible_at), p);
+	*p++ = '-';
+	p += pg_ltoa(handle->receive_count, p);
+	*p++ = '-';
+	p += pg_ltoa(handle->rewind_count, p);
+	*p = '\0';
+	return str;
+}
+
+/* Read digits up to the delimiter; false unless canonical and within max. */
+static bool
+read_number(const char **str, char delimiter, int64 max, int64 *result)
+{
+	const char *p = *str;
+	int64		value = 0;
+
+	if (*p < '0' || *p > '9' || (p[0] == '0' && p[1] != delimiter))
+		return false;
+	for (; *p >= '0' && *p <= '9'; p++)
+	{
+		int			digit = *p - '0';
+
+		if (value > (max - digit) / 10)
+			return false;
+		value = value * 10 + digit;
+	}
+	if (*p != delimiter)
+		return false;
+	*result = value;
+	*str = (delimiter == '\0') ? p : p + 1;
+	return true;
+}
+
+/* Parse a handle; raises 22P02. */
+void
+cmq_handle_in(const char *str, CmqHandle *handle)
+{
+	const char *p = str;
+	int64		enqueued_at,
+				visible_at,
+				receive_count,
+				rewind_count;
+
+	if (!read_number(&p, '-', PG_INT64_MAX, &enqueued_at) ||
+		!read_number(&p, '-', PG_INT64_MAX, &visible_at) ||
+		!read_number(&p, '-', INT_MAX, &receive_count) ||
+		!read_number(&p, '\0', INT_MAX, &rewind_count))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("malformed receipt handle: \"%s\"", str),
+				 errhint("Pass the receipt_handle that cmq_receive or cmq_change_visibility returned.")));
+
+	handle->enqueued_at = enqueued_at - UNIX_EPOCH_OFFSET;
+	handle->visible_at = visible_at - UNIX_EPOCH_OFFSET;
+	handle->receive_count = (int) receive_count;
+	handle->rewind_count = (int) rewind_count;
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_handle.h
+ *	  Message ids and receipt handles as text and numbers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_HANDLE_H
+#define CMQ_HANDLE_H
+
+#include "datatype/timestamp.h"
+
+/* The key of a pending row. */
+typedef struct CmqPendingKey
+{
+	TimestampTz visible_at;
+	TimestampTz enqueued_at;
+} CmqPendingKey;
+
+/* One delivery, as a receipt handle names it. */
+typedef struct CmqHandle
+{
+	TimestampTz enqueued_at;
+	TimestampTz visible_at;
+	int			receive_count;
+	int			rewind_count;
+} CmqHandle;
+
+extern int64 cmq_time_to_msg_id(TimestampTz time);
+extern bool cmq_msg_id_to_time(int64 msg_id, TimestampTz *time);
+extern char *cmq_handle_out(const CmqHandle *handle);
+extern void cmq_handle_in(const char *str, CmqHandle *handle);
+
+#endif							/* CMQ_HANDLE_H */

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_headers.c
+ *	  What cmq adds to the headers of a message that it sends for another one.
+ *
+ * One key, whose value is an object that says where the message comes from.
+ * The keys begin with cmq_; whoever trusts them must trust those who may send.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+
+#include "base/cmq_headers.h"
+
+/* A time as JSON has it, palloc'd, without quotes. */
+char *
+cmq_headers_time(TimestampTz time)
+{
+	char	   *str = palloc(MAXDATELEN + 1);
+
+	JsonEncodeDateTime(str, TimestampTzGetDatum(time), TIMESTAMPTZOID, NULL);
+	return str;
+}
+
+/*
+ * Add {key: {members}}; members is JSON text.  Headers that are no object, and
+ * so cannot be added to, are kept under the key "headers".
+ */
+Datum
+cmq_headers_add(Datum headers, bool isnull, const char *key,
+				const char *members)
+{
+	Datum		added =
+		DirectFunctionCall1(jsonb_in,
+							CStringGetDatum(psprintf("{\"%s\": {%s}}", key,
+													 members)));
+
+	if (isnull)
+		return added;
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+	{
+		char	   *old = JsonbToCString(NULL, &DatumGetJsonbP(headers)->root, -1);
+
+		headers = DirectFunctionCall1(jsonb_in,
+									  CStringGetDatum(psprintf("{\"headers\": %s}", old)));
+	}
+	return DirectFunctionCall2(jsonb_concat, headers, added);
+}

@@ -1,0 +1,144 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_limit.c
+ *	  Time for code of other owners: a limit for a call.
+ *
+ * Functions in indexes of a queue run wherever its tables are written.  Whose
+ * queue it is has chosen them; but a redrive, a round of maintenance and the
+ * move of a dead letter also come to queues that nobody there has chosen.
+ *
+ * cmq_limited() calls a function with a time limit, in a subtransaction.  When
+ * the limit is over the query is cancelled, and that ends the function and
+ * nothing else.  A cancel from outside goes on to the caller; an error that
+ * merely says it is one, as any function can raise it, does not.  Calls nest,
+ * for code in an index can call anything: an inner one has no more time than is
+ * left of the outer one's, and when it ends the outer limit is on again.  Code
+ * that catches cancels is not stopped by this: in a worker a second timeout
+ * kills the process; in a session it can only be terminated.
+ *
+ * Locks: none.  Abort: a limit ends with its call, however that ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_compat.h"
+#include "base/cmq_limit.h"
+#include "base/cmq_try.h"
+
+/* A call of cmq_limited() under way. */
+typedef struct LimitedCall
+{
+	TimestampTz end;
+	struct LimitedCall *outer;
+} LimitedCall;
+
+static LimitedCall *innermost = NULL;
+static TimeoutId limit_timeout = MAX_TIMEOUTS;
+static volatile sig_atomic_t limit_over = false;
+static volatile sig_atomic_t cancel_is_ours = false;
+static volatile sig_atomic_t cancelled = false; /* from outside, in the outermost */
+
+static void
+limit_is_over(void)
+{
+	limit_over = true;
+	if (!QueryCancelPending)
+		cancel_is_ours = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+/*
+ * A cancel by somebody, or by statement_timeout: the server sends itself a signal.
+ * So does lock_timeout, which is an error of another kind, that code may catch.
+ */
+static void
+note_cancel(SIGNAL_ARGS)
+{
+	if (!get_timeout_indicator(LOCK_TIMEOUT, false))
+	{
+		cancelled = true;
+		cancel_is_ours = false;
+	}
+	StatementCancelHandler(CMQ_PASS_SIGNAL_ARGS);
+}
+
+/*
+ * Is a cancel the end of the innermost limit?  After one from outside none is:
+ * code may have caught the first of two.
+ */
+static bool
+is_over(void)
+{
+	return limit_over && !cancelled;
+}
+
+/* Switch off the limit that is on, with a cancel of its that nobody has met. */
+static void
+switch_off(void)
+{
+	disable_timeout(limit_timeout, false);
+	if (cancel_is_ours)
+		QueryCancelPending = false;
+	limit_over = cancel_is_ours = false;
+}
+
+/*
+ * As cmq_queue_try(), with a time limit in milliseconds.  The limit ends the call
+ * with a warning and false, and over is set; a cancel from outside is raised again.
+ */
+bool
+cmq_limited(int limit, const char *name, const char *what,
+			void (*func) (const char *name, void *arg), void *arg, bool warn,
+			bool *over)
+{
+	LimitedCall mine = {.outer = innermost};
+	volatile bool ok = false;
+
+	if (limit_timeout == MAX_TIMEOUTS)
+		limit_timeout = RegisterTimeout(USER_TIMEOUT, limit_is_over);
+	/* the outer one may just have been reached: that ends us, too */
+	disable_timeout(limit_timeout, false);
+	CHECK_FOR_INTERRUPTS();
+	limit_over = cancel_is_ours = false;
+	if (innermost == NULL)
+	{
+		cancelled = false;
+		pqsignal(SIGINT, note_cancel);
+	}
+	mine.end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), limit);
+	if (mine.outer)
+		mine.end = Min(mine.end, mine.outer->end);
+	PG_TRY();
+	{
+		innermost = &mine;
+		enable_timeout_at(limit_timeout, mine.end);
+		ok = cmq_queue_try_until(name, what, func, arg, warn, is_over);
+		*over = !ok && limit_over;
+	}
+	PG_FINALLY();
+	{
+		switch_off();
+		innermost = mine.outer;
+		if (innermost == NULL)
+			pqsignal(SIGINT, StatementCancelHandler);
+		/* one whose time is over is reached at once */
+		if (innermost)
+			enable_timeout_at(limit_timeout, innermost->end);
+	}
+	PG_END_TRY();
+	return ok;
+}
+

@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_names.c
+ *	  Names of queues and of relations, and the relations that have them.
+ *
+ * A name is quoted and qualified wherever it becomes SQL text or is shown to be pasted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_names.h"
+
+/* What the relations of a queue are called: prefix, name of the queue, suffix. */
+static const struct
+{
+	const char *schema;
+	const char *prefix;
+	const char *suffix;
+}			relations[] = {
+	[CMQ_RIGHTS] = {CMQ_SCHEMA, "q_", ""},
+	[CMQ_LIVE_VIEW] = {CMQ_SCHEMA, "q_", "_live"},
+	[CMQ_HISTORY_VIEW] = {CMQ_SCHEMA, "q_", "_history"},
+	[CMQ_ALL_VIEW] = {CMQ_SCHEMA, "q_", "_all"},
+	[CMQ_READER_VIEW] = {CMQ_DATA_SCHEMA, "v_", ""},
+	[CMQ_MESSAGES_TABLE] = {CMQ_DATA_SCHEMA, "q_", ""},
+	[CMQ_PENDING_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_pending"},
+	[CMQ_REWIND_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_rewind"},
+};
+
+static Oid
+find_relation(const char *schema_name, const char *relname)
+{
+	Oid			schema = get_namespace_oid(schema_name, true);
+
+	return OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
+}
+
+/* OID of a relation in schema cmq, or InvalidOid. */
+Oid
+cmq_catalog_relid(const char *relname)
+{
+	return find_relation(CMQ_SCHEMA, relname);
+}
+
+/* OID of a relation in schema cmq_data, or InvalidOid. */
+Oid
+cmq_data_relid(const char *relname)
+{
+	return find_relation(CMQ_DATA_SCHEMA, relname);
+}
+
+/* Qualified name of one of our relations; raises 55000 if it is gone. */
+const char *
+cmq_catalog_relname(Oid relid)
+{
+	char	   *relname = get_rel_name(relid);
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+
+	if (relname == NULL || schema == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation with OID %u does not exist any more", relid),
+				 errdetail("It has been dropped by hand.")));
+	return quote_qualified_identifier(schema, relname);
+}
+
+/* The name of a relation of a queue, palloc'd, not quoted. */
+char *
+cmq_ddl_relname(const char *prefix, const char *name, const char *suffix)
+{
+	char	   *relname = psprintf("%s%s%s", prefix, name, suffix);
+
+	Assert(strlen(relname) < NAMEDATALEN);
+	return relname;
+}
+
+const char *
+cmq_relation_schema(CmqRelation which)
+{
+	return relations[which].schema;
+}
+
+/* The name of a relation of the queue of this name, palloc'd, not quoted. */
+char *
+cmq_relation_name(CmqRelation which, const char *name)
+{
+	return cmq_ddl_relname(relations[which].prefix, name,
+						   relations[which].suffix);
+}
+
+/* The same, quoted and qualified. */
+const char *
+cmq_relation_qualified(CmqRelation which, const char *name)
+{
+	return quote_qualified_identifier(relations[which].schema,
+									  cmq_relation_name(which, name));
+}
+
+/* OID of a relation of the queue by its name, or InvalidOid. */
+Oid
+cmq_relation_oid(CmqRelation which, const char *name)
+{
+	char	   *relname = cmq_relation_name(which, name);
+
+	return strcmp(relations[which].schema, CMQ_DATA_SCHEMA) == 0 ?
+		cmq_data_relid(relname) : cmq_catalog_relid(relname);
+}
+
+/* Raise 22023 unless this can be the name of a queue, topic, subscription. */
+void
+cmq_ddl_check_name(const char *name, const char *what)
+{
+	bool		ok = strlen(name) <= CMQ_QUEUE_NAME_MAX &&
+		((name[0] >= 'A' && name[0] <= 'Z') ||
+		 (name[0] >= 'a' && name[0] <= 'z'));
+
+	for (const char *p = name; ok && *p; p++)
+		ok = (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z') ||
+			(*p >= '0' && *p <= '9') || *p == '_' || *p == '-';
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid %s name: \"%s\"", what, name),
+				 errdetail("A %s name has 1 to %d letters, digits, hyphens and underscores, a letter first.",
+						   what, CMQ_QUEUE_NAME_MAX)));
+}

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_names.h
+ *	  Names of queues and of relations, and the relations that have them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_NAMES_H
+#define CMQ_NAMES_H
+
+#define CMQ_SCHEMA "cmq"			/* views, rights, metadata */
+#define CMQ_DATA_SCHEMA "cmq_data"	/* tables of queues */
+
+/* The relations that a queue is made of. */
+typedef enum CmqRelation
+{
+	CMQ_RIGHTS,					/* holds nothing, carries the rights */
+	CMQ_LIVE_VIEW,
+	CMQ_HISTORY_VIEW,
+	CMQ_ALL_VIEW,
+	CMQ_READER_VIEW,			/* reads CMQ_RIGHTS as the reader */
+	CMQ_MESSAGES_TABLE,
+	CMQ_PENDING_TABLE,
+	CMQ_REWIND_TABLE
+} CmqRelation;
+
+extern Oid	cmq_catalog_relid(const char *relname);
+extern Oid	cmq_data_relid(const char *relname);
+extern const char *cmq_catalog_relname(Oid relid);
+extern char *cmq_ddl_relname(const char *prefix, const char *name,
+							 const char *suffix);
+extern const char *cmq_relation_schema(CmqRelation which);
+extern char *cmq_relation_name(CmqRelation which, const char *name);
+extern const char *cmq_relation_qualified(CmqRelation which,
+										  const char *name);
+extern Oid	cmq_relation_oid(CmqRelation which, const char *name);
+extern void cmq_ddl_check_name(const char *name, const char *what);
+
+#endif							/* CMQ_NAMES_H */

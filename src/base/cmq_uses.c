@@ -1,0 +1,154 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_uses.c
+ *	  Whose code has used how much time.
+ *
+ * A host, in whose name all is done, lets guests write into their queues: what a guest
+ * needs for one message, up to a fair time, counts for the host who brought the message,
+ * and the rest for the guest.  So many messages count for whoever moves them, and slow
+ * code for whoever wrote it.
+ *
+ * Locks: none.  Abort: what an interrupted guest has used is counted when the next one
+ * begins.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+
+#include "base/cmq_uses.h"
+
+/* What writing one message may take, and each kilobyte of it, in microseconds. */
+#define FAIR_TIME 1000
+#define FAIR_TIME_KB 20
+
+/* Nobody has used anything; the memory context is to outlive the struct. */
+void
+cmq_uses_init(CmqUses *uses, MemoryContext mcxt)
+{
+	memset(uses, 0, sizeof(*uses));
+	uses->mcxt = mcxt;
+	INSTR_TIME_SET_CURRENT(uses->since);
+}
+
+static CmqUse *
+find_use(const CmqUses *uses, Oid owner)
+{
+	for (int i = 0; i < uses->n; i++)
+	{
+		if (uses->uses[i].owner == owner)
+			return &uses->uses[i];
+	}
+	return NULL;
+}
+
+static void
+add(CmqUses *uses, Oid owner, int64 time)
+{
+	CmqUse	   *use = find_use(uses, owner);
+
+	if (use == NULL)
+	{
+		if (uses->uses == NULL)
+		{
+			uses->allocated = 8;
+			uses->uses = MemoryContextAlloc(uses->mcxt,
+											uses->allocated * sizeof(CmqUse));
+		}
+		else if (uses->n == uses->allocated)
+		{
+			uses->allocated *= 2;
+			uses->uses = repalloc(uses->uses, uses->allocated * sizeof(CmqUse));
+		}
+		use = &uses->uses[uses->n++];
+		use->owner = owner;
+		use->time = 0;
+	}
+	use->time += time;
+}
+
+/* Count the time until now. */
+static void
+settle(CmqUses *uses)
+{
+	instr_time	now;
+	instr_time	elapsed;
+	int64		time;
+
+	INSTR_TIME_SET_CURRENT(now);
+	elapsed = now;
+	INSTR_TIME_SUBTRACT(elapsed, uses->since);
+	time = (int64) INSTR_TIME_GET_MICROSEC(elapsed);
+	if (OidIsValid(uses->guest) && time > uses->fair)
+	{
+		add(uses, uses->guest, time - uses->fair);
+		time = uses->fair;
+	}
+	add(uses, uses->host, time);
+	uses->since = now;
+	uses->guest = InvalidOid;
+}
+
+/* From now on all is done in this name, until another call; InvalidOid: nobody's. */
+void
+cmq_uses_host(CmqUses *uses, Oid host)
+{
+	settle(uses);
+	uses->host = host;
+}
+
+/*
+ * From now on a guest's code may run, to write one message of that size;
+ * InvalidOid: it has ended.  uses may be NULL: nothing is counted.
+ */
+void
+cmq_uses_guest(CmqUses *uses, Oid guest, Size size)
+{
+	if (uses == NULL)
+		return;
+	settle(uses);
+	uses->guest = guest;
+	uses->fair = FAIR_TIME + (int64) (size / 1024) * FAIR_TIME_KB;
+}
+
+/* What the owner has used until now, in microseconds. */
+int64
+cmq_uses_of(CmqUses *uses, Oid owner)
+{
+	CmqUse	   *use;
+
+	if (uses->host == owner || uses->guest == owner)
+	{
+		Oid			guest = uses->guest;
+
+		settle(uses);
+		uses->guest = guest;
+	}
+	use = find_use(uses, owner);
+	return use ? use->time : 0;
+}
+
+/*
+ * The guest who has used most, and that many microseconds at least, but for the
+ * owners of the list; InvalidOid if there is none.
+ */
+Oid
+cmq_uses_most(CmqUses *uses, int64 least, List *except)
+{
+	Oid			most = InvalidOid;
+
+	settle(uses);
+	for (int i = 0; i < uses->n; i++)
+	{
+		CmqUse	   *use = &uses->uses[i];
+
+		if (use->owner == uses->host || use->time < least ||
+			list_member_oid(except, use->owner))
+			continue;
+		most = use->owner;
+		least = use->time;
+	}
+	return most;
+}

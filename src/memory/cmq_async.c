@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_async.c
+ *	  Commit a transaction that did nothing but receive without waiting for
+ *	  the disk.
+ *
+ * A crash that loses a receive only makes its messages ready again, which
+ * delivery at least once allows.  So a transaction whose WAL was all written by
+ * receives commits asynchronously: when the transaction's last WAL position is
+ * still the one that a receive left, and that receive had found it where the
+ * receive before left it, or found none.  Whatever else writes, a send, a
+ * delete, a business table, moves the position, and the durability of such a
+ * transaction is left alone.
+ *
+ * A library that was loaded before cmq is called after it when a transaction is about
+ * to commit, and may write then.  So when the transaction has committed we look how
+ * many records it has written since; if it was more than the commit, we wait for
+ * the disk and the standbys after all, before the client or any such library
+ * is told that it has committed.
+ *
+ * A later delete commits synchronously and, WAL being one stream, takes the
+ * receive before it along.  cmq.async_receive = off turns all this off.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/instrument.h"
+#include "replication/syncrep.h"
+
+#include "base/cmq_settings.h"
+#include "memory/cmq_async.h"
+
+/* The WAL position that the last receive left, if all before was receives. */
+static XLogRecPtr receive_end = InvalidXLogRecPtr;
+
+/* The user's synchronous_commit while a commit goes without, else -1. */
+static int	saved_synchronous_commit = -1;
+
+/* How many WAL records this backend had written when that was decided. */
+static int64 records_before = 0;
+
+/* Before a receive writes; returns what cmq_async_end() wants to know. */
+bool
+cmq_async_begin(void)
+{
+	return XactLastRecEnd == InvalidXLogRecPtr || XactLastRecEnd == receive_end;
+}
+
+/* After a receive has written. */
+void
+cmq_async_end(bool only_receives)
+{
+	receive_end = only_receives ? XactLastRecEnd : InvalidXLogRecPtr;
+}
+
+/* A transaction that went without has committed, and perhaps not alone. */
+static void
+make_durable(void)
+{
+	/* one record is that of the commit */
+	if (pgWalUsage.wal_records - records_before <= 1)
+		return;
+	XLogFlush(XactLastCommitEnd);
+	SyncRepWaitForLSN(XactLastCommitEnd, true);
+}
+
+/*
+ * The variable is changed, not the setting: no code that reads settings runs
+ * between the two callbacks, and for a setting PostgreSQL would keep a stack.
+ */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (cmq_async_receive && receive_end != InvalidXLogRecPtr &&
+				receive_end == XactLastRecEnd &&
+				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+			{
+				saved_synchronous_commit = synchronous_commit;
+				synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+				records_before = pgWalUsage.wal_records;
+			}
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			receive_end = InvalidXLogRecPtr;
+			if (saved_synchronous_commit >= 0)
+			{
+				synchronous_commit = saved_synchronous_commit;
+				if (event == XACT_EVENT_COMMIT)
+					make_durable();
+			}
+			saved_synchronous_commit = -1;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+cmq_async_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_async.h
+ *	  Commit a transaction that did nothing but receive without waiting for
+ *	  the disk.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_ASYNC_H
+#define CMQ_ASYNC_H
+
+extern bool cmq_async_begin(void);
+extern void cmq_async_end(bool only_receives);
+extern void cmq_async_install_callbacks(void);
+
+#endif							/* CMQ_ASYNC_H */

@@ -1,0 +1,482 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_clock.c
+ *	  The time that cmq goes by, and the queue clocks.
+ *
+ * Whoever sets the wall clock, by hand, by NTP or by resuming a virtual machine,
+ * must not delay, reorder or destroy messages.  So cmq's time (cmq_time) is elapsed
+ * time, which nobody can set, counted from the wall clock as it was when the server
+ * was started.  While nobody sets the wall clock the two are the same, but for some
+ * microseconds by which cmq's time is behind.  About once a second somebody who reads
+ * the time looks at the wall clock, too (look):
+ *	- It is behind, or up to SMALL_STEP ahead: cmq's time comes back to it by going
+ *	  slower, by a tenth, or faster, by a hundredth.  It never stands still or goes
+ *	  backward.
+ *	- It is further ahead: cmq's time goes on as if nothing had happened, until the
+ *	  wall clock has stayed so for cmq.clock_step_delay.  Then that is the time.  Each
+ *	  further step begins the delay anew.
+ * Both are logged.
+ *
+ * A queue's clock is a hybrid logical clock in microseconds: cmq's time, or the last
+ * value given out if that is later.
+ *	- cmq_clock_tick gives out values that nobody else gets: message ids.
+ *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
+ *	  is ever earlier than another one before it.
+ * Each tick is taken as its message is about to be written, one at a time.  So the
+ * clock is ahead of cmq's time by no more than one microsecond for each message that
+ * was written within this microsecond, and what fails moves it by nothing that lasts.
+ * The clock of a new entry starts no earlier than the newest message of the
+ * queue, committed or not (a prepared transaction may still commit it), and no
+ * earlier than the clock that maintenance saved (cmq_queue_attach collects
+ * these).  So ids stay unique through restart, crash, promotion and restore.  What
+ * replication brings raises it, too (cmq_clock_advance).  If it is ahead of cmq's time
+ * the clock goes on from there, slower by a tenth, until cmq's
+ * time has caught up.
+ * There is one way to see an id twice: the wall clock is set back while the
+ * server is down, and the messages sent since the last round of maintenance
+ * have been deleted, with rewind off, and vacuumed away.  In recovery no entry
+ * is made: replay moves on behind its back, and a queue's time is cmq's.
+ *
+ * Crash: the postmaster remembers where it has begun to count, so cmq's time goes on,
+ * and the first look afterwards finds again how far the wall clock is away.  A start
+ * of the server takes the wall clock as it finds it: whether it was set or the server
+ * was down for so long cannot be told.
+ *
+ * Locks: a spinlock guards the course, and each backend keeps a copy of it, to be
+ * renewed when the version has changed; clocks are atomics.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "access/xact.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_settings.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_entry.h"
+#include "memory/cmq_shared.h"
+
+/* It goes on while the system sleeps. */
+#ifdef CLOCK_BOOTTIME
+#define ELAPSED_CLOCK CLOCK_BOOTTIME
+#else
+#define ELAPSED_CLOCK CLOCK_MONOTONIC
+#endif
+
+/* How often somebody looks at the wall clock, in microseconds. */
+#define LOOK_INTERVAL USECS_PER_SEC
+
+/*
+ * A wall clock that is no further ahead is followed without delay.  The tenth that is
+ * lost while it is wrong for some minutes is among that.
+ */
+#define SMALL_STEP USECS_PER_MINUTE
+
+/* A step of this size is worth a line in the log. */
+#define NOTABLE_STEP USECS_PER_SEC
+
+/* By so much the two clocks may seem to be apart when they are read. */
+#define NOISE 50
+
+/* Time is lost at one part of these, and gained at one part of those. */
+#define LOSE_PART 10
+#define GAIN_PART 100
+
+/* How cmq's time goes on from some moment; what is elapsed is in microseconds. */
+typedef struct Course
+{
+	int64		since;			/* elapsed then */
+	TimestampTz time;			/* cmq's time then */
+	int64		excess;			/* to be lost from then on; negative: gained */
+
+	/* a wall clock that is too far ahead */
+	bool		held;
+	int64		held_wall;		/* it is so much more than what is elapsed ... */
+	int64		held_since;		/* ... since then */
+} Course;
+
+typedef struct ClockShared
+{
+	pg_atomic_uint64 next_look; /* elapsed */
+	pg_atomic_uint64 version;
+	slock_t		mutex;			/* guards the course */
+	Course		course;
+} ClockShared;
+
+static ClockShared *clock_shared = NULL;
+
+/* A copy of the course, of this version. */
+static Course mine;
+static uint64 my_version = 0;
+
+/* The postmaster's, and inherited: the course at its start. */
+static Course first_course;
+
+/* What a look has found that is worth a line in the log. */
+typedef enum Finding
+{
+	NOTHING,
+	SET_BACK,
+	SET_FORWARD,
+	ACCEPTED,
+	AGREES_AGAIN
+} Finding;
+
+/* Microseconds that have elapsed since some time in the past; nobody sets this. */
+int64
+cmq_elapsed(void)
+{
+	struct timespec now;
+
+	(void) clock_gettime(ELAPSED_CLOCK, &now);
+	return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
+/* How much of an excess has been lost, or gained, after some time. */
+static int64
+slewed(int64 excess, int64 elapsed)
+{
+	if (excess >= 0)
+		return Min(excess, elapsed / LOSE_PART);
+	return Max(excess, -(elapsed / GAIN_PART));
+}
+
+static TimestampTz
+course_at(const Course *course, int64 elapsed)
+{
+	int64		e = elapsed - course->since;
+
+	return course->time + e - slewed(course->excess, e);
+}
+
+/*
+ * The wall clock is more than what is elapsed: by how much, and what that may be
+ * wrong by.  Never too much, so that cmq's time is not ahead of it.
+ */
+static int64
+measure_wall(int64 *inaccuracy)
+{
+	int64		result = 0;
+
+	*inaccuracy = PG_INT64_MAX;
+	for (int i = 0; i < 10 && *inaccuracy > 10; i++)
+	{
+		int64		before = cmq_elapsed();
+		TimestampTz wall = GetCurrentTimestamp();
+		int64		after = cmq_elapsed();
+
+		if (after - before + 2 < *inaccuracy)
+		{
+			*inaccuracy = after - before + 2;
+			result = wall - after - 1;
+		}
+	}
+	return result;
+}
+
+Size
+cmq_clock_shmem_size(void)
+{
+	return sizeof(ClockShared);
+}
+
+/* Called under AddinShmemInitLock, by the postmaster. */
+void
+cmq_clock_shmem_init(void)
+{
+	bool		found;
+	int64		now;
+	int64		inaccuracy;
+
+	clock_shared = ShmemInitStruct("cmq clock", cmq_clock_shmem_size(), &found);
+	if (found)
+		return;
+	if (first_course.time == 0)
+	{
+		int64		wall = measure_wall(&inaccuracy);
+
+		first_course.since = cmq_elapsed();
+		first_course.time = first_course.since + wall;
+	}
+	now = cmq_elapsed();
+	memset(&clock_shared->course, 0, sizeof(Course));
+	clock_shared->course.since = now;
+	clock_shared->course.time = course_at(&first_course, now);
+	SpinLockInit(&clock_shared->mutex);
+	pg_atomic_init_u64(&clock_shared->next_look, 0);
+	pg_atomic_init_u64(&clock_shared->version, 1);
+}
+
+/*
+ * Find out where the wall clock is, and change the course if need be.  wall is what
+ * the wall clock is more than elapsed.  *ahead is how far it is ahead of cmq's time.
+ */
+static Finding
+correct(Course *course, int64 elapsed, int64 wall, int64 inaccuracy, int64 *ahead)
+{
+	TimestampTz time = course_at(course, elapsed);
+	int64		expected = course->time - course->since - course->excess;
+	Finding		finding = course->held ? AGREES_AGAIN : NOTHING;
+
+	*ahead = elapsed + wall - time;
+	if (*ahead > SMALL_STEP)
+	{
+		finding = NOTHING;
+		if (!course->held || wall > course->held_wall + SMALL_STEP)
+		{
+			/* what it was to lose or gain was by another clock */
+			course->since = elapsed;
+			course->time = time;
+			course->excess = 0;
+			course->held = true;
+			course->held_since = elapsed;
+			finding = SET_FORWARD;
+		}
+		course->held_wall = wall;
+		if (elapsed - course->held_since < cmq_clock_step_delay * USECS_PER_SEC)
+			return finding;
+		course->since = elapsed;
+		course->time = elapsed + wall;
+		course->held = false;
+		return ACCEPTED;
+	}
+	course->held = false;
+	if (expected < wall - NOISE || expected > wall + inaccuracy + NOISE)
+	{
+		course->since = elapsed;
+		course->time = time;
+		course->excess = -*ahead;
+		if (*ahead < -NOTABLE_STEP && wall < expected - NOTABLE_STEP)
+			finding = SET_BACK;
+	}
+	return finding;
+}
+
+static void
+report(Finding finding, int64 ahead)
+{
+	long long	seconds = (ahead < 0 ? -ahead : ahead) / USECS_PER_SEC;
+
+	switch (finding)
+	{
+		case NOTHING:
+			break;
+		case SET_BACK:
+			ereport(LOG,
+					(errmsg("cmq: the wall clock is %lld seconds behind the time of messages",
+							seconds),
+					 errdetail("Their time goes on, slower by a tenth, until the wall clock has caught up.")));
+			break;
+		case SET_FORWARD:
+			ereport(LOG,
+					(errmsg("cmq: the wall clock is %lld seconds ahead of the time of messages",
+							seconds),
+					 errdetail("Their time goes on as before. If the wall clock stays so for %d seconds it is accepted.",
+							   cmq_clock_step_delay),
+					 errhint("If the wall clock is wrong, set it right. If it is right and you do not want to wait, set cmq.clock_step_delay to 0, reload the configuration, and set it back when the log says that the wall clock has been accepted.")));
+			break;
+		case ACCEPTED:
+			ereport(LOG,
+					(errmsg("cmq: the wall clock has been accepted, which is %lld seconds ahead",
+							seconds),
+					 errdetail("The time of messages has moved forward by so much: visibility timeouts, delays, retention and rewind windows are nearer to their end, or over.")));
+			break;
+		case AGREES_AGAIN:
+			ereport(LOG,
+					(errmsg("cmq: the wall clock is no longer ahead of the time of messages")));
+			break;
+	}
+}
+
+/* Look at the wall clock, unless somebody else does. */
+static void
+look(int64 now)
+{
+	uint64		due = pg_atomic_read_u64(&clock_shared->next_look);
+	int64		wall;
+	int64		inaccuracy;
+	int64		ahead;
+	Finding		finding;
+
+	if (now < (int64) due ||
+		!pg_atomic_compare_exchange_u64(&clock_shared->next_look, &due,
+										(uint64) (now + LOOK_INTERVAL)))
+		return;
+	wall = measure_wall(&inaccuracy);
+	now = cmq_elapsed();
+	SpinLockAcquire(&clock_shared->mutex);
+	finding = correct(&clock_shared->course, now, wall, inaccuracy, &ahead);
+	pg_atomic_fetch_add_u64(&clock_shared->version, 1);
+	SpinLockRelease(&clock_shared->mutex);
+	report(finding, ahead);
+}
+
+/* Make sure that mine is the present course, for a time that has just been read. */
+static inline void
+follow_course(int64 elapsed)
+{
+	if (unlikely(elapsed >= (int64) pg_atomic_read_u64(&clock_shared->next_look)))
+		look(elapsed);
+	if (unlikely(pg_atomic_read_u64(&clock_shared->version) != my_version))
+	{
+		SpinLockAcquire(&clock_shared->mutex);
+		mine = clock_shared->course;
+		my_version = pg_atomic_read_u64(&clock_shared->version);
+		SpinLockRelease(&clock_shared->mutex);
+	}
+}
+
+/* The time that cmq goes by. */
+TimestampTz
+cmq_time(void)
+{
+	int64		elapsed = cmq_elapsed();
+
+	follow_course(elapsed);
+	return course_at(&mine, elapsed);
+}
+
+/* How far a queue's clock that is ahead goes on. */
+static int64
+slow(int64 elapsed)
+{
+	return elapsed - elapsed / LOSE_PART;
+}
+
+/* A new shared entry of a queue: its clock starts no earlier than this. */
+void
+cmq_clock_init(CmqSharedQueue *shared, TimestampTz not_before)
+{
+	pg_atomic_init_u64(&shared->clock, (uint64) not_before);
+	pg_atomic_init_u64(&shared->clock_line,
+					   (uint64) (not_before - slow(cmq_elapsed())));
+}
+
+/* Raise a time to this one at least. */
+static void
+raise_time(pg_atomic_uint64 *value, TimestampTz time)
+{
+	uint64		old = pg_atomic_read_u64(value);
+
+	while (time > (TimestampTz) old &&
+		   !pg_atomic_compare_exchange_u64(value, &old, (uint64) time))
+		;
+}
+
+/*
+ * A message of this time, or one deleted then, has come from elsewhere: what the
+ * clock gives out from now on is later, and goes on from there.
+ */
+void
+cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time)
+{
+	if (TIMESTAMP_NOT_FINITE(time))
+		return;
+	raise_time(&shared->clock, time);
+	raise_time(&shared->clock_line, time - slow(cmq_elapsed()));
+}
+
+/* The least that a queue's clock can be. */
+static TimestampTz
+least(CmqSharedQueue *shared, int64 elapsed)
+{
+	return (TimestampTz) pg_atomic_read_u64(&shared->clock_line) + slow(elapsed);
+}
+
+static TimestampTz
+queue_time(CmqSharedQueue *shared)
+{
+	int64		elapsed = cmq_elapsed();
+	TimestampTz time;
+	TimestampTz start;
+
+	follow_course(elapsed);
+	time = course_at(&mine, elapsed);
+	start = least(shared, elapsed);
+	return Max(time, start);
+}
+
+/*
+ * The queue's time, for those who write times or claim messages; never earlier
+ * than anything the clock has given out.
+ */
+TimestampTz
+cmq_clock_now(CmqSharedQueue *shared)
+{
+	TimestampTz now = queue_time(shared);
+	uint64		last = pg_atomic_read_u64(&shared->clock);
+
+	while (now > (TimestampTz) last)
+	{
+		if (pg_atomic_compare_exchange_u64(&shared->clock, &last, (uint64) now))
+			return now;
+	}
+	return (TimestampTz) last;
+}
+
+/*
+ * The same without remembering it, for those who only look: a queue that is
+ * looked at stays idle.
+ */
+TimestampTz
+cmq_clock_peek(CmqSharedQueue *shared)
+{
+	TimestampTz now = queue_time(shared);
+	TimestampTz last = cmq_clock_last(shared);
+
+	return Max(now, last);
+}
+
+/* The last time that was given out or remembered: all that follow are later. */
+TimestampTz
+cmq_clock_last(CmqSharedQueue *shared)
+{
+	return (TimestampTz) pg_atomic_read_u64(&shared->clock);
+}
+
+/* Take a microsecond for the caller alone. */
+TimestampTz
+cmq_clock_tick(CmqSharedQueue *shared)
+{
+	TimestampTz now = queue_time(shared);
+	uint64		last = pg_atomic_read_u64(&shared->clock);
+	TimestampTz tick;
+
+	do
+	{
+		tick = Max(now, (TimestampTz) last + 1);
+	} while (!pg_atomic_compare_exchange_u64(&shared->clock, &last,
+											 (uint64) tick));
+	return tick;
+}
+
+/*
+ * When the current transaction began, by a queue's clock; by cmq's time without
+ * shared.  That is now() to the microsecond unless the wall clock has been set, or
+ * the queue's clock is ahead.
+ */
+TimestampTz
+cmq_clock_xact_start(CmqSharedQueue *shared)
+{
+	int64		elapsed = cmq_elapsed();
+	TimestampTz time;
+	TimestampTz start = GetCurrentTransactionStartTimestamp();
+
+	follow_course(elapsed);
+	time = course_at(&mine, elapsed);
+	if (mine.held)
+		start -= elapsed + mine.held_wall - time;
+	else
+		start += mine.excess - slewed(mine.excess, elapsed - mine.since);
+	/* set forward, and nobody has looked yet */
+	if (start > time + NOTABLE_STEP)
+		start = time;
+	if (shared && least(shared, elapsed) > time)
+		start += least(shared, elapsed) - time;
+	return start;
+}

@@ -1,0 +1,292 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_stretch.c
+ *	  Stretches of the pending table that a receive jumps over.
+ *
+ * The floor (cmq_floor.c) stops at the first row that is alive.  Behind it there
+ * may be many that are of no use to a receive, and each would walk over all of
+ * them:
+ *	- dead letters that a receive does not move (cmq_dead_letter.c)
+ *	- messages that one transaction has claimed, and works on
+ * So who has walked over many of one kind in a row leaves a note in shared memory,
+ * and the next ones jump to its end.  It is a hint that is lost at restart.
+ *
+ *		no row of a stretch can be received, as long as its transaction is in
+ *		progress, or as long as the rule by which they are dead is in force.
+ *
+ * Ways to break that, and what is done:
+ *	- New rows, and rows that a restore or somebody by hand puts in.  A stretch
+ *	  obeys the protocol of the floor: it ends below the limit of the scan that
+ *	  found it, and is installed only if the generation is the same; who takes a
+ *	  floor back takes all stretches away (cmq_stretch_forget()).  A restore does that
+ *	  when it commits; until then its own scans use none that reaches its rows.
+ *	- Rows that come back when a transaction aborts.  To the scan they were busy,
+ *	  with a transaction or subtransaction that is no longer in progress then; a
+ *	  stretch is asked that each time.  Rows that its own transaction has taken
+ *	  away before the scan did not see: so a stretch ends below the first of these.
+ *	- A message that is dead stays dead, under the same rule, until it is moved or
+ *	  expires: nobody delivers it, and time does not go back.  If the rule is changed
+ *	  the stretch is not used.
+ *	- Expired messages are of no use to anybody.
+ *
+ * Dead ones are jumped over only while receives do not move them.
+ *
+ * Locks: the queue's mutex guards its stretches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "storage/procarray.h"
+#include "storage/spin.h"
+
+#include "base/cmq_handle.h"
+#include "memory/cmq_entry.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stretch.h"
+#include "store/cmq_description.h"
+#include "verbs/cmq_dead_letter.h"
+
+/* Fewer rows than this are walked over each time. */
+#define MIN_ROWS 64
+
+static int
+compare(const CmqPendingKey *a, const CmqPendingKey *b)
+{
+	if (a->visible_at != b->visible_at)
+		return a->visible_at < b->visible_at ? -1 : 1;
+	if (a->enqueued_at != b->enqueued_at)
+		return a->enqueued_at < b->enqueued_at ? -1 : 1;
+	return 0;
+}
+
+static bool
+is_dead(const CmqStretch *stretch)
+{
+	return !FullTransactionIdIsValid(stretch->busy_with);
+}
+
+/* The full id of a transaction that is in progress. */
+static FullTransactionId
+widen(TransactionId xid)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint32		epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
+}
+
+static bool
+in_progress(FullTransactionId fxid)
+{
+	TransactionId xid = XidFromFullTransactionId(fxid);
+
+	return TransactionIdIsInProgress(xid) &&
+		U64FromFullTransactionId(widen(xid)) == U64FromFullTransactionId(fxid);
+}
+
+/* The floor is taken back; the caller holds the mutex. */
+void
+cmq_stretch_forget(CmqSharedQueue *shared)
+{
+	shared->nstretches = 0;
+}
+
+/* Take away stretches that have had their day, unless they have gone already. */
+static void
+remove_stretches(CmqSharedQueue *shared, const CmqStretch *old, int nold)
+{
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < nold; i++)
+	{
+		for (int j = 0; j < shared->nstretches; j++)
+		{
+			CmqStretch *stretch = &shared->stretches[j];
+
+			if (compare(&stretch->first, &old[i].first) == 0 &&
+				compare(&stretch->last, &old[i].last) == 0 &&
+				U64FromFullTransactionId(stretch->busy_with) ==
+				U64FromFullTransactionId(old[i].busy_with))
+				*stretch = shared->stretches[--shared->nstretches];
+		}
+	}
+	SpinLockRelease(&shared->mutex);
+}
+
+/*
+ * Before a scan that starts at this floor, and after cmq_floor_begin(): what can be
+ * jumped over.  To be followed by cmq_stretch_end().
+ */
+void
+cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
+				  const CmqFloorScan *floor)
+{
+	CmqSharedQueue *shared = queue->shared;
+	CmqStretch	all[CMQ_STRETCHES];
+	CmqStretch	old[CMQ_STRETCHES];
+	bool		stay = false;
+	int			n;
+	int			nold = 0;
+
+	scan->nknown = scan->nfound = 0;
+	scan->nrows = -1;
+	if (shared->nstretches == 0)
+		return;
+	SpinLockAcquire(&shared->mutex);
+	n = shared->nstretches;
+	memcpy(all, shared->stretches, sizeof(CmqStretch) * n);
+	SpinLockRelease(&shared->mutex);
+
+	for (int i = 0; i < n; i++)
+	{
+		CmqStretch *stretch = &all[i];
+
+		if (stretch->last.visible_at < floor->floor)
+			old[nold++] = *stretch;
+		else if (stretch->last.visible_at >= floor->lowered)
+			continue;			/* our own restored rows may be among it */
+		else if (is_dead(stretch))
+		{
+			if (stretch->max_receive_count != queue->max_receive_count ||
+				stretch->max_time_to_live != queue->max_time_to_live ||
+				queue->dead_letter_queue[0] == '\0')
+				continue;
+			if (stay || (stay = cmq_dead_letter_stays(queue)))
+				scan->known[scan->nknown++] = *stretch;
+		}
+		else if (in_progress(stretch->busy_with))
+			scan->known[scan->nknown++] = *stretch;
+		else
+			old[nold++] = *stretch;
+	}
+	if (nold > 0)
+		remove_stretches(shared, old, nold);
+}
+
+/* The run of rows of one kind is over. */
+void
+cmq_stretch_stop(CmqStretchScan *scan)
+{
+	if (scan->nrows >= MIN_ROWS && scan->nfound < CMQ_STRETCHES)
+	{
+		CmqStretch *found = &scan->found[scan->nfound++];
+
+		found->first = scan->first;
+		found->last = scan->last;
+		found->busy_with = TransactionIdIsValid(scan->busy_with) ?
+			widen(scan->busy_with) : InvalidFullTransactionId;
+	}
+	scan->nrows = -1;
+}
+
+/* The scan goes on behind last, in a run of this kind. */
+static void
+extend_run(CmqStretchScan *scan, const CmqPendingKey *first,
+		   const CmqPendingKey *last, TransactionId busy_with)
+{
+	if (scan->nrows >= 0 && scan->busy_with != busy_with)
+		cmq_stretch_stop(scan);
+	if (scan->nrows < 0)
+	{
+		scan->nrows = 0;
+		scan->busy_with = busy_with;
+		scan->first = *first;
+	}
+	scan->last = *last;
+}
+
+/*
+ * The scan has come to the row of this key.  True if it is in a stretch, whose last
+ * row is in *last then: to go on behind it.
+ */
+bool
+cmq_stretch_jump(CmqStretchScan *scan, const CmqPendingKey *key,
+				 CmqPendingKey *last)
+{
+	for (int i = 0; i < scan->nknown; i++)
+	{
+		CmqStretch *stretch = &scan->known[i];
+
+		if (compare(key, &stretch->first) < 0 ||
+			compare(key, &stretch->last) > 0)
+			continue;
+		*last = stretch->last;
+		extend_run(scan, &stretch->first, last,
+				   XidFromFullTransactionId(stretch->busy_with));
+		return true;
+	}
+	return false;
+}
+
+/* The scan passes the row of this key: it is busy, or dead if with no transaction. */
+void
+cmq_stretch_pass(CmqStretchScan *scan, const CmqPendingKey *key,
+				 TransactionId busy_with)
+{
+	extend_run(scan, key, key, busy_with);
+	scan->nrows++;
+}
+
+/*
+ * Install a stretch, in place of those that are parts of it.  The caller holds the
+ * mutex.
+ */
+static void
+install(CmqSharedQueue *shared, const CmqStretch *stretch)
+{
+	int			lowest = 0;
+
+	for (int i = 0; i < shared->nstretches; i++)
+	{
+		while (i < shared->nstretches &&
+			   compare(&stretch->first, &shared->stretches[i].first) <= 0 &&
+			   compare(&shared->stretches[i].last, &stretch->last) <= 0)
+			shared->stretches[i] = shared->stretches[--shared->nstretches];
+	}
+	if (shared->nstretches < CMQ_STRETCHES)
+	{
+		shared->stretches[shared->nstretches++] = *stretch;
+		return;
+	}
+	/* the one that consumers will be done with first makes room */
+	for (int i = 1; i < shared->nstretches; i++)
+	{
+		if (compare(&shared->stretches[i].last,
+					&shared->stretches[lowest].last) < 0)
+			lowest = i;
+	}
+	shared->stretches[lowest] = *stretch;
+}
+
+/* After a scan, with its view of the floor: leave notes for the next ones. */
+void
+cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
+				const CmqFloorScan *floor)
+{
+	CmqSharedQueue *shared = queue->shared;
+	TimestampTz limit = Min(floor->limit, floor->taken);
+	int			n = 0;
+
+	cmq_stretch_stop(scan);
+	for (int i = 0; i < scan->nfound; i++)
+	{
+		CmqStretch *found = &scan->found[i];
+
+		if (found->last.visible_at >= limit ||
+			(is_dead(found) && !cmq_dead_letter_stays(queue)))
+			continue;
+		found->max_receive_count = queue->max_receive_count;
+		found->max_time_to_live = queue->max_time_to_live;
+		scan->found[n++] = *found;
+	}
+	if (n == 0)
+		return;
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < n && shared->generation == floor->generation; i++)
+		install(shared, &scan->found[i]);
+	SpinLockRelease(&shared->mutex);
+}

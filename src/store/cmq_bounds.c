@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_bounds.c
+ *	  Bounds of time: what has expired, what is history, what is due.
+ *
+ * Each is a comparison with what a description says; src/README lists them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "memory/cmq_clock.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+
+/* Messages produced before this have expired. */
+TimestampTz
+cmq_queue_expired_before(CmqQueue *queue, TimestampTz now)
+{
+	return Max(now - queue->msg_retention_seconds * USECS_PER_SEC,
+			   queue->expired_before);
+}
+
+/*
+ * Deleted messages produced before this cannot be rewound; DT_NOEND when
+ * rewind is off.  The window is counted from the start of the transaction, so
+ * that now() - rewind_seconds is inside, and the views and a rewind in one
+ * transaction agree.
+ */
+TimestampTz
+cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
+{
+	TimestampTz since;
+
+	if (queue->rewind_seconds == 0)
+		return DT_NOEND;
+	since = cmq_clock_xact_start(queue->shared) -
+		queue->rewind_seconds * USECS_PER_SEC;
+	since = Max(since, queue->forgotten_before);
+	return Max(since, cmq_queue_expired_before(queue, now));
+}
+
+/* The pair of leaf tables for messages of this time, or NULL. */
+CmqLeaf *
+cmq_queue_leaf(CmqQueue *queue, TimestampTz time)
+{
+	/* from the right: most traffic is there */
+	for (int i = queue->nleaves - 1; i >= 0; i--)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (time >= leaf->lower)
+			return time < leaf->upper ? leaf : NULL;
+	}
+	return NULL;
+}
+
+/*
+ * Rewind has been switched off since the message was deleted: there is none to
+ * anybody, whether or not its rows are still there (cmq_forget.c).
+ */
+bool
+cmq_queue_has_forgotten(const CmqQueue *queue, TimestampTz deleted_at)
+{
+	return deleted_at < queue->history_since;
+}
+
+/*
+ * Is the soft-deleted message history?  Not if the queue has forgotten it, nor if
+ * the rewind under way brings it back; where the window begins is for the caller.
+ */
+bool
+cmq_queue_has_history(const CmqQueue *queue, TimestampTz enqueued_at,
+					  TimestampTz deleted_at, int64 deleted_xact)
+{
+	return !cmq_queue_has_forgotten(queue, deleted_at) &&
+		!cmq_rewind_is_due(&queue->rewinding, enqueued_at, deleted_at,
+						   deleted_xact);
+}
+
+/* Does this rewind bring the soft-deleted message back? */
+bool
+cmq_rewind_is_due(const CmqRewind *rewinding, TimestampTz enqueued_at,
+				  TimestampTz deleted_at, int64 deleted_xact)
+{
+	if (!rewinding->active || enqueued_at < rewinding->from ||
+		deleted_at >= rewinding->rewound_at || deleted_at < rewinding->since)
+		return false;
+	for (int i = 0; i < rewinding->nconcurrent; i++)
+	{
+		if (rewinding->concurrent[i] == deleted_xact)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_bounds.h
+ *	  Bounds of time: what has expired, what is history, what is due.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_BOUNDS_H
+#define CMQ_BOUNDS_H
+
+#include "datatype/timestamp.h"
+
+#include "store/cmq_description.h"
+
+extern TimestampTz cmq_queue_expired_before(CmqQueue *queue, TimestampTz now);
+extern TimestampTz cmq_queue_rewindable_since(CmqQueue *queue,
+											  TimestampTz now);
+extern CmqLeaf *cmq_queue_leaf(CmqQueue *queue, TimestampTz time);
+extern bool cmq_queue_has_forgotten(const CmqQueue *queue,
+									TimestampTz deleted_at);
+extern bool cmq_queue_has_history(const CmqQueue *queue,
+								  TimestampTz enqueued_at,
+								  TimestampTz deleted_at, int64 deleted_xact);
+extern bool cmq_rewind_is_due(const CmqRewind *rewinding,
+							  TimestampTz enqueued_at, TimestampTz deleted_at,
+							  int64 deleted_xact);
+
+#endif							/* CMQ_BOUNDS_H */

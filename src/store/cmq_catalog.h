@@ -1,0 +1,76 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_catalog.h
+ *	  Rows of the metadata tables cmq.queue and cmq.partition.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_CATALOG_H
+#define CMQ_CATALOG_H
+
+#include "access/genam.h"
+#include "access/htup.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+#include "store/cmq_description.h"
+
+/* Metadata tables of topics; cmq_catalog.c has those of queues. */
+enum
+{
+	Anum_topic_name = 1,
+	Anum_topic_filter_type,
+	Anum_topic_create_time,
+	Anum_topic_relation,
+	Natts_topic = 4
+};
+
+enum
+{
+	Anum_subscription_topic = 1,
+	Anum_subscription_name,
+	Anum_subscription_queue,
+	Anum_subscription_filter_tags,
+	Anum_subscription_binding_keys,
+	Anum_subscription_create_time,
+	Natts_subscription = 6
+};
+
+typedef struct CmqCatalogScan
+{
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+} CmqCatalogScan;
+
+extern Relation cmq_catalog_open(const char *relname, LOCKMODE lockmode);
+extern void cmq_catalog_begin(CmqCatalogScan *cs, Relation rel,
+							  const char *name);
+extern HeapTuple cmq_catalog_next(CmqCatalogScan *cs);
+extern void cmq_catalog_end(CmqCatalogScan *cs);
+extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,
+							  bool *isnull);
+extern bool cmq_catalog_try_lock(const char *relname);
+extern bool cmq_catalog_is_free(void);
+extern bool cmq_catalog_load_queue(CmqQueue *queue);
+extern bool cmq_catalog_load_leaves(CmqQueue *queue, char **fact,
+									char **undo);
+extern bool cmq_catalog_find_queue(CmqQueue *queue, const char *name);
+extern void cmq_catalog_insert_queue(CmqQueue *queue);
+extern void cmq_catalog_update_queue(CmqQueue *queue);
+extern bool cmq_catalog_forget_leaves(const char *name);
+extern void cmq_catalog_delete_queue(CmqQueue *queue);
+extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
+									TimestampTz upper, Oid messages,
+									Oid rewind);
+extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
+extern bool cmq_catalog_name_taken(const char *name, char **existing);
+extern bool cmq_catalog_is_gone(const CmqQueue *queue);
+extern bool cmq_catalog_carries_rights(Oid relid);
+extern List *cmq_catalog_queue_names(void);
+extern List *cmq_catalog_gone_queue_names(void);
+extern List *cmq_catalog_dead_letter_sources(const char *name);
+
+#endif							/* CMQ_CATALOG_H */

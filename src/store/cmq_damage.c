@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_damage.c
+ *	  Messages that cannot be read: one bad page must not stop a queue.
+ *
+ * A receive takes the message that stands first.  If its body cannot be read,
+ * because a page has a wrong checksum or a file is gone, the call fails, the
+ * message stands first again, and nobody would get any other.  So the error is
+ * noticed (by an error context, which costs nothing until there is one) and the
+ * queue's shared entry says "damaged".  From then on receives read each message
+ * in a subtransaction: one that cannot be read stays claimed, is in flight for
+ * its visibility timeout as if it had been delivered, and the receive goes on
+ * with the next, after a warning that names it.  So it is not lost, comes back in
+ * case somebody has repaired the page, and is tried no more often than that.
+ *
+ * What is noticed: the errors of a damaged table (class XX, also internal
+ * errors, which values without checksum cause), of the disk, of a file that is
+ * missing, and a message without a body.
+ *
+ * The mark stays until the server is restarted: reading in subtransactions is a
+ * little slower and otherwise the same.  It is never taken back by an abort.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/cmq_handle.h"
+#include "memory/cmq_notes.h"
+#include "store/cmq_damage.h"
+#include "store/cmq_description.h"
+
+static bool
+is_damage(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INTERNAL_ERROR ||
+		sqlerrcode == ERRCODE_IO_ERROR ||
+		sqlerrcode == ERRCODE_UNDEFINED_FILE ||
+		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
+static void
+on_error(void *arg)
+{
+	CmqReading *reading = arg;
+
+	if (reading->message == DT_NOBEGIN || !is_damage(geterrcode()))
+		return;
+	cmq_notes_damage(reading->queue->shared);
+	errcontext("message %lld of queue \"%s\"",
+			   (long long) cmq_time_to_msg_id(reading->message),
+			   reading->queue->name);
+}
+
+/*
+ * Between these two an error that comes while reading->message is set makes the
+ * queue known as damaged.
+ */
+void
+cmq_reading_begin(CmqReading *reading, CmqQueue *queue)
+{
+	reading->queue = queue;
+	reading->message = DT_NOBEGIN;
+	reading->context.callback = on_error;
+	reading->context.arg = reading;
+	reading->context.previous = error_context_stack;
+	error_context_stack = &reading->context;
+}
+
+void
+cmq_reading_end(CmqReading *reading)
+{
+	error_context_stack = reading->context.previous;
+}

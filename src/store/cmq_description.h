@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_description.h
+ *	  Descriptions of queues.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_DESCRIPTION_H
+#define CMQ_DESCRIPTION_H
+
+#include "datatype/timestamp.h"
+#include "utils/palloc.h"
+
+#include "memory/cmq_shared.h"
+
+/* One pair of leaf tables, covering [lower, upper). */
+typedef struct CmqLeaf
+{
+	TimestampTz lower;
+	TimestampTz upper;
+	Oid			messages;
+	Oid			rewind;
+	int64		made_in;		/* which database, see cmq_dump.c */
+} CmqLeaf;
+
+/* The rewind under way. */
+typedef struct CmqRewind
+{
+	bool		active;
+	TimestampTz from;			/* messages produced from here on are due ... */
+	TimestampTz rewound_at;		/* ... if deleted before this ... */
+	TimestampTz since;			/* ... and not before the queue's history_since ... */
+	int64		called_in;		/* which database, see cmq_dump.c */
+	int			nconcurrent;	/* ... by none of these transactions */
+	int64	   *concurrent;
+} CmqRewind;
+
+/*
+ * A queue as this backend knows it.  Cached; a description does not change, and
+ * stays to the end of the transaction.
+ */
+typedef struct CmqQueue
+{
+	char		name[NAMEDATALEN];
+	bool		valid;			/* false: the next look-up loads another one */
+	uint32		nloads;			/* how often it was found to be still right */
+	Oid			relid;			/* cmq.q_<name>, which carries the rights */
+	Oid			messages;		/* cmq_data.q_<name> */
+	Oid			pending;		/* cmq_data.q_<name>_pending */
+	Oid			rewind;			/* cmq_data.q_<name>_rewind */
+	Oid			owner;			/* of all of them */
+	int			visibility_timeout;
+	int			polling_wait_seconds;
+	int			msg_retention_seconds;
+	int			rewind_seconds;
+	int			max_msg_size;
+	int64		max_msg_heap_num;
+	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
+	int			max_receive_count;	/* 0: no limit */
+	int			max_time_to_live;	/* 0: no limit */
+	TimestampTz create_time;
+	TimestampTz last_modify_time;
+	CmqRewind	rewinding;
+	TimestampTz expired_before;
+	TimestampTz forgotten_before;
+	TimestampTz history_since;	/* see cmq_forget.c */
+	bool		leftovers;		/* rows deleted before may be there */
+	TimestampTz saved_clock;
+	bool		is_target;		/* of a subscription, see cmq_target.c */
+	uint32		triggers;		/* their versions, see cmq_changes.c */
+	bool		triggers_on_origin; /* not ALWAYS */
+	int			nleaves;		/* ordered by time, not overlapping */
+	CmqLeaf    *leaves;
+	CmqSharedQueue *shared;		/* see cmq_queue_attach() */
+	uint64		used_in;		/* the transaction that shared is good for */
+	MemoryContext mcxt;			/* of all this */
+} CmqQueue;
+
+
+#endif							/* CMQ_DESCRIPTION_H */

@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_dump.c
+ *	  What a restore from a dump has not brought yet.
+ *
+ * A restore of the data brings a queue's row first, then the messages, what is
+ * pending, and the rewind rows, each table in a transaction of its own; it may take
+ * hours, and maintenance does not wait for its end.  What is not there yet must not
+ * be taken for consumed.  So rows of cmq.partition and rewinds under way say in which
+ * database they were made, and of one that was made elsewhere, which a restore has
+ * brought:
+ *	- a leaf is not dropped before its messages have expired
+ *	- a rewind is not ended, or moved on, while a leaf in its range has no rewind
+ *	  rows: they may be still to come.  A restore brings each table as a whole.
+ * All else that maintenance does is right whatever is still missing, or fails and is
+ * tried again.  (While the primary keys are not made it does nothing at all, see
+ * check_restored() in cmq_maintain.c.)
+ *
+ * Locks: AccessShare on leaves.  Nothing is changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_identity.h"
+#include "store/cmq_description.h"
+#include "store/cmq_dump.h"
+#include "store/cmq_table.h"
+
+static bool
+has_rewind_rows(CmqQueue *queue, const CmqLeaf *leaf)
+{
+	CmqTable	rewind;
+	bool		found;
+
+	if (!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
+						AccessShareLock))
+		return true;
+	cmq_table_range(&rewind, DT_NOBEGIN, DT_NOEND, false);
+	found = cmq_table_next(&rewind);
+	cmq_table_close(&rewind);
+	return found;
+}
+
+/* Is all there that the rewind under way brings back? */
+bool
+cmq_dump_rewind_is_whole(CmqQueue *queue, TimestampTz expired_before)
+{
+	const CmqRewind *rewinding = &queue->rewinding;
+
+	/* what was deleted before has expired by then */
+	if (rewinding->called_in == cmq_dump_here() ||
+		rewinding->rewound_at <= expired_before)
+		return true;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (leaf->upper > Max(rewinding->from, expired_before) &&
+			leaf->lower < rewinding->rewound_at &&
+			!has_rewind_rows(queue, leaf))
+			return false;
+	}
+	return queue->nleaves > 0;
+}

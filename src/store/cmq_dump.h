@@ -1,0 +1,18 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_dump.h
+ *	  What a restore from a dump has not brought yet.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_DUMP_H
+#define CMQ_DUMP_H
+
+#include "datatype/timestamp.h"
+
+#include "store/cmq_description.h"
+
+extern bool cmq_dump_rewind_is_whole(CmqQueue *queue,
+									 TimestampTz expired_before);
+
+#endif							/* CMQ_DUMP_H */

@@ -1,0 +1,189 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_history.c
+ *	  The history of a queue in a window of time: scan, preview, replay.
+ *
+ * History is what the view cmq.q_<queue>_history shows: soft-deleted messages
+ * that can still be rewound and that no rewind under way brings back.  A scan
+ * walks the rewind leaves of the window in production order, with a dirty
+ * snapshot: what others have deleted but not committed is not history yet.  With
+ * a filter, or when bodies are wanted, the message of each row is looked up by
+ * its key.  Memory does not grow with the number of messages.
+ *
+ * Preview and replay only read the queue: AccessShare on its pending table and
+ * leaves, so they hold up nobody but a drop.  Who switches rewind off does not wait
+ * for them: then they raise an error at their end, for what they have read may be a
+ * part of the history.  Replay sends what it reads to
+ * another queue, some at a time, under the limits of any other send, as the
+ * owner of that queue: its code in indexes is not to run as the caller.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_history.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_table.h"
+
+/* Raise 55000 unless the queue keeps history. */
+void
+cmq_history_require(CmqQueue *queue)
+{
+	if (queue->rewind_seconds == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rewind is off for queue \"%s\"", queue->name),
+				 errdetail("Its rewind_seconds is 0: deleted messages are not kept."),
+				 errhint("Switch it on for what is deleted from now on: SELECT cmq_alter_queue(%s, rewind_seconds => %s).",
+						 quote_literal_cstr(queue->name),
+						 cmq_queue_is_readable(queue) ?
+						 psprintf("%d", queue->msg_retention_seconds) :
+						 "..")));
+}
+
+/*
+ * Begin a scan; with_messages: the message of each row is wanted too.  lockmode
+ * is that of the rewind leaves.  The caller has opened the queue.  To be
+ * followed by cmq_history_end().
+ */
+void
+cmq_history_begin(CmqHistory *history, CmqQueue *queue,
+				  const CmqWindow *window, bool with_messages,
+				  LOCKMODE lockmode)
+{
+	memset(history, 0, sizeof(*history));
+	history->queue = queue;
+	/* open, so that nobody changes the queue in the midst of this */
+	history->pending = relation_open(queue->pending, NoLock);
+	history->from = Max(window->start,
+						cmq_queue_rewindable_since(queue,
+												   cmq_queue_now(queue)));
+	history->until = window->end;
+	history->has_filter = window->has_filter;
+	history->filter = window->filter;
+	history->with_messages = with_messages || window->has_filter;
+	history->lockmode = lockmode;
+	history->context = AllocSetContextCreate(CurrentMemoryContext,
+											 "cmq history",
+											 ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
+close_leaf(CmqHistory *history)
+{
+	if (!history->open)
+		return;
+	if (history->with_messages)
+		cmq_table_close(&history->messages);
+	cmq_table_close(&history->rewind);
+	history->open = false;
+}
+
+void
+cmq_history_end(CmqHistory *history)
+{
+	CmqQueue   *queue = cmq_queue_again(history->queue);
+
+	close_leaf(history);
+	if (queue->history_since != history->queue->history_since)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the history of queue \"%s\" was forgotten while it was read",
+						queue->name),
+				 errdetail("Rewind has been switched off meanwhile.")));
+	relation_close(history->pending, NoLock);
+	MemoryContextDelete(history->context);
+}
+
+/* Open the tables of the next leaf of the window; false if there is none. */
+static bool
+open_leaf(CmqHistory *history)
+{
+	CmqQueue   *queue = history->queue;
+
+	while (history->leaf < queue->nleaves)
+	{
+		CmqLeaf    *leaf = &queue->leaves[history->leaf++];
+
+		/* none of this is left if the leaf has been dropped */
+		if (leaf->upper <= history->from || leaf->lower >= history->until ||
+			!cmq_table_open(&history->rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
+							history->lockmode))
+			continue;
+		if (history->with_messages &&
+			!cmq_table_open(&history->messages, NULL, queue, leaf->messages,
+							CMQ_MESSAGES, AccessShareLock))
+		{
+			cmq_table_close(&history->rewind);
+			continue;
+		}
+		cmq_table_range(&history->rewind, history->from, history->until,
+						false);
+		history->open = true;
+		return true;
+	}
+	return false;
+}
+
+/* Do the headers of the message in the slot contain the filter? */
+static bool
+passes_filter(CmqHistory *history)
+{
+	MemoryContext old = MemoryContextSwitchTo(history->context);
+	bool		isnull;
+	Datum		headers = slot_getattr(history->messages.slot,
+									   Anum_messages_headers, &isnull);
+	bool		result = !isnull &&
+		DatumGetBool(DirectFunctionCall2(jsonb_contains, headers,
+										 history->filter));
+
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(history->context);
+	return result;
+}
+
+/*
+ * Move to the next message of the history, into history->rewind.slot and, if
+ * wanted, history->messages.slot; false at the end.
+ */
+bool
+cmq_history_next(CmqHistory *history)
+{
+	for (;;)
+	{
+		if (!history->open && !open_leaf(history))
+			return false;
+		while (cmq_table_next(&history->rewind))
+		{
+			TupleTableSlot *slot = history->rewind.slot;
+
+			history->time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
+			if (!cmq_queue_has_history(history->queue, history->time,
+									   cmq_slot_time(slot, Anum_rewind_deleted_at),
+									   cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
+				continue;
+			if (!history->with_messages ||
+				(cmq_table_find(&history->messages, history->time, 0) &&
+				 (!history->has_filter || passes_filter(history))))
+				return true;
+		}
+		close_leaf(history);
+	}
+}
+

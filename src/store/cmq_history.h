@@ -1,0 +1,47 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_history.h
+ *	  The history of a queue in a window of time: scan, preview, replay.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_HISTORY_H
+#define CMQ_HISTORY_H
+
+#include "datatype/timestamp.h"
+#include "storage/lockdefs.h"
+#include "utils/palloc.h"
+#include "utils/relcache.h"
+
+#include "base/cmq_args.h"
+#include "store/cmq_description.h"
+#include "store/cmq_table.h"
+
+/* A scan of the history; see cmq_history.c. */
+typedef struct CmqHistory
+{
+	CmqQueue   *queue;
+	TimestampTz from;
+	TimestampTz until;
+	bool		has_filter;
+	Datum		filter;
+	bool		with_messages;
+	LOCKMODE	lockmode;
+	MemoryContext context;		/* of the filter, for one message */
+	Relation	pending;		/* open, not read */
+
+	int			leaf;			/* the one to open next */
+	bool		open;			/* is the one before open? */
+	CmqTable	rewind;
+	CmqTable	messages;
+	TimestampTz time;			/* of the message the scan stands at */
+} CmqHistory;
+
+extern void cmq_history_require(CmqQueue *queue);
+extern void cmq_history_begin(CmqHistory *history, CmqQueue *queue,
+							  const CmqWindow *window, bool with_messages,
+							  LOCKMODE lockmode);
+extern void cmq_history_end(CmqHistory *history);
+extern bool cmq_history_next(CmqHistory *history);
+
+#endif							/* CMQ_HISTORY_H */

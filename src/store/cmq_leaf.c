@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_leaf.c
+ *	  Leaf tables: making them ahead of time or on demand, dropping old ones.
+ *
+ * A queue's messages and its rewind table are partitioned by production time
+ * with the same bounds; a leaf is one pair of tables, and cmq.partition maps
+ * times to pairs.  Bounds are multiples of the width, which follows from the
+ * retention; a leaf made after the retention was changed is clipped to fit
+ * between those that exist.
+ *
+ * Traffic addresses leaves directly and locks only them.  Attaching a leaf
+ * takes ShareUpdateExclusive on the two parents, which neither traffic nor
+ * reports conflict with.  cmq_leaf_drop.c drops leaves.
+ *
+ * DDL never runs in the transaction of somebody who sends, except in the one
+ * that created the queue: a sender who finds no leaf has a worker make one.  It waits
+ * for a moment, as the worker does for who has a lock on the parents (ANALYZE, or
+ * CREATE INDEX).  Others who come meanwhile wait for the same worker, and fail with it:
+ * so nobody waits longer, and a queue that is locked does not use up workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "commands/tablespace.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_names.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_workers.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_ddl.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf.h"
+#include "store/cmq_lock.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+
+/* Subobject of the queue lock under which senders ask for a leaf. */
+#define DEMAND_LOCK 1
+
+static const int leaf_minutes[] = {
+	1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440
+};
+
+/* The time a leaf covers: the largest readable unit within retention / 8. */
+static TimestampTz
+leaf_width(CmqQueue *queue)
+{
+	int			minutes = leaf_minutes[0];
+
+	for (int i = 1; i < lengthof(leaf_minutes); i++)
+	{
+		if (leaf_minutes[i] * SECS_PER_MINUTE * 8 <= queue->msg_retention_seconds)
+			minutes = leaf_minutes[i];
+	}
+	return minutes * SECS_PER_MINUTE * USECS_PER_SEC;
+}
+
+/* How far ahead of the clock leaves are made. */
+TimestampTz
+cmq_leaf_lead(CmqQueue *queue)
+{
+	return leaf_width(queue) / 2;
+}
+
+/* prefix + queue name + lower bound to the minute, in UTC */
+static char *
+leaf_name(const char *prefix, const char *name, TimestampTz lower)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(lower, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "leaf bound out of range");
+	return cmq_ddl_relname(prefix, name,
+						   psprintf("_%04d%02d%02d%02d%02d", tm.tm_year,
+									tm.tm_mon, tm.tm_mday, tm.tm_hour,
+									tm.tm_min));
+}
+
+/* A time as a literal that means the same in every session. */
+static char *
+time_literal(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "leaf bound out of range");
+	return psprintf("'%04d-%02d-%02d %02d:%02d:%02d+00'", tm.tm_year,
+					tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/*
+ * Raise 55000 if the name of a leaf to be made is taken: by one that was detached, or by
+ * a table of somebody's.
+ */
+static void
+check_free(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
+		   TimestampTz upper)
+{
+	const char *name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
+
+	if (OidIsValid(cmq_data_relid(leaf)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s is in the way of a partition of queue \"%s\"",
+						name, queue->name),
+				 errdetail("It was detached from the queue, or is somebody's own."),
+				 errhint("Attach it: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s); or rename it: ALTER TABLE %s RENAME TO ..;",
+						 cmq_catalog_relname(parent), name, time_literal(lower),
+						 time_literal(upper), name)));
+}
+
+/* Make a leaf table; returns its OID. */
+static Oid
+make_table(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
+		   TimestampTz upper)
+{
+	const char *parent_name = cmq_catalog_relname(parent);
+	const char *leaf_name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
+	Oid			tablespace = get_rel_tablespace(parent);
+	const char *where = "";
+	Oid			relid;
+
+	check_free(queue, parent, leaf, lower, upper);
+
+	/*
+	 * CREATE TABLE .. PARTITION OF would lock the parent exclusively.  As it
+	 * does, put the leaf where the parent says; LIKE does so for the indexes.
+	 */
+	if (OidIsValid(tablespace))
+		where = psprintf("TABLESPACE %s",
+						 quote_identifier(get_tablespace_name(tablespace)));
+	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap %s",
+					leaf_name, parent_name, where);
+	relid = cmq_data_relid(leaf);
+	cmq_ddl_revoke_all(relid);
+	cmq_ddl_refuse_truncate(leaf_name, queue->name);
+	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+					parent_name, leaf_name, time_literal(lower),
+					time_literal(upper));
+	return relid;
+}
+
+/*
+ * Make the leaves that are missing to cover [from, until].  Returns whether
+ * any was made.  Runs DDL as the queue's owner.
+ */
+bool
+cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
+{
+	char		name[NAMEDATALEN];
+	bool		made = false;
+	TimestampTz time = from;
+	CmqOwnerScope scope;
+
+	/* one maker at a time; the other one may have done the work */
+	strlcpy(name, queue->name, NAMEDATALEN);
+	LockRelationOid(queue->messages, ShareUpdateExclusiveLock);
+	queue = cmq_queue_again(queue);
+
+	cmq_owner_enter(&scope, queue->owner);
+	/* the session that happens to make a leaf has no say in where it goes */
+	(void) set_config_option("default_tablespace", "", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	while (time <= until)
+	{
+		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+		TimestampTz width = leaf_width(queue);
+		TimestampTz lower = time - time % width;
+		TimestampTz upper = lower + width;
+		Oid			messages;
+		Oid			rewind;
+
+		if (leaf)
+		{
+			time = leaf->upper;
+			continue;
+		}
+		for (int i = 0; i < queue->nleaves; i++)
+		{
+			leaf = &queue->leaves[i];
+			if (leaf->upper <= time)
+				lower = Max(lower, leaf->upper);
+			else
+				upper = Min(upper, leaf->lower);
+		}
+
+		messages = make_table(queue, queue->messages, leaf_name("m_", name, lower),
+							  lower, upper);
+		rewind = make_table(queue, queue->rewind, leaf_name("r_", name, lower),
+							lower, upper);
+		/* somebody may have dropped the tables of such a leaf by hand */
+		cmq_catalog_delete_leaf(queue, lower);
+		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind);
+		made = true;
+		time = upper;
+		queue = cmq_queue_again(queue);
+	}
+	cmq_owner_leave(&scope);
+	return made;
+}
+
+static bool
+created_in_this_transaction(CmqQueue *queue)
+{
+	Relation	rel = relation_open(queue->messages, AccessShareLock);
+	bool		result = rel->rd_createSubid != InvalidSubTransactionId;
+
+	relation_close(rel, AccessShareLock);
+	return result;
+}
+
+/* Raise an error if that is why there is no leaf for the present time. */
+static void
+check_present_free(CmqQueue *queue)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	TimestampTz width = leaf_width(queue);
+	TimestampTz lower = now - now % width;
+
+	check_free(queue, queue->messages, leaf_name("m_", queue->name, lower),
+			   lower, lower + width);
+	check_free(queue, queue->rewind, leaf_name("r_", queue->name, lower),
+			   lower, lower + width);
+}
+
+/*
+ * Raise an error: no worker could be started, or it could not make a leaf.  Says
+ * which transaction is in the way, if one is.
+ */
+static void
+report_no_leaf(CmqQueue *queue, bool started)
+{
+	const Oid	parents[] = {queue->messages, queue->rewind};
+
+	if (!started)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a worker to make a partition for queue \"%s\"",
+						queue->name),
+				 errdetail("All places for background workers are taken."),
+				 errhint("Try again, or raise max_worker_processes.")));
+	for (int i = 0; i < lengthof(parents); i++)
+	{
+		const char *relname = cmq_catalog_relname(parents[i]);
+
+		if (cmq_lock_is_had(parents[i], ShareUpdateExclusiveLock))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("there is no partition for the present time in queue \"%s\"",
+							queue->name),
+					 errdetail("None can be made while a transaction that has not ended has a lock on %s.",
+							   relname),
+					 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
+							 quote_literal_cstr(relname))));
+	}
+	check_present_free(queue);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("there is no partition for the present time in queue \"%s\"",
+					queue->name),
+			 errdetail("The maintenance worker could not make one."),
+			 errhint("The server log says why. The owner of the queue needs CREATE on schema %s, and no open transaction may have locked the queue's tables.",
+					 CMQ_DATA_SCHEMA)));
+}
+
+/* Is there a leaf for this time, or for the present? */
+static bool
+has_leaf_for(CmqQueue *queue, TimestampTz time)
+{
+	return cmq_queue_leaf(queue, time) != NULL ||
+		cmq_queue_leaf(queue, cmq_queue_now(queue)) != NULL;
+}
+
+/*
+ * A sender found no leaf for this time, which its clock has just given out:
+ * see to it that there is one for the present.  By the time that the worker
+ * has made it that may be the one after, so the sender has to take a new time.
+ * Raises an error if the worker could not make any.
+ */
+void
+cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
+{
+	char		name[NAMEDATALEN];
+	Oid			relid = queue->relid;
+	uint32		failed;
+
+	strlcpy(name, queue->name, NAMEDATALEN);
+	if (created_in_this_transaction(queue))
+	{
+		cmq_leaf_make(queue, time, time + cmq_leaf_lead(queue));
+		return;
+	}
+
+	/* senders who come at the same time need one worker, not one each */
+	failed = cmq_notes_failed_demands(queue->shared);
+	LockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
+	queue = cmq_queue_again(queue);
+	if (cmq_queue_leaf(queue, time) == NULL)
+	{
+		uint32		now_failed = cmq_notes_failed_demands(queue->shared);
+		bool		started;
+
+		/* who was before us has waited, and we with it */
+		if (now_failed != failed && !has_leaf_for(queue, time))
+			report_no_leaf(queue, (now_failed & 1) == 0);
+		started = cmq_workers_run_for(name, queue->owner);
+		queue = cmq_queue_again(queue);
+		if (!has_leaf_for(queue, time))
+		{
+			cmq_notes_failed_demand(queue->shared, started);
+			report_no_leaf(queue, started);
+		}
+	}
+	UnlockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
+}
+

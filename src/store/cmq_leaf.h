@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_leaf.h
+ *	  Leaf tables: making them ahead of time or on demand, dropping old ones.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_LEAF_H
+#define CMQ_LEAF_H
+
+#include "datatype/timestamp.h"
+
+#include "store/cmq_description.h"
+
+extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
+extern bool cmq_leaf_make(CmqQueue *queue, TimestampTz from,
+						  TimestampTz until);
+extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
+
+#endif							/* CMQ_LEAF_H */

@@ -1,0 +1,266 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_lock.c
+ *	  Locks for who wants relations of a queue alone, without holding up traffic.
+ *
+ * Whoever stands in line for a lock holds up all that come behind.  A query that
+ * reads a queue may take hours; and any role that can name a view can have it
+ * locked, and the tables behind it, until its transaction ends, by preparing a
+ * query on it that it may not run.  So nobody here stands in line behind readers:
+ * these locks are tried for a moment, and given back if somebody has the relation.
+ *
+ * Writers are waited for in line, with ShareRowExclusive on the pending table,
+ * which no reader has: in constant traffic a lock that is only tried would never be
+ * had.  But a consumer may keep its transaction open for long, and all others stand
+ * behind us meanwhile.  So we leave the line after LOCK_LINE, and let them go on.
+ *
+ * Locks: as above; the order is that of cmq_queue.c.  Deadlocks: nothing is held
+ * between two tries but what the caller holds, so one who waits for that is not
+ * detected; LOCK_WAIT ends it.  Abort: locks go with the transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_compat.h"
+#include "base/cmq_names.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_wait.h"
+#include "store/cmq_lock.h"
+
+/* How often a lock is tried in a row, and how long between. */
+#define LOCK_TRIES 10
+#define LOCK_DELAY 1000			/* microseconds */
+
+/* How long traffic may stand behind us, and the pause in which it goes on. */
+#define LOCK_LINE 100			/* milliseconds */
+#define LOCK_PAUSE 200			/* milliseconds */
+
+/* How long all of it may take; less if lock_timeout says so. */
+#define LOCK_WAIT 30000			/* milliseconds */
+
+/*
+ * Lock a table with its indexes and TOAST against changes, if nobody has to be
+ * waited for; monitoring waits for nobody.
+ */
+bool
+cmq_lock_to_look(Oid relid)
+{
+	Relation	rel;
+	List	   *others;
+	ListCell   *lc;
+	bool		ok = true;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+	others = RelationGetIndexList(rel);
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+		others = lappend_oid(others, rel->rd_rel->reltoastrelid);
+	relation_close(rel, NoLock);
+	foreach(lc, others)
+		ok = ok && (get_rel_relkind(lfirst_oid(lc)) == RELKIND_TOASTVALUE ?
+					cmq_lock_to_look(lfirst_oid(lc)) :
+					ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock));
+	return ok;
+}
+
+/* Get a lock if that takes but a moment. */
+bool
+cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode)
+{
+	for (int i = 0; i < LOCK_TRIES; i++)
+	{
+		if (ConditionalLockRelationOid(relid, mode))
+			return true;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(LOCK_DELAY);
+	}
+	return false;
+}
+
+/* AccessExclusive. */
+bool
+cmq_lock_briefly(Oid relid)
+{
+	return cmq_lock_in_mode_briefly(relid, AccessExclusiveLock);
+}
+
+/* The same for all of a list; the first one that somebody has, or InvalidOid. */
+static Oid
+lock_all(List *relids)
+{
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		if (!cmq_lock_briefly(lfirst_oid(lc)))
+			return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
+
+/*
+ * One try: in line for the pending table, for LOCK_LINE at most, then the others for
+ * a moment.  The relation that somebody has, or InvalidOid.  In a subtransaction:
+ * locks that were had in vain go with it, and to the server it is an error when the
+ * time is over.
+ */
+static Oid
+try_locks(Oid pending, List *relids)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			saved_timeout = LockTimeout;
+	volatile Oid busy = pending;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		LockTimeout = LOCK_LINE;
+		LockRelationOid(pending, ShareRowExclusiveLock);
+		LockTimeout = saved_timeout;
+		busy = lock_all(relids);
+		if (OidIsValid(busy))
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		LockTimeout = saved_timeout;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return busy;
+}
+
+/* Has another transaction a lock that conflicts with this one? */
+bool
+cmq_lock_is_had(Oid relid, LOCKMODE lockmode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return VirtualTransactionIdIsValid(*GetLockConflicts(&tag, lockmode, NULL));
+}
+
+/*
+ * An autovacuum worker gives way to who waits in line for deadlock_timeout, which we
+ * do not: so ask it as the server does.
+ */
+static void
+ask_autovacuum(Oid relid, LOCKMODE lockmode)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *vxids;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	vxids = GetLockConflicts(&tag, lockmode, NULL);
+	for (; VirtualTransactionIdIsValid(*vxids); vxids++)
+	{
+		PGPROC	   *proc = cmq_vxid_proc(*vxids);
+		int			pid = 0;
+
+		if (proc == NULL)
+			continue;
+		LWLockAcquire(ProcArrayLock, LW_SHARED);
+		if ((proc->statusFlags & PROC_IS_AUTOVACUUM) &&
+			!(proc->statusFlags & PROC_VACUUM_FOR_WRAPAROUND))
+			pid = proc->pid;
+		LWLockRelease(ProcArrayLock);
+		if (pid != 0)
+			(void) kill(pid, SIGINT);
+	}
+}
+
+/* Somebody has had this relation all the time. */
+static void
+report_busy(const char *name, Oid pending, Oid busy, const char *what)
+{
+	const char *relname = cmq_catalog_relname(busy);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 busy == pending ?
+			 errmsg("cannot %s queue \"%s\" while a transaction uses it",
+					what, name) :
+			 errmsg("cannot %s queue \"%s\" while it is being read", what, name),
+			 errdetail("A transaction that has not ended has a lock on %s.",
+					   relname),
+			 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
+					 quote_literal_cstr(relname))));
+}
+
+/*
+ * Keep traffic from the queue, and everybody from these relations of it, until the
+ * end of the transaction.  Waiting receives leave.  The caller holds the queue
+ * lock; the pending table exists.  what names the change, for the error: 55P03 if
+ * one of the relations is not to be had.
+ */
+void
+cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
+{
+	int			wait = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT) : LOCK_WAIT;
+	int64		deadline = cmq_elapsed() + wait * INT64CONST(1000);
+
+	/* as long as it is locked the queue stays, and so do those who wait at it */
+	LockRelationOid(pending, AccessShareLock);
+	for (;;)
+	{
+		CmqSharedQueue *shared = cmq_shmem_use(pending);
+		Oid			busy;
+
+		if (shared)
+			cmq_wait_ask_to_leave(shared);
+		busy = try_locks(pending, relids);
+		cmq_wait_asked();
+		if (!OidIsValid(busy))
+			return;
+		ask_autovacuum(busy, busy == pending ? ShareRowExclusiveLock :
+					   AccessExclusiveLock);
+		if (cmq_elapsed() >= deadline)
+			report_busy(name, pending, busy, what);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LOCK_PAUSE, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}

@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_lock.h
+ *	  Locks for who wants relations of a queue alone, without holding up traffic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_LOCK_H
+#define CMQ_LOCK_H
+
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+
+extern bool cmq_lock_to_look(Oid relid);
+extern bool cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode);
+extern bool cmq_lock_briefly(Oid relid);
+extern bool cmq_lock_is_had(Oid relid, LOCKMODE lockmode);
+extern void cmq_lock_alone(const char *name, Oid pending, List *relids,
+						   const char *what);
+
+#endif							/* CMQ_LOCK_H */

@@ -1,0 +1,207 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_rewind_log.c
+ *	  The record of rewinds, restores, replays and cancels, cmq.rewind_log.
+ *
+ * Each call adds one row in its own transaction, so what was rolled back leaves
+ * none.  Rows are added here, whatever rights the caller has on the table, and
+ * nobody else has any: the record is only appended to.  Maintenance removes
+ * rows that are older than cmq.rewind_log_retention.
+ *
+ * Names of roles and not their OIDs are recorded: the record outlives them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_names.h"
+#include "base/cmq_settings.h"
+#include "memory/cmq_clock.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
+#include "store/cmq_rewind_log.h"
+
+enum
+{
+	Anum_rewind_log_id = 1,
+	Anum_rewind_log_queue,
+	Anum_rewind_log_kind,
+	Anum_rewind_log_session_user_name,
+	Anum_rewind_log_current_user_name,
+	Anum_rewind_log_client_addr,
+	Anum_rewind_log_application_name,
+	Anum_rewind_log_called_at,
+	Anum_rewind_log_start_time,
+	Anum_rewind_log_end_time,
+	Anum_rewind_log_filter,
+	Anum_rewind_log_into_queue,
+	Anum_rewind_log_messages,
+	Anum_rewind_log_reason,
+	Anum_rewind_log_queue_create_time,
+	Natts_rewind_log = 15
+};
+
+/* How many rows one round of maintenance removes. */
+#define PRUNE_MAX 100000
+
+static bool
+has_reason(void)
+{
+	return cmq_reason && cmq_reason[strspn(cmq_reason, " \t\n")] != '\0';
+}
+
+/*
+ * Raise 55000 if the administrator wants a reason and there is none, 22021 if it
+ * is no text, 22023 if it is too long: a setting of a role or of a connection is
+ * checked by nobody else.
+ */
+void
+cmq_rewind_log_require_reason(CmqQueue *queue)
+{
+	if (has_reason())
+	{
+		(void) pg_verifymbstr(cmq_reason, strlen(cmq_reason), false);
+		if (strlen(cmq_reason) > CMQ_REASON_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"cmq.reason\" is too long"),
+					 errdetail("It has %zu bytes, and may have %d.",
+							   strlen(cmq_reason), CMQ_REASON_MAX)));
+	}
+	if (cmq_require_reason && !has_reason())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a reason is required to bring messages of queue \"%s\" back",
+						queue->name),
+				 errdetail("\"cmq.require_reason\" is on and \"cmq.reason\" is empty."),
+				 errhint("Say why, in the same transaction: SET LOCAL cmq.reason = '...'.")));
+}
+
+/* The client's address; false if it has none. */
+static bool
+get_client_addr(Datum *result)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	*result = inet_client_addr(fcinfo);
+	return !fcinfo->isnull;
+}
+
+/*
+ * Record a call; time is that of the queue clock.  A window of NULL has no
+ * bounds, an into_queue of NULL is none, messages < 0 are not known.
+ */
+void
+cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
+				   const CmqWindow *window, const char *into_queue,
+				   int64 messages)
+{
+	Relation	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
+	Oid			sequence = cmq_catalog_relid("rewind_log_id_seq");
+	Datum		values[Natts_rewind_log];
+	bool		isnull[Natts_rewind_log];
+
+	if (!OidIsValid(sequence))
+		elog(ERROR, "sequence cmq.rewind_log_id_seq does not exist");
+	memset(values, 0, sizeof(values));
+	memset(isnull, false, sizeof(isnull));
+#define VALUE(att) values[Anum_rewind_log_##att - 1]
+#define NULLED(att) isnull[Anum_rewind_log_##att - 1]
+	VALUE(id) = Int64GetDatum(nextval_internal(sequence, false));
+	VALUE(queue) = CStringGetTextDatum(queue->name);
+	VALUE(kind) = CStringGetTextDatum(kind);
+	VALUE(session_user_name) =
+		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+	VALUE(current_user_name) =
+		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	NULLED(client_addr) = !get_client_addr(&VALUE(client_addr));
+	NULLED(application_name) = application_name == NULL;
+	if (application_name)
+		VALUE(application_name) = CStringGetTextDatum(application_name);
+	VALUE(called_at) = TimestampTzGetDatum(time);
+	NULLED(start_time) = window == NULL;
+	NULLED(end_time) = window == NULL || window->end == DT_NOEND;
+	NULLED(filter) = window == NULL || !window->has_filter;
+	if (window)
+	{
+		VALUE(start_time) = TimestampTzGetDatum(window->start);
+		VALUE(end_time) = TimestampTzGetDatum(window->end);
+		VALUE(filter) = window->filter;
+	}
+	NULLED(into_queue) = into_queue == NULL;
+	if (into_queue)
+		VALUE(into_queue) = CStringGetTextDatum(into_queue);
+	NULLED(messages) = messages < 0;
+	VALUE(messages) = Int64GetDatum(messages);
+	NULLED(reason) = !has_reason();
+	if (has_reason())
+		VALUE(reason) = CStringGetTextDatum(cmq_reason);
+
+	/* a queue made anew under this name is another one */
+	VALUE(queue_create_time) = TimestampTzGetDatum(queue->create_time);
+
+	cmq_catalog_store(rel, NULL, values, isnull);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/*
+ * Maintenance: remove rows that are too old, some of them; the next round goes on.
+ */
+void
+cmq_rewind_log_prune(void)
+{
+	TimestampTz before;
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	Oid			index_oid = cmq_catalog_relid("rewind_log_called_at");
+
+	if (cmq_rewind_log_retention < 0 || !OidIsValid(index_oid))
+		return;
+	before = cmq_time() -
+		cmq_rewind_log_retention * USECS_PER_SEC;
+
+	/* two at once would meet the same rows: one of them is enough */
+	if (!ConditionalLockRelationOid(cmq_catalog_relid("rewind_log"),
+									ShareUpdateExclusiveLock))
+		return;
+	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
+	index = index_open(index_oid, AccessShareLock);
+	ScanKeyInit(&key, Anum_rewind_log_called_at, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT,
+				TimestampTzGetDatum(before));
+	scan = systable_beginscan_ordered(rel, index, NULL, 1, &key);
+	for (int n = 0; n < PRUNE_MAX &&
+		 HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection));
+		 n++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}

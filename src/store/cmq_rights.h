@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_rights.h
+ *	  Rights on a queue: those on its relation cmq.q_<queue>.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_RIGHTS_H
+#define CMQ_RIGHTS_H
+
+#include "nodes/parsenodes.h"
+
+#include "store/cmq_description.h"
+
+extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
+extern bool cmq_queue_is_readable(const CmqQueue *queue);
+extern void cmq_queue_check_owner(CmqQueue *queue);
+
+#endif							/* CMQ_RIGHTS_H */

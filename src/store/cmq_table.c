@@ -1,0 +1,836 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_table.c
+ *	  Reads and writes of queue tables through the table and index access
+ *	  methods.
+ *
+ * All tables of a queue are ordinary tables with a primary key, written
+ * without the executor's query machinery but with all their indexes
+ * maintained, so that an index that somebody adds for reporting stays right.
+ *
+ * Scans use a dirty snapshot: each row is judged as it is when the scan meets
+ * it, with everything the current transaction did, and a row that another open
+ * transaction is deleting is known to be busy.  That is fresher than the
+ * snapshot of any isolation level, needs none to be taken, and leaves no trace
+ * in serializable conflict tracking: the row that matters is claimed by
+ * updating or deleting it, which succeeds for one transaction only.  A row
+ * that moves while a scan is under way may be missed by that scan; it moved
+ * because somebody else received or deleted it.
+ *
+ * The owner of a queue may do to its tables what owners may do.  So each open
+ * checks that the columns and the primary key are the ones the code relies on, that
+ * a crash does not empty the table, and that it has the owner of the queue.  Columns
+ * that were added and dropped again stay behind ours in the rows, as NULL; leaves
+ * made later do not have them.  Constraints that were added are checked, as the
+ * owner, so that each row can be dumped and restored; triggers, foreign keys among
+ * them, are not fired.  Indexes may have code of the owner's,
+ * in expressions and predicates: that runs as the owner (cmq_owner.c), whoever writes
+ * the row, when an index is opened and when it is written.
+ *
+ * Locks of tables and indexes are kept until the end of the transaction, but for those
+ * of tables that were only looked at (cmq_table_release()), and of a receive that waits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/itup.h"
+#include "access/relation.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_compat.h"
+#include "base/cmq_handle.h"
+#include "base/cmq_names.h"
+#include "store/cmq_description.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_recent.h"
+#include "store/cmq_table.h"
+
+/* How many rows are kept back, to be written together: as COPY does it. */
+#define MAX_NEW_ROWS	1000
+#define MAX_NEW_SIZE	65536	/* bytes */
+
+typedef struct TableShape
+{
+	int			natts;
+	Oid			types[Natts_rewind];
+	int			nkeys;			/* primary key: the first nkeys columns */
+	AttrNumber	nullable;		/* the column that may be NULL, or 0 */
+} TableShape;
+
+static const TableShape table_shapes[] = {
+	[CMQ_MESSAGES] = {
+		Natts_messages,
+		{TIMESTAMPTZOID, JSONBOID, TEXTOID},
+		1,
+		Anum_messages_headers
+	},
+	[CMQ_PENDING] = {
+		Natts_pending,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID},
+		2,
+		Anum_pending_first_received_at
+	},
+	[CMQ_REWIND] = {
+		Natts_rewind,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
+		INT4OID, INT8OID},
+		1
+	},
+};
+
+/* Raise 55000 for a table that was changed: what it was, and how to undo it. */
+static void
+report_shape(Relation rel, const TableShape *shape)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	/* the columns of a leaf are its parent's */
+	Oid			relid = rel->rd_rel->relispartition ?
+		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
+	const char *full_name = cmq_catalog_relname(relid);
+	char	   *fact = pstrdup("It is no ordinary table any more.");
+	char	   *undo = pstrdup("Undo the change, or drop the queue.");
+
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+	{
+		fact = pstrdup("It is unlogged: a crash would empty it.");
+		undo = psprintf("Undo the change: ALTER TABLE %s SET LOGGED;",
+						cmq_catalog_relname(RelationGetRelid(rel)));
+	}
+	for (int i = 0; i < Max(desc->natts, shape->natts); i++)
+	{
+		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+
+		if (i < shape->natts && (att == NULL || att->attisdropped))
+		{
+			fact = psprintf("Its column number %d was dropped.", i + 1);
+			undo = pstrdup("Drop the queue.");
+		}
+		else if (i < shape->natts && att->atttypid != shape->types[i])
+		{
+			fact = psprintf("The type of its column %s was changed.",
+							quote_identifier(NameStr(att->attname)));
+			undo = psprintf("Undo the change: ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
+							full_name, quote_identifier(NameStr(att->attname)),
+							format_type_be(shape->types[i]));
+		}
+		else if (i >= shape->natts && !att->attisdropped)
+		{
+			fact = psprintf("Its column %s was added.",
+							quote_identifier(NameStr(att->attname)));
+			undo = psprintf("Undo the change: ALTER TABLE %s DROP COLUMN %s;",
+							full_name, quote_identifier(NameStr(att->attname)));
+		}
+		else
+			continue;
+		break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is not a queue table",
+					RelationGetRelationName(rel)),
+			 errdetail_internal("%s", fact),
+			 errhint("%s", undo)));
+}
+
+/*
+ * Raise an error unless the table is what the code takes it for, and the queue's:
+ * what another owner has put in its place is not.
+ */
+static void
+check_table(Relation rel, const CmqQueue *queue, const TableShape *shape)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
+		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
+		desc->natts >= shape->natts;
+
+	for (int i = 0; ok && i < shape->natts; i++)
+		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
+	for (int i = shape->natts; ok && i < desc->natts; i++)
+		ok = TupleDescAttr(desc, i)->attisdropped;
+	if (!ok)
+		report_shape(rel, shape);
+	if (rel->rd_rel->relowner != queue->owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a table of queue \"%s\"",
+						RelationGetRelationName(rel), queue->name),
+				 errdetail("It has another owner."),
+				 errhint("Give it to the owner of the queue, or drop the queue.")));
+}
+
+static void
+check_key(Relation rel, Relation pk, const TableShape *shape)
+{
+	bool		ok = pk && pk->rd_index->indnkeyatts == shape->nkeys &&
+		pk->rd_index->indisvalid;
+
+	for (int i = 0; ok && i < shape->nkeys; i++)
+		ok = pk->rd_index->indkey.values[i] == i + 1;
+
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" does not have the primary key of a queue table",
+						RelationGetRelationName(rel)),
+				 errhint("Undo the change, or drop the queue.")));
+}
+
+/* Is a function, type or operator class somebody's, and not the server's? */
+static bool
+is_foreign(Oid oid, void *context)
+{
+	return oid >= FirstNormalObjectId;
+}
+
+/*
+ * May an expression run code of the owner's?  Not if it is made of these nodes alone,
+ * with functions and types of the server's: immutable functions of the server run
+ * no others.  Types can bring code with them, to be run by index access methods.
+ */
+static bool
+has_code(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_List:
+		case T_CaseWhen:
+			break;
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_ScalarArrayOpExpr:
+		case T_BoolExpr:
+		case T_RelabelType:
+		case T_CaseExpr:
+		case T_ArrayExpr:
+		case T_CoalesceExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+			if (is_foreign(exprType(node), NULL))
+				return true;
+			break;
+		default:
+			return true;
+	}
+	return check_functions_in_node(node, is_foreign, NULL) ||
+		cmq_tree_walker(node, has_code, context);
+}
+
+static bool
+index_has_code(Relation index, const IndexInfo *info)
+{
+	if (has_code((Node *) info->ii_Expressions, NULL) ||
+		has_code((Node *) info->ii_Predicate, NULL))
+		return true;
+	for (int i = 0; i < info->ii_NumIndexKeyAttrs; i++)
+	{
+		if (is_foreign(index->rd_opcintype[i], NULL) ||
+			is_foreign(index->rd_opfamily[i], NULL) ||
+			(info->ii_ExclusionProcs && is_foreign(info->ii_ExclusionProcs[i], NULL)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Has the server loaded the expressions of an index, if it has any?  As it loads
+ * them it evaluates what is constant.
+ */
+static bool
+is_loaded(Relation index)
+{
+	return (index->rd_indexprs != NIL ||
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL)) &&
+		(index->rd_indpred != NIL ||
+		 heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL));
+}
+
+/* An index to be opened. */
+typedef struct IndexCall
+{
+	Relation	index;
+	IndexInfo  *info;
+} IndexCall;
+
+static void
+build_index_info(void *arg)
+{
+	IndexCall  *call = arg;
+
+	call->info = BuildIndexInfo(call->index);
+}
+
+/* Open all indexes, to insert into them. */
+static void
+open_indexes(CmqTable *table)
+{
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+	List	   *oids = RelationGetIndexList(table->rel);
+	int			n = list_length(oids);
+
+	/* not InitResultRelInfo(), which copies triggers: none fires for us */
+	result->ri_RangeTableIndex = 1;
+	result->ri_RelationDesc = table->rel;
+	result->ri_IndexRelationDescs = palloc(n * sizeof(Relation));
+	result->ri_IndexRelationInfo = palloc(n * sizeof(IndexInfo *));
+	for (int i = 0; i < n; i++)
+	{
+		IndexCall	call = {
+			.index = index_open(list_nth_oid(oids, i), RowExclusiveLock)
+		};
+
+		if (is_loaded(call.index))
+			build_index_info(&call);
+		else
+			cmq_owner_call(table->rel->rd_rel->relowner, build_index_info, &call);
+		table->has_code |= index_has_code(call.index, call.info);
+		result->ri_IndexRelationDescs[i] = call.index;
+		result->ri_IndexRelationInfo[i] = call.info;
+	}
+	result->ri_NumIndices = n;
+	list_free(oids);
+	table->result = result;
+}
+
+/* Has somebody added constraints? */
+static void
+find_constraints(CmqTable *table)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	AttrNumber	nullable = table_shapes[table->kind].nullable;
+
+	if (desc->constr == NULL ||
+		(desc->constr->num_check == 0 &&
+		 (nullable == 0 || !TupleDescAttr(desc, nullable - 1)->attnotnull)))
+		return;
+	/* not table->result: that one's number in the range table is made up */
+	table->has_code = true;
+	table->constraints = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->constraints, table->rel, 0, NULL, 0);
+}
+
+/* Rows whose constraints are to be checked. */
+typedef struct ConstraintsCall
+{
+	CmqTable   *table;
+	TupleTableSlot **slots;
+	int			n;
+} ConstraintsCall;
+
+static void
+run_constraints(void *arg)
+{
+	ConstraintsCall *call = arg;
+
+	for (int i = 0; i < call->n; i++)
+		ExecConstraints(call->table->constraints, call->slots[i],
+						call->table->estate);
+}
+
+/* Raise an error if a new row breaks a constraint; their code is the owner's. */
+static void
+check_constraints(CmqTable *table, TupleTableSlot **slots, int n)
+{
+	ConstraintsCall call = {.table = table, .slots = slots, .n = n};
+
+	if (table->constraints)
+		cmq_owner_call(table->rel->rd_rel->relowner, run_constraints, &call);
+}
+
+/* Index entries to be made, for rows that have been written. */
+typedef struct EntriesCall
+{
+	CmqTable   *table;
+	TupleTableSlot **slots;
+	int			n;
+	CmqUpdateIndexes which;
+} EntriesCall;
+
+static void
+make_entries(void *arg)
+{
+	EntriesCall *call = arg;
+
+	for (int i = 0; i < call->n; i++)
+		cmq_insert_index_tuples(call->table->result, call->slots[i],
+								call->table->estate, call->which);
+}
+
+static void
+insert_entries(CmqTable *table, TupleTableSlot **slots, int n,
+			   CmqUpdateIndexes which)
+{
+	EntriesCall call = {
+		.table = table,
+		.slots = slots,
+		.n = n,
+		.which = which
+	};
+
+	if (table->has_code)
+		cmq_owner_call(table->rel->rd_rel->relowner, make_entries, &call);
+	else
+		make_entries(&call);
+}
+
+/*
+ * Open a table and lock it; AccessShare to read, else RowExclusive.  With an
+ * estate rows can be inserted and updated, without one read and deleted.
+ * False if the table does not exist any more.
+ */
+bool
+cmq_table_open(CmqTable *table, EState *estate, const CmqQueue *queue,
+			   Oid relid, CmqTableKind kind, LOCKMODE lockmode)
+{
+	memset(table, 0, sizeof(*table));
+	table->rel = try_relation_open(relid, lockmode);
+	if (table->rel == NULL)
+		return false;
+	check_table(table->rel, queue, &table_shapes[kind]);
+
+	table->kind = kind;
+	table->lockmode = lockmode;
+	table->estate = estate;
+	table->slot = table_slot_create(table->rel, NULL);
+	if (estate)
+	{
+		open_indexes(table);
+		find_constraints(table);
+	}
+	return true;
+}
+
+/*
+ * Open a table to be read from end to end, with AccessShare, checked in the same
+ * way.  NULL if it does not exist any more.
+ */
+Relation
+cmq_table_open_heap(const CmqQueue *queue, Oid relid, CmqTableKind kind)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel)
+		check_table(rel, queue, &table_shapes[kind]);
+	return rel;
+}
+
+/* Open the primary key; not before it is needed, deletes often do without. */
+static void
+open_primary_key(CmqTable *table)
+{
+	/* loads the list of indexes if need be */
+	Oid			pk = cmq_primary_key(table->rel);
+
+	if (table->result)
+	{
+		for (int i = 0; i < table->result->ri_NumIndices; i++)
+		{
+			Relation	index = table->result->ri_IndexRelationDescs[i];
+
+			if (RelationGetRelid(index) == pk)
+				table->pk = index;
+		}
+	}
+	else if (OidIsValid(pk))
+		table->pk = index_open(pk, table->lockmode);
+	check_key(table->rel, table->pk, &table_shapes[table->kind]);
+}
+
+/* Close a table, after writing the rows that were kept back. */
+void
+cmq_table_close(CmqTable *table)
+{
+	if (table->nnew > 0)
+		cmq_table_flush(table);
+	if (table->scan)
+		index_endscan(table->scan);
+	ExecDropSingleTupleTableSlot(table->slot);
+	if (table->result)
+	{
+		for (int i = 0; i < table->nslots; i++)
+			ExecDropSingleTupleTableSlot(table->newslots[i]);
+		ExecCloseIndices(table->result);
+	}
+	else if (table->pk)
+		index_close(table->pk, NoLock);
+	relation_close(table->rel, NoLock);
+	memset(table, 0, sizeof(*table));
+}
+
+/*
+ * The same for a table that was only looked at, and whose locks are not needed any more:
+ * who looks at all leaves of a queue must not fill the lock table.
+ */
+void
+cmq_table_release(CmqTable *table)
+{
+	Oid			relid = RelationGetRelid(table->rel);
+	Oid			pk = table->pk ? RelationGetRelid(table->pk) : InvalidOid;
+	LOCKMODE	lockmode = table->lockmode;
+
+	cmq_table_close(table);
+	if (OidIsValid(pk))
+		UnlockRelationOid(pk, lockmode);
+	UnlockRelationOid(relid, lockmode);
+}
+
+static TupleTableSlot *
+make_new_row(CmqTable *table)
+{
+	return MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
+									&TTSOpsVirtual);
+}
+
+static void
+store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
+			  bool *isnull)
+{
+	int			natts = table_shapes[table->kind].natts;
+
+	if (table->estate == NULL)
+		elog(ERROR, "table \"%s\" has not been opened to be written",
+			 RelationGetRelationName(table->rel));
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, isnull, natts * sizeof(bool));
+	/* columns that were dropped */
+	for (int i = natts; i < RelationGetDescr(table->rel)->natts; i++)
+		slot->tts_isnull[i] = true;
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(table->rel);
+}
+
+/*
+ * Insert a row; raises 23505 if its key exists.  Rows are kept back, to be
+ * written together by cmq_table_flush(); closing the table does that too.
+ * What values point to must stay until then, and the caller must not look for
+ * the row before.  size is about how many bytes the row has.
+ */
+void
+cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
+{
+	if (table->nnew == table->nslots)
+	{
+		if (table->nslots == 0)
+			table->newslots = palloc(sizeof(TupleTableSlot *) * MAX_NEW_ROWS);
+		table->newslots[table->nslots++] = make_new_row(table);
+	}
+	store_new_row(table, table->newslots[table->nnew++], values, isnull);
+	table->new_size += size;
+	if (table->nnew == MAX_NEW_ROWS || table->new_size >= MAX_NEW_SIZE)
+		cmq_table_flush(table);
+}
+
+/* A new pending row: if it is a delivery, its receiver may come back to it. */
+static void
+note_delivery(CmqTable *table, TupleTableSlot *slot)
+{
+	if (table->kind == CMQ_PENDING &&
+		cmq_slot_int(slot, Anum_pending_receive_count) > 0)
+		cmq_recent_note(RelationGetRelid(table->rel),
+						cmq_slot_time(slot, Anum_pending_visible_at),
+						cmq_slot_time(slot, Anum_pending_enqueued_at),
+						&slot->tts_tid);
+}
+
+/* Write the rows that were kept back. */
+void
+cmq_table_flush(CmqTable *table)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	MemoryContext old =
+		MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
+
+	check_constraints(table, table->newslots, table->nnew);
+	if (table->nnew == 1)
+		table_tuple_insert(table->rel, table->newslots[0], cid, 0, NULL);
+	else if (table->nnew > 1)
+		table_multi_insert(table->rel, table->newslots, table->nnew, cid, 0,
+						   NULL);
+	insert_entries(table, table->newslots, table->nnew, CMQ_ALL_INDEXES);
+	for (int i = 0; i < table->nnew; i++)
+		note_delivery(table, table->newslots[i]);
+	MemoryContextSwitchTo(old);
+	ResetPerTupleExprContext(table->estate);
+	table->nnew = 0;
+	table->new_size = 0;
+}
+
+/*
+ * Replace the row in table->slot, waiting for a transaction that is changing
+ * it.  Anything but TM_Ok means that one has changed it, and nothing was done.
+ */
+TM_Result
+cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
+{
+	TM_FailureData tmfd;
+	LockTupleMode lockmode;
+	CmqUpdateIndexes update_indexes;
+	TM_Result	result;
+	TupleTableSlot *newslot = make_new_row(table);
+
+	store_new_row(table, newslot, values, isnull);
+	check_constraints(table, &newslot, 1);
+	result = cmq_tuple_update(table->rel, &table->slot->tts_tid, newslot, &tmfd,
+							  &lockmode, &update_indexes);
+	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
+		insert_entries(table, &newslot, 1, update_indexes);
+	if (result == TM_Ok)
+		note_delivery(table, newslot);
+	ExecDropSingleTupleTableSlot(newslot);
+	return result;
+}
+
+/*
+ * Delete the row in table->slot.  As cmq_table_update(), but without wait
+ * TM_BeingModified says that another transaction is changing the row.
+ */
+TM_Result
+cmq_table_delete(CmqTable *table, bool wait)
+{
+	TM_FailureData tmfd;
+
+	return cmq_tuple_delete(table->rel, &table->slot->tts_tid, wait, &tmfd);
+}
+
+static void
+start_scan(CmqTable *table, ScanKey keys, int nkeys)
+{
+	if (table->pk == NULL)
+		open_primary_key(table);
+
+	/* the number of keys is fixed for the life of a scan */
+	if (table->scan && table->scan->numberOfKeys != nkeys)
+	{
+		index_endscan(table->scan);
+		table->scan = NULL;
+	}
+	if (table->scan == NULL)
+	{
+		InitDirtySnapshot(table->snapshot);
+		table->scan = cmq_index_beginscan(table->rel, table->pk,
+										  &table->snapshot, nkeys);
+	}
+	index_rescan(table->scan, keys, nkeys, NULL, 0);
+}
+
+/* Find the row with this primary key (key2 where it has two columns). */
+bool
+cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
+{
+	ScanKeyData keys[2];
+	int			nkeys = table_shapes[table->kind].nkeys;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(key1));
+	if (nkeys > 1)
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+					TimestampTzGetDatum(key2));
+	start_scan(table, keys, nkeys);
+	return cmq_table_next(table);
+}
+
+/* Get the row at this place, if there is one. */
+bool
+cmq_table_fetch(CmqTable *table, ItemPointer tid)
+{
+	return ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(table->rel) &&
+		table_tuple_fetch_row_version(table->rel, tid, SnapshotSelf,
+									  table->slot);
+}
+
+/*
+ * Scan the rows whose first key column is in [from, until), or in
+ * [from, until], in order.
+ */
+void
+cmq_table_range(CmqTable *table, TimestampTz from, TimestampTz until,
+				bool include_until)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	if (include_until)
+		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+					TimestampTzGetDatum(until));
+	else
+		ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_TIMESTAMPTZ_LT,
+					TimestampTzGetDatum(until));
+	start_scan(table, keys, 2);
+}
+
+/*
+ * Scan the rows of a pending table behind this one, up to a first key column of
+ * until, in order.
+ */
+void
+cmq_table_after(CmqTable *table, const CmqPendingKey *key, TimestampTz until)
+{
+	ScanKeyData keys[2];
+
+	/* the index reads the members for as long as it scans */
+	ScanKeyEntryInitialize(&table->after[0], SK_ROW_MEMBER,
+						   Anum_pending_visible_at, BTGreaterStrategyNumber,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(key->visible_at));
+	ScanKeyEntryInitialize(&table->after[1], SK_ROW_MEMBER | SK_ROW_END,
+						   Anum_pending_enqueued_at, BTGreaterStrategyNumber,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(key->enqueued_at));
+	memset(&keys[0], 0, sizeof(keys[0]));
+	keys[0].sk_flags = SK_ROW_HEADER;
+	keys[0].sk_attno = Anum_pending_visible_at;
+	keys[0].sk_strategy = BTGreaterStrategyNumber;
+	keys[0].sk_argument = PointerGetDatum(table->after);
+	ScanKeyInit(&keys[1], Anum_pending_visible_at, BTLessEqualStrategyNumber,
+				F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	start_scan(table, keys, 2);
+}
+
+/* The key of the pending row in table->slot. */
+void
+cmq_table_key(CmqTable *table, CmqPendingKey *key)
+{
+	key->visible_at = cmq_slot_time(table->slot, Anum_pending_visible_at);
+	key->enqueued_at = cmq_slot_time(table->slot, Anum_pending_enqueued_at);
+}
+
+/* Move on to the next row of the scan, into table->slot; false at its end. */
+bool
+cmq_table_next(CmqTable *table)
+{
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_slot(table->scan, ForwardScanDirection, table->slot))
+			return false;
+		/* a dirty snapshot also shows what others have not committed yet */
+	} while (TransactionIdIsValid(table->snapshot.xmin));
+	table->busy_with = table->snapshot.xmax;
+	table->busy = TransactionIdIsValid(table->busy_with);
+	return true;
+}
+
+/*
+ * The newest time among all rows of a message leaf, dead and uncommitted ones
+ * included; DT_NOBEGIN if the index has no entry.  Reads the index alone: the queue
+ * can be used although the last page of the table is damaged.
+ */
+TimestampTz
+cmq_table_newest(CmqTable *table)
+{
+	IndexScanDesc scan;
+	TimestampTz newest = DT_NOBEGIN;
+	bool		isnull;
+
+	if (table->pk == NULL)
+		open_primary_key(table);
+	scan = cmq_index_beginscan(table->rel, table->pk, SnapshotAny, 0);
+	scan->xs_want_itup = true;
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_tid(scan, BackwardScanDirection))
+		newest = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+												   scan->xs_itupdesc, &isnull));
+	index_endscan(scan);
+	return newest;
+}
+
+/* The body of the message in the slot; raises 55000 for NULL. */
+Datum
+cmq_slot_body(TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		body = slot_getattr(slot, Anum_messages_body, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("message %lld in table \"%s\" has no body",
+						(long long) cmq_time_to_msg_id(cmq_slot_time(slot, Anum_messages_enqueued_at)),
+						get_rel_name(slot->tts_tableOid)),
+				 errdetail("The table has been changed by hand.")));
+	return body;
+}
+
+/* A timestamptz column of the row; DT_NOBEGIN for NULL. */
+TimestampTz
+cmq_slot_time(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/* An int column of the row; 0 for NULL. */
+int32
+cmq_slot_int(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/*
+ * When the message of a pending row was received first; DT_NOBEGIN if it was not,
+ * since it was sent or brought back.
+ */
+TimestampTz
+cmq_slot_first_received(TupleTableSlot *slot)
+{
+	return cmq_slot_int(slot, Anum_pending_receive_count) == 0 ? DT_NOBEGIN :
+		cmq_slot_time(slot, Anum_pending_first_received_at);
+}
+
+/*
+ * Since when the message of a pending row is ready, if it is.  A restored one is
+ * visible since its production, for the sake of the order; until it is received
+ * first_received_at says when it was restored.
+ */
+TimestampTz
+cmq_slot_ready_since(TupleTableSlot *slot)
+{
+	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+
+	return cmq_slot_int(slot, Anum_pending_receive_count) > 0 ? visible_at :
+		Max(visible_at, cmq_slot_time(slot, Anum_pending_first_received_at));
+}
+
+/* A bigint column of the row; 0 for NULL. */
+int64
+cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}

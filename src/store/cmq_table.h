@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_table.h
+ *	  Reads and writes of queue tables through the table and index access
+ *	  methods.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_TABLE_H
+#define CMQ_TABLE_H
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "access/tableam.h"
+#include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+#include "storage/itemptr.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "base/cmq_handle.h"
+#include "store/cmq_description.h"
+
+/* Attribute numbers; cmq_table.c checks that a table has these columns. */
+enum
+{
+	Anum_messages_enqueued_at = 1,
+	Anum_messages_headers,
+	Anum_messages_body,
+	Natts_messages = 3
+};
+
+enum
+{
+	Anum_pending_visible_at = 1,
+	Anum_pending_enqueued_at,
+	Anum_pending_first_received_at,
+	Anum_pending_receive_count,
+	Anum_pending_rewind_count,
+	Natts_pending = 5
+};
+
+enum
+{
+	Anum_rewind_enqueued_at = 1,
+	Anum_rewind_first_received_at,
+	Anum_rewind_deleted_at,
+	Anum_rewind_deleted_by,
+	Anum_rewind_receive_count,
+	Anum_rewind_rewind_count,
+	Anum_rewind_deleted_xact,
+	Natts_rewind = 7
+};
+
+typedef enum CmqTableKind
+{
+	CMQ_MESSAGES,
+	CMQ_PENDING,
+	CMQ_REWIND
+} CmqTableKind;
+
+/* About the size of a pending or rewind row, for cmq_table_insert(). */
+#define CMQ_NARROW_ROW_SIZE 64
+
+/* An open queue table, ready for reads by primary key and for writes. */
+typedef struct CmqTable
+{
+	CmqTableKind kind;
+	LOCKMODE	lockmode;
+	Relation	rel;
+	Relation	pk;				/* NULL until the first scan */
+	EState	   *estate;			/* NULL: not for inserts and updates */
+	ResultRelInfo *result;		/* with all indexes open; NULL as above */
+	ResultRelInfo *constraints; /* for those that somebody has added, or NULL */
+	bool		has_code;		/* an index or constraint runs code of the owner's */
+	SnapshotData snapshot;		/* a dirty one */
+	IndexScanDesc scan;
+	TupleTableSlot *slot;		/* the row that find or next stopped at */
+	bool		busy;			/* somebody else is deleting it right now */
+	TransactionId busy_with;	/* who */
+	ScanKeyData after[2];		/* see cmq_table_after() */
+	TupleTableSlot **newslots;	/* rows to insert, kept back */
+	int			nslots;			/* slots made */
+	int			nnew;			/* rows in them */
+	Size		new_size;		/* bytes in these */
+} CmqTable;
+
+extern bool cmq_table_open(CmqTable *table, EState *estate,
+						   const CmqQueue *queue, Oid relid,
+						   CmqTableKind kind, LOCKMODE lockmode);
+extern Relation cmq_table_open_heap(const CmqQueue *queue, Oid relid,
+									CmqTableKind kind);
+extern void cmq_table_close(CmqTable *table);
+extern void cmq_table_release(CmqTable *table);
+extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
+							 Size size);
+extern void cmq_table_flush(CmqTable *table);
+extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
+								  bool *isnull);
+extern TM_Result cmq_table_delete(CmqTable *table, bool wait);
+extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
+						   TimestampTz key2);
+extern bool cmq_table_fetch(CmqTable *table, ItemPointer tid);
+extern void cmq_table_range(CmqTable *table, TimestampTz from,
+							TimestampTz until, bool include_until);
+extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
+							TimestampTz until);
+extern void cmq_table_key(CmqTable *table, CmqPendingKey *key);
+extern bool cmq_table_next(CmqTable *table);
+extern TimestampTz cmq_table_newest(CmqTable *table);
+extern Datum cmq_slot_body(TupleTableSlot *slot);
+extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
+extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
+extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);
+extern TimestampTz cmq_slot_ready_since(TupleTableSlot *slot);
+extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);
+
+#endif							/* CMQ_TABLE_H */

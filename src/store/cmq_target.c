@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_target.c
+ *	  Queues whose tables are the target of a subscription.
+ *
+ * Logical replication brings rows, and neither partitions nor what else happens to
+ * metadata.  So while a subscription writes a queue's tables maintenance here
+ *	- makes partitions for all times that rows may come with: a row without one
+ *	  stops replication.  Back to the retention, for the initial copy, and further
+ *	  ahead, because the publisher's clock may be.
+ *	- keeps partitions longer: rows may come late, and which messages nobody needs
+ *	  any more is not known before all tables have been copied.
+ *	- leaves expired messages, dead letters and the rewind point to the publisher,
+ *	  whose maintenance does all this there, and is replicated.
+ * and nobody sends here: ids are given out by two clocks, which would meet sooner or
+ * later, and then replication stops.  All that ends with the subscription.
+ *
+ * The server knows the tables of a subscription from CREATE SUBSCRIPTION on, also
+ * while it is disabled (pg_subscription_rel).  So does the description of a queue,
+ * which is loaded anew when that changes (cmq_queue.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_subscription_rel.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+
+#include "store/cmq_description.h"
+#include "store/cmq_target.h"
+
+/* Is this table one that a subscription knows? */
+bool
+cmq_target_is_subscribed(Oid relid)
+{
+	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, SubscriptionRelSrrelidSrsubidIndexId, true,
+							  NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Does a subscription write any of the queue's tables? */
+bool
+cmq_target_is_queue(const CmqQueue *queue)
+{
+	return cmq_target_is_subscribed(queue->messages) ||
+		cmq_target_is_subscribed(queue->pending) ||
+		cmq_target_is_subscribed(queue->rewind);
+}

@@ -1,0 +1,188 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_binding.c
+ *	  Bind queues to dead-letter queues, and end that.
+ *
+ * Who binds a queue holds its queue lock, and that of the dead-letter queue in
+ * Share mode: so no queue becomes a dead-letter queue while it gets one itself
+ * or is dropped.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_compat.h"
+#include "base/cmq_names.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_shared.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "verbs/cmq_binding.h"
+
+PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
+
+/*
+ * Check that dead letters of queue may go to queue->dead_letter_queue, and
+ * that the caller may send to that one.  The caller holds the queue lock of
+ * queue, or is just creating it.
+ */
+void
+cmq_dead_letter_check(CmqQueue *queue)
+{
+	const char *name = queue->dead_letter_queue;
+	List	   *sources;
+	CmqQueue   *target;
+
+	if (strcmp(name, queue->name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot be its own dead-letter queue",
+						queue->name)));
+	target = cmq_queue_lock(name, ACL_INSERT, ShareLock);
+
+	sources = cmq_catalog_dead_letter_sources(queue->name);
+	if (sources != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot have a dead-letter queue",
+						queue->name),
+				 errdetail("It is the dead-letter queue of queue \"%s\".",
+						   (char *) linitial(sources))));
+	if (target->dead_letter_queue[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot be a dead-letter queue", name),
+				 cmq_queue_is_readable(target) ?
+				 errdetail("It has a dead-letter queue itself: \"%s\".",
+						   target->dead_letter_queue) :
+				 errdetail("It has a dead-letter queue itself."),
+				 errhint("Choose another one, or call cmq_unbind_dead_letter for it.")));
+}
+
+/*
+ * Raise 2BP01 if the queue is the dead-letter queue of others.  The caller
+ * holds its queue lock.
+ */
+void
+cmq_dead_letter_check_drop(const char *name)
+{
+	List	   *sources = cmq_catalog_dead_letter_sources(name);
+
+	if (sources != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("queue \"%s\" cannot be dropped", name),
+				 errdetail("It is the dead-letter queue of queue \"%s\".",
+						   (char *) linitial(sources)),
+				 errhint("Call cmq_unbind_dead_letter for the queues that use it.")));
+}
+
+/*
+ * Raise 42501 unless the caller may end the queue's policy: with UPDATE on the
+ * queue, or as the owner of the dead-letter queue.  For a description that
+ * cmq_catalog_find_queue() has filled.
+ */
+static void
+check_unbind(CmqQueue *queue)
+{
+	CmqQueue   *target = NULL;
+
+	if (queue->dead_letter_queue[0])
+		target = cmq_queue_find_whole(queue->dead_letter_queue);
+	if (target &&
+		object_ownercheck(RelationRelationId, target->relid, GetUserId()))
+		return;
+	/* damaged, it has no rights that anybody could have */
+	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
+		cmq_queue_check_acl(queue, ACL_UPDATE);
+	else if (!superuser())
+		/* raises an error, unless it has just been repaired */
+		cmq_queue_check_acl(cmq_queue_lookup(queue->name), ACL_UPDATE);
+}
+
+/*
+ * The owner of the dead-letter queue must be able to end the policy of a damaged
+ * queue, too: so not by cmq_queue_lookup().
+ */
+static void
+load_to_unbind(CmqQueue *queue, const char *name)
+{
+	if (!cmq_catalog_find_queue(queue, name))
+		cmq_queue_report_unknown(name);
+	check_unbind(queue);
+}
+
+/* End the policy.  The caller holds the queue lock, and has read the row since. */
+static void
+unbind(CmqQueue *queue)
+{
+	CmqSharedQueue *shared = cmq_shmem_use(queue->pending);
+
+	queue->dead_letter_queue[0] = '\0';
+	queue->max_receive_count = queue->max_time_to_live = 0;
+	queue->last_modify_time = shared ? cmq_clock_peek(shared) :
+		Max(cmq_time(), queue->saved_clock);
+	cmq_catalog_update_queue(queue);
+}
+
+/*
+ * A queue is gone: end the policies of those whose dead letters went there, as its
+ * owner could have done.  They must not go to another queue that takes the name.
+ * False if somebody has one of these locked and the caller does not wait.
+ */
+bool
+cmq_dead_letter_forget(const char *name, bool wait)
+{
+	ListCell   *lc;
+
+	foreach(lc, cmq_catalog_dead_letter_sources(name))
+	{
+		CmqQueue	source;
+		Oid			locked = InvalidOid;
+
+		while (cmq_catalog_find_queue(&source, lfirst(lc)) &&
+			   source.relid != locked)
+		{
+			locked = source.relid;
+			if (wait)
+				LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
+			else if (!ConditionalLockDatabaseObject(RelationRelationId, locked, 0,
+													ExclusiveLock))
+				return false;
+		}
+		if (source.relid == locked &&
+			strcmp(source.dead_letter_queue, name) == 0)
+			unbind(&source);
+	}
+	return true;
+}
+
+Datum
+cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
+{
+	CmqQueue	queue;
+	Oid			locked = InvalidOid;
+	char	   *name;
+
+	cmq_begin_write("cmq_unbind_dead_letter()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	load_to_unbind(&queue, name);
+	while (queue.relid != locked)
+	{
+		locked = queue.relid;
+		LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
+		load_to_unbind(&queue, name);
+	}
+	if (queue.dead_letter_queue[0])
+		unbind(&queue);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,394 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_changes.c
+ *	  Changes of queue tables that are not ours: by hand, by COPY, by replication.
+ *
+ * What these functions write goes through the access methods and fires no trigger.
+ * Who else writes pending and rewind rows fires one of two, both ENABLE ALWAYS,
+ * because session_replication_role hides changes from nobody:
+ *
+ *	- _pending_changed, before each statement.  What it will write is not known, and
+ *	  so is not the number of pending rows from here on, nor where receives may begin
+ *	  to scan, to the end of the transaction (cmq_floor.c, rule 4).
+ *	- _row_changed, after each row that no statement of the transaction has announced:
+ *	  those that an apply worker writes, which runs no statements.  It knows what has
+ *	  been written, so counts stay exact, and floors and the mark of cmq_oldest.c are
+ *	  lowered no further than is needed (rule 5 there).  Rows of a statement are kept
+ *	  from it by its WHEN, _unnoticed(): a COPY of millions of rows queues no event.
+ *
+ * A statement of a subtransaction that has been undone has announced nothing: the
+ * count of its parent is known.
+ *
+ * The queue clock is to be above all times that replication brings, whose clock may
+ * be ahead of ours: ids go on increasing, and a rewind here brings back what was
+ * deleted there.  Rows tell their times one by one; after a statement that has added
+ * messages (_messages_added, on the message table, and on the rewind table for the
+ * initial copy of a subscription) the newest is looked for.  Who waits is woken then,
+ * too: pending rows may have come before their messages.
+ *
+ * Locks: none but those that the writers have.  Abort: what was published in the
+ * slot, counted and signalled goes with the transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/partition.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_compat.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_mark.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "memory/cmq_wait.h"
+#include "store/cmq_description.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_table.h"
+#include "store/cmq_target.h"
+#include "verbs/cmq_changes.h"
+
+/* A table of which a statement of the current transaction has announced changes. */
+typedef struct Notice
+{
+	char		name[NAMEDATALEN];	/* of the queue */
+	bool		history;		/* its rewind table, else the pending table */
+	SubTransactionId subid;
+} Notice;
+
+static List *notices = NIL;		/* in TopTransactionContext */
+
+/* The queue of the subscription that has been looked at last, and when. */
+static Oid	checked_queue = InvalidOid;
+static uint64 checked_in = 0;
+
+PG_FUNCTION_INFO_V1(cmq_pending_changed);
+PG_FUNCTION_INFO_V1(cmq_row_changed);
+PG_FUNCTION_INFO_V1(cmq_messages_added);
+PG_FUNCTION_INFO_V1(cmq_unnoticed);
+
+/*
+ * The queue of a trigger, attached; its argument is the name.  NULL if the table is
+ * not the queue's: somebody else's trigger, or a restore that has not come to the
+ * queue yet.  which says which one it is.
+ */
+static CmqQueue *
+trigger_queue(FunctionCallInfo fcinfo, bool row, CmqTableKind *which)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CmqQueue   *queue;
+	Oid			relid;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1 ||
+		(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) != 0) != row)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("cmq.%s can only be the trigger that cmq_create_queue makes",
+						get_func_name(fcinfo->flinfo->fn_oid))));
+	cmq_shmem_require();
+
+	relid = RelationGetRelid(trigger->tg_relation);
+	queue = cmq_queue_find(trigger->tg_trigger->tgargs[0]);
+	if (queue == NULL)
+		return NULL;
+	if (row && trigger->tg_relation->rd_rel->relispartition)
+		relid = get_partition_parent(relid, true);
+	if (relid == queue->pending)
+		*which = CMQ_PENDING;
+	else if (relid == queue->rewind)
+		*which = CMQ_REWIND;
+	else if (relid == queue->messages)
+		*which = CMQ_MESSAGES;
+	else
+		return NULL;
+	cmq_queue_attach(queue);
+	return queue;
+}
+
+/*
+ * A subscription must write through the partitioned tables: of those that have made
+ * themselves since, it would know nothing, and drop their messages silently.
+ */
+static void
+check_subscription(CmqQueue *queue)
+{
+	if (!IsLogicalWorker() ||
+		(checked_queue == queue->pending && checked_in == cmq_shmem_xact()))
+		return;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (cmq_target_is_subscribed(queue->leaves[i].messages) ||
+			cmq_target_is_subscribed(queue->leaves[i].rewind))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("queue \"%s\" cannot be replicated partition by partition",
+							queue->name),
+					 errdetail("New partitions are made here and there by themselves; a subscription does not follow."),
+					 errhint("On the publisher: ALTER PUBLICATION ... SET (publish_via_partition_root = true). Then drop the subscription, empty the queue's tables here, and subscribe again.")));
+	}
+	checked_queue = queue->pending;
+	checked_in = cmq_shmem_xact();
+}
+
+static void
+add_notice(const char *name, bool history)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Notice	   *notice = palloc(sizeof(Notice));
+
+	strlcpy(notice->name, name, NAMEDATALEN);
+	notice->history = history;
+	notice->subid = GetCurrentSubTransactionId();
+	notices = lappend(notices, notice);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+is_noticed(const char *name, bool history)
+{
+	ListCell   *lc;
+
+	foreach(lc, notices)
+	{
+		Notice	   *notice = lfirst(lc);
+
+		if (notice->history == history && strcmp(notice->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* WHEN of the row trigger: has no statement announced what happens to this table? */
+Datum
+cmq_unnoticed(PG_FUNCTION_ARGS)
+{
+	if (notices == NIL)
+		PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(!is_noticed(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+							   PG_GETARG_BOOL(1)));
+}
+
+/*
+ * Trigger on the pending and the rewind table of a queue, before statements that
+ * are not ours.
+ */
+Datum
+cmq_pending_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CmqTableKind which;
+	CmqQueue   *queue = trigger_queue(fcinfo, false, &which);
+
+	if (queue == NULL || which == CMQ_MESSAGES)
+		return PointerGetDatum(NULL);
+	check_subscription(queue);
+	if (which == CMQ_PENDING)
+		cmq_stats_pending_unknown(queue->shared);
+	else
+		cmq_stats_due_unknown(queue->shared);
+	cmq_floor_taken_unknown();
+	/* what it takes away may come back */
+	cmq_wait_signal_at_end(queue->shared, 0, PG_INT32_MAX);
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		cmq_floor_added_unknown(queue->shared);
+		cmq_oldest_lower(queue->shared, DT_NOBEGIN);
+		cmq_wait_signal_rewind(queue->shared);
+	}
+	if (!is_noticed(queue->name, which == CMQ_REWIND))
+		add_notice(queue->name, which == CMQ_REWIND);
+	return PointerGetDatum(NULL);
+}
+
+static void
+pending_row_removed(CmqQueue *queue, TupleTableSlot *slot)
+{
+	cmq_floor_taken(cmq_slot_time(slot, Anum_pending_visible_at));
+	cmq_floor_taken_message(cmq_slot_time(slot, Anum_pending_enqueued_at));
+	cmq_stats_pending(queue->shared, -1);
+	cmq_wait_signal_at_end(queue->shared, 0, 1);
+}
+
+static void
+pending_row_added(CmqQueue *queue, TupleTableSlot *slot)
+{
+	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+	TimestampTz enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+
+	/* as a restore does it, see cmq_floor.c */
+	(void) cmq_floor_announce();
+	cmq_floor_publish(Min(visible_at, enqueued_at));
+	cmq_floor_lower_at_end(queue, visible_at);
+	cmq_oldest_lower(queue->shared, enqueued_at);
+	cmq_clock_advance(queue->shared, enqueued_at);
+	cmq_stats_pending(queue->shared, 1);
+	cmq_wait_signal_at_end(queue->shared, 1, 0);
+}
+
+static void
+rewind_row_removed(CmqQueue *queue, TupleTableSlot *slot)
+{
+	cmq_floor_taken_due(cmq_slot_time(slot, Anum_rewind_enqueued_at));
+	cmq_stats_due_unknown(queue->shared);
+	cmq_wait_signal_at_end(queue->shared, 0, 1);
+}
+
+/* It may be due for the rewind under way, or for one that begins just now. */
+static void
+rewind_row_added(CmqQueue *queue, TupleTableSlot *slot)
+{
+	cmq_floor_due_added_unknown(queue->shared);
+	cmq_stats_due_unknown(queue->shared);
+	cmq_oldest_lower(queue->shared,
+					 cmq_slot_time(slot, Anum_rewind_enqueued_at));
+	cmq_clock_advance(queue->shared,
+					  cmq_slot_time(slot, Anum_rewind_deleted_at));
+	if (queue->rewinding.active)
+		cmq_wait_signal_rewind(queue->shared);
+}
+
+/*
+ * Trigger on the pending table and the rewind leaves of a queue, after rows that no
+ * statement has announced.
+ */
+Datum
+cmq_row_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CmqTableKind which;
+	CmqQueue   *queue = trigger_queue(fcinfo, true, &which);
+	TupleTableSlot *old_slot;
+	TupleTableSlot *new_slot;
+
+	if (queue == NULL || which == CMQ_MESSAGES)
+		return PointerGetDatum(NULL);
+	check_subscription(queue);
+
+	old_slot = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? NULL :
+		trigger->tg_trigslot;
+	new_slot = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
+		trigger->tg_trigslot :
+		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newslot : NULL;
+	if (which == CMQ_PENDING)
+	{
+		if (old_slot)
+			pending_row_removed(queue, old_slot);
+		if (new_slot)
+			pending_row_added(queue, new_slot);
+	}
+	else
+	{
+		if (old_slot)
+			rewind_row_removed(queue, old_slot);
+		if (new_slot)
+			rewind_row_added(queue, new_slot);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* Bring the clock above the deletes in the history: reads all of it. */
+static void
+advance_to_deletes(CmqQueue *queue)
+{
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		Relation	rel = cmq_table_open_heap(queue, queue->leaves[i].rewind,
+											  CMQ_REWIND);
+		TableScanDesc scan;
+		TupleTableSlot *slot;
+
+		if (rel == NULL)
+			continue;
+		scan = cmq_beginscan(rel, SnapshotAny);
+		slot = table_slot_create(rel, NULL);
+		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			CHECK_FOR_INTERRUPTS();
+			cmq_clock_advance(queue->shared,
+							  cmq_slot_time(slot, Anum_rewind_deleted_at));
+		}
+		ExecDropSingleTupleTableSlot(slot);
+		table_endscan(scan);
+		table_close(rel, AccessShareLock);
+	}
+}
+
+/*
+ * Trigger on the message and the rewind table of a queue, after statements that are
+ * not ours and have added rows.
+ */
+Datum
+cmq_messages_added(PG_FUNCTION_ARGS)
+{
+	CmqTableKind which;
+	CmqQueue   *queue = trigger_queue(fcinfo, false, &which);
+
+	if (queue == NULL)
+		return PointerGetDatum(NULL);
+	if (which == CMQ_MESSAGES)
+	{
+		TimestampTz newest = cmq_queue_newest(queue);
+
+		if (newest != DT_NOBEGIN)
+			cmq_clock_advance(queue->shared, newest);
+		cmq_wait_signal_rewind(queue->shared);
+	}
+	/* who changes a few rows by hand is to have no need of it */
+	else if (which == CMQ_REWIND && IsLogicalWorker())
+		advance_to_deletes(queue);
+	return PointerGetDatum(NULL);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	if (cmq_xact_is_over(event))
+		notices = NIL;
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(lc, notices)
+	{
+		Notice	   *notice = lfirst(lc);
+
+		if (notice->subid != mySubid)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			notice->subid = parentSubid;
+		else
+			notices = foreach_delete_current(notices, lc);
+	}
+}
+
+void
+cmq_changes_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}

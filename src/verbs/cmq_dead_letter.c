@@ -1,0 +1,373 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_dead_letter.c
+ *	  CmqLetterMove messages that nobody manages to consume to a dead-letter queue;
+ *	  cmq_redrive.c sends them back.
+ *
+ * A ready message is dead when it has been received max_receive_count times, or
+ * when it has not been consumed for max_time_to_live seconds since it was
+ * produced; a rewound or restored one since it was first received again, for
+ * such a message starts anew.  A message in flight or delayed is not dead: its
+ * consumer may still be done with it.
+ *
+ * A receive passes dead messages over.  They are moved after its scan, or by
+ * maintenance.  The move deletes the pending row, without waiting, as a claim
+ * does; sends the body to the dead-letter queue as a new message, whose headers
+ * say where it comes from; and deletes the message, which leaves no history.  All
+ * in one transaction: a message is never in both queues and never in neither.
+ *
+ * A letter is moved only while the owner of its queue has INSERT on the
+ * dead-letter queue, and obeys the limits of that queue.  It is written as the
+ * owner of the dead-letter queue, whose code in indexes runs then.  Who moves:
+ *	- A receive only if both queues have one owner, or the other one is a
+ *	  superuser's; it waits for no lock of the dead-letter queue and has no
+ *	  worker started for it.  When something fails it says so once, and no
+ *	  receive tries again before maintenance has.  Until then receives jump over
+ *	  what is dead (cmq_stretch.c).
+ *	- Maintenance, in the same case, as one of its steps.
+ *	- When the dead-letter queue is another owner's, the worker alone, after all
+ *	  other work, for a short time; cmq_turn.c has who pays for it.
+ * What cannot be moved stays, is not delivered, and holds up nothing else.
+ *
+ * Who binds a queue holds its queue lock, and that of the dead-letter queue in
+ * Share mode: so no queue becomes a dead-letter queue while it gets one itself
+ * or is dropped.  A queue that moves messages takes RowExclusive on the pending
+ * table of the dead-letter queue after its own; since a dead-letter queue has
+ * none itself, no circle arises.
+ *
+ * Abort: each try is a subtransaction; with the transaction everything is as it
+ * was.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_handle.h"
+#include "base/cmq_headers.h"
+#include "base/cmq_names.h"
+#include "base/cmq_try.h"
+#include "base/cmq_uses.h"
+#include "memory/cmq_effect.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "memory/cmq_wait.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_dead_letter.h"
+#include "verbs/cmq_send.h"
+
+/*
+ * Why the ready message whose pending row is in the slot is dead, or NULL if it
+ * is not.
+ */
+const char *
+cmq_dead_letter_reason(CmqQueue *queue, TupleTableSlot *slot, TimestampTz now)
+{
+	if (queue->dead_letter_queue[0] == '\0')
+		return NULL;
+	if (queue->max_receive_count > 0 &&
+		cmq_slot_int(slot, Anum_pending_receive_count) >= queue->max_receive_count)
+		return "max_receive_count";
+	if (queue->max_time_to_live > 0)
+	{
+		TimestampTz since =
+			cmq_slot_int(slot, Anum_pending_rewind_count) > 0 ?
+			cmq_slot_first_received(slot) :
+			cmq_slot_time(slot, Anum_pending_enqueued_at);
+
+		/* a restored message that nobody has received yet has no such time */
+		if (since != DT_NOBEGIN &&
+			since <= now - queue->max_time_to_live * USECS_PER_SEC)
+			return "max_time_to_live";
+	}
+	return NULL;
+}
+
+/* The headers of a dead letter. */
+static Datum
+dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
+					int receive_count, const char *reason, Datum headers,
+					bool isnull)
+{
+	/* nothing in it needs to be escaped */
+	char	   *members =
+		psprintf("\"queue\": \"%s\", \"msg_id\": %lld, \"enqueued_at\": \"%s\", "
+				 "\"receive_count\": %d, \"reason\": \"%s\"",
+				 queue->name, (long long) cmq_time_to_msg_id(enqueued_at),
+				 cmq_headers_time(enqueued_at), receive_count, reason);
+
+	return cmq_headers_add(headers, isnull, CMQ_DEAD_LETTER_HEADER, members);
+}
+
+/* Delete the message of this time, if it is there. */
+static void
+delete_message(CmqQueue *queue, CmqLeaf *leaf, TimestampTz time)
+{
+	CmqTable	messages;
+
+	if (!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
+						RowExclusiveLock))
+		return;
+	if (cmq_table_find(&messages, time, 0))
+		(void) cmq_table_delete(&messages, true);
+	cmq_table_close(&messages);
+}
+
+/*
+ * Lock the dead-letter queue of move->queue; NULL if the queue is no longer bound
+ * to it.  Raises an error if it cannot be had, or the binding's right is gone.
+ */
+static CmqQueue *
+open_target(CmqLetterMove *move)
+{
+	char	   *name = pstrdup(move->queue->dead_letter_queue);
+	CmqQueue   *target = cmq_queue_lookup(name);
+
+	cmq_uses_guest(move->uses, target->owner, 0);
+	if (move->wait)
+		LockRelationOid(target->pending, RowExclusiveLock);
+	else if (!ConditionalLockRelationOid(target->pending, RowExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("dead-letter queue \"%s\" is locked", name)));
+
+	/* it may be just unbound and dropped, and another one made of that name */
+	move->queue = cmq_queue_again(move->queue);
+	if (strcmp(move->queue->dead_letter_queue, name) != 0)
+		return NULL;
+	target = cmq_queue_again(target);
+	if (pg_class_aclcheck(target->relid, move->queue->owner,
+						  ACL_INSERT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for dead-letter queue \"%s\"", name),
+				 errdetail("The owner of queue \"%s\" has no INSERT on it any more.",
+						   move->queue->name),
+				 errhint("GRANT INSERT ON %s, or call cmq_unbind_dead_letter(%s).",
+						 cmq_catalog_relname(target->relid),
+						 quote_literal_cstr(move->queue->name))));
+	if (cmq_queue_leaf(target, cmq_queue_now(target)) == NULL)
+	{
+		TimestampTz now = cmq_queue_now(target);
+
+		if (!move->wait)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("dead-letter queue \"%s\" has no partition for the present time",
+							name),
+					 errdetail("Maintenance will make one.")));
+		(void) cmq_leaf_make(target, now, now + cmq_leaf_lead(target));
+		target = cmq_queue_again(target);
+	}
+	cmq_uses_guest(move->uses, InvalidOid, 0);
+	return target;
+}
+
+/* Does the queue take a dead letter, or what was one? */
+bool
+cmq_dead_letter_fits(CmqQueue *target, Datum body, Datum headers)
+{
+	return toast_raw_datum_size(body) - VARHDRSZ <= (Size) target->max_msg_size &&
+		toast_raw_datum_size(headers) - VARHDRSZ <=
+		(Size) target->max_msg_size + CMQ_HEADERS_ADDED &&
+		cmq_stats_has_room(target, 1, target->max_msg_heap_num);
+}
+
+/*
+ * CmqLetterMove the dead message whose pending row is in the slot, if nobody else is at
+ * it.
+ */
+static void
+move_letter(CmqLetterMove *move, CmqTable *pending, CmqQueue *target,
+			const char *reason)
+{
+	CmqQueue   *queue = move->queue;
+	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
+	TimestampTz visible_at = cmq_slot_time(pending->slot,
+										   Anum_pending_visible_at);
+	int			receive_count = cmq_slot_int(pending->slot,
+											 Anum_pending_receive_count);
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+	CmqTable	messages;
+	Datum		body;
+	Datum		headers;
+	bool		isnull;
+	bool		found;
+
+	if (pending->busy || leaf == NULL)
+		return;
+	move->opening = true;
+	if (!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
+						RowExclusiveLock))
+		return;
+	move->opening = false;
+	found = cmq_table_find(&messages, time, 0);
+	if (found)
+	{
+		/* flat copies: the toast rows go with the message */
+		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
+		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
+		headers = dead_letter_headers(queue, time, receive_count, reason,
+									  headers, isnull);
+	}
+	cmq_table_close(&messages);
+	if (!found)
+		return;
+	if (!cmq_dead_letter_fits(target, body, headers))
+	{
+		move->refused++;
+		return;
+	}
+	if (cmq_table_delete(pending, false) != TM_Ok)
+		return;
+	cmq_floor_taken(visible_at);
+	cmq_floor_taken_message(time);
+	cmq_stats_pending(queue->shared, -1);
+	cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
+	cmq_wait_signal_at_end(queue->shared, 0, 1);
+	isnull = false;
+	cmq_uses_guest(move->uses, target->owner,
+				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
+	cmq_send_as_owner(target, 1, &body, &headers, &isnull, NULL);
+	cmq_uses_guest(move->uses, InvalidOid, 0);
+	delete_message(queue, leaf, time);
+	move->moved++;
+}
+
+/* CmqLetterMove letters; an error undoes all of it. */
+void
+cmq_dead_letter_move_some(const char *name, void *arg)
+{
+	CmqLetterMove	   *move = arg;
+	CmqQueue   *target;
+	CmqTable	pending;
+	TimestampTz now;
+	MemoryContext context;
+	MemoryContext old;
+
+	move->moved = move->refused = 0;
+	move->opened = move->opening = false;
+	target = open_target(move);
+	move->opened = true;
+	if (target == NULL)
+		return;
+	now = cmq_queue_now(move->queue);
+	move->opening = true;
+	if (!cmq_table_open(&pending, NULL, move->queue, move->queue->pending,
+						CMQ_PENDING, RowExclusiveLock))
+		return;
+	move->opening = false;
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq dead letter",
+									ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < move->n; i++)
+	{
+		const CmqLetter *letter = &move->letters[i];
+		const char *reason;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!cmq_table_find(&pending, letter->visible_at, letter->enqueued_at))
+			continue;
+		/* the rule may have changed, or the message been received again */
+		reason = cmq_dead_letter_reason(move->queue, pending.slot, now);
+		if (reason == NULL)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		move_letter(move, &pending, target, reason);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	cmq_table_close(&pending);
+	CommandCounterIncrement();
+}
+
+void
+cmq_dead_letter_warn_refused(CmqQueue *queue, int refused)
+{
+	if (refused > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%d dead letters of queue \"%s\" could not be moved",
+						refused, queue->name),
+				 cmq_queue_is_readable(queue) ?
+				 errdetail("Queue \"%s\" is full, or they are larger than it takes.",
+						   queue->dead_letter_queue) :
+				 errdetail("Its dead-letter queue is full, or they are larger than that takes.")));
+}
+
+/*
+ * The dead-letter queue, if it is another owner's, in whose code the queue's
+ * owner and those who receive have no reason to trust; else NULL.  So is one that
+ * is gone or damaged, to which nothing can be moved anyway.
+ */
+CmqQueue *
+cmq_dead_letter_stranger(CmqQueue *queue)
+{
+	CmqQueue   *target = queue->dead_letter_queue[0] == '\0' ? NULL :
+		cmq_queue_find_whole(queue->dead_letter_queue);
+
+	return target && target->owner != queue->owner &&
+		!superuser_arg(target->owner) ? target : NULL;
+}
+
+/* Do dead letters stay where they are, whoever receives? */
+bool
+cmq_dead_letter_stays(CmqQueue *queue)
+{
+	return cmq_notes_letters_are_stuck(queue->shared) ||
+		cmq_dead_letter_stranger(queue) != NULL;
+}
+
+/*
+ * After the scan of a receive, which has met these: move them, if that can be
+ * done without waiting and without code of a stranger's.  Returns how many.
+ */
+int
+cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
+{
+	CmqLetterMove		move = {.queue = queue, .letters = letters, .n = n};
+	CmqSharedQueue *shared = queue->shared;
+	bool		readable;
+	bool		ok;
+
+	if (cmq_dead_letter_stays(queue))
+		return 0;
+	readable = cmq_queue_is_readable(queue);
+	ok = cmq_queue_try(queue->name, "moving dead letters", cmq_dead_letter_move_some, &move,
+					   readable);
+	if (!ok || move.refused > 0)
+	{
+		/* enough for all receives until maintenance has tried */
+		cmq_notes_letters_stuck(shared, true);
+		if (ok)
+			cmq_dead_letter_warn_refused(queue, move.refused);
+		else if (!readable)
+			/* the text of the error is for those who may read the queue */
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("moving dead letters of queue \"%s\" failed",
+							queue->name),
+					 errdetail("The owner of the queue finds the reason in the server log, or with cmq_maintain(%s).",
+							   quote_literal_cstr(queue->name))));
+	}
+	return ok ? move.moved : 0;
+}
+

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_delete.h
+ *	  What a consumer does with a receipt handle: delete, change visibility.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_DELETE_H
+#define CMQ_DELETE_H
+
+#include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+
+#include "store/cmq_description.h"
+#include "store/cmq_table.h"
+
+/* Deletes in one queue; see cmq_delete.c. */
+typedef struct CmqDelete
+{
+	CmqQueue   *queue;
+	EState	   *estate;
+	Datum		deleted_by;		/* name of the role that calls */
+	TimestampTz now;
+	TimestampTz expired_before;
+	CmqTable	pending;
+
+	/* leaf of the last message: rewind table, or messages when rewind is off */
+	CmqTable	table;
+	CmqLeaf    *leaf;
+} CmqDelete;
+
+extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update);
+extern void cmq_delete_end(CmqDelete *state);
+extern bool cmq_delete_row(CmqDelete *state, bool wait);
+
+#endif							/* CMQ_DELETE_H */

@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_drop.c
+ *	  Drop queues, whatever is left of them.
+ *
+ * A queue may be damaged, gone or without a row when it is dropped: what goes is what
+ * the queue was made with and the caller owns, by number, name and owner; what has
+ * another name or owner stays, with a notice.
+ *
+ * Locks: the queue lock, or that of creation if there is no row; then the pending table
+ * and all others alone, without holding up traffic (cmq_lock.c).  An abort undoes it like
+ * any DDL; the shared entry goes at commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_compat.h"
+#include "base/cmq_names.h"
+#include "memory/cmq_shared.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_ddl.h"
+#include "store/cmq_description.h"
+#include "store/cmq_lock.h"
+#include "store/cmq_orphan.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+#include "verbs/cmq_binding.h"
+#include "verbs/cmq_topic.h"
+
+PG_FUNCTION_INFO_V1(cmq_drop_queue);
+
+/* Raise 42501 unless the caller owns this relation of the queue, if it is there. */
+static bool
+check_owns(CmqQueue *queue, Oid relid, CmqRelation which)
+{
+	if (!cmq_queue_has_relation(queue, relid, which))
+		return false;
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of queue \"%s\"", queue->name)));
+	return true;
+}
+
+/*
+ * Raise 42501 unless the caller owns all relations that are left of the queue, and
+ * 42704 if none is.  When the one that carries the rights has another name now,
+ * only a superuser will do.
+ */
+static void
+check_may_drop(CmqQueue *queue)
+{
+	bool		any = check_owns(queue, queue->relid, CMQ_RIGHTS);
+
+	if (!any && get_rel_name(queue->relid) != NULL && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to drop damaged queue \"%s\"",
+						queue->name),
+				 errdetail("Its relation %s, which carries the rights, was renamed.",
+						   cmq_relation_qualified(CMQ_RIGHTS, queue->name)),
+				 errhint("Give it its name back.")));
+	any |= check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
+	any |= check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
+	any |= check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
+	/* nobody's, and as good as dropped */
+	if (!any && cmq_catalog_is_gone(queue) && !superuser())
+		cmq_queue_report_unknown(queue->name);
+}
+
+/*
+ * Load what is known of a queue to be dropped and take its queue lock; a damaged
+ * one must be droppable, so not by cmq_queue_lookup().  So must one that has no row.
+ */
+static void
+lock_to_drop(CmqQueue *queue, const char *name)
+{
+	Oid			locked = InvalidOid;
+	bool		creating = false;
+
+	for (;;)
+	{
+		if (!cmq_catalog_find_queue(queue, name))
+		{
+			if (!cmq_gone_find_orphans(queue, name))
+				cmq_queue_report_unknown(name);
+			check_may_drop(queue);
+			if (creating)
+				return;
+			/* one at a time, and not while somebody creates it */
+			cmq_ddl_lock_creation();
+			creating = true;
+			continue;
+		}
+		/* again once the lock is there: another drop may have come first */
+		check_may_drop(queue);
+		if (queue->relid == locked)
+			return;
+		locked = queue->relid;
+		LockDatabaseObject(RelationRelationId, locked, 0, AccessExclusiveLock);
+	}
+}
+
+/* The view of this name, if it is one of the queue's; else InvalidOid. */
+static Oid
+find_view(CmqQueue *queue, CmqRelation which)
+{
+	Oid			relid = cmq_relation_oid(which, queue->name);
+
+	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
+		cmq_queue_has_relation(queue, relid, which) &&
+		!cmq_catalog_carries_rights(relid) ? relid : InvalidOid;
+}
+
+/*
+ * What is left of the relations that the queue was made with.  What has another
+ * name or owner now is not: somebody keeps it, or it is not what it was, but has
+ * its number.
+ */
+static void
+list_relations(CmqQueue *queue, List **views, List **tables)
+{
+	static const CmqRelation derived[] = {
+		CMQ_ALL_VIEW, CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_READER_VIEW
+	};
+	const struct
+	{
+		Oid			relid;
+		CmqRelation which;
+	}			known[] = {
+		{queue->messages, CMQ_MESSAGES_TABLE},
+		{queue->pending, CMQ_PENDING_TABLE},
+		{queue->rewind, CMQ_REWIND_TABLE}
+	};
+
+	*views = *tables = NIL;
+	for (int i = 0; i < lengthof(derived); i++)
+	{
+		Oid			relid = find_view(queue, derived[i]);
+
+		if (OidIsValid(relid))
+			*views = lappend_oid(*views, relid);
+	}
+	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
+		*views = lappend_oid(*views, queue->relid);
+	for (int i = 0; i < lengthof(known); i++)
+	{
+		if (cmq_queue_has_relation(queue, known[i].relid, known[i].which))
+			*tables = lappend_oid(*tables, known[i].relid);
+	}
+}
+
+static void
+drop_relations(const char *kind, List *relids)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	if (relids == NIL)
+		return;
+	initStringInfo(&names);
+	foreach(lc, relids)
+		appendStringInfo(&names, "%s%s", names.len ? ", " : "",
+						 cmq_catalog_relname(lfirst_oid(lc)));
+	cmq_ddl_execute("DROP %s %s", kind, names.data);
+}
+
+/* Tell of relations that have the names of the queue's and were not dropped. */
+static void
+report_left(const char *name)
+{
+	for (CmqRelation i = CMQ_RIGHTS; i <= CMQ_REWIND_TABLE; i++)
+	{
+		if (OidIsValid(cmq_relation_oid(i, name)))
+			ereport(NOTICE,
+					(errmsg("relation %s was not dropped with queue \"%s\"",
+							cmq_relation_qualified(i, name), name),
+					 errdetail("It is not one that the queue was made with, or has another owner now.")));
+	}
+}
+
+Datum
+cmq_drop_queue(PG_FUNCTION_ARGS)
+{
+	CmqQueue	description;
+	CmqQueue   *queue = &description;
+	char	   *name;
+	List	   *views;
+	List	   *tables;
+	CmqOwnerScope scope;
+
+	cmq_begin_write("cmq_drop_queue()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	lock_to_drop(queue, name);
+	if (cmq_catalog_is_gone(queue))
+		(void) cmq_dead_letter_forget(name, true);
+	else
+		cmq_dead_letter_check_drop(name);
+
+	/* traffic first, see the order of locks in cmq_queue.c */
+	list_relations(queue, &views, &tables);
+	if (list_member_oid(tables, queue->pending))
+	{
+		List	   *alone = list_concat_copy(tables, views);
+
+		/* whoever reads a leaf alone has no lock on its parent */
+		(void) cmq_catalog_load_leaves(queue, NULL, NULL);
+		for (int i = 0; i < queue->nleaves; i++)
+		{
+			alone = lappend_oid(alone, queue->leaves[i].messages);
+			alone = lappend_oid(alone, queue->leaves[i].rewind);
+		}
+		cmq_lock_alone(name, queue->pending, alone, "drop");
+		/* somebody may have renamed one meanwhile */
+		list_relations(queue, &views, &tables);
+		cmq_ddl_check_not_in_use(queue, "drop");
+	}
+	cmq_owner_enter(&scope, InvalidOid);
+	drop_relations("VIEW", views);
+	drop_relations("TABLE", tables);
+	cmq_owner_leave(&scope);
+	report_left(name);
+
+	/* dropping the tables has told the other backends */
+	cmq_shmem_remove_at_end(queue->pending, true);
+	cmq_catalog_delete_queue(queue);
+	cmq_topic_forget_queue(queue->name);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_gone.c
+ *	  Queues whose relations were dropped by hand, and relations of queues that
+ *	  have no row.
+ *
+ * DROP OWNED, DROP TABLE and DROP VIEW know nothing of cmq.queue.  A queue one of
+ * whose four relations (those that its row names) does not exist any more cannot
+ * come back: it is gone, which every look-up takes for "there is no such queue"
+ * (cmq_catalog_is_gone()).  A relation that is there, under whatever name, makes a
+ * queue damaged at worst: that can be undone.  Nothing here goes by names: a
+ * relation that has taken the name of one that was dropped is not the queue's.
+ *
+ * The row of a queue that is gone, with its subscriptions and with the policies of
+ * those whose dead letters went there, is removed, all together:
+ *	- by who creates a queue of that name, before anything of the new one is
+ *	  there, so that it inherits nothing
+ *	- by maintenance, when nothing is left of the queue under its names; else it
+ *	  ends the policies alone
+ *	- by cmq_drop_queue(), with what is left of its relations
+ * So no subscription or policy ever outlives the row of its queue.
+ *
+ * Locks: who removes a row holds the lock under which queues are created, the queue
+ * lock of the one that is gone and that of each queue whose policy ends.
+ * Maintenance waits for none of them.  Abort: all is undone; a DROP by hand that is
+ * rolled back brings the queue back, too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "memory/cmq_shared.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
+#include "store/cmq_orphan.h"
+#include "verbs/cmq_binding.h"
+#include "verbs/cmq_gone.h"
+#include "verbs/cmq_topic.h"
+
+/*
+ * Remove all that is known of a queue that is gone.  False if somebody is at it
+ * and the caller does not wait.
+ */
+static bool
+forget(const char *name, bool wait)
+{
+	CmqQueue	queue;
+
+	if (!cmq_catalog_find_queue(&queue, name))
+		return true;
+	if (wait)
+		LockDatabaseObject(RelationRelationId, queue.relid, 0,
+						   AccessExclusiveLock);
+	else if (!ConditionalLockDatabaseObject(RelationRelationId, queue.relid, 0,
+											AccessExclusiveLock))
+		return false;
+	/* who had the lock may have dropped it */
+	if (!cmq_catalog_find_queue(&queue, name) || !cmq_catalog_is_gone(&queue))
+		return true;
+	if (!cmq_dead_letter_forget(name, wait))
+		return false;
+	cmq_shmem_remove_at_end(queue.pending, true);
+	cmq_catalog_delete_queue(&queue);
+	cmq_topic_forget_queue(name);
+	return true;
+}
+
+/*
+ * Whoever is about to create a queue of this name, and holds the lock for that:
+ * remove those of that name, but for case, that are gone.
+ */
+void
+cmq_gone_make_room(const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, cmq_catalog_gone_queue_names())
+	{
+		if (pg_strcasecmp(lfirst(lc), name) == 0)
+			(void) forget(lfirst(lc), true);
+	}
+}
+
+/*
+ * Maintenance: forget queues and topics of which nothing is left.  What somebody
+ * is at is left for the next round.
+ */
+void
+cmq_gone_sweep(void)
+{
+	List	   *names = cmq_catalog_gone_queue_names();
+	ListCell   *lc;
+
+	cmq_topic_sweep_gone();
+	if (names == NIL || !cmq_catalog_try_lock("queue") ||
+		!cmq_catalog_try_lock("topic"))
+		return;
+	foreach(lc, names)
+	{
+		/* what is left can still be dropped, but letters cannot go there */
+		if (cmq_gone_has_names(lfirst(lc)))
+		{
+			(void) cmq_dead_letter_forget(lfirst(lc), false);
+			continue;
+		}
+		if (!forget(lfirst(lc), false))
+			continue;
+		ereport(LOG,
+				(errmsg("queue \"%s\" is forgotten", (char *) lfirst(lc)),
+				 errdetail("Its relations were dropped by hand.")));
+	}
+}

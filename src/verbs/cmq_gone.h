@@ -1,0 +1,15 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_gone.h
+ *	  Queues whose relations were dropped by hand, and relations of queues that
+ *	  have no row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_GONE_H
+#define CMQ_GONE_H
+
+extern void cmq_gone_make_room(const char *name);
+extern void cmq_gone_sweep(void);
+
+#endif							/* CMQ_GONE_H */

@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_queue_args.c
+ *	  The settings of a queue and its dead-letter policy, as arguments.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "base/cmq_args.h"
+#include "store/cmq_description.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "verbs/cmq_queue_args.h"
+
+/* Settings that are plain numbers, in the order of the arguments. */
+typedef struct Setting
+{
+	const char *name;
+	size_t		offset;			/* in CmqQueue */
+	int64		min;
+	int64		max;
+	const char *unit;
+	bool		big;			/* int64, bigint in SQL; else int */
+} Setting;
+
+static const Setting settings[] = {
+	{"visibility_timeout", offsetof(CmqQueue, visibility_timeout),
+	CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX, "seconds", false},
+	{"polling_wait_seconds", offsetof(CmqQueue, polling_wait_seconds),
+	CMQ_POLLING_MIN, CMQ_POLLING_MAX, "seconds", false},
+	{"msg_retention_seconds", offsetof(CmqQueue, msg_retention_seconds),
+	CMQ_RETENTION_MIN, CMQ_RETENTION_MAX, "seconds", false},
+	{"rewind_seconds", offsetof(CmqQueue, rewind_seconds),
+	CMQ_REWIND_MIN, CMQ_RETENTION_MAX, "seconds", false},
+	{"max_msg_size", offsetof(CmqQueue, max_msg_size),
+	CMQ_MSG_SIZE_MIN, CMQ_MSG_SIZE_MAX, "bytes", false},
+	{"max_msg_heap_num", offsetof(CmqQueue, max_msg_heap_num),
+	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, "messages", true},
+};
+
+/*
+ * Store the settings given as arguments 1.. into queue; NULL keeps what is
+ * there, or is an error.  Returns whether any was given.
+ */
+bool
+cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
+{
+	bool		any = false;
+	bool		may_say = !null_keeps || cmq_queue_is_readable(queue);
+
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		const Setting *s = &settings[i];
+		int64		value;
+
+		if (PG_ARGISNULL(i + 1))
+		{
+			if (null_keeps)
+				continue;
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not be NULL for queue \"%s\"",
+							s->name, queue->name),
+					 errhint("Leave the argument out to get its default.")));
+		}
+		value = s->big ? PG_GETARG_INT64(i + 1) : PG_GETARG_INT32(i + 1);
+		if (value < s->min || value > s->max)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s is out of range for queue \"%s\": %lld",
+							s->name, queue->name, (long long) value),
+					 errdetail("It must be between %lld and %lld %s.",
+							   (long long) s->min, (long long) s->max,
+							   s->unit)));
+		if (s->big)
+			*(int64 *) ((char *) queue + s->offset) = value;
+		else
+			*(int *) ((char *) queue + s->offset) = (int) value;
+		any = true;
+	}
+
+	if (queue->rewind_seconds > queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("rewind_seconds cannot be greater than msg_retention_seconds for queue \"%s\"",
+						queue->name),
+				 may_say ?
+				 errdetail("rewind_seconds would be %d, msg_retention_seconds %d.",
+						   queue->rewind_seconds, queue->msg_retention_seconds) : 0,
+				 errhint("Shorten rewind_seconds or lengthen msg_retention_seconds.")));
+	return any;
+}
+
+static int
+get_limit(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
+		  int max, CmqQueue *queue)
+{
+	int			value = PG_GETARG_INT32(argno);
+
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range for queue \"%s\": %d", argname,
+						queue->name, value),
+				 errdetail("It must be between %d and %d.", min, max)));
+	return value;
+}
+
+/*
+ * Store the dead-letter policy given in the last three arguments into queue;
+ * NULL keeps what is there.  Returns whether any was given.
+ */
+bool
+cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
+{
+	int			argno = lengthof(settings) + 1;
+	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||
+		!PG_ARGISNULL(argno + 2);
+	bool		may_say = !OidIsValid(queue->relid) ||
+		cmq_queue_is_readable(queue);
+
+	if (!PG_ARGISNULL(argno))
+	{
+		char	   *target = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+
+		/* cut off it could be another one's, or no text any more */
+		if (strlen(target) > CMQ_QUEUE_NAME_MAX)
+			cmq_queue_report_unknown(target);
+		strlcpy(queue->dead_letter_queue, target, NAMEDATALEN);
+	}
+	if (!PG_ARGISNULL(argno + 1))
+		queue->max_receive_count = get_limit(fcinfo, argno + 1,
+											 "max_receive_count",
+											 CMQ_RECEIVE_COUNT_MIN,
+											 CMQ_RECEIVE_COUNT_MAX, queue);
+	if (!PG_ARGISNULL(argno + 2))
+		queue->max_time_to_live = get_limit(fcinfo, argno + 2,
+											"max_time_to_live",
+											CMQ_TIME_TO_LIVE_MIN,
+											CMQ_TIME_TO_LIVE_MAX, queue);
+
+	if ((queue->dead_letter_queue[0] == '\0') !=
+		(queue->max_receive_count == 0 && queue->max_time_to_live == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("incomplete dead-letter policy for queue \"%s\"",
+						queue->name),
+				 errhint("Give dead_letter_queue together with max_receive_count, max_time_to_live or both.")));
+	if (queue->max_time_to_live >= queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_time_to_live must be less than msg_retention_seconds for queue \"%s\"",
+						queue->name),
+				 may_say ?
+				 errdetail("max_time_to_live would be %d, msg_retention_seconds %d.",
+						   queue->max_time_to_live,
+						   queue->msg_retention_seconds) : 0));
+	return any;
+}

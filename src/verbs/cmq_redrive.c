@@ -1,0 +1,359 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_redrive.c
+ *	  Send dead letters back to the queues they came from.
+ *
+ * A redrive sends a message to the queue that its headers name.  Whoever may send
+ * to the dead-letter queue can write these headers.  So the message goes only to a
+ * queue whose dead letters come here and on which the caller has INSERT, within
+ * its limits, and is written as that queue's owner.  What cannot be sent back
+ * stays, whatever the reason, and stops no other.
+ *
+ * Letters are listed and sent back in chunks, each in a subtransaction with a limit of
+ * time: code of the owners of these queues runs in it.  One whose code fails, or takes
+ * too long, is left out of the rest of the call (blame()).
+ *
+ * Locks: RowExclusive on the pending tables of both queues.  That mode does not conflict
+ * with itself, so among those who move letters this way and that the order is no matter.
+ *
+ * Abort: each chunk that fails is undone and tried again without the one to blame; with
+ * the transaction everything is as it was.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/value.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_headers.h"
+#include "base/cmq_limit.h"
+#include "base/cmq_uses.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_shared.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_dead_letter.h"
+#include "verbs/cmq_delete.h"
+#include "verbs/cmq_send.h"
+
+/* How many are sent back in one subtransaction. */
+#define CHUNK 500
+
+/* How long that may take, in milliseconds. */
+#define REDRIVE_LIMIT 5000
+
+PG_FUNCTION_INFO_V1(cmq_redrive);
+
+/* The queue that a dead letter came from, or NULL; palloc'd. */
+static char *
+get_source(Datum headers)
+{
+	Jsonb	   *jb = DatumGetJsonbP(headers);
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(jb) ||
+		getKeyJsonValueFromContainer(&jb->root, CMQ_DEAD_LETTER_HEADER,
+									 strlen(CMQ_DEAD_LETTER_HEADER), &value) == NULL ||
+		value.type != jbvBinary ||
+		!JsonContainerIsObject(value.val.binary.data) ||
+		getKeyJsonValueFromContainer(value.val.binary.data, "queue",
+									 strlen("queue"), &value) == NULL ||
+		value.type != jbvString)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/* A redrive. */
+typedef struct Redrive
+{
+	char	   *name;			/* of the dead-letter queue */
+	Oid			owner;			/* of that queue */
+	Oid			caller;
+	List	   *failed;			/* names of queues whose code has failed */
+	List	   *slow;			/* owners whose code has taken too long */
+	CmqUses		uses;			/* in this call; the dead-letter queue is the host */
+	CmqLetter	letters[CHUNK];
+	int			n;
+	int			sent;
+	int			left;
+	MemoryContext context;		/* of one try */
+	char		source[NAMEDATALEN];	/* the queue being sent to */
+} Redrive;
+
+/* Whose code a send to this queue runs; InvalidOid if the caller need not mind. */
+static Oid
+get_guest(const Redrive *redrive, const CmqQueue *source)
+{
+	return source->owner == redrive->caller || source->owner == redrive->owner ||
+		superuser_arg(source->owner) ? InvalidOid : source->owner;
+}
+
+/*
+ * The queue that a dead letter may be sent back to, locked; NULL if it is no dead
+ * letter, that queue is gone or has another dead-letter queue now, or the caller
+ * has no INSERT on it.
+ */
+static CmqQueue *
+open_source(Redrive *redrive, const char *name)
+{
+	CmqQueue   *source;
+
+	if (name == NULL || strcmp(name, redrive->name) == 0 ||
+		list_member(redrive->failed, makeString(unconstify(char *, name))))
+		return NULL;
+	strlcpy(redrive->source, name, NAMEDATALEN);
+	source = cmq_queue_find(name);
+	for (int i = 0; i < 2; i++)
+	{
+		/* both sides of the wait for the lock */
+		if (source == NULL ||
+			list_member_oid(redrive->slow, source->owner) ||
+			strcmp(source->dead_letter_queue, redrive->name) != 0 ||
+			pg_class_aclcheck(source->relid, redrive->caller,
+							  ACL_INSERT) != ACLCHECK_OK)
+			return NULL;
+		if (i == 0)
+		{
+			cmq_uses_guest(&redrive->uses, get_guest(redrive, source), 0);
+			LockRelationOid(source->pending, RowExclusiveLock);
+			source = cmq_queue_again(source);
+			cmq_uses_guest(&redrive->uses, InvalidOid, 0);
+		}
+	}
+	return source;
+}
+
+/* Send the dead letter whose pending row is in the slot back; false if it stays. */
+static bool
+redrive_letter(Redrive *redrive, CmqDelete *state)
+{
+	CmqQueue   *queue = state->queue;
+	TimestampTz time = cmq_slot_time(state->pending.slot,
+									 Anum_pending_enqueued_at);
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+	CmqTable	messages;
+	CmqQueue   *source = NULL;
+	Datum		body = (Datum) 0;
+	Datum		headers = (Datum) 0;
+	bool		isnull = true;
+	bool		deleted;
+	MemoryContext old;
+
+	if (leaf == NULL || !cmq_table_open(&messages, NULL, queue, leaf->messages,
+										CMQ_MESSAGES, AccessShareLock))
+		return false;
+	if (cmq_table_find(&messages, time, 0))
+	{
+		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
+		if (!isnull)
+			source = open_source(redrive, get_source(headers));
+	}
+	if (source)
+	{
+		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
+		headers = DirectFunctionCall2(jsonb_delete, headers,
+									  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
+	}
+	cmq_table_close(&messages);
+	if (source == NULL || !cmq_dead_letter_fits(source, body, headers))
+		return false;
+	/* what it keeps back is written later */
+	old = MemoryContextSwitchTo(redrive->context);
+	deleted = cmq_delete_row(state, false);
+	MemoryContextSwitchTo(old);
+	if (!deleted)
+		return false;
+	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
+	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
+				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
+	cmq_send_as_owner(source, 1, &body, &headers, &isnull, NULL);
+	cmq_uses_guest(&redrive->uses, InvalidOid, 0);
+	return true;
+}
+
+/*
+ * Send letters back; an error undoes all of it.  The deliveries are deleted as the
+ * owner of the dead-letter queue, in the name of the caller.
+ */
+static void
+redrive_letters(const char *name, void *arg)
+{
+	Redrive    *redrive = arg;
+	CmqQueue   *queue = cmq_queue_lookup(name);
+	CmqDelete	state;
+	MemoryContext context;
+	MemoryContext old;
+	CmqOwnerScope scope;
+
+	redrive->sent = redrive->left = 0;
+	redrive->source[0] = '\0';
+	redrive->context = CurrentMemoryContext;
+	cmq_queue_attach(queue);
+	cmq_delete_begin(&state, queue, false);
+	cmq_owner_enter(&scope, queue->owner);
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
+									ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < redrive->n; i++)
+	{
+		const CmqLetter *letter = &redrive->letters[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!cmq_table_find(&state.pending, letter->visible_at,
+							letter->enqueued_at) || state.pending.busy)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		if (redrive_letter(redrive, &state))
+			redrive->sent++;
+		else
+			redrive->left++;
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	cmq_delete_end(&state);
+	cmq_owner_leave(&scope);
+}
+
+/*
+ * After a try that was undone: nothing more is sent by this call to the queue that
+ * was being sent to, or, if the time was over, to queues of the owner whose code
+ * has taken it.  If it was nobody's the next try is for half as many letters.
+ * Raises an error if nothing of this is left.
+ */
+static void
+blame(Redrive *redrive, bool over)
+{
+	Oid			slow = cmq_uses_most(&redrive->uses, REDRIVE_LIMIT / 2 * 1000,
+									 redrive->slow);
+
+	if (over && OidIsValid(slow))
+		redrive->slow = lappend_oid(redrive->slow, slow);
+	else if (over && redrive->n > 1)
+		redrive->n /= 2;
+	else if (!over && redrive->source[0] != '\0' &&
+			 !list_member(redrive->failed, makeString(redrive->source)))
+		redrive->failed = lappend(redrive->failed,
+								  makeString(pstrdup(redrive->source)));
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("dead letters of queue \"%s\" cannot be sent back",
+						redrive->name),
+				 errdetail("The warning before this says why.")));
+}
+
+/* Send the letters of a chunk back, or the first ones of it; the rest is the next. */
+static void
+redrive_chunk(Redrive *redrive)
+{
+	bool		over;
+	Oid			slow;
+
+	while (!cmq_limited(REDRIVE_LIMIT, redrive->name, "redrive",
+						redrive_letters, redrive, true, &over))
+	{
+		cmq_uses_guest(&redrive->uses, InvalidOid, 0);
+		blame(redrive, over);
+	}
+	/* code that ends in time, but takes much of it for every chunk */
+	slow = cmq_uses_most(&redrive->uses, REDRIVE_LIMIT * 1000, redrive->slow);
+	if (OidIsValid(slow))
+		redrive->slow = lappend_oid(redrive->slow, slow);
+}
+
+/*
+ * List the next ready messages behind the last one listed; false if there is
+ * none.  What another transaction is changing is passed over.
+ */
+static bool
+list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
+		   int max)
+{
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	bool		behind = redrive->n > 0;
+	CmqLetter	last;
+	CmqTable	pending;
+
+	if (behind)
+		last = redrive->letters[redrive->n - 1];
+	redrive->n = 0;
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
+		return false;
+	if (behind && last.visible_at >= from)
+		cmq_table_after(&pending, &last, now);
+	else
+		cmq_table_range(&pending, from, now, true);
+	while (redrive->n < Min(max, CHUNK) && cmq_table_next(&pending))
+	{
+		CmqLetter	letter;
+
+		cmq_table_key(&pending, &letter);
+		if (!pending.busy && letter.enqueued_at >= expired_before)
+			redrive->letters[redrive->n++] = letter;
+	}
+	cmq_table_close(&pending);
+	return redrive->n > 0;
+}
+
+Datum
+cmq_redrive(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	Redrive    *redrive = palloc0(sizeof(Redrive));
+	CmqFloorScan scan;
+	TimestampTz now;
+	int64		max_messages = PG_INT64_MAX;
+	int64		n = 0;
+	int64		left = 0;
+
+	cmq_begin_write("cmq_redrive()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	if (!PG_ARGISNULL(1))
+		max_messages = PG_GETARG_INT32(1);
+	if (max_messages < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_messages is out of range for queue \"%s\": %lld",
+						queue->name, (long long) max_messages),
+				 errdetail("It must be at least 1, or NULL for all.")));
+
+	redrive->name = pstrdup(queue->name);
+	redrive->owner = queue->owner;
+	redrive->caller = GetUserId();
+	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
+	now = cmq_clock_now(queue->shared);
+	cmq_floor_begin(&scan, queue, now);
+	while (n < max_messages &&
+		   list_ready(redrive, queue, scan.floor, now,
+					  (int) Min(max_messages - n, CHUNK)))
+	{
+		redrive_chunk(redrive);
+		n += redrive->sent;
+		left += redrive->left;
+		queue = cmq_queue_again(queue);
+	}
+	if (left > 0)
+		ereport(NOTICE,
+				(errmsg("%lld messages of queue \"%s\" were left where they are",
+						(long long) left, redrive->name),
+				 errdetail("They are no dead letters, or the queue they came from does not exist any more, has another dead-letter queue now, grants you no INSERT, is full, takes no messages of that size, or fails.")));
+	PG_RETURN_INT64(n);
+}

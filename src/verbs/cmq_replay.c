@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_replay.c
+ *	  Preview and replay: read the history of a queue, and send it to another one.
+ *
+ * Both only read the queue: AccessShare on its pending table and leaves, so they hold
+ * up nobody but a drop.  Who switches rewind off does not wait for them: then they raise
+ * an error at their end, for what they have read may be a part of the history.  Replay
+ * sends what it reads to another queue, some at a time, under the limits of any other
+ * send, as the owner of that queue: its code in indexes is not to run as the caller.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_handle.h"
+#include "base/cmq_headers.h"
+#include "memory/cmq_shared.h"
+#include "store/cmq_description.h"
+#include "store/cmq_history.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rewind_log.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_send.h"
+
+PG_FUNCTION_INFO_V1(cmq_rewind_preview);
+PG_FUNCTION_INFO_V1(cmq_replay);
+
+/* How much is replayed at a time. */
+#define REPLAY_MESSAGES 500
+#define REPLAY_BYTES (1024 * 1024)
+
+/* Result columns of cmq_rewind_preview. */
+enum
+{
+	Anum_preview_messages = 1,
+	Anum_preview_body_bytes,
+	Anum_preview_first_enqueued_at,
+	Anum_preview_last_enqueued_at,
+	Natts_preview = 4
+};
+
+Datum
+cmq_rewind_preview(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqWindow	window;
+	CmqHistory	history;
+	TupleDesc	desc;
+	Datum		values[Natts_preview];
+	bool		isnull[Natts_preview] = {false};
+	int64		messages = 0;
+	int64		body_bytes = 0;
+	TimestampTz first = DT_NOBEGIN;
+	TimestampTz last = DT_NOBEGIN;
+
+	cmq_shmem_require();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT,
+						   AccessShareLock);
+	cmq_history_require(queue);
+	cmq_window_args(fcinfo, 1, 3, queue->name, &window);
+
+	cmq_history_begin(&history, queue, &window, true, AccessShareLock);
+	while (cmq_history_next(&history))
+	{
+		Datum		body = cmq_slot_body(history.messages.slot);
+
+		if (messages++ == 0)
+			first = history.time;
+		last = history.time;
+		body_bytes += toast_raw_datum_size(body) - VARHDRSZ;
+	}
+	cmq_history_end(&history);
+
+#define VALUE(att) values[Anum_preview_##att - 1]
+	VALUE(messages) = Int64GetDatum(messages);
+	VALUE(body_bytes) = Int64GetDatum(body_bytes);
+	VALUE(first_enqueued_at) = TimestampTzGetDatum(first);
+	VALUE(last_enqueued_at) = TimestampTzGetDatum(last);
+	isnull[Anum_preview_first_enqueued_at - 1] =
+		isnull[Anum_preview_last_enqueued_at - 1] = messages == 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, isnull)));
+}
+
+/* Messages on their way into another queue. */
+typedef struct Replay
+{
+	CmqQueue   *source;
+	CmqQueue   *target;
+	MemoryContext context;		/* of what follows */
+	Datum		bodies[REPLAY_MESSAGES];
+	Datum		headers[REPLAY_MESSAGES];
+	bool		headers_null[REPLAY_MESSAGES];
+	int			n;
+	Size		bytes;
+} Replay;
+
+static void
+replay_flush(Replay *replay)
+{
+	MemoryContext old = MemoryContextSwitchTo(replay->context);
+
+	if (replay->n > 0)
+	{
+		/* the same queue as when the call began, set as it is now */
+		CmqQueue   *target = cmq_queue_again(replay->target);
+
+		for (int i = 0; i < replay->n; i++)
+		{
+			cmq_send_check_body(target, replay->bodies[i], false);
+			cmq_send_check_headers(target, replay->headers[i],
+								   CMQ_HEADERS_ADDED);
+		}
+		cmq_send_check_room(target, replay->n);
+		cmq_send_as_owner(target, replay->n, replay->bodies, replay->headers,
+						  replay->headers_null, NULL);
+	}
+	replay->n = 0;
+	replay->bytes = 0;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(replay->context);
+}
+
+/* Take over the message that the scan stands at. */
+static void
+replay_message(Replay *replay, CmqHistory *history)
+{
+	MemoryContext old = MemoryContextSwitchTo(replay->context);
+	TupleTableSlot *slot = history->messages.slot;
+	bool		isnull;
+	Datum		body = cmq_slot_body(slot);
+	Datum		headers = slot_getattr(slot, Anum_messages_headers, &isnull);
+	char	   *origin;
+
+	replay->bodies[replay->n] =
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(body));
+	origin = psprintf("\"queue\": \"%s\", \"msg_id\": %lld, \"enqueued_at\": \"%s\"",
+					  replay->source->name,
+					  (long long) cmq_time_to_msg_id(history->time),
+					  cmq_headers_time(history->time));
+	replay->headers[replay->n] = cmq_headers_add(headers, isnull,
+												 CMQ_ORIGIN_HEADER, origin);
+	replay->headers_null[replay->n] = false;
+	replay->bytes += VARSIZE_ANY(DatumGetPointer(replay->bodies[replay->n])) +
+		VARSIZE_ANY(DatumGetPointer(replay->headers[replay->n]));
+	replay->n++;
+	MemoryContextSwitchTo(old);
+}
+
+Datum
+cmq_replay(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqWindow	window;
+	CmqHistory	history;
+	Replay	   *replay = palloc0(sizeof(Replay));
+	char	   *target;
+	int64		n = 0;
+
+	cmq_begin_write("cmq_replay()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT,
+						   AccessShareLock);
+	cmq_window_args(fcinfo, 1, 4, queue->name, &window);
+	cmq_require_arg(fcinfo, 3, "into_queue", "queue", queue->name);
+	target = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	if (strcmp(target, queue->name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" cannot be replayed into itself",
+						queue->name),
+				 errhint("cmq_restore and cmq_rewind bring its messages back.")));
+	cmq_queue_check_acl(cmq_queue_lookup(target), ACL_INSERT);
+	cmq_history_require(queue);
+	cmq_rewind_log_require_reason(queue);
+	replay->target = cmq_queue_open(target, ACL_INSERT, RowExclusiveLock);
+
+	replay->source = queue;
+	replay->context = AllocSetContextCreate(CurrentMemoryContext,
+											"cmq replay",
+											ALLOCSET_DEFAULT_SIZES);
+	cmq_history_begin(&history, queue, &window, true, AccessShareLock);
+	while (cmq_history_next(&history))
+	{
+		replay_message(replay, &history);
+		n++;
+		if (replay->n == REPLAY_MESSAGES || replay->bytes >= REPLAY_BYTES)
+			replay_flush(replay);
+	}
+	replay_flush(replay);
+	cmq_history_end(&history);
+	MemoryContextDelete(replay->context);
+
+	if (n > 0)
+		cmq_rewind_log_add(queue, "replay", cmq_queue_now(queue), &window,
+						   target, n);
+	PG_RETURN_INT64(n);
+}

@@ -1,0 +1,305 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_rewind.c
+ *	  Rewind a queue to a point in time, and cancel that.
+ *
+ * A rewind is a pair of times in the queue's row: a soft-deleted message is
+ * due again when enqueued_at >= rewind_from and deleted_at < rewound_at.  No
+ * message is touched, so a rewind costs the same whatever comes back; receives
+ * find the due rows in the rewind tables and merge them with what is pending.
+ *
+ * A delete that another transaction has done but not yet committed is not
+ * "deleted so far": its message is still pending to all others and is left
+ * alone.  Its deleted_at cannot tell, so the rewind also stores which
+ * transactions were open at that moment, and their deletes are not due.  A
+ * transaction is named by a hash of its full id and the cluster's system
+ * identifier (cmq_rewind_xact_token), so that a name never fits a transaction
+ * of another cluster, as it could after dump and restore.
+ *
+ * Why nothing falls through: a deleter gets its transaction id, then reads the
+ * clock (deleted_at).  The rewind takes rewound_at from the clock, then lists
+ * the open transactions.  A delete with deleted_at < rewound_at therefore has
+ * an id that is either in the list, and not due, or has ended before the list
+ * was made.  So the set of due messages is fixed at the rewind and only
+ * shrinks; whoever finds it empty can forget the rewind.
+ *
+ * A cancel forgets the pair.  What has not been received yet is history as it was
+ * before; a receive that is at a due row just then may still take it (cmq_oldest.c
+ * knows).
+ *
+ * Rewind, cancel, alter and the maintenance step that moves rewind_from forward hold
+ * the queue lock to the end of their transactions.  Traffic is not held up: it
+ * sees the new pair when the rewind has committed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
+#include "storage/standby.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_identity.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_mark.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "memory/cmq_wait.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_dump.h"
+#include "store/cmq_history.h"
+#include "store/cmq_oldest.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rewind_log.h"
+#include "store/cmq_rights.h"
+#include "verbs/cmq_rewind.h"
+
+PG_FUNCTION_INFO_V1(cmq_rewind);
+PG_FUNCTION_INFO_V1(cmq_cancel_rewind);
+
+/*
+ * List the transactions that have an id and are open now, without our own;
+ * prepared ones included.  Fills rewinding->concurrent, palloc'd.
+ */
+static void
+list_open_transactions(CmqRewind *rewinding)
+{
+	RunningTransactions running = GetRunningTransactionData();
+	TransactionId own = GetTopTransactionIdIfAny();
+	FullTransactionId next;
+	int			n = running->xcnt;
+	TransactionId *xids = palloc(sizeof(TransactionId) * Max(n, 1));
+
+	memcpy(xids, running->xids, sizeof(TransactionId) * n);
+	/* it returns with these held */
+	LWLockRelease(ProcArrayLock);
+	LWLockRelease(XidGenLock);
+
+	next = ReadNextFullTransactionId();
+	rewinding->concurrent = palloc(sizeof(int64) * Max(n, 1));
+	rewinding->nconcurrent = 0;
+	for (int i = 0; i < n; i++)
+	{
+		uint32		epoch = EpochFromFullTransactionId(next);
+		FullTransactionId fxid;
+
+		if (xids[i] == own)
+			continue;
+		if (xids[i] > XidFromFullTransactionId(next))
+			epoch--;
+		fxid = FullTransactionIdFromEpochAndXid(epoch, xids[i]);
+		rewinding->concurrent[rewinding->nconcurrent++] =
+			cmq_rewind_xact_token(fxid);
+	}
+	pfree(xids);
+}
+
+/*
+ * Where a rewind may start, in this transaction: from earliest to latest, both
+ * included; nowhere when earliest is greater.  min_msg_time is the production
+ * time of the earliest unconsumed message, first_due that of the first one
+ * that the rewind under way still has to bring back.
+ *
+ * now() - rewind_seconds is always early enough, also when the wall clock is behind
+ * the queue's clock: what is outside of the window does not come back by that.
+ */
+void
+cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
+				 TimestampTz first_due, TimestampTz *earliest,
+				 TimestampTz *latest)
+{
+	*earliest = Min(cmq_clock_xact_start(queue->shared),
+					GetCurrentTransactionStartTimestamp()) -
+		queue->rewind_seconds * USECS_PER_SEC;
+	*latest = min_msg_time;
+
+	/*
+	 * A rewind replaces the one before.  It starts no later than what that one
+	 * still has to bring back, but it cannot reach behind forgotten_before:
+	 * what is due there would be lost.
+	 */
+	if (first_due < queue->forgotten_before)
+		*earliest = Max(*earliest, queue->forgotten_before);
+}
+
+/* Says why a rewind cannot start there, and what can be done instead. */
+static void
+report_start_time(CmqQueue *queue, TimestampTz start_time,
+				  TimestampTz earliest, TimestampTz latest)
+{
+	bool		may_say = cmq_queue_is_readable(queue);
+
+	/* timestamptz_to_str has a static buffer */
+	if (start_time < earliest)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_time is before the rewind window of queue \"%s\"",
+						queue->name),
+				 may_say ?
+				 errdetail("The window begins at %s.",
+						   timestamptz_to_str(earliest)) :
+				 errdetail("What was deleted longer ago cannot be brought back."),
+				 errhint("cmq_queue_attributes shows where a rewind can start.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("start_time is after the earliest unconsumed message of queue \"%s\"",
+					queue->name),
+			 may_say ?
+			 errdetail("That message was produced at %s. A rewind starts no later, because it goes back to one point for all messages.",
+					   timestamptz_to_str(latest)) :
+			 errdetail("A rewind starts no later, because it goes back to one point for all messages."),
+			 TIMESTAMP_NOT_FINITE(start_time) ?
+			 errhint("cmq_queue_attributes shows where a rewind can start.") :
+			 errhint("To bring back what was produced since then all the same: SELECT cmq_restore(%s, %s, NULL).",
+					 quote_literal_cstr(queue->name),
+					 quote_literal_cstr(timestamptz_to_str(start_time)))));
+}
+
+static void
+check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
+{
+	CmqCounts	counts = {.min_msg_time = DT_NOEND};
+	TimestampTz first_due;
+	TimestampTz earliest;
+	TimestampTz latest;
+
+	cmq_oldest_count(queue, now, false, &counts);
+	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
+									 cmq_queue_expired_before(queue, now));
+	cmq_rewind_range(queue, Min(Min(counts.min_msg_time, first_due), now),
+					 first_due, &earliest, &latest);
+	if (!TIMESTAMP_NOT_FINITE(start_time) &&
+		start_time >= earliest && start_time <= latest)
+		return;
+
+	report_start_time(queue, start_time, earliest, latest);
+}
+
+Datum
+cmq_rewind(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqQueue	changed;
+	CmqRewind  *rewinding = &changed.rewinding;
+	char	   *name;
+	TimestampTz start_time;
+	CmqWindow	window = {.end = DT_NOEND};
+	TimestampTz now;
+	TimestampTz first;
+
+	cmq_begin_write("cmq_rewind()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
+	cmq_require_arg(fcinfo, 1, "start_time", "queue", name);
+	start_time = PG_GETARG_TIMESTAMPTZ(1);
+
+	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
+	queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
+	cmq_history_require(queue);
+	cmq_rewind_log_require_reason(queue);
+
+	window.start = start_time;
+	changed = *queue;
+	rewinding->active = true;
+	rewinding->rewound_at = now = cmq_clock_tick(queue->shared);
+	check_start_time(queue, start_time, now);
+	rewinding->from = Max(start_time, cmq_queue_rewindable_since(queue, now));
+
+	/* until we have ended nobody may believe that this is all consumed */
+	(void) cmq_floor_announce();
+	cmq_floor_publish(rewinding->from);
+	cmq_floor_rewound();
+	cmq_oldest_lower(queue->shared, rewinding->from);
+	cmq_stats_due_unknown(queue->shared);
+
+	list_open_transactions(rewinding);
+	rewinding->called_in = cmq_dump_here();
+
+	first = cmq_rewind_first_due(queue, rewinding,
+								 cmq_queue_expired_before(queue, now));
+	if (first == DT_NOEND)
+		memset(rewinding, 0, sizeof(*rewinding));
+	else
+		cmq_wait_signal_rewind(queue->shared);
+	changed.saved_clock = now;
+	cmq_catalog_update_queue(&changed);
+	/* one that brings nothing back, and ends no other, is not worth a row */
+	if (first != DT_NOEND || queue->rewinding.active)
+		cmq_rewind_log_add(&changed, "rewind", now, &window, NULL, -1);
+
+	if (first == DT_NOEND)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(first);
+}
+
+Datum
+cmq_cancel_rewind(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqQueue	changed;
+	char	   *name;
+
+	cmq_begin_write("cmq_cancel_rewind()");
+	name = cmq_queue_name_arg(fcinfo, 0);
+	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
+	cmq_history_require(queue);
+	cmq_rewind_log_require_reason(queue);
+	if (!queue->rewinding.active)
+		PG_RETURN_VOID();
+
+	changed = *queue;
+	memset(&changed.rewinding, 0, sizeof(changed.rewinding));
+	cmq_catalog_update_queue(&changed);
+	cmq_rewind_log_add(&changed, "cancel", cmq_queue_now(&changed), NULL, NULL,
+					   -1);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Move rewind_from forward to the first message still due, or forget the
+ * rewind when none is.  Does nothing when somebody holds the queue lock.
+ */
+void
+cmq_rewind_advance(CmqQueue *queue)
+{
+	CmqQueue	changed;
+	TimestampTz expired_before;
+	TimestampTz first;
+
+	if (!queue->rewinding.active || (queue = cmq_queue_try_lock(queue)) == NULL)
+		return;
+	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
+	if (!cmq_dump_rewind_is_whole(queue, expired_before))
+		return;
+	first = cmq_rewind_first_due(queue, &queue->rewinding, expired_before);
+	if (!queue->rewinding.active || first == queue->rewinding.from)
+		return;
+
+	/* what has expired in between counts no more */
+	if (queue->rewinding.from < expired_before &&
+		cmq_rewind_first_due(queue, &queue->rewinding, DT_NOBEGIN) < first)
+		cmq_stats_due_unknown(queue->shared);
+	changed = *queue;
+	if (first == DT_NOEND)
+		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
+	else
+		changed.rewinding.from = first;
+	cmq_catalog_update_queue(&changed);
+}

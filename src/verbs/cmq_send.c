@@ -1,0 +1,344 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_send.c
+ *	  Send one message or many.
+ *
+ * A send takes its id from the queue clock and writes two rows: the message
+ * itself, which is never written again, into the leaf of its time, and a
+ * narrow pending row.  Both are ordinary transactional inserts: a rolled-back
+ * send was never sent; its id is not used again.
+ *
+ * Locks: RowExclusive on the pending table and on the leaf.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lockdefs.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_handle.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_effect.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "memory/cmq_wait.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_send.h"
+
+PG_FUNCTION_INFO_V1(cmq_send);
+PG_FUNCTION_INFO_V1(cmq_send_batch);
+
+/* Raise an error unless the queue takes this body. */
+void
+cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
+{
+	Size		size;
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not be NULL for queue \"%s\"",
+						queue->name)));
+	/* without detoasting it */
+	size = toast_raw_datum_size(body) - VARHDRSZ;
+	if (size == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("body must not be empty for queue \"%s\"",
+						queue->name)));
+	if (size > (Size) queue->max_msg_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("body of %zu bytes is too large for queue \"%s\"",
+						size, queue->name),
+				 cmq_queue_is_readable(queue) ?
+				 errdetail("The queue's max_msg_size is %d bytes.",
+						   queue->max_msg_size) : 0,
+				 errhint("Raise max_msg_size with cmq_alter_queue, or send a reference to the data.")));
+}
+
+/*
+ * Raise 54000 if the queue does not take such large headers; added is how much of
+ * them cmq may have added itself.
+ */
+void
+cmq_send_check_headers(CmqQueue *queue, Datum headers, int added)
+{
+	Size		size = toast_raw_datum_size(headers) - VARHDRSZ;
+
+	if (size > (Size) queue->max_msg_size + added)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("headers of %zu bytes are too large for queue \"%s\"",
+						size, queue->name),
+				 cmq_queue_is_readable(queue) ?
+				 errdetail("They may be as large as a body: the queue's max_msg_size is %d bytes.",
+						   queue->max_msg_size) : 0,
+				 errhint("Put the data into the body, or raise max_msg_size with cmq_alter_queue.")));
+}
+
+/* Raise 53400 unless n more messages fit into the queue. */
+void
+cmq_send_check_room(CmqQueue *queue, int n)
+{
+	if (!cmq_stats_has_room(queue, n, queue->max_msg_heap_num))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("queue \"%s\" is full", queue->name),
+				 cmq_queue_is_readable(queue) ?
+				 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
+						   (long long) queue->max_msg_heap_num,
+						   (long long) cmq_stats_count_pending(queue)) : 0,
+				 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
+}
+
+static int
+get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
+{
+	int			delay;
+
+	cmq_require_arg(fcinfo, argno, "delay_seconds", "queue", queue->name);
+	delay = PG_GETARG_INT32(argno);
+	if (delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ||
+		delay >= queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
+						queue->name, delay),
+				 delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ?
+				 errdetail("It must be between %d and %d seconds.",
+						   CMQ_DELAY_MIN, CMQ_DELAY_MAX) :
+				 cmq_queue_is_readable(queue) ?
+				 errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
+						   queue->msg_retention_seconds) :
+				 errdetail("A message that is delayed for as long as the queue keeps it would never be received.")));
+	return delay;
+}
+
+/*
+ * Take the time of the next message, with its leaf open to be written.  A leaf for the
+ * present time can be missing, or, after a long pause between two lines here, be
+ * dropped; the next one is as good.  That there is one, or an error, is the demand's
+ * business.
+ */
+static TimestampTz
+next_time(CmqQueue **queue, CmqLeaf **leaf, CmqTable *messages, EState *estate)
+{
+	for (;;)
+	{
+		TimestampTz time = cmq_clock_tick((*queue)->shared);
+
+		if (*leaf && time >= (*leaf)->lower && time < (*leaf)->upper)
+			return time;
+		if (*leaf)
+			cmq_table_close(messages);
+		*leaf = cmq_queue_leaf(*queue, time);
+		if (*leaf && cmq_table_open(messages, estate, *queue, (*leaf)->messages,
+									CMQ_MESSAGES, RowExclusiveLock))
+			return time;
+		if (*leaf == NULL)
+			cmq_leaf_demand(*queue, time);
+		*leaf = NULL;
+		CHECK_FOR_INTERRUPTS();
+		*queue = cmq_queue_again(*queue);
+	}
+}
+
+/*
+ * Write n messages; headers may be NULL.  Puts their times, which increase, into
+ * times unless that is NULL.  The caller has opened the queue with RowExclusive, and
+ * checked rights, arguments and room.
+ */
+void
+cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
+				  bool *headers_null, int delay, TimestampTz *times)
+{
+	EState	   *estate = CreateExecutorState();
+	CmqTable	pending;
+	CmqTable	messages;
+	CmqLeaf    *leaf = NULL;
+	TimestampTz time = DT_NOBEGIN;
+	int64		bytes = 0;
+
+	if (queue->is_target)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\" while a subscription writes it",
+						queue->name),
+				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
+				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
+	if (!cmq_table_open(&pending, estate, queue, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	memset(&messages, 0, sizeof(messages));
+	(void) cmq_floor_announce();
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[Natts_pending];
+		bool		isnull[Natts_pending] = {false};
+
+		time = next_time(&queue, &leaf, &messages, estate);
+
+		/*
+		 * The time without the delay, because cmq_oldest.c needs it.  That of the
+		 * first holds for the others, which are later.
+		 */
+		if (i == 0)
+			cmq_floor_publish(time);
+		if (times)
+			times[i] = time;
+
+		values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
+		isnull[Anum_messages_headers - 1] = headers == NULL || headers_null[i];
+		values[Anum_messages_headers - 1] =
+			isnull[Anum_messages_headers - 1] ? (Datum) 0 : headers[i];
+		values[Anum_messages_body - 1] = bodies[i];
+		cmq_table_insert(&messages, values, isnull,
+						 toast_raw_datum_size(bodies[i]));
+		bytes += toast_raw_datum_size(bodies[i]) - VARHDRSZ;
+
+		values[Anum_pending_visible_at - 1] =
+			TimestampTzGetDatum(time + delay * USECS_PER_SEC);
+		isnull[Anum_pending_visible_at - 1] = false;
+		values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(time);
+		isnull[Anum_pending_enqueued_at - 1] = false;
+		values[Anum_pending_first_received_at - 1] = (Datum) 0;
+		isnull[Anum_pending_first_received_at - 1] = true;
+		values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
+		values[Anum_pending_rewind_count - 1] = Int32GetDatum(0);
+		cmq_table_insert(&pending, values, isnull, CMQ_NARROW_ROW_SIZE);
+		CHECK_FOR_INTERRUPTS();
+	}
+	cmq_wait_signal_at_end(queue->shared, delay == 0 ? n : 1, 0);
+	cmq_notes_set_last_send(queue->shared, time);
+	cmq_stats_pending(queue->shared, n);
+	cmq_stats_add(queue->shared, CMQ_SENT, n);
+	cmq_stats_add(queue->shared, CMQ_BODY_BYTES, bytes);
+
+	cmq_table_close(&messages);
+	cmq_table_close(&pending);
+	FreeExecutorState(estate);
+	CommandCounterIncrement();
+}
+
+/*
+ * The same for messages that a dead-letter policy or a subscription sends, and
+ * not the caller: what the queue's owner has in its tables, expressions of
+ * indexes and the like, runs as that owner and not as the caller, who has
+ * perhaps never heard of the queue.
+ */
+void
+cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
+				  bool *headers_null, TimestampTz *times)
+{
+	CmqOwnerScope scope;
+
+	cmq_owner_enter(&scope, queue->owner);
+	cmq_send_messages(queue, n, bodies, headers, headers_null, 0, times);
+	cmq_owner_leave(&scope);
+}
+
+Datum
+cmq_send(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	Datum		body;
+	Datum		headers;
+	bool		headers_null = PG_ARGISNULL(3);
+	int			delay;
+	TimestampTz time;
+
+	cmq_begin_write("cmq_send()");
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
+						   RowExclusiveLock);
+	cmq_send_check_body(queue, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+	delay = get_delay(fcinfo, 2, queue);
+
+	body = PG_GETARG_DATUM(1);
+	headers = PG_GETARG_DATUM(3);
+	if (!headers_null)
+		cmq_send_check_headers(queue, headers, 0);
+	cmq_send_check_room(queue, 1);
+	cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay, &time);
+	PG_RETURN_INT64(cmq_time_to_msg_id(time));
+}
+
+Datum
+cmq_send_batch(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CmqQueue   *queue;
+	Datum	   *bodies;
+	bool	   *bodies_null;
+	Datum	   *headers = NULL;
+	bool	   *headers_null = NULL;
+	TimestampTz *times;
+	int			delay;
+	int			n;
+
+	cmq_begin_write("cmq_send_batch()");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
+						   RowExclusiveLock);
+	cmq_require_arg(fcinfo, 1, "bodies", "queue", queue->name);
+	n = cmq_array_arg(PG_GETARG_DATUM(1), TEXTOID, "bodies", "queue",
+					  queue->name, &bodies, &bodies_null);
+	for (int i = 0; i < n; i++)
+		cmq_send_check_body(queue, bodies[i], bodies_null[i]);
+	delay = get_delay(fcinfo, 2, queue);
+	if (!PG_ARGISNULL(3))
+	{
+		int			nheaders = cmq_array_arg(PG_GETARG_DATUM(3), JSONBOID,
+											 "headers", "queue", queue->name,
+											 &headers, &headers_null);
+
+		if (nheaders != n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("bodies and headers differ in number for queue \"%s\"",
+							queue->name),
+					 errdetail("There are %d bodies and %d headers.", n,
+							   nheaders)));
+		for (int i = 0; i < n; i++)
+		{
+			if (!headers_null[i])
+				cmq_send_check_headers(queue, headers[i], 0);
+		}
+	}
+	if (n == 0)
+		return (Datum) 0;
+
+	cmq_send_check_room(queue, n);
+	times = palloc(n * sizeof(TimestampTz));
+	cmq_send_messages(queue, n, bodies, headers, headers_null, delay, times);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value = Int64GetDatum(cmq_time_to_msg_id(times[i]));
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value,
+							 &isnull);
+	}
+	return (Datum) 0;
+}

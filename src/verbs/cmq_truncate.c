@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_truncate.c
+ *	  The trigger that refuses to truncate tables of a queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "memory/cmq_shared.h"
+#include "store/cmq_description.h"
+#include "store/cmq_queue.h"
+
+PG_FUNCTION_INFO_V1(cmq_no_truncate);
+
+/* Has the queue this table, or is it one of its leaves? */
+static bool
+has_table(const CmqQueue *queue, Oid relid)
+{
+	if (relid == queue->messages || relid == queue->pending ||
+		relid == queue->rewind)
+		return true;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (relid == queue->leaves[i].messages ||
+			relid == queue->leaves[i].rewind)
+			return true;
+	}
+	return false;
+}
+
+/* The trigger; its argument is the name of the queue. */
+Datum
+cmq_no_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CmqQueue   *queue;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("cmq._no_truncate can only be the trigger that cmq_create_queue makes")));
+	cmq_shmem_require();
+	/* our own: see cmq_owner_enter() */
+	if (InSecurityRestrictedOperation())
+		return PointerGetDatum(NULL);
+	/* a partition that was detached, or a queue that is not there, are nobody's */
+	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
+	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" of queue \"%s\" cannot be truncated",
+						RelationGetRelationName(trigger->tg_relation), queue->name),
+				 errdetail("A message lies in several tables."),
+				 errhint("Remove what is pending: SELECT cmq_clear_queue(%1$s); and the history, by switching rewind off and on again: SELECT cmq_alter_queue(%1$s, rewind_seconds => 0);",
+						 quote_literal_cstr(queue->name))));
+	return PointerGetDatum(NULL);
+}

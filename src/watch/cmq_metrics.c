@@ -1,0 +1,374 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_metrics.c
+ *	  What the view cmq.metrics shows: the counters of queues, for monitoring.
+ *
+ * Counters come from shared memory (cmq_stats.c).  What is in flight or
+ * delayed stands at the right of now in the index of the pending table, and is
+ * counted there; the numbers of pending messages and of those that a rewind
+ * still has to bring back are known; what has been ready for the longest time
+ * is the first row from the scan floor on, but for restored ones
+ * (find_ready_since()).  So nothing here reads a table from end to end, with two
+ * exceptions: the number of pending messages is counted the first time after the
+ * start of the server that it is needed, and what a rewind has to bring back the
+ * first time after it.
+ *
+ * A queue that cannot be looked at is left out: one that somebody is dropping
+ * or changing at once, one that is damaged with a warning.
+ *
+ * In recovery no queue has an entry in shared memory.  Then there are no counters,
+ * and the numbers are counted in the tables, each time: the pending table is read,
+ * and of the history what lies behind the start of a rewind under way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_try.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_effect.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_lock.h"
+#include "store/cmq_oldest.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_table.h"
+
+PG_FUNCTION_INFO_V1(cmq_metrics);
+
+/* How many restored messages are looked at for the one that is ready longest. */
+#define MAX_RESTORED 1000
+
+/* Bytes of a row of a rewind table on its page. */
+#define REWIND_ROW_SIZE 76
+
+enum
+{
+	Anum_metrics_queue = 1,
+	Anum_metrics_since,
+	Anum_metrics_sent,
+	Anum_metrics_received,
+	Anum_metrics_redelivered,
+	Anum_metrics_rewound,
+	Anum_metrics_deleted,
+	Anum_metrics_dead_lettered,
+	Anum_metrics_empty_receives,
+	Anum_metrics_waits,
+	Anum_metrics_body_bytes,
+	Anum_metrics_pending_msg_num,
+	Anum_metrics_left_of_rewind,
+	Anum_metrics_inactive_msg_num,
+	Anum_metrics_delay_msg_num,
+	Anum_metrics_oldest_ready_seconds,
+	Anum_metrics_pending_bytes,
+	Anum_metrics_rewindable_bytes,
+	Natts_metrics = 18
+};
+
+/* Bytes of a table with its indexes and TOAST; 0 if it is gone. */
+static int64
+total_size(Oid relid)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		size;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	size = pg_total_relation_size(fcinfo);
+	return fcinfo->isnull ? 0 : DatumGetInt64(size);
+}
+
+/* Number of rows that fit into the pages of a rewind table. */
+static int64
+rewind_rows(CmqQueue *queue, Oid relid)
+{
+	Relation	rel = cmq_table_open_heap(queue, relid, CMQ_REWIND);
+	int64		blocks;
+
+	if (rel == NULL)
+		return 0;
+	blocks = RelationGetNumberOfBlocks(rel);
+	relation_close(rel, AccessShareLock);
+	return blocks * (BLCKSZ / REWIND_ROW_SIZE);
+}
+
+/*
+ * Bytes on disk.  Messages of both kinds are in the same tables: their bytes
+ * are divided in proportion to the number of each, which for the history is
+ * estimated from the size of its table, where those are too that a rewind still
+ * has to bring back.  With rewind off there is none: what is left of it until
+ * maintenance has removed it counts as neither.
+ */
+static void
+get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
+		  int64 *rewindable)
+{
+	int64		nrewind = 0;
+	int64		messages = 0;
+	double		share;
+
+	*pending = total_size(queue->pending);
+	*rewindable = 0;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		messages += total_size(queue->leaves[i].messages);
+		*rewindable += total_size(queue->leaves[i].rewind);
+		nrewind += rewind_rows(queue, queue->leaves[i].rewind);
+	}
+	nrewind = Max(nrewind - left, 0);
+	share = npending + nrewind > 0 ?
+		(double) npending / (npending + nrewind) : 0;
+	*pending += (int64) (share * messages);
+	*rewindable += messages - (int64) (share * messages);
+	if (queue->rewind_seconds == 0)
+		*rewindable = 0;
+}
+
+/*
+ * Since when is the message ready that is ready the longest?  The scan stands
+ * before the first ready row.  Rows are in the order in which they became ready,
+ * but for restored ones, which stand where they were produced.  So the first that
+ * was not restored ends the search.  When more restored ones than we look at stand
+ * before it, it may be ready for longer than we find.
+ */
+static TimestampTz
+find_ready_since(CmqTable *pending, TimestampTz expired_before)
+{
+	TimestampTz since = DT_NOEND;
+
+	for (int n = 0; n < MAX_RESTORED && cmq_table_next(pending);)
+	{
+		TimestampTz row_since;
+
+		if (cmq_slot_time(pending->slot,
+						  Anum_pending_enqueued_at) < expired_before)
+			continue;
+		row_since = cmq_slot_ready_since(pending->slot);
+		since = Min(since, row_since);
+		if (row_since == cmq_slot_time(pending->slot, Anum_pending_visible_at))
+			break;
+		n++;
+	}
+	return since;
+}
+
+/*
+ * Count what is in flight and delayed, and find since when what is ready the
+ * longest is ready.
+ */
+static void
+look_at_pending(CmqQueue *queue, CmqCounts *counts)
+{
+	TimestampTz now = cmq_clock_peek(queue->shared);
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	CmqFloorScan scan;
+	CmqTable	pending;
+
+	cmq_floor_begin(&scan, queue, now);
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						AccessShareLock))
+		return;
+	cmq_table_range(&pending, now + 1, DT_NOEND, false);
+	while (cmq_table_next(&pending))
+	{
+		if (cmq_slot_time(pending.slot,
+						  Anum_pending_enqueued_at) < expired_before)
+			continue;
+		if (cmq_slot_int(pending.slot, Anum_pending_receive_count) == 0)
+			counts->delayed++;
+		else
+			counts->in_flight++;
+	}
+	cmq_table_range(&pending, scan.floor, now, true);
+	counts->ready_since = find_ready_since(&pending, expired_before);
+	cmq_table_close(&pending);
+	if (cmq_rewind_first_due(queue, &queue->rewinding,
+							 Max(expired_before, scan.rewind_floor)) != DT_NOEND)
+		counts->ready_since = Min(counts->ready_since,
+								  queue->rewinding.rewound_at);
+}
+
+/* On a standby: the same, from the tables, and all of the numbers. */
+static void
+count_in_tables(CmqQueue *queue, CmqCounts *counts, int64 *left)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	cmq_count_pending(queue, snapshot, now, counts);
+	*left = cmq_rewind_count_due(queue, snapshot,
+								 cmq_queue_expired_before(queue, now));
+	UnregisterSnapshot(snapshot);
+	if (*left > 0)
+		counts->ready_since = Min(counts->ready_since,
+								  queue->rewinding.rewound_at);
+}
+
+/*
+ * May the current user see the counters?  Readers may, and members of pg_monitor,
+ * who need no right on bodies for that.
+ */
+static bool
+may_see_counters(const CmqQueue *queue)
+{
+	return cmq_queue_is_readable(queue) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+/* The row of one queue, but for its name, when found is set. */
+typedef struct MetricsRow
+{
+	bool		found;
+	Datum		values[Natts_metrics];
+	bool		isnull[Natts_metrics];
+} MetricsRow;
+
+static void
+get_metrics(const char *name, MetricsRow *row)
+{
+	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
+	CmqSharedQueue *shared = queue->shared;
+	CmqCounts	counts = {.min_msg_time = DT_NOEND,.ready_since = DT_NOEND};
+	int64		npending;
+	int64		left;
+	int64		pending_bytes;
+	int64		rewindable_bytes;
+
+	if (shared)
+	{
+		look_at_pending(queue, &counts);
+		left = cmq_stats_count_due(queue);
+		npending = cmq_stats_count_pending(queue) + left;
+	}
+	else
+	{
+		count_in_tables(queue, &counts, &left);
+		npending = counts.ready + counts.in_flight + counts.delayed + left;
+	}
+	get_sizes(queue, npending, left, &pending_bytes, &rewindable_bytes);
+
+#define VALUE(att) row->values[Anum_metrics_##att - 1]
+#define COUNTER(counter) \
+	Int64GetDatum(cmq_stats_counter(shared, counter))
+	if (shared)
+	{
+		VALUE(since) = TimestampTzGetDatum(cmq_stats_counted_since(shared));
+		VALUE(sent) = COUNTER(CMQ_SENT);
+		VALUE(received) = COUNTER(CMQ_RECEIVED);
+		VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
+		VALUE(rewound) = COUNTER(CMQ_REWOUND);
+		VALUE(deleted) = COUNTER(CMQ_DELETED);
+		VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
+		VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
+		VALUE(waits) = COUNTER(CMQ_WAITS);
+		VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
+	}
+	else
+	{
+		for (int att = Anum_metrics_since; att <= Anum_metrics_body_bytes; att++)
+			row->isnull[att - 1] = true;
+	}
+	VALUE(pending_msg_num) = Int64GetDatum(npending);
+	VALUE(left_of_rewind) = Int64GetDatum(left);
+	VALUE(pending_bytes) = Int64GetDatum(pending_bytes);
+	VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
+	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
+	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
+	row->isnull[Anum_metrics_oldest_ready_seconds - 1] =
+		counts.ready_since == DT_NOEND;
+	VALUE(oldest_ready_seconds) =
+		Float8GetDatum(counts.ready_since == DT_NOEND ? 0 :
+					   (cmq_queue_now(queue) - counts.ready_since) /
+					   (double) USECS_PER_SEC);
+	row->found = true;
+}
+
+/*
+ * May the caller see the queue, and does nobody have it or a part of it for
+ * itself?  If so all its tables are locked.
+ */
+static bool
+lock_queue(const char *name)
+{
+	CmqQueue   *queue = cmq_queue_find(name);
+
+	if (queue == NULL || !may_see_counters(queue) ||
+		!cmq_lock_to_look(queue->pending))
+		return false;
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (!cmq_lock_to_look(queue->leaves[i].messages) ||
+			!cmq_lock_to_look(queue->leaves[i].rewind))
+			return false;
+	}
+	return true;
+}
+
+static void
+look_at_queue(const char *name, void *arg)
+{
+	if (lock_queue(name))
+		get_metrics(name, arg);
+}
+
+/* May the caller see the queue's counters, whatever state it is in? */
+static bool
+may_see(const char *name)
+{
+	CmqQueue	queue;
+
+	return cmq_catalog_find_queue(&queue, name) &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&
+		may_see_counters(&queue);
+}
+
+Datum
+cmq_metrics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *lc;
+
+	cmq_shmem_require();
+	InitMaterializedSRF(fcinfo, 0);
+
+	/*
+	 * One damaged queue must not hide the others.  The locks of each are
+	 * released at once: those of all would not fit into the server's table.
+	 */
+	foreach(lc, cmq_catalog_queue_names())
+	{
+		MetricsRow	row = {0};
+
+		if (!may_see(lfirst(lc)) ||
+			!cmq_queue_look(lfirst(lc), "metrics", look_at_queue, &row, true) ||
+			!row.found)
+			continue;
+		row.values[Anum_metrics_queue - 1] = CStringGetTextDatum(lfirst(lc));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row.values,
+							 row.isnull);
+	}
+	return (Datum) 0;
+}

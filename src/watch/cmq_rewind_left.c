@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_rewind_left.c
+ *	  How much the rewind under way still has to bring back, for the view cmq.rewinds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_try.h"
+#include "memory/cmq_shared.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_lock.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_table.h"
+
+PG_FUNCTION_INFO_V1(cmq_rewind_left);
+
+typedef struct Left
+{
+	int64		n;
+	bool		known;
+} Left;
+
+/* Count what the rewind under way still has to bring back, without waiting. */
+static void
+count_left(const char *name, void *arg)
+{
+	Left	   *left = arg;
+	CmqQueue   *queue = cmq_queue_find(name);
+	const CmqRewind *rewinding;
+	TimestampTz from;
+
+	if (queue == NULL || !cmq_queue_is_readable(queue))
+		return;
+	rewinding = &queue->rewinding;
+	from = Max(rewinding->from,
+			   cmq_queue_expired_before(queue, cmq_queue_now(queue)));
+	for (int i = 0; rewinding->active && i < queue->nleaves; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+		CmqTable	table;
+
+		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at)
+			continue;
+		if (!cmq_lock_to_look(leaf->rewind))
+			return;
+		if (!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
+							AccessShareLock))
+			continue;
+		cmq_table_range(&table, from, rewinding->rewound_at, false);
+		while (cmq_table_next(&table))
+			left->n += cmq_rewind_is_due(rewinding,
+										 cmq_slot_time(table.slot,
+													   Anum_rewind_enqueued_at),
+										 cmq_slot_time(table.slot,
+													   Anum_rewind_deleted_at),
+										 cmq_slot_int64(table.slot,
+														Anum_rewind_deleted_xact));
+		cmq_table_close(&table);
+	}
+	left->known = true;
+}
+
+/*
+ * How many messages the rewind under way still has to bring back.  NULL if the
+ * queue is gone, damaged or locked, or not for the caller's eyes: a view of all
+ * queues must neither fail nor wait because of one.
+ */
+Datum
+cmq_rewind_left(PG_FUNCTION_ARGS)
+{
+	Left		left = {0};
+
+	cmq_shmem_require();
+	if (!cmq_queue_look(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
+						count_left, &left, false) || !left.known)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(left.n);
+}

@@ -1,0 +1,330 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_views.c
+ *	  The functions that the views of a queue are made of, and the planner
+ *	  support that keeps what the views read from roles without SELECT.
+ *
+ * Everybody who may use schema cmq may name the views.  They read the queue's
+ * tables as the queue's owner.  Two locks keep roles without SELECT on
+ * cmq.q_<queue> out:
+ *
+ * 1. While planning.  cmq._readable() has a support function that raises 42501;
+ *	  for a reader it becomes true and leaves nothing in the plan.  The planner
+ *	  simplifies the quals of each (sub)query before it estimates anything by the
+ *	  statistics of tables; the view's own quals are part of each (sub)query that
+ *	  reads its tables.  So no operator or function of the caller's sees a value
+ *	  of these statistics, and EXPLAIN tells no estimate.
+ * 2. At the start of the executor.  Each view joins cmq_data.v_<queue>, a
+ *	  security_invoker view of cmq.q_<queue>, which is a constant: the join is
+ *	  gone from the plan, but the server checks SELECT on cmq.q_<queue> for the
+ *	  current user each time.  So a plan that another role has made, or that
+ *	  was made before a REVOKE, is refused.
+ *
+ * The bounds of the rewind window and the rewind under way are put into the plan
+ * as constants.  Each plan made so depends on cmq.q_<queue>: whatever changes the
+ * queue's row sends an invalidation of it, and the plan is made anew.  A bound
+ * only moves forward while the row stays as it is, so one that was right when
+ * the plan was made keeps nothing out later; cmq._since() does the rest at run
+ * time.
+ *
+ * Ways to break it, and the answers:
+ *	- The name of the queue is no constant: nothing is simplified, the function
+ *	  checks at run time.  The views name theirs.
+ *	- A condition that is simplified to false leaves no plan: then nothing is
+ *	  estimated and nothing is read.
+ *	- The view is replaced by its owner: then it is the owner's own view.
+ *
+ * Everything here only reads, and works on a standby and in parallel workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation_d.h"
+#include "catalog/pg_type_d.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/pathnodes.h"
+#include "nodes/supportnodes.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_names.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+
+PG_FUNCTION_INFO_V1(cmq_readable);
+PG_FUNCTION_INFO_V1(cmq_readable_support);
+PG_FUNCTION_INFO_V1(cmq_clock);
+PG_FUNCTION_INFO_V1(cmq_expired_before);
+PG_FUNCTION_INFO_V1(cmq_since);
+PG_FUNCTION_INFO_V1(cmq_rewindable);
+PG_FUNCTION_INFO_V1(cmq_rewindable_support);
+PG_FUNCTION_INFO_V1(cmq_due);
+PG_FUNCTION_INFO_V1(cmq_due_support);
+
+/* What cmq._since() has found out for this statement, user and queue. */
+typedef struct Since
+{
+	TimestampTz statement;
+	Oid			user;
+	char		queue[NAMEDATALEN];
+	TimestampTz since;
+} Since;
+
+static CmqQueue *
+lookup_for_select(const char *name)
+{
+	CmqQueue   *queue = cmq_queue_lookup(name);
+
+	cmq_queue_check_acl(queue, ACL_SELECT);
+	return queue;
+}
+
+static CmqQueue *
+queue_arg(FunctionCallInfo fcinfo)
+{
+	return lookup_for_select(cmq_queue_name_arg(fcinfo, 0));
+}
+
+/*
+ * The queue that a call to be simplified names; raises 42501 unless the current
+ * user may read it.  NULL if the call cannot be simplified.  The plan depends on
+ * the queue from here on.
+ */
+static CmqQueue *
+queue_to_simplify(Node *node, SupportRequestSimplify **request)
+{
+	Const	   *name;
+	CmqQueue   *queue;
+
+	if (!IsA(node, SupportRequestSimplify))
+		return NULL;
+	*request = (SupportRequestSimplify *) node;
+	name = linitial((*request)->fcall->args);
+	if (!IsA(name, Const) || name->constisnull)
+		return NULL;
+	queue = lookup_for_select(TextDatumGetCString(name->constvalue));
+
+	/* nobody would notice that it is to be made anew */
+	if ((*request)->root == NULL)
+		return NULL;
+	(*request)->root->glob->relationOids =
+		lappend_oid((*request)->root->glob->relationOids, queue->relid);
+	return queue;
+}
+
+/* left op right, where op is one of pg_catalog for two values of the type. */
+static Expr *
+make_comparison(const char *op, Oid type, Node *left, Node *right)
+{
+	Oid			opno =
+		OpernameGetOprid(list_make2(makeString("pg_catalog"),
+									makeString(pstrdup(op))), type, type);
+	OpExpr	   *expr = (OpExpr *) make_opclause(opno, BOOLOID, false,
+												(Expr *) copyObject(left),
+												(Expr *) right, InvalidOid,
+												InvalidOid);
+
+	set_opfuncid(expr);
+	return (Expr *) expr;
+}
+
+static Node *
+make_constant(TimestampTz time)
+{
+	return (Node *) makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
+							  TimestampTzGetDatum(time), false,
+							  FLOAT8PASSBYVAL);
+}
+
+Datum
+cmq_readable(PG_FUNCTION_ARGS)
+{
+	(void) queue_arg(fcinfo);
+	PG_RETURN_BOOL(true);
+}
+
+Datum
+cmq_readable_support(PG_FUNCTION_ARGS)
+{
+	SupportRequestSimplify *request;
+
+	if (queue_to_simplify((Node *) PG_GETARG_POINTER(0), &request) == NULL)
+		PG_RETURN_POINTER(NULL);
+	PG_RETURN_POINTER(makeBoolConst(true, false));
+}
+
+Datum
+cmq_clock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(cmq_queue_now(queue_arg(fcinfo)));
+}
+
+Datum
+cmq_expired_before(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = queue_arg(fcinfo);
+
+	PG_RETURN_TIMESTAMPTZ(cmq_queue_expired_before(queue,
+												   cmq_queue_now(queue)));
+}
+
+static bool
+is_same(const Since *cached, TimestampTz statement, text *name)
+{
+	return cached->statement == statement && cached->user == GetUserId() &&
+		strlen(cached->queue) == VARSIZE_ANY_EXHDR(name) &&
+		memcmp(cached->queue, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0;
+}
+
+/* May be called for each row: looks once per statement, for one queue. */
+Datum
+cmq_since(PG_FUNCTION_ARGS)
+{
+	Since	   *cached = fcinfo->flinfo->fn_extra;
+	TimestampTz statement = GetCurrentStatementStartTimestamp();
+
+	if (cached == NULL || PG_ARGISNULL(0) ||
+		!is_same(cached, statement, PG_GETARG_TEXT_PP(0)))
+	{
+		CmqQueue   *queue = queue_arg(fcinfo);
+
+		if (cached == NULL)
+			cached = fcinfo->flinfo->fn_extra =
+				MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Since));
+		cached->since = cmq_queue_rewindable_since(queue,
+												   cmq_queue_now(queue));
+		cached->statement = statement;
+		cached->user = GetUserId();
+		strlcpy(cached->queue, queue->name, NAMEDATALEN);
+	}
+	PG_RETURN_TIMESTAMPTZ(cached->since);
+}
+
+Datum
+cmq_rewindable(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = queue_arg(fcinfo);
+
+	PG_RETURN_BOOL(PG_GETARG_TIMESTAMPTZ(1) >=
+				   cmq_queue_rewindable_since(queue, cmq_queue_now(queue)) &&
+				   !cmq_queue_has_forgotten(queue, PG_GETARG_TIMESTAMPTZ(2)));
+}
+
+Datum
+cmq_rewindable_support(PG_FUNCTION_ARGS)
+{
+	SupportRequestSimplify *request;
+	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
+										  &request);
+	Oid			text = TEXTOID;
+	Oid			since_func;
+	List	   *args;
+	List	   *conditions;
+	Node	   *since;
+	TimestampTz bound;
+
+	if (queue == NULL)
+		PG_RETURN_POINTER(NULL);
+	args = request->fcall->args;
+	bound = cmq_queue_rewindable_since(queue, cmq_queue_now(queue));
+	since_func = LookupFuncName(list_make2(makeString(CMQ_SCHEMA),
+										   makeString("_since")), 1, &text,
+								false);
+	since = (Node *) makeFuncExpr(since_func, TIMESTAMPTZOID,
+								  list_make1(copyObject(linitial(args))),
+								  InvalidOid, DEFAULT_COLLATION_OID,
+								  COERCE_EXPLICIT_CALL);
+	conditions = list_make2(make_comparison(">=", TIMESTAMPTZOID,
+											lsecond(args),
+											make_constant(bound)),
+							make_comparison(">=", TIMESTAMPTZOID,
+											lsecond(args), since));
+	if (!TIMESTAMP_IS_NOBEGIN(queue->history_since))
+		conditions = lappend(conditions,
+							 make_comparison(">=", TIMESTAMPTZOID,
+											 lthird(args),
+											 make_constant(queue->history_since)));
+	PG_RETURN_POINTER(makeBoolExpr(AND_EXPR, conditions, -1));
+}
+
+Datum
+cmq_due(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = queue_arg(fcinfo);
+
+	PG_RETURN_BOOL(cmq_rewind_is_due(&queue->rewinding,
+									 PG_GETARG_TIMESTAMPTZ(1),
+									 PG_GETARG_TIMESTAMPTZ(2),
+									 PG_GETARG_INT64(3)));
+}
+
+/* value <> ALL (the transactions that were open at the rewind) */
+static Expr *
+make_not_concurrent(const CmqRewind *rewinding, Node *value)
+{
+	ScalarArrayOpExpr *expr = makeNode(ScalarArrayOpExpr);
+	Datum	   *elements = palloc(rewinding->nconcurrent * sizeof(Datum));
+	ArrayType  *array;
+
+	for (int i = 0; i < rewinding->nconcurrent; i++)
+		elements[i] = Int64GetDatum(rewinding->concurrent[i]);
+	array = construct_array(elements, rewinding->nconcurrent, INT8OID,
+							sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	expr->opno = OpernameGetOprid(list_make2(makeString("pg_catalog"),
+											 makeString("<>")), INT8OID,
+								  INT8OID);
+	expr->useOr = false;
+	expr->args = list_make2(copyObject(value),
+							makeConst(INT8ARRAYOID, -1, InvalidOid, -1,
+									  PointerGetDatum(array), false, false));
+	expr->location = -1;
+	set_sa_opfuncid(expr);
+	return (Expr *) expr;
+}
+
+/* The planner's form of cmq_rewind_is_due(). */
+Datum
+cmq_due_support(PG_FUNCTION_ARGS)
+{
+	SupportRequestSimplify *request;
+	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
+										  &request);
+	const CmqRewind *rewinding;
+	List	   *args;
+	List	   *conditions;
+
+	if (queue == NULL)
+		PG_RETURN_POINTER(NULL);
+	rewinding = &queue->rewinding;
+	if (!rewinding->active)
+		PG_RETURN_POINTER(makeBoolConst(false, false));
+	args = request->fcall->args;
+	conditions = list_make2(make_comparison(">=", TIMESTAMPTZOID,
+											lsecond(args),
+											make_constant(rewinding->from)),
+							make_comparison("<", TIMESTAMPTZOID,
+											lthird(args),
+											make_constant(rewinding->rewound_at)));
+	if (!TIMESTAMP_IS_NOBEGIN(rewinding->since))
+		conditions = lappend(conditions,
+							 make_comparison(">=", TIMESTAMPTZOID,
+											 lthird(args),
+											 make_constant(rewinding->since)));
+	if (rewinding->nconcurrent > 0)
+		conditions = lappend(conditions,
+							 make_not_concurrent(rewinding, lfourth(args)));
+	PG_RETURN_POINTER(makeBoolExpr(AND_EXPR, conditions, -1));
+}

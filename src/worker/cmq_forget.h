@@ -1,0 +1,18 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_forget.h
+ *	  Giving back the space of history that was forgotten when rewind was switched
+ *	  off.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_FORGET_H
+#define CMQ_FORGET_H
+
+#include "store/cmq_description.h"
+#include "worker/cmq_portion.h"
+
+extern CmqStepResult cmq_forget_some(CmqQueue *queue);
+extern void cmq_forget_install_callbacks(void);
+
+#endif							/* CMQ_FORGET_H */

@@ -1,0 +1,488 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_launcher.c
+ *	  The launcher of maintenance: which database is visited, and when.
+ *
+ * One launcher per server, started when recovery has ended (so there is none
+ * on a standby before promotion) and not in binary upgrade.  Connected to no
+ * database, it reads pg_database every cmq.maintenance_interval and has a
+ * worker visit each database that accepts connections and is not
+ * a template.  A worker that finds no extension leaves at once.  So nobody
+ * configures database names, and DROP DATABASE is held up for no longer than
+ * one worker's stay.
+ *
+ * Databases do not wait for one another: each has its own interval, and several are
+ * visited at the same time, as count_visits() says.  One whose last visit took longer
+ * than QUICK_TIME is slow, and slow ones have all places but one.  So who is not slow
+ * waits for others that are not, or for QUICK_TIME + TIME_TO_LEAVE until one that
+ * turns out to be slow is sent away from that place.  With one place
+ * all wait for one another, as long as cmq.maintenance_timeout allows a step.
+ *
+ * Crash or exit of the launcher: workers come to their ends by themselves; the next one
+ * knows nothing of them, and for a moment a database can have two.
+ *
+ * Locks: a spinlock guards what the launcher and its workers tell each other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_settings.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_visits.h"
+#include "memory/cmq_workers.h"
+#include "worker/cmq_launcher.h"
+
+/*
+ * A database whose visit takes longer is slow.  One that was not known to be has so long
+ * to leave when it is asked to, before it is ended.
+ */
+#define QUICK_TIME 15000		/* milliseconds */
+#define TIME_TO_LEAVE 5000		/* milliseconds */
+
+/* How long the launcher waits when there was no place for a worker. */
+#define NO_PLACE_WAIT 1000		/* milliseconds */
+
+PGDLLEXPORT void cmq_launcher_main(Datum arg);
+
+/* Register the launcher; called when the library is preloaded. */
+void
+cmq_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	if (IsBinaryUpgrade)
+		return;
+	cmq_workers_fill(&worker, "cmq_launcher_main", "cmq launcher");
+	worker.bgw_restart_time = 10;
+	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * How many databases are visited at the same time: with the launcher and the workers of
+ * senders that leaves one place to others, but one visit is always had.
+ */
+static int
+count_visits(void)
+{
+	return Min(Max(max_worker_processes - 1 - cmq_workers_places() - 1, 1), CMQ_MAX_VISITS);
+}
+
+/*
+ * List all databases, and those among them to visit, in the current memory
+ * context.
+ */
+static void
+list_databases(List **all, List **visit)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		*all = lappend_oid(*all, database->oid);
+		/* a DROP DATABASE that was interrupted leaves a negative limit */
+		if (database->datallowconn && !database->datistemplate &&
+			database->datconnlimit >= -1)
+			*visit = lappend_oid(*visit, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/* Free the shared entries of databases that are gone. */
+static void
+sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
+{
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (!list_member_oid(databases, keys[i].database))
+			cmq_shmem_remove(&keys[i]);
+	}
+}
+
+/*
+ * A stop of the server is no error.  It is restarted if it was somebody else who
+ * asked.
+ */
+static void
+end_if_asked(void)
+{
+	if (ShutdownRequestPending)
+		proc_exit(1);
+}
+
+/*
+ * What the launcher knows of a database.  Times are milliseconds of a clock that nobody
+ * sets.
+ */
+typedef struct Database
+{
+	Oid			oid;
+	bool		exists;			/* in the last list */
+	bool		visited;		/* now */
+	bool		slow;			/* its last visit took long */
+	bool		unfinished;		/* ... and was not all */
+	int64		begun_at;		/* the last visit */
+	int64		ended_at;
+} Database;
+
+typedef struct Visitor
+{
+	BackgroundWorkerHandle *handle; /* NULL: the place is free */
+	Oid			database;
+	bool		as_slow;		/* on a place for slow ones */
+	int64		begun_at;
+	int64		asked_at;		/* to leave; 0: not */
+	bool		terminated;
+} Visitor;
+
+typedef struct Launcher
+{
+	MemoryContext context;
+	Database   *databases;
+	int			ndatabases;
+	int			nvisitors;
+	Visitor		visitors[CMQ_MAX_VISITS];
+	int64		listed_at;		/* -1: not yet */
+	int64		retry_at;		/* after there was no place */
+	int64		logged_at;		/* that; -1: never */
+} Launcher;
+
+static int64
+interval_ms(void)
+{
+	return (int64) cmq_maintenance_interval * 1000;
+}
+
+static Database *
+find_database(Launcher *launcher, Oid oid)
+{
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		if (launcher->databases[i].oid == oid)
+			return &launcher->databases[i];
+	}
+	return NULL;
+}
+
+/* List the databases, and free what those that are gone have left. */
+static void
+update_databases(Launcher *launcher)
+{
+	CmqSharedKey *keys;
+	int			nkeys;
+	List	   *all = NIL;
+	List	   *visit = NIL;
+	ListCell   *lc;
+	Database   *databases;
+	int			n = 0;
+	MemoryContext old = MemoryContextSwitchTo(launcher->context);
+
+	/* the entries first, see cmq_shmem_list() */
+	nkeys = cmq_shmem_list(&keys);
+	list_databases(&all, &visit);
+	sweep_databases(keys, nkeys, all);
+
+	databases = MemoryContextAllocZero(TopMemoryContext,
+									   sizeof(Database) * (list_length(visit) + CMQ_MAX_VISITS));
+	foreach(lc, visit)
+	{
+		Database   *known = find_database(launcher, lfirst_oid(lc));
+
+		if (known)
+			databases[n] = *known;
+		databases[n].oid = lfirst_oid(lc);
+		databases[n++].exists = true;
+	}
+	/* a visit under way comes to its end */
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		Database   *known = &launcher->databases[i];
+
+		if (known->visited && !list_member_oid(visit, known->oid))
+		{
+			databases[n] = *known;
+			databases[n++].exists = false;
+		}
+	}
+	if (launcher->databases)
+		pfree(launcher->databases);
+	launcher->databases = databases;
+	launcher->ndatabases = n;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(launcher->context);
+}
+
+/* See who has come to the end of a visit. */
+static void
+end_visits(Launcher *launcher, int64 now)
+{
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+		Database   *database;
+		BgwHandleStatus status;
+		pid_t		pid;
+
+		if (visitor->handle == NULL)
+			continue;
+		status = GetBackgroundWorkerPid(visitor->handle, &pid);
+		if (status == BGWH_POSTMASTER_DIED)
+			proc_exit(1);
+		if (status != BGWH_STOPPED)
+			continue;
+		pfree(visitor->handle);
+		visitor->handle = NULL;
+		database = find_database(launcher, visitor->database);
+		database->visited = false;
+		database->ended_at = now;
+		database->slow = now - visitor->begun_at > QUICK_TIME;
+		database->unfinished = cmq_visit_is_unfinished(i);
+	}
+}
+
+/* When the database is to be visited next. */
+static int64
+due_at(const Database *database)
+{
+	if (database->begun_at == 0)
+		return 0;
+	return database->unfinished ? database->ended_at :
+		database->begun_at + interval_ms();
+}
+
+/* The database that has waited longest, slow ones if they may; NULL if none is due. */
+static Database *
+next_database(Launcher *launcher, int64 now, bool slow_too)
+{
+	Database   *next = NULL;
+
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		Database   *database = &launcher->databases[i];
+
+		if (database->exists && !database->visited && due_at(database) <= now &&
+			(slow_too || !database->slow) &&
+			(next == NULL || due_at(database) < due_at(next)))
+			next = database;
+	}
+	return next;
+}
+
+/*
+ * Slow databases have all places but one, if there are several.  Whoever turns out to be
+ * slow takes one of theirs, too, if one is free.  May another one have one?
+ */
+static bool
+may_be_slow(Launcher *launcher, int64 now)
+{
+	int			left = launcher->nvisitors - 1;
+
+	if (launcher->nvisitors == 1)
+		return true;
+	for (int i = 0; i < launcher->nvisitors; i++)
+		left -= launcher->visitors[i].handle && launcher->visitors[i].as_slow;
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+
+		if (left > 0 && visitor->handle && !visitor->as_slow &&
+			now - visitor->begun_at > QUICK_TIME)
+		{
+			visitor->as_slow = true;
+			left--;
+		}
+	}
+	return left > 0;
+}
+
+/* Begin what visits there are places for. */
+static void
+begin_visits(Launcher *launcher, int64 now)
+{
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+		Database   *database;
+
+		if (visitor->handle)
+			continue;
+		database = next_database(launcher, now, may_be_slow(launcher, now));
+		if (database == NULL || now < launcher->retry_at)
+			return;
+		cmq_visit_reset(i);
+		visitor->handle = cmq_workers_start(database->oid, "", i, 0);
+		if (visitor->handle == NULL)
+		{
+			launcher->retry_at = now + Min(NO_PLACE_WAIT, interval_ms());
+			if (launcher->logged_at < 0 ||
+				now >= launcher->logged_at + interval_ms())
+				ereport(LOG,
+						(errmsg("cmq maintenance found no place for a worker"),
+						 errhint("Raise max_worker_processes.")));
+			launcher->logged_at = now;
+			return;
+		}
+		visitor->database = database->oid;
+		visitor->as_slow = database->slow && launcher->nvisitors > 1;
+		visitor->begun_at = now;
+		visitor->asked_at = 0;
+		visitor->terminated = false;
+		database->visited = true;
+		database->unfinished = false;
+		database->begun_at = now;
+	}
+}
+
+/*
+ * When slow visits have all places, and a database waits that is not slow: who came last
+ * to the place that is not theirs has to leave, at once if that may be.  It is
+ * slow from now on, and has its time on a place for such.
+ */
+static void
+end_slow_visit(Launcher *launcher, int64 now)
+{
+	Visitor    *last = NULL;
+
+	if (launcher->nvisitors == 1 || next_database(launcher, now, false) == NULL)
+		return;
+	(void) may_be_slow(launcher, now);
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+
+		if (visitor->handle == NULL ||
+			(!visitor->as_slow && now - visitor->begun_at <= QUICK_TIME))
+			return;
+		if (!visitor->as_slow && (last == NULL || visitor->begun_at > last->begun_at))
+			last = visitor;
+	}
+	if (last == NULL)
+		return;
+	if (last->asked_at == 0)
+	{
+		last->asked_at = now;
+		cmq_visit_ask_to_leave(last - launcher->visitors);
+	}
+	else if (now - last->asked_at > TIME_TO_LEAVE && !last->terminated)
+	{
+		last->terminated = true;
+		TerminateBackgroundWorker(last->handle);
+	}
+}
+
+/* How long nothing has to be done, unless a worker ends. */
+static long
+time_to_wait(Launcher *launcher, int64 now)
+{
+	int64		next = launcher->listed_at + interval_ms();
+
+	if (launcher->retry_at > now)
+		next = Min(next, launcher->retry_at);
+	for (int i = 0; i < launcher->ndatabases; i++)
+	{
+		Database   *database = &launcher->databases[i];
+
+		if (!database->visited && due_at(database) > now)
+			next = Min(next, due_at(database));
+	}
+	for (int i = 0; i < launcher->nvisitors; i++)
+	{
+		Visitor    *visitor = &launcher->visitors[i];
+		int64		time = visitor->begun_at + QUICK_TIME + 1;
+
+		if (visitor->handle == NULL)
+			continue;
+		if (time > now)
+			next = Min(next, time);
+		time = visitor->asked_at + TIME_TO_LEAVE + 1;
+		if (visitor->asked_at > 0 && time > now)
+			next = Min(next, time);
+	}
+	return (long) Max(next - now, 1);
+}
+
+void
+cmq_launcher_main(Datum arg)
+{
+	Launcher	launcher = {.listed_at = -1,.logged_at = -1};
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	cmq_shmem_require();		/* preloaded from another file than $libdir/cmq? */
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	launcher.nvisitors = count_visits();
+	launcher.context = AllocSetContextCreate(TopMemoryContext,
+											 "cmq launcher",
+											 ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		int64		now;
+
+		/*
+		 * The latch is set for many reasons, and starting a worker may have
+		 * swallowed one: so look at everything before each sleep.
+		 */
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		end_if_asked();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+
+		/* a wall clock that was set is noticed also when nobody calls */
+		(void) cmq_time();
+		now = cmq_elapsed() / 1000;
+		end_visits(&launcher, now);
+		if (launcher.listed_at < 0 || now >= launcher.listed_at + interval_ms())
+		{
+			update_databases(&launcher);
+			launcher.listed_at = now;
+		}
+		begin_visits(&launcher, now);
+		end_slow_visit(&launcher, now);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 time_to_wait(&launcher, now), PG_WAIT_EXTENSION);
+	}
+}

@@ -1,0 +1,524 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_maintain.c
+ *	  The steps of maintenance, and cmq_maintain().
+ *
+ * For each queue: mend triggers, save the clock, make leaves ahead if the queue is in
+ * use, purge pending rows that have expired, keep the mark of the earliest message,
+ * move dead letters, drop leaves whose time is over, remove history that was
+ * forgotten, move the rewind point forward, count its messages, analyze its tables.
+ * Every step is right whether or not it runs, and may run at any time, twice or
+ * beside itself: what it removes was invisible before, by comparison of times.
+ *
+ * The worker runs each step in transactions of its own, each of a bounded portion:
+ * rows, locks and time.  A step reads the queue's bounds of time anew in each
+ * of them, and says whether there is more.  Where it ended is remembered
+ * in the queue's shared entry before the transaction commits, so that what cannot be
+ * done is passed by, and looked at again when the walk begins anew.  What
+ * remains when the worker's time for a queue is over is done in the next round.
+ *
+ * cmq_maintain() runs all steps in the caller's transaction, which keeps the locks
+ * that it takes.  Expired rows are not bounded there; leaves dropped, dead letters and
+ * what is looked at for forgotten history are, and without a name the number of queues: those in which nothing had to be written leave no locks
+ * behind, and when the others have taken their part of the lock table the rest is
+ * left for the next call.
+ *
+ * Either way a step runs as the queue's owner in a restricted security context.
+ *
+ * The worker's round has one more step, that cmq_maintain() has not: dead letters
+ * to queues of other owners, whose code the caller has no reason to trust.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/spin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_compat.h"
+#include "base/cmq_names.h"
+#include "base/cmq_settings.h"
+#include "base/cmq_try.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_prepared.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_ddl.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rewind_log.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_triggers.h"
+#include "verbs/cmq_gone.h"
+#include "verbs/cmq_rewind.h"
+#include "worker/cmq_forget.h"
+#include "worker/cmq_leaf_drop.h"
+#include "worker/cmq_letters.h"
+#include "worker/cmq_maintain.h"
+#include "worker/cmq_portion.h"
+#include "worker/cmq_purge.h"
+
+PG_FUNCTION_INFO_V1(cmq_maintain);
+
+/*
+ * A queue is in use if it was sent to within its retention, or within this many leaf
+ * leads.  So one without leaves has no history and no backlog that would make ANALYZE
+ * or CREATE INDEX, behind which no leaf can be made, take long.
+ */
+#define IN_USE_LEADS 4
+
+/* By hand a step looks at so many times 10,000 rows for forgotten history. */
+#define MAX_FORGET_CALLS 100
+
+/* Leaves are made for this many leads, of half a leaf each, at most. */
+#define MAX_AHEAD_LEADS 16
+
+/* How much earlier and later than elsewhere, for the target of a subscription. */
+#define TARGET_BEHIND_LEADS 2
+#define TARGET_AHEAD_LEADS 4
+
+/* With more leaves than this, which are to be dropped, there is no ANALYZE. */
+#define MAX_ANALYZED_LEAVES 200
+
+/*
+ * Save the queue clock, for a queue that was used since it was last saved: the
+ * messages that the clock is known by may be dropped, and the wall clock may
+ * be behind after a restart.
+ */
+static CmqStepResult
+save_clock(CmqQueue *queue, const CmqPortion *portion)
+{
+	CmqQueue	changed;
+
+	cmq_queue_attach(queue);
+	if (cmq_clock_last(queue->shared) <=
+		queue->saved_clock ||
+		(queue = cmq_queue_try_lock(queue)) == NULL)
+		return CMQ_STEP_DONE;
+	cmq_queue_attach(queue);
+	changed = *queue;
+	changed.saved_clock =
+		cmq_clock_last(queue->shared);
+	cmq_catalog_update_queue(&changed);
+	return CMQ_STEP_DONE;
+}
+
+/* Make leaves ahead of time for a queue in use. */
+static CmqStepResult
+make_ahead(CmqQueue *queue, const CmqPortion *portion)
+{
+	TimestampTz now;
+	TimestampTz lead = cmq_leaf_lead(queue);
+	TimestampTz from;
+	TimestampTz until;
+	bool		target = queue->is_target;
+
+	from = now = cmq_queue_now(queue);
+	if (!target && now - cmq_notes_last_send(queue->shared) >
+		Max(IN_USE_LEADS * lead, queue->msg_retention_seconds * USECS_PER_SEC))
+		return CMQ_STEP_DONE;
+	/*
+	 * Enough to last until the round after the next one, but not so many that
+	 * their locks do not fit into one transaction: senders can ask for more.
+	 */
+	until = now + Min(Max(lead, 2 * cmq_maintenance_interval * USECS_PER_SEC),
+					  MAX_AHEAD_LEADS * lead);
+	if (target)
+	{
+		from -= queue->msg_retention_seconds * USECS_PER_SEC +
+			TARGET_BEHIND_LEADS * lead;
+		until += TARGET_AHEAD_LEADS * lead;
+	}
+	for (TimestampTz time = from; time <= until;)
+	{
+		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+
+		if (leaf == NULL)
+		{
+			cmq_leaf_make(queue, time, until);
+			break;
+		}
+		time = leaf->upper;
+	}
+	return CMQ_STEP_DONE;
+}
+
+static CmqStepResult
+advance_rewind(CmqQueue *queue, const CmqPortion *portion)
+{
+	if (!queue->is_target)
+		cmq_rewind_advance(queue);
+	return CMQ_STEP_DONE;
+}
+
+/* So that nobody has to wait for a count after a start of the server. */
+static CmqStepResult
+count_pending(CmqQueue *queue, const CmqPortion *portion)
+{
+	cmq_stats_count_ahead(queue);
+	return CMQ_STEP_DONE;
+}
+
+/* Not without end, so that a step of a queue that has much of it gets on each time. */
+static CmqStepResult
+forget(CmqQueue *queue, const CmqPortion *portion)
+{
+	CmqStepResult result = CMQ_STEP_MORE;
+
+	for (int i = 0; i < (portion->bounded ? 1 : MAX_FORGET_CALLS) &&
+		 result != CMQ_STEP_DONE; i++)
+	{
+		queue = cmq_queue_again(queue);
+		result = cmq_forget_some(queue);
+	}
+	/* nobody goes on by himself with what a call by hand has left */
+	return result == CMQ_STEP_LOOKING && !portion->bounded ? CMQ_STEP_MORE : result;
+}
+
+static CmqStepResult
+move_dead_letters(CmqQueue *queue, const CmqPortion *portion)
+{
+	return queue->is_target ? CMQ_STEP_DONE :
+		cmq_dead_letter_sweep(queue, portion);
+}
+
+static CmqStepResult
+mend_triggers(CmqQueue *queue, const CmqPortion *portion)
+{
+	if (cmq_triggers_mend(queue))
+	{
+		cmq_queue_attach(queue);
+		cmq_triggers_distrust(queue->shared);
+	}
+	return CMQ_STEP_DONE;
+}
+
+/* When ANALYZE last ran for a table; DT_NOBEGIN: never. */
+static TimestampTz
+last_analyze(Oid relid)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		time;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	time = pg_stat_get_last_analyze_time(fcinfo);
+	return fcinfo->isnull ? DT_NOBEGIN : DatumGetTimestampTz(time);
+}
+
+/*
+ * Statistics for those who join the history with their tables.  Autovacuum
+ * does leaves, but never the partitioned tables.  For a queue in use, once per
+ * leaf and at most once an hour is enough.  Who is in the way is not waited for.
+ */
+static CmqStepResult
+analyze(CmqQueue *queue, const CmqPortion *portion)
+{
+	CmqLeaf    *leaf = cmq_queue_leaf(queue, cmq_queue_now(queue));
+	Oid			relids[] = {queue->messages, queue->rewind};
+	TimestampTz interval;
+
+	/* nothing would tell when it was done last; or it would lock all of so many */
+	if (leaf == NULL || !pgstat_track_counts ||
+		queue->nleaves > MAX_ANALYZED_LEAVES)
+		return CMQ_STEP_DONE;
+	interval = Max(leaf->upper - leaf->lower, USECS_PER_HOUR);
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz last = last_analyze(relids[i]);
+
+		/* the server goes by the wall clock, which may have been set back */
+		if (last < now - interval || last > now)
+			cmq_ddl_execute("ANALYZE (SKIP_LOCKED) %s",
+							cmq_catalog_relname(relids[i]));
+	}
+	return CMQ_STEP_DONE;
+}
+
+typedef CmqStepResult (*MaintainStep) (CmqQueue *queue,
+									   const CmqPortion *portion);
+
+static const MaintainStep maintain_steps[] = {
+	mend_triggers,
+	save_clock,
+	make_ahead,
+	cmq_purge_left,
+	cmq_purge_rest,
+	cmq_settle_oldest,
+	move_dead_letters,
+	cmq_leaf_drop_old,
+	forget,
+	advance_rewind,
+	/* these take long: after the others of all queues */
+	count_pending,
+	analyze,
+};
+
+const int	cmq_maintain_nsteps = lengthof(maintain_steps);
+const int	cmq_maintain_nlong = 2;
+
+/*
+ * Raise an error if the table has no valid primary key: then pg_restore is
+ * still at work, which makes keys after it has loaded the data, and a
+ * partitioned table's is valid only when all its leaves have theirs.  What is
+ * not there yet must not count as consumed.
+ */
+static void
+check_restored(CmqQueue *queue, Oid relid)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Oid			pk;
+	bool		valid = false;
+
+	/* dropped while we waited for it: the caller looks again */
+	if (rel == NULL)
+		return;
+	pk = cmq_primary_key(rel);
+	if (OidIsValid(pk))
+	{
+		Relation	index = index_open(pk, AccessShareLock);
+
+		valid = index->rd_index->indisvalid;
+		index_close(index, AccessShareLock);
+	}
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is not complete", queue->name),
+				 errdetail("Table \"%s\" has no valid primary key.",
+						   RelationGetRelationName(rel)),
+				 errhint("If the queue is being restored from a dump, this passes when the restore has ended.")));
+	relation_close(rel, AccessShareLock);
+}
+
+/* Run one step for a queue, or a bounded portion of it, as the queue's owner. */
+CmqStepResult
+cmq_maintain_step(const char *name, int step, bool bounded)
+{
+	CmqPortion	portion = {.bounded = bounded};
+	CmqStepResult result;
+	CmqQueue   *queue = cmq_queue_lookup(name);
+	CmqOwnerScope scope;
+
+	check_restored(queue, queue->messages);
+	check_restored(queue, queue->pending);
+	check_restored(queue, queue->rewind);
+	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
+	cmq_owner_enter(&scope, queue->owner);
+	INSTR_TIME_SET_CURRENT(portion.begun);
+	result = maintain_steps[step] (queue, &portion);
+	cmq_owner_leave(&scope);
+	return result;
+}
+
+/*
+ * Free the shared entries of this database's queues that are gone without
+ * cmq_drop_queue: with the extension, by hand, or by the end of a prepared
+ * transaction.  A table that another open transaction has made or dropped is
+ * locked by it; what our own has dropped may come back, so the entry goes when
+ * we commit.  Also take back what processes have left that are gone.
+ */
+void
+cmq_maintain_sweep(void)
+{
+	CmqSharedKey *keys;
+	int			n = cmq_shmem_list(&keys);
+
+	for (int i = 0; i < n; i++)
+	{
+		Oid			pending = keys[i].pending;
+
+		if (keys[i].database != MyDatabaseId ||
+			!ConditionalLockRelationOid(pending, AccessShareLock))
+			continue;
+		if (get_rel_name(pending) == NULL)
+			cmq_shmem_remove_at_end(pending, true);
+		else
+			UnlockRelationOid(pending, AccessShareLock);
+	}
+	pfree(keys);
+	cmq_shmem_sweep_slots();
+}
+
+static void
+try_step(const char *name, void *arg)
+{
+	(void) cmq_maintain_step(name, *(int *) arg, false);
+}
+
+/*
+ * All steps in the caller's transaction.  The last ones read whole tables: a page of
+ * a message that is bad must not undo what the others have done.
+ */
+static void
+maintain_queue(const char *name)
+{
+	bool		more = false;
+
+	for (int i = 0; i < cmq_maintain_nsteps; i++)
+	{
+		if (i < cmq_maintain_nsteps - cmq_maintain_nlong)
+			more |= cmq_maintain_step(name, i, false) == CMQ_STEP_MORE;
+		else
+			(void) cmq_queue_try(name, "counts and statistics", try_step, &i, true);
+	}
+	if (more)
+		ereport(NOTICE,
+				(errmsg("there is more to maintain in queue \"%s\"", name),
+				 errdetail("One transaction drops only so many old partitions as it can hold locks for, and removes a part of the history that was forgotten."),
+				 errhint("Commit and call cmq_maintain(%s) again, or leave it to the worker.",
+						 quote_literal_cstr(name))));
+}
+
+static void
+maintain_try(const char *name, void *arg)
+{
+	/* asked inside: what the caller has written before does not count */
+	bool	   *wrote = arg;
+
+	maintain_queue(name);
+	*wrote = TransactionIdIsValid(GetCurrentTransactionIdIfAny());
+}
+
+/* Does the caller own the queue?  A look that a damaged queue does not stop. */
+static bool
+is_own(const char *name, Oid *pending)
+{
+	CmqQueue	queue;
+
+	if (!cmq_catalog_find_queue(&queue, name) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)))
+		return false;
+	*pending = queue.pending;
+	return object_ownercheck(RelationRelationId, queue.relid, GetUserId());
+}
+
+/* A queue that a call without a name comes to. */
+typedef struct Candidate
+{
+	char	   *name;
+	CmqSharedKey key;
+	bool		left_out;		/* by the last call */
+} Candidate;
+
+/* The caller's queues in the order of their names; those left out last time first. */
+static Candidate *
+list_own(int *n)
+{
+	List	   *names = cmq_catalog_queue_names();
+	Candidate  *all = palloc(sizeof(Candidate) * Max(list_length(names), 1));
+	Candidate  *result = palloc(sizeof(Candidate) * Max(list_length(names), 1));
+	int			nall = 0;
+	ListCell   *lc;
+
+	*n = 0;
+	foreach(lc, names)
+	{
+		Candidate  *candidate = &all[nall];
+
+		memset(candidate, 0, sizeof(Candidate));
+		candidate->name = lfirst(lc);
+		candidate->key.database = MyDatabaseId;
+		if (!is_own(candidate->name, &candidate->key.pending))
+			continue;
+		candidate->left_out = cmq_notes_left_out(&candidate->key);
+		nall++;
+	}
+	for (int pass = 1; pass >= 0; pass--)
+	{
+		for (int i = 0; i < nall; i++)
+		{
+			if (all[i].left_out == (pass == 1))
+				result[(*n)++] = all[i];
+		}
+	}
+	pfree(all);
+	return result;
+}
+
+/* Maintain all queues of the caller's, as far as there is room for locks. */
+static void
+maintain_all(void)
+{
+	int			n;
+	Candidate  *queues = list_own(&n);
+	bool		have_room = true;
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		wrote = false;
+		bool		left_out = !have_room;
+
+		if (have_room)
+		{
+			(void) cmq_queue_try_light(queues[i].name, "maintenance",
+									   maintain_try, &wrote, true);
+			have_room = !wrote || cmq_maintain_has_room();
+		}
+		else
+			left++;
+		if (left_out != queues[i].left_out)
+			cmq_notes_set_left_out(&queues[i].key, left_out);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (left > 0)
+		ereport(NOTICE,
+				(errmsg("%d of %d queues were not maintained", left, n),
+				 errdetail("One transaction maintains so many queues only as it can hold locks for."),
+				 errhint("Commit and call cmq_maintain() again: it begins with these.")));
+	pfree(queues);
+}
+
+Datum
+cmq_maintain(PG_FUNCTION_ARGS)
+{
+	cmq_begin_write("cmq_maintain()");
+
+	if (PG_ARGISNULL(0))
+	{
+		cmq_prepared_sweep();
+		maintain_all();
+		cmq_maintain_sweep();
+		/* the record, and what is nobody's, belong to whoever owns the extension */
+		if (object_ownercheck(RelationRelationId,
+							  cmq_catalog_relid("rewind_log"), GetUserId()))
+		{
+			cmq_rewind_log_prune();
+			cmq_gone_sweep();
+		}
+	}
+	else
+	{
+		char	   *name = cmq_queue_name_arg(fcinfo, 0);
+
+		cmq_queue_check_owner(cmq_queue_lookup(name));
+		maintain_queue(name);
+	}
+	PG_RETURN_VOID();
+}

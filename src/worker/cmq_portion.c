@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_portion.c
+ *	  Portions of a step of maintenance: bounded in rows, locks and time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/spin.h"
+
+#include "memory/cmq_notes.h"
+#include "store/cmq_description.h"
+#include "worker/cmq_portion.h"
+
+/* A bounded portion looks at so many rows, removes so many, and takes so long. */
+#define PORTION_LOOKS 100000
+#define PORTION_ROWS 10000
+#define PORTION_TIME 500		/* milliseconds */
+
+/* The part of the lock table, one of so many, that one transaction may take. */
+#define LOCKS_PART 4
+
+/* No row of the pending table. */
+const CmqPlace cmq_place_beginning = {DT_NOBEGIN, DT_NOBEGIN};
+
+/* Where a portion begins. */
+CmqPlace
+cmq_place_get(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
+{
+	return portion->bounded ? cmq_notes_place(queue->shared, kind) :
+		cmq_place_beginning;
+}
+
+/* Where the next one is to begin: behind this. */
+void
+cmq_place_set(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
+			  const CmqPlace *place)
+{
+	if (portion->bounded)
+		cmq_notes_set_place(queue->shared, kind, place);
+}
+
+/* Is the time of a bounded portion over? */
+bool
+cmq_portion_is_over(const CmqPortion *portion)
+{
+	instr_time	elapsed;
+
+	if (!portion->bounded)
+		return false;
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, portion->begun);
+	return INSTR_TIME_GET_MILLISEC(elapsed) >= PORTION_TIME;
+}
+
+/* Has a bounded portion looked at its share of rows, and removed so many? */
+bool
+cmq_portion_has_enough(const CmqPortion *portion, int64 looked, int64 removed)
+{
+	if (!portion->bounded)
+		return false;
+	return looked >= PORTION_LOOKS || removed >= PORTION_ROWS ||
+		(looked % 100 == 0 && cmq_portion_is_over(portion));
+}
+
+/*
+ * Is there room for the locks of more work?  Those that our process holds are a small
+ * part of the lock table, which all share.
+ */
+bool
+cmq_maintain_has_room(void)
+{
+	LockData   *locks = GetLockStatusData();
+	int64		held = 0;
+	int64		all = (int64) max_locks_per_xact *
+		(MaxBackends + max_prepared_xacts);
+
+	for (int i = 0; i < locks->nelements; i++)
+		held += locks->locks[i].pid == MyProcPid && !locks->locks[i].fastpath;
+	pfree(locks->locks);
+	pfree(locks);
+	return held < all / LOCKS_PART;
+}

@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_purge.c
+ *	  Purging pending rows that have expired, and the mark of the earliest message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_handle.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_stats.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_oldest.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_table.h"
+#include "worker/cmq_portion.h"
+#include "worker/cmq_purge.h"
+
+/*
+ * Delete pending rows of expired messages that are not in flight: those left of what can
+ * still be delivered, or the rest.  Nothing is there if nothing pending is so old.
+ */
+static CmqStepResult
+purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	bool		left = kind == CMQ_PURGE_PLACE;
+	TimestampTz from = left ? DT_NOBEGIN : expired_before;
+	TimestampTz until = left ? expired_before : DT_NOEND;
+	CmqPlace	place = cmq_place_get(queue, portion, kind);
+	CmqStepResult result = CMQ_STEP_DONE;
+	int64		looked = 0;
+	int64		removed = 0;
+	CmqTable	pending;
+
+	if (queue->is_target)
+		return CMQ_STEP_DONE;
+	if (!cmq_oldest_may_expire(queue, expired_before))
+	{
+		cmq_place_set(queue, portion, kind, &cmq_place_beginning);
+		return CMQ_STEP_DONE;
+	}
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						RowExclusiveLock))
+		return CMQ_STEP_DONE;
+	if (place.visible_at < from)
+		cmq_table_range(&pending, from, until, false);
+	else
+		cmq_table_after(&pending, &place, until);
+	while (cmq_table_next(&pending))
+	{
+		CmqPendingKey key;
+
+		cmq_table_key(&pending, &key);
+		if (key.visible_at >= until)
+			break;
+		if (cmq_portion_has_enough(portion, ++looked, removed))
+		{
+			result = removed > 0 ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
+			break;
+		}
+		place = key;
+		/* what is in flight can still be deleted by who has it */
+		if (key.enqueued_at >= expired_before ||
+			(cmq_slot_int(pending.slot, Anum_pending_receive_count) > 0 &&
+			 key.visible_at > now) ||
+			cmq_table_delete(&pending, false) != TM_Ok)
+			continue;
+		cmq_floor_taken_message(key.enqueued_at);
+		cmq_stats_pending(queue->shared, -1);
+		removed++;
+	}
+	cmq_table_close(&pending);
+	CommandCounterIncrement();
+	cmq_place_set(queue, portion, kind,
+				  result == CMQ_STEP_DONE ? &cmq_place_beginning : &place);
+	return result;
+}
+
+/*
+ * Most of what has expired stands at the left end of the index, since visible_at is
+ * never before enqueued_at.
+ */
+CmqStepResult
+cmq_purge_left(CmqQueue *queue, const CmqPortion *portion)
+{
+	return purge(queue, portion, CMQ_PURGE_PLACE);
+}
+
+/* What was received or delayed stands anywhere. */
+CmqStepResult
+cmq_purge_rest(CmqQueue *queue, const CmqPortion *portion)
+{
+	return purge(queue, portion, CMQ_PURGE_REST_PLACE);
+}
+
+/* Is the walk of this kind at its beginning, or past its end? */
+static bool
+is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
+{
+	return cmq_place_get(queue, portion, kind).visible_at == DT_NOBEGIN;
+}
+
+/*
+ * Keep the mark of cmq_oldest.c near the oldest pending message.  Where that has
+ * expired the whole table is read; not before all that has expired is removed.
+ */
+CmqStepResult
+cmq_settle_oldest(CmqQueue *queue, const CmqPortion *portion)
+{
+	TimestampTz now = cmq_queue_now(queue);
+
+	if (!is_through(queue, portion, CMQ_PURGE_PLACE) ||
+		!is_through(queue, portion, CMQ_PURGE_REST_PLACE))
+		return CMQ_STEP_DONE;
+	if (cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
+		cmq_oldest_settle(queue);
+	cmq_oldest_advance(queue);
+	return CMQ_STEP_DONE;
+}

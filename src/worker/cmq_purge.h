@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_purge.h
+ *	  Purging pending rows that have expired, and the mark of the earliest message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_PURGE_H
+#define CMQ_PURGE_H
+
+#include "store/cmq_description.h"
+#include "worker/cmq_portion.h"
+
+extern CmqStepResult cmq_purge_left(CmqQueue *queue,
+									const CmqPortion *portion);
+extern CmqStepResult cmq_purge_rest(CmqQueue *queue,
+									const CmqPortion *portion);
+extern CmqStepResult cmq_settle_oldest(CmqQueue *queue,
+									   const CmqPortion *portion);
+
+#endif							/* CMQ_PURGE_H */

@@ -1,0 +1,453 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_worker.c
+ *	  The short-lived workers of maintenance and of senders.
+ *
+ * The launcher (cmq_launcher.c) has one visit each database, at intervals.
+ *
+ * A worker runs each maintenance step of each queue in transactions of its
+ * own, of a bounded portion each (cmq_maintain.c), as the queue's owner in a
+ * restricted security context; an error is logged and ends that step in this round
+ * only.  It waits for a lock for WORKER_LOCK_TIMEOUT at most, and for a sender no
+ * longer than that one does.
+ *
+ * A sender who finds no leaf starts a worker for its queue alone and waits for
+ * it (cmq_worker_run_for); the launcher has no part in that.
+ *
+ * Steps run code of the queue's owner, which may not end.  So each has a timeout,
+ * and the worker is killed when that is not heeded; cmq_turn.c remembers whose code
+ * it was, and what time it took.  Senders may have half of the server's places for
+ * workers at most, and each waits for its own worker and takes it along when it is interrupted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_names.h"
+#include "base/cmq_settings.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_prepared.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_visits.h"
+#include "memory/cmq_workers.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rewind_log.h"
+#include "verbs/cmq_dead_letter.h"
+#include "verbs/cmq_gone.h"
+#include "worker/cmq_letters.h"
+#include "worker/cmq_maintain.h"
+#include "worker/cmq_portion.h"
+#include "worker/cmq_turn.h"
+
+static TimeoutId die_timeout;
+
+#define WORKER_LOCK_TIMEOUT "2s"
+
+/* Whoever has not heeded the timeout of a step for so long is killed. */
+#define TIME_TO_CANCEL 5		/* seconds */
+
+/*
+ * A turn repeats portions of its steps for so long, and begins no other step after so
+ * long.
+ */
+#define PORTIONS_TIME 2000		/* milliseconds */
+#define TURN_TIME 5000			/* milliseconds */
+
+/* How long a worker may take to make a leaf that a sender waits for. */
+#define LEAF_TIMEOUT 10			/* seconds */
+
+/*
+ * How long the dead letters of one queue may take that go to a queue of another
+ * owner.
+ */
+#define STRANGER_TIMEOUT 5		/* seconds */
+
+PGDLLEXPORT void cmq_worker_main(Datum arg);
+
+/* Was the last error of in_transaction() a cancel, by its timeout or otherwise? */
+static bool was_cancelled = false;
+
+/* Run func(arg) in a transaction.  An error is logged and makes it false. */
+static bool
+in_transaction(void (*func) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	was_cancelled = false;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	PG_TRY();
+	{
+		func(arg);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		was_cancelled = geterrcode() == ERRCODE_QUERY_CANCELED;
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CHECK_FOR_INTERRUPTS();
+	return ok;
+}
+
+typedef struct LimitedCall
+{
+	void		(*func) (void *arg);
+	void	   *arg;
+	int			seconds;
+} LimitedCall;
+
+static void
+run_limited(void *arg)
+{
+	LimitedCall *call = arg;
+
+	enable_timeout_after(STATEMENT_TIMEOUT, call->seconds * 1000);
+	enable_timeout_after(die_timeout, (call->seconds + TIME_TO_CANCEL) * 1000);
+	call->func(call->arg);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(die_timeout, false);
+}
+
+/*
+ * As in_transaction(), for what runs code of a queue's owner, in expressions of
+ * indexes: nobody else's queue may wait for ever for that.
+ */
+static bool
+in_limited_transaction(void (*func) (void *arg), void *arg, int seconds)
+{
+	LimitedCall call = {.func = func, .arg = arg, .seconds = seconds};
+
+	return in_transaction(run_limited, &call);
+}
+
+typedef struct StepCall
+{
+	const char *name;
+	int			step;
+	CmqStepResult result;
+} StepCall;
+
+static void
+run_step(void *arg)
+{
+	StepCall   *call = arg;
+
+	call->result = cmq_maintain_step(call->name, call->step, true);
+}
+
+/* A queue's turn in the round, see cmq_turn.c. */
+typedef struct TurnCall
+{
+	const char *name;
+	CmqTurnKind kind;
+	bool		go;
+} TurnCall;
+
+static void
+begin_turn(void *arg)
+{
+	TurnCall   *call = arg;
+	CmqQueue   *queue = cmq_queue_find(call->name);
+	Oid			guest = InvalidOid;
+
+	call->go = false;
+	if (queue == NULL)
+		return;
+	if (call->kind == CMQ_LETTERS_TURN)
+	{
+		CmqQueue   *target = cmq_dead_letter_stranger(queue);
+
+		if (target == NULL)
+			return;
+		guest = target->owner;
+	}
+	call->go = cmq_turn_begin(queue, call->kind, guest);
+}
+
+/* In milliseconds. */
+static int64
+elapsed_since(instr_time begun)
+{
+	instr_time	elapsed;
+
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, begun);
+	return (int64) INSTR_TIME_GET_MILLISEC(elapsed);
+}
+
+/*
+ * Run a step, portion after portion, each in a transaction of its own, until it has
+ * come to its end or the turn has taken its time.  False if it was cancelled.
+ */
+static bool
+run_portions(const char *name, int step, instr_time begun)
+{
+	StepCall	call = {.name = name,.step = step};
+
+	do
+	{
+		call.result = CMQ_STEP_DONE;
+		/* one that fails does not keep the next ones from being tried */
+		if (!in_limited_transaction(run_step, &call, cmq_maintenance_timeout) &&
+			was_cancelled)
+			return false;
+	} while (call.result != CMQ_STEP_DONE && elapsed_since(begun) < PORTIONS_TIME);
+	if (call.result == CMQ_STEP_MORE)
+		cmq_visit_unfinished();
+	return true;
+}
+
+/*
+ * The steps of a kind of turn: those from first to before last.  A turn that takes long
+ * leaves the others to the next one, and that begins with them.
+ */
+static void
+run_steps(const char *name, int first, int last)
+{
+	int			n = last - first;
+	int			begin = cmq_turn_first_step(n);
+	instr_time	begun;
+
+	INSTR_TIME_SET_CURRENT(begun);
+	for (int i = 0; i < n; i++)
+	{
+		int			step = (begin + i) % n;
+
+		cmq_turn_at_step(step);
+		if (!run_portions(name, first + step, begun))
+		{
+			cmq_turn_end(false);
+			return;
+		}
+		if (i < n - 1 && elapsed_since(begun) > TURN_TIME)
+		{
+			cmq_turn_end(true);
+			return;
+		}
+	}
+	cmq_turn_at_step(-1);
+	cmq_turn_end(true);
+}
+
+static void
+move_letters(void *arg)
+{
+	CmqQueue   *queue = cmq_queue_open(arg, ACL_NO_RIGHTS, RowExclusiveLock);
+
+	cmq_dead_letter_sweep_stranger(queue, STRANGER_TIMEOUT * 1000);
+}
+
+/* The limit of the move itself comes first. */
+static void
+move_to_stranger(char *name)
+{
+	bool		ok = in_limited_transaction(move_letters, name,
+											STRANGER_TIMEOUT + TIME_TO_CANCEL);
+
+	cmq_turn_end(ok || !was_cancelled);
+}
+
+static void
+log_context(void *arg)
+{
+	errcontext("maintenance of queue \"%s\"", (const char *) arg);
+}
+
+/* Give a queue its turn of that kind. */
+static void
+take_turn(char *name, CmqTurnKind kind)
+{
+	int			nshort = cmq_maintain_nsteps - cmq_maintain_nlong;
+	TurnCall	call = {.name = name,.kind = kind};
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = log_context,
+		.arg = name
+	};
+
+	error_context_stack = &context;
+	pgstat_report_activity(STATE_RUNNING,
+						   psprintf("maintenance of queue %s", name));
+	if (in_transaction(begin_turn, &call) && call.go)
+	{
+		if (kind == CMQ_LETTERS_TURN)
+			move_to_stranger(name);
+		else if (kind == CMQ_LONG_TURN)
+			run_steps(name, nshort, cmq_maintain_nsteps);
+		else
+			run_steps(name, 0, nshort);
+	}
+	pgstat_report_stat(true);
+	error_context_stack = context.previous;
+}
+
+static void
+take_turns(List *names, CmqTurnKind kind)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (cmq_visit_is_asked_to_leave())
+		{
+			cmq_visit_unfinished();
+			return;
+		}
+		take_turn(lfirst(lc), kind);
+	}
+}
+
+/* Make the leaves that a sender waits for. */
+static void
+make_leaf(void *arg)
+{
+	CmqQueue   *queue = cmq_queue_lookup(arg);
+	TimestampTz now = cmq_queue_now(queue);
+
+	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));
+}
+
+static bool extension_found;
+
+static void
+find_extension(void *arg)
+{
+	extension_found = OidIsValid(get_extension_oid("cmq", true)) &&
+		OidIsValid(cmq_catalog_relid("queue"));
+}
+
+static CmqTurnOrder order;
+
+static void
+order_turns(void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	cmq_turn_order(cmq_catalog_queue_names(), &order);
+	MemoryContextSwitchTo(old);
+}
+
+/* Needs no extension: what it has left behind goes, too. */
+static void
+sweep(void *arg)
+{
+	cmq_maintain_sweep();
+	cmq_prepared_sweep();
+}
+
+static void
+sweep_gone(void *arg)
+{
+	cmq_gone_sweep();
+}
+
+static void
+prune_rewind_log(void *arg)
+{
+	cmq_rewind_log_prune();
+}
+
+static void
+terminate_worker(void)
+{
+	kill(MyProcPid, SIGTERM);
+}
+
+void
+cmq_worker_main(Datum arg)
+{
+	CmqWorkerTask	task;
+
+	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
+	cmq_visit_join(task.visit);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	cmq_shmem_require();
+	die_timeout = RegisterTimeout(USER_TIMEOUT, terminate_worker);
+
+	/*
+	 * The database may be gone by now; that ends the worker with an error, as
+	 * it does any client.
+	 */
+	BackgroundWorkerInitializeConnectionByOid(task.database, InvalidOid, 0);
+
+	/* defaults of the database or of the superuser are not for us */
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	if (GetConfigOption("transaction_timeout", true, false))
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET,
+					PGC_S_OVERRIDE);
+
+	if (task.queue[0])
+	{
+		SetConfigOption("lock_timeout", psprintf("%d", task.lock_timeout),
+						PGC_SUSET, PGC_S_OVERRIDE);
+		(void) in_limited_transaction(make_leaf, task.queue, LEAF_TIMEOUT);
+		proc_exit(0);
+	}
+
+	(void) in_transaction(sweep, NULL);
+	if (!in_transaction(find_extension, NULL) || !extension_found)
+		proc_exit(0);
+	(void) in_transaction(sweep_gone, NULL);
+	if (!in_transaction(order_turns, NULL))
+		proc_exit(0);
+	take_turns(order.names[CMQ_SHORT_TURN], CMQ_SHORT_TURN);
+	(void) in_limited_transaction(prune_rewind_log, NULL,
+								  cmq_maintenance_timeout);
+	for (int kind = CMQ_LONG_TURN; kind < CMQ_NTURNS; kind++)
+		take_turns(order.names[kind], kind);
+	/* code in these may end the worker */
+	for (int kind = 0; kind < CMQ_NTURNS; kind++)
+		take_turns(order.struck[kind], kind);
+	proc_exit(0);
+}
