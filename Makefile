@@ -30,18 +30,23 @@ OBJS = \
 	src/cmq.o \
 	src/memory/cmq_async.o \
 	src/memory/cmq_clock.o \
+	src/memory/cmq_count.o \
+	src/memory/cmq_earliest.o \
+	src/memory/cmq_effect.o \
 	src/memory/cmq_floor.o \
 	src/memory/cmq_mark.o \
 	src/memory/cmq_notes.o \
 	src/memory/cmq_prepared.o \
+	src/memory/cmq_proc.o \
 	src/memory/cmq_shared.o \
-	src/memory/cmq_stats.o \
 	src/memory/cmq_stretch.o \
 	src/memory/cmq_visits.o \
 	src/memory/cmq_wait.o \
 	src/memory/cmq_workers.o \
+	src/memory/cmq_xact.o \
 	src/store/cmq_bounds.o \
 	src/store/cmq_catalog.o \
+	src/store/cmq_counting.o \
 	src/store/cmq_damage.o \
 	src/store/cmq_ddl.o \
 	src/store/cmq_due.o \

@@ -5,7 +5,7 @@
  *
  * Loading outside shared_preload_libraries is allowed, so that CREATE
  * EXTENSION works and every call can say what is missing
- * (cmq_shmem_require); nothing is set up then.
+ * (cmq_require_preload); nothing is set up then.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,21 +18,17 @@
 
 #include "base/cmq_compat.h"
 #include "base/cmq_settings.h"
-#include "memory/cmq_async.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
+#include "memory/cmq_count.h"
 #include "memory/cmq_prepared.h"
+#include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
 #include "memory/cmq_visits.h"
-#include "memory/cmq_wait.h"
 #include "memory/cmq_workers.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_queue.h"
-#include "verbs/cmq_changes.h"
 #include "verbs/cmq_publish.h"
-#include "worker/cmq_forget.h"
 #include "worker/cmq_launcher.h"
 #include "worker/cmq_turn.h"
 
@@ -51,13 +47,12 @@ shmem_request(void)
 
 	RequestAddinShmemSpace(cmq_shared_shmem_size());
 	RequestAddinShmemSpace(cmq_clock_shmem_size());
-	RequestAddinShmemSpace(cmq_floor_shmem_size());
-	RequestAddinShmemSpace(cmq_stats_shmem_size());
-	RequestAddinShmemSpace(cmq_wait_shmem_size());
+	RequestAddinShmemSpace(cmq_proc_shmem_size());
+	RequestAddinShmemSpace(cmq_count_shmem_size());
+	RequestAddinShmemSpace(cmq_prepared_shmem_size());
 	RequestAddinShmemSpace(cmq_workers_shmem_size());
 	RequestAddinShmemSpace(cmq_visit_shmem_size());
 	RequestAddinShmemSpace(cmq_turn_shmem_size());
-	RequestAddinShmemSpace(cmq_prepared_shmem_size());
 	RequestNamedLWLockTranche("cmq", 3);
 }
 
@@ -71,15 +66,14 @@ shmem_startup(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	locks = GetNamedLWLockTranche("cmq");
-	cmq_shared_shmem_init(&locks[0].lock, &locks[2].lock);
+	cmq_shared_shmem_init(&locks[0].lock);
 	cmq_clock_shmem_init();
-	cmq_floor_shmem_init();
-	cmq_stats_shmem_init();
-	cmq_wait_shmem_init();
+	cmq_proc_shmem_init(&locks[1].lock);
+	cmq_count_shmem_init();
+	cmq_prepared_shmem_init(&locks[2].lock);
 	cmq_workers_shmem_init();
 	cmq_visit_shmem_init();
 	cmq_turn_shmem_init();
-	cmq_prepared_shmem_init(&locks[1].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -97,15 +91,7 @@ _PG_init(void)
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
-	cmq_shmem_install_callbacks();
+	cmq_xact_install_callbacks();
 	cmq_owner_install_hook();
-	cmq_prepared_install_callbacks();
-	cmq_floor_install_callbacks();
-	cmq_forget_install_callbacks();
-	cmq_oldest_install_callbacks();
-	cmq_async_install_callbacks();
-	cmq_stats_install_callbacks();
-	cmq_wait_install_callbacks();
-	cmq_changes_install_callbacks();
 	cmq_launcher_register();
 }

@@ -68,45 +68,32 @@ make_durable(void)
 }
 
 /*
- * The variable is changed, not the setting: no code that reads settings runs
- * between the two callbacks, and for a setting PostgreSQL would keep a stack.
+ * The transaction is about to commit.  The variable is changed, not the setting: no code
+ * that reads settings runs before cmq_async_ended(), and for a setting PostgreSQL would
+ * keep a stack.
  */
-static void
-xact_callback(XactEvent event, void *arg)
+void
+cmq_async_before_commit(void)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-			if (cmq_async_receive && receive_end != InvalidXLogRecPtr &&
-				receive_end == XactLastRecEnd &&
-				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
-			{
-				saved_synchronous_commit = synchronous_commit;
-				synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
-				records_before = pgWalUsage.wal_records;
-			}
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			receive_end = InvalidXLogRecPtr;
-			if (saved_synchronous_commit >= 0)
-			{
-				synchronous_commit = saved_synchronous_commit;
-				if (event == XACT_EVENT_COMMIT)
-					make_durable();
-			}
-			saved_synchronous_commit = -1;
-			break;
-		default:
-			break;
-	}
+	if (!cmq_async_receive || receive_end == InvalidXLogRecPtr ||
+		receive_end != XactLastRecEnd ||
+		synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
+		return;
+	saved_synchronous_commit = synchronous_commit;
+	synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	records_before = pgWalUsage.wal_records;
 }
 
+/* The transaction has ended. */
 void
-cmq_async_install_callbacks(void)
+cmq_async_ended(bool committed)
 {
-	RegisterXactCallback(xact_callback, NULL);
+	receive_end = InvalidXLogRecPtr;
+	if (saved_synchronous_commit >= 0)
+	{
+		synchronous_commit = saved_synchronous_commit;
+		if (committed)
+			make_durable();
+	}
+	saved_synchronous_commit = -1;
 }

@@ -11,6 +11,7 @@
 
 extern bool cmq_async_begin(void);
 extern void cmq_async_end(bool only_receives);
-extern void cmq_async_install_callbacks(void);
+extern void cmq_async_before_commit(void);
+extern void cmq_async_ended(bool committed);
 
 #endif							/* CMQ_ASYNC_H */

@@ -59,7 +59,7 @@
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_entry.h"
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 
 /* It goes on while the system sleeps. */
 #ifdef CLOCK_BOOTTIME

@@ -10,7 +10,7 @@
 
 #include "datatype/timestamp.h"
 
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 
 extern int64 cmq_elapsed(void);
 extern Size cmq_clock_shmem_size(void);

@@ -14,18 +14,31 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#include "memory/cmq_effect.h"
-#include "memory/cmq_notes.h"
-#include "memory/cmq_shared.h"
-#include "memory/cmq_stretch.h"
+#include "memory/cmq_types.h"
 
-/* A number of rows that is kept exact, see cmq_stats.c. */
+typedef enum CmqCountState
+{
+	CMQ_UNCOUNTED,
+	CMQ_COUNTING,
+	CMQ_SPOILED,				/* counting, but in vain */
+	CMQ_COUNTED
+} CmqCountState;
+
+/* A number of rows that is kept exact, see cmq_count.c. */
 typedef struct CmqCount
 {
-	int			state;			/* a glance without the lock is free */
+	CmqCountState state;		/* a glance without the lock is free */
 	int			place;			/* of the count under way, or -1 */
 	pg_atomic_uint64 n;
 } CmqCount;
+
+/* A lower bound, see cmq_mark.c. */
+typedef struct CmqMark
+{
+	uint64		generation;
+	TimestampTz time;
+	TimestampTz rewound_at;		/* the rewind that it is for */
+} CmqMark;
 
 struct CmqSharedQueue
 {
@@ -33,53 +46,28 @@ struct CmqSharedQueue
 	CmqRelids	relids;
 	pg_atomic_uint32 nusers;	/* transactions that use the entry */
 	bool		dropped;		/* to be removed by the last of them */
-	pg_atomic_uint64 clock;		/* the queue clock, see cmq_clock.c */
+	pg_atomic_uint32 held;		/* by a transaction prepared before the start */
+
+	/* see cmq_clock.c */
+	pg_atomic_uint64 clock;		/* the queue clock */
 	pg_atomic_uint64 clock_line;	/* the least that it can be */
-	pg_atomic_uint64 last_send; /* clock at the newest send, hint only */
-	pg_atomic_uint64 spacing;	/* of ready rows, hint, see cmq_receive.c */
 
-	/* where receives begin to scan, see cmq_floor.c */
+	/* see cmq_mark.c and cmq_stretch.c */
 	slock_t		mutex;			/* guards these */
-	uint64		generation;
-	TimestampTz floor;			/* by visible_at, in the pending table */
-	TimestampTz rewound_at;		/* the rewind that rewind_floor is for */
-	TimestampTz rewind_floor;	/* by enqueued_at, in the rewind table */
-
-	/* see cmq_stretch.c, under the same mutex */
+	CmqMark		marks[CMQ_NMARKS];
 	int			nstretches;		/* a glance is free */
 	CmqStretch	stretches[CMQ_STRETCHES];
-
-	/* see cmq_oldest.c, under the same mutex */
-	uint64		oldest_generation;
-	TimestampTz oldest;			/* no pending row was produced before */
-
-	pg_atomic_uint32 held;		/* by a transaction prepared before the start */
-	pg_atomic_uint32 triggers;	/* as they were, see cmq_changes.c */
 
 	/* receives that wait, see cmq_wait.c */
 	ConditionVariable wakeup;
 	pg_atomic_uint32 nwaiters;
-	pg_atomic_uint32 nasking;	/* who want them to leave */
+	pg_atomic_uint32 nasking;	/* processes that want them to leave */
 	pg_atomic_uint32 nasked;	/* how often they were asked, modulo 2^32 */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
 	int			planner;		/* who plans for the next due time; under mutex */
 	TimestampTz planned_for;
 
-	pg_atomic_uint32 demands_failed;	/* see cmq_leaf.c */
-
-	/* where the worker's steps go on, under the same mutex, see cmq_maintain.c */
-	CmqPlace	places[CMQ_NPLACES];
-	CmqForgetting forgetting;	/* under the same mutex, see cmq_forget.c */
-
-	/* written by maintenance, see cmq_turn.c and cmq_dead_letter.c */
-	CmqTurns	turns[CMQ_NTURNS];
-	int			letters_count;	/* the policy that the place for letters is for */
-	int			letters_time;
-	pg_atomic_uint32 left_out;	/* by a call of cmq_maintain() that had no room */
-	pg_atomic_uint32 letters_stuck;	/* a receive could not move dead letters */
-	pg_atomic_uint32 damaged;	/* a message could not be read, see cmq_damage.c */
-
-	/* see cmq_stats.c */
+	/* see cmq_count.c */
 	LWLock		count_lock;		/* guards these four */
 	CmqCount	pending;		/* rows of the pending table */
 	CmqCount	due;			/* what a rewind still has to bring back ... */
@@ -87,7 +75,20 @@ struct CmqSharedQueue
 	TimestampTz due_from;		/* ... if produced from here on */
 	TimestampTz counted_since;
 	pg_atomic_uint64 counters[CMQ_NCOUNTERS];
-};
 
+	/* hints, see cmq_notes.c */
+	pg_atomic_uint64 last_send; /* clock at the newest send */
+	pg_atomic_uint64 spacing;	/* of ready rows */
+	pg_atomic_uint32 triggers;	/* their versions */
+	pg_atomic_uint32 demands_failed;
+	pg_atomic_uint32 letters_stuck; /* a receive could not move dead letters */
+	pg_atomic_uint32 damaged;	/* a message could not be read */
+	pg_atomic_uint32 left_out;	/* by a call of cmq_maintain() that had no room */
+	CmqPlace	places[CMQ_NPLACES];	/* under mutex */
+	CmqForgetting forgetting;	/* under mutex */
+	CmqTurns	turns[CMQ_NTURNS];	/* written by workers alone, and these two */
+	int			letters_count;	/* the policy that the place for letters is for */
+	int			letters_time;
+};
 
 #endif							/* CMQ_ENTRY_H */

@@ -1,166 +1,84 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_mark.c
- *	  The mark of the earliest message that is not consumed; see cmq_oldest.c.
+ *	  Lower bounds of a queue that are raised by whoever has looked.
+ *
+ * A mark is a time and a generation.  There are three for each queue: where receives
+ * begin to scan the pending table (CMQ_FLOOR), where they begin to scan the rewind
+ * tables for the rewind under way (CMQ_REWIND_FLOOR; both cmq_floor.c), and the time
+ * before which nothing pending was produced (CMQ_EARLIEST, cmq_earliest.c).
+ *
+ * Invariant: no row that counts stands below the mark.  What counts, and how far a look
+ * may raise the mark, is for those files; here is what all have in common:
+ *	- A look reads the mark, then what others have published (cmq_proc.c), then the
+ *	  rows; and raises the mark only if the generation is still the same.
+ *	- A transaction that brings rows with earlier times publishes the earliest of them,
+ *	  then lowers the mark to it, which makes a new generation.  So a look that has
+ *	  begun before does not raise the mark, and one that begins later is bound by what
+ *	  it finds published, or sees the rows.
+ *
+ * The mark for a rewind is that rewind's alone, which is known by its rewound_at: it
+ * begins anew with the first look for a later one.
+ *
+ * Crash: all marks begin anew at the beginning of time, as those of a new entry.
+ *
+ * Locks: the mutex of the entry.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "storage/spin.h"
-#include "utils/memutils.h"
-#include "utils/timestamp.h"
-
-#include "memory/cmq_clock.h"
 #include "memory/cmq_entry.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_mark.h"
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 
-/* A new shared entry of a queue. */
+/* Read a mark; rewound_at is that of the caller's rewind, DT_NOBEGIN for others. */
 void
-cmq_oldest_init(CmqSharedQueue *shared)
+cmq_mark_read(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz rewound_at,
+			  CmqMarkView *view)
 {
-	shared->oldest_generation = 0;
-	shared->oldest = DT_NOBEGIN;
-}
+	CmqMark    *mark = &shared->marks[kind];
 
-/*
- * From now on pending rows with this enqueued_at can come up.  The caller has
- * published the time, or an earlier one, in its slot.
- */
-void
-cmq_oldest_lower(CmqSharedQueue *shared, TimestampTz time)
-{
 	SpinLockAcquire(&shared->mutex);
-	shared->oldest_generation++;
-	shared->oldest = Min(shared->oldest, time);
+	view->generation = mark->generation;
+	view->time = mark->rewound_at == rewound_at ? mark->time : DT_NOBEGIN;
 	SpinLockRelease(&shared->mutex);
 }
 
+/* Raise a mark to this time, after a look that has begun with the view. */
 void
-cmq_mark_read(CmqSharedQueue *shared, CmqMarkScan *scan)
+cmq_mark_raise(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz rewound_at,
+			   const CmqMarkView *view, TimestampTz time)
 {
+	CmqMark    *mark = &shared->marks[kind];
+
 	SpinLockAcquire(&shared->mutex);
-	scan->generation = shared->oldest_generation;
-	scan->mark = shared->oldest;
-	SpinLockRelease(&shared->mutex);
-	scan->limit = pg_atomic_read_u32(&shared->held) != 0 ? DT_NOBEGIN :
-		cmq_floor_limit(cmq_clock_last(shared));
-}
-
-void
-cmq_mark_raise(CmqSharedQueue *shared, const CmqMarkScan *scan, TimestampTz time)
-{
-	time = Min(time, scan->limit);
-	SpinLockAcquire(&shared->mutex);
-	if (shared->oldest_generation == scan->generation)
-		shared->oldest = Max(shared->oldest, time);
-	SpinLockRelease(&shared->mutex);
-}
-
-/* What the transaction has received of what rewinds bring back. */
-typedef struct BroughtBack
-{
-	CmqSharedQueue *shared;
-	TimestampTz time;			/* of the earliest message */
-} BroughtBack;
-
-static List *brought_back = NIL;	/* in TopTransactionContext */
-
-/* The transaction has received a message of this time that a rewind brings back. */
-void
-cmq_oldest_bring_back(CmqSharedQueue *shared, TimestampTz time)
-{
-	BroughtBack *entry;
-	MemoryContext old;
-	ListCell   *lc;
-
-	foreach(lc, brought_back)
+	if (mark->generation == view->generation)
 	{
-		entry = lfirst(lc);
-		if (entry->shared == shared)
+		if (mark->rewound_at < rewound_at)
 		{
-			entry->time = Min(entry->time, time);
-			return;
+			mark->rewound_at = rewound_at;
+			mark->time = DT_NOBEGIN;
 		}
+		if (mark->rewound_at == rewound_at)
+			mark->time = Max(mark->time, time);
 	}
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	entry = palloc(sizeof(BroughtBack));
-	entry->shared = shared;
-	entry->time = time;
-	brought_back = lappend(brought_back, entry);
-	MemoryContextSwitchTo(old);
+	SpinLockRelease(&shared->mutex);
 }
 
 /*
- * Our rows are about to be seen.  Whoever has read the slots before this does not
- * raise the mark, because of the generation; who does so until our slot is cleared
- * finds the time there; who does so later sees the rows.
+ * Lower a mark to this time.  The caller has published the time, or an earlier one.
+ * Stretches are above the floor, and were found by looks that its generation is for.
  */
-static void
-xact_callback(XactEvent event, void *arg)
-{
-	ListCell   *lc;
-
-	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
-	{
-		foreach(lc, brought_back)
-		{
-			BroughtBack *entry = lfirst(lc);
-
-			cmq_floor_publish(entry->time);
-			cmq_oldest_lower(entry->shared, entry->time);
-		}
-	}
-	else if (cmq_xact_is_over(event))
-		brought_back = NIL;
-}
-
 void
-cmq_oldest_install_callbacks(void)
+cmq_mark_lower(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz time)
 {
-	RegisterXactCallback(xact_callback, NULL);
-}
-
-/* No pending row was produced before this. */
-TimestampTz
-cmq_oldest_mark(CmqSharedQueue *shared)
-{
-	TimestampTz mark;
+	CmqMark    *mark = &shared->marks[kind];
 
 	SpinLockAcquire(&shared->mutex);
-	mark = shared->oldest;
+	mark->generation++;
+	mark->time = Min(mark->time, time);
+	if (kind == CMQ_FLOOR)
+		shared->nstretches = 0;
 	SpinLockRelease(&shared->mutex);
-	return mark;
-}
-
-/* Before a look at the pending table, see cmq_oldest_no_news(). */
-void
-cmq_oldest_look(CmqSharedQueue *shared, CmqOldestLook *look)
-{
-
-	SpinLockAcquire(&shared->mutex);
-	look->generation = shared->oldest_generation;
-	SpinLockRelease(&shared->mutex);
-	look->open = pg_atomic_read_u32(&shared->held) != 0 ? DT_NOBEGIN :
-		cmq_floor_open();
-}
-
-/*
- * What the look has not seen pending, of messages produced before until, is not
- * pending now either.  The caller holds the queue lock, and the leaves of that time
- * for himself; the queue clock was at until when the look was taken.
- */
-bool
-cmq_oldest_no_news(CmqSharedQueue *shared, const CmqOldestLook *look,
-				   TimestampTz until)
-{
-	bool		same;
-
-	SpinLockAcquire(&shared->mutex);
-	same = shared->oldest_generation == look->generation;
-	SpinLockRelease(&shared->mutex);
-	return same && look->open >= until;
 }

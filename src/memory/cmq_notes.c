@@ -21,23 +21,7 @@
 #include "memory/cmq_entry.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
-
-/* A new shared entry of a queue, filled with zeroes: it comes after those that are there. */
-void
-cmq_notes_init(CmqSharedQueue *shared, TimestampTz last_send, uint32 triggers)
-{
-	pg_atomic_init_u32(&shared->triggers, triggers);
-	pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
-	pg_atomic_init_u64(&shared->spacing, 1000000);
-	pg_atomic_init_u32(&shared->demands_failed, 0);
-	pg_atomic_init_u32(&shared->letters_stuck, 0);
-	pg_atomic_init_u32(&shared->damaged, 0);
-	pg_atomic_init_u32(&shared->left_out, 0);
-	for (int i = 0; i < CMQ_NPLACES; i++)
-		shared->places[i].visible_at = shared->places[i].enqueued_at = DT_NOBEGIN;
-	for (int i = 0; i < CMQ_NTURNS; i++)
-		shared->turns[i].begun_at = cmq_time();
-}
+#include "memory/cmq_types.h"
 
 /* Have the triggers of the queue other versions than when this was asked last? */
 bool
@@ -218,7 +202,7 @@ cmq_notes_left_out(const CmqSharedKey *key)
 {
 	bool		left_out = false;
 
-	cmq_shmem_with(key, get_left_out, &left_out);
+	cmq_shared_with(key, get_left_out, &left_out);
 	return left_out;
 }
 
@@ -231,7 +215,7 @@ set_left_out(CmqSharedQueue *shared, void *arg)
 void
 cmq_notes_set_left_out(const CmqSharedKey *key, bool left_out)
 {
-	cmq_shmem_with(key, set_left_out, &left_out);
+	cmq_shared_with(key, set_left_out, &left_out);
 }
 
 static void
@@ -244,7 +228,7 @@ copy_turns(CmqSharedQueue *shared, void *arg)
 void
 cmq_notes_get_turns(const CmqSharedKey *key, CmqTurns *turns)
 {
-	cmq_shmem_with(key, copy_turns, turns);
+	cmq_shared_with(key, copy_turns, turns);
 }
 
 /* What happens to a turn of a queue. */
@@ -270,7 +254,7 @@ cmq_notes_set_turn_step(const CmqSharedKey *key, CmqTurnKind kind, int step)
 {
 	TurnNote	note = {.kind = kind,.step = step};
 
-	cmq_shmem_with(key, set_step, &note);
+	cmq_shared_with(key, set_step, &note);
 }
 
 static void
@@ -291,7 +275,7 @@ cmq_notes_begin_turn(const CmqSharedKey *key, CmqTurnKind kind)
 {
 	TurnNote	note = {.kind = kind,.go = true};
 
-	cmq_shmem_with(key, begin_turn, &note);
+	cmq_shared_with(key, begin_turn, &note);
 	return note.go;
 }
 
@@ -318,5 +302,5 @@ cmq_notes_end_turn(const CmqSharedKey *key, CmqTurnKind kind, int strikes,
 		.max_strikes = max_strikes
 	};
 
-	cmq_shmem_with(key, end_turn, &note);
+	cmq_shared_with(key, end_turn, &note);
 }

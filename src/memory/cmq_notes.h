@@ -8,54 +8,8 @@
 #ifndef CMQ_NOTES_H
 #define CMQ_NOTES_H
 
-#include "datatype/timestamp.h"
+#include "memory/cmq_types.h"
 
-#include "base/cmq_handle.h"
-#include "memory/cmq_shared.h"
-
-/* The kinds of turns that a queue has in a round of the worker, see cmq_turn.c. */
-typedef enum CmqTurnKind
-{
-	CMQ_SHORT_TURN,				/* the steps of maintenance */
-	CMQ_LONG_TURN,				/* those that take long */
-	CMQ_LETTERS_TURN,			/* dead letters to a queue of another owner */
-	CMQ_NTURNS
-} CmqTurnKind;
-
-/* What is remembered of a queue's turns of one kind. */
-typedef struct CmqTurns
-{
-	int			strikes;
-	int			rounds_to_skip;
-	TimestampTz begun_at;		/* the last one */
-	int			step;			/* the step that it stopped at + 1; 0: none */
-} CmqTurns;
-
-/* A place in the pending table; what comes after it is next. */
-typedef CmqPendingKey CmqPlace;
-
-/* Steps that remember where their last portion has ended, see cmq_maintain.c. */
-typedef enum CmqPlaceKind
-{
-	CMQ_PURGE_PLACE,			/* left of what can still be delivered */
-	CMQ_PURGE_REST_PLACE,		/* in the rest of the pending table */
-	CMQ_LETTERS_PLACE,			/* dead letters, in the pending table */
-	CMQ_DROP_PLACE,				/* partitions, by their lower bounds */
-	CMQ_NPLACES
-} CmqPlaceKind;
-
-/* A pass over the history that was forgotten, see cmq_forget.c. */
-typedef struct CmqForgetting
-{
-	uint32		number;			/* 0: none yet */
-	TimestampTz since;			/* the queue's history_since */
-	TimestampTz next;			/* where to go on, by enqueued_at */
-	bool		met;			/* something forgotten, or what cannot be looked at */
-	bool		removed;		/* some of it */
-} CmqForgetting;
-
-extern void cmq_notes_init(CmqSharedQueue *shared, TimestampTz last_send,
-						   uint32 triggers);
 extern bool cmq_notes_triggers_changed(CmqSharedQueue *shared,
 									   uint32 triggers);
 extern TimestampTz cmq_notes_last_send(CmqSharedQueue *shared);

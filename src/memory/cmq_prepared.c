@@ -7,11 +7,13 @@
  * one will end it, perhaps much later.  What ours would do for the transaction
  * at its end cannot wait in memory of its own.  So shared memory has an entry for
  * each prepared transaction that has used queues, known by its id: from which time
- * on it may have written pending rows (cmq_floor.c), and per queue what it counts
- * (cmq_stats.c) and whom it signals (cmq_wait.c).
+ * on it may have written pending rows (cmq_floor.c), and its effects (cmq_effect.c).
  *
- * An entry is added in the callbacks at PREPARE, when the server knows the
- * transaction as prepared but lets nobody end it yet.
+ * Invariant: what a prepared transaction has published holds until it has ended, and
+ * each of its effects is applied once, by what became of it.
+ *
+ * An entry is added at PREPARE (cmq_xact.c), when the server knows the transaction as
+ * prepared but lets nobody end it yet.
  *
  * Nobody tells us that a prepared transaction has ended, and there are several ways
  * to end it: the SQL commands, the apply worker of a subscription, another
@@ -40,9 +42,9 @@
  * entries are settled, the queue is held no more, its count begins anew, and its
  * waiters look.  A transaction without such a lock is none of ours.
  *
- * Locks: LWLock cmq_prepared guards the entries.  While it is held that of
- * cmq_shmem.c, and below it the count_lock of a queue, may be asked for, never the
- * other way round.  The smallest time of all entries is an atomic.
+ * Locks: an LWLock guards the entries.  While it is held that of cmq_shared.c, and below
+ * it the count_lock of a queue, may be asked for, never the other way round.  The
+ * smallest time of all entries is published with those of processes (cmq_proc.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -61,11 +63,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "memory/cmq_count.h"
 #include "memory/cmq_effect.h"
 #include "memory/cmq_entry.h"
 #include "memory/cmq_prepared.h"
+#include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
 
 /* How many queues an entry has room for. */
@@ -74,16 +78,14 @@
 typedef struct Prepared
 {
 	TransactionId xid;			/* InvalidTransactionId: a free place */
-	TimestampTz floor;			/* smallest visible_at written */
-	int			nqueues;
-	CmqPreparedQueue queues[PREPARED_QUEUES];
+	TimestampTz published;		/* see cmq_proc_publish() */
+	int			neffects;
+	CmqEffect	effects[PREPARED_QUEUES];
 } Prepared;
 
 typedef struct PreparedShared
 {
-	pg_atomic_uint64 floor;		/* of all */
 	pg_atomic_uint32 nused;		/* places, a glance is free */
-	pg_atomic_uint32 nheld;		/* queues held by what was prepared before */
 	int			nreserved;		/* for transactions about to be prepared */
 	int			nplaces;
 	Prepared	places[FLEXIBLE_ARRAY_MEMBER];
@@ -92,15 +94,8 @@ typedef struct PreparedShared
 static PreparedShared *prepared = NULL;
 static LWLock *prepared_lock = NULL;
 
-/* The queues that the current transaction has used, about to be prepared. */
-static List *expected = NIL;	/* in TopTransactionContext */
-static bool expecting = false;	/* will there be an entry? */
-
 /* How many places are reserved for the current transaction. */
 static int	reserved = 0;
-
-/* May the current transaction have ended a prepared one? */
-static bool may_have_ended = false;
 
 static int
 number_of_places(void)
@@ -127,64 +122,42 @@ cmq_prepared_shmem_init(LWLock *lock)
 							   cmq_prepared_shmem_size(), &found);
 	if (found)
 		return;
-	pg_atomic_init_u64(&prepared->floor, (uint64) DT_NOEND);
 	pg_atomic_init_u32(&prepared->nused, 0);
-	pg_atomic_init_u32(&prepared->nheld, 0);
 	prepared->nreserved = 0;
 	prepared->nplaces = number_of_places();
 	for (int i = 0; i < prepared->nplaces; i++)
 		prepared->places[i].xid = InvalidTransactionId;
 }
 
-/* No prepared transaction with an entry has written pending rows before this time. */
-TimestampTz
-cmq_prepared_floor(void)
-{
-	return (TimestampTz) pg_atomic_read_u64(&prepared->floor);
-}
-
-/* The caller holds the lock. */
+/* Publish the smallest time of all entries.  The caller holds the lock. */
 static void
-set_floor(void)
+publish(void)
 {
-	TimestampTz floor = DT_NOEND;
+	TimestampTz smallest = CMQ_TIME_NONE;
 
 	if (pg_atomic_read_u32(&prepared->nused) > 0)
 	{
 		for (int i = 0; i < prepared->nplaces; i++)
 		{
 			if (TransactionIdIsValid(prepared->places[i].xid))
-				floor = Min(floor, prepared->places[i].floor);
+				smallest = Min(smallest, prepared->places[i].published);
 		}
 	}
-	pg_atomic_write_u64(&prepared->floor, (uint64) floor);
+	cmq_proc_publish_prepared(smallest);
 }
 
 /*
- * The current transaction is about to be prepared, and will add something: for this
- * queue, or a floor (NULL).  To be called at PRE_PREPARE.
+ * The current transaction is about to be prepared, and has used so many queues: reserve
+ * places for it.  Raises 53400 if there are not enough.
  */
 void
-cmq_prepared_expect(CmqSharedQueue *shared)
+cmq_prepared_reserve(int nqueues)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-	expecting = true;
-	if (shared)
-		expected = list_append_unique_ptr(expected, shared);
-	MemoryContextSwitchTo(old);
-}
-
-/* Reserve places for what is expected.  Raises 53400 if there are not enough. */
-static void
-reserve_places(void)
-{
-	int			nqueues = list_length(expected);
 	int			needed = Max(1, (nqueues + PREPARED_QUEUES - 1) / PREPARED_QUEUES);
 	bool		ok;
 
 	/* without room for any the server refuses, and says why */
-	if (!expecting || max_prepared_xacts == 0)
+	if (max_prepared_xacts == 0)
 		return;
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
 	ok = pg_atomic_read_u32(&prepared->nused) + prepared->nreserved + needed <=
@@ -205,8 +178,8 @@ reserve_places(void)
 }
 
 /* Give back what was reserved and not used. */
-static void
-release_reserved(void)
+void
+cmq_prepared_release(void)
 {
 	if (reserved == 0)
 		return;
@@ -217,11 +190,11 @@ release_reserved(void)
 }
 
 /*
- * A place of the current transaction with room for a queue, which is one that it has
- * already or a new one.  The caller holds the lock.
+ * A place of the current transaction, with room for an effect if that is wanted: one
+ * that it has already, or a new one.  The caller holds the lock.
  */
 static Prepared *
-our_entry(bool for_queue)
+our_entry(bool for_effect)
 {
 	TransactionId xid = GetTopTransactionIdIfAny();
 	Prepared   *entry = NULL;
@@ -231,7 +204,7 @@ our_entry(bool for_queue)
 		Prepared   *place = &prepared->places[i];
 
 		if (TransactionIdEquals(place->xid, xid) &&
-			(!for_queue || place->nqueues < PREPARED_QUEUES))
+			(!for_effect || place->neffects < PREPARED_QUEUES))
 			return place;
 		if (entry == NULL && !TransactionIdIsValid(place->xid))
 			entry = place;
@@ -241,7 +214,7 @@ our_entry(bool for_queue)
 		elog(PANIC, "no place for a prepared transaction that has used queues");
 	memset(entry, 0, sizeof(*entry));
 	entry->xid = xid;
-	entry->floor = DT_NOEND;
+	entry->published = CMQ_TIME_NONE;
 	prepared->nreserved--;
 	reserved--;
 	pg_atomic_fetch_add_u32(&prepared->nused, 1);
@@ -249,85 +222,28 @@ our_entry(bool for_queue)
 }
 
 /*
- * At PREPARE: the transaction has written pending rows from this time on.
- * cmq_prepared_floor() says so when this returns.
+ * At PREPARE: the transaction has written rows from this time on.  That is published
+ * when this returns, so the slot of the process can be cleared then.
  */
 void
-cmq_prepared_add_floor(TimestampTz floor)
+cmq_prepared_add(TimestampTz published)
 {
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	our_entry(false)->floor = floor;
-	set_floor();
+	our_entry(false)->published = published;
+	publish();
 	LWLockRelease(prepared_lock);
+	pg_memory_barrier();
 }
 
-/* Add rows that were due for a rewind, the first of them produced at that time. */
+/* At PREPARE: add what is to be done for a queue at the end; once for each queue. */
 void
-cmq_prepared_merge_due(CmqPreparedQueue *queue, int64 due,
-					   TimestampTz rewound_at, TimestampTz from)
+cmq_prepared_add_effect(const CmqEffect *effect)
 {
-	if (queue->due == 0)
-		queue->due_from = from;
-	/* those of two rewinds cannot be told apart any more */
-	else if (queue->due_rewound_at != rewound_at)
-		queue->due_unknown = true;
-	queue->due += due;
-	queue->due_rewound_at = rewound_at;
-	queue->due_from = Min(queue->due_from, from);
-}
-
-/* Add to what is to be done for a queue. */
-void
-cmq_prepared_merge(CmqPreparedQueue *queue, const CmqPreparedQueue *more)
-{
-	queue->at_commit = Max(queue->at_commit, more->at_commit);
-	queue->at_abort = Max(queue->at_abort, more->at_abort);
-	queue->rewound |= more->rewound;
-	queue->pending_unknown |= more->pending_unknown;
-	queue->pending += more->pending;
-	queue->due_unknown |= more->due_unknown;
-	if (more->due != 0)
-		cmq_prepared_merge_due(queue, more->due, more->due_rewound_at,
-							   more->due_from);
-	for (int i = 0; i < CMQ_NCOUNTERS; i++)
-		queue->counters[i] += more->counters[i];
-}
-
-/* Our place that has this queue; NULL if none has.  The caller holds the lock. */
-static CmqPreparedQueue *
-find_queue(TransactionId xid, const CmqSharedKey *key)
-{
-	for (int i = 0; i < prepared->nplaces; i++)
-	{
-		Prepared   *entry = &prepared->places[i];
-
-		if (!TransactionIdEquals(entry->xid, xid))
-			continue;
-		for (int j = 0; j < entry->nqueues; j++)
-		{
-			if (memcmp(&entry->queues[j].key, key, sizeof(CmqSharedKey)) == 0)
-				return &entry->queues[j];
-		}
-	}
-	return NULL;
-}
-
-/* At PREPARE: add to what is to be done for this queue at the end. */
-void
-cmq_prepared_add(CmqSharedQueue *shared, const CmqPreparedQueue *more)
-{
-	CmqPreparedQueue *queue;
+	Prepared   *entry;
 
 	LWLockAcquire(prepared_lock, LW_EXCLUSIVE);
-	queue = find_queue(GetTopTransactionIdIfAny(), &shared->key);
-	if (queue == NULL)
-	{
-		Prepared   *entry = our_entry(true);
-
-		queue = &entry->queues[entry->nqueues++];
-		queue->key = shared->key;
-	}
-	cmq_prepared_merge(queue, more);
+	entry = our_entry(true);
+	entry->effects[entry->neffects++] = *effect;
 	LWLockRelease(prepared_lock);
 }
 
@@ -335,7 +251,7 @@ cmq_prepared_add(CmqSharedQueue *shared, const CmqPreparedQueue *more)
 typedef struct Settlement
 {
 	TransactionId xid;
-	const CmqPreparedQueue *queue;
+	const CmqEffect *effect;
 } Settlement;
 
 static void
@@ -343,17 +259,13 @@ apply_commit(CmqSharedQueue *shared, void *arg)
 {
 	const Settlement *settlement = arg;
 
-	cmq_stats_publish(shared, settlement->queue, settlement->xid);
-	cmq_wait_signal(shared, settlement->queue->at_commit,
-					settlement->queue->rewound);
+	cmq_effect_committed(settlement->effect, shared, settlement->xid);
 }
 
 static void
 apply_abort(CmqSharedQueue *shared, void *arg)
 {
-	const Settlement *settlement = arg;
-
-	cmq_wait_signal(shared, settlement->queue->at_abort, false);
+	cmq_effect_aborted(((const Settlement *) arg)->effect, shared);
 }
 
 /* This transaction has ended: do what its entries say, if nobody has yet. */
@@ -369,17 +281,17 @@ settle(TransactionId xid)
 
 		if (!TransactionIdEquals(entry->xid, xid))
 			continue;
-		for (int j = 0; j < entry->nqueues; j++)
+		for (int j = 0; j < entry->neffects; j++)
 		{
-			Settlement	settlement = {.xid = xid,.queue = &entry->queues[j]};
+			Settlement	settlement = {.xid = xid,.effect = &entry->effects[j]};
 
-			cmq_shmem_with(&entry->queues[j].key,
-						   committed ? apply_commit : apply_abort, &settlement);
+			cmq_shared_with(&entry->effects[j].key,
+							committed ? apply_commit : apply_abort, &settlement);
 		}
 		entry->xid = InvalidTransactionId;
 		pg_atomic_fetch_sub_u32(&prepared->nused, 1);
 	}
-	set_floor();
+	publish();
 	LWLockRelease(prepared_lock);
 }
 
@@ -454,28 +366,10 @@ cmq_prepared_holds(const CmqRelids *relids)
 	return is_held(MyDatabaseId, relids);
 }
 
-/* The shared entry has been made as that of a held queue. */
-void
-cmq_prepared_hold(CmqSharedQueue *shared)
-{
-	pg_atomic_write_u32(&shared->held, 1);
-	pg_atomic_fetch_add_u32(&prepared->nheld, 1);
-}
-
-/* The queue is held no more; false if somebody else has seen to that. */
-bool
-cmq_prepared_unhold(CmqSharedQueue *shared)
-{
-	if (pg_atomic_exchange_u32(&shared->held, 0) == 0)
-		return false;
-	pg_atomic_fetch_sub_u32(&prepared->nheld, 1);
-	return true;
-}
-
 static void
 copy_relids(CmqSharedQueue *shared, void *arg)
 {
-	if (pg_atomic_read_u32(&shared->held) != 0)
+	if (cmq_shared_is_held(shared))
 		*(CmqRelids *) arg = shared->relids;
 }
 
@@ -483,10 +377,10 @@ copy_relids(CmqSharedQueue *shared, void *arg)
 static void
 release_queue(CmqSharedQueue *shared, void *arg)
 {
-	if (!cmq_prepared_unhold(shared))
+	if (!cmq_shared_release(shared))
 		return;
-	cmq_stats_spoil(shared);
-	cmq_wait_signal(shared, PG_INT32_MAX, true);
+	cmq_count_spoil(shared);
+	cmq_wait_signal(shared, CMQ_ALL_WAITERS, true);
 }
 
 /* Look which queues are held still. */
@@ -496,16 +390,16 @@ cmq_prepared_look_at_held(void)
 	CmqSharedKey *keys;
 	int			n;
 
-	if (pg_atomic_read_u32(&prepared->nheld) == 0)
+	if (!cmq_shared_any_held())
 		return;
-	n = cmq_shmem_list(&keys);
+	n = cmq_shared_list(&keys);
 	for (int i = 0; i < n; i++)
 	{
 		CmqRelids	relids = {InvalidOid};
 
-		cmq_shmem_with(&keys[i], copy_relids, &relids);
+		cmq_shared_with(&keys[i], copy_relids, &relids);
 		if (OidIsValid(relids.pending) && !is_held(keys[i].database, &relids))
-			cmq_shmem_with(&keys[i], release_queue, NULL);
+			cmq_shared_with(&keys[i], release_queue, NULL);
 	}
 	pfree(keys);
 }
@@ -516,36 +410,4 @@ cmq_prepared_sweep(void)
 {
 	cmq_prepared_settle();
 	cmq_prepared_look_at_held();
-}
-
-static void
-xact_callback(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_PRE_PREPARE)
-		reserve_places();
-	if (event == XACT_EVENT_PRE_COMMIT)
-		may_have_ended = XactLastRecEnd != InvalidXLogRecPtr &&
-			!TransactionIdIsValid(GetTopTransactionIdIfAny());
-	if (!cmq_xact_is_over(event))
-		return;
-
-	release_reserved();
-	expected = NIL;
-	expecting = false;
-	if (event == XACT_EVENT_ABORT)
-		/* an error after the end, perhaps */
-		cmq_prepared_settle();
-	else if (event == XACT_EVENT_COMMIT && may_have_ended)
-		cmq_prepared_sweep();
-	may_have_ended = false;
-}
-
-/*
- * To be called before the callbacks of those who add entries are installed:
- * the last one installed is called first.
- */
-void
-cmq_prepared_install_callbacks(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
 }

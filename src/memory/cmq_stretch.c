@@ -17,8 +17,8 @@
  * Ways to break that, and what is done:
  *	- New rows, and rows that a restore or somebody by hand puts in.  A stretch
  *	  obeys the protocol of the floor: it ends below the limit of the scan that
- *	  found it, and is installed only if the generation is the same; who takes a
- *	  floor back takes all stretches away (cmq_stretch_forget()).  A restore does that
+ *	  found it, and is installed only if the generation is the same; whoever
+ *	  lowers the floor takes all stretches away (cmq_mark_lower()).  A restore does that
  *	  when it commits; until then its own scans use none that reaches its rows.
  *	- Rows that come back when a transaction aborts.  To the scan they were busy,
  *	  with a transaction or subtransaction that is no longer in progress then; a
@@ -44,10 +44,8 @@
 #include "base/cmq_handle.h"
 #include "memory/cmq_entry.h"
 #include "memory/cmq_floor.h"
-#include "memory/cmq_shared.h"
 #include "memory/cmq_stretch.h"
-#include "store/cmq_description.h"
-#include "verbs/cmq_dead_letter.h"
+#include "memory/cmq_types.h"
 
 /* Fewer rows than this are walked over each time. */
 #define MIN_ROWS 64
@@ -89,13 +87,6 @@ in_progress(FullTransactionId fxid)
 		U64FromFullTransactionId(widen(xid)) == U64FromFullTransactionId(fxid);
 }
 
-/* The floor is taken back; the caller holds the mutex. */
-void
-cmq_stretch_forget(CmqSharedQueue *shared)
-{
-	shared->nstretches = 0;
-}
-
 /* Take away stretches that have had their day, unless they have gone already. */
 static void
 remove_stretches(CmqSharedQueue *shared, const CmqStretch *old, int nold)
@@ -122,10 +113,9 @@ remove_stretches(CmqSharedQueue *shared, const CmqStretch *old, int nold)
  * jumped over.  To be followed by cmq_stretch_end().
  */
 void
-cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
-				  const CmqFloorScan *floor)
+cmq_stretch_begin(CmqStretchScan *scan, CmqSharedQueue *shared,
+				  const CmqDeadRule *rule, const CmqFloorScan *floor)
 {
-	CmqSharedQueue *shared = queue->shared;
 	CmqStretch	all[CMQ_STRETCHES];
 	CmqStretch	old[CMQ_STRETCHES];
 	bool		stay = false;
@@ -151,11 +141,10 @@ cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
 			continue;			/* our own restored rows may be among it */
 		else if (is_dead(stretch))
 		{
-			if (stretch->max_receive_count != queue->max_receive_count ||
-				stretch->max_time_to_live != queue->max_time_to_live ||
-				queue->dead_letter_queue[0] == '\0')
+			if (stretch->max_receive_count != rule->max_receive_count ||
+				stretch->max_time_to_live != rule->max_time_to_live)
 				continue;
-			if (stay || (stay = cmq_dead_letter_stays(queue)))
+			if (stay || (stay = rule->stay(rule->arg)))
 				scan->known[scan->nknown++] = *stretch;
 		}
 		else if (in_progress(stretch->busy_with))
@@ -264,10 +253,9 @@ install(CmqSharedQueue *shared, const CmqStretch *stretch)
 
 /* After a scan, with its view of the floor: leave notes for the next ones. */
 void
-cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
-				const CmqFloorScan *floor)
+cmq_stretch_end(CmqStretchScan *scan, CmqSharedQueue *shared,
+				const CmqDeadRule *rule, const CmqFloorScan *floor)
 {
-	CmqSharedQueue *shared = queue->shared;
 	TimestampTz limit = Min(floor->limit, floor->taken);
 	int			n = 0;
 
@@ -277,16 +265,16 @@ cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
 		CmqStretch *found = &scan->found[i];
 
 		if (found->last.visible_at >= limit ||
-			(is_dead(found) && !cmq_dead_letter_stays(queue)))
+			(is_dead(found) && !rule->stay(rule->arg)))
 			continue;
-		found->max_receive_count = queue->max_receive_count;
-		found->max_time_to_live = queue->max_time_to_live;
+		found->max_receive_count = rule->max_receive_count;
+		found->max_time_to_live = rule->max_time_to_live;
 		scan->found[n++] = *found;
 	}
 	if (n == 0)
 		return;
 	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < n && shared->generation == floor->generation; i++)
+	for (int i = 0; i < n && shared->marks[CMQ_FLOOR].generation == floor->view.generation; i++)
 		install(shared, &scan->found[i]);
 	SpinLockRelease(&shared->mutex);
 }

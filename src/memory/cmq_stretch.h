@@ -8,27 +8,18 @@
 #ifndef CMQ_STRETCH_H
 #define CMQ_STRETCH_H
 
-#include "access/transam.h"
-
 #include "base/cmq_handle.h"
 #include "memory/cmq_floor.h"
-#include "memory/cmq_shared.h"
-#include "store/cmq_description.h"
+#include "memory/cmq_types.h"
 
-/*
- * A stretch of the pending table that a receive need not look at; see
- * cmq_stretch.c.
- */
-typedef struct CmqStretch
+/* The rule by which messages are dead; no message is if both are 0. */
+typedef struct CmqDeadRule
 {
-	CmqPendingKey first;		/* both belong to it */
-	CmqPendingKey last;
-	FullTransactionId busy_with;	/* this one has them; invalid: they are dead ... */
-	int			max_receive_count;	/* ... by this rule */
+	int			max_receive_count;
 	int			max_time_to_live;
-} CmqStretch;
-
-#define CMQ_STRETCHES 16
+	bool		(*stay) (void *arg);	/* do they stay, whoever receives? */
+	void	   *arg;
+} CmqDeadRule;
 
 /* One scan's view of the stretches. */
 typedef struct CmqStretchScan
@@ -43,15 +34,15 @@ typedef struct CmqStretchScan
 	CmqStretch	found[CMQ_STRETCHES];
 } CmqStretchScan;
 
-extern void cmq_stretch_forget(CmqSharedQueue *shared);
-extern void cmq_stretch_begin(CmqStretchScan *scan, CmqQueue *queue,
+extern void cmq_stretch_begin(CmqStretchScan *scan, CmqSharedQueue *shared,
+							  const CmqDeadRule *rule,
 							  const CmqFloorScan *floor);
 extern void cmq_stretch_stop(CmqStretchScan *scan);
 extern bool cmq_stretch_jump(CmqStretchScan *scan, const CmqPendingKey *key,
 							 CmqPendingKey *last);
 extern void cmq_stretch_pass(CmqStretchScan *scan, const CmqPendingKey *key,
 							 TransactionId busy_with);
-extern void cmq_stretch_end(CmqStretchScan *scan, CmqQueue *queue,
-							const CmqFloorScan *floor);
+extern void cmq_stretch_end(CmqStretchScan *scan, CmqSharedQueue *shared,
+							const CmqDeadRule *rule, const CmqFloorScan *floor);
 
 #endif							/* CMQ_STRETCH_H */

@@ -8,7 +8,7 @@
  * a queue, the planner, wakes by itself when the next delayed or in-flight message
  * becomes visible; the others leave that to it.  Nobody polls.
  *
- * Who signals, at the end of its transaction, once for all it did:
+ * Who signals, at the end of its transaction, once for all it did (cmq_xact.c):
  *	- commit of sends, of restores, of visibility changes, of receives (what they put in
  *	  flight becomes visible some day: somebody must plan for it), of a rewind
  *	- abort of receives, deletes, restores and visibility changes, also of a
@@ -47,42 +47,23 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/int.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/memutils.h"
 
 #include "base/cmq_compat.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
 #include "memory/cmq_entry.h"
-#include "memory/cmq_prepared.h"
+#include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
 
-#define MANY PG_INT32_MAX
 #define NOBODY (-1)				/* no number of a process */
-
-/*
- * What the current transaction will signal.  The shared entries stay: the
- * transaction uses them (cmq_shmem.c).
- */
-typedef struct Signal
-{
-	CmqSharedQueue *shared;
-	int			at_commit;		/* how many to signal */
-	int			at_abort;
-	bool		rewound;
-	SubTransactionId subid;		/* which one has added to it last */
-} Signal;
-
-static List *signals = NIL;		/* in TopTransactionContext */
 
 /*
  * The queues that this backend waits at, and the subtransactions that began to; in
@@ -101,56 +82,6 @@ static List *waits = NIL;
 /* The queue whose waiters it asks to leave, or NULL, and since which subtransaction. */
 static CmqSharedQueue *asking_at = NULL;
 static SubTransactionId asking_subid = InvalidSubTransactionId;
-
-/*
- * The same for all backends, by process number, for maintenance alone: what a
- * process has counted and cannot take back any more, because it is gone.
- */
-typedef struct WaitSlot
-{
-	pg_atomic_uint32 pid;
-	pg_atomic_uint64 waiting;	/* a packed key; 0: none */
-	pg_atomic_uint64 asking;
-} WaitSlot;
-
-static WaitSlot *wait_slots = NULL;
-
-Size
-cmq_wait_shmem_size(void)
-{
-	return mul_size(MaxBackends, sizeof(WaitSlot));
-}
-
-/* Called under AddinShmemInitLock. */
-void
-cmq_wait_shmem_init(void)
-{
-	bool		found;
-
-	wait_slots = ShmemInitStruct("cmq waiters", cmq_wait_shmem_size(), &found);
-	if (found)
-		return;
-	for (int i = 0; i < MaxBackends; i++)
-	{
-		pg_atomic_init_u32(&wait_slots[i].pid, 0);
-		pg_atomic_init_u64(&wait_slots[i].waiting, 0);
-		pg_atomic_init_u64(&wait_slots[i].asking, 0);
-	}
-}
-
-static uint64
-pack_key(const CmqSharedKey *key)
-{
-	return ((uint64) key->database << 32) | key->pending;
-}
-
-/* The slot of this process. */
-static WaitSlot *
-my_slot(void)
-{
-	cmq_shmem_take_slots();
-	return &wait_slots[cmq_my_process_number()];
-}
 
 /* The process of this number plans no longer. */
 static void
@@ -201,73 +132,29 @@ take_back_asker(CmqSharedQueue *shared, void *arg)
 	pg_atomic_fetch_sub_u32(&shared->nasking, 1);
 }
 
-/* Clear what the slot of this process says, and take back what it counted. */
 static void
-clear_slot(pg_atomic_uint64 *value, int process,
-		   void (*take_back) (CmqSharedQueue *shared, void *arg))
+take_back(CmqProcUse use, const CmqSharedKey *key, int number)
 {
-	uint64		packed = pg_atomic_exchange_u64(value, 0);
-	CmqSharedKey key = {
-		.database = (Oid) (packed >> 32),
-		.pending = (Oid) packed
-	};
-
-	if (packed != 0)
-		cmq_shmem_with(&key, take_back, &process);
-}
-
-/* Take back what the process of this number has counted. */
-static void
-clear_wait_slot(int process)
-{
-	clear_slot(&wait_slots[process].waiting, process, take_back_waiter);
-	clear_slot(&wait_slots[process].asking, process, take_back_asker);
-}
-
-/*
- * This process takes over the slot of its number, and takes back what the one
- * before has left there.  Called under the lock for slots.
- */
-void
-cmq_wait_take_slot(void)
-{
-	int			process = cmq_my_process_number();
-
-	clear_wait_slot(process);
-	pg_atomic_write_u32(&wait_slots[process].pid, MyProcPid);
+	cmq_shared_with(key, use == CMQ_WAITING ? take_back_waiter : take_back_asker,
+					&number);
 }
 
 /*
  * Maintenance: take back what processes have counted that are gone.  Each takes
  * back its own at the end of its transactions; this is for one that did not come
- * to that.  Called under the lock for slots, so nobody takes one over meanwhile.
+ * to that.
  */
 void
 cmq_wait_sweep(void)
 {
-	for (int i = 0; i < MaxBackends; i++)
-	{
-		WaitSlot   *slot = &wait_slots[i];
-
-		if ((pg_atomic_read_u64(&slot->waiting) != 0 ||
-			 pg_atomic_read_u64(&slot->asking) != 0) &&
-			BackendPidGetProc(pg_atomic_read_u32(&slot->pid)) == NULL)
-			clear_wait_slot(i);
-	}
+	cmq_proc_sweep(take_back);
 }
 
-void
-cmq_wait_init(CmqSharedQueue *shared)
-{
-	ConditionVariableInit(&shared->wakeup);
-	pg_atomic_init_u32(&shared->nwaiters, 0);
-	pg_atomic_init_u32(&shared->nasking, 0);
-	pg_atomic_init_u32(&shared->nasked, 0);
-	pg_atomic_init_u32(&shared->nrewinds, 0);
-	shared->planner = NOBODY;
-}
-
-/* Signal so many waiters of a queue; rewound as in cmq_wait_signal_rewind(). */
+/*
+ * Signal so many waiters of a queue.  After a rewind nobody knows how many messages it
+ * brings back, and waiters have to read the queue's row again: they cannot wait for the
+ * invalidation that says so, which is sent after the signal.
+ */
 void
 cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound)
 {
@@ -275,59 +162,6 @@ cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound)
 		pg_atomic_fetch_add_u32(&shared->nrewinds, 1);
 	if (n > 0)
 		signal_waiters(shared, n);
-}
-
-/* What the current transaction will signal at this queue. */
-static Signal *
-get_signal(CmqSharedQueue *shared)
-{
-	Signal	   *sig;
-	ListCell   *lc;
-	MemoryContext old;
-
-	foreach(lc, signals)
-	{
-		sig = lfirst(lc);
-		if (sig->shared == shared)
-			return sig;
-	}
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	sig = palloc0(sizeof(Signal));
-	sig->shared = shared;
-	signals = lappend(signals, sig);
-	MemoryContextSwitchTo(old);
-	return sig;
-}
-
-/*
- * Signal waiters when the current transaction ends: so many if it commits, so
- * many if it aborts.  Adds up over calls.  The caller holds a lock on the
- * queue's pending table.
- */
-void
-cmq_wait_signal_at_end(CmqSharedQueue *shared, int at_commit, int at_abort)
-{
-	Signal	   *sig = get_signal(shared);
-
-	sig->subid = GetCurrentSubTransactionId();
-	if (pg_add_s32_overflow(sig->at_commit, at_commit, &sig->at_commit))
-		sig->at_commit = MANY;
-	if (pg_add_s32_overflow(sig->at_abort, at_abort, &sig->at_abort))
-		sig->at_abort = MANY;
-}
-
-/*
- * The same for a rewind: nobody knows how many messages it brings back, and
- * waiters have to read the queue's row again.  They cannot wait for the
- * invalidation that says so: it is sent after the signal.
- */
-void
-cmq_wait_signal_rewind(CmqSharedQueue *shared)
-{
-	Signal	   *sig = get_signal(shared);
-
-	sig->at_commit = MANY;
-	sig->rewound = true;
 }
 
 /* Begin to wait: from here on, no message that arrives is missed. */
@@ -342,7 +176,7 @@ cmq_wait_begin(CmqSharedQueue *shared)
 	wait->nasked = pg_atomic_read_u32(&shared->nasked);
 	waits = lappend(waits, wait);
 	MemoryContextSwitchTo(old);
-	pg_atomic_write_u64(&my_slot()->waiting, pack_key(&shared->key));
+	cmq_proc_set_use(CMQ_WAITING, &shared->key);
 	pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
 	ConditionVariablePrepareToSleep(&shared->wakeup);
 }
@@ -369,7 +203,7 @@ check_client(void)
 static bool
 plan(CmqSharedQueue *shared, TimestampTz due)
 {
-	int			me = cmq_my_process_number();
+	int			me = cmq_proc_number();
 	bool		mine;
 
 	SpinLockAcquire(&shared->mutex);
@@ -428,9 +262,9 @@ cmq_wait_end(void)
 
 	waits = list_delete_last(waits);
 	ConditionVariableCancelSleep();
-	pg_atomic_write_u64(&my_slot()->waiting, waits == NIL ? 0 :
-						pack_key(&((Wait *) llast(waits))->shared->key));
-	stop_waiting(wait->shared, cmq_my_process_number());
+	cmq_proc_set_use(CMQ_WAITING, waits == NIL ? NULL :
+					 &((Wait *) llast(waits))->shared->key);
+	stop_waiting(wait->shared, cmq_proc_number());
 }
 
 /*
@@ -442,10 +276,10 @@ cmq_wait_ask_to_leave(CmqSharedQueue *shared)
 {
 	asking_at = shared;
 	asking_subid = GetCurrentSubTransactionId();
-	pg_atomic_write_u64(&my_slot()->asking, pack_key(&shared->key));
+	cmq_proc_set_use(CMQ_ASKING, &shared->key);
 	pg_atomic_fetch_add_u32(&shared->nasking, 1);
 	pg_atomic_fetch_add_u32(&shared->nasked, 1);
-	signal_waiters(shared, MANY);
+	signal_waiters(shared, CMQ_ALL_WAITERS);
 }
 
 void
@@ -454,78 +288,22 @@ cmq_wait_asked(void)
 	if (asking_at == NULL)
 		return;
 	pg_atomic_fetch_sub_u32(&asking_at->nasking, 1);
-	pg_atomic_write_u64(&my_slot()->asking, 0);
+	cmq_proc_set_use(CMQ_ASKING, NULL);
 	asking_at = NULL;
 }
 
-static void
-xact_callback(XactEvent event, void *arg)
-{
-	ListCell   *lc;
-
-	if (event == XACT_EVENT_PRE_PREPARE)
-	{
-		foreach(lc, signals)
-			cmq_prepared_expect(((Signal *) lfirst(lc))->shared);
-	}
-	if (!cmq_xact_is_over(event))
-		return;
-
-	while (waits != NIL)
-		cmq_wait_end();
-	cmq_wait_asked();
-	foreach(lc, signals)
-	{
-		Signal	   *sig = lfirst(lc);
-
-		if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PARALLEL_COMMIT)
-			cmq_wait_signal(sig->shared, sig->at_commit, sig->rewound);
-		else if (event == XACT_EVENT_ABORT ||
-				 event == XACT_EVENT_PARALLEL_ABORT)
-			cmq_wait_signal(sig->shared, sig->at_abort, false);
-		else
-		{
-			CmqPreparedQueue later = {
-				.at_commit = sig->at_commit,
-				.at_abort = sig->at_abort,
-				.rewound = sig->rewound
-			};
-
-			cmq_prepared_add(sig->shared, &later);
-		}
-	}
-	signals = NIL;
-}
-
-static void
-subxact_callback(SubXactEvent event, SubTransactionId mySubid,
-				 SubTransactionId parentSubid, void *arg)
-{
-	ListCell   *lc;
-
-	if (event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-
-	/* one within a wait leaves the wait alone, but for its condition variable */
-	while (waits != NIL && ((Wait *) llast(waits))->subid >= mySubid)
-		cmq_wait_end();
-	if (asking_at && asking_subid >= mySubid)
-		cmq_wait_asked();
-	foreach(lc, signals)
-	{
-		Signal	   *sig = lfirst(lc);
-
-		/* what it has not touched itself or in its own is not given back */
-		if (sig->at_abort > 0 && sig->subid >= mySubid)
-			signal_waiters(sig->shared, sig->at_abort);
-	}
-}
-
+/*
+ * A subtransaction has been undone, or with TopSubTransactionId all of a transaction has
+ * ended: so have its waits, and what it asks.  One within a wait leaves the wait alone,
+ * but for its condition variable.
+ */
 void
-cmq_wait_install_callbacks(void)
+cmq_wait_end_of(SubTransactionId subid)
 {
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
+	while (waits != NIL && ((Wait *) llast(waits))->subid >= subid)
+		cmq_wait_end();
+	if (asking_at && asking_subid >= subid)
+		cmq_wait_asked();
 }
 
 /* How many rewinds of the queue have committed, modulo 2^32. */

@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 #include "utils/palloc.h"
 
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 
 /* One pair of leaf tables, covering [lower, upper). */
 typedef struct CmqLeaf
@@ -75,6 +75,5 @@ typedef struct CmqQueue
 	uint64		used_in;		/* the transaction that shared is good for */
 	MemoryContext mcxt;			/* of all this */
 } CmqQueue;
-
 
 #endif							/* CMQ_DESCRIPTION_H */

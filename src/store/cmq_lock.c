@@ -46,6 +46,7 @@
 #include "base/cmq_names.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
 #include "store/cmq_lock.h"
 
@@ -244,7 +245,7 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 	LockRelationOid(pending, AccessShareLock);
 	for (;;)
 	{
-		CmqSharedQueue *shared = cmq_shmem_use(pending);
+		CmqSharedQueue *shared = cmq_shared_use(pending);
 		Oid			busy;
 
 		if (shared)

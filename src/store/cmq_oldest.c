@@ -65,9 +65,9 @@
 
 #include "base/cmq_compat.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_mark.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_earliest.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
@@ -226,30 +226,30 @@ void
 cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 				 CmqCounts *counts)
 {
-	CmqMarkScan	scan;
+	CmqEarliestScan	scan;
 	Snapshot	snapshot;
 	int64		pages = count_pages(queue);
 
 	/* however large it has been */
-	if (queue->shared && cmq_stats_known_empty(queue->shared))
+	if (queue->shared && cmq_counting_known_empty(queue))
 		return;
 	if (queue->shared && pages > SMALL_TABLE_PAGES)
 	{
-		if (cmq_stats_count_pending(queue) == 0)
+		if (cmq_counting_pending(queue) == 0)
 			return;
-		cmq_mark_read(queue->shared, &scan);
+		cmq_earliest_read(queue->shared, &scan);
 
 		/* a rewind that has ended meanwhile holds the mark down no more */
 		queue = look_afresh(queue);
-		if (scan.mark >= cmq_queue_expired_before(queue, now) &&
-			walk(queue, scan.mark, pages * STEPS_PER_PAGE,
+		if (scan.view.time >= cmq_queue_expired_before(queue, now) &&
+			walk(queue, scan.view.time, pages * STEPS_PER_PAGE,
 				 &counts->min_msg_time))
 		{
-			cmq_mark_raise(queue->shared, &scan, counts->min_msg_time);
+			cmq_earliest_raise(queue->shared, &scan, counts->min_msg_time);
 			if (numbers)
 			{
 				count_hidden(queue, now, counts);
-				counts->ready = cmq_stats_count_pending(queue) -
+				counts->ready = cmq_counting_pending(queue) -
 					counts->in_flight - counts->delayed;
 				/* somebody was at work meanwhile */
 				counts->ready = Max(counts->ready, 0);
@@ -260,14 +260,14 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 	counts->oldest = counts->min_msg_time = DT_NOEND;
 	if (queue->shared)
 	{
-		cmq_mark_read(queue->shared, &scan);
+		cmq_earliest_read(queue->shared, &scan);
 		queue = look_afresh(queue);
 	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cmq_count_pending(queue, snapshot, now, counts);
 	UnregisterSnapshot(snapshot);
 	if (queue->shared)
-		cmq_mark_raise(queue->shared, &scan, not_above_rewind(queue, counts->oldest));
+		cmq_earliest_raise(queue->shared, &scan, not_above_rewind(queue, counts->oldest));
 }
 
 /*
@@ -277,10 +277,10 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 bool
 cmq_oldest_may_expire(CmqQueue *queue, TimestampTz expired_before)
 {
-	CmqMarkScan	scan;
+	CmqEarliestScan	scan;
 
-	cmq_mark_read(queue->shared, &scan);
-	return scan.mark < expired_before;
+	cmq_earliest_read(queue->shared, &scan);
+	return scan.view.time < expired_before;
 }
 
 /* Read the whole pending table to find where the mark can be. */
@@ -289,15 +289,15 @@ cmq_oldest_settle(CmqQueue *queue)
 {
 	CmqCounts	counts = {.min_msg_time = DT_NOEND,.oldest = DT_NOEND};
 	TimestampTz now = cmq_clock_now(queue->shared);
-	CmqMarkScan	scan;
+	CmqEarliestScan	scan;
 	Snapshot	snapshot;
 
-	cmq_mark_read(queue->shared, &scan);
+	cmq_earliest_read(queue->shared, &scan);
 	queue = look_afresh(queue);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	cmq_count_pending(queue, snapshot, now, &counts);
 	UnregisterSnapshot(snapshot);
-	cmq_mark_raise(queue->shared, &scan, not_above_rewind(queue, counts.oldest));
+	cmq_earliest_raise(queue->shared, &scan, not_above_rewind(queue, counts.oldest));
 }
 
 /* Maintenance: let the mark follow the consumers of a large queue. */

@@ -31,6 +31,7 @@
 #include "utils/guc.h"
 #include "utils/portal.h"
 
+#include "memory/cmq_xact.h"
 #include "store/cmq_owner.h"
 
 /* A cursor that is kept from the code. */
@@ -47,9 +48,6 @@ typedef struct HeldCursors
 	Held	   *held;
 	int			n;
 } HeldCursors;
-
-/* Calls of cmq_owner_call() under way. */
-static int	depth = 0;
 
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 
@@ -79,13 +77,6 @@ cmq_owner_leave(const CmqOwnerScope *scope)
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
 }
 
-/* Does code of an owner's run? */
-bool
-cmq_owner_is_running(void)
-{
-	return depth > 0;
-}
-
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString,
 				bool readOnlyTree, ProcessUtilityContext context,
@@ -93,7 +84,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 				DestReceiver *dest, QueryCompletion *qc)
 {
 	/* it would fire deferred triggers of whoever called us */
-	if (depth > 0 && IsA(pstmt->utilityStmt, ConstraintsSetStmt))
+	if (cmq_xact_in_code() && IsA(pstmt->utilityStmt, ConstraintsSetStmt))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot execute SET CONSTRAINTS in a function of an index of a queue")));
@@ -202,7 +193,7 @@ cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg)
 
 	cursors->held = palloc(sizeof(Held) * Max(list_length(before), 1));
 	cmq_owner_enter(&scope, owner);
-	depth++;
+	cmq_xact_enter_code();
 	PG_TRY();
 	{
 		ListCell   *lc;
@@ -213,7 +204,7 @@ cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg)
 	}
 	PG_FINALLY();
 	{
-		depth--;
+		cmq_xact_leave_code();
 		release(cursors);
 	}
 	PG_END_TRY();

@@ -66,6 +66,8 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_prepared.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_orphan.h"
@@ -204,13 +206,14 @@ retire(NameEntry *entry)
 	MemoryContextSetParent(queue->mcxt, TopTransactionContext);
 }
 
+/* The end of a transaction: throw stale entries away, if there are many. */
 static void
-xact_callback(XactEvent event, void *arg)
+trim_cache(void)
 {
 	HASH_SEQ_STATUS scan;
 	NameEntry  *entry;
 
-	if (nstale <= MAX_STALE || !cmq_xact_is_over(event))
+	if (nstale <= MAX_STALE)
 		return;
 	nstale = 0;
 	hash_seq_init(&scan, queues_by_name);
@@ -236,7 +239,7 @@ cmq_queue_init_cache(void)
 	CacheRegisterRelcacheCallback(invalidate_queues, (Datum) 0);
 	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, subscription_changed,
 								  (Datum) 0);
-	RegisterXactCallback(xact_callback, NULL);
+	cmq_xact_at_end(trim_cache);
 }
 
 static void
@@ -436,7 +439,7 @@ find_queue(const char *name, bool raise)
 	NameEntry  *entry;
 	bool		found;
 
-	cmq_shmem_require();
+	cmq_require_preload();
 	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
 		return NULL;
 	if (queues_by_name == NULL)
@@ -643,10 +646,10 @@ cmq_queue_attach(CmqQueue *queue)
 	TimestampTz newest;
 	TimestampTz last_send = queue->create_time;
 
-	if (queue->used_in == cmq_shmem_xact() || RecoveryInProgress())
+	if (queue->used_in == cmq_xact_number() || RecoveryInProgress())
 		return;
 
-	queue->shared = cmq_shmem_use(queue->pending);
+	queue->shared = cmq_shared_use(queue->pending);
 	if (queue->shared == NULL)
 	{
 		CmqRelids	relids = {
@@ -663,14 +666,14 @@ cmq_queue_attach(CmqQueue *queue)
 		newest = cmq_queue_newest(queue);
 		if (newest != DT_NOBEGIN)
 			last_send = newest;
-		queue->shared = cmq_shmem_make(&relids, queue->name,
+		queue->shared = cmq_shared_make(&relids, queue->name,
 									   Max(not_before, last_send), last_send,
 									   held, queue->triggers);
 		/* who held it may have ended since we looked */
 		if (held)
 			cmq_prepared_look_at_held();
 	}
-	queue->used_in = cmq_shmem_xact();
+	queue->used_in = cmq_xact_number();
 	cmq_triggers_check(queue);
 }
 

@@ -29,11 +29,11 @@
 #include "utils/rel.h"
 
 #include "base/cmq_names.h"
+#include "memory/cmq_count.h"
+#include "memory/cmq_earliest.h"
 #include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
 #include "memory/cmq_notes.h"
-#include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
@@ -137,8 +137,8 @@ void
 cmq_triggers_distrust(CmqSharedQueue *shared)
 {
 	cmq_floor_added_unknown(shared);
-	cmq_oldest_lower(shared, DT_NOBEGIN);
-	cmq_stats_spoil(shared);
+	cmq_earliest_lower(shared, DT_NOBEGIN);
+	cmq_count_spoil(shared);
 	cmq_wait_signal(shared, PG_INT32_MAX, true);
 }
 

@@ -8,7 +8,7 @@
 #ifndef CMQ_TRIGGERS_H
 #define CMQ_TRIGGERS_H
 
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 
 extern void cmq_triggers_load(CmqQueue *queue);

@@ -21,8 +21,8 @@
 
 #include "base/cmq_args.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
@@ -90,7 +90,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	if (changed.msg_retention_seconds != queue->msg_retention_seconds)
 	{
 		/* which may be undone */
-		cmq_floor_taken_unknown();
+		cmq_xact_taken_unknown(queue->shared);
 		changed.expired_before =
 			Max(queue->expired_before,
 				now - Min(queue->msg_retention_seconds,

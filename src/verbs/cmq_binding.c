@@ -22,6 +22,7 @@
 #include "base/cmq_names.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
@@ -125,7 +126,7 @@ load_to_unbind(CmqQueue *queue, const char *name)
 static void
 unbind(CmqQueue *queue)
 {
-	CmqSharedQueue *shared = cmq_shmem_use(queue->pending);
+	CmqSharedQueue *shared = cmq_shared_use(queue->pending);
 
 	queue->dead_letter_queue[0] = '\0';
 	queue->max_receive_count = queue->max_time_to_live = 0;

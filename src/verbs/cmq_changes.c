@@ -55,26 +55,14 @@
 
 #include "base/cmq_compat.h"
 #include "memory/cmq_clock.h"
+#include "memory/cmq_earliest.h"
 #include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "store/cmq_target.h"
-#include "verbs/cmq_changes.h"
-
-/* A table of which a statement of the current transaction has announced changes. */
-typedef struct Notice
-{
-	char		name[NAMEDATALEN];	/* of the queue */
-	bool		history;		/* its rewind table, else the pending table */
-	SubTransactionId subid;
-} Notice;
-
-static List *notices = NIL;		/* in TopTransactionContext */
 
 /* The queue of the subscription that has been looked at last, and when. */
 static Oid	checked_queue = InvalidOid;
@@ -103,7 +91,7 @@ trigger_queue(FunctionCallInfo fcinfo, bool row, CmqTableKind *which)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("cmq.%s can only be the trigger that cmq_create_queue makes",
 						get_func_name(fcinfo->flinfo->fn_oid))));
-	cmq_shmem_require();
+	cmq_require_preload();
 
 	relid = RelationGetRelid(trigger->tg_relation);
 	queue = cmq_queue_find(trigger->tg_trigger->tgargs[0]);
@@ -131,7 +119,7 @@ static void
 check_subscription(CmqQueue *queue)
 {
 	if (!IsLogicalWorker() ||
-		(checked_queue == queue->pending && checked_in == cmq_shmem_xact()))
+		(checked_queue == queue->pending && checked_in == cmq_xact_number()))
 		return;
 	for (int i = 0; i < queue->nleaves; i++)
 	{
@@ -145,45 +133,15 @@ check_subscription(CmqQueue *queue)
 					 errhint("On the publisher: ALTER PUBLICATION ... SET (publish_via_partition_root = true). Then drop the subscription, empty the queue's tables here, and subscribe again.")));
 	}
 	checked_queue = queue->pending;
-	checked_in = cmq_shmem_xact();
-}
-
-static void
-add_notice(const char *name, bool history)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	Notice	   *notice = palloc(sizeof(Notice));
-
-	strlcpy(notice->name, name, NAMEDATALEN);
-	notice->history = history;
-	notice->subid = GetCurrentSubTransactionId();
-	notices = lappend(notices, notice);
-	MemoryContextSwitchTo(old);
-}
-
-static bool
-is_noticed(const char *name, bool history)
-{
-	ListCell   *lc;
-
-	foreach(lc, notices)
-	{
-		Notice	   *notice = lfirst(lc);
-
-		if (notice->history == history && strcmp(notice->name, name) == 0)
-			return true;
-	}
-	return false;
+	checked_in = cmq_xact_number();
 }
 
 /* WHEN of the row trigger: has no statement announced what happens to this table? */
 Datum
 cmq_unnoticed(PG_FUNCTION_ARGS)
 {
-	if (notices == NIL)
-		PG_RETURN_BOOL(true);
-	PG_RETURN_BOOL(!is_noticed(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-							   PG_GETARG_BOOL(1)));
+	PG_RETURN_BOOL(!cmq_xact_has_statement(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+										   PG_GETARG_BOOL(1)));
 }
 
 /*
@@ -201,31 +159,30 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	check_subscription(queue);
 	if (which == CMQ_PENDING)
-		cmq_stats_pending_unknown(queue->shared);
+		cmq_xact_pending_unknown(queue->shared);
 	else
-		cmq_stats_due_unknown(queue->shared);
-	cmq_floor_taken_unknown();
+		cmq_xact_due_unknown(queue->shared);
+	cmq_xact_taken_unknown(queue->shared);
 	/* what it takes away may come back */
-	cmq_wait_signal_at_end(queue->shared, 0, PG_INT32_MAX);
+	cmq_xact_wake(queue->shared, 0, PG_INT32_MAX);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		cmq_floor_added_unknown(queue->shared);
-		cmq_oldest_lower(queue->shared, DT_NOBEGIN);
-		cmq_wait_signal_rewind(queue->shared);
+		cmq_earliest_lower(queue->shared, DT_NOBEGIN);
+		cmq_xact_wake_all(queue->shared);
 	}
-	if (!is_noticed(queue->name, which == CMQ_REWIND))
-		add_notice(queue->name, which == CMQ_REWIND);
+	cmq_xact_note_statement(queue->shared, queue->name, which == CMQ_REWIND);
 	return PointerGetDatum(NULL);
 }
 
 static void
 pending_row_removed(CmqQueue *queue, TupleTableSlot *slot)
 {
-	cmq_floor_taken(cmq_slot_time(slot, Anum_pending_visible_at));
-	cmq_floor_taken_message(cmq_slot_time(slot, Anum_pending_enqueued_at));
-	cmq_stats_pending(queue->shared, -1);
-	cmq_wait_signal_at_end(queue->shared, 0, 1);
+	cmq_xact_taken(queue->shared, cmq_slot_time(slot, Anum_pending_visible_at));
+	cmq_xact_taken_message(queue->shared, cmq_slot_time(slot, Anum_pending_enqueued_at));
+	cmq_xact_pending(queue->shared, -1);
+	cmq_xact_wake(queue->shared, 0, 1);
 }
 
 static void
@@ -235,21 +192,21 @@ pending_row_added(CmqQueue *queue, TupleTableSlot *slot)
 	TimestampTz enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
 
 	/* as a restore does it, see cmq_floor.c */
-	(void) cmq_floor_announce();
-	cmq_floor_publish(Min(visible_at, enqueued_at));
-	cmq_floor_lower_at_end(queue, visible_at);
-	cmq_oldest_lower(queue->shared, enqueued_at);
+	(void) cmq_xact_announce();
+	cmq_xact_publish(Min(visible_at, enqueued_at));
+	cmq_xact_lower_floor(queue->shared, visible_at);
+	cmq_earliest_lower(queue->shared, enqueued_at);
 	cmq_clock_advance(queue->shared, enqueued_at);
-	cmq_stats_pending(queue->shared, 1);
-	cmq_wait_signal_at_end(queue->shared, 1, 0);
+	cmq_xact_pending(queue->shared, 1);
+	cmq_xact_wake(queue->shared, 1, 0);
 }
 
 static void
 rewind_row_removed(CmqQueue *queue, TupleTableSlot *slot)
 {
-	cmq_floor_taken_due(cmq_slot_time(slot, Anum_rewind_enqueued_at));
-	cmq_stats_due_unknown(queue->shared);
-	cmq_wait_signal_at_end(queue->shared, 0, 1);
+	cmq_xact_taken_due(queue->shared, cmq_slot_time(slot, Anum_rewind_enqueued_at));
+	cmq_xact_due_unknown(queue->shared);
+	cmq_xact_wake(queue->shared, 0, 1);
 }
 
 /* It may be due for the rewind under way, or for one that begins just now. */
@@ -257,13 +214,13 @@ static void
 rewind_row_added(CmqQueue *queue, TupleTableSlot *slot)
 {
 	cmq_floor_due_added_unknown(queue->shared);
-	cmq_stats_due_unknown(queue->shared);
-	cmq_oldest_lower(queue->shared,
+	cmq_xact_due_unknown(queue->shared);
+	cmq_earliest_lower(queue->shared,
 					 cmq_slot_time(slot, Anum_rewind_enqueued_at));
 	cmq_clock_advance(queue->shared,
 					  cmq_slot_time(slot, Anum_rewind_deleted_at));
 	if (queue->rewinding.active)
-		cmq_wait_signal_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 }
 
 /*
@@ -350,45 +307,10 @@ cmq_messages_added(PG_FUNCTION_ARGS)
 
 		if (newest != DT_NOBEGIN)
 			cmq_clock_advance(queue->shared, newest);
-		cmq_wait_signal_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 	}
 	/* who changes a few rows by hand is to have no need of it */
 	else if (which == CMQ_REWIND && IsLogicalWorker())
 		advance_to_deletes(queue);
 	return PointerGetDatum(NULL);
-}
-
-static void
-xact_callback(XactEvent event, void *arg)
-{
-	if (cmq_xact_is_over(event))
-		notices = NIL;
-}
-
-static void
-subxact_callback(SubXactEvent event, SubTransactionId mySubid,
-				 SubTransactionId parentSubid, void *arg)
-{
-	ListCell   *lc;
-
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	foreach(lc, notices)
-	{
-		Notice	   *notice = lfirst(lc);
-
-		if (notice->subid != mySubid)
-			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			notice->subid = parentSubid;
-		else
-			notices = foreach_delete_current(notices, lc);
-	}
-}
-
-void
-cmq_changes_install_callbacks(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
 }

@@ -29,10 +29,8 @@
 
 #include "base/cmq_args.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -100,8 +98,8 @@ remove_pending(CmqQueue *queue)
 
 		if (cmq_table_delete(&pending, true) != TM_Ok)
 			continue;
-		cmq_floor_taken(visible_at);
-		cmq_floor_taken_message(time);
+		cmq_xact_taken(queue->shared, visible_at);
+		cmq_xact_taken_message(queue->shared, time);
 		nrows++;
 		if (remove_message(queue, &open, time) && time >= expired_before)
 			n++;
@@ -110,8 +108,8 @@ remove_pending(CmqQueue *queue)
 	cmq_table_close(&pending);
 	if (nrows > 0)
 	{
-		cmq_stats_pending(queue->shared, -nrows);
-		cmq_wait_signal_at_end(queue->shared, 0,
+		cmq_xact_pending(queue->shared, -nrows);
+		cmq_xact_wake(queue->shared, 0,
 							   (int) Min(nrows, PG_INT32_MAX));
 	}
 	CommandCounterIncrement();

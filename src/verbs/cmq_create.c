@@ -23,8 +23,9 @@
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_clock.h"
+#include "memory/cmq_count.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
@@ -319,11 +320,11 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	queue->history_since = DT_NOBEGIN;
 	queue->leftovers = false;
 	cmq_catalog_insert_queue(queue);
-	cmq_shmem_remove_at_end(queue->pending, false);
+	cmq_xact_remove_at_end(queue->pending, false);
 
 	queue = cmq_queue_lookup(name);
 	now = cmq_queue_now(queue);
-	cmq_stats_start_empty(queue->shared);
+	cmq_count_start_empty(queue->shared);
 	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));
 	PG_RETURN_VOID();
 }

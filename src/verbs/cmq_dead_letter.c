@@ -59,13 +59,11 @@
 #include "base/cmq_names.h"
 #include "base/cmq_try.h"
 #include "base/cmq_uses.h"
-#include "memory/cmq_effect.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_notes.h"
-#include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_queue.h"
@@ -188,7 +186,7 @@ cmq_dead_letter_fits(CmqQueue *target, Datum body, Datum headers)
 	return toast_raw_datum_size(body) - VARHDRSZ <= (Size) target->max_msg_size &&
 		toast_raw_datum_size(headers) - VARHDRSZ <=
 		(Size) target->max_msg_size + CMQ_HEADERS_ADDED &&
-		cmq_stats_has_room(target, 1, target->max_msg_heap_num);
+		cmq_counting_has_room(target, 1, target->max_msg_heap_num);
 }
 
 /*
@@ -238,11 +236,11 @@ move_letter(CmqLetterMove *move, CmqTable *pending, CmqQueue *target,
 	}
 	if (cmq_table_delete(pending, false) != TM_Ok)
 		return;
-	cmq_floor_taken(visible_at);
-	cmq_floor_taken_message(time);
-	cmq_stats_pending(queue->shared, -1);
-	cmq_stats_add(queue->shared, CMQ_DEAD_LETTERED, 1);
-	cmq_wait_signal_at_end(queue->shared, 0, 1);
+	cmq_xact_taken(queue->shared, visible_at);
+	cmq_xact_taken_message(queue->shared, time);
+	cmq_xact_pending(queue->shared, -1);
+	cmq_xact_count(queue->shared, CMQ_DEAD_LETTERED, 1);
+	cmq_xact_wake(queue->shared, 0, 1);
 	isnull = false;
 	cmq_uses_guest(move->uses, target->owner,
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));

@@ -36,11 +36,9 @@
 #include "base/cmq_handle.h"
 #include "base/cmq_identity.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
@@ -155,15 +153,15 @@ cmq_delete_row(CmqDelete *state, bool wait)
 
 	if (cmq_table_delete(&state->pending, wait) != TM_Ok)
 		return false;
-	cmq_floor_taken(visible_at);
-	cmq_floor_taken_message(enqueued_at);
-	cmq_wait_signal_at_end(shared, 0, 1);
-	cmq_stats_pending(shared, -1);
+	cmq_xact_taken(shared, visible_at);
+	cmq_xact_taken_message(shared, enqueued_at);
+	cmq_xact_wake(shared, 0, 1);
+	cmq_xact_pending(shared, -1);
 
 	/* no leaf: it was dropped, because the message has expired, and that with it */
 	if (!open_leaf(state, enqueued_at))
 	{
-		cmq_stats_add(shared, CMQ_DELETED, 1);
+		cmq_xact_count(shared, CMQ_DELETED, 1);
 		return true;
 	}
 
@@ -192,7 +190,7 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	}
 	else if (cmq_table_find(&state->table, enqueued_at, 0))
 		(void) cmq_table_delete(&state->table, true);
-	cmq_stats_add(shared, CMQ_DELETED, 1);
+	cmq_xact_count(shared, CMQ_DELETED, 1);
 	return true;
 }
 
@@ -330,10 +328,10 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 		Datum		values[Natts_pending];
 		bool		isnull[Natts_pending];
 
-		before = cmq_floor_announce();
+		before = cmq_xact_announce();
 		visible_at = cmq_clock_now(queue->shared) +
 			visibility_timeout * USECS_PER_SEC;
-		cmq_floor_publish(visible_at);
+		cmq_xact_publish(visible_at);
 
 		/* the old handle goes stale even if the time happens to be the same */
 		if (visible_at == handle.visible_at)
@@ -346,11 +344,11 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 		changed = cmq_table_update(&state.pending, values, isnull) == TM_Ok;
 		if (changed)
 		{
-			cmq_floor_taken(handle.visible_at);
-			cmq_wait_signal_at_end(queue->shared, 1, 1);
+			cmq_xact_taken(queue->shared, handle.visible_at);
+			cmq_xact_wake(queue->shared, 1, 1);
 		}
 		else
-			cmq_floor_withdraw(before);
+			cmq_xact_withdraw(before);
 		handle.visible_at = visible_at;
 	}
 	cmq_delete_end(&state);

@@ -27,6 +27,7 @@
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
@@ -232,7 +233,7 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	report_left(name);
 
 	/* dropping the tables has told the other backends */
-	cmq_shmem_remove_at_end(queue->pending, true);
+	cmq_xact_remove_at_end(queue->pending, true);
 	cmq_catalog_delete_queue(queue);
 	cmq_topic_forget_queue(queue->name);
 	PG_RETURN_VOID();

@@ -35,7 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "memory/cmq_shared.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_orphan.h"
@@ -65,7 +65,7 @@ forget(const char *name, bool wait)
 		return true;
 	if (!cmq_dead_letter_forget(name, wait))
 		return false;
-	cmq_shmem_remove_at_end(queue.pending, true);
+	cmq_xact_remove_at_end(queue.pending, true);
 	cmq_catalog_delete_queue(&queue);
 	cmq_topic_forget_queue(name);
 	return true;

@@ -44,6 +44,7 @@
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
@@ -102,13 +103,14 @@ invalidate_topics(Datum arg, Oid relid)
 	}
 }
 
+/* The end of a transaction: throw stale entries away, if there are many. */
 static void
-xact_callback(XactEvent event, void *arg)
+trim_cache(void)
 {
 	HASH_SEQ_STATUS scan;
 	Topic	   *topic;
 
-	if (nstale <= MAX_STALE || !cmq_xact_is_over(event))
+	if (nstale <= MAX_STALE)
 		return;
 	nstale = 0;
 	hash_seq_init(&scan, topics);
@@ -126,7 +128,7 @@ void
 cmq_publish_init_cache(void)
 {
 	CacheRegisterRelcacheCallback(invalidate_topics, (Datum) 0);
-	RegisterXactCallback(xact_callback, NULL);
+	cmq_xact_at_end(trim_cache);
 }
 
 /*

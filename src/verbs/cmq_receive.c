@@ -51,14 +51,14 @@
 #include "base/cmq_try.h"
 #include "memory/cmq_async.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
+#include "memory/cmq_count.h"
 #include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
 #include "memory/cmq_stretch.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_damage.h"
@@ -305,8 +305,8 @@ claim_ready(ReceiveState *state, Delivery *delivery)
 	pending_row(state, delivery, values, isnull);
 	if (cmq_table_delete(&state->pending, false) != TM_Ok)
 		return false;
-	cmq_floor_taken(visible_at);
-	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
+	cmq_xact_taken(state->queue->shared, visible_at);
+	cmq_xact_wake(state->queue->shared, 0, 1);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 	return true;
 }
@@ -329,11 +329,11 @@ claim_due(ReceiveState *state, Delivery *delivery)
 	if (state->rewind.busy || !open_messages(state, delivery->enqueued_at) ||
 		cmq_table_delete(&state->rewind, false) != TM_Ok)
 		return false;
-	cmq_floor_taken_due(delivery->enqueued_at);
-	cmq_oldest_bring_back(state->queue->shared, delivery->enqueued_at);
-	cmq_stats_due(state->queue->shared, &state->queue->rewinding,
+	cmq_xact_taken_due(state->queue->shared, delivery->enqueued_at);
+	cmq_xact_bring_back(state->queue->shared, delivery->enqueued_at);
+	cmq_xact_due(state->queue->shared, state->queue->rewinding.rewound_at,
 				  delivery->enqueued_at);
-	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
+	cmq_xact_wake(state->queue->shared, 0, 1);
 	pending_row(state, delivery, values, isnull);
 	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 	return true;
@@ -474,6 +474,12 @@ take_ready(ReceiveState *state, Delivery *delivery, CmqLetter **letters,
 	return false;
 }
 
+static bool
+letters_stay(void *arg)
+{
+	return cmq_dead_letter_stays(arg);
+}
+
 /*
  * Receive what is there.  Returns how many messages.  When there are none and
  * next_visible is given, it is set to the time when the next one that is
@@ -487,6 +493,12 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 {
 	ReceiveState state;
 	CmqStretchScan stretches;
+	CmqDeadRule rule = {
+		.max_receive_count = queue->max_receive_count,
+		.max_time_to_live = queue->max_time_to_live,
+		.stay = letters_stay,
+		.arg = queue
+	};
 	bool		have_ready = false;
 	bool		have_due = false;
 	bool		ready_done = false;
@@ -510,16 +522,17 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	state.first_alive = DT_NOEND;
 	state.estate = CreateExecutorState();
 	only_receives = cmq_async_begin();
-	published_before = cmq_floor_announce();
+	published_before = cmq_xact_announce();
 	state.now = cmq_clock_now(queue->shared);
 	state.expired_before = cmq_queue_expired_before(queue, state.now);
 	state.next_visible_at = state.now + visibility_timeout * USECS_PER_SEC;
 	if (!cmq_table_open(&state.pending, state.estate, queue, queue->pending,
 						CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-	cmq_floor_publish(state.next_visible_at);
-	cmq_floor_begin(&state.floor, queue, state.now);
-	cmq_stretch_begin(&stretches, queue, &state.floor);
+	cmq_xact_publish(state.next_visible_at);
+	cmq_floor_begin(&state.floor, queue->shared, queue->rewinding.active ?
+					queue->rewinding.rewound_at : DT_NOBEGIN, state.now);
+	cmq_stretch_begin(&stretches, queue->shared, &rule, &state.floor);
 	look_for_ready(&state, max_messages);
 	cmq_reading_begin(&state.reading, queue);
 
@@ -560,7 +573,7 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 		}
 		claimed_any |= claimed;
 		if (claimed && take_due)
-			cmq_stats_pending(queue->shared, 1);
+			cmq_xact_pending(queue->shared, 1);
 		if (claimed && return_message(&state, &delivery, rsinfo))
 		{
 			n++;
@@ -574,8 +587,8 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	}
 
 	cmq_reading_end(&state.reading);
-	cmq_floor_end(&state.floor, queue, state.first_alive, first_due);
-	cmq_stretch_end(&stretches, queue, &state.floor);
+	cmq_floor_end(&state.floor, queue->shared, state.first_alive, first_due);
+	cmq_stretch_end(&stretches, queue->shared, &rule, &state.floor);
 	if (n == max_messages || state.reach_short)
 		learn_spacing(&state);
 	if (n == 0 && next_visible)
@@ -599,15 +612,15 @@ receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
 	if (claimed_any || nmoved > 0)
 	{
 		/* what is in flight needs somebody who plans for its return */
-		cmq_wait_signal_at_end(queue->shared, 1, 0);
+		cmq_xact_wake(queue->shared, 1, 0);
 		cmq_async_end(only_receives && nmoved == 0);
-		cmq_stats_add(queue->shared, CMQ_RECEIVED, n);
-		cmq_stats_add(queue->shared, CMQ_REDELIVERED, nredelivered);
-		cmq_stats_add(queue->shared, CMQ_REWOUND, nrewound);
+		cmq_xact_count(queue->shared, CMQ_RECEIVED, n);
+		cmq_xact_count(queue->shared, CMQ_REDELIVERED, nredelivered);
+		cmq_xact_count(queue->shared, CMQ_REWOUND, nrewound);
 		CommandCounterIncrement();
 	}
 	else
-		cmq_floor_withdraw(published_before);
+		cmq_xact_withdraw(published_before);
 	return n;
 }
 
@@ -657,7 +670,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 	uint32		nrewinds = 0;
 	bool		first = true;
 
-	cmq_stats_event(shared, CMQ_WAITS);
+	cmq_count_event(shared, CMQ_WAITS);
 	cmq_wait_begin(shared);
 	for (;;)
 	{
@@ -670,7 +683,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		/* to wait for who waits for us would be a deadlock */
 		if (!cmq_catalog_is_free())
 		{
-			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
+			cmq_count_event(shared, CMQ_EMPTY_RECEIVES);
 			break;
 		}
 		caller = begin_look();
@@ -691,7 +704,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 
 		if (cmq_elapsed() >= deadline || !cmq_wait_sleep(shared, due, deadline))
 		{
-			cmq_stats_event(shared, CMQ_EMPTY_RECEIVES);
+			cmq_count_event(shared, CMQ_EMPTY_RECEIVES);
 			break;
 		}
 	}
@@ -739,7 +752,7 @@ cmq_receive(PG_FUNCTION_ARGS)
 							NULL, &moved) > 0;
 	if (!over && (moved || caller == NULL || request.polling_wait_seconds == 0))
 	{
-		cmq_stats_event(queue->shared, CMQ_EMPTY_RECEIVES);
+		cmq_count_event(queue->shared, CMQ_EMPTY_RECEIVES);
 		over = true;
 	}
 	if (caller)

@@ -340,7 +340,7 @@ cmq_redrive(PG_FUNCTION_ARGS)
 	redrive->caller = GetUserId();
 	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
 	now = cmq_clock_now(queue->shared);
-	cmq_floor_begin(&scan, queue, now);
+	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, now);
 	while (n < max_messages &&
 		   list_ready(redrive, queue, scan.floor, now,
 					  (int) Min(max_messages - n, CHUNK)))

@@ -66,7 +66,7 @@ cmq_rewind_preview(PG_FUNCTION_ARGS)
 	TimestampTz first = DT_NOBEGIN;
 	TimestampTz last = DT_NOBEGIN;
 
-	cmq_shmem_require();
+	cmq_require_preload();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT,

@@ -37,11 +37,9 @@
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
-#include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
+#include "memory/cmq_earliest.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
@@ -76,10 +74,10 @@ restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz time)
 	state->estate = CreateExecutorState();
 	state->now = cmq_queue_now(queue);
 	cmq_owner_enter(&state->caller, queue->owner);
-	(void) cmq_floor_announce();
-	cmq_floor_publish(time);
-	cmq_floor_lower_at_end(queue, time);
-	cmq_oldest_lower(queue->shared, time);
+	(void) cmq_xact_announce();
+	cmq_xact_publish(time);
+	cmq_xact_lower_floor(queue->shared, time);
+	cmq_earliest_lower(queue->shared, time);
 	if (!cmq_table_open(&state->pending, state->estate, queue, queue->pending,
 						CMQ_PENDING, RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
@@ -98,7 +96,7 @@ restore_row(RestoreState *state, CmqTable *rewind)
 	if (cmq_table_delete(rewind, true) != TM_Ok)
 		return false;
 	/* it may be due to all others, if we have cancelled a rewind */
-	cmq_wait_signal_at_end(state->queue->shared, 0, 1);
+	cmq_xact_wake(state->queue->shared, 0, 1);
 	if (rewind_count < PG_INT32_MAX)
 		rewind_count++;
 	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(time);
@@ -119,8 +117,8 @@ restore_end(RestoreState *state)
 	cmq_owner_leave(&state->caller);
 	if (state->n > 0)
 	{
-		cmq_stats_pending(state->queue->shared, state->n);
-		cmq_wait_signal_at_end(state->queue->shared,
+		cmq_xact_pending(state->queue->shared, state->n);
+		cmq_xact_wake(state->queue->shared,
 							   (int) Min(state->n, PG_INT32_MAX), 0);
 	}
 	CommandCounterIncrement();

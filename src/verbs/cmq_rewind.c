@@ -54,11 +54,9 @@
 #include "base/cmq_args.h"
 #include "base/cmq_identity.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
+#include "memory/cmq_earliest.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -223,11 +221,11 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	rewinding->from = Max(start_time, cmq_queue_rewindable_since(queue, now));
 
 	/* until we have ended nobody may believe that this is all consumed */
-	(void) cmq_floor_announce();
-	cmq_floor_publish(rewinding->from);
-	cmq_floor_rewound();
-	cmq_oldest_lower(queue->shared, rewinding->from);
-	cmq_stats_due_unknown(queue->shared);
+	(void) cmq_xact_announce();
+	cmq_xact_publish(rewinding->from);
+	cmq_xact_rewound(queue->shared);
+	cmq_earliest_lower(queue->shared, rewinding->from);
+	cmq_xact_due_unknown(queue->shared);
 
 	list_open_transactions(rewinding);
 	rewinding->called_in = cmq_dump_here();
@@ -237,7 +235,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	if (first == DT_NOEND)
 		memset(rewinding, 0, sizeof(*rewinding));
 	else
-		cmq_wait_signal_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 	changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
 	/* one that brings nothing back, and ends no other, is not worth a row */
@@ -295,7 +293,7 @@ cmq_rewind_advance(CmqQueue *queue)
 	/* what has expired in between counts no more */
 	if (queue->rewinding.from < expired_before &&
 		cmq_rewind_first_due(queue, &queue->rewinding, DT_NOBEGIN) < first)
-		cmq_stats_due_unknown(queue->shared);
+		cmq_xact_due_unknown(queue->shared);
 	changed = *queue;
 	if (first == DT_NOEND)
 		memset(&changed.rewinding, 0, sizeof(changed.rewinding));

@@ -30,13 +30,12 @@
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_owner.h"
@@ -101,14 +100,14 @@ cmq_send_check_headers(CmqQueue *queue, Datum headers, int added)
 void
 cmq_send_check_room(CmqQueue *queue, int n)
 {
-	if (!cmq_stats_has_room(queue, n, queue->max_msg_heap_num))
+	if (!cmq_counting_has_room(queue, n, queue->max_msg_heap_num))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("queue \"%s\" is full", queue->name),
 				 cmq_queue_is_readable(queue) ?
 				 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
 						   (long long) queue->max_msg_heap_num,
-						   (long long) cmq_stats_count_pending(queue)) : 0,
+						   (long long) cmq_counting_pending(queue)) : 0,
 				 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
 }
 
@@ -191,7 +190,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 						RowExclusiveLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
 	memset(&messages, 0, sizeof(messages));
-	(void) cmq_floor_announce();
+	(void) cmq_xact_announce();
 
 	for (int i = 0; i < n; i++)
 	{
@@ -205,7 +204,7 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		 * first holds for the others, which are later.
 		 */
 		if (i == 0)
-			cmq_floor_publish(time);
+			cmq_xact_publish(time);
 		if (times)
 			times[i] = time;
 
@@ -230,11 +229,11 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		cmq_table_insert(&pending, values, isnull, CMQ_NARROW_ROW_SIZE);
 		CHECK_FOR_INTERRUPTS();
 	}
-	cmq_wait_signal_at_end(queue->shared, delay == 0 ? n : 1, 0);
+	cmq_xact_wake(queue->shared, delay == 0 ? n : 1, 0);
 	cmq_notes_set_last_send(queue->shared, time);
-	cmq_stats_pending(queue->shared, n);
-	cmq_stats_add(queue->shared, CMQ_SENT, n);
-	cmq_stats_add(queue->shared, CMQ_BODY_BYTES, bytes);
+	cmq_xact_pending(queue->shared, n);
+	cmq_xact_count(queue->shared, CMQ_SENT, n);
+	cmq_xact_count(queue->shared, CMQ_BODY_BYTES, bytes);
 
 	cmq_table_close(&messages);
 	cmq_table_close(&pending);

@@ -45,7 +45,7 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("cmq._no_truncate can only be the trigger that cmq_create_queue makes")));
-	cmq_shmem_require();
+	cmq_require_preload();
 	/* our own: see cmq_owner_enter() */
 	if (InSecurityRestrictedOperation())
 		return PointerGetDatum(NULL);

@@ -42,12 +42,13 @@
 
 #include "base/cmq_try.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
+#include "memory/cmq_count.h"
 #include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
+#include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_lock.h"
@@ -187,7 +188,7 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 	CmqFloorScan scan;
 	CmqTable	pending;
 
-	cmq_floor_begin(&scan, queue, now);
+	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, now);
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
@@ -260,8 +261,8 @@ get_metrics(const char *name, MetricsRow *row)
 	if (shared)
 	{
 		look_at_pending(queue, &counts);
-		left = cmq_stats_count_due(queue);
-		npending = cmq_stats_count_pending(queue) + left;
+		left = cmq_counting_due(queue);
+		npending = cmq_counting_pending(queue) + left;
 	}
 	else
 	{
@@ -272,10 +273,10 @@ get_metrics(const char *name, MetricsRow *row)
 
 #define VALUE(att) row->values[Anum_metrics_##att - 1]
 #define COUNTER(counter) \
-	Int64GetDatum(cmq_stats_counter(shared, counter))
+	Int64GetDatum(cmq_count_counter(shared, counter))
 	if (shared)
 	{
-		VALUE(since) = TimestampTzGetDatum(cmq_stats_counted_since(shared));
+		VALUE(since) = TimestampTzGetDatum(cmq_count_since(shared));
 		VALUE(sent) = COUNTER(CMQ_SENT);
 		VALUE(received) = COUNTER(CMQ_RECEIVED);
 		VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
@@ -351,7 +352,7 @@ cmq_metrics(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell   *lc;
 
-	cmq_shmem_require();
+	cmq_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 
 	/*

@@ -78,7 +78,7 @@ cmq_rewind_left(PG_FUNCTION_ARGS)
 {
 	Left		left = {0};
 
-	cmq_shmem_require();
+	cmq_require_preload();
 	if (!cmq_queue_look(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
 						count_left, &left, false) || !left.known)
 		PG_RETURN_NULL();

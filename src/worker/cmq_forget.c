@@ -40,7 +40,8 @@
 #include "utils/timestamp.h"
 
 #include "memory/cmq_notes.h"
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -52,9 +53,6 @@
 /* So many rows are looked at in one call. */
 #define ROWS_AT_A_TIME 10000
 
-/* What the current transaction has a part in; in TopTransactionContext. */
-static List *queues = NIL;		/* of CmqSharedQueue */
-
 /*
  * Put down how far the pass has come, unless it is over already; *pass is then what
  * is known of it, also by others.  With end it is over.
@@ -62,10 +60,7 @@ static List *queues = NIL;		/* of CmqSharedQueue */
 static void
 put_pass(CmqSharedQueue *shared, CmqForgetting *pass, bool end)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-	queues = list_append_unique_ptr(queues, shared);
-	MemoryContextSwitchTo(old);
+	cmq_xact_forgets(shared);
 	cmq_notes_put_pass(shared, pass, end);
 }
 
@@ -175,42 +170,3 @@ cmq_forget_some(CmqQueue *queue)
 		note_done(queue, &pass);
 	return pass.removed ? CMQ_STEP_MORE : CMQ_STEP_DONE;
 }
-
-/* What we have removed is there again, or may be. */
-static void
-rolled_back(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, queues)
-	{
-		cmq_notes_pass_was_undone(lfirst(lc));
-	}
-}
-
-static void
-xact_callback(XactEvent event, void *arg)
-{
-	if (!cmq_xact_is_over(event))
-		return;
-	/* a prepared one may still be rolled back */
-	if (event != XACT_EVENT_COMMIT)
-		rolled_back();
-	queues = NIL;
-}
-
-static void
-subxact_callback(SubXactEvent event, SubTransactionId mySubid,
-				 SubTransactionId parentSubid, void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		rolled_back();
-}
-
-void
-cmq_forget_install_callbacks(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
-}
-

@@ -52,6 +52,7 @@
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_visits.h"
 #include "memory/cmq_workers.h"
 #include "worker/cmq_launcher.h"
@@ -132,7 +133,7 @@ sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
 	for (int i = 0; i < nkeys; i++)
 	{
 		if (!list_member_oid(databases, keys[i].database))
-			cmq_shmem_remove(&keys[i]);
+			cmq_shared_remove(&keys[i]);
 	}
 }
 
@@ -214,8 +215,8 @@ update_databases(Launcher *launcher)
 	int			n = 0;
 	MemoryContext old = MemoryContextSwitchTo(launcher->context);
 
-	/* the entries first, see cmq_shmem_list() */
-	nkeys = cmq_shmem_list(&keys);
+	/* the entries first, see cmq_shared_list() */
+	nkeys = cmq_shared_list(&keys);
 	list_databases(&all, &visit);
 	sweep_databases(keys, nkeys, all);
 
@@ -446,7 +447,7 @@ cmq_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
-	cmq_shmem_require();		/* preloaded from another file than $libdir/cmq? */
+	cmq_require_preload();		/* preloaded from another file than $libdir/cmq? */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	launcher.nvisitors = count_visits();

@@ -41,9 +41,9 @@
 #include "base/cmq_identity.h"
 #include "base/cmq_try.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_mark.h"
-#include "memory/cmq_notes.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_earliest.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -76,7 +76,7 @@ typedef struct Glance
 {
 	TimestampTz until;			/* leaves up to here were looked at ... */
 	bool		scanned;		/* ... in the pending table */
-	CmqOldestLook look;
+	CmqEarliestLook look;
 	TimestampTz rewound_at;		/* the rewind under way then */
 	TimestampTz *pending;		/* lower bounds of those that have pending messages */
 	int			npending;
@@ -164,13 +164,13 @@ glance(CmqQueue *queue, TimestampTz until, Glance *glance)
 	glance->until = until;
 	glance->rewound_at = queue->rewinding.rewound_at;
 	glance->npending = 0;
-	glance->scanned = cmq_oldest_mark(queue->shared) < until;
+	glance->scanned = cmq_earliest_get(queue->shared) < until;
 	if (!glance->scanned)
 		return;
 	/* from now on nothing is sent that is so old, whatever the wall clock does */
 	if (cmq_clock_last(queue->shared) < until)
 		(void) cmq_clock_now(queue->shared);
-	cmq_oldest_look(queue->shared, &glance->look);
+	cmq_earliest_look(queue->shared, &glance->look);
 	scan_pending(queue, until, glance);
 }
 
@@ -183,12 +183,12 @@ none_pending(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 {
 	Glance		now;
 
-	if (cmq_oldest_mark(queue->shared) >= leaf->upper)
+	if (cmq_earliest_get(queue->shared) >= leaf->upper)
 		return true;
 	if (!glance->scanned || leaf->upper > glance->until ||
 		saw_pending(glance, leaf))
 		return false;
-	if (cmq_oldest_no_news(queue->shared, &glance->look, leaf->upper))
+	if (cmq_earliest_no_news(queue->shared, &glance->look, leaf->upper))
 		return true;
 	/* some transaction has been open for long; a large table stays unread */
 	if (!cmq_oldest_is_small(queue))
@@ -249,7 +249,7 @@ try_drop(const char *name, void *arg)
 	cmq_queue_attach(try->queue);
 	drop_leaf(try->queue, try->leaf);
 	/* rows that a rewind would have brought back have expired with it */
-	cmq_stats_due_unknown(try->queue->shared);
+	cmq_xact_due_unknown(try->queue->shared);
 	try->done = true;
 }
 

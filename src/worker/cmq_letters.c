@@ -21,6 +21,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_floor.h"
 #include "memory/cmq_notes.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_owner.h"
@@ -68,6 +69,7 @@ list_letters(CmqQueue *queue, Look *look)
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	TimestampTz first_alive = look->until;
 	CmqFloorScan scan;
+	TimestampTz last;
 	CmqTable	pending;
 	bool		from_floor;
 	int			allocated = CHUNK;
@@ -77,7 +79,8 @@ list_letters(CmqQueue *queue, Look *look)
 	look->n = 0;
 	look->through = true;
 	/* only what the queue clock has given out is no earlier than what is sent now */
-	cmq_floor_begin(&scan, queue, Min(now, cmq_clock_last(queue->shared)));
+	last = cmq_clock_last(queue->shared);
+	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, Min(now, last));
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
@@ -113,7 +116,7 @@ list_letters(CmqQueue *queue, Look *look)
 	}
 	/* receives jump over what is dead, and so do not raise the floor beyond it */
 	if (from_floor)
-		cmq_floor_end(&scan, queue, first_alive, DT_NOBEGIN);
+		cmq_floor_end(&scan, queue->shared, first_alive, DT_NOBEGIN);
 	cmq_table_close(&pending);
 }
 

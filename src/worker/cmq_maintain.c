@@ -61,9 +61,12 @@
 #include "memory/cmq_notes.h"
 #include "memory/cmq_prepared.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
+#include "store/cmq_counting.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
@@ -178,7 +181,7 @@ advance_rewind(CmqQueue *queue, const CmqPortion *portion)
 static CmqStepResult
 count_pending(CmqQueue *queue, const CmqPortion *portion)
 {
-	cmq_stats_count_ahead(queue);
+	cmq_counting_ahead(queue);
 	return CMQ_STEP_DONE;
 }
 
@@ -347,7 +350,7 @@ void
 cmq_maintain_sweep(void)
 {
 	CmqSharedKey *keys;
-	int			n = cmq_shmem_list(&keys);
+	int			n = cmq_shared_list(&keys);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -357,12 +360,12 @@ cmq_maintain_sweep(void)
 			!ConditionalLockRelationOid(pending, AccessShareLock))
 			continue;
 		if (get_rel_name(pending) == NULL)
-			cmq_shmem_remove_at_end(pending, true);
+			cmq_xact_remove_at_end(pending, true);
 		else
 			UnlockRelationOid(pending, AccessShareLock);
 	}
 	pfree(keys);
-	cmq_shmem_sweep_slots();
+	cmq_wait_sweep();
 }
 
 static void

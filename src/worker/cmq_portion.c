@@ -15,6 +15,7 @@
 #include "storage/spin.h"
 
 #include "memory/cmq_notes.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 #include "worker/cmq_portion.h"
 

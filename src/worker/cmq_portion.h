@@ -10,7 +10,7 @@
 
 #include "portability/instr_time.h"
 
-#include "memory/cmq_notes.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 
 /* What a step of maintenance, or a bounded portion of one, says of the rest. */

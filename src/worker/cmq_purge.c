@@ -13,9 +13,8 @@
 #include "utils/timestamp.h"
 
 #include "base/cmq_handle.h"
-#include "memory/cmq_floor.h"
-#include "memory/cmq_notes.h"
-#include "memory/cmq_stats.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_oldest.h"
@@ -75,8 +74,8 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 			 key.visible_at > now) ||
 			cmq_table_delete(&pending, false) != TM_Ok)
 			continue;
-		cmq_floor_taken_message(key.enqueued_at);
-		cmq_stats_pending(queue->shared, -1);
+		cmq_xact_taken_message(queue->shared, key.enqueued_at);
+		cmq_xact_pending(queue->shared, -1);
 		removed++;
 	}
 	cmq_table_close(&pending);

@@ -50,7 +50,7 @@
 #include "base/cmq_uses.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_notes.h"
-#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_visits.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"

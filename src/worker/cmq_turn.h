@@ -12,7 +12,7 @@
 #include "nodes/pg_list.h"
 
 #include "base/cmq_uses.h"
-#include "memory/cmq_notes.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 
 /* The order of turns: queues without strikes, then those with strikes. */

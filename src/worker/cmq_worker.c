@@ -49,9 +49,9 @@
 
 #include "base/cmq_names.h"
 #include "base/cmq_settings.h"
-#include "memory/cmq_notes.h"
 #include "memory/cmq_prepared.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_visits.h"
 #include "memory/cmq_workers.h"
 #include "store/cmq_catalog.h"
@@ -403,7 +403,7 @@ cmq_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	cmq_shmem_require();
+	cmq_require_preload();
 	die_timeout = RegisterTimeout(USER_TIMEOUT, terminate_worker);
 
 	/*

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_proc.h
+ *	  What each process shows to all others, in a slot of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_PROC_H
+#define CMQ_PROC_H
+
+#include "datatype/timestamp.h"
+#include "storage/lwlock.h"
+
+#include "memory/cmq_types.h"
+
+/* What a slot says beside times; times are compared as int64. */
+#define CMQ_TIME_UNKNOWN	DT_NOBEGIN
+#define CMQ_TIME_NONE		DT_NOEND
+
+/* What a process counts in the entry of a queue, and must take back. */
+typedef enum CmqProcUse
+{
+	CMQ_WAITING,				/* as one of those who wait there */
+	CMQ_ASKING,					/* as one who asks them to leave */
+	CMQ_NUSES
+} CmqProcUse;
+
+extern Size cmq_proc_shmem_size(void);
+extern void cmq_proc_shmem_init(LWLock *lock);
+extern int	cmq_proc_number(void);
+extern int	cmq_proc_count(void);
+extern void cmq_proc_publish(TimestampTz time);
+extern void cmq_proc_publish_prepared(TimestampTz time);
+extern TimestampTz cmq_proc_published_by_others(void);
+extern void cmq_proc_commit(TransactionId xid);
+extern TransactionId cmq_proc_committing(int number);
+extern void cmq_proc_set_use(CmqProcUse use, const CmqSharedKey *key);
+extern void cmq_proc_sweep(void (*take_back) (CmqProcUse use,
+											  const CmqSharedKey *key,
+											  int number));
+
+#endif							/* CMQ_PROC_H */

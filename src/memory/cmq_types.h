@@ -1,0 +1,110 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_types.h
+ *	  Types of what the shared entry of a queue holds, as others may see them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_TYPES_H
+#define CMQ_TYPES_H
+
+#include "access/transam.h"
+#include "datatype/timestamp.h"
+
+#include "base/cmq_handle.h"
+
+/* The entry itself: cmq_entry.h, for src/memory alone. */
+typedef struct CmqSharedQueue CmqSharedQueue;
+
+typedef struct CmqSharedKey
+{
+	Oid			database;
+	Oid			pending;		/* the queue's pending table */
+} CmqSharedKey;
+
+/* Relations of a queue by which its locks are known. */
+typedef struct CmqRelids
+{
+	Oid			pending;
+	Oid			rewind;
+	Oid			rights;
+} CmqRelids;
+
+/* The lower bounds of a queue, see cmq_mark.c. */
+typedef enum CmqMarkKind
+{
+	CMQ_FLOOR,					/* by visible_at, in the pending table */
+	CMQ_REWIND_FLOOR,			/* by enqueued_at, in the rewind table */
+	CMQ_EARLIEST,				/* by enqueued_at, of pending rows */
+	CMQ_NMARKS
+} CmqMarkKind;
+
+/* A stretch of the pending table that a receive need not look at, see cmq_stretch.c. */
+typedef struct CmqStretch
+{
+	CmqPendingKey first;		/* both belong to it */
+	CmqPendingKey last;
+	FullTransactionId busy_with;	/* this one has them; invalid: they are dead ... */
+	int			max_receive_count;	/* ... by this rule */
+	int			max_time_to_live;
+} CmqStretch;
+
+#define CMQ_STRETCHES 16
+
+/* What is counted when a transaction commits, or at once; see cmq_count.c. */
+typedef enum CmqCounter
+{
+	CMQ_SENT,
+	CMQ_RECEIVED,
+	CMQ_REDELIVERED,
+	CMQ_REWOUND,
+	CMQ_DELETED,
+	CMQ_DEAD_LETTERED,
+	CMQ_EMPTY_RECEIVES,
+	CMQ_WAITS,
+	CMQ_BODY_BYTES,
+	CMQ_NCOUNTERS
+} CmqCounter;
+
+/* The kinds of turns that a queue has in a round of the worker, see cmq_turn.c. */
+typedef enum CmqTurnKind
+{
+	CMQ_SHORT_TURN,				/* the steps of maintenance */
+	CMQ_LONG_TURN,				/* those that take long */
+	CMQ_LETTERS_TURN,			/* dead letters to a queue of another owner */
+	CMQ_NTURNS
+} CmqTurnKind;
+
+/* What is remembered of a queue's turns of one kind. */
+typedef struct CmqTurns
+{
+	int			strikes;
+	int			rounds_to_skip;
+	TimestampTz begun_at;		/* the last one */
+	int			step;			/* the step that it stopped at + 1; 0: none */
+} CmqTurns;
+
+/* A place in the pending table; what comes after it is next. */
+typedef CmqPendingKey CmqPlace;
+
+/* Steps that remember where their last portion has ended, see cmq_portion.c. */
+typedef enum CmqPlaceKind
+{
+	CMQ_PURGE_PLACE,			/* left of what can still be delivered */
+	CMQ_PURGE_REST_PLACE,		/* in the rest of the pending table */
+	CMQ_LETTERS_PLACE,			/* dead letters, in the pending table */
+	CMQ_DROP_PLACE,				/* partitions, by their lower bounds */
+	CMQ_NPLACES
+} CmqPlaceKind;
+
+/* A pass over the history that was forgotten, see cmq_forget.c. */
+typedef struct CmqForgetting
+{
+	uint32		number;			/* 0: none yet */
+	TimestampTz since;			/* the queue's history_since */
+	TimestampTz next;			/* where to go on, by enqueued_at */
+	bool		met;			/* something forgotten, or what cannot be looked at */
+	bool		removed;		/* some of it */
+} CmqForgetting;
+
+#endif							/* CMQ_TYPES_H */

@@ -1,0 +1,823 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_xact.c
+ *	  What the current transaction has done, and what follows at its end.
+ *
+ * Each call that changes a queue says so here, and that is all that it has to do: what
+ * others must learn of it, and when, is in this file.  There is one deed for each queue
+ * and subtransaction.  When a subtransaction ends well its deeds are added to its
+ * parent's; when it is undone they are undone, and gone.  So at the end of the
+ * transaction there is one deed for each queue.
+ *
+ * The extension has one transaction callback, and one for subtransactions.  The steps
+ * of each event, with the reason for their order:
+ *
+ *	about to commit or to be prepared
+ *		lower marks				before the rows can be seen: a receive that begins to
+ *								scan then has to look there (cmq_mark.c)
+ *		reserve a place			PREPARE alone, and the last that can fail
+ *		announce the commit		before the transaction can be seen (cmq_count.c)
+ *		choose an asynchronous commit (cmq_async.c)
+ *	committed
+ *		end waits
+ *		add counts, wake		who is woken finds the rows, and the numbers right
+ *		withdraw the announcement
+ *		clear the slot			what was published can be seen
+ *		make durable			others need not wait for it
+ *	aborted
+ *		end waits
+ *		wake					what was taken is ready again
+ *		clear the slot
+ *	prepared
+ *		add to shared memory	before the slot is cleared: nobody misses both
+ *		clear the slot
+ *	ended, in whichever way
+ *		settle					the transaction may have ended a prepared one
+ *		remove entries			of queues dropped, or made and rolled back
+ *		leave entries			the last use of them
+ *		trim caches
+ *
+ * A process publishes in its slot (cmq_proc.c) from which time on its transaction may
+ * have written rows.  A call that is about to read a clock and write announces that
+ * first (cmq_xact_announce): the slot says "unknown" until it has published the time.
+ * Code of an owner's, in an index, may run between the two and write, or fail in a
+ * subtransaction: the slot says "unknown" as long as any call has announced itself and
+ * not published yet.  What was published stays to the end of the transaction, also if
+ * the subtransaction is undone.
+ *
+ * Memory: deeds are in TopTransactionContext, and so few as queues are used; nothing
+ * here grows with messages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "memory/cmq_async.h"
+#include "memory/cmq_count.h"
+#include "memory/cmq_effect.h"
+#include "memory/cmq_mark.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_prepared.h"
+#include "memory/cmq_proc.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_wait.h"
+#include "memory/cmq_xact.h"
+
+/* What one subtransaction has done to one queue. */
+typedef struct Deed
+{
+	struct Deed *next;
+	SubTransactionId subid;
+	CmqSharedQueue *shared;		/* NULL: the entry was not used */
+	CmqEffect	effect;			/* for others; has the key */
+	CmqTaken	taken;
+	TimestampTz lower_floor;	/* rows put back from here on; DT_NOEND: none */
+	TimestampTz bring_back;		/* rewound messages received from here on, as well */
+	bool		rewound;		/* it has made a rewind */
+	bool		forgets;		/* it removes forgotten history */
+	bool		made;			/* the queue */
+	bool		dropped;		/* the queue, or found that it is gone */
+	bool		statement[2];	/* announced by a trigger: pending table, history */
+	char		name[NAMEDATALEN];	/* of the queue, if that is so */
+} Deed;
+
+static Deed *deeds = NULL;		/* the newest first */
+static Deed *last_deed = NULL;	/* the one used last, or NULL */
+
+/* Number of the current transaction in this backend. */
+static uint64 xact_number = 1;
+
+/*
+ * Calls between cmq_xact_announce() and cmq_xact_publish(), by their subtransactions.
+ * There may be several: code of an owner's that runs in one can make another one.
+ */
+#define MAX_ANNOUNCED 16
+static SubTransactionId announced[MAX_ANNOUNCED];
+static int	nannounced = 0;
+static bool announced_many = false; /* more than that, in this transaction */
+static uint64 announcements = 0;
+static bool slot_in_use = false;
+static TimestampTz published = CMQ_TIME_NONE;
+
+/* How many calls run code of an owner's now. */
+static int	code_depth = 0;
+
+static CmqOwnFloor own_floor;
+
+/* The id that the commit under way was announced with. */
+static TransactionId committing = InvalidTransactionId;
+
+/* May the current transaction have ended a prepared one? */
+static bool may_have_ended = false;
+
+#define MAX_AT_END 4
+static void (*at_end[MAX_AT_END]) (void);
+static int	nat_end = 0;
+
+/* Call func at the end of each transaction, as the last thing. */
+void
+cmq_xact_at_end(void (*func) (void))
+{
+	Assert(nat_end < MAX_AT_END);
+	at_end[nat_end++] = func;
+}
+
+/* The number of the current transaction, by which others know that it is new. */
+uint64
+cmq_xact_number(void)
+{
+	return xact_number;
+}
+
+static Deed *
+find_deed(Oid pending, SubTransactionId subid)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->effect.key.pending == pending && deed->subid == subid)
+			return deed;
+	}
+	return NULL;
+}
+
+/* What the current subtransaction has done to this queue; made if need be. */
+static Deed *
+deed_of(Oid pending)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Deed	   *deed = find_deed(pending, subid);
+
+	if (deed)
+		return deed;
+	deed = MemoryContextAllocZero(TopTransactionContext, sizeof(Deed));
+	deed->subid = subid;
+	deed->effect.key.database = MyDatabaseId;
+	deed->effect.key.pending = pending;
+	deed->taken.ready = deed->taken.due = deed->taken.message = DT_NOEND;
+	deed->lower_floor = deed->bring_back = DT_NOEND;
+	deed->next = deeds;
+	deeds = deed;
+	return deed;
+}
+
+static Deed *
+get_deed(CmqSharedQueue *shared)
+{
+	if (last_deed == NULL || last_deed->shared != shared ||
+		last_deed->subid != GetCurrentSubTransactionId())
+	{
+		last_deed = deed_of(cmq_shared_key(shared).pending);
+		last_deed->shared = shared;
+	}
+	return last_deed;
+}
+
+/*
+ * What is published
+ */
+
+/* What the slot of this process says, or should say. */
+TimestampTz
+cmq_xact_published(void)
+{
+	return nannounced > 0 || announced_many ? CMQ_TIME_UNKNOWN : published;
+}
+
+/* Is a call about to write rows, whose times are not known yet? */
+bool
+cmq_xact_is_writing(void)
+{
+	return nannounced > 0;
+}
+
+/*
+ * Before reading the clock for times that will be written.  To be followed by
+ * cmq_xact_publish() with the smallest of them, and, if then nothing was
+ * written after all, by cmq_xact_withdraw() with what this returned.
+ */
+CmqAnnouncement
+cmq_xact_announce(void)
+{
+	CmqAnnouncement announcement = {
+		.before = published,
+		.number = ++announcements
+	};
+
+	slot_in_use = true;
+	if (nannounced < MAX_ANNOUNCED)
+		announced[nannounced] = GetCurrentSubTransactionId();
+	else
+		announced_many = true;	/* unknown, to the end of the transaction */
+	nannounced++;
+	cmq_proc_publish(CMQ_TIME_UNKNOWN);
+	pg_memory_barrier();
+	return announcement;
+}
+
+/* End the announcement made last. */
+void
+cmq_xact_publish(TimestampTz time)
+{
+	if (nannounced > 0)
+		nannounced--;
+	published = Min(published, time);
+	cmq_proc_publish(cmq_xact_published());
+}
+
+/* Unless something else was published since, as if this had not been. */
+void
+cmq_xact_withdraw(CmqAnnouncement announcement)
+{
+	if (announcement.number == announcements)
+		published = announcement.before;
+	cmq_proc_publish(cmq_xact_published());
+}
+
+/*
+ * Code of an owner's begins and ends to run, perhaps in the midst of writing rows
+ * (cmq_owner.c).  The caller sees to it that each begin has its end.
+ */
+void
+cmq_xact_enter_code(void)
+{
+	code_depth++;
+}
+
+void
+cmq_xact_leave_code(void)
+{
+	code_depth--;
+}
+
+bool
+cmq_xact_in_code(void)
+{
+	return code_depth > 0;
+}
+
+/* The floors for ourselves alone, to be read and written by cmq_floor.c. */
+CmqOwnFloor *
+cmq_xact_own_floor(void)
+{
+	return &own_floor;
+}
+
+/*
+ * What was taken away, and comes back if the transaction rolls back
+ */
+
+/* The caller has updated or deleted a pending row. */
+void
+cmq_xact_taken(CmqSharedQueue *shared, TimestampTz visible_at)
+{
+	CmqTaken   *taken = &get_deed(shared)->taken;
+
+	taken->ready = Min(taken->ready, visible_at);
+}
+
+/* The caller has deleted a row that was due for the rewind. */
+void
+cmq_xact_taken_due(CmqSharedQueue *shared, TimestampTz enqueued_at)
+{
+	CmqTaken   *taken = &get_deed(shared)->taken;
+
+	taken->due = Min(taken->due, enqueued_at);
+}
+
+/* The caller has consumed or removed a message. */
+void
+cmq_xact_taken_message(CmqSharedQueue *shared, TimestampTz enqueued_at)
+{
+	CmqTaken   *taken = &get_deed(shared)->taken;
+
+	taken->message = Min(taken->message, enqueued_at);
+}
+
+/*
+ * The caller has taken away rows, or let them expire, of which nobody knows
+ * the times.
+ */
+void
+cmq_xact_taken_unknown(CmqSharedQueue *shared)
+{
+	CmqTaken   *taken = &get_deed(shared)->taken;
+
+	taken->ready = taken->due = taken->message = DT_NOBEGIN;
+}
+
+/* What the transaction has taken away from a queue, in all its subtransactions. */
+CmqTaken
+cmq_xact_taken_of(CmqSharedQueue *shared)
+{
+	CmqTaken	taken = {DT_NOEND, DT_NOEND, DT_NOEND};
+
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->shared != shared)
+			continue;
+		taken.ready = Min(taken.ready, deed->taken.ready);
+		taken.due = Min(taken.due, deed->taken.due);
+		taken.message = Min(taken.message, deed->taken.message);
+	}
+	return taken;
+}
+
+/*
+ * What comes up when it commits
+ */
+
+/* The caller has made a rewind, which nobody else knows yet. */
+void
+cmq_xact_rewound(CmqSharedQueue *shared)
+{
+	get_deed(shared)->rewound = true;
+}
+
+bool
+cmq_xact_has_rewound(CmqSharedQueue *shared)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->shared == shared && deed->rewound)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The caller puts rows from this time on back into the pending table.  It has published
+ * the time, so nobody raises the floor above it; that is enough while nobody else can
+ * see the rows.
+ */
+void
+cmq_xact_lower_floor(CmqSharedQueue *shared, TimestampTz time)
+{
+	Deed	   *deed = get_deed(shared);
+
+	deed->lower_floor = Min(deed->lower_floor, time);
+	own_floor.shared = NULL;
+}
+
+/* From which time on it does so; DT_NOEND: it does not. */
+TimestampTz
+cmq_xact_lowers_floor(CmqSharedQueue *shared)
+{
+	TimestampTz time = DT_NOEND;
+
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->shared == shared)
+			time = Min(time, deed->lower_floor);
+	}
+	return time;
+}
+
+/* The caller has received a message of this time that a rewind brings back. */
+void
+cmq_xact_bring_back(CmqSharedQueue *shared, TimestampTz time)
+{
+	Deed	   *deed = get_deed(shared);
+
+	deed->bring_back = Min(deed->bring_back, time);
+}
+
+/* The caller removes history that was forgotten (cmq_forget.c). */
+void
+cmq_xact_forgets(CmqSharedQueue *shared)
+{
+	get_deed(shared)->forgets = true;
+}
+
+/*
+ * What is counted
+ */
+
+/* Count something if the transaction commits. */
+void
+cmq_xact_count(CmqSharedQueue *shared, CmqCounter counter, int64 n)
+{
+	get_deed(shared)->effect.changes.counters[counter] += n;
+}
+
+/* The caller has inserted so many pending rows, or deleted. */
+void
+cmq_xact_pending(CmqSharedQueue *shared, int64 n)
+{
+	get_deed(shared)->effect.changes.pending += n;
+}
+
+/* The caller changes pending rows without counting them. */
+void
+cmq_xact_pending_unknown(CmqSharedQueue *shared)
+{
+	get_deed(shared)->effect.changes.pending_unknown = true;
+}
+
+/* How many rows the transaction has made more; unknown if it has not counted all. */
+int64
+cmq_xact_own_pending(CmqSharedQueue *shared, bool *unknown)
+{
+	int64		n = 0;
+
+	*unknown = false;
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->shared != shared)
+			continue;
+		n += deed->effect.changes.pending;
+		*unknown |= deed->effect.changes.pending_unknown;
+	}
+	return n;
+}
+
+/*
+ * The caller has taken a row, produced at that time, that was due for the rewind of
+ * that time.
+ */
+void
+cmq_xact_due(CmqSharedQueue *shared, TimestampTz rewound_at,
+			 TimestampTz enqueued_at)
+{
+	cmq_changes_add_due(&get_deed(shared)->effect.changes, -1, rewound_at,
+						enqueued_at);
+}
+
+/* The caller changes what is due without counting it. */
+void
+cmq_xact_due_unknown(CmqSharedQueue *shared)
+{
+	get_deed(shared)->effect.changes.due_unknown = true;
+}
+
+/* The same as cmq_xact_own_pending(), for rows due for that rewind. */
+int64
+cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at, bool *unknown)
+{
+	int64		n = 0;
+
+	*unknown = false;
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		const CmqChanges *changes = &deed->effect.changes;
+
+		if (deed->shared != shared)
+			continue;
+		n += changes->due;
+		*unknown |= changes->due_unknown ||
+			(changes->due != 0 && changes->due_rewound_at != rewound_at);
+	}
+	return n;
+}
+
+/*
+ * Who is woken
+ */
+
+/*
+ * Wake waiters when the transaction ends: so many if it commits, so many if it or its
+ * subtransaction aborts.  Adds up over calls.  Each claim says so at once, because an
+ * error can come right after it.
+ */
+void
+cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort)
+{
+	cmq_effect_wake(&get_deed(shared)->effect, at_commit, at_abort);
+}
+
+/* The same for a rewind: all if it commits, and they read the queue's row again. */
+void
+cmq_xact_wake_all(CmqSharedQueue *shared)
+{
+	CmqEffect  *effect = &get_deed(shared)->effect;
+
+	effect->wake_at_commit = CMQ_ALL_WAITERS;
+	effect->rewound = true;
+}
+
+/*
+ * Statements that write the tables of queues
+ */
+
+/* A statement that is not ours is about to change the queue's tables (cmq_changes.c). */
+void
+cmq_xact_note_statement(CmqSharedQueue *shared, const char *name, bool history)
+{
+	Deed	   *deed = get_deed(shared);
+
+	strlcpy(deed->name, name, NAMEDATALEN);
+	deed->statement[history] = true;
+}
+
+/* Has one that was not undone said so? */
+bool
+cmq_xact_has_statement(const char *name, bool history)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->statement[history] && strcmp(deed->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The caller drops the queue (at_commit) or makes it: its shared entry is removed when
+ * the transaction commits, or aborts.
+ */
+void
+cmq_xact_remove_at_end(Oid pending, bool at_commit)
+{
+	Deed	   *deed = deed_of(pending);
+
+	if (at_commit)
+		deed->dropped = true;
+	else
+		deed->made = true;
+}
+
+/*
+ * The end
+ */
+
+/* Rows of ours are about to be seen. */
+static void
+lower_marks(void)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->bring_back != DT_NOEND)
+		{
+			cmq_xact_publish(deed->bring_back);
+			slot_in_use = true;
+			cmq_mark_lower(deed->shared, CMQ_EARLIEST, deed->bring_back);
+		}
+		if (deed->lower_floor != DT_NOEND)
+			cmq_mark_lower(deed->shared, CMQ_FLOOR, deed->lower_floor);
+	}
+}
+
+static void
+announce_commit(void)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (!cmq_changes_rows(&deed->effect.changes))
+			continue;
+		committing = GetTopTransactionIdIfAny();
+		cmq_proc_commit(committing);
+		return;
+	}
+}
+
+static void
+before_commit(void)
+{
+	lower_marks();
+	announce_commit();
+	cmq_async_before_commit();
+	may_have_ended = XactLastRecEnd != InvalidXLogRecPtr &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
+static void
+before_prepare(void)
+{
+	int			nqueues = 0;
+
+	lower_marks();
+	for (Deed *deed = deeds; deed; deed = deed->next)
+		nqueues += deed->shared != NULL;
+	if (nqueues > 0 || slot_in_use)
+		cmq_prepared_reserve(nqueues);
+}
+
+static void
+committed(void)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->shared)
+			cmq_effect_committed(&deed->effect, deed->shared, committing);
+	}
+}
+
+static void
+prepared(void)
+{
+	if (cmq_xact_published() != CMQ_TIME_NONE)
+		cmq_prepared_add(cmq_xact_published());
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if (deed->shared == NULL)
+			continue;
+		cmq_prepared_add_effect(&deed->effect);
+		/* it may still be rolled back */
+		if (deed->forgets)
+			cmq_notes_pass_was_undone(deed->shared);
+	}
+}
+
+/* What a transaction or subtransaction had done to a queue is undone. */
+static void
+undo(Deed *deed)
+{
+	if (deed->shared)
+		cmq_effect_aborted(&deed->effect, deed->shared);
+	if (deed->forgets)
+		cmq_notes_pass_was_undone(deed->shared);
+}
+
+static void
+aborted(void)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+		undo(deed);
+}
+
+/* Nothing of ours is hidden any more, or announced by an error that came meanwhile. */
+static void
+clear_slot(void)
+{
+	if (TransactionIdIsValid(committing))
+		cmq_proc_commit(InvalidTransactionId);
+	committing = InvalidTransactionId;
+	nannounced = 0;
+	announced_many = false;
+	published = CMQ_TIME_NONE;
+	if (slot_in_use)
+		cmq_proc_publish(CMQ_TIME_NONE);
+	slot_in_use = false;
+}
+
+/*
+ * A prepared transaction outlives the deeds: what its end leaves over of entries is
+ * swept up by maintenance.
+ */
+static void
+remove_entries(XactEvent event)
+{
+	for (Deed *deed = deeds; deed; deed = deed->next)
+	{
+		if ((deed->dropped && event == XACT_EVENT_COMMIT) ||
+			(deed->made && event == XACT_EVENT_ABORT))
+			cmq_shared_remove(&deed->effect.key);
+	}
+}
+
+static void
+ended(XactEvent event)
+{
+	cmq_prepared_release();
+	if (event == XACT_EVENT_ABORT)
+		/* an error after the end, perhaps */
+		cmq_prepared_settle();
+	else if (event == XACT_EVENT_COMMIT && may_have_ended)
+		cmq_prepared_sweep();
+	may_have_ended = false;
+	remove_entries(event);
+	deeds = last_deed = NULL;
+	own_floor.shared = NULL;
+	cmq_shared_leave_all();
+	xact_number++;
+	for (int i = 0; i < nat_end; i++)
+		at_end[i] ();
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			before_prepare();
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+			cmq_wait_end_of(TopSubTransactionId);
+			committed();
+			clear_slot();
+			cmq_async_ended(true);
+			ended(event);
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			cmq_wait_end_of(TopSubTransactionId);
+			aborted();
+			clear_slot();
+			cmq_async_ended(false);
+			ended(event);
+			break;
+		case XACT_EVENT_PREPARE:
+			cmq_wait_end_of(TopSubTransactionId);
+			prepared();
+			clear_slot();
+			cmq_async_ended(false);
+			ended(event);
+			break;
+	}
+}
+
+/* Add what a subtransaction has done to what its parent has. */
+static void
+add_to_parent(Deed *deed, SubTransactionId parent)
+{
+	Deed	   *more = find_deed(deed->effect.key.pending, parent);
+
+	if (more == NULL)
+	{
+		deed->subid = parent;
+		return;
+	}
+	more->shared = more->shared ? more->shared : deed->shared;
+	cmq_effect_merge(&more->effect, &deed->effect);
+	more->taken.ready = Min(more->taken.ready, deed->taken.ready);
+	more->taken.due = Min(more->taken.due, deed->taken.due);
+	more->taken.message = Min(more->taken.message, deed->taken.message);
+	more->lower_floor = Min(more->lower_floor, deed->lower_floor);
+	more->bring_back = Min(more->bring_back, deed->bring_back);
+	more->rewound |= deed->rewound;
+	more->forgets |= deed->forgets;
+	more->made |= deed->made;
+	more->dropped |= deed->dropped;
+	for (int i = 0; i < lengthof(more->statement); i++)
+		more->statement[i] |= deed->statement[i];
+	if (deed->name[0])
+		strlcpy(more->name, deed->name, NAMEDATALEN);
+	/* for whoever goes through the list: it is nobody's */
+	deed->subid = InvalidSubTransactionId;
+}
+
+/* A subtransaction's deed is undone: what it had taken away is there again. */
+static void
+undo_in_subtransaction(Deed *deed)
+{
+	undo(deed);
+	if (deed->made)
+		cmq_shared_remove(&deed->effect.key);
+	if (own_floor.shared && own_floor.shared == deed->shared)
+	{
+		own_floor.floor = Min(own_floor.floor, deed->taken.ready);
+		own_floor.rewind_floor = Min(own_floor.rewind_floor, deed->taken.due);
+	}
+	deed->subid = InvalidSubTransactionId;
+}
+
+/* Calls that the error has ended have announced nothing; not those it was caught in. */
+static void
+end_announcements(SubTransactionId subid)
+{
+	nannounced = Min(nannounced, MAX_ANNOUNCED);
+	while (nannounced > 0 && announced[nannounced - 1] >= subid)
+		nannounced--;
+	if (slot_in_use)
+		cmq_proc_publish(cmq_xact_published());
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+
+	last_deed = NULL;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		cmq_wait_end_of(mySubid);
+	for (Deed **link = &deeds; *link;)
+	{
+		Deed	   *deed = *link;
+
+		if (deed->subid == mySubid && event == SUBXACT_EVENT_COMMIT_SUB)
+			add_to_parent(deed, parentSubid);
+		else if (deed->subid == mySubid)
+			undo_in_subtransaction(deed);
+		if (deed->subid == InvalidSubTransactionId)
+		{
+			*link = deed->next;
+			pfree(deed);
+		}
+		else
+			link = &deed->next;
+	}
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		end_announcements(mySubid);
+}
+
+void
+cmq_xact_install_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
