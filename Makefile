@@ -8,6 +8,7 @@
 #   make test-versions                       make test in chroots of other Debian releases
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
+#   make check-layers                        is src/ laid out as src/README says?
 #
 # demo, psql, test and bench install the Debian packages they lack, and use
 # private servers of their own.  PG_CONFIG chooses the PostgreSQL.
@@ -208,7 +209,7 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 
 endif
 
-.PHONY: demo psql test test-long test-versions bench checkver
+.PHONY: demo psql test test-long test-versions bench checkver check-layers
 
 demo:
 	@demo/run
@@ -231,3 +232,7 @@ bench:
 
 checkver:
 	@tools/checkver
+
+check-layers:
+	@tools/check-layers --self-test
+	@tools/check-layers
