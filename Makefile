@@ -9,6 +9,7 @@
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
 #   make check-layers                        is src/ laid out as src/README says?
+#   make indent, make indent-check           pgindent on src/, or what it would change
 #
 # demo, psql, test and bench install the Debian packages they lack, and use
 # private servers of their own.  PG_CONFIG chooses the PostgreSQL.
@@ -209,7 +210,8 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 
 endif
 
-.PHONY: demo psql test test-long test-versions bench checkver check-layers
+.PHONY: demo psql test test-long test-versions bench checkver check-layers \
+	indent indent-check
 
 demo:
 	@demo/run
@@ -236,3 +238,9 @@ checkver:
 check-layers:
 	@tools/check-layers --self-test
 	@tools/check-layers
+
+indent: all
+	@tools/indent
+
+indent-check: all
+	@tools/indent --check

@@ -63,6 +63,14 @@ wanted_major()
 	echo "$major"
 }
 
+# Print $DEBIAN_MIRROR, else the mirror that this machine itself uses, if any.
+debian_mirror()
+{
+	[[ -z ${DEBIAN_MIRROR:-} ]] || { echo "$DEBIAN_MIRROR"; return; }
+	{ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null || true; } |
+		sed -nE 's/^(deb +(\[[^]]*\] +)?|URIs: *)(https?:[^ ]*\/debian\/?)( .*|$)/\3/p' | sed -n 1p
+}
+
 # Print the missing packages that do not depend on PostgreSQL's version.
 missing_tools()
 {
