@@ -3,23 +3,23 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION cmq" to load this file. \quit
 
--- Nothing in this script is looked up anywhere but in pg_catalog: whoever may
--- create objects in the schema that the extension is installed in could
--- otherwise have an operator of theirs end up in a view.
+-- Names in this script are looked up in pg_catalog alone.  Otherwise a role that may
+-- create objects in the schema that the extension is installed in could get an
+-- operator of its own into a view.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- The functions that applications call live in the schema that CREATE
 -- EXTENSION was given, the views and the rights on queues in schema cmq, and
--- the messages in schema cmq_data.  Nobody but their owner may use these
+-- the messages in schema cmq_data.  No role but their owner may use these
 -- schemas until the administrator grants it.
 CREATE SCHEMA cmq;
 COMMENT ON SCHEMA cmq IS 'cmq: views of queues, and cmq.q_<queue>, which carries the rights on a queue';
 CREATE SCHEMA cmq_data;
-COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner of its queue, and nobody else has a right on it';
+COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner of its queue, and no other role has a right on it';
 
 --
--- Metadata.  Written by the C functions alone, which check the caller's
--- rights on the queue; no role needs a grant on these tables.
+-- Metadata.  The C functions alone write these tables, and check the caller's rights
+-- on the queue before; no role needs a grant on the tables.
 --
 
 -- One row per queue: settings, the rewind under way, and the bounds that
@@ -28,17 +28,17 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 --       A soft-deleted message is due again when enqueued_at >= rewind_from,
 --       deleted_at < rewound_at and the deleting transaction is not one of
 --       those that were open at the rewind (rewind_concurrent).
---   rewound_in: in which database that was called; see src/cmq_dump.c.
+--   rewound_in: in which database the rewind was called; see cmq_dump.c.
 --   expired_before: no message produced earlier lives, whatever the
 --       retention says now (raised when retention changes).
 --   forgotten_before: no message produced earlier can be rewound, whatever
 --       rewind_seconds says now (raised when rewind_seconds changes).
---   history_since: no message deleted earlier can be rewound or seen: at that
---       time rewind was last switched off.  leftovers: maintenance has not yet
---       removed all of their rows.
+--   history_since: no message deleted earlier can be rewound or seen: at this
+--       time rewind was last switched off.
+--   leftovers: maintenance has not yet removed all rows of such messages.
 --   clock: the queue clock as maintenance last saved it.
 --   rights, messages, pending, rewind: the relations that the queue was made
---       with.  A relation that takes the name of one of them is none of the
+--       with.  A relation that takes the name of one of them does not become the
 --       queue's.
 CREATE TABLE cmq.queue (
 	name					text COLLATE "C" PRIMARY KEY,
@@ -67,7 +67,7 @@ CREATE TABLE cmq.queue (
 	pending					regclass NOT NULL,
 	rewind					regclass NOT NULL
 );
--- names that differ only in case are one name too many
+-- two names may not differ in case alone
 CREATE UNIQUE INDEX queue_name_folded ON cmq.queue (pg_catalog.lower(name));
 COMMENT ON TABLE cmq.queue IS 'cmq internal: settings and rewind state of each queue';
 
@@ -79,7 +79,7 @@ LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION cmq._here() IS 'cmq internal: a name of this database';
 
 -- The partition map: which leaf tables hold the messages of which time, and in which
--- database they were made.
+-- database the leaf tables were made.
 CREATE TABLE cmq.partition (
 	queue		text COLLATE "C" NOT NULL,
 	lower		timestamptz NOT NULL,
@@ -111,8 +111,8 @@ CREATE TABLE cmq.subscription (
 );
 COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is published to which topics';
 
--- What was brought back, by whom and why; rows are added by cmq_rewind and its
--- relatives, and removed by maintenance when they are old.
+-- What was brought back, by whom and why.  cmq_rewind, cmq_restore, cmq_replay and
+-- cmq_cancel_rewind add rows; maintenance removes old ones.
 CREATE TABLE cmq.rewind_log (
 	id					bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	queue				text COLLATE "C" NOT NULL,
@@ -130,7 +130,7 @@ CREATE TABLE cmq.rewind_log (
 	reason				text,
 	queue_create_time	timestamptz NOT NULL
 );
--- maintenance removes what is old
+-- maintenance finds old rows by it
 CREATE INDEX rewind_log_called_at ON cmq.rewind_log (called_at);
 COMMENT ON TABLE cmq.rewind_log IS 'cmq internal: what the view cmq.rewinds shows';
 COMMENT ON SEQUENCE cmq.rewind_log_id_seq IS 'cmq internal: ids of cmq.rewind_log';
@@ -174,10 +174,10 @@ COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive retu
 --   max_msg_size           bytes of body, 1024..67108864
 --   max_msg_heap_num       pending messages, 1..1000000000; a send that would
 --                          make more is refused
---   dead_letter_queue      where messages go that nobody manages to consume,
---                          NULL: they stay; it must exist, cannot be the queue
---                          itself and cannot have one itself; with it at least
---                          one of:
+--   dead_letter_queue      where messages go that no consumer manages to consume;
+--                          NULL: they stay.  A queue that exists, is another one
+--                          and has no dead-letter queue itself.  With it goes at
+--                          least one of:
 --   max_receive_count      a message received that often, 1..1000, and ready
 --                          again is moved there
 --   max_time_to_live       a message not consumed for that many seconds,
@@ -210,16 +210,18 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 --
 -- Parameters: as cmq_create_queue; NULL leaves a setting as it is.
 -- A shorter retention or rewind time takes effect at once; a longer one does
--- not bring back what was outside.  rewind_seconds = 0 forgets the history
--- at commit and for good, in a time that does not depend on how much there is;
--- maintenance removes it.  That waits for open transactions that use the queue, as a
--- change of the retention does; others go on meanwhile.
--- The dead-letter policy is changed part by part; cmq_unbind_dead_letter ends it.
+-- not bring back what was outside of the shorter one.  rewind_seconds = 0 forgets
+-- the history at commit and for good, in a time that does not depend on its size;
+-- maintenance removes the rows.  A call that switches rewind on or off or changes the
+-- retention waits for open transactions that use the queue; traffic goes on
+-- meanwhile.
+-- Each part of the dead-letter policy can be changed alone; cmq_unbind_dead_letter
+-- ends the policy.
 -- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
 --   not possible, 55006 rewind is switched in the midst of a call of this session on
---   the queue, 55P03 another transaction has been using it for 30 seconds (or
+--   the queue, 55P03 another transaction has been using the queue for 30 seconds (or
 --   lock_timeout, if that is less), 42501 no right.
 CREATE FUNCTION @extschema@.cmq_alter_queue(
 	queue					text,
@@ -240,17 +242,19 @@ COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, b
 
 -- cmq_drop_queue: drop a queue with its messages and history.
 --
--- Waits for open transactions that use the queue or read it.  What has the name of one
--- of its relations and is none of them, or has another owner, is left, with a notice.
+-- Waits for open transactions that use or read the queue.  A relation that has the
+-- name of one of the queue's and is another one, or has another owner, stays, with a
+-- NOTICE.
+-- Also drops the relations of a queue that has no row in cmq.queue, as after a restore
+-- of the schema without the data, and what a DROP by hand has left of a queue.
+-- A damaged queue can be dropped; by a superuser alone if the relation that carries
+-- its rights was renamed.
 -- Needs: ownership of the queue.
--- Relations of a queue that has no row in cmq.queue, as after a restore of the schema
--- without the data, are dropped too, and what a DROP by hand has left of a queue.
--- Errors: 42704 no such queue, 42501 no right, 2BP01 it is the dead-letter
+-- Errors: 42704 no such queue, 42501 no right, 2BP01 the queue is the dead-letter
 --   queue of another one, or other objects (a reporting view, say) depend on it,
---   55006 this session is in the midst of a call on it, or has a query open that
---   reads it, 55P03 another transaction has been using or reading it for 30 seconds
---   (or lock_timeout, if that is less).  A damaged queue can be dropped; by a superuser
---   alone if the relation that carries its rights was renamed.
+--   55006 this session is in the midst of a call on the queue, or has a query open
+--   that reads it, 55P03 another transaction has been using or reading the queue for
+--   30 seconds (or lock_timeout, if that is less).
 CREATE FUNCTION @extschema@.cmq_drop_queue(queue text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_queue'
@@ -260,11 +264,11 @@ COMMENT ON FUNCTION @extschema@.cmq_drop_queue(text)
 
 -- cmq_clear_queue: remove all pending messages for good; the history stays.
 --
--- A rewind under way ends, and is recorded as cancelled: what it has not brought
--- back is history again, if it is still in the rewind window, and gone if not.
+-- A rewind under way ends, and is recorded as cancelled.  What the rewind has not
+-- brought back is history again if it is still in the rewind window, else it is gone.
 -- Receipt handles of removed messages are stale.  Waits for transactions that
--- are receiving, deleting or changing one of the messages; what others have
--- sent but not committed stays.
+-- are receiving, deleting or changing one of the messages.  Messages of sends that
+-- have not committed stay.
 -- Result: how many messages were removed.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 55000 a rewind is under way and a reason is
@@ -278,7 +282,8 @@ COMMENT ON FUNCTION @extschema@.cmq_clear_queue(text)
 
 -- cmq_unbind_dead_letter: end a queue's dead-letter policy.
 --
--- What was moved stays where it is.  Does nothing if there is no policy.
+-- Dead letters that were moved stay where they are.  Without a policy the call does
+-- nothing.
 -- Needs: UPDATE on the queue, or ownership of its dead-letter queue.
 -- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_unbind_dead_letter(queue text)
@@ -290,8 +295,8 @@ COMMENT ON FUNCTION @extschema@.cmq_unbind_dead_letter(text)
 
 -- cmq_queue_attributes: settings and counts of a queue, one row.
 --
--- Counts are exact.  They take time in proportion to what is in flight,
--- delayed and in the history; what waits to be received costs nothing, save
+-- Counts are exact.  To count takes time in proportion to the messages in flight,
+-- delayed and in the history; those that wait to be received cost nothing, except
 -- while expired messages wait for maintenance.
 --   active_msg_num        ready, rewound and not yet received ones included
 --   inactive_msg_num      in flight
@@ -345,16 +350,16 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --   headers        any jsonb of at most max_msg_size bytes, or NULL
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
--- A queue is full when max_msg_heap_num messages are pending.  Expired ones
--- count until maintenance has removed them; what other transactions have sent
+-- A queue is full when max_msg_heap_num messages are pending.  Expired messages
+-- count until maintenance has removed them.  What other transactions have sent
 -- or deleted counts when they have committed, so senders at work at the same
 -- time may together exceed the limit by what they have not committed yet.
 -- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
 --   range, 54000 body or headers larger than max_msg_size, 53400 the queue is full or
---   max_worker_processes is used up, 55P03 no partition can be made for it because
---   of a lock on the queue's tables that another transaction has had for 2 seconds,
---   55000 none could be made for another reason, or a subscription writes the queue's
---   tables, 42501 no right.
+--   max_worker_processes is used up, 55P03 the message needs a new partition, and
+--   another transaction has had a lock on the queue's tables for 2 seconds, 55000 the
+--   partition could not be made for another reason, or a subscription writes the
+--   queue's tables, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
 	body			text,
@@ -395,10 +400,10 @@ COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[])
 --   visibility_timeout    seconds, 1..43200; NULL: the queue's
 --   polling_wait_seconds  seconds to wait when no message is ready, 0..30;
 --                         NULL: the queue's
--- Result: the messages in the order in which they became visible, which for
---   those never received is the order of production; rewound ones stand at
---   their production time.  No row when none is ready.  Messages that another
---   open transaction is changing are passed over, never waited for.
+-- Result: the messages in the order in which they became visible.  For messages never
+--   received this is the order of production; a rewound message stands at its
+--   production time.  No row when no message is ready.  A receive passes over messages
+--   that another open transaction is changing, and never waits for them.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_receive(
@@ -416,9 +421,9 @@ COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int)
 --
 -- With rewind on the delivery moves to the history, else the message is
 -- removed.  Waits for a transaction that is changing the same message.
--- Result: true; false when the handle is stale: the message was received again,
---   its visibility changed, it was deleted or cleared, or its retention has passed
---   and its visibility timeout, too.
+-- Result: true; false when the handle is stale: the message was received again, its
+--   visibility was changed, it was deleted or cleared, or both its retention and its
+--   visibility timeout have passed.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 22P02 not a receipt handle,
 --   42501 no right.
@@ -447,8 +452,9 @@ COMMENT ON FUNCTION @extschema@.cmq_delete_batch(text, text[])
 --
 -- Parameters: visibility_timeout, seconds from now, 0..43200; 0 makes the
 --   message ready at once.
--- Result: the new receipt handle (the old one is stale); NULL when the given
---   handle is stale.  Waits as cmq_delete does.
+-- Waits as cmq_delete does.
+-- Result: the new receipt handle, and the old one is stale; NULL when the given
+--   handle is stale.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL or out of range, 22P02 not a
 --   receipt handle, 42501 no right.
@@ -467,10 +473,10 @@ COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
 -- waiting message older than some of them keeps its place among them).
 --
 -- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
---   included (cmq_queue_attributes shows the range, in the time of messages, which
---   is the wall clock's unless that has been set).  What was outside of a
---   window that was shorter until recently does not come back; what left it since
---   the transaction began may not.
+--   included.  cmq_queue_attributes shows the range, in the time of messages, which
+--   is that of the wall clock unless the wall clock has been set.  A message that was
+--   outside of an earlier, shorter window does not come back; one that left the
+--   window since the transaction began may not come back.
 -- Result: enqueued_at of the first message that will be received again, NULL
 --   if there is none.
 -- A message that is pending at that moment, in flight or being deleted by a
@@ -488,9 +494,9 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind(text, timestamptz)
 -- cmq_cancel_rewind: what the rewind under way has not brought back yet returns
 -- to history.
 --
--- Does nothing if no rewind is under way.  What was received stays received.
--- What has left the rewind window since the rewind is not history any more, and
--- is gone.
+-- Without a rewind under way the call does nothing.  Messages that were received stay
+-- received.  Messages that have left the rewind window since the rewind are no history
+-- any more: they are gone.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 55000 rewind is off or a reason is required,
 --   42501 no right.
@@ -508,11 +514,12 @@ COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
 --                  end_time NULL: no end
 --   filter         only messages whose headers contain this (headers @> filter), at
 --                  most 8192 bytes; NULL: all
--- Result: one row; times are NULL if there are no messages.  Counts what is
--- history: what a rewind under way brings back anyway is not in it.  cmq_restore
--- with the same arguments brings back exactly these; so does cmq_rewind without
--- end_time and filter, if its start_time is legal.
--- Changes nothing, and blocks nobody; takes time in proportion to the window.
+-- Result: one row; times are NULL if there are no messages.  The preview counts what
+--   is history, and not what a rewind under way brings back anyway.  cmq_restore with
+--   the same arguments brings back exactly these messages; so does cmq_rewind, for a
+--   preview without end_time and filter, if start_time is legal.
+-- The call changes nothing and blocks no other one; it takes time in proportion to the
+-- window.
 -- Needs: SELECT on the queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
 --   55000 rewind is off, or was switched off meanwhile, 42501 no right.
@@ -536,15 +543,16 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestampt
 --
 -- Parameters:
 --   start_time, end_time  produced at or after the one and before the other;
---                  end_time NULL: no end.  What cannot be rewound any more is
---                  not brought back.
+--                  end_time NULL: no end.  Messages that cannot be rewound any more
+--                  are not brought back.
 --   filter         only messages whose headers contain this (headers @> filter), at
 --                  most 8192 bytes; NULL: all.  Messages without headers contain nothing.
---   expected_count fail unless it is exactly so many; NULL: any number
--- Result: how many messages.  They count receives anew, and rewind_count is one
--- higher, as after a rewind.  max_msg_heap_num does not apply.  A rewind under
--- way goes on.  Takes time in proportion to the messages, with a filter to the
--- window; memory does not grow; can be cancelled.
+--   expected_count the call fails unless it finds exactly so many; NULL: any number
+-- Result: how many messages.  Their receive_count begins anew, and rewind_count is one
+--   higher, as after a rewind.
+-- max_msg_heap_num does not apply.  A rewind under way goes on.  The call takes time in
+-- proportion to the messages, with a filter to the window; its memory does not grow,
+-- and it can be cancelled.
 -- Needs: UPDATE on the queue, with a filter also SELECT.
 -- Errors: 42704 no such queue, 22023 start_time NULL or end_time before it,
 --   21000 not expected_count, 55000 rewind is off or a reason is required,
@@ -564,9 +572,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore(text, timestamptz, timestamptz, json
 -- cmq_restore_messages: the same for messages with these ids.
 --
 -- Parameters: msg_ids, a one-dimensional array without NULL.
--- Result: the ids of the messages restored, oldest first, each once.  A NOTICE
--- tells how many of the ids were not: unknown, not deleted, deleted again just
--- now, or out of the window.
+-- Result: the ids of the messages restored, oldest first, each once.  A NOTICE tells
+--   how many of the ids were not restored: unknown, not deleted, deleted again just
+--   now, or out of the window.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has
 --   several dimensions, 55000 rewind is off or a reason is required, 42501 no
@@ -582,9 +590,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 --
 -- Parameters: as for cmq_restore, and
 --   into_queue     the other queue
--- Result: how many messages.  Each is a new message there, whose headers keep
--- the old ones (under the key headers if they are no object) and add
--- cmq_origin: {queue, msg_id, enqueued_at}.  The source is not changed.
+-- Result: how many messages.  Each is a new message of the other queue.  Its headers
+--   are the old ones (under the key headers if they are no object) and cmq_origin:
+--   {queue, msg_id, enqueued_at}.  The source is not changed.
 -- Needs: SELECT on the source, INSERT on the other queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL, end_time before it or both
 --   queues the same, 53400 the other queue is full, 54000 a body is too large
@@ -604,12 +612,12 @@ COMMENT ON FUNCTION @extschema@.cmq_replay(text, timestamptz, timestamptz, text,
 -- cmq_redrive: send dead letters back to the queues they came from.
 --
 -- Each becomes a new message of its queue, without the header cmq_dead_letter,
--- and is deleted from the dead-letter queue as cmq_delete does.  Takes ready
--- messages, oldest first.  What cannot be sent back stays: messages that are no dead
--- letters, or whose queue does not exist any more, has another dead-letter queue
--- now, grants the caller no INSERT, is full, takes no messages of that size, or
--- fails or takes longer than 5 seconds (then with a WARNING, and none is sent to it
--- by this call).  A NOTICE tells how many.
+-- and is deleted from the dead-letter queue as by cmq_delete.  The call takes ready
+-- messages, oldest first.  A message that cannot be sent back stays: it is no dead
+-- letter, or its queue does not exist any more, has another dead-letter queue now,
+-- grants the caller no INSERT, is full, takes no message of that size, or fails or
+-- takes longer than 5 seconds (then there is a WARNING, and this call sends no more to
+-- that queue).  A NOTICE tells how many stay.
 -- Parameters: max_messages, at least 1; NULL: all.
 -- Result: how many were sent back.
 -- Needs: DELETE on the dead-letter queue; INSERT on those that get messages.
@@ -687,9 +695,9 @@ COMMENT ON FUNCTION @extschema@.cmq_subscribe(text, text, text, text[], text[])
 
 -- cmq_unsubscribe: end a subscription.  What was published stays in the queue.
 --
--- Of a queue that the caller owns it waits for changes of that queue that are under way,
--- as cmq_subscribe does: so both in one transaction change a subscription, and a drop
--- of the queue waits for them.
+-- If the caller owns the queue, the call waits for changes of the queue that are under
+-- way, as cmq_subscribe does.  So both in one transaction change a subscription, and a
+-- drop of the queue waits for them.
 -- Needs: ownership of the topic or of the queue.
 -- Errors: 42704 no such subscription, for the owner of the topic; 22023 NULL, 42501 no
 --   right, or no such topic or subscription.
@@ -754,13 +762,14 @@ COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, js
 -- cmq_maintain: do now what the maintenance worker does at intervals.
 --
 -- Parameters: queue, or NULL for all queues that the caller owns.
--- For one queue an error is raised, but for counts and statistics, which end in a
--- WARNING; for all, a failing queue is reported in a WARNING and skipped.  Dead letters to a queue of another owner are left to the
--- worker.  Old rows of the record are removed for the owner of the extension.
--- All is done in the caller's transaction, which keeps its locks: so at most 50
--- partitions of a queue are dropped, and no more queues maintained when a quarter
--- of the server's lock table is taken.  A NOTICE says that there is more; the
--- next call, in another transaction, goes on with that.
+-- A failure in counts and statistics ends in a WARNING.  Any other failure is an error
+-- in a call for one queue; in a call for all, the queue is reported in a WARNING and
+-- skipped.  Dead letters to a queue of another owner are left to the worker.  A call
+-- for all by the owner of the extension also removes old rows of the record.
+-- All work is done in the caller's transaction, which keeps its locks.  So a call drops
+-- at most 50 partitions of a queue, and maintains no more queues when a quarter of the
+-- server's lock table is taken.  When work is left, a NOTICE says so; the next call,
+-- in another transaction, goes on with it.
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_maintain(queue text DEFAULT NULL)
@@ -790,14 +799,14 @@ COMMENT ON FUNCTION cmq.enqueued_at(bigint)
 	IS 'production time of a message: WHERE enqueued_at = cmq.enqueued_at(msg_id) uses the index';
 
 -- The next functions raise 42501 without SELECT on the queue, also when the
--- planner simplifies a call.  See src/cmq_views.c.
+-- planner simplifies a call.  See cmq_views.c.
 CREATE FUNCTION cmq._readable_support(internal)
 RETURNS internal
 AS 'MODULE_PATHNAME', 'cmq_readable_support'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq._readable_support(internal) IS 'cmq internal: planner support for cmq._readable';
 
--- True, or error 42501; true for the planner, when it has raised none.
+-- True, or error 42501.  The planner replaces a call that raises no error by true.
 CREATE FUNCTION cmq._readable(queue text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_readable'
@@ -862,8 +871,8 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._due_support;
 COMMENT ON FUNCTION cmq._due(text, timestamptz, timestamptz, bigint)
 	IS 'cmq internal: does the rewind under way deliver this soft-deleted message again';
 
--- Triggers on each queue's tables, for what is not written by cmq's functions, which
--- fire no triggers: by hand, by COPY, by logical replication.
+-- Triggers on each queue's tables, for rows that are written by hand, by COPY or by
+-- logical replication.  cmq's own functions fire no triggers.
 -- Before a statement: receives look at everything again.
 CREATE FUNCTION cmq._pending_changed()
 RETURNS trigger
@@ -897,7 +906,7 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION cmq._messages_added()
 	IS 'cmq internal: trigger that sets the queue clock when messages come from elsewhere';
 
--- Trigger on each of a queue's tables and partitions.
+-- Trigger on each table and partition of a queue.
 CREATE FUNCTION cmq._no_truncate()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'cmq_no_truncate'
@@ -905,8 +914,8 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION cmq._no_truncate()
 	IS 'cmq internal: trigger that refuses TRUNCATE of a queue''s tables';
 
--- The queues and topics that are there: of the others a relation was dropped by hand,
--- see src/cmq_gone.c.
+-- The queues and topics that are present.  A queue or topic of which a relation was
+-- dropped by hand is gone, see cmq_gone.c.
 CREATE VIEW cmq._present_queue AS
 SELECT q.*
   FROM cmq.queue q
@@ -920,8 +929,8 @@ SELECT t.*
  WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.relation::pg_catalog.oid);
 COMMENT ON VIEW cmq._present_topic IS 'cmq internal: the topics whose view was not dropped';
 
--- The relation that carries the rights of each queue and topic, if it is there and
--- has its name: the number of one that is gone may be another relation's by now.
+-- The relation that carries the rights of each queue and topic, if it exists and has
+-- its name.  The OID of a relation that was dropped may be another relation's by now.
 CREATE VIEW cmq._queue_rights AS
 SELECT q.name AS queue, c.oid AS relid, c.relowner AS owner
   FROM cmq._present_queue q
@@ -1002,9 +1011,8 @@ SELECT s.topic,
    AND EXISTS (SELECT FROM cmq._present_topic x WHERE x.name = s.topic);
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
 
--- How many messages the rewind under way has yet to bring back; NULL without
--- SELECT on the queue, and when that cannot be told without an error or
--- without waiting for a lock.
+-- How many messages the rewind under way has yet to bring back.  NULL without
+-- SELECT on the queue, and when only an error or a wait for a lock could tell.
 CREATE FUNCTION cmq._rewind_left(queue text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_rewind_left'
@@ -1051,7 +1059,7 @@ SELECT l.id,
 								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass::pg_catalog.oid), 'USAGE');
 COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';
 
--- Counters of the queues on which the caller has SELECT, or of all; see the view.
+-- Counters of the queues that the view cmq.metrics shows to the caller.
 CREATE FUNCTION cmq._metrics(
 	OUT queue					text,
 	OUT since					timestamptz,
@@ -1076,17 +1084,17 @@ AS 'MODULE_PATHNAME', 'cmq_metrics'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics shows';
 
--- cmq.metrics: what monitoring wants to know of each queue on which the reader
--- has SELECT; of all queues for members of pg_monitor.  On a standby the counters, from
--- since to body_bytes, are NULL; the rest is counted in the tables at each call.
+-- cmq.metrics: what monitoring needs to know of each queue on which the reader
+-- has SELECT; members of pg_monitor see all queues.  On a standby the counters, from
+-- since to body_bytes, are NULL, and each call counts the rest in the tables.
 --   since                 the counters count from here on: the first use of
 --                         the queue since the server started
 --   sent, received, redelivered, rewound, deleted, dead_lettered
 --                         messages, in transactions that committed; received
 --                         contains the redelivered ones (not for the first
 --                         time) and the rewound ones (brought back by a rewind
---                         or restore);
---                         what was prepared before that is not counted
+--                         or restore).  Transactions that were prepared before
+--                         since are not counted
 --   empty_receives        calls of cmq_receive that returned nothing
 --   waits                 calls of cmq_receive that began to wait
 --   body_bytes            bytes of the bodies sent
@@ -1102,15 +1110,16 @@ COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics s
 --                         visibility timeout was over, or a rewind or restore
 --                         brought it back; NULL if none is ready.  When more
 --                         than 1000 restored messages stand before all others,
---                         those are not looked at
+--                         the others are not looked at
 --   pending_bytes, rewindable_bytes
 --                         bytes on disk, indexes included, for what is pending
---                         and for the history; bodies are in the same tables, so
---                         their bytes are divided in proportion to the numbers
+--                         and for the history.  The bodies of both are in the same
+--                         tables, whose bytes are divided in proportion to the
+--                         numbers of messages
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT * FROM cmq._metrics();
 COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started (NULL on a standby), and numbers of messages as of now';
 
--- As the statistics views of the server do it: everyone who may use schema
--- cmq may read the views, and they show each reader their own.
+-- As with the server's statistics views, every role that may use schema cmq may read
+-- these views, and each shows a reader what the reader has rights on.
 GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics, cmq.rewinds TO PUBLIC;
