@@ -25,7 +25,7 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 -- One row per queue: settings, the rewind under way, and the bounds that
 -- settings changes leave behind.
 --   rewind_from, rewound_at, rewind_concurrent: the rewind under way, or NULL.
---       A soft-deleted message is due again when enqueued_at >= rewind_from,
+--       A message of the history is due when enqueued_at >= rewind_from,
 --       deleted_at < rewound_at and the deleting transaction is not one of
 --       those that were open at the rewind (rewind_concurrent).
 --   rewound_in: in which database the rewind was called; see cmq_dump.c.
@@ -417,7 +417,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int)
 	IS 'take up to max_messages ready messages and make them in flight';
 
--- cmq_delete: acknowledge a message: it is consumed.
+-- cmq_delete: delete a message that was received: it is consumed.
 --
 -- With rewind on the delivery moves to the history, else the message is
 -- removed.  Waits for a transaction that is changing the same message.
@@ -432,9 +432,9 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_delete'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_delete(text, text)
-	IS 'acknowledge a message; false if the receipt handle is stale';
+	IS 'delete a message that was received; false if the receipt handle is stale';
 
--- cmq_delete_batch: acknowledge many messages.
+-- cmq_delete_batch: delete many messages that were received.
 --
 -- Parameters: receipt_handles, a one-dimensional array.
 -- Result: the handles that were deleted, in the order of the array; a stale
@@ -445,7 +445,7 @@ RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'cmq_delete_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_delete_batch(text, text[])
-	IS 'acknowledge many messages; returns the receipt handles that were deleted';
+	IS 'delete many messages that were received; returns the receipt handles of those deleted';
 
 -- cmq_change_visibility: hide a received message for longer, or end its
 -- visibility timeout early.
@@ -855,8 +855,8 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._rewindable_support;
 COMMENT ON FUNCTION cmq._rewindable(text, timestamptz, timestamptz)
 	IS 'cmq internal: is a message of this time, deleted then, in the rewind window';
 
--- Will the rewind under way deliver this soft-deleted message again?  For the
--- planner: false, or comparisons with constants.
+-- Is this message of the history due, to be received again in the rewind under way?
+-- For the planner: false, or comparisons with constants.
 CREATE FUNCTION cmq._due_support(internal)
 RETURNS internal
 AS 'MODULE_PATHNAME', 'cmq_due_support'
@@ -869,7 +869,7 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_due'
 LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._due_support;
 COMMENT ON FUNCTION cmq._due(text, timestamptz, timestamptz, bigint)
-	IS 'cmq internal: does the rewind under way deliver this soft-deleted message again';
+	IS 'cmq internal: is this message of the history due in the rewind under way';
 
 -- Triggers on each queue's tables, for rows that are written by hand, by COPY or by
 -- logical replication.  cmq's own functions fire no triggers.
