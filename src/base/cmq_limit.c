@@ -96,7 +96,7 @@ switch_off(void)
 }
 
 /*
- * As cmq_queue_try(), with a time limit in milliseconds.  The limit ends the call
+ * As cmq_try(), with a time limit in milliseconds.  The limit ends the call
  * with a warning and false, and over is set; a cancel from outside is raised again.
  */
 bool
@@ -125,7 +125,7 @@ cmq_limited(int limit, const char *name, const char *what,
 	{
 		innermost = &mine;
 		enable_timeout_at(limit_timeout, mine.end);
-		ok = cmq_queue_try_until(name, what, func, arg, warn, is_over);
+		ok = cmq_try_until(name, what, func, arg, warn, is_over);
 		*over = !ok && limit_over;
 	}
 	PG_FINALLY();

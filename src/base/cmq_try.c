@@ -99,7 +99,7 @@ try_call(const char *name, const char *what,
 
 /* A try with a limit of the caller's: is_over says whether it has been reached. */
 bool
-cmq_queue_try_until(const char *name, const char *what,
+cmq_try_until(const char *name, const char *what,
 					void (*func) (const char *name, void *arg), void *arg,
 					bool warn, bool (*is_over) (void))
 {
@@ -108,7 +108,7 @@ cmq_queue_try_until(const char *name, const char *what,
 
 /* A try without. */
 bool
-cmq_queue_try(const char *name, const char *what,
+cmq_try(const char *name, const char *what,
 			  void (*func) (const char *name, void *arg), void *arg, bool warn)
 {
 	return try_call(name, what, func, arg, warn, NULL, UNDO_NEVER);
@@ -116,7 +116,7 @@ cmq_queue_try(const char *name, const char *what,
 
 /* A try that leaves no locks behind if it has written nothing. */
 bool
-cmq_queue_try_light(const char *name, const char *what,
+cmq_try_light(const char *name, const char *what,
 					void (*func) (const char *name, void *arg), void *arg,
 					bool warn)
 {
@@ -125,7 +125,7 @@ cmq_queue_try_light(const char *name, const char *what,
 
 /* A look, which leaves no locks behind. */
 bool
-cmq_queue_look(const char *name, const char *what,
+cmq_look(const char *name, const char *what,
 			   void (*func) (const char *name, void *arg), void *arg, bool warn)
 {
 	return try_call(name, what, func, arg, warn, NULL, UNDO_ALWAYS);

@@ -349,7 +349,7 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 	if (cmq_dead_letter_stays(queue))
 		return 0;
 	readable = cmq_queue_is_readable(queue);
-	ok = cmq_queue_try(queue->name, "moving dead letters", cmq_dead_letter_move_some, &move,
+	ok = cmq_try(queue->name, "moving dead letters", cmq_dead_letter_move_some, &move,
 					   readable);
 	if (!ok || move.refused > 0)
 	{

@@ -364,7 +364,7 @@ cmq_metrics(PG_FUNCTION_ARGS)
 		MetricsRow	row = {0};
 
 		if (!may_see(lfirst(lc)) ||
-			!cmq_queue_look(lfirst(lc), "metrics", look_at_queue, &row, true) ||
+			!cmq_look(lfirst(lc), "metrics", look_at_queue, &row, true) ||
 			!row.found)
 			continue;
 		row.values[Anum_metrics_queue - 1] = CStringGetTextDatum(lfirst(lc));

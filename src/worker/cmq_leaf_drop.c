@@ -401,7 +401,7 @@ drop_candidates(CmqQueue *queue, const CmqPortion *portion,
 			continue;
 		}
 		if (is_over(queue, leaf, &found->seen))
-			(void) cmq_queue_try(queue->name, "dropping a partition", try_drop,
+			(void) cmq_try(queue->name, "dropping a partition", try_drop,
 								 &try, true);
 		if (try.done)
 			dropped++;

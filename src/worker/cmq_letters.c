@@ -132,7 +132,7 @@ try_move(CmqLetterMove *move, int limit, bool warn)
 	if (limit > 0)
 		ok = cmq_limited(limit, name, what, cmq_dead_letter_move_some, move, warn, &over);
 	else
-		ok = cmq_queue_try(name, what, cmq_dead_letter_move_some, move, warn);
+		ok = cmq_try(name, what, cmq_dead_letter_move_some, move, warn);
 	/* what was interrupted has ended */
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	return ok;

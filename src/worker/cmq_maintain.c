@@ -388,7 +388,7 @@ maintain_queue(const char *name)
 		if (i < cmq_maintain_nsteps - cmq_maintain_nlong)
 			more |= cmq_maintain_step(name, i, false) == CMQ_STEP_MORE;
 		else
-			(void) cmq_queue_try(name, "counts and statistics", try_step, &i, true);
+			(void) cmq_try(name, "counts and statistics", try_step, &i, true);
 	}
 	if (more)
 		ereport(NOTICE,
@@ -480,7 +480,7 @@ maintain_all(void)
 
 		if (have_room)
 		{
-			(void) cmq_queue_try_light(queues[i].name, "maintenance",
+			(void) cmq_try_light(queues[i].name, "maintenance",
 									   maintain_try, &wrote, true);
 			have_room = !wrote || cmq_maintain_has_room();
 		}
