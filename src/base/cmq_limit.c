@@ -75,16 +75,6 @@ note_cancel(SIGNAL_ARGS)
 	StatementCancelHandler(CMQ_PASS_SIGNAL_ARGS);
 }
 
-/*
- * Is a cancel the end of the innermost limit?  After one from outside none is:
- * code may have caught the first of two.
- */
-static bool
-is_over(void)
-{
-	return limit_over && !cancelled;
-}
-
 /* Switch off the limit that is on, with a cancel of its that nobody has met. */
 static void
 switch_off(void)
@@ -96,16 +86,16 @@ switch_off(void)
 }
 
 /*
- * As cmq_try(), with a time limit in milliseconds.  The limit ends the call
- * with a warning and false, and over is set; a cancel from outside is raised again.
+ * As cmq_try(), with a time limit in milliseconds, which ends the call as an error
+ * would; over is set then.  A cancel from outside is raised again.
  */
 bool
 cmq_limited(int limit, const char *name, const char *what,
-			void (*func) (const char *name, void *arg), void *arg, bool warn,
+			void (*func) (const char *name, void *arg), void *arg, int flags,
 			bool *over)
 {
 	LimitedCall mine = {.outer = innermost};
-	volatile bool ok = false;
+	ErrorData  *volatile error = NULL;
 
 	if (limit_timeout == MAX_TIMEOUTS)
 		limit_timeout = RegisterTimeout(USER_TIMEOUT, limit_is_over);
@@ -125,20 +115,21 @@ cmq_limited(int limit, const char *name, const char *what,
 	{
 		innermost = &mine;
 		enable_timeout_at(limit_timeout, mine.end);
-		ok = cmq_try_until(name, what, func, arg, warn, is_over);
-		*over = !ok && limit_over;
+		error = cmq_try_error(name, func, arg, flags);
+		*over = error && limit_over;
+		if (error)
+			cmq_try_forgive(error, name, what, flags, limit_over && !cancelled);
 	}
 	PG_FINALLY();
 	{
 		switch_off();
 		innermost = mine.outer;
-		if (innermost == NULL)
-			pqsignal(SIGINT, StatementCancelHandler);
 		/* one whose time is over is reached at once */
 		if (innermost)
 			enable_timeout_at(limit_timeout, innermost->end);
+		else
+			pqsignal(SIGINT, StatementCancelHandler);
 	}
 	PG_END_TRY();
-	return ok;
+	return error == NULL;
 }
-

@@ -10,6 +10,6 @@
 
 extern bool cmq_limited(int limit, const char *name, const char *what,
 						void (*func) (const char *name, void *arg), void *arg,
-						bool warn, bool *over);
+						int flags, bool *over);
 
 #endif							/* CMQ_LIMIT_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_try.c
- *	  Calls for one queue that must not end the work on others.
+ *	  Calls that must not end the work on others.
  *
  * Each runs in a subtransaction.  An error undoes what the call did, and becomes a
  * warning or nothing; a cancel goes on to the caller.
@@ -27,30 +27,18 @@ is_cancel(const ErrorData *error)
 		strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
-/* When a call that has succeeded is undone. */
-typedef enum Undo
-{
-	UNDO_NEVER,
-	UNDO_UNWRITTEN,
-	UNDO_ALWAYS
-} Undo;
-
 /*
- * Call func for a queue in a subtransaction, where an error must not end the work
- * on others: then what it did is undone, and false returned, with a warning if
- * that is wanted.  what names the work.  A cancel is raised again, unless is_over
- * says that it is the end of the caller's own limit.  What is to be undone, in any
- * case or when nothing was written, leaves no locks.
+ * Call func(name, arg) in a subtransaction.  The error that has ended it, palloc'd,
+ * or NULL.
  */
-static bool
-try_call(const char *name, const char *what,
-		 void (*func) (const char *name, void *arg), void *arg,
-		 bool warn, bool (*is_over) (void), Undo undo)
+ErrorData *
+cmq_try_error(const char *name, void (*func) (const char *name, void *arg),
+			  void *arg, int flags)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext work;
-	volatile bool ok = false;
+	ErrorData  *volatile error = NULL;
 
 	/* what an error leaves behind goes with this */
 	work = AllocSetContextCreate(context, "cmq try", ALLOCSET_DEFAULT_SIZES);
@@ -59,74 +47,56 @@ try_call(const char *name, const char *what,
 	PG_TRY();
 	{
 		func(name, arg);
-		if (undo == UNDO_ALWAYS ||
-			(undo == UNDO_UNWRITTEN &&
+		if ((flags & CMQ_TRY_UNDO) ||
+			((flags & CMQ_TRY_LIGHT) &&
 			 !TransactionIdIsValid(GetCurrentTransactionIdIfAny())))
 			RollbackAndReleaseCurrentSubTransaction();
 		else
 			ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		ok = true;
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-		bool		over;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		over = is_over && is_over();
-		if (is_cancel(error) && !over)
-			ReThrowError(error);
-		if (warn)
-			ereport(WARNING,
-					(errcode(error->sqlerrcode),
-					 errmsg("%s of queue \"%s\" failed: %s", what, name,
-							over ? "its time limit is over" : error->message),
-					 error->detail ? errdetail_internal("%s", error->detail) : 0,
-					 error->hint ? errhint("%s", error->hint) : 0));
-		FreeErrorData(error);
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	MemoryContextDelete(work);
-	return ok;
+	return error;
 }
 
-/* A try with a limit of the caller's: is_over says whether it has been reached. */
-bool
-cmq_try_until(const char *name, const char *what,
-					void (*func) (const char *name, void *arg), void *arg,
-					bool warn, bool (*is_over) (void))
+/*
+ * Go on after an error of a call for the queue of this name, with a warning if that is
+ * wanted; what names the work.  A cancel is raised again, unless it says that the
+ * caller's own limit is over.
+ */
+void
+cmq_try_forgive(ErrorData *error, const char *name, const char *what, int flags,
+				bool over)
 {
-	return try_call(name, what, func, arg, warn, is_over, UNDO_NEVER);
+	if (is_cancel(error) && !over)
+		ReThrowError(error);
+	if (flags & CMQ_TRY_WARN)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s of queue \"%s\" failed: %s", what, name,
+						over ? "its time limit is over" : error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0));
+	FreeErrorData(error);
 }
 
-/* A try without. */
+/* Both; true if there was no error. */
 bool
 cmq_try(const char *name, const char *what,
-			  void (*func) (const char *name, void *arg), void *arg, bool warn)
+		void (*func) (const char *name, void *arg), void *arg, int flags)
 {
-	return try_call(name, what, func, arg, warn, NULL, UNDO_NEVER);
-}
+	ErrorData  *error = cmq_try_error(name, func, arg, flags);
 
-/* A try that leaves no locks behind if it has written nothing. */
-bool
-cmq_try_light(const char *name, const char *what,
-					void (*func) (const char *name, void *arg), void *arg,
-					bool warn)
-{
-	return try_call(name, what, func, arg, warn, NULL, UNDO_UNWRITTEN);
-}
-
-/* A look, which leaves no locks behind. */
-bool
-cmq_look(const char *name, const char *what,
-			   void (*func) (const char *name, void *arg), void *arg, bool warn)
-{
-	return try_call(name, what, func, arg, warn, NULL, UNDO_ALWAYS);
+	if (error)
+		cmq_try_forgive(error, name, what, flags, false);
+	return error == NULL;
 }

@@ -1,24 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_try.h
- *	  Calls for one queue that must not end the work on others.
+ *	  Calls that must not end the work on others.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef CMQ_TRY_H
 #define CMQ_TRY_H
 
-extern bool cmq_try_until(const char *name, const char *what,
+typedef enum CmqTryFlags
+{
+	CMQ_TRY_WARN = 1,			/* an error becomes a warning; else nothing */
+	CMQ_TRY_LIGHT = 2,			/* nothing written: leave no locks either */
+	CMQ_TRY_UNDO = 4			/* undo all, as after an error: a look */
+} CmqTryFlags;
+
+extern ErrorData *cmq_try_error(const char *name,
 								void (*func) (const char *name, void *arg),
-								void *arg, bool warn, bool (*is_over) (void));
+								void *arg, int flags);
+extern void cmq_try_forgive(ErrorData *error, const char *name,
+							const char *what, int flags, bool over);
 extern bool cmq_try(const char *name, const char *what,
-						  void (*func) (const char *name, void *arg),
-						  void *arg, bool warn);
-extern bool cmq_try_light(const char *name, const char *what,
-								void (*func) (const char *name, void *arg),
-								void *arg, bool warn);
-extern bool cmq_look(const char *name, const char *what,
-						   void (*func) (const char *name, void *arg),
-						   void *arg, bool warn);
+					void (*func) (const char *name, void *arg), void *arg,
+					int flags);
 
 #endif							/* CMQ_TRY_H */

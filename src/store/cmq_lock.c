@@ -25,7 +25,6 @@
 #include <signal.h>
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -37,13 +36,12 @@
 #include "storage/sinvaladt.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
+#include "base/cmq_try.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
@@ -110,18 +108,34 @@ cmq_lock_briefly(Oid relid)
 	return cmq_lock_in_mode_briefly(relid, AccessExclusiveLock);
 }
 
-/* The same for all of a list; the first one that somebody has, or InvalidOid. */
-static Oid
-lock_all(List *relids)
+/* What one try is to lock, and the relation that somebody has, or InvalidOid. */
+typedef struct LockTry
 {
+	Oid			pending;
+	List	   *relids;
+	int			saved_timeout;
+	Oid			busy;
+} LockTry;
+
+static void
+lock_all(const char *name, void *arg)
+{
+	LockTry    *try = arg;
 	ListCell   *lc;
 
-	foreach(lc, relids)
+	try->busy = try->pending;
+	LockTimeout = LOCK_LINE;
+	LockRelationOid(try->pending, ShareRowExclusiveLock);
+	LockTimeout = try->saved_timeout;
+	foreach(lc, try->relids)
 	{
-		if (!cmq_lock_briefly(lfirst_oid(lc)))
-			return lfirst_oid(lc);
+		try->busy = lfirst_oid(lc);
+		if (!cmq_lock_briefly(try->busy))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg_internal("relation with OID %u is locked", try->busy)));
 	}
-	return InvalidOid;
+	try->busy = InvalidOid;
 }
 
 /*
@@ -131,45 +145,19 @@ lock_all(List *relids)
  * time is over.
  */
 static Oid
-try_locks(Oid pending, List *relids)
+try_locks(const char *name, Oid pending, List *relids)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	int			saved_timeout = LockTimeout;
-	volatile Oid busy = pending;
+	LockTry		try = {
+		.pending = pending,
+		.relids = relids,
+		.saved_timeout = LockTimeout
+	};
+	ErrorData  *error = cmq_try_error(name, lock_all, &try, 0);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		LockTimeout = LOCK_LINE;
-		LockRelationOid(pending, ShareRowExclusiveLock);
-		LockTimeout = saved_timeout;
-		busy = lock_all(relids);
-		if (OidIsValid(busy))
-			RollbackAndReleaseCurrentSubTransaction();
-		else
-			ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		LockTimeout = saved_timeout;
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	return busy;
+	LockTimeout = try.saved_timeout;
+	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	return try.busy;
 }
 
 /* Has another transaction a lock that conflicts with this one? */
@@ -250,7 +238,7 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 
 		if (shared)
 			cmq_wait_ask_to_leave(shared);
-		busy = try_locks(pending, relids);
+		busy = try_locks(name, pending, relids);
 		cmq_wait_asked();
 		if (!OidIsValid(busy))
 			return;

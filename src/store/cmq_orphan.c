@@ -44,9 +44,7 @@ static const struct
 static Oid
 find_orphan(const char *name, CmqRelation which)
 {
-	const char *relname = cmq_relation_name(which, name);
-	Oid			relid = strcmp(cmq_relation_schema(which), CMQ_DATA_SCHEMA) == 0 ?
-		cmq_data_relid(relname) : cmq_catalog_relid(relname);
+	Oid			relid = cmq_relation_oid(which, name);
 
 	return OidIsValid(relid) &&
 		get_rel_relkind(relid) == looks[which].relkind &&
@@ -80,10 +78,7 @@ cmq_gone_has_names(const char *name)
 {
 	for (CmqRelation which = CMQ_RIGHTS; which <= CMQ_REWIND_TABLE; which++)
 	{
-		const char *relname = cmq_relation_name(which, name);
-
-		if (OidIsValid(strcmp(cmq_relation_schema(which), CMQ_DATA_SCHEMA) == 0 ?
-					   cmq_data_relid(relname) : cmq_catalog_relid(relname)))
+		if (OidIsValid(cmq_relation_oid(which, name)))
 			return true;
 	}
 	return false;

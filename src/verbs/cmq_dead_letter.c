@@ -349,8 +349,8 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 	if (cmq_dead_letter_stays(queue))
 		return 0;
 	readable = cmq_queue_is_readable(queue);
-	ok = cmq_try(queue->name, "moving dead letters", cmq_dead_letter_move_some, &move,
-					   readable);
+	ok = cmq_try(queue->name, "moving dead letters", cmq_dead_letter_move_some,
+				 &move, readable ? CMQ_TRY_WARN : 0);
 	if (!ok || move.refused > 0)
 	{
 		/* enough for all receives until maintenance has tried */

@@ -435,7 +435,8 @@ return_message(ReceiveState *state, const Delivery *delivery,
 		char	   *what = psprintf("reading message %lld",
 									(long long) cmq_time_to_msg_id(delivery->enqueued_at));
 
-		(void) cmq_try(state->queue->name, what, try_read, &try, true);
+		(void) cmq_try(state->queue->name, what, try_read, &try,
+					   CMQ_TRY_WARN);
 		pfree(what);
 		return try.found;
 	}

@@ -39,6 +39,7 @@
 #include "base/cmq_args.h"
 #include "base/cmq_headers.h"
 #include "base/cmq_limit.h"
+#include "base/cmq_try.h"
 #include "base/cmq_uses.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_floor.h"
@@ -266,7 +267,7 @@ redrive_chunk(Redrive *redrive)
 	Oid			slow;
 
 	while (!cmq_limited(REDRIVE_LIMIT, redrive->name, "redrive",
-						redrive_letters, redrive, true, &over))
+						redrive_letters, redrive, CMQ_TRY_WARN, &over))
 	{
 		cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 		blame(redrive, over);

@@ -364,7 +364,8 @@ cmq_metrics(PG_FUNCTION_ARGS)
 		MetricsRow	row = {0};
 
 		if (!may_see(lfirst(lc)) ||
-			!cmq_look(lfirst(lc), "metrics", look_at_queue, &row, true) ||
+			!cmq_try(lfirst(lc), "metrics", look_at_queue, &row,
+					 CMQ_TRY_UNDO | CMQ_TRY_WARN) ||
 			!row.found)
 			continue;
 		row.values[Anum_metrics_queue - 1] = CStringGetTextDatum(lfirst(lc));

@@ -79,8 +79,8 @@ cmq_rewind_left(PG_FUNCTION_ARGS)
 	Left		left = {0};
 
 	cmq_require_preload();
-	if (!cmq_look(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
-						count_left, &left, false) || !left.known)
+	if (!cmq_try(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
+				 count_left, &left, CMQ_TRY_UNDO) || !left.known)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(left.n);
 }

@@ -401,8 +401,8 @@ drop_candidates(CmqQueue *queue, const CmqPortion *portion,
 			continue;
 		}
 		if (is_over(queue, leaf, &found->seen))
-			(void) cmq_try(queue->name, "dropping a partition", try_drop,
-								 &try, true);
+			(void) cmq_try(queue->name, "dropping a partition", try_drop, &try,
+						   CMQ_TRY_WARN);
 		if (try.done)
 			dropped++;
 		else

@@ -122,7 +122,7 @@ list_letters(CmqQueue *queue, Look *look)
 
 /* Call move_letters(), with a limit in milliseconds if that is not 0. */
 static bool
-try_move(CmqLetterMove *move, int limit, bool warn)
+try_move(CmqLetterMove *move, int limit, int flags)
 {
 	static const char *const what = "moving dead letters";
 	const char *name = move->queue->name;
@@ -130,9 +130,9 @@ try_move(CmqLetterMove *move, int limit, bool warn)
 	bool		ok;
 
 	if (limit > 0)
-		ok = cmq_limited(limit, name, what, cmq_dead_letter_move_some, move, warn, &over);
+		ok = cmq_limited(limit, name, what, cmq_dead_letter_move_some, move, flags, &over);
 	else
-		ok = cmq_try(name, what, cmq_dead_letter_move_some, move, warn);
+		ok = cmq_try(name, what, cmq_dead_letter_move_some, move, flags);
 	/* what was interrupted has ended */
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	return ok;
@@ -173,7 +173,7 @@ sweep_letters(Sweep *sweep, CmqLetter *letters, int n)
 		/* one that takes all of it must leave some to the others */
 		if (try_move(move, sweep->limit == 0 ? 0 :
 					 Min(left, sweep->limit / (move->n > 1 ? 2 : 10)),
-					 !sweep->warned))
+					 sweep->warned ? 0 : CMQ_TRY_WARN))
 			sweep->refused += move->refused;
 		else
 		{

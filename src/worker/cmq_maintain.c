@@ -388,7 +388,8 @@ maintain_queue(const char *name)
 		if (i < cmq_maintain_nsteps - cmq_maintain_nlong)
 			more |= cmq_maintain_step(name, i, false) == CMQ_STEP_MORE;
 		else
-			(void) cmq_try(name, "counts and statistics", try_step, &i, true);
+			(void) cmq_try(name, "counts and statistics", try_step, &i,
+						   CMQ_TRY_WARN);
 	}
 	if (more)
 		ereport(NOTICE,
@@ -480,8 +481,8 @@ maintain_all(void)
 
 		if (have_room)
 		{
-			(void) cmq_try_light(queues[i].name, "maintenance",
-									   maintain_try, &wrote, true);
+			(void) cmq_try(queues[i].name, "maintenance", maintain_try, &wrote,
+						   CMQ_TRY_LIGHT | CMQ_TRY_WARN);
 			have_room = !wrote || cmq_maintain_has_room();
 		}
 		else
