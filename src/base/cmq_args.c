@@ -16,15 +16,21 @@
 
 #include "base/cmq_args.h"
 
-/* The queue name in an argument, palloc'd; raises 22023 when it is NULL. */
+/* The name in an argument, palloc'd; raises 22023 when it is NULL. */
 char *
-cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
+cmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 {
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queue must not be NULL")));
+				 errmsg("%s must not be NULL", argname)));
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+char *
+cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return cmq_name_arg(fcinfo, argno, "queue");
 }
 
 /* Raise 22023 if an argument is NULL; kind and name say whose it is. */
@@ -37,6 +43,20 @@ cmq_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be NULL for %s \"%s\"", argname, kind,
 						name)));
+}
+
+/* Raise 22023 unless the value is between min and max; unit may be "". */
+void
+cmq_check_range(const char *argname, int64 value, int64 min, int64 max,
+				const char *unit, const char *queue)
+{
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range for queue \"%s\": %lld", argname,
+						queue, (long long) value),
+				 errdetail("It must be between %lld and %lld%s.",
+						   (long long) min, (long long) max, unit)));
 }
 
 /*
@@ -56,12 +76,7 @@ cmq_int_arg(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
 		cmq_require_arg(fcinfo, argno, argname, "queue", queue);
 	}
 	value = PG_GETARG_INT32(argno);
-	if (value < min || value > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range for queue \"%s\": %d", argname,
-						queue, value),
-				 errdetail("It must be between %d and %d.", min, max)));
+	cmq_check_range(argname, value, min, max, "", queue);
 	return value;
 }
 
@@ -98,6 +113,25 @@ cmq_array_arg(Datum arg, Oid type, const char *argname, const char *kind,
 	if (isnull)
 		*isnull = nulls;
 	return n;
+}
+
+/*
+ * The headers in an argument that is not NULL: as many as there are bodies.  Raises
+ * 22023.
+ */
+void
+cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
+				const char *name, int nbodies, Datum **headers, bool **isnull)
+{
+	int			n = cmq_array_arg(PG_GETARG_DATUM(argno), JSONBOID, "headers",
+								  kind, name, headers, isnull);
+
+	if (n != nbodies)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("bodies and headers differ in number for %s \"%s\"",
+						kind, name),
+				 errdetail("There are %d bodies and %d headers.", nbodies, n)));
 }
 
 /*

@@ -50,16 +50,23 @@ typedef struct CmqWindow
 	Datum		filter;			/* jsonb that the headers contain */
 } CmqWindow;
 
+extern char *cmq_name_arg(FunctionCallInfo fcinfo, int argno,
+						  const char *argname);
 extern char *cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno);
 extern void cmq_require_arg(FunctionCallInfo fcinfo, int argno,
 							const char *argname, const char *kind,
 							const char *name);
+extern void cmq_check_range(const char *argname, int64 value, int64 min,
+							int64 max, const char *unit, const char *queue);
 extern int	cmq_int_arg(FunctionCallInfo fcinfo, int argno,
 						const char *argname, int min, int max,
 						int default_value, bool null_ok, const char *queue);
 extern int	cmq_array_arg(Datum arg, Oid type, const char *argname,
 						  const char *kind, const char *name,
 						  Datum **elements, bool **isnull);
+extern void cmq_headers_arg(FunctionCallInfo fcinfo, int argno,
+							const char *kind, const char *name, int nbodies,
+							Datum **headers, bool **isnull);
 extern void cmq_window_args(FunctionCallInfo fcinfo, int argno_start,
 							int argno_filter, const char *queue,
 							CmqWindow *window);

@@ -35,6 +35,18 @@ cmq_here(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(cmq_dump_here());
 }
 
+/* The full id of a transaction that is in progress. */
+FullTransactionId
+cmq_widen_xid(TransactionId xid)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint32		epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
+}
+
 /* The name of a transaction in deleted_xact and rewind_concurrent. */
 int64
 cmq_rewind_xact_token(FullTransactionId fxid)

@@ -11,6 +11,7 @@
 #include "access/transam.h"
 
 extern int64 cmq_dump_here(void);
+extern FullTransactionId cmq_widen_xid(TransactionId xid);
 extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
 
 #endif							/* CMQ_IDENTITY_H */

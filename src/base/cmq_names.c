@@ -106,10 +106,8 @@ cmq_relation_qualified(CmqRelation which, const char *name)
 Oid
 cmq_relation_oid(CmqRelation which, const char *name)
 {
-	char	   *relname = cmq_relation_name(which, name);
-
-	return strcmp(relations[which].schema, CMQ_DATA_SCHEMA) == 0 ?
-		cmq_data_relid(relname) : cmq_catalog_relid(relname);
+	return find_relation(relations[which].schema,
+						 cmq_relation_name(which, name));
 }
 
 /* Raise 22023 unless this can be the name of a queue, topic, subscription. */

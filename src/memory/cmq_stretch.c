@@ -42,6 +42,7 @@
 #include "storage/spin.h"
 
 #include "base/cmq_handle.h"
+#include "base/cmq_identity.h"
 #include "memory/cmq_entry.h"
 #include "memory/cmq_floor.h"
 #include "memory/cmq_stretch.h"
@@ -66,25 +67,14 @@ is_dead(const CmqStretch *stretch)
 	return !FullTransactionIdIsValid(stretch->busy_with);
 }
 
-/* The full id of a transaction that is in progress. */
-static FullTransactionId
-widen(TransactionId xid)
-{
-	FullTransactionId next = ReadNextFullTransactionId();
-	uint32		epoch = EpochFromFullTransactionId(next);
-
-	if (xid > XidFromFullTransactionId(next))
-		epoch--;
-	return FullTransactionIdFromEpochAndXid(epoch, xid);
-}
-
 static bool
 in_progress(FullTransactionId fxid)
 {
 	TransactionId xid = XidFromFullTransactionId(fxid);
 
 	return TransactionIdIsInProgress(xid) &&
-		U64FromFullTransactionId(widen(xid)) == U64FromFullTransactionId(fxid);
+		U64FromFullTransactionId(cmq_widen_xid(xid)) ==
+		U64FromFullTransactionId(fxid);
 }
 
 /* Take away stretches that have had their day, unless they have gone already. */
@@ -167,7 +157,7 @@ cmq_stretch_stop(CmqStretchScan *scan)
 		found->first = scan->first;
 		found->last = scan->last;
 		found->busy_with = TransactionIdIsValid(scan->busy_with) ?
-			widen(scan->busy_with) : InvalidFullTransactionId;
+			cmq_widen_xid(scan->busy_with) : InvalidFullTransactionId;
 	}
 	scan->nrows = -1;
 }

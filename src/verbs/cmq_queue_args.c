@@ -28,17 +28,17 @@ typedef struct Setting
 
 static const Setting settings[] = {
 	{"visibility_timeout", offsetof(CmqQueue, visibility_timeout),
-	CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX, "seconds", false},
+	CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX, " seconds", false},
 	{"polling_wait_seconds", offsetof(CmqQueue, polling_wait_seconds),
-	CMQ_POLLING_MIN, CMQ_POLLING_MAX, "seconds", false},
+	CMQ_POLLING_MIN, CMQ_POLLING_MAX, " seconds", false},
 	{"msg_retention_seconds", offsetof(CmqQueue, msg_retention_seconds),
-	CMQ_RETENTION_MIN, CMQ_RETENTION_MAX, "seconds", false},
+	CMQ_RETENTION_MIN, CMQ_RETENTION_MAX, " seconds", false},
 	{"rewind_seconds", offsetof(CmqQueue, rewind_seconds),
-	CMQ_REWIND_MIN, CMQ_RETENTION_MAX, "seconds", false},
+	CMQ_REWIND_MIN, CMQ_RETENTION_MAX, " seconds", false},
 	{"max_msg_size", offsetof(CmqQueue, max_msg_size),
-	CMQ_MSG_SIZE_MIN, CMQ_MSG_SIZE_MAX, "bytes", false},
+	CMQ_MSG_SIZE_MIN, CMQ_MSG_SIZE_MAX, " bytes", false},
 	{"max_msg_heap_num", offsetof(CmqQueue, max_msg_heap_num),
-	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, "messages", true},
+	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, " messages", true},
 };
 
 /*
@@ -67,14 +67,7 @@ cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 					 errhint("Leave the argument out to get its default.")));
 		}
 		value = s->big ? PG_GETARG_INT64(i + 1) : PG_GETARG_INT32(i + 1);
-		if (value < s->min || value > s->max)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s is out of range for queue \"%s\": %lld",
-							s->name, queue->name, (long long) value),
-					 errdetail("It must be between %lld and %lld %s.",
-							   (long long) s->min, (long long) s->max,
-							   s->unit)));
+		cmq_check_range(s->name, value, s->min, s->max, s->unit, queue->name);
 		if (s->big)
 			*(int64 *) ((char *) queue + s->offset) = value;
 		else
@@ -92,21 +85,6 @@ cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 						   queue->rewind_seconds, queue->msg_retention_seconds) : 0,
 				 errhint("Shorten rewind_seconds or lengthen msg_retention_seconds.")));
 	return any;
-}
-
-static int
-get_limit(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
-		  int max, CmqQueue *queue)
-{
-	int			value = PG_GETARG_INT32(argno);
-
-	if (value < min || value > max)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range for queue \"%s\": %d", argname,
-						queue->name, value),
-				 errdetail("It must be between %d and %d.", min, max)));
-	return value;
 }
 
 /*
@@ -131,16 +109,14 @@ cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 			cmq_queue_report_unknown(target);
 		strlcpy(queue->dead_letter_queue, target, NAMEDATALEN);
 	}
-	if (!PG_ARGISNULL(argno + 1))
-		queue->max_receive_count = get_limit(fcinfo, argno + 1,
-											 "max_receive_count",
-											 CMQ_RECEIVE_COUNT_MIN,
-											 CMQ_RECEIVE_COUNT_MAX, queue);
-	if (!PG_ARGISNULL(argno + 2))
-		queue->max_time_to_live = get_limit(fcinfo, argno + 2,
-											"max_time_to_live",
-											CMQ_TIME_TO_LIVE_MIN,
-											CMQ_TIME_TO_LIVE_MAX, queue);
+	queue->max_receive_count =
+		cmq_int_arg(fcinfo, argno + 1, "max_receive_count",
+					CMQ_RECEIVE_COUNT_MIN, CMQ_RECEIVE_COUNT_MAX,
+					queue->max_receive_count, true, queue->name);
+	queue->max_time_to_live =
+		cmq_int_arg(fcinfo, argno + 2, "max_time_to_live",
+					CMQ_TIME_TO_LIVE_MIN, CMQ_TIME_TO_LIVE_MAX,
+					queue->max_time_to_live, true, queue->name);
 
 	if ((queue->dead_letter_queue[0] == '\0') !=
 		(queue->max_receive_count == 0 && queue->max_time_to_live == 0))

@@ -81,7 +81,6 @@ list_open_transactions(CmqRewind *rewinding)
 {
 	RunningTransactions running = GetRunningTransactionData();
 	TransactionId own = GetTopTransactionIdIfAny();
-	FullTransactionId next;
 	int			n = running->xcnt;
 	TransactionId *xids = palloc(sizeof(TransactionId) * Max(n, 1));
 
@@ -90,21 +89,13 @@ list_open_transactions(CmqRewind *rewinding)
 	LWLockRelease(ProcArrayLock);
 	LWLockRelease(XidGenLock);
 
-	next = ReadNextFullTransactionId();
 	rewinding->concurrent = palloc(sizeof(int64) * Max(n, 1));
 	rewinding->nconcurrent = 0;
 	for (int i = 0; i < n; i++)
 	{
-		uint32		epoch = EpochFromFullTransactionId(next);
-		FullTransactionId fxid;
-
-		if (xids[i] == own)
-			continue;
-		if (xids[i] > XidFromFullTransactionId(next))
-			epoch--;
-		fxid = FullTransactionIdFromEpochAndXid(epoch, xids[i]);
-		rewinding->concurrent[rewinding->nconcurrent++] =
-			cmq_rewind_xact_token(fxid);
+		if (xids[i] != own)
+			rewinding->concurrent[rewinding->nconcurrent++] =
+				cmq_rewind_xact_token(cmq_widen_xid(xids[i]));
 	}
 	pfree(xids);
 }

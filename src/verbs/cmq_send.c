@@ -308,17 +308,8 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 	delay = get_delay(fcinfo, 2, queue);
 	if (!PG_ARGISNULL(3))
 	{
-		int			nheaders = cmq_array_arg(PG_GETARG_DATUM(3), JSONBOID,
-											 "headers", "queue", queue->name,
-											 &headers, &headers_null);
-
-		if (nheaders != n)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("bodies and headers differ in number for queue \"%s\"",
-							queue->name),
-					 errdetail("There are %d bodies and %d headers.", n,
-							   nheaders)));
+		cmq_headers_arg(fcinfo, 3, "queue", queue->name, n, &headers,
+						&headers_null);
 		for (int i = 0; i < n; i++)
 		{
 			if (!headers_null[i])
