@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_filter.c
- *	  Tags, routing keys and filters as arguments.
+ *	  Tags, routing keys and filters: checked, and whether they match.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,7 +9,6 @@
 
 #include "catalog/pg_type_d.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "base/cmq_args.h"
@@ -47,16 +46,16 @@ cmq_filter_check_key(const char *value, const char *argname, const char *topic)
 }
 
 /*
- * The elements of an array of filters or tags, each checked; *elements may be
+ * The elements of an array of filters or tags, each checked; elements may be
  * NULL.  Raises 22023.
  */
 int
-cmq_filter_elements(ArrayType *array, const char *argname, const char *topic,
+cmq_filter_elements(Datum array, const char *argname, const char *topic,
 					CmqFilterCheck check, char ***elements)
 {
 	Datum	   *datums;
-	int			n = cmq_array_arg(PointerGetDatum(array), TEXTOID, argname, "topic",
-								  topic, &datums, NULL);
+	int			n = cmq_array_arg(array, TEXTOID, argname, "topic", topic,
+								  &datums, NULL);
 
 	if (n < 1 || n > CMQ_FILTERS_MAX)
 		ereport(ERROR,
@@ -76,4 +75,63 @@ cmq_filter_elements(ArrayType *array, const char *argname, const char *topic,
 			(*elements)[i] = value;
 	}
 	return n;
+}
+
+/* Split a key into words; returns their number. */
+static int
+split_key(const char *key, const char **words, size_t *lengths)
+{
+	int			n = 0;
+
+	for (;;)
+	{
+		words[n] = key;
+		lengths[n] = strcspn(key, ".");
+		key += lengths[n++];
+		if (*key == '\0' || n > CMQ_KEY_DOTS_MAX)
+			return n;
+		key++;
+	}
+}
+
+/*
+ * Does the binding key match the routing key?  Word by word of the binding
+ * key, we keep the set of positions in the routing key up to which what we
+ * have seen so far can match.
+ */
+bool
+cmq_filter_key_matches(const char *binding_key, const char *routing_key)
+{
+	const char *patterns[CMQ_KEY_DOTS_MAX + 1];
+	const char *words[CMQ_KEY_DOTS_MAX + 1];
+	size_t		pattern_lengths[CMQ_KEY_DOTS_MAX + 1];
+	size_t		lengths[CMQ_KEY_DOTS_MAX + 1];
+	int			npatterns = split_key(binding_key, patterns, pattern_lengths);
+	int			nwords = split_key(routing_key, words, lengths);
+	uint32		positions = 1;	/* bit n: n words are matched */
+
+	for (int i = 0; i < npatterns; i++)
+	{
+		uint32		next = 0;
+		char		wildcard = pattern_lengths[i] == 1 ? *patterns[i] : '\0';
+
+		for (int j = 0; j <= nwords; j++)
+		{
+			if (!(positions & (1U << j)))
+				continue;
+			if (wildcard == '#')
+			{
+				/* from here on every position can be reached */
+				next |= ~((1U << j) - 1);
+				break;
+			}
+			if (j < nwords &&
+				(wildcard == '*' ? lengths[j] > 0 :
+				 lengths[j] == pattern_lengths[i] &&
+				 strncmp(words[j], patterns[i], lengths[j]) == 0))
+				next |= 1U << (j + 1);
+		}
+		positions = next;
+	}
+	return (positions & (1U << nwords)) != 0;
 }

@@ -1,14 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_filter.h
- *	  Tags, routing keys and filters as arguments.
+ *	  Tags, routing keys and filters: checked, and whether they match.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef CMQ_FILTER_H
 #define CMQ_FILTER_H
-
-#include "utils/array.h"
 
 typedef void (*CmqFilterCheck) (const char *value, const char *argname,
 								const char *topic);
@@ -17,8 +15,10 @@ extern void cmq_filter_check_tag(const char *value, const char *argname,
 								 const char *topic);
 extern void cmq_filter_check_key(const char *value, const char *argname,
 								 const char *topic);
-extern int	cmq_filter_elements(ArrayType *array, const char *argname,
+extern int	cmq_filter_elements(Datum array, const char *argname,
 								const char *topic, CmqFilterCheck check,
 								char ***elements);
+extern bool cmq_filter_key_matches(const char *binding_key,
+								   const char *routing_key);
 
 #endif							/* CMQ_FILTER_H */

@@ -60,6 +60,70 @@ PG_FUNCTION_INFO_V1(cmq_drop_topic);
 PG_FUNCTION_INFO_V1(cmq_subscribe);
 PG_FUNCTION_INFO_V1(cmq_unsubscribe);
 
+/* A scan of rows of cmq.topic or of cmq.subscription. */
+typedef struct Rows
+{
+	CmqCatalogScan cs;
+	LOCKMODE	lockmode;
+	HeapTuple	tuple;
+	Datum		values[Natts_subscription]; /* the more of both */
+	bool		isnull[Natts_subscription];
+} Rows;
+
+StaticAssertDecl((int) Natts_topic <= (int) Natts_subscription,
+				 "columns of cmq.topic");
+
+/* Begin with all rows if topic is NULL, else with those of one. */
+static void
+begin_rows(Rows *rows, const char *relname, LOCKMODE lockmode,
+		   const char *topic)
+{
+	rows->lockmode = lockmode;
+	cmq_catalog_begin(&rows->cs, cmq_catalog_open(relname, lockmode), topic);
+}
+
+static bool
+next_row(Rows *rows)
+{
+	rows->tuple = cmq_catalog_next(&rows->cs);
+	if (!HeapTupleIsValid(rows->tuple))
+		return false;
+	heap_deform_tuple(rows->tuple, RelationGetDescr(rows->cs.rel), rows->values,
+					  rows->isnull);
+	return true;
+}
+
+static char *
+row_text(const Rows *rows, int attnum)
+{
+	return TextDatumGetCString(rows->values[attnum - 1]);
+}
+
+static void
+delete_row(Rows *rows)
+{
+	simple_table_tuple_delete(rows->cs.rel, &rows->tuple->t_self,
+							  InvalidSnapshot);
+}
+
+/* The lock of a writer stays. */
+static void
+end_rows(Rows *rows)
+{
+	cmq_catalog_end(&rows->cs);
+	table_close(rows->cs.rel,
+				rows->lockmode == AccessShareLock ? AccessShareLock : NoLock);
+}
+
+static void
+insert_row(const char *relname, Datum *values, bool *isnull)
+{
+	Relation	rel = cmq_catalog_open(relname, RowExclusiveLock);
+
+	cmq_catalog_store(rel, NULL, values, isnull);
+	table_close(rel, NoLock);
+}
+
 /* Nobody else changes topics until the end of the transaction. */
 static void
 lock_topics(void)
@@ -68,12 +132,23 @@ lock_topics(void)
 					   ExclusiveLock);
 }
 
+/*
+ * Topics
+ */
+
+/* The name of a topic's view, not quoted. */
+static char *
+view_name(const char *topic)
+{
+	return cmq_ddl_relname("t_", topic, "");
+}
+
 /* The view of a topic that has no row; InvalidOid if there is none that looks so. */
 static Oid
 find_orphan(const char *topic)
 {
 	Oid			relid = strlen(topic) > CMQ_QUEUE_NAME_MAX ? InvalidOid :
-		cmq_catalog_relid(cmq_ddl_relname("t_", topic, ""));
+		cmq_catalog_relid(view_name(topic));
 
 	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
 		get_attnum(relid, "binding_keys") != InvalidAttrNumber ?
@@ -102,39 +177,81 @@ cmq_topic_report_unknown(const char *topic)
 			 errhint("The view cmq.topics lists the topics that you may use.")));
 }
 
-static char *
-get_name(FunctionCallInfo fcinfo, int argno, const char *what)
+/*
+ * Is this the view that the topic was made with, still there and under its name?
+ * Another one that has taken the name carries no rights on the topic.
+ */
+static bool
+has_view(const char *topic, Oid relid)
 {
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be NULL", what)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	return get_rel_name(relid) != NULL &&
+		cmq_catalog_relid(view_name(topic)) == relid;
 }
 
-/*
- * Raise 55000 unless the view that the topic was made with is there, under its
- * name: another one that has taken the name carries no rights on the topic.
- */
+/* Raise 55000 unless it is. */
 void
 cmq_topic_check_relation(const char *topic, Oid relid)
 {
-	char	   *relname = cmq_ddl_relname("t_", topic, "");
-
-	if (get_rel_name(relid) == NULL || cmq_catalog_relid(relname) != relid)
+	if (!has_view(topic, relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" is damaged", topic),
 				 errdetail("Its view %s.%s was dropped or renamed.", CMQ_SCHEMA,
-						   quote_identifier(relname)),
+						   quote_identifier(view_name(topic))),
 				 errhint("Give the view its name back, or drop the topic as a superuser.")));
 }
 
-/* Was the view of this topic dropped?  One of another name is there. */
-static bool
-is_gone(const Datum *values)
+/* Raise 42501 unless the current user has the right on the topic of this view. */
+void
+cmq_topic_check_acl(const char *topic, Oid relid, AclMode mode)
 {
-	return !SearchSysCacheExists1(RELOID, values[Anum_topic_relation - 1]);
+	if (pg_class_aclcheck(relid, GetUserId(), mode) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for topic \"%s\"", topic),
+				 errhint("The owner of the topic can GRANT %s ON %s TO you.",
+						 mode == ACL_INSERT ? "INSERT" : "SELECT",
+						 cmq_catalog_relname(relid))));
+}
+
+/* Was the view of the topic of this row dropped?  One of another name is there. */
+static bool
+is_gone(const Rows *rows)
+{
+	return !SearchSysCacheExists1(RELOID,
+								  rows->values[Anum_topic_relation - 1]);
+}
+
+/*
+ * Is there a topic of this name, whose view has not been dropped?  Sets *relid to
+ * the OID of its view, *routing if it routes by key.  With folded, a name that
+ * differs only in case will do; *existing is set to it.  Each of these may be NULL.
+ */
+bool
+cmq_topic_find(const char *topic, bool folded, Oid *relid, bool *routing,
+			   char **existing)
+{
+	Rows		rows;
+	bool		found = false;
+
+	begin_rows(&rows, "topic", AccessShareLock, folded ? NULL : topic);
+	while (!found && next_row(&rows))
+	{
+		char	   *name = row_text(&rows, Anum_topic_name);
+
+		if (pg_strcasecmp(name, topic) != 0 || is_gone(&rows))
+			continue;
+		found = true;
+		if (existing)
+			*existing = name;
+		if (relid)
+			*relid = DatumGetObjectId(rows.values[Anum_topic_relation - 1]);
+		if (routing)
+			*routing = strcmp(row_text(&rows, Anum_topic_filter_type),
+							  "routing") == 0;
+	}
+	end_rows(&rows);
+	return found;
 }
 
 /* Make other backends, and this one, read the topic again. */
@@ -150,98 +267,93 @@ topic_changed(const char *topic)
 }
 
 /*
- * Is there a topic of this name, whose view has not been dropped?  Sets *relid to
- * the OID of its view, *routing if it routes by key.  With folded, a name that
- * differs only in case will do; *existing is set to it.  Each of these may be NULL.
+ * The names of topics that are gone: of this one, but for case, or of all if it is
+ * NULL.
  */
-bool
-cmq_topic_find(const char *topic, bool folded, Oid *relid, bool *routing,
-			   char **existing)
+static List *
+list_gone(const char *topic)
 {
-	Relation	rel = cmq_catalog_open("topic", AccessShareLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
-	bool		found = false;
+	Rows		rows;
+	List	   *names = NIL;
 
-	cmq_catalog_begin(&cs, rel, folded ? NULL : topic);
-	while (!found && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	begin_rows(&rows, "topic", AccessShareLock, NULL);
+	while (next_row(&rows))
 	{
-		Datum		values[Natts_topic];
-		bool		isnull[Natts_topic];
-		char	   *name;
+		char	   *name = row_text(&rows, Anum_topic_name);
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		name = TextDatumGetCString(values[Anum_topic_name - 1]);
-		if (pg_strcasecmp(name, topic) != 0 || is_gone(values))
-			continue;
-		found = true;
-		if (existing)
-			*existing = name;
-		if (relid)
-			*relid = DatumGetObjectId(values[Anum_topic_relation - 1]);
-		if (routing)
-			*routing = strcmp(TextDatumGetCString(values[Anum_topic_filter_type - 1]),
-							  "routing") == 0;
+		if (is_gone(&rows) && (topic == NULL || pg_strcasecmp(name, topic) == 0))
+			names = lappend(names, name);
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
-	return found;
+	end_rows(&rows);
+	return names;
+}
+
+/* Delete the row of a topic. */
+static void
+delete_topic(const char *name)
+{
+	Rows		rows;
+
+	begin_rows(&rows, "topic", RowExclusiveLock, name);
+	while (next_row(&rows))
+		delete_row(&rows);
+	end_rows(&rows);
+	CommandCounterIncrement();
 }
 
 /*
- * Delete subscriptions: of this topic (NULL: all), of this name (NULL: all),
- * to this queue (NULL: all).  Returns how many.
+ * Subscriptions
  */
-static int
+
+/* Is this row that of this subscription, to this queue?  Each may be NULL: any. */
+static bool
+is_subscription(const Rows *rows, const char *name, const char *queue)
+{
+	return (name == NULL ||
+			strcmp(row_text(rows, Anum_subscription_name), name) == 0) &&
+		(queue == NULL ||
+		 strcmp(row_text(rows, Anum_subscription_queue), queue) == 0);
+}
+
+/*
+ * The queue of the first subscription of this topic, of this name, to this queue;
+ * NULL stands for any.  NULL if there is none.
+ */
+static char *
+find_subscription(const char *topic, const char *name, const char *queue)
+{
+	Rows		rows;
+	char	   *found = NULL;
+
+	begin_rows(&rows, "subscription", AccessShareLock, topic);
+	while (found == NULL && next_row(&rows))
+	{
+		if (is_subscription(&rows, name, queue))
+			found = row_text(&rows, Anum_subscription_queue);
+	}
+	end_rows(&rows);
+	return found;
+}
+
+/* Delete all of these. */
+static void
 delete_subscriptions(const char *topic, const char *name, const char *queue)
 {
-	Relation	rel = cmq_catalog_open("subscription", RowExclusiveLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
+	Rows		rows;
 	List	   *topics = NIL;
 	ListCell   *lc;
 
-	cmq_catalog_begin(&cs, rel, topic);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	begin_rows(&rows, "subscription", RowExclusiveLock, topic);
+	while (next_row(&rows))
 	{
-		Datum		values[Natts_subscription];
-		bool		isnull[Natts_subscription];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		if ((name && strcmp(TextDatumGetCString(values[Anum_subscription_name - 1]), name) != 0) ||
-			(queue && strcmp(TextDatumGetCString(values[Anum_subscription_queue - 1]), queue) != 0))
+		if (!is_subscription(&rows, name, queue))
 			continue;
-		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
-		topics = lappend(topics,
-						 TextDatumGetCString(values[Anum_subscription_topic - 1]));
+		delete_row(&rows);
+		topics = lappend(topics, row_text(&rows, Anum_subscription_topic));
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, NoLock);
+	end_rows(&rows);
 	foreach(lc, topics)
 		topic_changed(lfirst(lc));
-	return list_length(topics);
-}
-
-static bool
-has_subscriptions(const char *queue)
-{
-	Relation	rel = cmq_catalog_open("subscription", AccessShareLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	cmq_catalog_begin(&cs, rel, NULL);
-	while (!found && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-	{
-		bool		never;
-		Datum		value = heap_getattr(tuple, Anum_subscription_queue,
-										 RelationGetDescr(rel), &never);
-
-		found = strcmp(TextDatumGetCString(value), queue) == 0;
-	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
-	return found;
 }
 
 /*
@@ -251,55 +363,10 @@ has_subscriptions(const char *queue)
 void
 cmq_topic_forget_queue(const char *queue)
 {
-	if (!has_subscriptions(queue))
+	if (find_subscription(NULL, NULL, queue) == NULL)
 		return;
 	lock_topics();
-	(void) delete_subscriptions(NULL, NULL, queue);
-}
-
-/*
- * The names of topics that are gone: of this one, but for case, or of all if it is
- * NULL.
- */
-static List *
-list_gone(const char *topic)
-{
-	Relation	rel = cmq_catalog_open("topic", AccessShareLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
-	List	   *names = NIL;
-
-	cmq_catalog_begin(&cs, rel, NULL);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-	{
-		Datum		values[Natts_topic];
-		bool		isnull[Natts_topic];
-		char	   *name;
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		name = TextDatumGetCString(values[Anum_topic_name - 1]);
-		if (is_gone(values) && (topic == NULL || pg_strcasecmp(name, topic) == 0))
-			names = lappend(names, name);
-	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
-	return names;
-}
-
-/* Delete the row of a topic. */
-static void
-delete_topic(const char *name)
-{
-	Relation	rel = cmq_catalog_open("topic", RowExclusiveLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
-
-	cmq_catalog_begin(&cs, rel, name);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
-	cmq_catalog_end(&cs);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	delete_subscriptions(NULL, NULL, queue);
 }
 
 /* Forget these topics, with their subscriptions.  The caller has topics locked. */
@@ -310,7 +377,7 @@ forget_topics(List *names)
 
 	foreach(lc, names)
 	{
-		(void) delete_subscriptions(lfirst(lc), NULL, NULL);
+		delete_subscriptions(lfirst(lc), NULL, NULL);
 		delete_topic(lfirst(lc));
 	}
 }
@@ -323,42 +390,30 @@ cmq_topic_sweep_gone(void)
 		forget_topics(list_gone(NULL));
 }
 
-Datum
-cmq_create_topic(PG_FUNCTION_ARGS)
-{
-	Relation	rel;
-	Datum		values[Natts_topic];
-	bool		isnull[Natts_topic] = {false};
-	char	   *name;
-	char	   *filter_type;
-	char	   *existing;
-	char	   *relname;
-	Oid			schema;
-	CmqOwnerScope scope;
+/*
+ * Create and drop
+ */
 
-	cmq_begin_write("cmq_create_topic()");
-	name = get_name(fcinfo, 0, "topic");
-	cmq_ddl_check_name(name, "topic");
-	filter_type = get_name(fcinfo, 1, "filter_type");
-	if (strcmp(filter_type, "tag") != 0 && strcmp(filter_type, "routing") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid filter_type for topic \"%s\": \"%s\"", name,
-						filter_type),
-				 errdetail("It must be \"tag\" or \"routing\".")));
-	schema = get_namespace_oid(CMQ_SCHEMA, false);
-	if (object_aclcheck(NamespaceRelationId, schema, GetUserId(),
+/* Raise 42501 unless the caller may create topics. */
+static void
+check_create(const char *name)
+{
+	if (object_aclcheck(NamespaceRelationId,
+						get_namespace_oid(CMQ_SCHEMA, false), GetUserId(),
 						ACL_CREATE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to create topic \"%s\"", name),
 				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
 						 CMQ_SCHEMA)));
+}
 
-	lock_topics();
-	/* what is left of one that is gone is not to be the new one's */
-	forget_topics(list_gone(name));
-	relname = cmq_ddl_relname("t_", name, "");
+/* Raise 42710 if the name, or that of the view, is taken. */
+static void
+check_not_taken(const char *name)
+{
+	char	   *existing;
+
 	if (cmq_topic_find(name, true, NULL, NULL, &existing))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -373,42 +428,65 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 						name),
 				 errhint("Restore the data, if it is a restore, or drop the view: SELECT cmq_drop_topic(%s);",
 						 quote_literal_cstr(name))));
-	if (OidIsValid(cmq_catalog_relid(relname)))
+	if (OidIsValid(cmq_catalog_relid(view_name(name))))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("topic \"%s\" already exists", name),
 				 errdetail("Relation %s.%s, which the topic needs, exists already.",
-						   CMQ_SCHEMA, quote_identifier(relname))));
+						   CMQ_SCHEMA, quote_identifier(view_name(name)))));
+}
+
+static void
+create_view(const char *name)
+{
+	const char *view = quote_qualified_identifier(CMQ_SCHEMA, view_name(name));
+	CmqOwnerScope scope;
 
 	cmq_owner_enter(&scope, InvalidOid);
 	cmq_ddl_execute("CREATE VIEW %s WITH (security_barrier) AS "
 					"SELECT subscription, queue, filter_tags, binding_keys, create_time "
 					"FROM cmq.subscriptions WHERE topic = %s",
-					quote_qualified_identifier(CMQ_SCHEMA, relname),
-					quote_literal_cstr(name));
-	cmq_ddl_execute("COMMENT ON VIEW %s IS %s",
-					quote_qualified_identifier(CMQ_SCHEMA, relname),
+					view, quote_literal_cstr(name));
+	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", view,
 					quote_literal_cstr(psprintf("subscriptions of topic %s; GRANTs on this view are the rights on the topic", name)));
 	cmq_owner_leave(&scope);
+}
+
+Datum
+cmq_create_topic(PG_FUNCTION_ARGS)
+{
+	Datum		values[Natts_topic];
+	bool		isnull[Natts_topic] = {false};
+	char	   *name;
+	char	   *filter_type;
+
+	cmq_begin_write("cmq_create_topic()");
+	name = cmq_name_arg(fcinfo, 0, "topic");
+	cmq_ddl_check_name(name, "topic");
+	filter_type = cmq_name_arg(fcinfo, 1, "filter_type");
+	if (strcmp(filter_type, "tag") != 0 && strcmp(filter_type, "routing") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid filter_type for topic \"%s\": \"%s\"", name,
+						filter_type),
+				 errdetail("It must be \"tag\" or \"routing\".")));
+	check_create(name);
+
+	lock_topics();
+	/* what is left of one that is gone is not to be the new one's */
+	forget_topics(list_gone(name));
+	check_not_taken(name);
+	create_view(name);
 
 	values[Anum_topic_name - 1] = CStringGetTextDatum(name);
 	values[Anum_topic_filter_type - 1] = CStringGetTextDatum(filter_type);
 	values[Anum_topic_create_time - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
-	values[Anum_topic_relation - 1] = ObjectIdGetDatum(cmq_catalog_relid(relname));
-	rel = cmq_catalog_open("topic", RowExclusiveLock);
-	cmq_catalog_store(rel, NULL, values, isnull);
-	table_close(rel, NoLock);
+	values[Anum_topic_relation - 1] =
+		ObjectIdGetDatum(cmq_catalog_relid(view_name(name)));
+	insert_row("topic", values, isnull);
 	topic_changed(name);
 	PG_RETURN_VOID();
-}
-
-/* Is this the topic's view, still there and under its name? */
-static bool
-has_view(const char *topic, Oid relid)
-{
-	return get_rel_name(relid) != NULL &&
-		cmq_catalog_relid(cmq_ddl_relname("t_", topic, "")) == relid;
 }
 
 /*
@@ -443,26 +521,17 @@ find_own_topic(const char *name)
 Datum
 cmq_drop_topic(PG_FUNCTION_ARGS)
 {
-	Relation	rel;
-	CmqCatalogScan cs;
 	char	   *name;
-	bool		bound;
 	Oid			relid;
 	CmqOwnerScope scope;
 
 	cmq_begin_write("cmq_drop_topic()");
-	name = get_name(fcinfo, 0, "topic");
+	name = cmq_name_arg(fcinfo, 0, "topic");
 	(void) find_own_topic(name);
 	lock_topics();
 	/* it may be another one by now */
 	relid = find_own_topic(name);
-
-	rel = cmq_catalog_open("subscription", AccessShareLock);
-	cmq_catalog_begin(&cs, rel, name);
-	bound = HeapTupleIsValid(cmq_catalog_next(&cs));
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
-	if (bound)
+	if (find_subscription(name, NULL, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("topic \"%s\" cannot be dropped", name),
@@ -479,30 +548,37 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The array of an argument, checked element by element; NULL if it is NULL. */
-static ArrayType *
+/*
+ * Subscribe and unsubscribe
+ */
+
+/* The array of an argument, checked element by element; 0 if it is NULL. */
+static Datum
 get_filters(FunctionCallInfo fcinfo, int argno, const char *argname,
 			const char *topic, CmqFilterCheck check)
 {
-	ArrayType  *array;
-
 	if (PG_ARGISNULL(argno))
-		return NULL;
-	array = PG_GETARG_ARRAYTYPE_P(argno);
-	(void) cmq_filter_elements(array, argname, topic, check, NULL);
-	return array;
+		return (Datum) 0;
+	(void) cmq_filter_elements(PG_GETARG_DATUM(argno), argname, topic, check,
+							   NULL);
+	return PG_GETARG_DATUM(argno);
 }
 
-/* Find the topic; raises 42704, and 42501 unless the caller may subscribe. */
-static void
-find_for_select(const char *topic, bool *routing)
+/*
+ * Does the topic route by key?  Raises 42704, and 42501 unless the caller may
+ * subscribe.
+ */
+static bool
+find_for_select(const char *topic)
 {
 	Oid			relid;
+	bool		routing;
 
-	if (!cmq_topic_find(topic, false, &relid, routing, NULL))
+	if (!cmq_topic_find(topic, false, &relid, &routing, NULL))
 		cmq_topic_report_unknown(topic);
 	cmq_topic_check_relation(topic, relid);
 	cmq_topic_check_acl(topic, relid, ACL_SELECT);
+	return routing;
 }
 
 /* Remove the subscriptions of queues that are gone.  The caller has topics locked. */
@@ -512,92 +588,88 @@ forget_dangling(const char *topic)
 	ListCell   *lc;
 
 	foreach(lc, cmq_catalog_gone_queue_names())
-		(void) delete_subscriptions(topic, NULL, lfirst(lc));
+		delete_subscriptions(topic, NULL, lfirst(lc));
+}
+
+/* Raise 42710 if the name is taken, 54000 if the queue has too many already. */
+static void
+check_subscriptions(const char *topic, const char *name, const char *queue)
+{
+	Rows		rows;
+	int			nsame = 0;
+
+	begin_rows(&rows, "subscription", AccessShareLock, topic);
+	while (next_row(&rows))
+	{
+		char	   *existing = row_text(&rows, Anum_subscription_name);
+
+		if (pg_strcasecmp(existing, name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("subscription \"%s\" of topic \"%s\" already exists",
+							existing, topic),
+					 errhint("Call cmq_unsubscribe first, or choose another name.")));
+		nsame += is_subscription(&rows, NULL, queue);
+	}
+	end_rows(&rows);
+	/* each publish is to pay for a few of them at most */
+	if (nsame >= CMQ_SUBSCRIPTIONS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("queue \"%s\" has too many subscriptions of topic \"%s\"",
+						queue, topic),
+				 errdetail("A queue may have %d of one topic.",
+						   CMQ_SUBSCRIPTIONS_MAX),
+				 errhint("One subscription takes several filters.")));
 }
 
 Datum
 cmq_subscribe(PG_FUNCTION_ARGS)
 {
-	Relation	rel;
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
 	Datum		values[Natts_subscription];
 	bool		isnull[Natts_subscription] = {false};
 	char	   *topic;
 	char	   *name;
-	char	   *queue_name;
-	ArrayType  *tags;
-	ArrayType  *keys;
-	CmqQueue   *queue;
+	char	   *queue;
+	Datum		tags;
+	Datum		keys;
 	bool		routing;
-	int			nsame = 0;
 
 	cmq_begin_write("cmq_subscribe()");
-	topic = get_name(fcinfo, 0, "topic");
-	name = get_name(fcinfo, 1, "subscription");
-	queue_name = cmq_queue_name_arg(fcinfo, 2);
+	topic = cmq_name_arg(fcinfo, 0, "topic");
+	name = cmq_name_arg(fcinfo, 1, "subscription");
+	queue = cmq_queue_name_arg(fcinfo, 2);
 	cmq_ddl_check_name(name, "subscription");
 	tags = get_filters(fcinfo, 3, "filter_tags", topic, cmq_filter_check_tag);
 	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
 
 	/* what is not there, or not allowed, takes no lock */
-	find_for_select(topic, &routing);
-	queue = cmq_queue_lookup(queue_name);
-	cmq_queue_check_owner(queue);
+	(void) find_for_select(topic);
+	cmq_queue_check_owner(cmq_queue_lookup(queue));
 	/* the queue first, as a drop of the queue does */
-	queue = cmq_queue_lock(queue_name, ACL_NO_RIGHTS, ShareLock);
-	cmq_queue_check_owner(queue);
+	cmq_queue_check_owner(cmq_queue_lock(queue, ACL_NO_RIGHTS, ShareLock));
 	lock_topics();
-	find_for_select(topic, &routing);
-	if (routing ? (keys == NULL || tags != NULL) : keys != NULL)
+	routing = find_for_select(topic);
+	if (routing ? (keys == 0 || tags != 0) : keys != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("topic \"%s\" filters by %s", topic,
 						routing ? "routing key" : "tag"),
 				 routing ? errhint("Give binding_keys and no filter_tags.") :
 				 errhint("Give filter_tags, or none for all messages, and no binding_keys.")));
-
 	forget_dangling(topic);
-	rel = cmq_catalog_open("subscription", RowExclusiveLock);
-	cmq_catalog_begin(&cs, rel, topic);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-	{
-		bool		never;
-		Datum		existing = heap_getattr(tuple, Anum_subscription_name,
-											RelationGetDescr(rel), &never);
-		Datum		other = heap_getattr(tuple, Anum_subscription_queue,
-										 RelationGetDescr(rel), &never);
-
-		if (pg_strcasecmp(TextDatumGetCString(existing), name) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("subscription \"%s\" of topic \"%s\" already exists",
-							TextDatumGetCString(existing), topic),
-					 errhint("Call cmq_unsubscribe first, or choose another name.")));
-		nsame += strcmp(TextDatumGetCString(other), queue->name) == 0;
-	}
-	/* each publish is to pay for a few of them at most */
-	if (nsame >= CMQ_SUBSCRIPTIONS_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("queue \"%s\" has too many subscriptions of topic \"%s\"",
-						queue->name, topic),
-				 errdetail("A queue may have %d of one topic.",
-						   CMQ_SUBSCRIPTIONS_MAX),
-				 errhint("One subscription takes several filters.")));
-	cmq_catalog_end(&cs);
+	check_subscriptions(topic, name, queue);
 
 	values[Anum_subscription_topic - 1] = CStringGetTextDatum(topic);
 	values[Anum_subscription_name - 1] = CStringGetTextDatum(name);
-	values[Anum_subscription_queue - 1] = CStringGetTextDatum(queue->name);
-	isnull[Anum_subscription_filter_tags - 1] = tags == NULL;
-	values[Anum_subscription_filter_tags - 1] = PointerGetDatum(tags);
-	isnull[Anum_subscription_binding_keys - 1] = keys == NULL;
-	values[Anum_subscription_binding_keys - 1] = PointerGetDatum(keys);
+	values[Anum_subscription_queue - 1] = CStringGetTextDatum(queue);
+	values[Anum_subscription_filter_tags - 1] = tags;
+	isnull[Anum_subscription_filter_tags - 1] = tags == 0;
+	values[Anum_subscription_binding_keys - 1] = keys;
+	isnull[Anum_subscription_binding_keys - 1] = keys == 0;
 	values[Anum_subscription_create_time - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
-	cmq_catalog_store(rel, NULL, values, isnull);
-	table_close(rel, NoLock);
+	insert_row("subscription", values, isnull);
 	topic_changed(topic);
 	PG_RETURN_VOID();
 }
@@ -607,32 +679,13 @@ cmq_subscribe(PG_FUNCTION_ARGS)
  * owns it; else InvalidOid, as when there is no such subscription.
  */
 static Oid
-own_queue_of(const char *topic, const char *name, bool *found)
+own_queue_of(const char *topic, const char *name)
 {
-	Relation	rel = cmq_catalog_open("subscription", AccessShareLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
-	char	   *queue = NULL;
+	char	   *queue = find_subscription(topic, name, NULL);
 	CmqQueue	description;
 
-	cmq_catalog_begin(&cs, rel, topic);
-	while (queue == NULL && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-	{
-		Datum		values[Natts_subscription];
-		bool		isnull[Natts_subscription];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		if (strcmp(TextDatumGetCString(values[Anum_subscription_name - 1]), name) == 0)
-			queue = TextDatumGetCString(values[Anum_subscription_queue - 1]);
-	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
-	*found = queue != NULL;
-	if (queue == NULL)
-		return InvalidOid;
-
 	/* a damaged queue has an owner too */
-	return cmq_catalog_find_queue(&description, queue) &&
+	return queue && cmq_catalog_find_queue(&description, queue) &&
 		cmq_queue_has_relation(&description, description.relid, CMQ_RIGHTS) &&
 		object_ownercheck(RelationRelationId, description.relid, GetUserId()) ?
 		description.relid : InvalidOid;
@@ -646,22 +699,20 @@ static void
 check_unsubscribe(const char *topic, const char *name)
 {
 	Oid			relid;
-	bool		found;
 	bool		topic_found = cmq_topic_find(topic, false, &relid, NULL, NULL);
 
 	if (topic_found ? owns_topic(topic, relid) : superuser())
 	{
 		if (!topic_found)
 			cmq_topic_report_unknown(topic);
-		(void) own_queue_of(topic, name, &found);
-		if (!found)
+		if (find_subscription(topic, name, NULL) == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("subscription \"%s\" of topic \"%s\" does not exist",
 							name, topic)));
 		return;
 	}
-	if (!topic_found || !OidIsValid(own_queue_of(topic, name, &found)))
+	if (!topic_found || !OidIsValid(own_queue_of(topic, name)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of topic \"%s\" or of the queue of subscription \"%s\"",
@@ -674,11 +725,10 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 	char	   *topic;
 	char	   *name;
 	Oid			queue;
-	bool		found;
 
 	cmq_begin_write("cmq_unsubscribe()");
-	topic = get_name(fcinfo, 0, "topic");
-	name = get_name(fcinfo, 1, "subscription");
+	topic = cmq_name_arg(fcinfo, 0, "topic");
+	name = cmq_name_arg(fcinfo, 1, "subscription");
 
 	/* what is not allowed takes no lock */
 	check_unsubscribe(topic, name);
@@ -687,24 +737,11 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 	 * Its owner may make the subscription anew in this transaction, with other
 	 * filters: so the queue first, as in cmq_subscribe().
 	 */
-	queue = own_queue_of(topic, name, &found);
+	queue = own_queue_of(topic, name);
 	if (OidIsValid(queue))
 		LockDatabaseObject(RelationRelationId, queue, 0, ShareLock);
 	lock_topics();
 	check_unsubscribe(topic, name);
-	(void) delete_subscriptions(topic, name, NULL);
+	delete_subscriptions(topic, name, NULL);
 	PG_RETURN_VOID();
-}
-
-/* Raise 42501 unless the current user has the right on the topic of this view. */
-void
-cmq_topic_check_acl(const char *topic, Oid relid, AclMode mode)
-{
-	if (pg_class_aclcheck(relid, GetUserId(), mode) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for topic \"%s\"", topic),
-				 errhint("The owner of the topic can GRANT %s ON %s TO you.",
-						 mode == ACL_INSERT ? "INSERT" : "SELECT",
-						 cmq_catalog_relname(relid))));
 }
