@@ -4,8 +4,7 @@
  *	  Create queues.
  *
  * Creating queues is serialized per database by an object lock on cmq.queue,
- * so that the name check cannot be overtaken.  It is undone by a rollback like any other
- * DDL.
+ * so that the name check cannot be overtaken.  A rollback undoes it like any other DDL.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,10 +12,12 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation_d.h"
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
@@ -46,180 +47,187 @@ PG_FUNCTION_INFO_V1(cmq_create_queue);
 #define COMPRESSION ""
 #endif
 
+/* What stands for the queue's relations and for its name in the statements. */
+#define QUEUE_WORD (CMQ_REWIND_TABLE + 1)
+
+static const char *const words[] = {
+	[CMQ_RIGHTS] = "{rights}",
+	[CMQ_LIVE_VIEW] = "{live}",
+	[CMQ_HISTORY_VIEW] = "{history}",
+	[CMQ_ALL_VIEW] = "{all}",
+	[CMQ_READER_VIEW] = "{reader}",
+	[CMQ_MESSAGES_TABLE] = "{messages}",
+	[CMQ_PENDING_TABLE] = "{pending}",
+	[CMQ_REWIND_TABLE] = "{rewind}",
+	[QUEUE_WORD] = "{queue}",
+};
+
+/*
+ * What makes a queue, but its triggers: three tables; the relation that carries the
+ * rights; and the views that everybody who may use the schema may name.  cmq_views.c
+ * says why the views show nothing to a role without SELECT on the queue.  Each view
+ * reads the tables as the queue's owner, and the rights relation, through a view of its
+ * own, as the reader.
+ */
+static const char *const statements[] = {
+	"CREATE TABLE {messages} ("
+	"enqueued_at timestamptz NOT NULL, "
+	"headers jsonb" COMPRESSION ", "
+	"body text" COMPRESSION " NOT NULL, "
+	"PRIMARY KEY (enqueued_at)) "
+	"PARTITION BY RANGE (enqueued_at)",
+
+	"CREATE TABLE {pending} ("
+	"visible_at timestamptz NOT NULL, "
+	"enqueued_at timestamptz NOT NULL, "
+	"first_received_at timestamptz, "
+	"receive_count int NOT NULL, "
+	"rewind_count int NOT NULL, "
+	"PRIMARY KEY (visible_at, enqueued_at)) "
+	"USING heap",
+
+	"CREATE TABLE {rewind} ("
+	"enqueued_at timestamptz NOT NULL, "
+	"first_received_at timestamptz NOT NULL, "
+	"deleted_at timestamptz NOT NULL, "
+	"deleted_by text NOT NULL, "
+	"receive_count int NOT NULL, "
+	"rewind_count int NOT NULL, "
+	"deleted_xact bigint NOT NULL, "
+	"PRIMARY KEY (enqueued_at)) "
+	"PARTITION BY RANGE (enqueued_at)",
+
+	"CREATE VIEW {rights} AS SELECT '{queue}'::text AS queue",
+
+	"CREATE VIEW {reader} WITH (security_invoker) AS "
+	"SELECT true AS readable FROM {rights}",
+
+	"CREATE VIEW {live} AS "
+	"SELECT cmq.msg_id(p.enqueued_at) AS msg_id, p.enqueued_at, "
+	"CASE WHEN p.visible_at <= (SELECT cmq._clock('{queue}')) THEN 'ready' "
+	"WHEN p.receive_count = 0 THEN 'delayed' "
+	"ELSE 'in flight' END AS state, "
+	"CASE WHEN p.receive_count > 0 THEN p.first_received_at END AS first_received_at, "
+	"p.visible_at, "
+	"p.receive_count, p.rewind_count, m.headers, m.body "
+	"FROM {reader} v, {pending} p LEFT JOIN {messages} m ON m.enqueued_at = p.enqueued_at "
+	"WHERE cmq._readable('{queue}') "
+	"AND p.enqueued_at >= (SELECT cmq._expired_before('{queue}')) "
+	"UNION ALL "
+	"SELECT cmq.msg_id(r.enqueued_at), r.enqueued_at, 'ready', "
+	"NULL, r.enqueued_at, 0, r.rewind_count + 1, m.headers, m.body "
+	"FROM {reader} v, {rewind} r LEFT JOIN {messages} m ON m.enqueued_at = r.enqueued_at "
+	"WHERE cmq._readable('{queue}') "
+	"AND r.enqueued_at >= (SELECT cmq._expired_before('{queue}')) "
+	"AND cmq._due('{queue}', r.enqueued_at, r.deleted_at, r.deleted_xact)",
+
+	"CREATE VIEW {history} AS "
+	"SELECT cmq.msg_id(r.enqueued_at) AS msg_id, r.enqueued_at, "
+	"r.first_received_at, r.deleted_at, r.deleted_by, "
+	"r.receive_count, r.rewind_count, m.headers, m.body "
+	"FROM {reader} v, {rewind} r LEFT JOIN {messages} m ON m.enqueued_at = r.enqueued_at "
+	"WHERE cmq._readable('{queue}') "
+	"AND cmq._rewindable('{queue}', r.enqueued_at, r.deleted_at) "
+	"AND NOT cmq._due('{queue}', r.enqueued_at, r.deleted_at, r.deleted_xact)",
+
+	"CREATE VIEW {all} AS "
+	"SELECT msg_id, enqueued_at, state, first_received_at, visible_at, "
+	"NULL::timestamptz AS deleted_at, NULL::text AS deleted_by, "
+	"receive_count, rewind_count, headers, body FROM {live} "
+	"UNION ALL "
+	"SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, "
+	"deleted_at, deleted_by, "
+	"receive_count, rewind_count, headers, body FROM {history}",
+
+	"COMMENT ON TABLE {messages} IS 'messages of queue {queue}'",
+	"COMMENT ON TABLE {pending} IS 'delivery state of the messages of queue {queue} that are not deleted'",
+	"COMMENT ON TABLE {rewind} IS 'soft-deleted deliveries of queue {queue}'",
+	"COMMENT ON VIEW {rights} IS 'holds nothing; GRANTs on this view are the rights on queue {queue}'",
+	"COMMENT ON VIEW {reader} IS 'cmq internal: whether the reader may read queue {queue}'",
+	"COMMENT ON VIEW {live} IS 'messages of queue {queue} that are ready, delayed or in flight'",
+	"COMMENT ON VIEW {all} IS 'messages of queue {queue} in all states'",
+	"COMMENT ON VIEW {history} IS 'messages of queue {queue} that were deleted and can be rewound'",
+};
+
 /*
  * Triggers that tell of changes that are not ours, see cmq_changes.c.  Partitions
  * get those for rows from their parent; statements write through the parent.
  */
-static void
-create_triggers(const char *messages, const char *pending, const char *rewind,
-				const char *lit)
+static const struct
 {
-	const struct
-	{
-		const char *table;
-		const char *trigger;
-		const char *events;
-		const char *row;
-	}			triggers[] = {
-		{pending, "pending_changed",
-		"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
-		{pending, "row_changed", "AFTER INSERT OR UPDATE OR DELETE", "false"},
-		{rewind, "pending_changed",
-		"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
-		{rewind, "row_changed", "AFTER INSERT OR UPDATE OR DELETE", "true"},
-		{rewind, "messages_added", "AFTER INSERT", NULL},
-		{messages, "messages_added", "AFTER INSERT", NULL},
-	};
+	CmqRelation table;
+	const char *trigger;
+	const char *events;
+	const char *row;			/* NULL: for each statement */
+}			triggers[] = {
+	{CMQ_PENDING_TABLE, "pending_changed",
+	"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
+	{CMQ_PENDING_TABLE, "row_changed",
+	"AFTER INSERT OR UPDATE OR DELETE", "false"},
+	{CMQ_REWIND_TABLE, "pending_changed",
+	"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
+	{CMQ_REWIND_TABLE, "row_changed",
+	"AFTER INSERT OR UPDATE OR DELETE", "true"},
+	{CMQ_REWIND_TABLE, "messages_added", "AFTER INSERT", NULL},
+	{CMQ_MESSAGES_TABLE, "messages_added", "AFTER INSERT", NULL},
+};
+
+/*
+ * Run a statement for the queue of this name, which has no character that would have to
+ * be escaped.
+ */
+static void
+execute(const char *statement, const char *name)
+{
+	Datum		sql = CStringGetTextDatum(statement);
+
+	for (int i = 0; i < lengthof(words); i++)
+		sql = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, sql,
+									  CStringGetTextDatum(words[i]),
+									  CStringGetTextDatum(i == QUEUE_WORD ? name :
+														  cmq_relation_qualified(i, name)));
+	cmq_ddl_execute("%s", TextDatumGetCString(sql));
+}
+
+static void
+create_triggers(const char *name)
+{
+	const char *lit = quote_literal_cstr(name);
 
 	for (int i = 0; i < lengthof(triggers); i++)
 	{
-		const char *when = "";
+		const char *table = cmq_relation_qualified(triggers[i].table, name);
+		const char *trigger = triggers[i].trigger;
+		const char *row = triggers[i].row;
 
-		if (triggers[i].row)
-			when = psprintf("WHEN (cmq._unnoticed(%s, %s))", lit,
-							triggers[i].row);
-		cmq_ddl_execute("CREATE TRIGGER cmq_%s %s ON %s FOR EACH %s %s "
+		cmq_ddl_execute("CREATE TRIGGER cmq_%s %s ON %s FOR EACH %s "
 						"EXECUTE FUNCTION cmq._%s(%s)",
-						triggers[i].trigger, triggers[i].events,
-						triggers[i].table,
-						triggers[i].row ? "ROW" : "STATEMENT", when,
-						triggers[i].trigger, lit);
+						trigger, triggers[i].events, table,
+						row ? psprintf("ROW WHEN (cmq._unnoticed(%s, %s))",
+									   lit, row) : "STATEMENT",
+						trigger, lit);
 		/* session_replication_role hides changes from nobody */
 		cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER cmq_%s",
-						triggers[i].table, triggers[i].trigger);
+						table, trigger);
 	}
+	for (CmqRelation i = CMQ_MESSAGES_TABLE; i <= CMQ_REWIND_TABLE; i++)
+		cmq_ddl_refuse_truncate(cmq_relation_qualified(i, name), name);
 }
 
 static void
-create_tables(const char *name)
+create_relations(const char *name)
 {
-	static const CmqRelation tables[] = {
-		CMQ_MESSAGES_TABLE, CMQ_PENDING_TABLE, CMQ_REWIND_TABLE
-	};
-	const char *messages = cmq_relation_qualified(CMQ_MESSAGES_TABLE, name);
-	const char *pending = cmq_relation_qualified(CMQ_PENDING_TABLE, name);
-	const char *rewind = cmq_relation_qualified(CMQ_REWIND_TABLE, name);
-	const char *lit = quote_literal_cstr(name);
+	CmqOwnerScope scope;
 
-	cmq_ddl_execute("CREATE TABLE %s ("
-					"enqueued_at timestamptz NOT NULL, "
-					"headers jsonb" COMPRESSION ", "
-					"body text" COMPRESSION " NOT NULL, "
-					"PRIMARY KEY (enqueued_at)) "
-					"PARTITION BY RANGE (enqueued_at)", messages);
-	cmq_ddl_execute("CREATE TABLE %s ("
-					"visible_at timestamptz NOT NULL, "
-					"enqueued_at timestamptz NOT NULL, "
-					"first_received_at timestamptz, "
-					"receive_count int NOT NULL, "
-					"rewind_count int NOT NULL, "
-					"PRIMARY KEY (visible_at, enqueued_at)) "
-					"USING heap", pending);
-	cmq_ddl_execute("CREATE TABLE %s ("
-					"enqueued_at timestamptz NOT NULL, "
-					"first_received_at timestamptz NOT NULL, "
-					"deleted_at timestamptz NOT NULL, "
-					"deleted_by text NOT NULL, "
-					"receive_count int NOT NULL, "
-					"rewind_count int NOT NULL, "
-					"deleted_xact bigint NOT NULL, "
-					"PRIMARY KEY (enqueued_at)) "
-					"PARTITION BY RANGE (enqueued_at)", rewind);
-	for (int i = 0; i < lengthof(tables); i++)
-		cmq_ddl_revoke_all(cmq_relation_oid(tables[i], name));
-
-	create_triggers(messages, pending, rewind, lit);
-
-	cmq_ddl_refuse_truncate(messages, name);
-	cmq_ddl_refuse_truncate(pending, name);
-	cmq_ddl_refuse_truncate(rewind, name);
-
-	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", messages,
-					quote_literal_cstr(psprintf("messages of queue %s", name)));
-	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", pending,
-					quote_literal_cstr(psprintf("delivery state of the messages of queue %s that are not deleted", name)));
-	cmq_ddl_execute("COMMENT ON TABLE %s IS %s", rewind,
-					quote_literal_cstr(psprintf("soft-deleted deliveries of queue %s", name)));
-}
-
-/*
- * The relation that carries the rights, and the views that everybody who may use
- * the schema may name.  cmq_views.c says why they show nothing to a role without
- * SELECT on the queue.  Each reads the tables as the queue's owner, and the
- * rights relation, through a view of its own, as the reader.
- */
-static void
-create_views(const char *name)
-{
-	static const CmqRelation views[] = {
-		CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_ALL_VIEW, CMQ_READER_VIEW
-	};
-	const char *rights = cmq_relation_qualified(CMQ_RIGHTS, name);
-	const char *reader = cmq_relation_qualified(CMQ_READER_VIEW, name);
-	const char *messages = cmq_relation_qualified(CMQ_MESSAGES_TABLE, name);
-	const char *pending = cmq_relation_qualified(CMQ_PENDING_TABLE, name);
-	const char *rewind = cmq_relation_qualified(CMQ_REWIND_TABLE, name);
-	const char *live = cmq_relation_qualified(CMQ_LIVE_VIEW, name);
-	const char *history = cmq_relation_qualified(CMQ_HISTORY_VIEW, name);
-	const char *all = cmq_relation_qualified(CMQ_ALL_VIEW, name);
-	const char *lit = quote_literal_cstr(name);
-
-	cmq_ddl_execute("CREATE VIEW %s AS SELECT %s::text AS queue", rights, lit);
-	cmq_ddl_execute("CREATE VIEW %s WITH (security_invoker) AS "
-					"SELECT true AS readable FROM %s", reader, rights);
-	cmq_ddl_execute("CREATE VIEW %s AS "
-					"SELECT cmq.msg_id(p.enqueued_at) AS msg_id, p.enqueued_at, "
-					"CASE WHEN p.visible_at <= (SELECT cmq._clock(%s)) THEN 'ready' "
-					"WHEN p.receive_count = 0 THEN 'delayed' "
-					"ELSE 'in flight' END AS state, "
-					"CASE WHEN p.receive_count > 0 THEN p.first_received_at END AS first_received_at, "
-					"p.visible_at, "
-					"p.receive_count, p.rewind_count, m.headers, m.body "
-					"FROM %s v, %s p LEFT JOIN %s m ON m.enqueued_at = p.enqueued_at "
-					"WHERE cmq._readable(%s) "
-					"AND p.enqueued_at >= (SELECT cmq._expired_before(%s)) "
-					"UNION ALL "
-					"SELECT cmq.msg_id(r.enqueued_at), r.enqueued_at, 'ready', "
-					"NULL, r.enqueued_at, 0, r.rewind_count + 1, m.headers, m.body "
-					"FROM %s v, %s r LEFT JOIN %s m ON m.enqueued_at = r.enqueued_at "
-					"WHERE cmq._readable(%s) "
-					"AND r.enqueued_at >= (SELECT cmq._expired_before(%s)) "
-					"AND cmq._due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact)",
-					live, lit, reader, pending, messages, lit, lit,
-					reader, rewind, messages, lit, lit, lit);
-	cmq_ddl_execute("CREATE VIEW %s AS "
-					"SELECT cmq.msg_id(r.enqueued_at) AS msg_id, r.enqueued_at, "
-					"r.first_received_at, r.deleted_at, r.deleted_by, "
-					"r.receive_count, r.rewind_count, m.headers, m.body "
-					"FROM %s v, %s r LEFT JOIN %s m ON m.enqueued_at = r.enqueued_at "
-					"WHERE cmq._readable(%s) "
-					"AND cmq._rewindable(%s, r.enqueued_at, r.deleted_at) "
-					"AND NOT cmq._due(%s, r.enqueued_at, r.deleted_at, r.deleted_xact)",
-					history, reader, rewind, messages, lit, lit, lit);
-	cmq_ddl_execute("CREATE VIEW %s AS "
-					"SELECT msg_id, enqueued_at, state, first_received_at, visible_at, "
-					"NULL::timestamptz AS deleted_at, NULL::text AS deleted_by, "
-					"receive_count, rewind_count, headers, body FROM %s "
-					"UNION ALL "
-					"SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, "
-					"deleted_at, deleted_by, "
-					"receive_count, rewind_count, headers, body FROM %s",
-					all, live, history);
-	/* with more than SELECT one could lock the tables behind them */
-	for (int i = 0; i < lengthof(views); i++)
-		cmq_ddl_revoke_all(cmq_relation_oid(views[i], name));
-	cmq_ddl_execute("GRANT SELECT ON %s, %s, %s TO PUBLIC", live, history, all);
-
-	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", rights,
-					quote_literal_cstr(psprintf("holds nothing; GRANTs on this view are the rights on queue %s", name)));
-	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", reader,
-					quote_literal_cstr(psprintf("cmq internal: whether the reader may read queue %s", name)));
-	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", live,
-					quote_literal_cstr(psprintf("messages of queue %s that are ready, delayed or in flight", name)));
-	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", all,
-					quote_literal_cstr(psprintf("messages of queue %s in all states", name)));
-	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", history,
-					quote_literal_cstr(psprintf("messages of queue %s that were deleted and can be rewound", name)));
+	cmq_owner_enter(&scope, InvalidOid);
+	for (int i = 0; i < lengthof(statements); i++)
+		execute(statements[i], name);
+	create_triggers(name);
+	/* with more than SELECT on a view one could lock the tables behind it */
+	for (CmqRelation i = CMQ_RIGHTS + 1; i <= CMQ_REWIND_TABLE; i++)
+		cmq_ddl_revoke_all(cmq_relation_oid(i, name));
+	execute("GRANT SELECT ON {live}, {history}, {all} TO PUBLIC", name);
+	cmq_owner_leave(&scope);
 }
 
 static void
@@ -287,7 +295,6 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	CmqQueue	description;
 	CmqQueue   *queue = &description;
 	char	   *name;
-	CmqOwnerScope scope;
 	TimestampTz now;
 
 	cmq_begin_write("cmq_create_queue()");
@@ -305,10 +312,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	if (queue->dead_letter_queue[0])
 		cmq_dead_letter_check(queue);
 
-	cmq_owner_enter(&scope, InvalidOid);
-	create_tables(name);
-	create_views(name);
-	cmq_owner_leave(&scope);
+	create_relations(name);
 
 	now = cmq_time();
 	queue->relid = cmq_relation_oid(CMQ_RIGHTS, name);
@@ -318,7 +322,6 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	queue->create_time = queue->last_modify_time = queue->saved_clock = now;
 	queue->expired_before = queue->forgotten_before = DT_NOBEGIN;
 	queue->history_since = DT_NOBEGIN;
-	queue->leftovers = false;
 	cmq_catalog_insert_queue(queue);
 	cmq_xact_remove_at_end(queue->pending, false);
 
