@@ -244,15 +244,51 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 }
 
 /*
- * The lock under which all change who create queues, or topics and subscriptions;
- * false if somebody has it.  Until the end of the transaction.
+ * The lock under which all change who create queues, or topics and subscriptions.
+ * Until the end of the transaction.
  */
+void
+cmq_catalog_lock(const char *relname)
+{
+	LockDatabaseObject(RelationRelationId, cmq_catalog_relid(relname), 0,
+					   ExclusiveLock);
+}
+
+/* The same; false if somebody has it. */
 bool
 cmq_catalog_try_lock(const char *relname)
 {
 	return ConditionalLockDatabaseObject(RelationRelationId,
 										 cmq_catalog_relid(relname), 0,
 										 ExclusiveLock);
+}
+
+/*
+ * Load what the row says of a queue, damaged or gone as it may be, and take its queue
+ * lock; check, if there is one, raises an error before a lock is taken that the caller
+ * must not have.  BUSY: somebody has the lock, and the caller does not wait.
+ */
+CmqRowLock
+cmq_catalog_lock_queue(CmqQueue *queue, const char *name, LOCKMODE mode,
+					   bool wait, void (*check) (CmqQueue *queue))
+{
+	Oid			locked = InvalidOid;
+
+	while (cmq_catalog_find_queue(queue, name))
+	{
+		/* again once the lock is there: another drop may have come first */
+		if (check)
+			check(queue);
+		if (queue->relid == locked)
+			return CMQ_ROW_LOCKED;
+		locked = queue->relid;
+		if (wait)
+			LockDatabaseObject(RelationRelationId, locked, 0, mode);
+		else if (!ConditionalLockDatabaseObject(RelationRelationId, locked, 0,
+												mode))
+			return CMQ_ROW_BUSY;
+	}
+	return CMQ_ROW_NONE;
 }
 
 /*

@@ -38,6 +38,13 @@ enum
 	Natts_subscription = 6
 };
 
+typedef enum CmqRowLock
+{
+	CMQ_ROW_NONE,				/* there is no such row */
+	CMQ_ROW_BUSY,
+	CMQ_ROW_LOCKED
+} CmqRowLock;
+
 typedef struct CmqCatalogScan
 {
 	Relation	rel;
@@ -52,7 +59,11 @@ extern HeapTuple cmq_catalog_next(CmqCatalogScan *cs);
 extern void cmq_catalog_end(CmqCatalogScan *cs);
 extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,
 							  bool *isnull);
+extern void cmq_catalog_lock(const char *relname);
 extern bool cmq_catalog_try_lock(const char *relname);
+extern CmqRowLock cmq_catalog_lock_queue(CmqQueue *queue, const char *name,
+										 LOCKMODE mode, bool wait,
+										 void (*check) (CmqQueue *queue));
 extern bool cmq_catalog_is_free(void);
 extern bool cmq_catalog_load_queue(CmqQueue *queue);
 extern bool cmq_catalog_load_leaves(CmqQueue *queue, char **fact,

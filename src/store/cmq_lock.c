@@ -253,3 +253,24 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 		CHECK_FOR_INTERRUPTS();
 	}
 }
+
+/*
+ * Raise 55006 if the session is in the midst of a call on the queue, or has a
+ * query open that reads its pending messages: what that relies on is about to
+ * change.  The caller has the pending table locked against all others.
+ */
+void
+cmq_lock_check_not_in_use(const char *name, Oid pending, const char *what)
+{
+	Relation	rel = try_relation_open(pending, NoLock);
+
+	if (rel == NULL)
+		return;
+	if (rel->rd_refcnt != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot %s queue \"%s\" because it is being used in this session",
+						what, name),
+				 errdetail("A call or a query on the queue has not ended yet.")));
+	relation_close(rel, NoLock);
+}

@@ -17,5 +17,7 @@ extern bool cmq_lock_briefly(Oid relid);
 extern bool cmq_lock_is_had(Oid relid, LOCKMODE lockmode);
 extern void cmq_lock_alone(const char *name, Oid pending, List *relids,
 						   const char *what);
+extern void cmq_lock_check_not_in_use(const char *name, Oid pending,
+									  const char *what);
 
 #endif							/* CMQ_LOCK_H */

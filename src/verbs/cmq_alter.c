@@ -5,18 +5,14 @@
  *
  * Alter holds the queue lock; switching rewind on or off also locks the pending table
  * against traffic, so that each delete sees either the old setting and commits before, or
- * the new one.  Switching it off touches no message (cmq_forget.c).  A rollback undoes
- * it.
+ * the new one.  Switching rewind off touches no message (cmq_forget.c).  A rollback undoes
+ * an alter.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
@@ -24,7 +20,6 @@
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
-#include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
 #include "store/cmq_lock.h"
 #include "store/cmq_queue.h"
@@ -34,87 +29,115 @@
 
 PG_FUNCTION_INFO_V1(cmq_alter_queue);
 
+/* A queue as the arguments would have it; bind: the dead-letter policy changes. */
+static bool
+get_changes(FunctionCallInfo fcinfo, const CmqQueue *queue, CmqQueue *changed,
+			bool *bind)
+{
+	bool		any;
+
+	*changed = *queue;
+	any = cmq_get_settings(fcinfo, changed, true);
+	*bind = cmq_get_dead_letter(fcinfo, changed);
+	return any || *bind;
+}
+
+static bool
+switches_rewind(const CmqQueue *queue, const CmqQueue *changed)
+{
+	return (queue->rewind_seconds == 0) != (changed->rewind_seconds == 0);
+}
+
+/*
+ * No call may run with the old setting once the new one is visible: it would treat a
+ * live message as expired, or as gone, and raise the scan floor above it permanently.
+ */
+static CmqQueue *
+keep_traffic_away(CmqQueue *queue, const CmqQueue *changed)
+{
+	if (!switches_rewind(queue, changed) &&
+		queue->msg_retention_seconds == changed->msg_retention_seconds)
+		return queue;
+	cmq_lock_alone(queue->name, queue->pending, NIL, "alter");
+	queue = cmq_queue_again(queue);
+	cmq_queue_check_acl(queue, ACL_UPDATE);
+	if (switches_rewind(queue, changed))
+		cmq_lock_check_not_in_use(queue->name, queue->pending,
+								  "switch the rewind of");
+	return queue;
+}
+
+/* What has expired by the old or the new setting stays so. */
+static void
+set_retention(const CmqQueue *queue, CmqQueue *changed, TimestampTz now)
+{
+	if (changed->msg_retention_seconds == queue->msg_retention_seconds)
+		return;
+	/* which may be undone */
+	cmq_xact_taken_unknown(queue->shared);
+	changed->expired_before =
+		Max(queue->expired_before,
+			now - Min(queue->msg_retention_seconds,
+					  changed->msg_retention_seconds) * USECS_PER_SEC);
+}
+
+/*
+ * What is outside of the rewind window by the old or the new setting stays outside,
+ * counted as the window is, see cmq_queue_rewindable_since().  Returns the time of the
+ * change.
+ */
+static TimestampTz
+set_rewind(const CmqQueue *queue, CmqQueue *changed, TimestampTz now)
+{
+	if (changed->rewind_seconds == 0)
+	{
+		/* no delete is open: each has read the clock before this moment, or will */
+		if (queue->rewind_seconds > 0)
+		{
+			now = changed->history_since = cmq_clock_tick(queue->shared);
+			changed->leftovers = true;
+		}
+		memset(&changed->rewinding, 0, sizeof(changed->rewinding));
+		changed->forgotten_before = DT_NOBEGIN;
+	}
+	else if (queue->rewind_seconds > 0 &&
+			 changed->rewind_seconds != queue->rewind_seconds)
+		changed->forgotten_before =
+			Max(queue->forgotten_before,
+				cmq_clock_xact_start(queue->shared) -
+				Min(queue->rewind_seconds,
+					changed->rewind_seconds) * USECS_PER_SEC);
+	return now;
+}
+
 Datum
 cmq_alter_queue(PG_FUNCTION_ARGS)
 {
 	CmqQueue	changed;
 	CmqQueue   *queue;
-	char	   *name;
 	TimestampTz now;
-	bool		any;
 	bool		bind;
 
 	cmq_begin_write("cmq_alter_queue()");
-	name = cmq_queue_name_arg(fcinfo, 0);
-	queue = cmq_queue_lookup(name);
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
 	cmq_queue_check_acl(queue, ACL_UPDATE);
-
 	/* before any lock, so that a bad value never waits */
-	changed = *queue;
-	any = cmq_get_settings(fcinfo, &changed, true);
-	bind = cmq_get_dead_letter(fcinfo, &changed);
-	if (!any && !bind)
+	if (!get_changes(fcinfo, queue, &changed, &bind))
 		PG_RETURN_VOID();
 
-	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
-	changed = *queue;
-	cmq_get_settings(fcinfo, &changed, true);
-	cmq_get_dead_letter(fcinfo, &changed);
+	queue = cmq_queue_lock(queue->name, ACL_UPDATE, ExclusiveLock);
+	(void) get_changes(fcinfo, queue, &changed, &bind);
 	if (bind)
 	{
 		/* dead letters are messages taken out of the queue, to be read elsewhere */
 		cmq_queue_check_acl(queue, ACL_DELETE);
 		cmq_dead_letter_check(&changed);
 	}
+	queue = keep_traffic_away(queue, &changed);
 
-	/*
-	 * Nobody may be at work with the old value while the new one becomes
-	 * visible: who takes a message for expired, or for gone, that is not, would
-	 * let the scan floor pass it for good.
-	 */
-	if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0) ||
-		queue->msg_retention_seconds != changed.msg_retention_seconds)
-	{
-		cmq_lock_alone(name, queue->pending, NIL, "alter");
-		queue = cmq_queue_again(queue);
-		cmq_queue_check_acl(queue, ACL_UPDATE);
-		if ((queue->rewind_seconds == 0) != (changed.rewind_seconds == 0))
-			cmq_ddl_check_not_in_use(queue, "switch the rewind of");
-	}
 	now = cmq_queue_now(queue);
-
-	/*
-	 * What is outside by the old or the new setting stays outside.  Counted
-	 * as the window is, see cmq_queue_rewindable_since().
-	 */
-	if (changed.msg_retention_seconds != queue->msg_retention_seconds)
-	{
-		/* which may be undone */
-		cmq_xact_taken_unknown(queue->shared);
-		changed.expired_before =
-			Max(queue->expired_before,
-				now - Min(queue->msg_retention_seconds,
-						  changed.msg_retention_seconds) * USECS_PER_SEC);
-	}
-	if (changed.rewind_seconds == 0)
-	{
-		/* no delete is open: each has read the clock before this moment, or will */
-		if (queue->rewind_seconds > 0)
-		{
-			now = changed.history_since = cmq_clock_tick(queue->shared);
-			changed.leftovers = true;
-		}
-		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
-		changed.forgotten_before = DT_NOBEGIN;
-	}
-	else if (queue->rewind_seconds > 0 &&
-			 changed.rewind_seconds != queue->rewind_seconds)
-		changed.forgotten_before =
-			Max(queue->forgotten_before,
-				cmq_clock_xact_start(queue->shared) -
-				Min(queue->rewind_seconds,
-					changed.rewind_seconds) * USECS_PER_SEC);
-
+	set_retention(queue, &changed, now);
+	now = set_rewind(queue, &changed, now);
 	changed.last_modify_time = changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
 	PG_RETURN_VOID();

@@ -89,8 +89,8 @@ cmq_dead_letter_check_drop(const char *name)
 
 /*
  * Raise 42501 unless the caller may end the queue's policy: with UPDATE on the
- * queue, or as the owner of the dead-letter queue.  For a description that
- * cmq_catalog_find_queue() has filled.
+ * queue, or as the owner of the dead-letter queue, who must be able to end that of a
+ * damaged queue, too.  For a description that cmq_catalog_find_queue() has filled.
  */
 static void
 check_unbind(CmqQueue *queue)
@@ -108,18 +108,6 @@ check_unbind(CmqQueue *queue)
 	else if (!superuser())
 		/* raises an error, unless it has just been repaired */
 		cmq_queue_check_acl(cmq_queue_lookup(queue->name), ACL_UPDATE);
-}
-
-/*
- * The owner of the dead-letter queue must be able to end the policy of a damaged
- * queue, too: so not by cmq_queue_lookup().
- */
-static void
-load_to_unbind(CmqQueue *queue, const char *name)
-{
-	if (!cmq_catalog_find_queue(queue, name))
-		cmq_queue_report_unknown(name);
-	check_unbind(queue);
 }
 
 /* End the policy.  The caller holds the queue lock, and has read the row since. */
@@ -148,19 +136,12 @@ cmq_dead_letter_forget(const char *name, bool wait)
 	foreach(lc, cmq_catalog_dead_letter_sources(name))
 	{
 		CmqQueue	source;
-		Oid			locked = InvalidOid;
+		CmqRowLock	lock = cmq_catalog_lock_queue(&source, lfirst(lc),
+												  ExclusiveLock, wait, NULL);
 
-		while (cmq_catalog_find_queue(&source, lfirst(lc)) &&
-			   source.relid != locked)
-		{
-			locked = source.relid;
-			if (wait)
-				LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
-			else if (!ConditionalLockDatabaseObject(RelationRelationId, locked, 0,
-													ExclusiveLock))
-				return false;
-		}
-		if (source.relid == locked &&
+		if (lock == CMQ_ROW_BUSY)
+			return false;
+		if (lock == CMQ_ROW_LOCKED &&
 			strcmp(source.dead_letter_queue, name) == 0)
 			unbind(&source);
 	}
@@ -171,18 +152,13 @@ Datum
 cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 {
 	CmqQueue	queue;
-	Oid			locked = InvalidOid;
 	char	   *name;
 
 	cmq_begin_write("cmq_unbind_dead_letter()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	load_to_unbind(&queue, name);
-	while (queue.relid != locked)
-	{
-		locked = queue.relid;
-		LockDatabaseObject(RelationRelationId, locked, 0, ExclusiveLock);
-		load_to_unbind(&queue, name);
-	}
+	if (cmq_catalog_lock_queue(&queue, name, ExclusiveLock, true,
+							   check_unbind) == CMQ_ROW_NONE)
+		cmq_queue_report_unknown(name);
 	if (queue.dead_letter_queue[0])
 		unbind(&queue);
 	PG_RETURN_VOID();

@@ -306,7 +306,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	cmq_get_dead_letter(fcinfo, queue);
 	check_create(name);
 
-	cmq_ddl_lock_creation();
+	cmq_catalog_lock("queue");
 	cmq_gone_make_room(name);
 	check_not_taken(name);
 	if (queue->dead_letter_queue[0])

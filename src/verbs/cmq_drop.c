@@ -86,29 +86,19 @@ check_may_drop(CmqQueue *queue)
 static void
 lock_to_drop(CmqQueue *queue, const char *name)
 {
-	Oid			locked = InvalidOid;
 	bool		creating = false;
 
-	for (;;)
+	while (cmq_catalog_lock_queue(queue, name, AccessExclusiveLock, true,
+								  check_may_drop) == CMQ_ROW_NONE)
 	{
-		if (!cmq_catalog_find_queue(queue, name))
-		{
-			if (!cmq_gone_find_orphans(queue, name))
-				cmq_queue_report_unknown(name);
-			check_may_drop(queue);
-			if (creating)
-				return;
-			/* one at a time, and not while somebody creates it */
-			cmq_ddl_lock_creation();
-			creating = true;
-			continue;
-		}
-		/* again once the lock is there: another drop may have come first */
+		if (!cmq_gone_find_orphans(queue, name))
+			cmq_queue_report_unknown(name);
 		check_may_drop(queue);
-		if (queue->relid == locked)
+		if (creating)
 			return;
-		locked = queue->relid;
-		LockDatabaseObject(RelationRelationId, locked, 0, AccessExclusiveLock);
+		/* one at a time, and not while somebody creates it */
+		cmq_catalog_lock("queue");
+		creating = true;
 	}
 }
 
@@ -159,6 +149,22 @@ list_relations(CmqQueue *queue, List **views, List **tables)
 		if (cmq_queue_has_relation(queue, known[i].relid, known[i].which))
 			*tables = lappend_oid(*tables, known[i].relid);
 	}
+}
+
+/* What is to be locked alone: all of these, and the leaves. */
+static List *
+list_to_lock(CmqQueue *queue, List *views, List *tables)
+{
+	List	   *alone = list_concat_copy(tables, views);
+
+	/* whoever reads a leaf alone has no lock on its parent */
+	(void) cmq_catalog_load_leaves(queue, NULL, NULL);
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		alone = lappend_oid(alone, queue->leaves[i].messages);
+		alone = lappend_oid(alone, queue->leaves[i].rewind);
+	}
+	return alone;
 }
 
 static void
@@ -212,19 +218,11 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	list_relations(queue, &views, &tables);
 	if (list_member_oid(tables, queue->pending))
 	{
-		List	   *alone = list_concat_copy(tables, views);
-
-		/* whoever reads a leaf alone has no lock on its parent */
-		(void) cmq_catalog_load_leaves(queue, NULL, NULL);
-		for (int i = 0; i < queue->nleaves; i++)
-		{
-			alone = lappend_oid(alone, queue->leaves[i].messages);
-			alone = lappend_oid(alone, queue->leaves[i].rewind);
-		}
-		cmq_lock_alone(name, queue->pending, alone, "drop");
+		cmq_lock_alone(name, queue->pending,
+					   list_to_lock(queue, views, tables), "drop");
 		/* somebody may have renamed one meanwhile */
 		list_relations(queue, &views, &tables);
-		cmq_ddl_check_not_in_use(queue, "drop");
+		cmq_lock_check_not_in_use(name, queue->pending, "drop");
 	}
 	cmq_owner_enter(&scope, InvalidOid);
 	drop_relations("VIEW", views);

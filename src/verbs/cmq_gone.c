@@ -29,12 +29,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_class.h"
-#include "storage/lmgr.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
-
+#include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -51,18 +46,11 @@ static bool
 forget(const char *name, bool wait)
 {
 	CmqQueue	queue;
+	CmqRowLock	lock = cmq_catalog_lock_queue(&queue, name, AccessExclusiveLock,
+											  wait, NULL);
 
-	if (!cmq_catalog_find_queue(&queue, name))
-		return true;
-	if (wait)
-		LockDatabaseObject(RelationRelationId, queue.relid, 0,
-						   AccessExclusiveLock);
-	else if (!ConditionalLockDatabaseObject(RelationRelationId, queue.relid, 0,
-											AccessExclusiveLock))
-		return false;
-	/* who had the lock may have dropped it */
-	if (!cmq_catalog_find_queue(&queue, name) || !cmq_catalog_is_gone(&queue))
-		return true;
+	if (lock != CMQ_ROW_LOCKED || !cmq_catalog_is_gone(&queue))
+		return lock != CMQ_ROW_BUSY;
 	if (!cmq_dead_letter_forget(name, wait))
 		return false;
 	cmq_xact_remove_at_end(queue.pending, true);

@@ -124,14 +124,6 @@ insert_row(const char *relname, Datum *values, bool *isnull)
 	table_close(rel, NoLock);
 }
 
-/* Nobody else changes topics until the end of the transaction. */
-static void
-lock_topics(void)
-{
-	LockDatabaseObject(RelationRelationId, cmq_catalog_relid("topic"), 0,
-					   ExclusiveLock);
-}
-
 /*
  * Topics
  */
@@ -365,7 +357,7 @@ cmq_topic_forget_queue(const char *queue)
 {
 	if (find_subscription(NULL, NULL, queue) == NULL)
 		return;
-	lock_topics();
+	cmq_catalog_lock("topic");
 	delete_subscriptions(NULL, NULL, queue);
 }
 
@@ -472,7 +464,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 				 errdetail("It must be \"tag\" or \"routing\".")));
 	check_create(name);
 
-	lock_topics();
+	cmq_catalog_lock("topic");
 	/* what is left of one that is gone is not to be the new one's */
 	forget_topics(list_gone(name));
 	check_not_taken(name);
@@ -528,7 +520,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_drop_topic()");
 	name = cmq_name_arg(fcinfo, 0, "topic");
 	(void) find_own_topic(name);
-	lock_topics();
+	cmq_catalog_lock("topic");
 	/* it may be another one by now */
 	relid = find_own_topic(name);
 	if (find_subscription(name, NULL, NULL))
@@ -648,7 +640,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	cmq_queue_check_owner(cmq_queue_lookup(queue));
 	/* the queue first, as a drop of the queue does */
 	cmq_queue_check_owner(cmq_queue_lock(queue, ACL_NO_RIGHTS, ShareLock));
-	lock_topics();
+	cmq_catalog_lock("topic");
 	routing = find_for_select(topic);
 	if (routing ? (keys == 0 || tags != 0) : keys != 0)
 		ereport(ERROR,
@@ -740,7 +732,7 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 	queue = own_queue_of(topic, name);
 	if (OidIsValid(queue))
 		LockDatabaseObject(RelationRelationId, queue, 0, ShareLock);
-	lock_topics();
+	cmq_catalog_lock("topic");
 	check_unsubscribe(topic, name);
 	delete_subscriptions(topic, name, NULL);
 	PG_RETURN_VOID();
