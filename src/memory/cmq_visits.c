@@ -52,48 +52,45 @@ cmq_visit_shmem_init(void)
 	SpinLockInit(&visits->mutex);
 }
 
-/* The worker on this place: the next visit is to come at once. */
 static void
-come_again(int visit)
+set(bool *flag, bool value)
 {
 	SpinLockAcquire(&visits->mutex);
-	visits->visits[visit].unfinished = true;
+	*flag = value;
 	SpinLockRelease(&visits->mutex);
 }
 
-/* The worker on this place: do others wait for it? */
 static bool
-wants_place(int visit)
+get(const bool *flag)
 {
-	bool		leave;
+	bool		value;
 
 	SpinLockAcquire(&visits->mutex);
-	leave = visits->visits[visit].leave;
+	value = *flag;
 	SpinLockRelease(&visits->mutex);
-	return leave;
+	return value;
 }
 
+/* Launcher: a worker is to begin a visit on this place. */
 void
-cmq_visit_reset(int i)
+cmq_visit_reset(int visit)
 {
-	SpinLockAcquire(&visits->mutex);
-	visits->visits[i].leave = visits->visits[i].unfinished = false;
-	SpinLockRelease(&visits->mutex);
+	set(&visits->visits[visit].leave, false);
+	set(&visits->visits[visit].unfinished, false);
 }
 
-/* The next visit of this database is to come at once. */
+/* Launcher: the worker on this place is to leave, for others wait for it. */
 void
-cmq_visit_unfinished(void)
+cmq_visit_ask_to_leave(int visit)
 {
-	if (my_visit >= 0)
-		come_again(my_visit);
+	set(&visits->visits[visit].leave, true);
 }
 
-/* Does the launcher want us to leave? */
+/* Launcher: has the worker on this place left something to be done at once? */
 bool
-cmq_visit_is_asked_to_leave(void)
+cmq_visit_is_unfinished(int visit)
 {
-	return my_visit >= 0 && wants_place(my_visit);
+	return get(&visits->visits[visit].unfinished);
 }
 
 /* This worker is on that place of the launcher's, or on none: -1. */
@@ -103,23 +100,17 @@ cmq_visit_join(int visit)
 	my_visit = visit;
 }
 
-/* Launcher: the worker on this place is to leave, for others wait for it. */
+/* The next visit of this database is to come at once. */
 void
-cmq_visit_ask_to_leave(int visit)
+cmq_visit_unfinished(void)
 {
-	SpinLockAcquire(&visits->mutex);
-	visits->visits[visit].leave = true;
-	SpinLockRelease(&visits->mutex);
+	if (my_visit >= 0)
+		set(&visits->visits[my_visit].unfinished, true);
 }
 
-/* Launcher: has the worker on this place left something to be done at once? */
+/* Does the launcher want us to leave? */
 bool
-cmq_visit_is_unfinished(int visit)
+cmq_visit_is_asked_to_leave(void)
 {
-	bool		unfinished;
-
-	SpinLockAcquire(&visits->mutex);
-	unfinished = visits->visits[visit].unfinished;
-	SpinLockRelease(&visits->mutex);
-	return unfinished;
+	return my_visit >= 0 && get(&visits->visits[my_visit].leave);
 }

@@ -13,7 +13,7 @@
 
 extern Size cmq_visit_shmem_size(void);
 extern void cmq_visit_shmem_init(void);
-extern void cmq_visit_reset(int i);
+extern void cmq_visit_reset(int visit);
 extern void cmq_visit_unfinished(void);
 extern bool cmq_visit_is_asked_to_leave(void);
 extern void cmq_visit_join(int visit);

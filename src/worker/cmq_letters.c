@@ -314,7 +314,7 @@ cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit)
 
 	if (queue->is_target || cmq_dead_letter_stranger(queue) == NULL)
 		return;
-	INSTR_TIME_SET_CURRENT(portion.begun);
+	portion.begun = cmq_elapsed();
 	cmq_owner_enter(&scope, queue->owner);
 	sweep(queue, &portion, limit, cmq_turn_uses());
 	cmq_owner_leave(&scope);

@@ -117,14 +117,12 @@ save_clock(CmqQueue *queue, const CmqPortion *portion)
 	CmqQueue	changed;
 
 	cmq_queue_attach(queue);
-	if (cmq_clock_last(queue->shared) <=
-		queue->saved_clock ||
+	if (cmq_clock_last(queue->shared) <= queue->saved_clock ||
 		(queue = cmq_queue_try_lock(queue)) == NULL)
 		return CMQ_STEP_DONE;
 	cmq_queue_attach(queue);
 	changed = *queue;
-	changed.saved_clock =
-		cmq_clock_last(queue->shared);
+	changed.saved_clock = cmq_clock_last(queue->shared);
 	cmq_catalog_update_queue(&changed);
 	return CMQ_STEP_DONE;
 }
@@ -133,14 +131,13 @@ save_clock(CmqQueue *queue, const CmqPortion *portion)
 static CmqStepResult
 make_ahead(CmqQueue *queue, const CmqPortion *portion)
 {
-	TimestampTz now;
+	TimestampTz now = cmq_queue_now(queue);
 	TimestampTz lead = cmq_leaf_lead(queue);
-	TimestampTz from;
+	TimestampTz from = now;
 	TimestampTz until;
-	bool		target = queue->is_target;
+	CmqLeaf    *leaf;
 
-	from = now = cmq_queue_now(queue);
-	if (!target && now - cmq_notes_last_send(queue->shared) >
+	if (!queue->is_target && now - cmq_notes_last_send(queue->shared) >
 		Max(IN_USE_LEADS * lead, queue->msg_retention_seconds * USECS_PER_SEC))
 		return CMQ_STEP_DONE;
 	/*
@@ -149,31 +146,23 @@ make_ahead(CmqQueue *queue, const CmqPortion *portion)
 	 */
 	until = now + Min(Max(lead, 2 * cmq_maintenance_interval * USECS_PER_SEC),
 					  MAX_AHEAD_LEADS * lead);
-	if (target)
+	if (queue->is_target)
 	{
 		from -= queue->msg_retention_seconds * USECS_PER_SEC +
 			TARGET_BEHIND_LEADS * lead;
 		until += TARGET_AHEAD_LEADS * lead;
 	}
-	for (TimestampTz time = from; time <= until;)
-	{
-		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
-
-		if (leaf == NULL)
-		{
-			cmq_leaf_make(queue, time, until);
-			break;
-		}
-		time = leaf->upper;
-	}
+	while (from <= until && (leaf = cmq_queue_leaf(queue, from)) != NULL)
+		from = leaf->upper;
+	if (from <= until)
+		cmq_leaf_make(queue, from, until);
 	return CMQ_STEP_DONE;
 }
 
 static CmqStepResult
 advance_rewind(CmqQueue *queue, const CmqPortion *portion)
 {
-	if (!queue->is_target)
-		cmq_rewind_advance(queue);
+	cmq_rewind_advance(queue);
 	return CMQ_STEP_DONE;
 }
 
@@ -199,13 +188,6 @@ forget(CmqQueue *queue, const CmqPortion *portion)
 	}
 	/* nobody goes on by himself with what a call by hand has left */
 	return result == CMQ_STEP_LOOKING && !portion->bounded ? CMQ_STEP_MORE : result;
-}
-
-static CmqStepResult
-move_dead_letters(CmqQueue *queue, const CmqPortion *portion)
-{
-	return queue->is_target ? CMQ_STEP_DONE :
-		cmq_dead_letter_sweep(queue, portion);
 }
 
 static CmqStepResult
@@ -263,27 +245,37 @@ analyze(CmqQueue *queue, const CmqPortion *portion)
 	return CMQ_STEP_DONE;
 }
 
-typedef CmqStepResult (*MaintainStep) (CmqQueue *queue,
-									   const CmqPortion *portion);
+typedef struct Step
+{
+	CmqStepResult (*run) (CmqQueue *queue, const CmqPortion *portion);
+	bool		not_target;		/* not for the target of a subscription */
+} Step;
 
-static const MaintainStep maintain_steps[] = {
-	mend_triggers,
-	save_clock,
-	make_ahead,
-	cmq_purge_left,
-	cmq_purge_rest,
-	cmq_settle_oldest,
-	move_dead_letters,
-	cmq_leaf_drop_old,
-	forget,
-	advance_rewind,
-	/* these take long: after the others of all queues */
-	count_pending,
-	analyze,
+static const Step short_steps[] = {
+	{.run = mend_triggers},
+	{.run = save_clock},
+	{.run = make_ahead},
+	{.run = cmq_purge_left},
+	{.run = cmq_purge_rest},
+	{.run = cmq_settle_oldest},
+	{.run = cmq_dead_letter_sweep, .not_target = true},
+	{.run = cmq_leaf_drop_old},
+	{.run = forget},
+	{.run = advance_rewind, .not_target = true},
 };
 
-const int	cmq_maintain_nsteps = lengthof(maintain_steps);
-const int	cmq_maintain_nlong = 2;
+/* After the others of all queues. */
+static const Step long_steps[] = {
+	{.run = count_pending},
+	{.run = analyze},
+};
+
+int
+cmq_maintain_nsteps(CmqTurnKind kind)
+{
+	return kind == CMQ_SHORT_TURN ? lengthof(short_steps) :
+		lengthof(long_steps);
+}
 
 /*
  * Raise an error if the table has no valid primary key: then pg_restore is
@@ -319,10 +311,14 @@ check_restored(CmqQueue *queue, Oid relid)
 	relation_close(rel, AccessShareLock);
 }
 
-/* Run one step for a queue, or a bounded portion of it, as the queue's owner. */
+/*
+ * Run one step of a kind of turn for a queue, or a bounded portion of it, as the queue's
+ * owner.
+ */
 CmqStepResult
-cmq_maintain_step(const char *name, int step, bool bounded)
+cmq_maintain_step(const char *name, CmqTurnKind kind, int i, bool bounded)
 {
+	const Step *step = kind == CMQ_SHORT_TURN ? &short_steps[i] : &long_steps[i];
 	CmqPortion	portion = {.bounded = bounded};
 	CmqStepResult result;
 	CmqQueue   *queue = cmq_queue_lookup(name);
@@ -332,9 +328,11 @@ cmq_maintain_step(const char *name, int step, bool bounded)
 	check_restored(queue, queue->pending);
 	check_restored(queue, queue->rewind);
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
+	if (step->not_target && queue->is_target)
+		return CMQ_STEP_DONE;
 	cmq_owner_enter(&scope, queue->owner);
-	INSTR_TIME_SET_CURRENT(portion.begun);
-	result = maintain_steps[step] (queue, &portion);
+	portion.begun = cmq_elapsed();
+	result = step->run(queue, &portion);
 	cmq_owner_leave(&scope);
 	return result;
 }
@@ -369,9 +367,9 @@ cmq_maintain_sweep(void)
 }
 
 static void
-try_step(const char *name, void *arg)
+try_long_step(const char *name, void *arg)
 {
-	(void) cmq_maintain_step(name, *(int *) arg, false);
+	(void) cmq_maintain_step(name, CMQ_LONG_TURN, *(int *) arg, false);
 }
 
 /*
@@ -383,14 +381,11 @@ maintain_queue(const char *name)
 {
 	bool		more = false;
 
-	for (int i = 0; i < cmq_maintain_nsteps; i++)
-	{
-		if (i < cmq_maintain_nsteps - cmq_maintain_nlong)
-			more |= cmq_maintain_step(name, i, false) == CMQ_STEP_MORE;
-		else
-			(void) cmq_try(name, "counts and statistics", try_step, &i,
-						   CMQ_TRY_WARN);
-	}
+	for (int i = 0; i < lengthof(short_steps); i++)
+		more |= cmq_maintain_step(name, CMQ_SHORT_TURN, i, false) == CMQ_STEP_MORE;
+	for (int i = 0; i < lengthof(long_steps); i++)
+		(void) cmq_try(name, "counts and statistics", try_long_step, &i,
+					   CMQ_TRY_WARN);
 	if (more)
 		ereport(NOTICE,
 				(errmsg("there is more to maintain in queue \"%s\"", name),
@@ -431,72 +426,64 @@ typedef struct Candidate
 } Candidate;
 
 /* The caller's queues in the order of their names; those left out last time first. */
-static Candidate *
-list_own(int *n)
+static List *
+list_own(void)
 {
-	List	   *names = cmq_catalog_queue_names();
-	Candidate  *all = palloc(sizeof(Candidate) * Max(list_length(names), 1));
-	Candidate  *result = palloc(sizeof(Candidate) * Max(list_length(names), 1));
-	int			nall = 0;
+	List	   *left_out = NIL;
+	List	   *others = NIL;
 	ListCell   *lc;
 
-	*n = 0;
-	foreach(lc, names)
+	foreach(lc, cmq_catalog_queue_names())
 	{
-		Candidate  *candidate = &all[nall];
+		Candidate  *candidate = palloc0(sizeof(Candidate));
 
-		memset(candidate, 0, sizeof(Candidate));
 		candidate->name = lfirst(lc);
 		candidate->key.database = MyDatabaseId;
 		if (!is_own(candidate->name, &candidate->key.pending))
 			continue;
 		candidate->left_out = cmq_notes_left_out(&candidate->key);
-		nall++;
+		if (candidate->left_out)
+			left_out = lappend(left_out, candidate);
+		else
+			others = lappend(others, candidate);
 	}
-	for (int pass = 1; pass >= 0; pass--)
-	{
-		for (int i = 0; i < nall; i++)
-		{
-			if (all[i].left_out == (pass == 1))
-				result[(*n)++] = all[i];
-		}
-	}
-	pfree(all);
-	return result;
+	return list_concat(left_out, others);
 }
 
 /* Maintain all queues of the caller's, as far as there is room for locks. */
 static void
 maintain_all(void)
 {
-	int			n;
-	Candidate  *queues = list_own(&n);
+	List	   *queues = list_own();
 	bool		have_room = true;
 	int			left = 0;
+	ListCell   *lc;
 
-	for (int i = 0; i < n; i++)
+	foreach(lc, queues)
 	{
-		bool		wrote = false;
+		Candidate  *queue = lfirst(lc);
 		bool		left_out = !have_room;
 
 		if (have_room)
 		{
-			(void) cmq_try(queues[i].name, "maintenance", maintain_try, &wrote,
+			bool		wrote = false;
+
+			(void) cmq_try(queue->name, "maintenance", maintain_try, &wrote,
 						   CMQ_TRY_LIGHT | CMQ_TRY_WARN);
 			have_room = !wrote || cmq_maintain_has_room();
 		}
-		else
-			left++;
-		if (left_out != queues[i].left_out)
-			cmq_notes_set_left_out(&queues[i].key, left_out);
+		left += left_out;
+		if (left_out != queue->left_out)
+			cmq_notes_set_left_out(&queue->key, left_out);
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (left > 0)
 		ereport(NOTICE,
-				(errmsg("%d of %d queues were not maintained", left, n),
+				(errmsg("%d of %d queues were not maintained", left,
+						list_length(queues)),
 				 errdetail("One transaction maintains so many queues only as it can hold locks for."),
 				 errhint("Commit and call cmq_maintain() again: it begins with these.")));
-	pfree(queues);
+	list_free_deep(queues);
 }
 
 Datum

@@ -8,13 +8,12 @@
 #ifndef CMQ_MAINTAIN_H
 #define CMQ_MAINTAIN_H
 
+#include "memory/cmq_notes.h"
 #include "worker/cmq_portion.h"
 
-extern const int cmq_maintain_nsteps;
-extern const int cmq_maintain_nlong;
-
-extern CmqStepResult cmq_maintain_step(const char *name, int step,
-									   bool bounded);
+extern int	cmq_maintain_nsteps(CmqTurnKind kind);
+extern CmqStepResult cmq_maintain_step(const char *name, CmqTurnKind kind,
+									   int i, bool bounded);
 extern void cmq_maintain_sweep(void);
 
 #endif							/* CMQ_MAINTAIN_H */

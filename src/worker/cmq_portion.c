@@ -9,11 +9,11 @@
 
 #include "access/twophase.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/spin.h"
 
+#include "memory/cmq_clock.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
 #include "store/cmq_description.h"
@@ -51,23 +51,17 @@ cmq_place_set(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
 bool
 cmq_portion_is_over(const CmqPortion *portion)
 {
-	instr_time	elapsed;
-
-	if (!portion->bounded)
-		return false;
-	INSTR_TIME_SET_CURRENT(elapsed);
-	INSTR_TIME_SUBTRACT(elapsed, portion->begun);
-	return INSTR_TIME_GET_MILLISEC(elapsed) >= PORTION_TIME;
+	return portion->bounded &&
+		cmq_elapsed() - portion->begun >= PORTION_TIME * INT64CONST(1000);
 }
 
 /* Has a bounded portion looked at its share of rows, and removed so many? */
 bool
 cmq_portion_has_enough(const CmqPortion *portion, int64 looked, int64 removed)
 {
-	if (!portion->bounded)
-		return false;
-	return looked >= PORTION_LOOKS || removed >= PORTION_ROWS ||
-		(looked % 100 == 0 && cmq_portion_is_over(portion));
+	return portion->bounded &&
+		(looked >= PORTION_LOOKS || removed >= PORTION_ROWS ||
+		 (looked % 100 == 0 && cmq_portion_is_over(portion)));
 }
 
 /*

@@ -8,8 +8,7 @@
 #ifndef CMQ_PORTION_H
 #define CMQ_PORTION_H
 
-#include "portability/instr_time.h"
-
+#include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 
@@ -25,7 +24,7 @@ typedef enum CmqStepResult
 typedef struct CmqPortion
 {
 	bool		bounded;		/* the worker's; else all that there is room for */
-	instr_time	begun;
+	int64		begun;			/* elapsed */
 } CmqPortion;
 
 /* No row of the pending table. */

@@ -49,6 +49,8 @@
 
 #include "base/cmq_names.h"
 #include "base/cmq_settings.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_notes.h"
 #include "memory/cmq_prepared.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
@@ -77,8 +79,8 @@ static TimeoutId die_timeout;
  * A turn repeats portions of its steps for so long, and begins no other step after so
  * long.
  */
-#define PORTIONS_TIME 2000		/* milliseconds */
-#define TURN_TIME 5000			/* milliseconds */
+#define PORTIONS_TIME (2 * USECS_PER_SEC)
+#define TURN_TIME (5 * USECS_PER_SEC)
 
 /* How long a worker may take to make a leaf that a sender waits for. */
 #define LEAF_TIMEOUT 10			/* seconds */
@@ -160,27 +162,15 @@ in_limited_transaction(void (*func) (void *arg), void *arg, int seconds)
 	return in_transaction(run_limited, &call);
 }
 
-typedef struct StepCall
-{
-	const char *name;
-	int			step;
-	CmqStepResult result;
-} StepCall;
-
-static void
-run_step(void *arg)
-{
-	StepCall   *call = arg;
-
-	call->result = cmq_maintain_step(call->name, call->step, true);
-}
-
 /* A queue's turn in the round, see cmq_turn.c. */
 typedef struct TurnCall
 {
-	const char *name;
+	char	   *name;
 	CmqTurnKind kind;
 	bool		go;
+	int64		begun;			/* elapsed */
+	int			step;
+	CmqStepResult result;
 } TurnCall;
 
 static void
@@ -190,7 +180,6 @@ begin_turn(void *arg)
 	CmqQueue   *queue = cmq_queue_find(call->name);
 	Oid			guest = InvalidOid;
 
-	call->go = false;
 	if (queue == NULL)
 		return;
 	if (call->kind == CMQ_LETTERS_TURN)
@@ -204,15 +193,12 @@ begin_turn(void *arg)
 	call->go = cmq_turn_begin(queue, call->kind, guest);
 }
 
-/* In milliseconds. */
-static int64
-elapsed_since(instr_time begun)
+static void
+run_step(void *arg)
 {
-	instr_time	elapsed;
+	TurnCall   *call = arg;
 
-	INSTR_TIME_SET_CURRENT(elapsed);
-	INSTR_TIME_SUBTRACT(elapsed, begun);
-	return (int64) INSTR_TIME_GET_MILLISEC(elapsed);
+	call->result = cmq_maintain_step(call->name, call->kind, call->step, true);
 }
 
 /*
@@ -220,53 +206,44 @@ elapsed_since(instr_time begun)
  * come to its end or the turn has taken its time.  False if it was cancelled.
  */
 static bool
-run_portions(const char *name, int step, instr_time begun)
+run_portions(TurnCall *call)
 {
-	StepCall	call = {.name = name,.step = step};
-
 	do
 	{
-		call.result = CMQ_STEP_DONE;
+		call->result = CMQ_STEP_DONE;
 		/* one that fails does not keep the next ones from being tried */
-		if (!in_limited_transaction(run_step, &call, cmq_maintenance_timeout) &&
+		if (!in_limited_transaction(run_step, call, cmq_maintenance_timeout) &&
 			was_cancelled)
 			return false;
-	} while (call.result != CMQ_STEP_DONE && elapsed_since(begun) < PORTIONS_TIME);
-	if (call.result == CMQ_STEP_MORE)
+	} while (call->result != CMQ_STEP_DONE &&
+			 cmq_elapsed() - call->begun < PORTIONS_TIME);
+	if (call->result == CMQ_STEP_MORE)
 		cmq_visit_unfinished();
 	return true;
 }
 
 /*
- * The steps of a kind of turn: those from first to before last.  A turn that takes long
- * leaves the others to the next one, and that begins with them.
+ * The steps of a turn.  One that takes long leaves the others to the next turn, which
+ * begins with them.  False if a step was cancelled.
  */
-static void
-run_steps(const char *name, int first, int last)
+static bool
+run_steps(TurnCall *call)
 {
-	int			n = last - first;
-	int			begin = cmq_turn_first_step(n);
-	instr_time	begun;
+	int			n = cmq_maintain_nsteps(call->kind);
+	int			first = cmq_turn_first_step(n);
 
-	INSTR_TIME_SET_CURRENT(begun);
+	call->begun = cmq_elapsed();
 	for (int i = 0; i < n; i++)
 	{
-		int			step = (begin + i) % n;
-
-		cmq_turn_at_step(step);
-		if (!run_portions(name, first + step, begun))
-		{
-			cmq_turn_end(false);
-			return;
-		}
-		if (i < n - 1 && elapsed_since(begun) > TURN_TIME)
-		{
-			cmq_turn_end(true);
-			return;
-		}
+		if (i > 0 && cmq_elapsed() - call->begun > TURN_TIME)
+			return true;
+		call->step = (first + i) % n;
+		cmq_turn_at_step(call->step);
+		if (!run_portions(call))
+			return false;
 	}
 	cmq_turn_at_step(-1);
-	cmq_turn_end(true);
+	return true;
 }
 
 static void
@@ -275,16 +252,6 @@ move_letters(void *arg)
 	CmqQueue   *queue = cmq_queue_open(arg, ACL_NO_RIGHTS, RowExclusiveLock);
 
 	cmq_dead_letter_sweep_stranger(queue, STRANGER_TIMEOUT * 1000);
-}
-
-/* The limit of the move itself comes first. */
-static void
-move_to_stranger(char *name)
-{
-	bool		ok = in_limited_transaction(move_letters, name,
-											STRANGER_TIMEOUT + TIME_TO_CANCEL);
-
-	cmq_turn_end(ok || !was_cancelled);
 }
 
 static void
@@ -297,7 +264,6 @@ log_context(void *arg)
 static void
 take_turn(char *name, CmqTurnKind kind)
 {
-	int			nshort = cmq_maintain_nsteps - cmq_maintain_nlong;
 	TurnCall	call = {.name = name,.kind = kind};
 	ErrorContextCallback context = {
 		.previous = error_context_stack,
@@ -310,12 +276,13 @@ take_turn(char *name, CmqTurnKind kind)
 						   psprintf("maintenance of queue %s", name));
 	if (in_transaction(begin_turn, &call) && call.go)
 	{
+		/* letters: the limit of the move itself comes first */
 		if (kind == CMQ_LETTERS_TURN)
-			move_to_stranger(name);
-		else if (kind == CMQ_LONG_TURN)
-			run_steps(name, nshort, cmq_maintain_nsteps);
+			cmq_turn_end(in_limited_transaction(move_letters, name,
+												STRANGER_TIMEOUT + TIME_TO_CANCEL) ||
+						 !was_cancelled);
 		else
-			run_steps(name, 0, nshort);
+			cmq_turn_end(run_steps(&call));
 	}
 	pgstat_report_stat(true);
 	error_context_stack = context.previous;
@@ -393,10 +360,54 @@ terminate_worker(void)
 	kill(MyProcPid, SIGTERM);
 }
 
+/* Defaults of the database or of the superuser are not for us. */
+static void
+set_settings(const CmqWorkerTask *task)
+{
+	const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"lock_timeout", task->queue[0] ? psprintf("%d", task->lock_timeout) :
+		WORKER_LOCK_TIMEOUT},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		/* 17 has brought transaction_timeout */
+		if (GetConfigOption(settings[i][0], true, false))
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
+}
+
+/* A round of maintenance in this database. */
+static void
+run_round(void)
+{
+	(void) in_transaction(sweep, NULL);
+	if (!in_transaction(find_extension, NULL) || !extension_found)
+		return;
+	(void) in_transaction(sweep_gone, NULL);
+	if (!in_transaction(order_turns, NULL))
+		return;
+	take_turns(order.names[CMQ_SHORT_TURN], CMQ_SHORT_TURN);
+	(void) in_limited_transaction(prune_rewind_log, NULL,
+								  cmq_maintenance_timeout);
+	for (int kind = CMQ_LONG_TURN; kind < CMQ_NTURNS; kind++)
+		take_turns(order.names[kind], kind);
+	/* code in these may end the worker */
+	for (int kind = 0; kind < CMQ_NTURNS; kind++)
+		take_turns(order.struck[kind], kind);
+}
+
 void
 cmq_worker_main(Datum arg)
 {
-	CmqWorkerTask	task;
+	CmqWorkerTask task;
 
 	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
 	cmq_visit_join(task.visit);
@@ -411,43 +422,10 @@ cmq_worker_main(Datum arg)
 	 * it does any client.
 	 */
 	BackgroundWorkerInitializeConnectionByOid(task.database, InvalidOid, 0);
-
-	/* defaults of the database or of the superuser are not for us */
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET,
-					PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
-					PGC_S_OVERRIDE);
-	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	if (GetConfigOption("transaction_timeout", true, false))
-		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET,
-					PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET,
-					PGC_S_OVERRIDE);
-
+	set_settings(&task);
 	if (task.queue[0])
-	{
-		SetConfigOption("lock_timeout", psprintf("%d", task.lock_timeout),
-						PGC_SUSET, PGC_S_OVERRIDE);
 		(void) in_limited_transaction(make_leaf, task.queue, LEAF_TIMEOUT);
-		proc_exit(0);
-	}
-
-	(void) in_transaction(sweep, NULL);
-	if (!in_transaction(find_extension, NULL) || !extension_found)
-		proc_exit(0);
-	(void) in_transaction(sweep_gone, NULL);
-	if (!in_transaction(order_turns, NULL))
-		proc_exit(0);
-	take_turns(order.names[CMQ_SHORT_TURN], CMQ_SHORT_TURN);
-	(void) in_limited_transaction(prune_rewind_log, NULL,
-								  cmq_maintenance_timeout);
-	for (int kind = CMQ_LONG_TURN; kind < CMQ_NTURNS; kind++)
-		take_turns(order.names[kind], kind);
-	/* code in these may end the worker */
-	for (int kind = 0; kind < CMQ_NTURNS; kind++)
-		take_turns(order.struck[kind], kind);
+	else
+		run_round();
 	proc_exit(0);
 }
