@@ -19,7 +19,6 @@ typedef struct CmqOwnerScope
 
 extern void cmq_owner_enter(CmqOwnerScope *scope, Oid owner);
 extern void cmq_owner_leave(const CmqOwnerScope *scope);
-extern bool cmq_owner_is_running(void);
 extern void cmq_owner_install_hook(void);
 extern void cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg);
 

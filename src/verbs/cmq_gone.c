@@ -29,7 +29,6 @@
  */
 #include "postgres.h"
 
-#include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"

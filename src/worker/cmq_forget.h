@@ -13,6 +13,5 @@
 #include "worker/cmq_portion.h"
 
 extern CmqStepResult cmq_forget_some(CmqQueue *queue);
-extern void cmq_forget_install_callbacks(void);
 
 #endif							/* CMQ_FORGET_H */

@@ -8,7 +8,7 @@
 #ifndef CMQ_MAINTAIN_H
 #define CMQ_MAINTAIN_H
 
-#include "memory/cmq_notes.h"
+#include "memory/cmq_types.h"
 #include "worker/cmq_portion.h"
 
 extern int	cmq_maintain_nsteps(CmqTurnKind kind);

@@ -8,7 +8,6 @@
 #ifndef CMQ_PORTION_H
 #define CMQ_PORTION_H
 
-#include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 

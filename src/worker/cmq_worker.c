@@ -50,7 +50,6 @@
 #include "base/cmq_names.h"
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_notes.h"
 #include "memory/cmq_prepared.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
