@@ -3,6 +3,9 @@
  * cmq_due.c
  *	  Rows of the rewind tables that a rewind still has to bring back.
  *
+ * The receive that meets a due row moves it (cmq_pending.c); all others only look,
+ * and release the locks of each leaf when they have seen it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,6 +22,84 @@
 #include "store/cmq_due.h"
 #include "store/cmq_table.h"
 
+/* Can there be due rows of messages produced from this time on in the leaf? */
+bool
+cmq_due_reaches(const CmqRewind *rewinding, const CmqLeaf *leaf,
+				TimestampTz from)
+{
+	return leaf->upper > from && leaf->lower < rewinding->rewound_at;
+}
+
+/*
+ * Begin to scan the rows that are due for this rewind, of messages produced from a time
+ * on, in the order of production.  To be followed by cmq_due_end().
+ */
+void
+cmq_due_begin(CmqDueScan *scan, CmqQueue *queue, const CmqRewind *rewinding,
+			  TimestampTz from, LOCKMODE lockmode)
+{
+	scan->queue = queue;
+	scan->rewinding = rewinding;
+	scan->from = Max(rewinding->from, from);
+	scan->lockmode = lockmode;
+	scan->leaf = queue->leaves;
+	scan->nleft = rewinding->active ? queue->nleaves : 0;
+	scan->open = false;
+}
+
+/* Close the leaf that is open, if one is; locks stay where rows may have been written. */
+void
+cmq_due_end(CmqDueScan *scan)
+{
+	if (scan->open && scan->lockmode == AccessShareLock)
+		cmq_table_release(&scan->table);
+	else if (scan->open)
+		cmq_table_close(&scan->table);
+	scan->open = false;
+}
+
+/* Move on to the next row, into scan->table; false at the end. */
+bool
+cmq_due_next(CmqDueScan *scan)
+{
+	const CmqRewind *rewinding = scan->rewinding;
+
+	for (;;)
+	{
+		while (scan->open && cmq_table_next(&scan->table))
+		{
+			TupleTableSlot *slot = scan->table.slot;
+
+			scan->time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
+			if (cmq_rewind_is_due(rewinding, scan->time,
+								  cmq_slot_time(slot, Anum_rewind_deleted_at),
+								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
+				return true;
+		}
+		cmq_due_end(scan);
+		if (scan->nleft == 0)
+			return false;
+		scan->open = cmq_due_reaches(rewinding, scan->leaf, scan->from) &&
+			cmq_table_open(&scan->table, NULL, scan->queue, scan->leaf->rewind,
+						   CMQ_REWIND, scan->lockmode);
+		if (scan->open)
+			cmq_table_range(&scan->table, scan->from, rewinding->rewound_at,
+							false);
+		scan->leaf++;
+		scan->nleft--;
+	}
+}
+
+/* The time of the first row of a scan, which ends; DT_NOEND if there is none. */
+static TimestampTz
+first_of(CmqDueScan *scan)
+{
+	TimestampTz first = cmq_due_next(scan) ? scan->time : DT_NOEND;
+
+	cmq_due_end(scan);
+	return first;
+}
+
 /*
  * enqueued_at of the first message of this leaf that the rewind still has to bring
  * back; DT_NOEND if there is none.
@@ -27,27 +108,12 @@ TimestampTz
 cmq_rewind_leaf_due(CmqQueue *queue, const CmqLeaf *leaf,
 					const CmqRewind *rewinding, TimestampTz expired_before)
 {
-	TimestampTz from = Max(rewinding->from, expired_before);
-	TimestampTz first = DT_NOEND;
-	CmqTable	table;
+	CmqDueScan	scan;
 
-	if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
-		!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
-						AccessShareLock))
-		return DT_NOEND;
-	cmq_table_range(&table, from, rewinding->rewound_at, false);
-	while (first == DT_NOEND && cmq_table_next(&table))
-	{
-		TimestampTz time = cmq_slot_time(table.slot, Anum_rewind_enqueued_at);
-
-		if (cmq_rewind_is_due(rewinding, time,
-							  cmq_slot_time(table.slot, Anum_rewind_deleted_at),
-							  cmq_slot_int64(table.slot,
-											 Anum_rewind_deleted_xact)))
-			first = time;
-	}
-	cmq_table_release(&table);
-	return first;
+	cmq_due_begin(&scan, queue, rewinding, expired_before, AccessShareLock);
+	scan.leaf = leaf;
+	scan.nleft = Min(scan.nleft, 1);
+	return first_of(&scan);
 }
 
 /*
@@ -58,13 +124,10 @@ TimestampTz
 cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
 					 TimestampTz expired_before)
 {
-	TimestampTz first = DT_NOEND;
+	CmqDueScan	scan;
 
-	for (int i = 0; rewinding->active && i < queue->nleaves &&
-		 first == DT_NOEND; i++)
-		first = cmq_rewind_leaf_due(queue, &queue->leaves[i], rewinding,
-									expired_before);
-	return first;
+	cmq_due_begin(&scan, queue, rewinding, expired_before, AccessShareLock);
+	return first_of(&scan);
 }
 
 /*
@@ -86,7 +149,7 @@ cmq_rewind_count_due(CmqQueue *queue, Snapshot snapshot,
 		TableScanDesc scan;
 		TupleTableSlot *slot;
 
-		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at ||
+		if (!cmq_due_reaches(rewinding, leaf, from) ||
 			(rel = cmq_table_open_heap(queue, leaf->rewind, CMQ_REWIND)) == NULL)
 			continue;
 		scan = cmq_beginscan(rel, snapshot);
