@@ -15,10 +15,10 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
 #include "store/cmq_lock.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
-#include "store/cmq_table.h"
 
 PG_FUNCTION_INFO_V1(cmq_rewind_left);
 
@@ -34,37 +34,23 @@ count_left(const char *name, void *arg)
 {
 	Left	   *left = arg;
 	CmqQueue   *queue = cmq_queue_find(name);
-	const CmqRewind *rewinding;
-	TimestampTz from;
+	TimestampTz expired_before;
+	CmqDueScan	scan;
 
 	if (queue == NULL || !cmq_queue_is_readable(queue))
 		return;
-	rewinding = &queue->rewinding;
-	from = Max(rewinding->from,
-			   cmq_queue_expired_before(queue, cmq_queue_now(queue)));
-	for (int i = 0; rewinding->active && i < queue->nleaves; i++)
+	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
+	cmq_due_begin(&scan, queue, &queue->rewinding, expired_before,
+				  AccessShareLock);
+	for (int i = 0; i < scan.nleft; i++)
 	{
-		CmqLeaf    *leaf = &queue->leaves[i];
-		CmqTable	table;
-
-		if (leaf->upper <= from || leaf->lower >= rewinding->rewound_at)
-			continue;
-		if (!cmq_lock_to_look(leaf->rewind))
+		if (cmq_due_reaches(scan.rewinding, &scan.leaf[i], scan.from) &&
+			!cmq_lock_to_look(scan.leaf[i].rewind))
 			return;
-		if (!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
-							AccessShareLock))
-			continue;
-		cmq_table_range(&table, from, rewinding->rewound_at, false);
-		while (cmq_table_next(&table))
-			left->n += cmq_rewind_is_due(rewinding,
-										 cmq_slot_time(table.slot,
-													   Anum_rewind_enqueued_at),
-										 cmq_slot_time(table.slot,
-													   Anum_rewind_deleted_at),
-										 cmq_slot_int64(table.slot,
-														Anum_rewind_deleted_xact));
-		cmq_table_close(&table);
 	}
+	while (cmq_due_next(&scan))
+		left->n++;
+	cmq_due_end(&scan);
 	left->known = true;
 }
 
