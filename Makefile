@@ -56,9 +56,11 @@ OBJS = \
 	src/store/cmq_history.o \
 	src/store/cmq_leaf.o \
 	src/store/cmq_lock.o \
+	src/store/cmq_message.o \
 	src/store/cmq_oldest.o \
 	src/store/cmq_orphan.o \
 	src/store/cmq_owner.o \
+	src/store/cmq_pending.o \
 	src/store/cmq_queue.o \
 	src/store/cmq_recent.o \
 	src/store/cmq_rewind_log.o \

@@ -64,7 +64,6 @@
 #include "base/cmq_names.h"
 #include "store/cmq_description.h"
 #include "store/cmq_owner.h"
-#include "store/cmq_recent.h"
 #include "store/cmq_table.h"
 
 /* How many rows are kept back, to be written together: as COPY does it. */
@@ -336,18 +335,19 @@ find_constraints(CmqTable *table)
 	InitResultRelInfo(table->constraints, table->rel, 0, NULL, 0);
 }
 
-/* Rows whose constraints are to be checked. */
-typedef struct ConstraintsCall
+/* New rows, whose constraints are to be checked or whose index entries to be made. */
+typedef struct RowsCall
 {
 	CmqTable   *table;
 	TupleTableSlot **slots;
 	int			n;
-} ConstraintsCall;
+	CmqUpdateIndexes which;
+} RowsCall;
 
 static void
 run_constraints(void *arg)
 {
-	ConstraintsCall *call = arg;
+	RowsCall   *call = arg;
 
 	for (int i = 0; i < call->n; i++)
 		ExecConstraints(call->table->constraints, call->slots[i],
@@ -358,25 +358,16 @@ run_constraints(void *arg)
 static void
 check_constraints(CmqTable *table, TupleTableSlot **slots, int n)
 {
-	ConstraintsCall call = {.table = table, .slots = slots, .n = n};
+	RowsCall	call = {.table = table,.slots = slots,.n = n};
 
 	if (table->constraints)
 		cmq_owner_call(table->rel->rd_rel->relowner, run_constraints, &call);
 }
 
-/* Index entries to be made, for rows that have been written. */
-typedef struct EntriesCall
-{
-	CmqTable   *table;
-	TupleTableSlot **slots;
-	int			n;
-	CmqUpdateIndexes which;
-} EntriesCall;
-
 static void
 make_entries(void *arg)
 {
-	EntriesCall *call = arg;
+	RowsCall   *call = arg;
 
 	for (int i = 0; i < call->n; i++)
 		cmq_insert_index_tuples(call->table->result, call->slots[i],
@@ -387,12 +378,7 @@ static void
 insert_entries(CmqTable *table, TupleTableSlot **slots, int n,
 			   CmqUpdateIndexes which)
 {
-	EntriesCall call = {
-		.table = table,
-		.slots = slots,
-		.n = n,
-		.which = which
-	};
+	RowsCall	call = {.table = table,.slots = slots,.n = n,.which = which};
 
 	if (table->has_code)
 		cmq_owner_call(table->rel->rd_rel->relowner, make_entries, &call);
@@ -463,12 +449,13 @@ open_primary_key(CmqTable *table)
 	check_key(table->rel, table->pk, &table_shapes[table->kind]);
 }
 
-/* Close a table, after writing the rows that were kept back. */
+/* Close a table; rows that were kept back have been written. */
 void
 cmq_table_close(CmqTable *table)
 {
 	if (table->nnew > 0)
-		cmq_table_flush(table);
+		elog(ERROR, "%d rows of table \"%s\" were not written", table->nnew,
+			 RelationGetRelationName(table->rel));
 	if (table->scan)
 		index_endscan(table->scan);
 	ExecDropSingleTupleTableSlot(table->slot);
@@ -528,12 +515,12 @@ store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
 }
 
 /*
- * Insert a row; raises 23505 if its key exists.  Rows are kept back, to be
- * written together by cmq_table_flush(); closing the table does that too.
- * What values point to must stay until then, and the caller must not look for
- * the row before.  size is about how many bytes the row has.
+ * Insert a row.  Rows are kept back, to be written together by cmq_table_flush(), which
+ * raises 23505 if the key of one exists: to be called if this returns true, and before the
+ * table is closed.  What values point to must stay until then, and the caller must not
+ * look for the row before.  size is about how many bytes the row has.
  */
-void
+bool
 cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
 {
 	if (table->nnew == table->nslots)
@@ -544,51 +531,44 @@ cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
 	}
 	store_new_row(table, table->newslots[table->nnew++], values, isnull);
 	table->new_size += size;
-	if (table->nnew == MAX_NEW_ROWS || table->new_size >= MAX_NEW_SIZE)
-		cmq_table_flush(table);
+	return table->nnew == MAX_NEW_ROWS || table->new_size >= MAX_NEW_SIZE;
 }
 
-/* A new pending row: if it is a delivery, its receiver may come back to it. */
-static void
-note_delivery(CmqTable *table, TupleTableSlot *slot)
-{
-	if (table->kind == CMQ_PENDING &&
-		cmq_slot_int(slot, Anum_pending_receive_count) > 0)
-		cmq_recent_note(RelationGetRelid(table->rel),
-						cmq_slot_time(slot, Anum_pending_visible_at),
-						cmq_slot_time(slot, Anum_pending_enqueued_at),
-						&slot->tts_tid);
-}
-
-/* Write the rows that were kept back. */
-void
+/*
+ * Write the rows that were kept back.  Returns how many: they are the first ones of
+ * table->newslots, until the next one is inserted, and have their places.
+ */
+int
 cmq_table_flush(CmqTable *table)
 {
-	CommandId	cid = GetCurrentCommandId(true);
-	MemoryContext old =
-		MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
+	int			n = table->nnew;
+	CommandId	cid;
+	MemoryContext old;
 
-	check_constraints(table, table->newslots, table->nnew);
-	if (table->nnew == 1)
+	if (n == 0)
+		return 0;
+	cid = GetCurrentCommandId(true);
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
+	check_constraints(table, table->newslots, n);
+	if (n == 1)
 		table_tuple_insert(table->rel, table->newslots[0], cid, 0, NULL);
-	else if (table->nnew > 1)
-		table_multi_insert(table->rel, table->newslots, table->nnew, cid, 0,
-						   NULL);
-	insert_entries(table, table->newslots, table->nnew, CMQ_ALL_INDEXES);
-	for (int i = 0; i < table->nnew; i++)
-		note_delivery(table, table->newslots[i]);
+	else
+		table_multi_insert(table->rel, table->newslots, n, cid, 0, NULL);
+	insert_entries(table, table->newslots, n, CMQ_ALL_INDEXES);
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(table->estate);
 	table->nnew = 0;
 	table->new_size = 0;
+	return n;
 }
 
 /*
  * Replace the row in table->slot, waiting for a transaction that is changing
  * it.  Anything but TM_Ok means that one has changed it, and nothing was done.
+ * The new row is at tid.
  */
 TM_Result
-cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
+cmq_table_update(CmqTable *table, Datum *values, bool *isnull, ItemPointer tid)
 {
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
@@ -602,8 +582,7 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull)
 							  &lockmode, &update_indexes);
 	if (result == TM_Ok && cmq_needs_index_update(update_indexes))
 		insert_entries(table, &newslot, 1, update_indexes);
-	if (result == TM_Ok)
-		note_delivery(table, newslot);
+	ItemPointerCopy(&newslot->tts_tid, tid);
 	ExecDropSingleTupleTableSlot(newslot);
 	return result;
 }
@@ -715,14 +694,6 @@ cmq_table_after(CmqTable *table, const CmqPendingKey *key, TimestampTz until)
 	start_scan(table, keys, 2);
 }
 
-/* The key of the pending row in table->slot. */
-void
-cmq_table_key(CmqTable *table, CmqPendingKey *key)
-{
-	key->visible_at = cmq_slot_time(table->slot, Anum_pending_visible_at);
-	key->enqueued_at = cmq_slot_time(table->slot, Anum_pending_enqueued_at);
-}
-
 /* Move on to the next row of the scan, into table->slot; false at its end. */
 bool
 cmq_table_next(CmqTable *table)
@@ -798,6 +769,14 @@ cmq_slot_int(TupleTableSlot *slot, AttrNumber attno)
 	Datum		value = slot_getattr(slot, attno, &isnull);
 
 	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* The key of a pending row. */
+void
+cmq_slot_key(TupleTableSlot *slot, CmqPendingKey *key)
+{
+	key->visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+	key->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
 }
 
 /*

@@ -93,11 +93,11 @@ extern Relation cmq_table_open_heap(const CmqQueue *queue, Oid relid,
 									CmqTableKind kind);
 extern void cmq_table_close(CmqTable *table);
 extern void cmq_table_release(CmqTable *table);
-extern void cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
+extern bool cmq_table_insert(CmqTable *table, Datum *values, bool *isnull,
 							 Size size);
-extern void cmq_table_flush(CmqTable *table);
+extern int	cmq_table_flush(CmqTable *table);
 extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
-								  bool *isnull);
+								  bool *isnull, ItemPointer tid);
 extern TM_Result cmq_table_delete(CmqTable *table, bool wait);
 extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
 						   TimestampTz key2);
@@ -106,12 +106,12 @@ extern void cmq_table_range(CmqTable *table, TimestampTz from,
 							TimestampTz until, bool include_until);
 extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 							TimestampTz until);
-extern void cmq_table_key(CmqTable *table, CmqPendingKey *key);
 extern bool cmq_table_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
 extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
+extern void cmq_slot_key(TupleTableSlot *slot, CmqPendingKey *key);
 extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_ready_since(TupleTableSlot *slot);
 extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);

@@ -21,98 +21,47 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_message.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
-#include "store/cmq_table.h"
 
 PG_FUNCTION_INFO_V1(cmq_clear_queue);
-
-/* The leaf of the message removed last, kept open for the next one. */
-typedef struct OpenLeaf
-{
-	CmqTable	messages;
-	CmqLeaf    *leaf;			/* NULL: none is open */
-} OpenLeaf;
-
-static void
-close_leaf(OpenLeaf *open)
-{
-	if (open->leaf)
-		cmq_table_close(&open->messages);
-	open->leaf = NULL;
-}
-
-/* Remove the message of this time; false if it is gone with its leaf. */
-static bool
-remove_message(CmqQueue *queue, OpenLeaf *open, TimestampTz time)
-{
-	CmqLeaf    *leaf = open->leaf;
-
-	if (leaf == NULL || time < leaf->lower || time >= leaf->upper)
-	{
-		close_leaf(open);
-		leaf = cmq_queue_leaf(queue, time);
-		if (leaf == NULL ||
-			!cmq_table_open(&open->messages, NULL, queue, leaf->messages,
-							CMQ_MESSAGES, RowExclusiveLock))
-			return false;
-		open->leaf = leaf;
-	}
-	return cmq_table_find(&open->messages, time, 0) &&
-		cmq_table_delete(&open->messages, true) == TM_Ok;
-}
 
 static int64
 remove_pending(CmqQueue *queue)
 {
 	TimestampTz expired_before =
 		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
-	CmqTable	pending;
-	OpenLeaf	open = {.leaf = NULL};
+	CmqPending	pending;
+	CmqMessages messages;
+	CmqPendingKey key;
 	int64		n = 0;
-	int64		nrows = 0;
 
-	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
-						RowExclusiveLock))
-		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-	cmq_table_range(&pending, DT_NOBEGIN, DT_NOEND, false);
-	while (cmq_table_next(&pending))
+	cmq_pending_open(&pending, queue, false);
+	cmq_message_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock, NULL);
+	cmq_pending_scan(&pending.table, NULL, DT_NOBEGIN, DT_NOEND);
+	while (cmq_pending_next(&pending.table, DT_NOBEGIN, &key))
 	{
-		TimestampTz time = cmq_slot_time(pending.slot,
-										 Anum_pending_enqueued_at);
-		TimestampTz visible_at = cmq_slot_time(pending.slot,
-											   Anum_pending_visible_at);
-
-		if (cmq_table_delete(&pending, true) != TM_Ok)
-			continue;
-		cmq_xact_taken(queue->shared, visible_at);
-		cmq_xact_taken_message(queue->shared, time);
-		nrows++;
-		if (remove_message(queue, &open, time) && time >= expired_before)
+		if (cmq_pending_take(&pending, true) &&
+			cmq_message_remove(&messages, key.enqueued_at) &&
+			key.enqueued_at >= expired_before)
 			n++;
 	}
-	close_leaf(&open);
-	cmq_table_close(&pending);
-	if (nrows > 0)
-	{
-		cmq_xact_pending(queue->shared, -nrows);
-		cmq_xact_wake(queue->shared, 0,
-							   (int) Min(nrows, PG_INT32_MAX));
-	}
-	CommandCounterIncrement();
+	cmq_message_end(&messages);
+	cmq_pending_close(&pending);
 	return n;
 }
 

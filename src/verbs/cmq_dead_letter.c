@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_dead_letter.c
- *	  CmqLetterMove messages that nobody manages to consume to a dead-letter queue;
+ *	  Move messages that nobody manages to consume to a dead-letter queue;
  *	  cmq_redrive.c sends them back.
  *
  * A ready message is dead when it has been received max_receive_count times, or
@@ -43,9 +43,7 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -59,13 +57,18 @@
 #include "base/cmq_names.h"
 #include "base/cmq_try.h"
 #include "base/cmq_uses.h"
+#include "memory/cmq_effect.h"
 #include "memory/cmq_notes.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
+#include "store/cmq_message.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_table.h"
@@ -113,20 +116,6 @@ dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
 				 cmq_headers_time(enqueued_at), receive_count, reason);
 
 	return cmq_headers_add(headers, isnull, CMQ_DEAD_LETTER_HEADER, members);
-}
-
-/* Delete the message of this time, if it is there. */
-static void
-delete_message(CmqQueue *queue, CmqLeaf *leaf, TimestampTz time)
-{
-	CmqTable	messages;
-
-	if (!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
-						RowExclusiveLock))
-		return;
-	if (cmq_table_find(&messages, time, 0))
-		(void) cmq_table_delete(&messages, true);
-	cmq_table_close(&messages);
 }
 
 /*
@@ -189,112 +178,118 @@ cmq_dead_letter_fits(CmqQueue *target, Datum body, Datum headers)
 		cmq_counting_has_room(target, 1, target->max_msg_heap_num);
 }
 
-/*
- * CmqLetterMove the dead message whose pending row is in the slot, if nobody else is at
- * it.
- */
-static void
-move_letter(CmqLetterMove *move, CmqTable *pending, CmqQueue *target,
-			const char *reason)
+/* One try to move letters. */
+typedef struct MoveState
 {
-	CmqQueue   *queue = move->queue;
-	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
-	TimestampTz visible_at = cmq_slot_time(pending->slot,
-										   Anum_pending_visible_at);
-	int			receive_count = cmq_slot_int(pending->slot,
+	CmqLetterMove *move;
+	CmqQueue   *target;
+	CmqPending	pending;
+	CmqMessages messages;
+	MemoryContext context;		/* for one letter */
+} MoveState;
+
+/*
+ * Copy the dead message of this time, as it will be sent.  Flat: the toast rows go
+ * with the message.  False if there is no such message any more.
+ */
+static bool
+copy_letter(MoveState *state, TimestampTz time, const char *reason,
+			Datum *body, Datum *headers)
+{
+	CmqLetterMove *move = state->move;
+	TupleTableSlot *slot;
+	int			receive_count = cmq_slot_int(state->pending.table.slot,
 											 Anum_pending_receive_count);
-	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
-	CmqTable	messages;
+	bool		isnull;
+	bool		opened;
+
+	move->opening = true;
+	opened = cmq_message_open(&state->messages, time);
+	move->opening = false;
+	if (!opened || !cmq_message_find(&state->messages, time))
+		return false;
+	slot = state->messages.table.slot;
+	*body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
+	*headers = slot_getattr(slot, Anum_messages_headers, &isnull);
+	*headers = dead_letter_headers(move->queue, time, receive_count, reason,
+								   *headers, isnull);
+	return true;
+}
+
+/* Move the dead message whose pending row is in the slot, if nobody else is at it. */
+static void
+move_letter(MoveState *state, const char *reason)
+{
+	CmqLetterMove *move = state->move;
+	CmqTable   *pending = &state->pending.table;
+	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
 	Datum		body;
 	Datum		headers;
-	bool		isnull;
-	bool		found;
+	bool		isnull = false;
 
-	if (pending->busy || leaf == NULL)
+	if (pending->busy || !copy_letter(state, time, reason, &body, &headers))
 		return;
-	move->opening = true;
-	if (!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
-						RowExclusiveLock))
-		return;
-	move->opening = false;
-	found = cmq_table_find(&messages, time, 0);
-	if (found)
-	{
-		/* flat copies: the toast rows go with the message */
-		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
-		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
-		headers = dead_letter_headers(queue, time, receive_count, reason,
-									  headers, isnull);
-	}
-	cmq_table_close(&messages);
-	if (!found)
-		return;
-	if (!cmq_dead_letter_fits(target, body, headers))
+	if (!cmq_dead_letter_fits(state->target, body, headers))
 	{
 		move->refused++;
 		return;
 	}
-	if (cmq_table_delete(pending, false) != TM_Ok)
+	if (!cmq_pending_take(&state->pending, false))
 		return;
-	cmq_xact_taken(queue->shared, visible_at);
-	cmq_xact_taken_message(queue->shared, time);
-	cmq_xact_pending(queue->shared, -1);
-	cmq_xact_count(queue->shared, CMQ_DEAD_LETTERED, 1);
-	cmq_xact_wake(queue->shared, 0, 1);
-	isnull = false;
-	cmq_uses_guest(move->uses, target->owner,
+	cmq_xact_count(move->queue->shared, CMQ_DEAD_LETTERED, 1);
+	cmq_uses_guest(move->uses, state->target->owner,
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	cmq_send_as_owner(target, 1, &body, &headers, &isnull, NULL);
+	cmq_send_as_owner(state->target, 1, &body, &headers, &isnull, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
-	delete_message(queue, leaf, time);
+	(void) cmq_message_remove(&state->messages, time);
 	move->moved++;
 }
 
-/* CmqLetterMove letters; an error undoes all of it. */
+/* Move letters; an error undoes all of it. */
 void
 cmq_dead_letter_move_some(const char *name, void *arg)
 {
-	CmqLetterMove	   *move = arg;
-	CmqQueue   *target;
-	CmqTable	pending;
+	CmqLetterMove *move = arg;
+	MoveState	state = {.move = move};
+	CmqTable   *pending = &state.pending.table;
 	TimestampTz now;
-	MemoryContext context;
 	MemoryContext old;
 
 	move->moved = move->refused = 0;
 	move->opened = move->opening = false;
-	target = open_target(move);
+	state.target = open_target(move);
 	move->opened = true;
-	if (target == NULL)
+	if (state.target == NULL)
 		return;
 	now = cmq_queue_now(move->queue);
 	move->opening = true;
-	if (!cmq_table_open(&pending, NULL, move->queue, move->queue->pending,
-						CMQ_PENDING, RowExclusiveLock))
-		return;
+	cmq_pending_open(&state.pending, move->queue, false);
 	move->opening = false;
-	context = AllocSetContextCreate(CurrentMemoryContext, "cmq dead letter",
-									ALLOCSET_DEFAULT_SIZES);
+	cmq_message_begin(&state.messages, move->queue, CMQ_MESSAGES,
+					  RowExclusiveLock, NULL);
+	state.context = AllocSetContextCreate(CurrentMemoryContext,
+										  "cmq dead letter",
+										  ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < move->n; i++)
 	{
 		const CmqLetter *letter = &move->letters[i];
 		const char *reason;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!cmq_table_find(&pending, letter->visible_at, letter->enqueued_at))
+		if (!cmq_table_find(pending, letter->visible_at, letter->enqueued_at))
 			continue;
 		/* the rule may have changed, or the message been received again */
-		reason = cmq_dead_letter_reason(move->queue, pending.slot, now);
+		reason = cmq_dead_letter_reason(move->queue, pending->slot, now);
 		if (reason == NULL)
 			continue;
-		old = MemoryContextSwitchTo(context);
-		move_letter(move, &pending, target, reason);
+		old = MemoryContextSwitchTo(state.context);
+		move_letter(&state, reason);
 		MemoryContextSwitchTo(old);
-		MemoryContextReset(context);
+		MemoryContextReset(state.context);
 	}
-	MemoryContextDelete(context);
-	cmq_table_close(&pending);
-	CommandCounterIncrement();
+	MemoryContextDelete(state.context);
+	cmq_message_end(&state.messages);
+	cmq_pending_close(&state.pending);
 }
 
 void
@@ -341,7 +336,7 @@ cmq_dead_letter_stays(CmqQueue *queue)
 int
 cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 {
-	CmqLetterMove		move = {.queue = queue, .letters = letters, .n = n};
+	CmqLetterMove move = {.queue = queue, .letters = letters, .n = n};
 	CmqSharedQueue *shared = queue->shared;
 	bool		readable;
 	bool		ok;
@@ -349,8 +344,8 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 	if (cmq_dead_letter_stays(queue))
 		return 0;
 	readable = cmq_queue_is_readable(queue);
-	ok = cmq_try(queue->name, "moving dead letters", cmq_dead_letter_move_some,
-				 &move, readable ? CMQ_TRY_WARN : 0);
+	ok = cmq_queue_try(queue->name, "moving dead letters",
+					   cmq_dead_letter_move_some, &move, readable);
 	if (!ok || move.refused > 0)
 	{
 		/* enough for all receives until maintenance has tried */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_dead_letter.h
- *	  CmqLetterMove messages that nobody manages to consume to a dead-letter queue;
+ *	  Move messages that nobody manages to consume to a dead-letter queue;
  *	  cmq_redrive.c sends them back.
  *
  *-------------------------------------------------------------------------

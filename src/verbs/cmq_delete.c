@@ -23,7 +23,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lockdefs.h"
@@ -36,13 +35,16 @@
 #include "base/cmq_handle.h"
 #include "base/cmq_identity.h"
 #include "memory/cmq_clock.h"
+#include "memory/cmq_effect.h"
+#include "memory/cmq_stats.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_message.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
-#include "store/cmq_recent.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_delete.h"
 
@@ -54,45 +56,31 @@ PG_FUNCTION_INFO_V1(cmq_change_visibility);
 void
 cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 {
-	memset(state, 0, sizeof(*state));
+	bool		rewind_on = queue->rewind_seconds > 0;
+
 	state->queue = queue;
-	state->estate = CreateExecutorState();
 	/* the caller, also if the rows are written as somebody else */
 	state->deleted_by =
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->now = cmq_clock_now(queue->shared);
 	state->expired_before = cmq_queue_expired_before(queue, state->now);
-	if (!cmq_table_open(&state->pending, update ? state->estate : NULL, state->queue, queue->pending, CMQ_PENDING, RowExclusiveLock))
-		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	cmq_pending_open(&state->pending, queue, update);
+	cmq_message_begin(&state->rows, queue, rewind_on ? CMQ_REWIND : CMQ_MESSAGES,
+					  RowExclusiveLock, rewind_on ? state->pending.estate : NULL);
 }
 
 void
 cmq_delete_end(CmqDelete *state)
 {
-	if (state->leaf)
-		cmq_table_close(&state->table);
-	cmq_table_close(&state->pending);
-	FreeExecutorState(state->estate);
-	CommandCounterIncrement();
-}
-
-/* Does the slot hold the delivery that the handle names? */
-static bool
-is_delivery(TupleTableSlot *slot, const CmqHandle *handle)
-{
-	return cmq_slot_time(slot, Anum_pending_visible_at) == handle->visible_at &&
-		cmq_slot_time(slot, Anum_pending_enqueued_at) == handle->enqueued_at &&
-		cmq_slot_int(slot, Anum_pending_receive_count) == handle->receive_count &&
-		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
+	cmq_message_end(&state->rows);
+	cmq_pending_flush(&state->pending);
+	cmq_pending_close(&state->pending);
 }
 
 /* Find the delivery that the handle names; false if the handle is stale. */
 static bool
 find_delivery(CmqDelete *state, const CmqHandle *handle)
 {
-	CmqTable   *pending = &state->pending;
-	ItemPointer tid;
-
 	/* a count of 0 is what a message has that nobody received */
 	if (handle->receive_count == 0)
 		return false;
@@ -100,40 +88,33 @@ find_delivery(CmqDelete *state, const CmqHandle *handle)
 	if (handle->enqueued_at < state->expired_before &&
 		handle->visible_at <= state->now)
 		return false;
-
-	tid = cmq_recent_find(state->queue->pending, handle->visible_at,
-						  handle->enqueued_at);
-	if (tid && cmq_table_fetch(pending, tid) &&
-		is_delivery(pending->slot, handle))
-		return true;
-	return cmq_table_find(pending, handle->visible_at, handle->enqueued_at) &&
-		is_delivery(pending->slot, handle);
+	return cmq_pending_find(&state->pending, handle);
 }
 
-/* Open the leaf table of this time that a delete writes; false if gone. */
-static bool
-open_leaf(CmqDelete *state, TimestampTz time)
+/* Put the message, which was pending until now, into the history. */
+static void
+add_to_history(CmqDelete *state, const CmqPendingRow *row)
 {
-	CmqLeaf    *leaf = state->leaf;
-	bool		rewind_on = state->queue->rewind_seconds > 0;
+	Datum		values[Natts_rewind];
+	bool		isnull[Natts_rewind] = {false};
 
-	if (leaf && time >= leaf->lower && time < leaf->upper)
-		return true;
-	if (leaf)
-	{
-		cmq_table_close(&state->table);
-		state->leaf = NULL;
-	}
-	leaf = cmq_queue_leaf(state->queue, time);
-	if (leaf == NULL ||
-		!(rewind_on ?
-		  cmq_table_open(&state->table, state->estate, state->queue, leaf->rewind,
-						 CMQ_REWIND, RowExclusiveLock) :
-		  cmq_table_open(&state->table, NULL, state->queue, leaf->messages,
-						 CMQ_MESSAGES, RowExclusiveLock)))
-		return false;
-	state->leaf = leaf;
-	return true;
+	/*
+	 * The transaction has its id before the clock is read: cmq_rewind.c relies
+	 * on it.
+	 */
+	int64		xact = cmq_rewind_xact_token(GetTopFullTransactionId());
+	TimestampTz now = cmq_clock_now(state->queue->shared);
+
+	values[Anum_rewind_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);
+	values[Anum_rewind_first_received_at - 1] =
+		TimestampTzGetDatum(row->first_received_at == DT_NOBEGIN ? now :
+							row->first_received_at);
+	values[Anum_rewind_deleted_at - 1] = TimestampTzGetDatum(now);
+	values[Anum_rewind_deleted_by - 1] = state->deleted_by;
+	values[Anum_rewind_receive_count - 1] = Int32GetDatum(row->receive_count);
+	values[Anum_rewind_rewind_count - 1] = Int32GetDatum(row->rewind_count);
+	values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
+	cmq_message_insert(&state->rows, values, isnull, CMQ_NARROW_ROW_SIZE);
 }
 
 /*
@@ -143,54 +124,17 @@ open_leaf(CmqDelete *state, TimestampTz time)
 bool
 cmq_delete_row(CmqDelete *state, bool wait)
 {
-	TupleTableSlot *slot = state->pending.slot;
-	CmqSharedQueue *shared = state->queue->shared;
-	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
-	TimestampTz enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
-	TimestampTz first_received_at = cmq_slot_first_received(slot);
-	int			receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
-	int			rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
+	CmqPendingRow row;
 
-	if (cmq_table_delete(&state->pending, wait) != TM_Ok)
+	cmq_pending_row(state->pending.table.slot, &row);
+	if (!cmq_pending_take(&state->pending, wait))
 		return false;
-	cmq_xact_taken(shared, visible_at);
-	cmq_xact_taken_message(shared, enqueued_at);
-	cmq_xact_wake(shared, 0, 1);
-	cmq_xact_pending(shared, -1);
-
-	/* no leaf: it was dropped, because the message has expired, and that with it */
-	if (!open_leaf(state, enqueued_at))
-	{
-		cmq_xact_count(shared, CMQ_DELETED, 1);
-		return true;
-	}
-
-	if (state->table.kind == CMQ_REWIND)
-	{
-		Datum		values[Natts_rewind];
-		bool		isnull[Natts_rewind] = {false};
-
-		/*
-		 * The transaction has its id before the clock is read: cmq_rewind.c
-		 * relies on it.
-		 */
-		int64		xact = cmq_rewind_xact_token(GetTopFullTransactionId());
-		TimestampTz now = cmq_clock_now(shared);
-
-		values[Anum_rewind_enqueued_at - 1] = TimestampTzGetDatum(enqueued_at);
-		values[Anum_rewind_first_received_at - 1] =
-			TimestampTzGetDatum(first_received_at == DT_NOBEGIN ? now :
-								first_received_at);
-		values[Anum_rewind_deleted_at - 1] = TimestampTzGetDatum(now);
-		values[Anum_rewind_deleted_by - 1] = state->deleted_by;
-		values[Anum_rewind_receive_count - 1] = Int32GetDatum(receive_count);
-		values[Anum_rewind_rewind_count - 1] = Int32GetDatum(rewind_count);
-		values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
-		cmq_table_insert(&state->table, values, isnull, CMQ_NARROW_ROW_SIZE);
-	}
-	else if (cmq_table_find(&state->table, enqueued_at, 0))
-		(void) cmq_table_delete(&state->table, true);
-	cmq_xact_count(shared, CMQ_DELETED, 1);
+	cmq_xact_count(state->queue->shared, CMQ_DELETED, 1);
+	/* without a leaf the message is gone already, because it has expired */
+	if (state->rows.kind == CMQ_MESSAGES)
+		(void) cmq_message_remove(&state->rows, row.enqueued_at);
+	else if (cmq_message_open(&state->rows, row.enqueued_at))
+		add_to_history(state, &row);
 	return true;
 }
 
@@ -201,16 +145,12 @@ delete_delivery(CmqDelete *state, const CmqHandle *handle)
 	return find_delivery(state, handle) && cmq_delete_row(state, true);
 }
 
-static char *
+static void
 get_handle(FunctionCallInfo fcinfo, int argno, CmqQueue *queue,
 		   CmqHandle *handle)
 {
-	char	   *str;
-
 	cmq_require_arg(fcinfo, argno, "receipt_handle", "queue", queue->name);
-	str = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	cmq_handle_in(str, handle);
-	return str;
+	cmq_handle_in(text_to_cstring(PG_GETARG_TEXT_PP(argno)), handle);
 }
 
 Datum
@@ -218,7 +158,7 @@ cmq_delete(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	CmqHandle	handle;
-	CmqDelete state;
+	CmqDelete	state;
 	bool		result;
 
 	cmq_begin_write("cmq_delete()");
@@ -259,7 +199,7 @@ cmq_delete_batch(PG_FUNCTION_ARGS)
 	int			n;
 	BatchItem  *items;
 	bool	   *deleted;
-	CmqDelete state;
+	CmqDelete	state;
 
 	cmq_begin_write("cmq_delete_batch()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -301,9 +241,10 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	CmqHandle	handle;
-	CmqDelete state;
+	CmqDelete	state;
+	CmqPendingRow row;
 	int			visibility_timeout;
-	bool		changed = false;
+	bool		changed;
 
 	cmq_begin_write("cmq_change_visibility()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
@@ -320,40 +261,12 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 						   CMQ_VISIBILITY_MAX)));
 
 	cmq_delete_begin(&state, queue, true);
-	if (find_delivery(&state, &handle))
-	{
-		TupleTableSlot *slot = state.pending.slot;
-		TimestampTz visible_at;
-		CmqAnnouncement before;
-		Datum		values[Natts_pending];
-		bool		isnull[Natts_pending];
-
-		before = cmq_xact_announce();
-		visible_at = cmq_clock_now(queue->shared) +
-			visibility_timeout * USECS_PER_SEC;
-		cmq_xact_publish(visible_at);
-
-		/* the old handle goes stale even if the time happens to be the same */
-		if (visible_at == handle.visible_at)
-			visible_at++;
-
-		slot_getallattrs(slot);
-		memcpy(values, slot->tts_values, sizeof(values));
-		memcpy(isnull, slot->tts_isnull, sizeof(isnull));
-		values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(visible_at);
-		changed = cmq_table_update(&state.pending, values, isnull) == TM_Ok;
-		if (changed)
-		{
-			cmq_xact_taken(queue->shared, handle.visible_at);
-			cmq_xact_wake(queue->shared, 1, 1);
-		}
-		else
-			cmq_xact_withdraw(before);
-		handle.visible_at = visible_at;
-	}
+	changed = find_delivery(&state, &handle) &&
+		cmq_pending_move(&state.pending, visibility_timeout, &row);
 	cmq_delete_end(&state);
 
 	if (!changed)
 		PG_RETURN_NULL();
+	handle.visible_at = row.visible_at;
 	PG_RETURN_TEXT_P(cstring_to_text(cmq_handle_out(&handle)));
 }

@@ -9,24 +9,20 @@
 #define CMQ_DELETE_H
 
 #include "datatype/timestamp.h"
-#include "nodes/execnodes.h"
 
 #include "store/cmq_description.h"
-#include "store/cmq_table.h"
+#include "store/cmq_message.h"
+#include "store/cmq_pending.h"
 
 /* Deletes in one queue; see cmq_delete.c. */
 typedef struct CmqDelete
 {
 	CmqQueue   *queue;
-	EState	   *estate;
 	Datum		deleted_by;		/* name of the role that calls */
 	TimestampTz now;
 	TimestampTz expired_before;
-	CmqTable	pending;
-
-	/* leaf of the last message: rewind table, or messages when rewind is off */
-	CmqTable	table;
-	CmqLeaf    *leaf;
+	CmqPending	pending;
+	CmqMessages rows;			/* rewind rows, or messages when rewind is off */
 } CmqDelete;
 
 extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update);

@@ -63,6 +63,9 @@
 #include "store/cmq_catalog.h"
 #include "store/cmq_damage.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_message.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
@@ -94,65 +97,65 @@ enum
 	Natts_message = 9
 };
 
+/* What a receive is asked for. */
+typedef struct Request
+{
+	int			max_messages;
+	int			visibility_timeout; /* seconds */
+	int			polling_wait_seconds;
+	ReturnSetInfo *rsinfo;
+} Request;
+
+/* What a message can come from. */
+typedef enum Source
+{
+	SOURCE_NONE,
+	SOURCE_READY,
+	SOURCE_DUE
+} Source;
+
+/* Where the scan of a source stands. */
+typedef enum Position
+{
+	BEFORE_ROW,
+	AT_ROW,
+	AT_END
+} Position;
+
 typedef struct ReceiveState
 {
 	CmqQueue   *queue;
-	EState	   *estate;
+	const Request *request;
+	bool		only_receives;	/* has the transaction done nothing else? */
 	TimestampTz now;
 	TimestampTz expired_before;
-	TimestampTz next_visible_at;
 	CmqFloorScan floor;
 	CmqStretchScan *stretches;
-	CmqTable	pending;
+	CmqMessages messages;
+	CmqReading	reading;
+
+	/* ready rows */
+	CmqPending	pending;
+	Position	ready_position;
+	CmqPendingKey ready;		/* of the row the scan stands at */
 	TimestampTz first_alive;	/* visible_at of the first row that was met */
 	int64		distance;		/* how far a look goes, at first */
 	TimestampTz reach;			/* how far the scan of pending goes */
 	bool		reach_short;	/* the first look did not go far enough */
 
-	/* the rewind leaf being scanned; none when rewind_leaf == nleaves */
-	CmqTable	rewind;
-	int			rewind_leaf;
-	bool		rewind_open;
+	/* due rows */
+	CmqDueScan	due;
+	Position	due_position;
+	TimestampTz first_due;		/* enqueued_at of the first row that was met */
 
-	/* the message leaf of the last body, kept open for the next one */
-	CmqTable	messages;
-	CmqLeaf    *messages_leaf;
-
-	CmqReading	reading;
+	/* what was done */
+	int			n;				/* messages that are returned */
+	int			nredelivered;
+	int			nrewound;
+	int			nunreadable;	/* and such that were put off */
+	CmqLetter  *letters;		/* dead ones that were passed over, or NULL */
+	int			nletters;
 } ReceiveState;
-
-/* One delivery about to be made. */
-typedef struct Delivery
-{
-	TimestampTz enqueued_at;
-	TimestampTz first_received_at;
-	int			receive_count;
-	int			rewind_count;
-} Delivery;
-
-/*
- * Open the message leaf of this time.  False if it is gone: the message has
- * expired.
- */
-static bool
-open_messages(ReceiveState *state, TimestampTz time)
-{
-	CmqLeaf    *leaf = state->messages_leaf;
-
-	if (leaf && time >= leaf->lower && time < leaf->upper)
-		return true;
-	if (leaf)
-	{
-		cmq_table_close(&state->messages);
-		state->messages_leaf = NULL;
-	}
-	leaf = cmq_queue_leaf(state->queue, time);
-	if (leaf == NULL || !cmq_table_open(&state->messages, NULL, state->queue, leaf->messages, CMQ_MESSAGES,
-										AccessShareLock))
-		return false;
-	state->messages_leaf = leaf;
-	return true;
-}
 
 /*
  * Begin to look for ready rows.  An index scan takes in all that matches on a
@@ -162,17 +165,18 @@ open_messages(ReceiveState *state, TimestampTz time)
  * look turns out to be too short the spacing is doubled, else it shrinks a bit.
  */
 static void
-look_for_ready(ReceiveState *state, int max_messages)
+look_for_ready(ReceiveState *state)
 {
 	TimestampTz floor = state->floor.floor;
 	int64		spacing;
 
 	spacing = (int64) cmq_notes_spacing(state->queue->shared);
-	state->distance = spacing * (2 * max_messages + 16) / NSECS_PER_USEC;
+	state->distance =
+		spacing * (2 * state->request->max_messages + 16) / NSECS_PER_USEC;
 	state->reach = state->now;
 	if (floor != DT_NOBEGIN && floor < state->now - state->distance)
 		state->reach = floor + state->distance;
-	cmq_table_range(&state->pending, floor, state->reach, true);
+	cmq_pending_scan(&state->pending.table, NULL, floor, state->reach);
 }
 
 /* A hint: that others do the same at the same time does not matter. */
@@ -192,151 +196,102 @@ learn_spacing(ReceiveState *state)
 static bool
 next_ready(ReceiveState *state)
 {
+	CmqTable   *pending = &state->pending.table;
+
 	for (;;)
 	{
-		while (cmq_table_next(&state->pending))
+		while (cmq_pending_next(pending, state->expired_before, &state->ready))
 		{
-			CmqPendingKey key;
 			CmqPendingKey last;
 
-			cmq_table_key(&state->pending, &key);
-			if (key.enqueued_at < state->expired_before)
-				continue;
 			if (state->first_alive == DT_NOEND)
-				state->first_alive = key.visible_at;
-			if (!cmq_stretch_jump(state->stretches, &key, &last))
+				state->first_alive = state->ready.visible_at;
+			if (!cmq_stretch_jump(state->stretches, &state->ready, &last))
 				return true;
 			state->reach = state->now;
 			if (last.visible_at < state->now - state->distance)
 				state->reach = last.visible_at + state->distance;
-			cmq_table_after(&state->pending, &last, state->reach);
+			cmq_pending_scan(pending, &last, DT_NOBEGIN, state->reach);
 		}
 		if (state->reach >= state->now)
 			return false;
-		cmq_table_range(&state->pending, state->reach + 1, state->now, true);
+		cmq_pending_scan(pending, NULL, state->reach + 1, state->now);
 		state->reach = state->now;
 		state->reach_short = true;
 	}
 }
 
-/* Move to the next row that is due for the rewind, leaf after leaf. */
+/* Move to the next row that is due for the rewind. */
 static bool
 next_due(ReceiveState *state)
 {
-	CmqQueue   *queue = state->queue;
-	const CmqRewind *rewinding = &queue->rewinding;
-	TimestampTz from = Max(Max(rewinding->from, state->expired_before),
-						   state->floor.rewind_floor);
+	if (!cmq_due_next(&state->due))
+		return false;
+	if (state->first_due == DT_NOEND)
+		state->first_due = state->due.time;
+	return true;
+}
 
-	while (rewinding->active && state->rewind_leaf < queue->nleaves)
+/* The source whose scan stands at the row to be looked at next; a due row comes first. */
+static Source
+next_candidate(ReceiveState *state)
+{
+	if (state->ready_position == BEFORE_ROW)
+		state->ready_position = next_ready(state) ? AT_ROW : AT_END;
+	if (state->due_position == BEFORE_ROW)
+		state->due_position = next_due(state) ? AT_ROW : AT_END;
+
+	if (state->due_position == AT_ROW &&
+		(state->ready_position == AT_END ||
+		 state->due.time < state->ready.visible_at))
 	{
-		CmqLeaf    *leaf = &queue->leaves[state->rewind_leaf];
-
-		if (!state->rewind_open)
-		{
-			if (leaf->upper > from && leaf->lower < rewinding->rewound_at &&
-				cmq_table_open(&state->rewind, NULL, state->queue, leaf->rewind, CMQ_REWIND,
-							   RowExclusiveLock))
-			{
-				state->rewind_open = true;
-				cmq_table_range(&state->rewind, from, rewinding->rewound_at,
-								false);
-			}
-			else
-			{
-				state->rewind_leaf++;
-				continue;
-			}
-		}
-		while (cmq_table_next(&state->rewind))
-		{
-			TupleTableSlot *slot = state->rewind.slot;
-
-			if (cmq_rewind_is_due(rewinding,
-								  cmq_slot_time(slot, Anum_rewind_enqueued_at),
-								  cmq_slot_time(slot, Anum_rewind_deleted_at),
-								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
-				return true;
-		}
-		cmq_table_close(&state->rewind);
-		state->rewind_open = false;
-		state->rewind_leaf++;
+		state->due_position = BEFORE_ROW;
+		return SOURCE_DUE;
 	}
-	return false;
+	if (state->ready_position == AT_END)
+		return SOURCE_NONE;
+	state->ready_position = BEFORE_ROW;
+	return SOURCE_READY;
 }
 
-static void
-pending_row(ReceiveState *state, const Delivery *delivery, Datum *values,
-			bool *isnull)
-{
-	memset(isnull, false, Natts_pending * sizeof(bool));
-	values[Anum_pending_visible_at - 1] =
-		TimestampTzGetDatum(state->next_visible_at);
-	values[Anum_pending_enqueued_at - 1] =
-		TimestampTzGetDatum(delivery->enqueued_at);
-	values[Anum_pending_first_received_at - 1] =
-		TimestampTzGetDatum(delivery->first_received_at);
-	values[Anum_pending_receive_count - 1] =
-		Int32GetDatum(delivery->receive_count);
-	values[Anum_pending_rewind_count - 1] =
-		Int32GetDatum(delivery->rewind_count);
-}
-
-/* Claim the ready row that the scan stands at; false if somebody else has. */
+/*
+ * Is the message of the ready row dead, or has somebody else the row?  Dead ones are
+ * moved when the scan has ended.
+ */
 static bool
-claim_ready(ReceiveState *state, Delivery *delivery)
+pass_over(ReceiveState *state)
 {
-	TupleTableSlot *slot = state->pending.slot;
-	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
-	Datum		values[Natts_pending];
-	bool		isnull[Natts_pending];
+	CmqTable   *pending = &state->pending.table;
+	bool		dead = cmq_dead_letter_reason(state->queue, pending->slot,
+											  state->now) != NULL;
 
-	delivery->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
-	delivery->first_received_at = cmq_slot_first_received(slot);
-	if (delivery->first_received_at == DT_NOBEGIN)
-		delivery->first_received_at = state->now;
-	delivery->receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
-	if (delivery->receive_count < PG_INT32_MAX)
-		delivery->receive_count++;
-	delivery->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
-
-	if (!open_messages(state, delivery->enqueued_at))
+	if (!dead && !pending->busy)
+	{
+		cmq_stretch_stop(state->stretches);
 		return false;
-	pending_row(state, delivery, values, isnull);
-	if (cmq_table_delete(&state->pending, false) != TM_Ok)
-		return false;
-	cmq_xact_taken(state->queue->shared, visible_at);
-	cmq_xact_wake(state->queue->shared, 0, 1);
-	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
+	}
+	cmq_stretch_pass(state->stretches, &state->ready,
+					 dead ? InvalidTransactionId : pending->busy_with);
+	if (dead && state->letters == NULL)
+		state->letters = palloc(MAX_LETTERS * sizeof(CmqLetter));
+	if (dead && state->nletters < MAX_LETTERS)
+		state->letters[state->nletters++] = state->ready;
 	return true;
 }
 
-/* The same for the due row: its message's life starts anew. */
+/*
+ * Claim the row that the scan of this source stands at.  False if its message is not to
+ * be had: it is passed over, somebody else has it, or its leaf is gone.
+ */
 static bool
-claim_due(ReceiveState *state, Delivery *delivery)
+claim(ReceiveState *state, Source source, CmqPendingRow *delivery)
 {
-	TupleTableSlot *slot = state->rewind.slot;
-	Datum		values[Natts_pending];
-	bool		isnull[Natts_pending];
-
-	delivery->enqueued_at = cmq_slot_time(slot, Anum_rewind_enqueued_at);
-	delivery->first_received_at = state->now;
-	delivery->receive_count = 1;
-	delivery->rewind_count = cmq_slot_int(slot, Anum_rewind_rewind_count);
-	if (delivery->rewind_count < PG_INT32_MAX)
-		delivery->rewind_count++;
-
-	if (state->rewind.busy || !open_messages(state, delivery->enqueued_at) ||
-		cmq_table_delete(&state->rewind, false) != TM_Ok)
-		return false;
-	cmq_xact_taken_due(state->queue->shared, delivery->enqueued_at);
-	cmq_xact_bring_back(state->queue->shared, delivery->enqueued_at);
-	cmq_xact_due(state->queue->shared, state->queue->rewinding.rewound_at,
-				  delivery->enqueued_at);
-	cmq_xact_wake(state->queue->shared, 0, 1);
-	pending_row(state, delivery, values, isnull);
-	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
-	return true;
+	if (source == SOURCE_DUE)
+		return cmq_message_open(&state->messages, state->due.time) &&
+			cmq_pending_deliver_due(&state->pending, &state->due, delivery);
+	return !pass_over(state) &&
+		cmq_message_open(&state->messages, state->ready.enqueued_at) &&
+		cmq_pending_deliver(&state->pending, delivery);
 }
 
 /*
@@ -344,24 +299,26 @@ claim_due(ReceiveState *state, Delivery *delivery)
  * no such message, which happens only when somebody removed it by hand.
  */
 static bool
-read_message(ReceiveState *state, CmqTable *messages, const Delivery *delivery,
-			 ReturnSetInfo *rsinfo)
+read_message(ReceiveState *state, CmqMessages *messages,
+			 const CmqPendingRow *delivery)
 {
+	ReturnSetInfo *rsinfo = state->request->rsinfo;
 	Datum		values[Natts_message];
 	bool		isnull[Natts_message] = {false};
-	TupleTableSlot *slot = messages->slot;
+	TupleTableSlot *slot;
 	CmqHandle	handle;
 	MemoryContext old;
 
-	if (!cmq_table_find(messages, delivery->enqueued_at, 0))
+	if (!cmq_message_find(messages, delivery->enqueued_at))
 		return false;
 
 	handle.enqueued_at = delivery->enqueued_at;
-	handle.visible_at = state->next_visible_at;
+	handle.visible_at = delivery->visible_at;
 	handle.receive_count = delivery->receive_count;
 	handle.rewind_count = delivery->rewind_count;
 
-	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(state->estate));
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(state->pending.estate));
+	slot = messages->table.slot;
 	slot_getallattrs(slot);
 	values[Anum_message_msg_id - 1] =
 		Int64GetDatum(cmq_time_to_msg_id(delivery->enqueued_at));
@@ -381,7 +338,7 @@ read_message(ReceiveState *state, CmqTable *messages, const Delivery *delivery,
 	values[Anum_message_first_received_at - 1] =
 		TimestampTzGetDatum(delivery->first_received_at);
 	values[Anum_message_next_visible_at - 1] =
-		TimestampTzGetDatum(state->next_visible_at);
+		TimestampTzGetDatum(delivery->visible_at);
 	values[Anum_message_receive_count - 1] =
 		Int32GetDatum(delivery->receive_count);
 	values[Anum_message_rewind_count - 1] =
@@ -395,8 +352,7 @@ read_message(ReceiveState *state, CmqTable *messages, const Delivery *delivery,
 typedef struct TryRead
 {
 	ReceiveState *state;
-	const Delivery *delivery;
-	ReturnSetInfo *rsinfo;
+	const CmqPendingRow *delivery;
 	bool		found;
 } TryRead;
 
@@ -405,33 +361,23 @@ static void
 try_read(const char *name, void *arg)
 {
 	TryRead    *try = arg;
-	CmqQueue   *queue = try->state->queue;
-	CmqLeaf    *leaf = cmq_queue_leaf(queue, try->delivery->enqueued_at);
-	CmqTable	messages;
+	CmqMessages messages;
 
-	if (leaf == NULL ||
-		!cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
-						AccessShareLock))
-		return;
-	try->found = read_message(try->state, &messages, try->delivery,
-							  try->rsinfo);
-	cmq_table_close(&messages);
+	cmq_message_begin(&messages, try->state->queue, CMQ_MESSAGES,
+					  AccessShareLock, NULL);
+	try->found = read_message(try->state, &messages, try->delivery);
+	cmq_message_end(&messages);
 }
 
 /* Add a claimed message to the result.  False if it cannot be read. */
 static bool
-return_message(ReceiveState *state, const Delivery *delivery,
-			   ReturnSetInfo *rsinfo)
+return_message(ReceiveState *state, const CmqPendingRow *delivery)
 {
 	bool		found;
 
 	if (unlikely(cmq_notes_is_damaged(state->queue->shared)))
 	{
-		TryRead		try = {
-			.state = state,
-			.delivery = delivery,
-			.rsinfo = rsinfo
-		};
+		TryRead		try = {.state = state,.delivery = delivery};
 		char	   *what = psprintf("reading message %lld",
 									(long long) cmq_time_to_msg_id(delivery->enqueued_at));
 
@@ -441,38 +387,84 @@ return_message(ReceiveState *state, const Delivery *delivery,
 		return try.found;
 	}
 	state->reading.message = delivery->enqueued_at;
-	found = read_message(state, &state->messages, delivery, rsinfo);
+	found = read_message(state, &state->messages, delivery);
 	state->reading.message = DT_NOBEGIN;
 	return found;
 }
 
-/*
- * Claim the ready row that the scan stands at, unless it is dead or somebody has it.
- * A dead one is added to letters, which are made with the first one.
- */
-static bool
-take_ready(ReceiveState *state, Delivery *delivery, CmqLetter **letters,
-		   int *nletters)
+/* Receive the message of the row that the scan of this source stands at, if that can be. */
+static void
+take(ReceiveState *state, Source source)
 {
-	bool		dead = cmq_dead_letter_reason(state->queue, state->pending.slot,
-											  state->now) != NULL;
+	CmqPendingRow delivery;
+
+	if (!claim(state, source, &delivery))
+		return;
+	if (!return_message(state, &delivery))
+	{
+		state->nunreadable++;
+		return;
+	}
+	state->n++;
+	state->nredelivered += delivery.receive_count > 1;
+	state->nrewound += delivery.receive_count == 1 && delivery.rewind_count > 0;
+}
+
+static void
+receive_begin(ReceiveState *state, CmqQueue *queue, const Request *request,
+			  CmqStretchScan *stretches)
+{
+	memset(state, 0, sizeof(*state));
+	state->queue = queue;
+	state->request = request;
+	state->stretches = stretches;
+	state->first_alive = state->first_due = DT_NOEND;
+	state->only_receives = cmq_async_begin();
+	cmq_pending_open(&state->pending, queue, true);
+	state->now = cmq_pending_plan(&state->pending, request->visibility_timeout);
+	state->expired_before = cmq_queue_expired_before(queue, state->now);
+	cmq_message_begin(&state->messages, queue, CMQ_MESSAGES, AccessShareLock,
+					  NULL);
+	cmq_floor_begin(&state->floor, queue, state->now);
+	cmq_stretch_begin(stretches, queue, &state->floor);
+	cmq_due_begin(&state->due, queue, &queue->rewinding,
+				  Max(state->expired_before, state->floor.rewind_floor),
+				  RowExclusiveLock);
+	look_for_ready(state);
+	cmq_reading_begin(&state->reading, queue);
+}
+
+/*
+ * When the next message that is delayed or in flight becomes visible, if that is before
+ * this time; else DT_NOEND.
+ */
+static TimestampTz
+find_next_visible(ReceiveState *state, TimestampTz before)
+{
+	CmqTable   *pending = &state->pending.table;
 	CmqPendingKey key;
 
-	if (!dead && !state->pending.busy)
-	{
-		cmq_stretch_stop(state->stretches);
-		return claim_ready(state, delivery);
-	}
-	cmq_table_key(&state->pending, &key);
-	cmq_stretch_pass(state->stretches, &key,
-					 dead ? InvalidTransactionId : state->pending.busy_with);
-	if (!dead)
-		return false;
-	if (*letters == NULL)
-		*letters = palloc(MAX_LETTERS * sizeof(CmqLetter));
-	if (*nletters < MAX_LETTERS)
-		(*letters)[(*nletters)++] = key;
-	return false;
+	cmq_pending_scan(pending, NULL, state->now + 1, before - 1);
+	return cmq_pending_next(pending, state->expired_before, &key) ?
+		key.visible_at : DT_NOEND;
+}
+
+/* The scans have ended: write what was claimed, and close all. */
+static void
+receive_end(ReceiveState *state)
+{
+	cmq_reading_end(&state->reading);
+	cmq_floor_end(&state->floor, state->queue, state->first_alive,
+				  state->first_due);
+	cmq_stretch_end(state->stretches, state->queue, &state->floor);
+	if (state->n == state->request->max_messages || state->reach_short)
+		learn_spacing(state);
+	/* code of the owner's may have done what must not be lost */
+	state->only_receives &= !state->pending.table.has_code;
+	cmq_message_end(&state->messages);
+	cmq_due_end(&state->due);
+	cmq_pending_flush(&state->pending);
+	cmq_pending_close(&state->pending);
 }
 
 static bool
@@ -489,140 +481,40 @@ letters_stay(void *arg)
  * messages that cannot be read was met: that must not wait for our commit.
  */
 static int
-receive_messages(CmqQueue *queue, int max_messages, int visibility_timeout,
-				 ReturnSetInfo *rsinfo, TimestampTz *next_visible, bool *moved)
+receive_messages(CmqQueue *queue, const Request *request,
+				 TimestampTz *next_visible, bool *moved)
 {
+	CmqSharedQueue *shared = queue->shared;
 	ReceiveState state;
 	CmqStretchScan stretches;
-	CmqDeadRule rule = {
-		.max_receive_count = queue->max_receive_count,
-		.max_time_to_live = queue->max_time_to_live,
-		.stay = letters_stay,
-		.arg = queue
-	};
-	bool		have_ready = false;
-	bool		have_due = false;
-	bool		ready_done = false;
-	bool		due_done = !queue->rewinding.active;
-	bool		first = true;
-	bool		claimed_any = false;
-	bool		only_receives;
-	TimestampTz first_due = DT_NOEND;
-	CmqAnnouncement published_before;
-	int			n = 0;
-	int			nredelivered = 0;
-	int			nrewound = 0;
+	Source		source;
 	int			nmoved = 0;
-	int			nunreadable = 0;
-	CmqLetter  *letters = NULL;
-	int			nletters = 0;
 
-	memset(&state, 0, sizeof(state));
-	state.queue = queue;
-	state.stretches = &stretches;
-	state.first_alive = DT_NOEND;
-	state.estate = CreateExecutorState();
-	only_receives = cmq_async_begin();
-	published_before = cmq_xact_announce();
-	state.now = cmq_clock_now(queue->shared);
-	state.expired_before = cmq_queue_expired_before(queue, state.now);
-	state.next_visible_at = state.now + visibility_timeout * USECS_PER_SEC;
-	if (!cmq_table_open(&state.pending, state.estate, queue, queue->pending,
-						CMQ_PENDING, RowExclusiveLock))
-		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-	cmq_xact_publish(state.next_visible_at);
-	cmq_floor_begin(&state.floor, queue->shared, queue->rewinding.active ?
-					queue->rewinding.rewound_at : DT_NOBEGIN, state.now);
-	cmq_stretch_begin(&stretches, queue->shared, &rule, &state.floor);
-	look_for_ready(&state, max_messages);
-	cmq_reading_begin(&state.reading, queue);
-
-	while (n < max_messages && nunreadable < MAX_UNREADABLE)
+	receive_begin(&state, queue, request, &stretches);
+	while (state.n < request->max_messages &&
+		   state.nunreadable < MAX_UNREADABLE &&
+		   (source = next_candidate(&state)) != SOURCE_NONE)
 	{
-		Delivery	delivery;
-		bool		take_due;
-		bool		claimed;
-
-		if (!have_ready && !ready_done)
-			ready_done = !(have_ready = next_ready(&state));
-		if (!have_due && !due_done)
-			due_done = !(have_due = next_due(&state));
-		if (first)
-		{
-			first_due = have_due ?
-				cmq_slot_time(state.rewind.slot, Anum_rewind_enqueued_at) :
-				DT_NOEND;
-			first = false;
-		}
-		if (!have_ready && !have_due)
-			break;
-
-		take_due = have_due &&
-			(!have_ready ||
-			 cmq_slot_time(state.rewind.slot, Anum_rewind_enqueued_at) <
-			 cmq_slot_time(state.pending.slot, Anum_pending_visible_at));
-		if (take_due)
-		{
-			claimed = claim_due(&state, &delivery);
-			have_due = false;
-		}
-		else
-		{
-			have_ready = false;
-			/* dead ones are moved when the scan has ended */
-			claimed = take_ready(&state, &delivery, &letters, &nletters);
-		}
-		claimed_any |= claimed;
-		if (claimed && take_due)
-			cmq_xact_pending(queue->shared, 1);
-		if (claimed && return_message(&state, &delivery, rsinfo))
-		{
-			n++;
-			nredelivered += delivery.receive_count > 1;
-			nrewound += delivery.receive_count == 1 &&
-				delivery.rewind_count > 0;
-		}
-		else if (claimed)
-			nunreadable++;
-		ResetPerTupleExprContext(state.estate);
+		take(&state, source);
+		ResetPerTupleExprContext(state.pending.estate);
 	}
+	if (state.n == 0 && next_visible)
+		*next_visible = find_next_visible(&state, *next_visible);
+	receive_end(&state);
+	if (state.nletters > 0)
+		nmoved = cmq_dead_letter_move(queue, state.letters, state.nletters);
+	*moved = nmoved > 0 || (state.n == 0 && state.nunreadable > 0);
+	if (state.n + state.nunreadable + nmoved == 0)
+		return 0;
 
-	cmq_reading_end(&state.reading);
-	cmq_floor_end(&state.floor, queue->shared, state.first_alive, first_due);
-	cmq_stretch_end(&stretches, queue->shared, &rule, &state.floor);
-	if (n == max_messages || state.reach_short)
-		learn_spacing(&state);
-	if (n == 0 && next_visible)
-	{
-		cmq_table_range(&state.pending, state.now + 1, *next_visible, false);
-		*next_visible = next_ready(&state) ?
-			cmq_slot_time(state.pending.slot, Anum_pending_visible_at) :
-			DT_NOEND;
-	}
-	/* code of the owner's may have done what must not be lost */
-	only_receives = only_receives && !state.pending.has_code;
-	if (state.messages_leaf)
-		cmq_table_close(&state.messages);
-	if (state.rewind_open)
-		cmq_table_close(&state.rewind);
-	cmq_table_close(&state.pending);
-	FreeExecutorState(state.estate);
-	if (nletters > 0)
-		nmoved = cmq_dead_letter_move(queue, letters, nletters);
-	*moved = nmoved > 0 || (n == 0 && nunreadable > 0);
-	if (claimed_any || nmoved > 0)
-	{
-		/* what is in flight needs somebody who plans for its return */
-		cmq_xact_wake(queue->shared, 1, 0);
-		cmq_async_end(only_receives && nmoved == 0);
-		cmq_xact_count(queue->shared, CMQ_RECEIVED, n);
-		cmq_xact_count(queue->shared, CMQ_REDELIVERED, nredelivered);
-		cmq_xact_count(queue->shared, CMQ_REWOUND, nrewound);
-		CommandCounterIncrement();
-	}
-	else
-		cmq_xact_withdraw(published_before);
-	return n;
+	/* as for a delivery: somebody may have planned for what was moved */
+	if (state.n + state.nunreadable == 0)
+		cmq_xact_wake(shared, 1, 0);
+	cmq_async_end(state.only_receives && nmoved == 0);
+	cmq_xact_count(shared, CMQ_RECEIVED, state.n);
+	cmq_xact_count(shared, CMQ_REDELIVERED, state.nredelivered);
+	cmq_xact_count(shared, CMQ_REWOUND, state.nrewound);
+	return state.n;
 }
 
 /*
@@ -650,15 +542,6 @@ end_look(ResourceOwner caller, bool keep_locks)
 	CurrentResourceOwner = caller;
 	ResourceOwnerDelete(look);
 }
-
-/* What a receive is asked for. */
-typedef struct Request
-{
-	int			max_messages;
-	int			visibility_timeout; /* seconds */
-	int			polling_wait_seconds;
-	ReturnSetInfo *rsinfo;
-} Request;
 
 /* Nothing was found: wait for the request's time at most. */
 static void
@@ -696,9 +579,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		due = cmq_clock_peek(shared) + Max(deadline - cmq_elapsed(), 0);
 		queue = cmq_queue_reopen(queue, ACL_DELETE, RowExclusiveLock);
 		over = queue == NULL ||
-			receive_messages(queue, request->max_messages,
-							 request->visibility_timeout, request->rsinfo,
-							 &due, &moved) > 0 || moved;
+			receive_messages(queue, request, &due, &moved) > 0 || moved;
 		end_look(caller, over);
 		if (over)
 			break;
@@ -717,17 +598,17 @@ static CmqQueue *
 open_for_receive(FunctionCallInfo fcinfo, CmqQueue *queue, Request *request)
 {
 	queue = cmq_queue_open_found(queue, ACL_DELETE, RowExclusiveLock);
-	request->max_messages = cmq_int_arg(fcinfo, 1, "max_messages", CMQ_RECEIVE_MIN,
-									CMQ_RECEIVE_MAX, 0, false, queue->name);
-	request->visibility_timeout = cmq_int_arg(fcinfo, 2, "visibility_timeout",
-										  CMQ_VISIBILITY_MIN,
-										  CMQ_VISIBILITY_MAX,
-										  queue->visibility_timeout, true,
-											  queue->name);
-	request->polling_wait_seconds = cmq_int_arg(fcinfo, 3, "polling_wait_seconds",
-											CMQ_POLLING_MIN, CMQ_POLLING_MAX,
-											queue->polling_wait_seconds, true,
-												queue->name);
+	request->max_messages =
+		cmq_int_arg(fcinfo, 1, "max_messages", CMQ_RECEIVE_MIN,
+					CMQ_RECEIVE_MAX, 0, false, queue->name);
+	request->visibility_timeout =
+		cmq_int_arg(fcinfo, 2, "visibility_timeout", CMQ_VISIBILITY_MIN,
+					CMQ_VISIBILITY_MAX, queue->visibility_timeout, true,
+					queue->name);
+	request->polling_wait_seconds =
+		cmq_int_arg(fcinfo, 3, "polling_wait_seconds", CMQ_POLLING_MIN,
+					CMQ_POLLING_MAX, queue->polling_wait_seconds, true,
+					queue->name);
 	return queue;
 }
 
@@ -748,9 +629,7 @@ cmq_receive(PG_FUNCTION_ARGS)
 		PG_GETARG_INT32(3) > 0)
 		caller = begin_look();
 	queue = open_for_receive(fcinfo, queue, &request);
-	over = receive_messages(queue, request.max_messages,
-							request.visibility_timeout, request.rsinfo,
-							NULL, &moved) > 0;
+	over = receive_messages(queue, &request, NULL, &moved) > 0;
 	if (!over && (moved || caller == NULL || request.polling_wait_seconds == 0))
 	{
 		cmq_count_event(queue->shared, CMQ_EMPTY_RECEIVES);

@@ -25,7 +25,6 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_class.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "storage/lmgr.h"
@@ -46,7 +45,9 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_message.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
@@ -93,7 +94,6 @@ typedef struct Redrive
 	int			n;
 	int			sent;
 	int			left;
-	MemoryContext context;		/* of one try */
 	char		source[NAMEDATALEN];	/* the queue being sent to */
 } Redrive;
 
@@ -142,43 +142,28 @@ open_source(Redrive *redrive, const char *name)
 
 /* Send the dead letter whose pending row is in the slot back; false if it stays. */
 static bool
-redrive_letter(Redrive *redrive, CmqDelete *state)
+redrive_letter(Redrive *redrive, CmqDelete *state, CmqMessages *messages)
 {
-	CmqQueue   *queue = state->queue;
-	TimestampTz time = cmq_slot_time(state->pending.slot,
+	TimestampTz time = cmq_slot_time(state->pending.table.slot,
 									 Anum_pending_enqueued_at);
-	CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
-	CmqTable	messages;
-	CmqQueue   *source = NULL;
-	Datum		body = (Datum) 0;
-	Datum		headers = (Datum) 0;
-	bool		isnull = true;
-	bool		deleted;
-	MemoryContext old;
+	TupleTableSlot *slot;
+	CmqQueue   *source;
+	Datum		body;
+	Datum		headers;
+	bool		isnull;
 
-	if (leaf == NULL || !cmq_table_open(&messages, NULL, queue, leaf->messages,
-										CMQ_MESSAGES, AccessShareLock))
+	if (!cmq_message_find(messages, time))
 		return false;
-	if (cmq_table_find(&messages, time, 0))
-	{
-		headers = slot_getattr(messages.slot, Anum_messages_headers, &isnull);
-		if (!isnull)
-			source = open_source(redrive, get_source(headers));
-	}
-	if (source)
-	{
-		body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(messages.slot)));
-		headers = DirectFunctionCall2(jsonb_delete, headers,
-									  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
-	}
-	cmq_table_close(&messages);
-	if (source == NULL || !cmq_dead_letter_fits(source, body, headers))
+	slot = messages->table.slot;
+	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
+	source = isnull ? NULL : open_source(redrive, get_source(headers));
+	if (source == NULL)
 		return false;
-	/* what it keeps back is written later */
-	old = MemoryContextSwitchTo(redrive->context);
-	deleted = cmq_delete_row(state, false);
-	MemoryContextSwitchTo(old);
-	if (!deleted)
+	body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
+	headers = DirectFunctionCall2(jsonb_delete, headers,
+								  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
+	if (!cmq_dead_letter_fits(source, body, headers) ||
+		!cmq_delete_row(state, false))
 		return false;
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
 	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
@@ -198,15 +183,17 @@ redrive_letters(const char *name, void *arg)
 	Redrive    *redrive = arg;
 	CmqQueue   *queue = cmq_queue_lookup(name);
 	CmqDelete	state;
+	CmqMessages messages;
+	CmqTable   *pending = &state.pending.table;
 	MemoryContext context;
 	MemoryContext old;
 	CmqOwnerScope scope;
 
 	redrive->sent = redrive->left = 0;
 	redrive->source[0] = '\0';
-	redrive->context = CurrentMemoryContext;
 	cmq_queue_attach(queue);
 	cmq_delete_begin(&state, queue, false);
+	cmq_message_begin(&messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
 	cmq_owner_enter(&scope, queue->owner);
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
 									ALLOCSET_DEFAULT_SIZES);
@@ -215,11 +202,11 @@ redrive_letters(const char *name, void *arg)
 		const CmqLetter *letter = &redrive->letters[i];
 
 		CHECK_FOR_INTERRUPTS();
-		if (!cmq_table_find(&state.pending, letter->visible_at,
-							letter->enqueued_at) || state.pending.busy)
+		if (!cmq_table_find(pending, letter->visible_at, letter->enqueued_at) ||
+			pending->busy)
 			continue;
 		old = MemoryContextSwitchTo(context);
-		if (redrive_letter(redrive, &state))
+		if (redrive_letter(redrive, &state, &messages))
 			redrive->sent++;
 		else
 			redrive->left++;
@@ -227,6 +214,7 @@ redrive_letters(const char *name, void *arg)
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
+	cmq_message_end(&messages);
 	cmq_delete_end(&state);
 	cmq_owner_leave(&scope);
 }
@@ -287,26 +275,21 @@ list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
 		   int max)
 {
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	bool		behind = redrive->n > 0;
-	CmqLetter	last;
+	CmqLetter	last = {DT_NOBEGIN, DT_NOBEGIN};
+	CmqLetter	letter;
 	CmqTable	pending;
 
-	if (behind)
+	if (redrive->n > 0)
 		last = redrive->letters[redrive->n - 1];
 	redrive->n = 0;
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return false;
-	if (behind && last.visible_at >= from)
-		cmq_table_after(&pending, &last, now);
-	else
-		cmq_table_range(&pending, from, now, true);
-	while (redrive->n < Min(max, CHUNK) && cmq_table_next(&pending))
+	cmq_pending_scan(&pending, &last, from, now);
+	while (redrive->n < Min(max, CHUNK) &&
+		   cmq_pending_next(&pending, expired_before, &letter))
 	{
-		CmqLetter	letter;
-
-		cmq_table_key(&pending, &letter);
-		if (!pending.busy && letter.enqueued_at >= expired_before)
+		if (!pending.busy)
 			redrive->letters[redrive->n++] = letter;
 	}
 	cmq_table_close(&pending);

@@ -25,9 +25,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -43,7 +41,9 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
+#include "store/cmq_message.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_rights.h"
@@ -54,74 +54,30 @@ PG_FUNCTION_INFO_V1(cmq_restore_messages);
 
 typedef struct RestoreState
 {
-	CmqQueue   *queue;
-	EState	   *estate;
 	CmqOwnerScope caller;
-	CmqTable	pending;
-	TimestampTz now;			/* when the messages become ready */
-	int64		n;
+	CmqPending	pending;
 } RestoreState;
 
 /*
- * No restored message will be older than time.  From here on to restore_end() we
+ * No restored message will be older than first.  From here on to restore_end() we
  * are the owner of the queue, whose code in indexes is not to run as the caller.
  */
 static void
-restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz time)
+restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz first)
 {
-	memset(state, 0, sizeof(*state));
-	state->queue = queue;
-	state->estate = CreateExecutorState();
-	state->now = cmq_queue_now(queue);
+	TimestampTz now = cmq_queue_now(queue);
+
 	cmq_owner_enter(&state->caller, queue->owner);
-	(void) cmq_xact_announce();
-	cmq_xact_publish(time);
-	cmq_xact_lower_floor(queue->shared, time);
-	cmq_earliest_lower(queue->shared, time);
-	if (!cmq_table_open(&state->pending, state->estate, queue, queue->pending,
-						CMQ_PENDING, RowExclusiveLock))
-		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-}
-
-/* Move the row that a scan of a rewind leaf stands at; false if it is gone. */
-static bool
-restore_row(RestoreState *state, CmqTable *rewind)
-{
-	TimestampTz time = cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at);
-	int			rewind_count = cmq_slot_int(rewind->slot,
-											Anum_rewind_rewind_count);
-	Datum		values[Natts_pending];
-	bool		isnull[Natts_pending] = {false};
-
-	if (cmq_table_delete(rewind, true) != TM_Ok)
-		return false;
-	/* it may be due to all others, if we have cancelled a rewind */
-	cmq_xact_wake(state->queue->shared, 0, 1);
-	if (rewind_count < PG_INT32_MAX)
-		rewind_count++;
-	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(time);
-	values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(time);
-	values[Anum_pending_first_received_at - 1] = TimestampTzGetDatum(state->now);
-	values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
-	values[Anum_pending_rewind_count - 1] = Int32GetDatum(rewind_count);
-	cmq_table_insert(&state->pending, values, isnull, CMQ_NARROW_ROW_SIZE);
-	state->n++;
-	return true;
+	cmq_pending_open(&state->pending, queue, true);
+	cmq_pending_expect_back(&state->pending, first, now);
 }
 
 static void
 restore_end(RestoreState *state)
 {
-	cmq_table_close(&state->pending);
-	FreeExecutorState(state->estate);
+	cmq_pending_flush(&state->pending);
+	cmq_pending_close(&state->pending);
 	cmq_owner_leave(&state->caller);
-	if (state->n > 0)
-	{
-		cmq_xact_pending(state->queue->shared, state->n);
-		cmq_xact_wake(state->queue->shared,
-							   (int) Min(state->n, PG_INT32_MAX), 0);
-	}
-	CommandCounterIncrement();
 }
 
 static CmqQueue *
@@ -145,6 +101,7 @@ cmq_restore(PG_FUNCTION_ARGS)
 	CmqWindow	window;
 	CmqHistory	history;
 	RestoreState state;
+	int64		n = 0;
 
 	cmq_begin_write("cmq_restore()");
 	queue = open_queue(fcinfo);
@@ -156,23 +113,23 @@ cmq_restore(PG_FUNCTION_ARGS)
 	cmq_history_begin(&history, queue, &window, false, RowExclusiveLock);
 	restore_begin(&state, queue, history.from);
 	while (cmq_history_next(&history))
-		(void) restore_row(&state, &history.rewind);
+		n += cmq_pending_bring_back(&state.pending, &history.rewind);
 	cmq_history_end(&history);
 	restore_end(&state);
 
-	if (!PG_ARGISNULL(4) && PG_GETARG_INT64(4) != state.n)
+	if (!PG_ARGISNULL(4) && PG_GETARG_INT64(4) != n)
 		ereport(ERROR,
 				(errcode(ERRCODE_CARDINALITY_VIOLATION),
 				 errmsg("number of messages to restore in queue \"%s\" is not the expected one",
 						queue->name),
 				 errdetail("%lld messages would be restored, %lld are expected.",
-						   (long long) state.n,
+						   (long long) n,
 						   (long long) PG_GETARG_INT64(4)),
 				 errhint("Nothing was changed. cmq_rewind_preview shows what there is.")));
-	if (state.n > 0)
+	if (n > 0)
 		cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue), &window,
-						   NULL, state.n);
-	PG_RETURN_INT64(state.n);
+						   NULL, n);
+	PG_RETURN_INT64(n);
 }
 
 static int
@@ -222,15 +179,18 @@ get_first(const int64 *ids, int nids, TimestampTz since)
 	return DT_NOEND;
 }
 
-/* Is the message of this time in the history?  If so rewind stands at it. */
+/* Is the message of this time in the history?  If so rewind stands at its row. */
 static bool
-find_in_history(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
+find_in_history(CmqMessages *rewind, TimestampTz time)
 {
-	return cmq_table_find(rewind, time, 0) &&
-		cmq_queue_has_history(queue, time,
-							  cmq_slot_time(rewind->slot, Anum_rewind_deleted_at),
-							  cmq_slot_int64(rewind->slot,
-											 Anum_rewind_deleted_xact));
+	TupleTableSlot *slot;
+
+	if (!cmq_message_find(rewind, time))
+		return false;
+	slot = rewind->table.slot;
+	return cmq_queue_has_history(rewind->queue, time,
+								 cmq_slot_time(slot, Anum_rewind_deleted_at),
+								 cmq_slot_int64(slot, Anum_rewind_deleted_xact));
 }
 
 Datum
@@ -239,12 +199,12 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CmqQueue   *queue;
 	CmqWindow	window = {.start = DT_NOEND,.end = DT_NOEND};
-	CmqTable	rewind;
-	CmqLeaf    *leaf = NULL;
+	CmqMessages rewind;
 	RestoreState state;
 	TimestampTz since;
 	int64	   *ids;
 	int			nids;
+	int			n = 0;
 
 	cmq_begin_write("cmq_restore_messages()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -253,6 +213,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 
 	since = cmq_queue_rewindable_since(queue, cmq_queue_now(queue));
 	restore_begin(&state, queue, get_first(ids, nids, since));
+	cmq_message_begin(&rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
 	for (int i = 0; i < nids; i++)
 	{
 		TimestampTz time;
@@ -260,17 +221,8 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (!cmq_msg_id_to_time(ids[i], &time) || time < since)
 			continue;
-		if (leaf == NULL || time < leaf->lower || time >= leaf->upper)
-		{
-			if (leaf)
-				cmq_table_close(&rewind);
-			leaf = cmq_queue_leaf(queue, time);
-			if (leaf && !cmq_table_open(&rewind, NULL, queue, leaf->rewind,
-										CMQ_REWIND, RowExclusiveLock))
-				leaf = NULL;
-		}
-		if (leaf && find_in_history(queue, &rewind, time) &&
-			restore_row(&state, &rewind))
+		if (find_in_history(&rewind, time) &&
+			cmq_pending_bring_back(&state.pending, &rewind.table))
 		{
 			Datum		id = Int64GetDatum(ids[i]);
 			bool		isnull = false;
@@ -279,19 +231,19 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 								 &isnull);
 			window.start = Min(window.start, time);
 			window.end = time + 1;
+			n++;
 		}
 	}
-	if (leaf)
-		cmq_table_close(&rewind);
+	cmq_message_end(&rewind);
 	restore_end(&state);
 
-	if (state.n < nids)
+	if (n < nids)
 		ereport(NOTICE,
-				(errmsg("%lld of %d messages were not restored in queue \"%s\"",
-						(long long) (nids - state.n), nids, queue->name),
+				(errmsg("%d of %d messages were not restored in queue \"%s\"",
+						nids - n, nids, queue->name),
 				 errdetail("They are unknown, not deleted, or cannot be rewound any more.")));
-	if (state.n > 0)
+	if (n > 0)
 		cmq_rewind_log_add(queue, "restore", cmq_queue_now(queue), &window,
-						   NULL, state.n);
+						   NULL, n);
 	return (Datum) 0;
 }

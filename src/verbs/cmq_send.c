@@ -15,9 +15,7 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lockdefs.h"
@@ -30,15 +28,19 @@
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
+#include "memory/cmq_effect.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
+#include "store/cmq_message.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_table.h"
@@ -141,25 +143,18 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
  * business.
  */
 static TimestampTz
-next_time(CmqQueue **queue, CmqLeaf **leaf, CmqTable *messages, EState *estate)
+next_time(CmqMessages *messages)
 {
 	for (;;)
 	{
-		TimestampTz time = cmq_clock_tick((*queue)->shared);
+		TimestampTz time = cmq_clock_tick(messages->queue->shared);
 
-		if (*leaf && time >= (*leaf)->lower && time < (*leaf)->upper)
+		if (cmq_message_open(messages, time))
 			return time;
-		if (*leaf)
-			cmq_table_close(messages);
-		*leaf = cmq_queue_leaf(*queue, time);
-		if (*leaf && cmq_table_open(messages, estate, *queue, (*leaf)->messages,
-									CMQ_MESSAGES, RowExclusiveLock))
-			return time;
-		if (*leaf == NULL)
-			cmq_leaf_demand(*queue, time);
-		*leaf = NULL;
+		if (cmq_queue_leaf(messages->queue, time) == NULL)
+			cmq_leaf_demand(messages->queue, time);
 		CHECK_FOR_INTERRUPTS();
-		*queue = cmq_queue_again(*queue);
+		messages->queue = cmq_queue_again(messages->queue);
 	}
 }
 
@@ -172,10 +167,9 @@ void
 cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 				  bool *headers_null, int delay, TimestampTz *times)
 {
-	EState	   *estate = CreateExecutorState();
-	CmqTable	pending;
-	CmqTable	messages;
-	CmqLeaf    *leaf = NULL;
+	CmqSharedQueue *shared = queue->shared;
+	CmqPending	pending;
+	CmqMessages messages;
 	TimestampTz time = DT_NOBEGIN;
 	int64		bytes = 0;
 
@@ -186,25 +180,18 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 						queue->name),
 				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
 				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
-	if (!cmq_table_open(&pending, estate, queue, queue->pending, CMQ_PENDING,
-						RowExclusiveLock))
-		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-	memset(&messages, 0, sizeof(messages));
-	(void) cmq_xact_announce();
+	cmq_pending_open(&pending, queue, true);
+	cmq_message_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock,
+					  pending.estate);
 
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[Natts_pending];
-		bool		isnull[Natts_pending] = {false};
+		Datum		values[Natts_messages];
+		bool		isnull[Natts_messages] = {false};
+		Size		size = toast_raw_datum_size(bodies[i]);
 
-		time = next_time(&queue, &leaf, &messages, estate);
-
-		/*
-		 * The time without the delay, because cmq_oldest.c needs it.  That of the
-		 * first holds for the others, which are later.
-		 */
-		if (i == 0)
-			cmq_xact_publish(time);
+		time = next_time(&messages);
+		cmq_pending_add_new(&pending, time, delay);
 		if (times)
 			times[i] = time;
 
@@ -213,32 +200,17 @@ cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		values[Anum_messages_headers - 1] =
 			isnull[Anum_messages_headers - 1] ? (Datum) 0 : headers[i];
 		values[Anum_messages_body - 1] = bodies[i];
-		cmq_table_insert(&messages, values, isnull,
-						 toast_raw_datum_size(bodies[i]));
-		bytes += toast_raw_datum_size(bodies[i]) - VARHDRSZ;
-
-		values[Anum_pending_visible_at - 1] =
-			TimestampTzGetDatum(time + delay * USECS_PER_SEC);
-		isnull[Anum_pending_visible_at - 1] = false;
-		values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(time);
-		isnull[Anum_pending_enqueued_at - 1] = false;
-		values[Anum_pending_first_received_at - 1] = (Datum) 0;
-		isnull[Anum_pending_first_received_at - 1] = true;
-		values[Anum_pending_receive_count - 1] = Int32GetDatum(0);
-		values[Anum_pending_rewind_count - 1] = Int32GetDatum(0);
-		cmq_table_insert(&pending, values, isnull, CMQ_NARROW_ROW_SIZE);
+		cmq_message_insert(&messages, values, isnull, size);
+		bytes += size - VARHDRSZ;
 		CHECK_FOR_INTERRUPTS();
 	}
-	cmq_xact_wake(queue->shared, delay == 0 ? n : 1, 0);
-	cmq_notes_set_last_send(queue->shared, time);
-	cmq_xact_pending(queue->shared, n);
-	cmq_xact_count(queue->shared, CMQ_SENT, n);
-	cmq_xact_count(queue->shared, CMQ_BODY_BYTES, bytes);
+	cmq_notes_set_last_send(shared, time);
+	cmq_xact_count(shared, CMQ_SENT, n);
+	cmq_xact_count(shared, CMQ_BODY_BYTES, bytes);
 
-	cmq_table_close(&messages);
-	cmq_table_close(&pending);
-	FreeExecutorState(estate);
-	CommandCounterIncrement();
+	cmq_message_end(&messages);
+	cmq_pending_flush(&pending);
+	cmq_pending_close(&pending);
 }
 
 /*

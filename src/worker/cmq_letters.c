@@ -7,9 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
@@ -25,6 +22,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
@@ -71,6 +69,7 @@ list_letters(CmqQueue *queue, Look *look)
 	CmqFloorScan scan;
 	TimestampTz last;
 	CmqTable	pending;
+	CmqPendingKey key;
 	bool		from_floor;
 	int			allocated = CHUNK;
 	int64		looked = 0;
@@ -85,15 +84,10 @@ list_letters(CmqQueue *queue, Look *look)
 						AccessShareLock))
 		return;
 	from_floor = look->place.visible_at <= scan.floor;
-	if (from_floor)
-		cmq_table_range(&pending, scan.floor, look->until, true);
-	else
-		cmq_table_after(&pending, &look->place, look->until);
-	while (cmq_table_next(&pending))
+	cmq_pending_scan(&pending, from_floor ? NULL : &look->place, scan.floor,
+					 look->until);
+	while (cmq_pending_next(&pending, DT_NOBEGIN, &key))
 	{
-		CmqPendingKey key;
-
-		cmq_table_key(&pending, &key);
 		if (look->n == MAX_SWEEP || (look->most > 0 && looked++ == look->most))
 		{
 			look->through = false;
@@ -120,7 +114,7 @@ list_letters(CmqQueue *queue, Look *look)
 	cmq_table_close(&pending);
 }
 
-/* Call move_letters(), with a limit in milliseconds if that is not 0. */
+/* Call cmq_dead_letter_move_some(), with a limit in milliseconds if that is not 0. */
 static bool
 try_move(CmqLetterMove *move, int limit, int flags)
 {
@@ -130,7 +124,8 @@ try_move(CmqLetterMove *move, int limit, int flags)
 	bool		ok;
 
 	if (limit > 0)
-		ok = cmq_limited(limit, name, what, cmq_dead_letter_move_some, move, flags, &over);
+		ok = cmq_limited(limit, name, what, cmq_dead_letter_move_some, move,
+						 warn, &over);
 	else
 		ok = cmq_try(name, what, cmq_dead_letter_move_some, move, flags);
 	/* what was interrupted has ended */
@@ -141,7 +136,7 @@ try_move(CmqLetterMove *move, int limit, int flags)
 /* What all looks of one sweep have in common. */
 typedef struct Sweep
 {
-	CmqLetterMove		move;
+	CmqLetterMove move;
 	int			limit;			/* for all of it, in milliseconds; 0: none */
 	int64		end;			/* when that is over, elapsed */
 	int			refused;
@@ -150,13 +145,13 @@ typedef struct Sweep
 } Sweep;
 
 /*
- * CmqLetterMove these letters: many at once; if that fails, each by itself.  Returns how many
+ * Move these letters: many at once; if that fails, each by itself.  Returns how many
  * were tried: what the limit is too short for stays.
  */
 static int
 sweep_letters(Sweep *sweep, CmqLetter *letters, int n)
 {
-	CmqLetterMove	   *move = &sweep->move;
+	CmqLetterMove *move = &sweep->move;
 	int			failures = 0;
 	int			done = 0;
 
@@ -262,7 +257,7 @@ sweep_left(Sweep *sweep)
 	pfree(look.letters);
 }
 
-/* CmqLetterMove what is dead.  Warns once.  limit, in milliseconds, is for all of it. */
+/* Move what is dead.  Warns once.  limit, in milliseconds, is for all of it. */
 static void
 sweep(CmqQueue *queue, const CmqPortion *portion, int limit, CmqUses *uses)
 {

@@ -7,17 +7,16 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_handle.h"
+#include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_oldest.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "worker/cmq_portion.h"
@@ -34,12 +33,13 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	bool		left = kind == CMQ_PURGE_PLACE;
 	TimestampTz from = left ? DT_NOBEGIN : expired_before;
-	TimestampTz until = left ? expired_before : DT_NOEND;
+	TimestampTz until = left ? expired_before - 1 : DT_NOEND;
 	CmqPlace	place = cmq_place_get(queue, portion, kind);
 	CmqStepResult result = CMQ_STEP_DONE;
 	int64		looked = 0;
 	int64		removed = 0;
-	CmqTable	pending;
+	CmqPending	pending;
+	CmqPendingKey key;
 
 	if (queue->is_target)
 		return CMQ_STEP_DONE;
@@ -48,20 +48,10 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 		cmq_place_set(queue, portion, kind, &cmq_place_beginning);
 		return CMQ_STEP_DONE;
 	}
-	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
-						RowExclusiveLock))
-		return CMQ_STEP_DONE;
-	if (place.visible_at < from)
-		cmq_table_range(&pending, from, until, false);
-	else
-		cmq_table_after(&pending, &place, until);
-	while (cmq_table_next(&pending))
+	cmq_pending_open(&pending, queue, false);
+	cmq_pending_scan(&pending.table, &place, from, until);
+	while (cmq_pending_next(&pending.table, DT_NOBEGIN, &key))
 	{
-		CmqPendingKey key;
-
-		cmq_table_key(&pending, &key);
-		if (key.visible_at >= until)
-			break;
 		if (cmq_portion_has_enough(portion, ++looked, removed))
 		{
 			result = removed > 0 ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
@@ -69,17 +59,12 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 		}
 		place = key;
 		/* what is in flight can still be deleted by who has it */
-		if (key.enqueued_at >= expired_before ||
-			(cmq_slot_int(pending.slot, Anum_pending_receive_count) > 0 &&
-			 key.visible_at > now) ||
-			cmq_table_delete(&pending, false) != TM_Ok)
-			continue;
-		cmq_xact_taken_message(queue->shared, key.enqueued_at);
-		cmq_xact_pending(queue->shared, -1);
-		removed++;
+		if (key.enqueued_at < expired_before &&
+			(key.visible_at <= now ||
+			 cmq_slot_int(pending.table.slot, Anum_pending_receive_count) == 0))
+			removed += cmq_pending_take_expired(&pending);
 	}
-	cmq_table_close(&pending);
-	CommandCounterIncrement();
+	cmq_pending_close(&pending);
 	cmq_place_set(queue, portion, kind,
 				  result == CMQ_STEP_DONE ? &cmq_place_beginning : &place);
 	return result;

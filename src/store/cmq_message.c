@@ -1,0 +1,103 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_message.c
+ *	  Rows of messages by their time, with the leaf of the last one kept open.
+ *
+ * A message, and its row in the history, is in the leaf of the time at which it
+ * was produced.  Messages that are handled together were mostly produced together:
+ * so the leaf stays open until one of another leaf comes.  A leaf that is gone was
+ * dropped with all its messages, because they have expired.
+ *
+ * Locks: on each leaf that was opened, to the end of the transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_message.h"
+#include "store/cmq_table.h"
+
+/* To be followed by cmq_message_end(). */
+void
+cmq_message_begin(CmqMessages *messages, CmqQueue *queue, CmqTableKind kind,
+				  LOCKMODE lockmode, EState *estate)
+{
+	messages->queue = queue;
+	messages->kind = kind;
+	messages->lockmode = lockmode;
+	messages->estate = estate;
+	messages->mcxt = CurrentMemoryContext;
+	messages->leaf = NULL;
+}
+
+/* Close the leaf that is open, if one is, with the rows written that it kept back. */
+void
+cmq_message_end(CmqMessages *messages)
+{
+	if (messages->leaf == NULL)
+		return;
+	(void) cmq_table_flush(&messages->table);
+	cmq_table_close(&messages->table);
+	messages->leaf = NULL;
+}
+
+/* Have the leaf of this time open; false if it is gone. */
+bool
+cmq_message_open(CmqMessages *messages, TimestampTz time)
+{
+	CmqLeaf    *leaf = messages->leaf;
+	MemoryContext old;
+
+	if (leaf && time >= leaf->lower && time < leaf->upper)
+		return true;
+	cmq_message_end(messages);
+	leaf = cmq_queue_leaf(messages->queue, time);
+	if (leaf == NULL)
+		return false;
+	old = MemoryContextSwitchTo(messages->mcxt);
+	if (cmq_table_open(&messages->table, messages->estate, messages->queue,
+					   messages->kind == CMQ_REWIND ? leaf->rewind : leaf->messages,
+					   messages->kind, messages->lockmode))
+		messages->leaf = leaf;
+	MemoryContextSwitchTo(old);
+	return messages->leaf != NULL;
+}
+
+/* Find the row of this time; false if there is none. */
+bool
+cmq_message_find(CmqMessages *messages, TimestampTz time)
+{
+	MemoryContext old;
+	bool		found;
+
+	if (!cmq_message_open(messages, time))
+		return false;
+	old = MemoryContextSwitchTo(messages->mcxt);
+	found = cmq_table_find(&messages->table, time, 0);
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+/* Insert a row into the leaf that is open, as cmq_table_insert() does. */
+void
+cmq_message_insert(CmqMessages *messages, Datum *values, bool *isnull, Size size)
+{
+	MemoryContext old = MemoryContextSwitchTo(messages->mcxt);
+
+	if (cmq_table_insert(&messages->table, values, isnull, size))
+		(void) cmq_table_flush(&messages->table);
+	MemoryContextSwitchTo(old);
+}
+
+/* Remove the row of this time; false if there is none. */
+bool
+cmq_message_remove(CmqMessages *messages, TimestampTz time)
+{
+	return cmq_message_find(messages, time) &&
+		cmq_table_delete(&messages->table, true) == TM_Ok;
+}

@@ -1,0 +1,474 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_pending.c
+ *	  Pending rows: each that comes, goes or moves, with all that follows.
+ *
+ * The pending table is not all that knows about pending messages.  Shared memory
+ * says where receives begin to look (cmq_floor.c) and how old the oldest message
+ * may be (cmq_oldest.c), counts the rows (cmq_stats.c), and has a list of receives
+ * that wait (cmq_wait.c).  Only this file writes pending rows; each function that
+ * does so changes all of its line:
+ *
+ *					floor			mark		number	wakes: commit	abort
+ *	add_new			slot			-			+1		for each *		-
+ *	deliver			slot, taken		-			0		one				for each
+ *	deliver_due		slot, taken due	at commit	+1		one				for each
+ *	bring_back		slot, lowered	lowered		+1		for each		for each
+ *	move			slot, taken		-			0		for each		for each
+ *	take			taken			taken		-1		-				for each
+ *	take_expired	-				taken		-1		-				-
+ *										* one for all that are delayed
+ *
+ *		All that shared memory says about pending rows is true for each
+ *		transaction that sees them, whether this one commits or aborts.
+ *
+ * Ways to break that, and what is done:
+ *
+ * 1. A row is added with a time that a receive has passed already.  Opening the table
+ *	  for additions announces the backend in its slot, before the clock is read for
+ *	  them.  The smallest time is published there before the first row is kept back:
+ *	  without it adding a row is an error.  Closing the table withdraws it if no row
+ *	  was added.  Messages that are brought back have times long gone, so the floor
+ *	  and the mark are lowered to them.
+ *
+ * 2. An abort gives a row back that receives have passed already.  So each function
+ *	  that takes a row away notes its visible_at.  Only those that take the message
+ *	  away, too, note its enqueued_at: the row of a delivery has the same one.
+ *
+ * 3. An abort gives an expired row back.  No receive returns that, so it holds no
+ *	  floor and wakes nobody.  It holds the mark, which is below expired rows, too.
+ *
+ * 4. A receive waits while there is a message for it.  Each ready row that is added,
+ *	  and each that an abort gives back, wakes one.  Rows that become ready later wake
+ *	  one for all of them, which plans for the first.
+ *
+ * 5. A row that was kept back is not written.  Closing the table is an error then.
+ *
+ * 6. Rows are written by others.  The triggers of cmq_changes.c call
+ *	  cmq_pending_removed() and cmq_pending_added(), whose effects are those of take
+ *	  and bring_back.
+ *
+ * Locks: RowExclusive on the pending table.  Abort: each of the modules named above
+ * undoes what it was told in the transaction or subtransaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "storage/lockdefs.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_handle.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_mark.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_stats.h"
+#include "memory/cmq_wait.h"
+#include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_pending.h"
+#include "store/cmq_recent.h"
+#include "store/cmq_table.h"
+
+/*
+ * Open the pending table of a queue that the caller has locked.  With adds rows can be
+ * added and moved: then the queue clock is read for them after this, not before.
+ */
+void
+cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds)
+{
+	pending->queue = queue;
+	pending->adds = adds;
+	pending->published = pending->changed = false;
+	pending->nadded = pending->nmore = pending->nready = 0;
+	pending->estate = CreateExecutorState();
+	if (!cmq_table_open(&pending->table, adds ? pending->estate : NULL, queue,
+						queue->pending, CMQ_PENDING, RowExclusiveLock))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	if (adds)
+		pending->announcement = cmq_xact_announce();
+}
+
+/* No row that is added is visible, or was produced, before this. */
+static void
+publish(CmqPending *pending, TimestampTz time)
+{
+	Assert(!pending->published);
+	cmq_xact_publish(time);
+	pending->published = true;
+}
+
+/* Write the rows that were kept back; the receivers of deliveries may come back to them. */
+static void
+write_rows(CmqPending *pending)
+{
+	int			n = cmq_table_flush(&pending->table);
+
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *slot = pending->table.newslots[i];
+
+		if (cmq_slot_int(slot, Anum_pending_receive_count) > 0)
+			cmq_recent_note(pending->queue->pending,
+							cmq_slot_time(slot, Anum_pending_visible_at),
+							cmq_slot_time(slot, Anum_pending_enqueued_at),
+							&slot->tts_tid);
+	}
+}
+
+/* Write the rows that were kept back, and tell what follows from all that were added. */
+void
+cmq_pending_flush(CmqPending *pending)
+{
+	CmqSharedQueue *shared = pending->queue->shared;
+
+	if (pending->nadded == 0)
+		return;
+	/* rows that become ready later need somebody who plans for it */
+	cmq_xact_wake(shared, pending->nready == 0 ? 1 :
+						   (int) Min(pending->nready, PG_INT32_MAX), 0);
+	if (pending->nmore > 0)
+		cmq_xact_pending(shared, pending->nmore);
+	pending->nadded = pending->nmore = pending->nready = 0;
+	write_rows(pending);
+}
+
+/* Close the table, after a flush. */
+void
+cmq_pending_close(CmqPending *pending)
+{
+	if (pending->nadded > 0)
+		elog(ERROR, "pending rows of queue \"%s\" were not written",
+			 pending->queue->name);
+	if (pending->adds && !pending->changed)
+	{
+		if (!pending->published)
+			publish(pending, DT_NOEND);
+		cmq_xact_withdraw(pending->announcement);
+	}
+	cmq_table_close(&pending->table);
+	FreeExecutorState(pending->estate);
+	if (pending->changed)
+		CommandCounterIncrement();
+}
+
+static void
+row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
+{
+	memset(isnull, false, Natts_pending * sizeof(bool));
+	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(row->visible_at);
+	values[Anum_pending_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);
+	values[Anum_pending_first_received_at - 1] =
+		TimestampTzGetDatum(row->first_received_at);
+	isnull[Anum_pending_first_received_at - 1] =
+		row->first_received_at == DT_NOBEGIN;
+	values[Anum_pending_receive_count - 1] = Int32GetDatum(row->receive_count);
+	values[Anum_pending_rewind_count - 1] = Int32GetDatum(row->rewind_count);
+}
+
+static void
+add_row(CmqPending *pending, const CmqPendingRow *row)
+{
+	Datum		values[Natts_pending];
+	bool		isnull[Natts_pending];
+
+	if (!pending->published)
+		elog(ERROR, "times of pending rows of queue \"%s\" were not published",
+			 pending->queue->name);
+	row_values(row, values, isnull);
+	if (cmq_table_insert(&pending->table, values, isnull, CMQ_NARROW_ROW_SIZE))
+		write_rows(pending);
+	pending->nadded++;
+	pending->changed = true;
+}
+
+/*
+ * Add the row of a new message, which has just got its time from the queue clock; the
+ * first one gets the smallest.
+ */
+void
+cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at, int delay)
+{
+	CmqPendingRow row = {
+		.visible_at = enqueued_at + delay * USECS_PER_SEC,
+		.enqueued_at = enqueued_at,
+		.first_received_at = DT_NOBEGIN
+	};
+
+	/* the time without the delay, because cmq_oldest.c needs it */
+	if (!pending->published)
+		publish(pending, enqueued_at);
+	add_row(pending, &row);
+	pending->nmore++;
+	pending->nready += delay == 0;
+}
+
+/*
+ * Read the queue clock: deliveries are made at the time that this returns, and become
+ * visible again after so many seconds.
+ */
+TimestampTz
+cmq_pending_plan(CmqPending *pending, int visibility_timeout)
+{
+	pending->now = cmq_clock_now(pending->queue->shared);
+	pending->next_visible_at =
+		pending->now + visibility_timeout * USECS_PER_SEC;
+	publish(pending, pending->next_visible_at);
+	return pending->now;
+}
+
+/* The current transaction has taken a row away that could be received. */
+static void
+taken(CmqQueue *queue, TimestampTz visible_at)
+{
+	cmq_xact_taken(visible_at);
+	cmq_xact_wake(queue->shared, 0, 1);
+}
+
+static void
+increment(int *count)
+{
+	if (*count < PG_INT32_MAX)
+		(*count)++;
+}
+
+/*
+ * Deliver the message of the ready row that the table stands at: the row is replaced by
+ * that of the delivery, which is put into *row.  Waits for nobody; false if another
+ * transaction has changed the row or is changing it.
+ */
+bool
+cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row)
+{
+	cmq_pending_row(pending->table.slot, row);
+	if (cmq_table_delete(&pending->table, false) != TM_Ok)
+		return false;
+	taken(pending->queue, row->visible_at);
+	row->visible_at = pending->next_visible_at;
+	if (row->first_received_at == DT_NOBEGIN)
+		row->first_received_at = pending->now;
+	increment(&row->receive_count);
+	add_row(pending, row);
+	return true;
+}
+
+/* The same for a row that is due: the life of its message starts anew. */
+bool
+cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
+						CmqPendingRow *row)
+{
+	CmqQueue   *queue = pending->queue;
+
+	row->visible_at = pending->next_visible_at;
+	row->enqueued_at = due->time;
+	row->first_received_at = pending->now;
+	row->receive_count = 1;
+	row->rewind_count = cmq_slot_int(due->table.slot, Anum_rewind_rewind_count);
+	increment(&row->rewind_count);
+
+	if (due->table.busy || cmq_table_delete(&due->table, false) != TM_Ok)
+		return false;
+	cmq_xact_taken_due(due->time);
+	cmq_xact_bring_back(queue->shared, due->time);
+	cmq_xact_due(queue->shared, &queue->rewinding, due->time);
+	cmq_xact_wake(queue->shared, 0, 1);
+	add_row(pending, row);
+	pending->nmore++;
+	return true;
+}
+
+/* Rows will come with times long gone, none before these. */
+static void
+lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
+{
+	cmq_xact_lower_floor(queue, visible_at);
+	cmq_earliest_lower(queue->shared, enqueued_at);
+}
+
+/* Messages are brought back at this time; none of them was produced before first. */
+void
+cmq_pending_expect_back(CmqPending *pending, TimestampTz first, TimestampTz now)
+{
+	pending->now = now;
+	publish(pending, first);
+	lower(pending->queue, first, first);
+}
+
+/*
+ * Make the deleted message ready again whose rewind row this table stands at; false if
+ * another transaction has changed the row, and nothing was done.  Until the message is
+ * received, first_received_at says when it was brought back.
+ */
+bool
+cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind)
+{
+	CmqPendingRow row = {
+		.visible_at = cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at),
+		.enqueued_at = cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at),
+		.first_received_at = pending->now,
+		.rewind_count = cmq_slot_int(rewind->slot, Anum_rewind_rewind_count)
+	};
+
+	if (cmq_table_delete(rewind, true) != TM_Ok)
+		return false;
+	/* it may be due to all others, if we have cancelled a rewind */
+	cmq_xact_wake(pending->queue->shared, 0, 1);
+	increment(&row.rewind_count);
+	add_row(pending, &row);
+	pending->nmore++;
+	pending->nready++;
+	return true;
+}
+
+/*
+ * Take the row away that the table stands at, for good.  False if another transaction
+ * has changed it, or, without wait, is changing it.
+ */
+bool
+cmq_pending_take(CmqPending *pending, bool wait)
+{
+	CmqPendingKey key;
+
+	cmq_slot_key(pending->table.slot, &key);
+	if (cmq_table_delete(&pending->table, wait) != TM_Ok)
+		return false;
+	cmq_pending_removed(pending->queue, &key);
+	pending->changed = true;
+	return true;
+}
+
+/* The same for a row that nobody can receive any more; waits for nobody. */
+bool
+cmq_pending_take_expired(CmqPending *pending)
+{
+	TimestampTz enqueued_at = cmq_slot_time(pending->table.slot,
+											Anum_pending_enqueued_at);
+
+	if (cmq_table_delete(&pending->table, false) != TM_Ok)
+		return false;
+	cmq_xact_taken_message(enqueued_at);
+	cmq_xact_pending(pending->queue->shared, -1);
+	pending->changed = true;
+	return true;
+}
+
+/*
+ * Have the delivery that the table stands at become visible after so many seconds; the
+ * new row is put into *row.  Waits for a transaction that is changing the old one;
+ * false if it has, and nothing was done.
+ */
+bool
+cmq_pending_move(CmqPending *pending, int visibility_timeout,
+				 CmqPendingRow *row)
+{
+	Datum		values[Natts_pending];
+	bool		isnull[Natts_pending];
+	TimestampTz before;
+	ItemPointerData tid;
+
+	(void) cmq_pending_plan(pending, visibility_timeout);
+	cmq_pending_row(pending->table.slot, row);
+	before = row->visible_at;
+	row->visible_at = pending->next_visible_at;
+	/* the old handle goes stale even if the time happens to be the same */
+	if (row->visible_at == before)
+		row->visible_at++;
+	row_values(row, values, isnull);
+	if (cmq_table_update(&pending->table, values, isnull, &tid) != TM_Ok)
+		return false;
+	cmq_recent_note(pending->queue->pending, row->visible_at, row->enqueued_at,
+					&tid);
+	taken(pending->queue, before);
+	cmq_xact_wake(pending->queue->shared, 1, 0);
+	pending->changed = true;
+	return true;
+}
+
+/* The row of this key, which could be received, has been deleted. */
+void
+cmq_pending_removed(CmqQueue *queue, const CmqPendingKey *key)
+{
+	taken(queue, key->visible_at);
+	cmq_xact_taken_message(key->enqueued_at);
+	cmq_xact_pending(queue->shared, -1);
+}
+
+/* Somebody else has added the row of this key, whose times may be any. */
+void
+cmq_pending_added(CmqQueue *queue, const CmqPendingKey *key)
+{
+	(void) cmq_xact_announce();
+	cmq_xact_publish(Min(key->visible_at, key->enqueued_at));
+	lower(queue, key->visible_at, key->enqueued_at);
+	cmq_clock_advance(queue->shared, key->enqueued_at);
+	cmq_xact_pending(queue->shared, 1);
+	cmq_xact_wake(queue->shared, 1, 0);
+}
+
+static bool
+is_delivery(TupleTableSlot *slot, const CmqHandle *handle)
+{
+	return cmq_slot_time(slot, Anum_pending_visible_at) == handle->visible_at &&
+		cmq_slot_time(slot, Anum_pending_enqueued_at) == handle->enqueued_at &&
+		cmq_slot_int(slot, Anum_pending_receive_count) == handle->receive_count &&
+		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
+}
+
+/* Find the row of the delivery that the handle names. */
+bool
+cmq_pending_find(CmqPending *pending, const CmqHandle *handle)
+{
+	CmqTable   *table = &pending->table;
+	ItemPointer tid = cmq_recent_find(pending->queue->pending,
+									  handle->visible_at, handle->enqueued_at);
+
+	if (tid && cmq_table_fetch(table, tid) && is_delivery(table->slot, handle))
+		return true;
+	return cmq_table_find(table, handle->visible_at, handle->enqueued_at) &&
+		is_delivery(table->slot, handle);
+}
+
+/*
+ * Scan the rows that become visible from a time on, or those behind a row, whatever
+ * comes later, until another time, included.  No row: NULL, or one at DT_NOBEGIN.
+ */
+void
+cmq_pending_scan(CmqTable *table, const CmqPendingKey *behind,
+				 TimestampTz from, TimestampTz until)
+{
+	if (behind && behind->visible_at != DT_NOBEGIN && behind->visible_at >= from)
+		cmq_table_after(table, behind, until);
+	else
+		cmq_table_range(table, from, until, true);
+}
+
+/*
+ * Move on to the next row of a message that was not produced before this time; false at
+ * the end of the scan.
+ */
+bool
+cmq_pending_next(CmqTable *table, TimestampTz expired_before,
+				 CmqPendingKey *key)
+{
+	while (cmq_table_next(table))
+	{
+		cmq_slot_key(table->slot, key);
+		if (key->enqueued_at >= expired_before)
+			return true;
+	}
+	return false;
+}
+
+/* The pending row in a slot. */
+void
+cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row)
+{
+	row->visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+	row->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+	row->first_received_at = cmq_slot_first_received(slot);
+	row->receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
+	row->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
+}
