@@ -54,12 +54,14 @@
 #include "utils/timestamp.h"
 
 #include "base/cmq_compat.h"
+#include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_earliest.h"
 #include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
+#include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "store/cmq_target.h"
@@ -177,31 +179,6 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 }
 
 static void
-pending_row_removed(CmqQueue *queue, TupleTableSlot *slot)
-{
-	cmq_xact_taken(queue->shared, cmq_slot_time(slot, Anum_pending_visible_at));
-	cmq_xact_taken_message(queue->shared, cmq_slot_time(slot, Anum_pending_enqueued_at));
-	cmq_xact_pending(queue->shared, -1);
-	cmq_xact_wake(queue->shared, 0, 1);
-}
-
-static void
-pending_row_added(CmqQueue *queue, TupleTableSlot *slot)
-{
-	TimestampTz visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
-	TimestampTz enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
-
-	/* as a restore does it, see cmq_floor.c */
-	(void) cmq_xact_announce();
-	cmq_xact_publish(Min(visible_at, enqueued_at));
-	cmq_xact_lower_floor(queue->shared, visible_at);
-	cmq_earliest_lower(queue->shared, enqueued_at);
-	cmq_clock_advance(queue->shared, enqueued_at);
-	cmq_xact_pending(queue->shared, 1);
-	cmq_xact_wake(queue->shared, 1, 0);
-}
-
-static void
 rewind_row_removed(CmqQueue *queue, TupleTableSlot *slot)
 {
 	cmq_xact_taken_due(queue->shared, cmq_slot_time(slot, Anum_rewind_enqueued_at));
@@ -247,10 +224,18 @@ cmq_row_changed(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newslot : NULL;
 	if (which == CMQ_PENDING)
 	{
+		CmqPendingKey key;
+
 		if (old_slot)
-			pending_row_removed(queue, old_slot);
+		{
+			cmq_slot_key(old_slot, &key);
+			cmq_pending_removed(queue, &key);
+		}
 		if (new_slot)
-			pending_row_added(queue, new_slot);
+		{
+			cmq_slot_key(new_slot, &key);
+			cmq_pending_added(queue, &key);
+		}
 	}
 	else
 	{
