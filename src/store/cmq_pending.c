@@ -5,7 +5,7 @@
  *
  * The pending table is not all that knows about pending messages.  Shared memory
  * says where receives begin to look (cmq_floor.c) and how old the oldest message
- * may be (cmq_oldest.c), counts the rows (cmq_stats.c), and has a list of receives
+ * may be (cmq_earliest.c), counts the rows (cmq_count.c), and has a list of receives
  * that wait (cmq_wait.c).  Only this file writes pending rows; each function that
  * does so changes all of its line:
  *
@@ -62,11 +62,9 @@
 
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
-#include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
-#include "memory/cmq_wait.h"
+#include "memory/cmq_earliest.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_pending.h"
@@ -129,7 +127,7 @@ cmq_pending_flush(CmqPending *pending)
 		return;
 	/* rows that become ready later need somebody who plans for it */
 	cmq_xact_wake(shared, pending->nready == 0 ? 1 :
-						   (int) Min(pending->nready, PG_INT32_MAX), 0);
+				  (int) Min(pending->nready, PG_INT32_MAX), 0);
 	if (pending->nmore > 0)
 		cmq_xact_pending(shared, pending->nmore);
 	pending->nadded = pending->nmore = pending->nready = 0;
@@ -198,7 +196,7 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at, int delay)
 		.first_received_at = DT_NOBEGIN
 	};
 
-	/* the time without the delay, because cmq_oldest.c needs it */
+	/* the time without the delay, because cmq_earliest.c needs it */
 	if (!pending->published)
 		publish(pending, enqueued_at);
 	add_row(pending, &row);
@@ -224,7 +222,7 @@ cmq_pending_plan(CmqPending *pending, int visibility_timeout)
 static void
 taken(CmqQueue *queue, TimestampTz visible_at)
 {
-	cmq_xact_taken(visible_at);
+	cmq_xact_taken(queue->shared, visible_at);
 	cmq_xact_wake(queue->shared, 0, 1);
 }
 
@@ -271,9 +269,9 @@ cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
 
 	if (due->table.busy || cmq_table_delete(&due->table, false) != TM_Ok)
 		return false;
-	cmq_xact_taken_due(due->time);
+	cmq_xact_taken_due(queue->shared, due->time);
 	cmq_xact_bring_back(queue->shared, due->time);
-	cmq_xact_due(queue->shared, &queue->rewinding, due->time);
+	cmq_xact_due(queue->shared, queue->rewinding.rewound_at, due->time);
 	cmq_xact_wake(queue->shared, 0, 1);
 	add_row(pending, row);
 	pending->nmore++;
@@ -284,7 +282,7 @@ cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
 static void
 lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
 {
-	cmq_xact_lower_floor(queue, visible_at);
+	cmq_xact_lower_floor(queue->shared, visible_at);
 	cmq_earliest_lower(queue->shared, enqueued_at);
 }
 
@@ -349,7 +347,7 @@ cmq_pending_take_expired(CmqPending *pending)
 
 	if (cmq_table_delete(&pending->table, false) != TM_Ok)
 		return false;
-	cmq_xact_taken_message(enqueued_at);
+	cmq_xact_taken_message(pending->queue->shared, enqueued_at);
 	cmq_xact_pending(pending->queue->shared, -1);
 	pending->changed = true;
 	return true;
@@ -392,7 +390,7 @@ void
 cmq_pending_removed(CmqQueue *queue, const CmqPendingKey *key)
 {
 	taken(queue, key->visible_at);
-	cmq_xact_taken_message(key->enqueued_at);
+	cmq_xact_taken_message(queue->shared, key->enqueued_at);
 	cmq_xact_pending(queue->shared, -1);
 }
 

@@ -12,7 +12,7 @@
 #include "nodes/execnodes.h"
 
 #include "base/cmq_handle.h"
-#include "memory/cmq_floor.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_table.h"

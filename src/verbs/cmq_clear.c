@@ -29,7 +29,6 @@
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -37,6 +36,7 @@
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
+#include "store/cmq_table.h"
 
 PG_FUNCTION_INFO_V1(cmq_clear_queue);
 

@@ -57,10 +57,7 @@
 #include "base/cmq_names.h"
 #include "base/cmq_try.h"
 #include "base/cmq_uses.h"
-#include "memory/cmq_effect.h"
 #include "memory/cmq_notes.h"
-#include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
@@ -344,8 +341,8 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 	if (cmq_dead_letter_stays(queue))
 		return 0;
 	readable = cmq_queue_is_readable(queue);
-	ok = cmq_queue_try(queue->name, "moving dead letters",
-					   cmq_dead_letter_move_some, &move, readable);
+	ok = cmq_try(queue->name, "moving dead letters", cmq_dead_letter_move_some,
+				 &move, readable ? CMQ_TRY_WARN : 0);
 	if (!ok || move.refused > 0)
 	{
 		/* enough for all receives until maintenance has tried */

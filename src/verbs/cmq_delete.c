@@ -35,8 +35,6 @@
 #include "base/cmq_handle.h"
 #include "base/cmq_identity.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
-#include "memory/cmq_stats.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"

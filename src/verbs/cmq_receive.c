@@ -131,6 +131,7 @@ typedef struct ReceiveState
 	TimestampTz expired_before;
 	CmqFloorScan floor;
 	CmqStretchScan *stretches;
+	CmqDeadRule dead_rule;
 	CmqMessages messages;
 	CmqReading	reading;
 
@@ -410,6 +411,12 @@ take(ReceiveState *state, Source source)
 	state->nrewound += delivery.receive_count == 1 && delivery.rewind_count > 0;
 }
 
+static bool
+letters_stay(void *arg)
+{
+	return cmq_dead_letter_stays(arg);
+}
+
 static void
 receive_begin(ReceiveState *state, CmqQueue *queue, const Request *request,
 			  CmqStretchScan *stretches)
@@ -425,8 +432,14 @@ receive_begin(ReceiveState *state, CmqQueue *queue, const Request *request,
 	state->expired_before = cmq_queue_expired_before(queue, state->now);
 	cmq_message_begin(&state->messages, queue, CMQ_MESSAGES, AccessShareLock,
 					  NULL);
-	cmq_floor_begin(&state->floor, queue, state->now);
-	cmq_stretch_begin(stretches, queue, &state->floor);
+	cmq_floor_begin(&state->floor, queue->shared, queue->rewinding.active ?
+					queue->rewinding.rewound_at : DT_NOBEGIN, state->now);
+	state->dead_rule.max_receive_count = queue->max_receive_count;
+	state->dead_rule.max_time_to_live = queue->max_time_to_live;
+	state->dead_rule.stay = letters_stay;
+	state->dead_rule.arg = queue;
+	cmq_stretch_begin(stretches, queue->shared, &state->dead_rule,
+					  &state->floor);
 	cmq_due_begin(&state->due, queue, &queue->rewinding,
 				  Max(state->expired_before, state->floor.rewind_floor),
 				  RowExclusiveLock);
@@ -454,9 +467,10 @@ static void
 receive_end(ReceiveState *state)
 {
 	cmq_reading_end(&state->reading);
-	cmq_floor_end(&state->floor, state->queue, state->first_alive,
+	cmq_floor_end(&state->floor, state->queue->shared, state->first_alive,
 				  state->first_due);
-	cmq_stretch_end(state->stretches, state->queue, &state->floor);
+	cmq_stretch_end(state->stretches, state->queue->shared, &state->dead_rule,
+					&state->floor);
 	if (state->n == state->request->max_messages || state->reach_short)
 		learn_spacing(state);
 	/* code of the owner's may have done what must not be lost */
@@ -465,12 +479,6 @@ receive_end(ReceiveState *state)
 	cmq_due_end(&state->due);
 	cmq_pending_flush(&state->pending);
 	cmq_pending_close(&state->pending);
-}
-
-static bool
-letters_stay(void *arg)
-{
-	return cmq_dead_letter_stays(arg);
 }
 
 /*

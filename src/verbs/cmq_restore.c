@@ -35,9 +35,7 @@
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
-#include "memory/cmq_earliest.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"

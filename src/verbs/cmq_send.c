@@ -28,10 +28,8 @@
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_effect.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
-#include "memory/cmq_stats.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
@@ -163,9 +161,9 @@ next_time(CmqMessages *messages)
  * times unless that is NULL.  The caller has opened the queue with RowExclusive, and
  * checked rights, arguments and room.
  */
-void
-cmq_send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-				  bool *headers_null, int delay, TimestampTz *times)
+static void
+send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
+			  bool *headers_null, int delay, TimestampTz *times)
 {
 	CmqSharedQueue *shared = queue->shared;
 	CmqPending	pending;
@@ -226,7 +224,7 @@ cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	CmqOwnerScope scope;
 
 	cmq_owner_enter(&scope, queue->owner);
-	cmq_send_messages(queue, n, bodies, headers, headers_null, 0, times);
+	send_messages(queue, n, bodies, headers, headers_null, 0, times);
 	cmq_owner_leave(&scope);
 }
 
@@ -251,7 +249,7 @@ cmq_send(PG_FUNCTION_ARGS)
 	if (!headers_null)
 		cmq_send_check_headers(queue, headers, 0);
 	cmq_send_check_room(queue, 1);
-	cmq_send_messages(queue, 1, &body, &headers, &headers_null, delay, &time);
+	send_messages(queue, 1, &body, &headers, &headers_null, delay, &time);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
@@ -293,7 +291,7 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 
 	cmq_send_check_room(queue, n);
 	times = palloc(n * sizeof(TimestampTz));
-	cmq_send_messages(queue, n, bodies, headers, headers_null, delay, times);
+	send_messages(queue, n, bodies, headers, headers_null, delay, times);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		value = Int64GetDatum(cmq_time_to_msg_id(times[i]));

@@ -15,9 +15,6 @@
 extern void cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull);
 extern void cmq_send_check_headers(CmqQueue *queue, Datum headers, int added);
 extern void cmq_send_check_room(CmqQueue *queue, int n);
-extern void cmq_send_messages(CmqQueue *queue, int n, Datum *bodies,
-							  Datum *headers, bool *headers_null, int delay,
-							  TimestampTz *times);
 extern void cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies,
 							  Datum *headers, bool *headers_null,
 							  TimestampTz *times);

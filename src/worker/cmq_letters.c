@@ -125,7 +125,7 @@ try_move(CmqLetterMove *move, int limit, int flags)
 
 	if (limit > 0)
 		ok = cmq_limited(limit, name, what, cmq_dead_letter_move_some, move,
-						 warn, &over);
+						 flags, &over);
 	else
 		ok = cmq_try(name, what, cmq_dead_letter_move_some, move, flags);
 	/* what was interrupted has ended */

@@ -10,9 +10,7 @@
 #include "utils/timestamp.h"
 
 #include "base/cmq_handle.h"
-#include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
-#include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_oldest.h"
