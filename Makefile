@@ -65,6 +65,8 @@ OBJS = \
 	src/store/cmq_recent.o \
 	src/store/cmq_rewind_log.o \
 	src/store/cmq_rights.o \
+	src/store/cmq_scan.o \
+	src/store/cmq_states.o \
 	src/store/cmq_table.o \
 	src/store/cmq_target.o \
 	src/store/cmq_triggers.o \

@@ -10,17 +10,24 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "base/cmq_compat.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_scan.h"
 #include "store/cmq_table.h"
+
+/* Does this rewind bring the message back whose rewind row is in the slot? */
+bool
+cmq_slot_is_due(const CmqRewind *rewinding, TupleTableSlot *slot)
+{
+	return cmq_rewind_is_due(rewinding,
+							 cmq_slot_time(slot, Anum_rewind_enqueued_at),
+							 cmq_slot_time(slot, Anum_rewind_deleted_at),
+							 cmq_slot_int64(slot, Anum_rewind_deleted_xact));
+}
 
 /* Can there be due rows of messages produced from this time on in the leaf? */
 bool
@@ -68,12 +75,9 @@ cmq_due_next(CmqDueScan *scan)
 	{
 		while (scan->open && cmq_table_next(&scan->table))
 		{
-			TupleTableSlot *slot = scan->table.slot;
-
-			scan->time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
-			if (cmq_rewind_is_due(rewinding, scan->time,
-								  cmq_slot_time(slot, Anum_rewind_deleted_at),
-								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
+			scan->time = cmq_slot_time(scan->table.slot,
+									   Anum_rewind_enqueued_at);
+			if (cmq_slot_is_due(rewinding, scan->table.slot))
 				return true;
 		}
 		cmq_due_end(scan);
@@ -145,28 +149,15 @@ cmq_rewind_count_due(CmqQueue *queue, Snapshot snapshot,
 	for (int i = 0; rewinding->active && i < queue->nleaves; i++)
 	{
 		CmqLeaf    *leaf = &queue->leaves[i];
-		Relation	rel;
-		TableScanDesc scan;
-		TupleTableSlot *slot;
+		CmqScan		scan;
 
-		if (!cmq_due_reaches(rewinding, leaf, from) ||
-			(rel = cmq_table_open_heap(queue, leaf->rewind, CMQ_REWIND)) == NULL)
+		if (!cmq_due_reaches(rewinding, leaf, from))
 			continue;
-		scan = cmq_beginscan(rel, snapshot);
-		slot = table_slot_create(rel, NULL);
-		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		{
-			TimestampTz time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
-
-			CHECK_FOR_INTERRUPTS();
-			n += time >= from &&
-				cmq_rewind_is_due(rewinding, time,
-								  cmq_slot_time(slot, Anum_rewind_deleted_at),
-								  cmq_slot_int64(slot, Anum_rewind_deleted_xact));
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		table_endscan(scan);
-		table_close(rel, AccessShareLock);
+		cmq_scan_begin(&scan, queue, leaf->rewind, CMQ_REWIND, snapshot);
+		while (cmq_scan_next(&scan))
+			n += cmq_slot_time(scan.slot, Anum_rewind_enqueued_at) >= from &&
+				cmq_slot_is_due(rewinding, scan.slot);
+		cmq_scan_end(&scan);
 	}
 	return n;
 }

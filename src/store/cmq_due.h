@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "storage/lockdefs.h"
+#include "executor/tuptable.h"
 #include "utils/snapshot.h"
 
 #include "store/cmq_description.h"
@@ -36,6 +37,7 @@ extern void cmq_due_begin(CmqDueScan *scan, CmqQueue *queue,
 						  LOCKMODE lockmode);
 extern bool cmq_due_next(CmqDueScan *scan);
 extern void cmq_due_end(CmqDueScan *scan);
+extern bool cmq_slot_is_due(const CmqRewind *rewinding, TupleTableSlot *slot);
 extern TimestampTz cmq_rewind_leaf_due(CmqQueue *queue, const CmqLeaf *leaf,
 									   const CmqRewind *rewinding,
 									   TimestampTz expired_before);

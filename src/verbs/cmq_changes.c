@@ -63,6 +63,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_scan.h"
 #include "store/cmq_table.h"
 #include "store/cmq_target.h"
 
@@ -253,24 +254,14 @@ advance_to_deletes(CmqQueue *queue)
 {
 	for (int i = 0; i < queue->nleaves; i++)
 	{
-		Relation	rel = cmq_table_open_heap(queue, queue->leaves[i].rewind,
-											  CMQ_REWIND);
-		TableScanDesc scan;
-		TupleTableSlot *slot;
+		CmqScan		scan;
 
-		if (rel == NULL)
-			continue;
-		scan = cmq_beginscan(rel, SnapshotAny);
-		slot = table_slot_create(rel, NULL);
-		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		{
-			CHECK_FOR_INTERRUPTS();
+		cmq_scan_begin(&scan, queue, queue->leaves[i].rewind, CMQ_REWIND,
+					   SnapshotAny);
+		while (cmq_scan_next(&scan))
 			cmq_clock_advance(queue->shared,
-							  cmq_slot_time(slot, Anum_rewind_deleted_at));
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		table_endscan(scan);
-		table_close(rel, AccessShareLock);
+							  cmq_slot_time(scan.slot, Anum_rewind_deleted_at));
+		cmq_scan_end(&scan);
 	}
 }
 

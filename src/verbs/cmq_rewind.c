@@ -164,15 +164,15 @@ report_start_time(CmqQueue *queue, TimestampTz start_time,
 static void
 check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 {
-	CmqCounts	counts = {.min_msg_time = DT_NOEND};
+	CmqStates	states = cmq_states_none;
 	TimestampTz first_due;
 	TimestampTz earliest;
 	TimestampTz latest;
 
-	cmq_oldest_count(queue, now, false, &counts);
+	cmq_oldest_count(queue, now, false, &states);
 	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
 									 cmq_queue_expired_before(queue, now));
-	cmq_rewind_range(queue, Min(Min(counts.min_msg_time, first_due), now),
+	cmq_rewind_range(queue, Min(Min(states.earliest, first_due), now),
 					 first_due, &earliest, &latest);
 	if (!TIMESTAMP_NOT_FINITE(start_time) &&
 		start_time >= earliest && start_time <= latest)

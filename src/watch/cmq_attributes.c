@@ -4,33 +4,27 @@
  *	  Attributes of a queue.
  *
  * Everything here only reads, checks SELECT on the queue, and works on a
- * standby.  The counts of cmq_queue_attributes come from cmq_oldest.c, and from
- * a scan of the rewind leaves with one snapshot.
+ * standby.  The numbers of pending messages come from cmq_oldest.c, that of the history
+ * from a scan of the rewind leaves with one snapshot.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
-#include "base/cmq_compat.h"
-#include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
-#include "store/cmq_table.h"
+#include "store/cmq_states.h"
 #include "verbs/cmq_rewind.h"
 
 PG_FUNCTION_INFO_V1(cmq_queue_attributes);
@@ -59,52 +53,22 @@ enum
 	Natts_attributes = 18
 };
 
-/* Rewind rows: due ones count as ready, the others as history. */
-static void
-count_rewind(CmqQueue *queue, Snapshot snapshot, TimestampTz expired_before,
-			 TimestampTz since, CmqCounts *counts)
-{
-	for (int i = 0; i < queue->nleaves; i++)
-	{
-		Relation	rel = cmq_table_open_heap(queue, queue->leaves[i].rewind,
-											  CMQ_REWIND);
-		TableScanDesc scan;
-		TupleTableSlot *slot;
-
-		if (rel == NULL)
-			continue;
-		scan = cmq_beginscan(rel, snapshot);
-		slot = table_slot_create(rel, NULL);
-		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		{
-			TimestampTz time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
-
-			CHECK_FOR_INTERRUPTS();
-			if (time < expired_before)
-				continue;
-			if (cmq_rewind_is_due(&queue->rewinding, time,
-								  cmq_slot_time(slot, Anum_rewind_deleted_at),
-								  cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
-			{
-				counts->ready++;
-				counts->first_due = Min(counts->first_due, time);
-			}
-			else if (time >= since &&
-					 !cmq_queue_has_forgotten(queue, cmq_slot_time(slot, Anum_rewind_deleted_at)))
-				counts->history++;
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		table_endscan(scan);
-		table_close(rel, AccessShareLock);
-	}
-}
-
+/*
+ * Look at the queue: the description is that of the snapshot that its history is
+ * counted with.
+ */
 static CmqQueue *
-lookup_for_select(FunctionCallInfo fcinfo)
+look_at_queue(CmqQueue *queue, CmqStates *states, TimestampTz *now)
 {
-	CmqQueue   *queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
-	cmq_queue_check_acl(queue, ACL_SELECT);
+	/* the description is as old as the snapshot only if read after it */
+	queue = cmq_queue_open(queue->name, ACL_SELECT, AccessShareLock);
+	*now = cmq_queue_now(queue);
+	*states = cmq_states_none;
+	cmq_oldest_count(queue, *now, true, states);
+	cmq_states_scan_rewind(states, queue, snapshot, *now);
+	UnregisterSnapshot(snapshot);
 	return queue;
 }
 
@@ -112,32 +76,21 @@ Datum
 cmq_queue_attributes(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
-	Snapshot	snapshot;
 	TupleDesc	desc;
 	Datum		values[Natts_attributes];
 	bool		isnull[Natts_attributes] = {false};
 	TimestampTz now;
-	TimestampTz expired_before;
-	TimestampTz since;
 	TimestampTz min_msg_time;
-	CmqCounts	counts = {.min_msg_time = DT_NOEND,.first_due = DT_NOEND};
+	CmqStates	states;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	/* it counts with a snapshot of its own, which a worker must not take */
 	PreventCommandIfParallelMode("cmq_queue_attributes()");
-	queue = lookup_for_select(fcinfo);
-
-	/* the description is as old as the snapshot only if read after it */
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	queue = cmq_queue_open(queue->name, ACL_SELECT, AccessShareLock);
-	now = cmq_queue_now(queue);
-	expired_before = cmq_queue_expired_before(queue, now);
-	since = cmq_queue_rewindable_since(queue, now);
-	cmq_oldest_count(queue, now, true, &counts);
-	count_rewind(queue, snapshot, expired_before, since, &counts);
-	UnregisterSnapshot(snapshot);
-	min_msg_time = Min(Min(counts.min_msg_time, counts.first_due), now);
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
+	cmq_queue_check_acl(queue, ACL_SELECT);
+	queue = look_at_queue(queue, &states, &now);
+	min_msg_time = Min(Min(states.earliest, states.first_due), now);
 
 #define VALUE(att) values[Anum_attributes_##att - 1]
 	VALUE(visibility_timeout) = Int32GetDatum(queue->visibility_timeout);
@@ -156,17 +109,17 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	VALUE(max_time_to_live) = Int32GetDatum(queue->max_time_to_live);
 	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
-	VALUE(active_msg_num) = Int64GetDatum(counts.ready);
-	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
-	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
-	VALUE(rewind_msg_num) = Int64GetDatum(counts.history);
+	VALUE(active_msg_num) = Int64GetDatum(states.ready);
+	VALUE(inactive_msg_num) = Int64GetDatum(states.in_flight);
+	VALUE(delay_msg_num) = Int64GetDatum(states.delayed);
+	VALUE(rewind_msg_num) = Int64GetDatum(states.history);
 	VALUE(min_msg_time) = TimestampTzGetDatum(min_msg_time);
 	if (queue->rewind_seconds > 0)
 	{
 		TimestampTz earliest;
 		TimestampTz latest;
 
-		cmq_rewind_range(queue, min_msg_time, counts.first_due, &earliest,
+		cmq_rewind_range(queue, min_msg_time, states.first_due, &earliest,
 						 &latest);
 		VALUE(earliest_rewind_time) = TimestampTzGetDatum(earliest);
 		VALUE(latest_rewind_time) = TimestampTzGetDatum(latest);

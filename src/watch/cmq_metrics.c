@@ -24,18 +24,15 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -52,9 +49,10 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_lock.h"
-#include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_scan.h"
+#include "store/cmq_states.h"
 #include "store/cmq_table.h"
 
 PG_FUNCTION_INFO_V1(cmq_metrics);
@@ -102,20 +100,6 @@ total_size(Oid relid)
 	return fcinfo->isnull ? 0 : DatumGetInt64(size);
 }
 
-/* Number of rows that fit into the pages of a rewind table. */
-static int64
-rewind_rows(CmqQueue *queue, Oid relid)
-{
-	Relation	rel = cmq_table_open_heap(queue, relid, CMQ_REWIND);
-	int64		blocks;
-
-	if (rel == NULL)
-		return 0;
-	blocks = RelationGetNumberOfBlocks(rel);
-	relation_close(rel, AccessShareLock);
-	return blocks * (BLCKSZ / REWIND_ROW_SIZE);
-}
-
 /*
  * Bytes on disk.  Messages of both kinds are in the same tables: their bytes
  * are divided in proportion to the number of each, which for the history is
@@ -137,7 +121,8 @@ get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
 	{
 		messages += total_size(queue->leaves[i].messages);
 		*rewindable += total_size(queue->leaves[i].rewind);
-		nrewind += rewind_rows(queue, queue->leaves[i].rewind);
+		nrewind += cmq_scan_pages(queue, queue->leaves[i].rewind, CMQ_REWIND) *
+			(BLCKSZ / REWIND_ROW_SIZE);
 	}
 	nrewind = Max(nrewind - left, 0);
 	share = npending + nrewind > 0 ?
@@ -181,7 +166,7 @@ find_ready_since(CmqTable *pending, TimestampTz expired_before)
  * longest is ready.
  */
 static void
-look_at_pending(CmqQueue *queue, CmqCounts *counts)
+look_at_pending(CmqQueue *queue, CmqStates *states)
 {
 	TimestampTz now = cmq_clock_peek(queue->shared);
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
@@ -192,39 +177,29 @@ look_at_pending(CmqQueue *queue, CmqCounts *counts)
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
-	cmq_table_range(&pending, now + 1, DT_NOEND, false);
-	while (cmq_table_next(&pending))
-	{
-		if (cmq_slot_time(pending.slot,
-						  Anum_pending_enqueued_at) < expired_before)
-			continue;
-		if (cmq_slot_int(pending.slot, Anum_pending_receive_count) == 0)
-			counts->delayed++;
-		else
-			counts->in_flight++;
-	}
+	cmq_states_find_hidden(states, &pending, now, expired_before);
 	cmq_table_range(&pending, scan.floor, now, true);
-	counts->ready_since = find_ready_since(&pending, expired_before);
+	states->ready_since = find_ready_since(&pending, expired_before);
 	cmq_table_close(&pending);
 	if (cmq_rewind_first_due(queue, &queue->rewinding,
 							 Max(expired_before, scan.rewind_floor)) != DT_NOEND)
-		counts->ready_since = Min(counts->ready_since,
+		states->ready_since = Min(states->ready_since,
 								  queue->rewinding.rewound_at);
 }
 
 /* On a standby: the same, from the tables, and all of the numbers. */
 static void
-count_in_tables(CmqQueue *queue, CmqCounts *counts, int64 *left)
+count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 {
 	TimestampTz now = cmq_queue_now(queue);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
-	cmq_count_pending(queue, snapshot, now, counts);
+	cmq_states_scan_pending(states, queue, snapshot, now);
 	*left = cmq_rewind_count_due(queue, snapshot,
 								 cmq_queue_expired_before(queue, now));
 	UnregisterSnapshot(snapshot);
 	if (*left > 0)
-		counts->ready_since = Min(counts->ready_since,
+		states->ready_since = Min(states->ready_since,
 								  queue->rewinding.rewound_at);
 }
 
@@ -252,7 +227,7 @@ get_metrics(const char *name, MetricsRow *row)
 {
 	CmqQueue   *queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	CmqSharedQueue *shared = queue->shared;
-	CmqCounts	counts = {.min_msg_time = DT_NOEND,.ready_since = DT_NOEND};
+	CmqStates	states = cmq_states_none;
 	int64		npending;
 	int64		left;
 	int64		pending_bytes;
@@ -260,14 +235,14 @@ get_metrics(const char *name, MetricsRow *row)
 
 	if (shared)
 	{
-		look_at_pending(queue, &counts);
+		look_at_pending(queue, &states);
 		left = cmq_counting_due(queue);
 		npending = cmq_counting_pending(queue) + left;
 	}
 	else
 	{
-		count_in_tables(queue, &counts, &left);
-		npending = counts.ready + counts.in_flight + counts.delayed + left;
+		count_in_tables(queue, &states, &left);
+		npending = states.ready + states.in_flight + states.delayed + left;
 	}
 	get_sizes(queue, npending, left, &pending_bytes, &rewindable_bytes);
 
@@ -296,13 +271,13 @@ get_metrics(const char *name, MetricsRow *row)
 	VALUE(left_of_rewind) = Int64GetDatum(left);
 	VALUE(pending_bytes) = Int64GetDatum(pending_bytes);
 	VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
-	VALUE(inactive_msg_num) = Int64GetDatum(counts.in_flight);
-	VALUE(delay_msg_num) = Int64GetDatum(counts.delayed);
+	VALUE(inactive_msg_num) = Int64GetDatum(states.in_flight);
+	VALUE(delay_msg_num) = Int64GetDatum(states.delayed);
 	row->isnull[Anum_metrics_oldest_ready_seconds - 1] =
-		counts.ready_since == DT_NOEND;
+		states.ready_since == DT_NOEND;
 	VALUE(oldest_ready_seconds) =
-		Float8GetDatum(counts.ready_since == DT_NOEND ? 0 :
-					   (cmq_queue_now(queue) - counts.ready_since) /
+		Float8GetDatum(states.ready_since == DT_NOEND ? 0 :
+					   (cmq_queue_now(queue) - states.ready_since) /
 					   (double) USECS_PER_SEC);
 	row->found = true;
 }

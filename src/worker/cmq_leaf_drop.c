@@ -26,18 +26,12 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "base/cmq_compat.h"
 #include "base/cmq_identity.h"
 #include "base/cmq_try.h"
 #include "memory/cmq_clock.h"
@@ -52,6 +46,7 @@
 #include "store/cmq_lock.h"
 #include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_scan.h"
 #include "store/cmq_table.h"
 #include "worker/cmq_leaf_drop.h"
 #include "worker/cmq_portion.h"
@@ -119,30 +114,21 @@ find_leaf(CmqQueue *queue, TimestampTz time)
 static void
 scan_pending(CmqQueue *queue, TimestampTz until, Glance *glance)
 {
-	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
 	bool	   *pending = palloc0(sizeof(bool) * (queue->nleaves + 1));
-	Snapshot	snapshot;
-	TableScanDesc scan;
-	TupleTableSlot *slot;
+	CmqScan		scan;
 
-	if (rel == NULL)
+	if (!cmq_scan_begin(&scan, queue, queue->pending, CMQ_PENDING,
+						InvalidSnapshot))
 		cmq_queue_report_unknown(queue->name);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = cmq_beginscan(rel, snapshot);
-	slot = table_slot_create(rel, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while (cmq_scan_next(&scan))
 	{
-		TimestampTz time = cmq_slot_time(slot, Anum_pending_enqueued_at);
+		TimestampTz time = cmq_slot_time(scan.slot, Anum_pending_enqueued_at);
 		int			i;
 
-		CHECK_FOR_INTERRUPTS();
 		if (time < until && (i = find_leaf(queue, time)) >= 0)
 			pending[i] = true;
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	cmq_scan_end(&scan);
 
 	glance->npending = 0;
 	glance->pending = palloc(sizeof(TimestampTz) * (queue->nleaves + 1));

@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_scan.c
+ *	  Reading a table of a queue from end to end.
+ *
+ * A scan meets the rows that its snapshot sees, in no order.  Table and lock are given
+ * back at the end of the scan, not at the end of the transaction: nobody who reads
+ * whole tables relies on what other transactions do with them.
+ *
+ * Locks: AccessShare on the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/cmq_compat.h"
+#include "store/cmq_scan.h"
+
+/*
+ * Begin a scan; with InvalidSnapshot it takes a snapshot of its own, of this moment.
+ * False if the table does not exist any more: then there are no rows.  To be followed
+ * by cmq_scan_end() in either case.
+ */
+bool
+cmq_scan_begin(CmqScan *scan, const CmqQueue *queue, Oid relid,
+			   CmqTableKind kind, Snapshot snapshot)
+{
+	memset(scan, 0, sizeof(*scan));
+	scan->rel = cmq_table_open_heap(queue, relid, kind);
+	if (scan->rel == NULL)
+		return false;
+	if (snapshot == InvalidSnapshot)
+		snapshot = scan->own_snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan->scan = cmq_beginscan(scan->rel, snapshot);
+	scan->slot = table_slot_create(scan->rel, NULL);
+	return true;
+}
+
+/* Move to the next row, into scan->slot; false at the end. */
+bool
+cmq_scan_next(CmqScan *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	return scan->rel &&
+		table_scan_getnextslot(scan->scan, ForwardScanDirection, scan->slot);
+}
+
+void
+cmq_scan_end(CmqScan *scan)
+{
+	if (scan->rel == NULL)
+		return;
+	ExecDropSingleTupleTableSlot(scan->slot);
+	table_endscan(scan->scan);
+	if (scan->own_snapshot)
+		UnregisterSnapshot(scan->own_snapshot);
+	relation_close(scan->rel, AccessShareLock);
+	scan->rel = NULL;
+}
+
+/* How many pages a scan would read; 0 if the table does not exist any more. */
+int64
+cmq_scan_pages(const CmqQueue *queue, Oid relid, CmqTableKind kind)
+{
+	Relation	rel = cmq_table_open_heap(queue, relid, kind);
+	int64		pages;
+
+	if (rel == NULL)
+		return 0;
+	pages = RelationGetNumberOfBlocks(rel);
+	relation_close(rel, AccessShareLock);
+	return pages;
+}

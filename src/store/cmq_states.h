@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_states.h
+ *	  How many messages of a queue are in which state.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_STATES_H
+#define CMQ_STATES_H
+
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
+
+#include "store/cmq_description.h"
+#include "store/cmq_table.h"
+
+/* Numbers of messages, and times of enqueued_at; DT_NOEND: there is none. */
+typedef struct CmqStates
+{
+	int64		ready;
+	int64		in_flight;
+	int64		delayed;
+	int64		history;
+	TimestampTz earliest;		/* pending message */
+	TimestampTz earliest_row;	/* the same, expired ones included */
+	TimestampTz first_due;		/* message that a rewind brings back */
+	TimestampTz ready_since;	/* since when the one is ready that is it longest */
+} CmqStates;
+
+extern const CmqStates cmq_states_none;
+
+extern void cmq_states_scan_pending(CmqStates *states, CmqQueue *queue,
+									Snapshot snapshot, TimestampTz now);
+extern void cmq_states_scan_rewind(CmqStates *states, CmqQueue *queue,
+								   Snapshot snapshot, TimestampTz now);
+extern void cmq_states_find_hidden(CmqStates *states, CmqTable *pending,
+								   TimestampTz now,
+								   TimestampTz expired_before);
+
+#endif							/* CMQ_STATES_H */
