@@ -66,27 +66,33 @@
 /* After so many that somebody has the others wait for the next round. */
 #define MAX_BUSY 5
 
-/* What is known of leaves that may be dropped before their messages expire. */
+/*
+ * What has been seen of leaves before any lock, to drop them before their messages
+ * expire.
+ */
 typedef struct Glance
 {
-	TimestampTz until;			/* leaves up to here were looked at ... */
-	bool		scanned;		/* ... in the pending table */
-	CmqEarliestLook look;
+	TimestampTz until;			/* of leaves up to here; DT_NOBEGIN: of none */
 	TimestampTz rewound_at;		/* the rewind under way then */
-	TimestampTz *pending;		/* lower bounds of those that have pending messages */
-	int			npending;
+	CmqQueue   *queue;			/* the pending table was read; NULL: it was not */
+	bool	   *pending;		/* which leaves of this queue have pending messages */
+	CmqEarliestLook look;
 } Glance;
 
-static bool
-saw_pending(const Glance *glance, const CmqLeaf *leaf)
+/* A call for one queue. */
+typedef struct Drop
 {
-	for (int i = 0; i < glance->npending; i++)
-	{
-		if (glance->pending[i] == leaf->lower)
-			return true;
-	}
-	return false;
-}
+	CmqQueue   *queue;
+	const CmqPortion *portion;
+	CmqPlace	place;			/* go on with the leaf that begins here or later */
+	bool		more;			/* there are such leaves */
+	CmqLeaf		candidates[MAX_DROPS];
+	int			ncandidates;
+	CmqLeaf    *leaf;			/* the candidate that is being dropped */
+	Glance		glance;
+	int			dropped;
+	int			busy;			/* somebody was in the way of so many */
+} Drop;
 
 /* The number of the leaf for messages of this time, or -1. */
 static int
@@ -107,16 +113,14 @@ find_leaf(CmqQueue *queue, TimestampTz time)
 	return low < queue->nleaves && queue->leaves[low].lower <= time ? low : -1;
 }
 
-/*
- * Find out which leaves up to until have pending messages, whatever their state, by
- * reading the pending table once, without any lock that others mind.
- */
+/* Find the leaves up to until that have pending messages, whatever their state. */
 static void
-scan_pending(CmqQueue *queue, TimestampTz until, Glance *glance)
+read_pending(Glance *glance, CmqQueue *queue, TimestampTz until)
 {
-	bool	   *pending = palloc0(sizeof(bool) * (queue->nleaves + 1));
 	CmqScan		scan;
 
+	glance->queue = queue;
+	glance->pending = palloc0(sizeof(bool) * (queue->nleaves + 1));
 	if (!cmq_scan_begin(&scan, queue, queue->pending, CMQ_PENDING,
 						InvalidSnapshot))
 		cmq_queue_report_unknown(queue->name);
@@ -126,18 +130,20 @@ scan_pending(CmqQueue *queue, TimestampTz until, Glance *glance)
 		int			i;
 
 		if (time < until && (i = find_leaf(queue, time)) >= 0)
-			pending[i] = true;
+			glance->pending[i] = true;
 	}
 	cmq_scan_end(&scan);
+}
 
-	glance->npending = 0;
-	glance->pending = palloc(sizeof(TimestampTz) * (queue->nleaves + 1));
-	for (int i = 0; i < queue->nleaves; i++)
-	{
-		if (pending[i])
-			glance->pending[glance->npending++] = queue->leaves[i].lower;
-	}
-	pfree(pending);
+static bool
+saw_pending(const Glance *glance, const CmqLeaf *leaf)
+{
+	int			i;
+
+	if (glance->queue == NULL)
+		return false;
+	i = find_leaf(glance->queue, leaf->lower);
+	return i >= 0 && glance->pending[i];
 }
 
 /*
@@ -145,98 +151,90 @@ scan_pending(CmqQueue *queue, TimestampTz until, Glance *glance)
  * the mark of cmq_oldest.c does not say that all in them is consumed.
  */
 static void
-glance(CmqQueue *queue, TimestampTz until, Glance *glance)
+take_glance(Glance *glance, CmqQueue *queue, TimestampTz until)
 {
 	glance->until = until;
 	glance->rewound_at = queue->rewinding.rewound_at;
-	glance->npending = 0;
-	glance->scanned = cmq_earliest_get(queue->shared) < until;
-	if (!glance->scanned)
+	if (cmq_earliest_get(queue->shared) >= until)
 		return;
 	/* from now on nothing is sent that is so old, whatever the wall clock does */
 	if (cmq_clock_last(queue->shared) < until)
 		(void) cmq_clock_now(queue->shared);
 	cmq_earliest_look(queue->shared, &glance->look);
-	scan_pending(queue, until, glance);
+	read_pending(glance, queue, until);
+}
+
+/* Up to where leaves may be dropped now; what ends before *expired is all expired. */
+static TimestampTz
+droppable_until(CmqQueue *queue, TimestampTz *expired)
+{
+	TimestampTz now = cmq_queue_now(queue);
+
+	*expired = cmq_queue_expired_before(queue, now);
+	if (queue->is_target)
+		return *expired - TARGET_KEEP_LEADS * cmq_leaf_lead(queue);
+	return Max(Min(now, cmq_queue_rewindable_since(queue, now)), *expired);
+}
+
+/* The end of the last leaf that may be dropped now; DT_NOBEGIN if there is none. */
+static TimestampTz
+last_end(CmqQueue *queue, TimestampTz until)
+{
+	TimestampTz end = DT_NOBEGIN;
+
+	for (int i = 0; i < queue->nleaves && queue->leaves[i].upper <= until; i++)
+		end = queue->leaves[i].upper;
+	return end;
+}
+
+/* Does the leaf seem to hold nothing that anybody can still receive? */
+static bool
+looks_empty(Drop *drop, const CmqLeaf *leaf, TimestampTz expired,
+			TimestampTz until)
+{
+	CmqQueue   *queue = drop->queue;
+
+	if (leaf->made_in != cmq_dump_here())
+		return false;
+	if (drop->glance.until == DT_NOBEGIN)
+		take_glance(&drop->glance, queue, until);
+	return !saw_pending(&drop->glance, leaf) &&
+		(!queue->rewinding.active ||
+		 cmq_rewind_leaf_due(queue, leaf, &queue->rewinding,
+							 expired) == DT_NOEND);
 }
 
 /*
- * Is nothing of this leaf pending?  The caller holds the queue lock and the leaf for
- * himself, so whatever could have come up since the glance has ended.
+ * Find leaves to be dropped, as far as that is known before they are locked, from the
+ * place on; it moves behind them.
  */
-static bool
-none_pending(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
+static void
+find_candidates(Drop *drop)
 {
-	Glance		now;
+	CmqQueue   *queue = drop->queue = cmq_queue_again(drop->queue);
+	TimestampTz expired;
+	TimestampTz until = last_end(queue, droppable_until(queue, &expired));
 
-	if (cmq_earliest_get(queue->shared) >= leaf->upper)
-		return true;
-	if (!glance->scanned || leaf->upper > glance->until ||
-		saw_pending(glance, leaf))
-		return false;
-	if (cmq_earliest_no_news(queue->shared, &glance->look, leaf->upper))
-		return true;
-	/* some transaction has been open for long; a large table stays unread */
-	if (!cmq_oldest_is_small(queue))
-		return false;
-	scan_pending(queue, leaf->upper, &now);
-	return !saw_pending(&now, leaf);
-}
-
-static bool
-has_due(CmqQueue *queue, const CmqLeaf *leaf, TimestampTz expired_before)
-{
-	return queue->rewinding.active &&
-		cmq_rewind_leaf_due(queue, leaf, &queue->rewinding,
-							expired_before) != DT_NOEND;
-}
-
-/* Has the queue this very leaf? */
-static bool
-has_leaf(CmqQueue *queue, const CmqLeaf *leaf)
-{
-	for (int i = 0; i < queue->nleaves; i++)
+	drop->ncandidates = 0;
+	drop->more = false;
+	memset(&drop->glance, 0, sizeof(Glance));
+	drop->glance.until = DT_NOBEGIN;
+	for (int i = 0; i < queue->nleaves && queue->leaves[i].upper <= until; i++)
 	{
-		if (queue->leaves[i].messages == leaf->messages &&
-			queue->leaves[i].rewind == leaf->rewind &&
-			queue->leaves[i].lower == leaf->lower)
-			return true;
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (leaf->lower < drop->place.visible_at)
+			continue;
+		if (drop->dropped + drop->ncandidates == MAX_DROPS ||
+			cmq_portion_is_over(drop->portion))
+		{
+			drop->more = true;
+			break;
+		}
+		drop->place.visible_at = leaf->upper;
+		if (leaf->upper <= expired || looks_empty(drop, leaf, expired, until))
+			drop->candidates[drop->ncandidates++] = *leaf;
 	}
-	return false;
-}
-
-static void
-drop_leaf(CmqQueue *queue, CmqLeaf *leaf)
-{
-	ObjectAddresses *objects = new_object_addresses();
-	ObjectAddress object;
-
-	ObjectAddressSet(object, RelationRelationId, leaf->messages);
-	add_exact_object_address(&object, objects);
-	ObjectAddressSet(object, RelationRelationId, leaf->rewind);
-	add_exact_object_address(&object, objects);
-	performMultipleDeletions(objects, DROP_RESTRICT, 0);
-	free_object_addresses(objects);
-	cmq_catalog_delete_leaf(queue, leaf->lower);
-}
-
-typedef struct TryDrop
-{
-	CmqQueue   *queue;
-	CmqLeaf    *leaf;
-	bool		done;
-} TryDrop;
-
-static void
-try_drop(const char *name, void *arg)
-{
-	TryDrop    *try = arg;
-
-	cmq_queue_attach(try->queue);
-	drop_leaf(try->queue, try->leaf);
-	/* rows that a rewind would have brought back have expired with it */
-	cmq_xact_due_unknown(try->queue->shared);
-	try->done = true;
 }
 
 /*
@@ -260,83 +258,38 @@ unlock_pair(Oid messages, Oid rewind)
 	UnlockRelationOid(messages, AccessExclusiveLock);
 }
 
-/* Up to where leaves may be dropped now; what ends before *expired is all expired. */
-static TimestampTz
-droppable_until(CmqQueue *queue, TimestampTz *expired)
+/* Has the queue this very leaf? */
+static bool
+has_leaf(CmqQueue *queue, const CmqLeaf *leaf)
 {
-	TimestampTz now = cmq_queue_now(queue);
+	int			i = find_leaf(queue, leaf->lower);
 
-	*expired = cmq_queue_expired_before(queue, now);
-	if (queue->is_target)
-		return *expired - TARGET_KEEP_LEADS * cmq_leaf_lead(queue);
-	return Max(Min(now, cmq_queue_rewindable_since(queue, now)), *expired);
+	return i >= 0 && queue->leaves[i].messages == leaf->messages &&
+		queue->leaves[i].rewind == leaf->rewind &&
+		queue->leaves[i].lower == leaf->lower;
 }
 
-/* The first leaf from this time on that may be dropped now, or NULL. */
-static CmqLeaf *
-next_leaf(CmqQueue *queue, TimestampTz from, TimestampTz until)
+/*
+ * Is nothing of this leaf pending?  We hold the queue lock and the leaf alone, so
+ * whatever could have come up since the glance has ended.
+ */
+static bool
+none_pending(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 {
-	for (int i = 0; i < queue->nleaves; i++)
-	{
-		CmqLeaf    *leaf = &queue->leaves[i];
+	Glance		now;
 
-		if (leaf->upper > until)
-			return NULL;
-		if (leaf->lower >= from)
-			return leaf;
-	}
-	return NULL;
-}
-
-/* The end of the last leaf that may be dropped now; DT_NOBEGIN if there is none. */
-static TimestampTz
-last_end(CmqQueue *queue, TimestampTz until)
-{
-	TimestampTz end = DT_NOBEGIN;
-
-	for (int i = 0; i < queue->nleaves && queue->leaves[i].upper <= until; i++)
-		end = queue->leaves[i].upper;
-	return end;
-}
-
-/* Leaves that are to be dropped, as far as that is known before they are locked. */
-typedef struct Candidates
-{
-	CmqLeaf		leaves[MAX_DROPS];
-	int			n;
-	bool		more;			/* behind them */
-	Glance		seen;
-} Candidates;
-
-/* Find so many, from this place on, which moves behind them. */
-static void
-find_candidates(CmqQueue *queue, const CmqPortion *portion, int most,
-				TimestampTz *place, Candidates *found)
-{
-	TimestampTz expired;
-	TimestampTz until = last_end(queue, droppable_until(queue, &expired));
-	CmqLeaf    *leaf;
-
-	found->n = 0;
-	found->seen.until = DT_NOBEGIN;
-	found->seen.npending = 0;
-	while ((leaf = next_leaf(queue, *place, until)) != NULL &&
-		   found->n < most && !cmq_portion_is_over(portion))
-	{
-		*place = leaf->upper;
-		if (leaf->upper > expired)
-		{
-			if (leaf->made_in != cmq_dump_here())
-				continue;
-			if (found->seen.until == DT_NOBEGIN)
-				glance(queue, until, &found->seen);
-			if (saw_pending(&found->seen, leaf) ||
-				has_due(queue, leaf, expired))
-				continue;
-		}
-		found->leaves[found->n++] = *leaf;
-	}
-	found->more = leaf != NULL;
+	if (cmq_earliest_get(queue->shared) >= leaf->upper)
+		return true;
+	if (glance->queue == NULL || leaf->upper > glance->until ||
+		saw_pending(glance, leaf))
+		return false;
+	if (cmq_earliest_no_news(queue->shared, &glance->look, leaf->upper))
+		return true;
+	/* some transaction has been open for long; a large table stays unread */
+	if (!cmq_oldest_is_small(queue))
+		return false;
+	read_pending(&now, queue, leaf->upper);
+	return !saw_pending(&now, leaf);
 }
 
 /*
@@ -357,44 +310,75 @@ is_over(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 		 none_pending(queue, leaf, glance));
 }
 
-/*
- * Drop the candidates, as far as nobody is in the way and there is room for the locks.
- * Returns how many were dropped, and where to go on if not behind them.  The
- * caller has the queue lock and the parents.
- */
-static int
-drop_candidates(CmqQueue *queue, const CmqPortion *portion,
-				Candidates *found, TimestampTz *place)
+/* Drop drop->leaf; called in a subtransaction. */
+static void
+drop_leaf(const char *name, void *arg)
 {
-	int			dropped = 0;
-	int			busy = 0;
+	Drop	   *drop = arg;
+	ObjectAddresses *objects = new_object_addresses();
+	ObjectAddress object;
 
-	for (int i = 0; i < found->n; i++)
+	cmq_queue_attach(drop->queue);
+	ObjectAddressSet(object, RelationRelationId, drop->leaf->messages);
+	add_exact_object_address(&object, objects);
+	ObjectAddressSet(object, RelationRelationId, drop->leaf->rewind);
+	add_exact_object_address(&object, objects);
+	performMultipleDeletions(objects, DROP_RESTRICT, 0);
+	free_object_addresses(objects);
+	cmq_catalog_delete_leaf(drop->queue, drop->leaf->lower);
+	/* rows that a rewind would have brought back have expired with it */
+	cmq_xact_due_unknown(drop->queue->shared);
+}
+
+/* Drop drop->leaf, if nobody is in the way and its time is over. */
+static void
+drop_candidate(Drop *drop)
+{
+	CmqLeaf    *leaf = drop->leaf;
+
+	if (!lock_pair(leaf->messages, leaf->rewind))
+		drop->busy++;
+	else if (is_over(drop->queue, leaf, &drop->glance) &&
+			 cmq_try(drop->queue->name, "dropping a partition", drop_leaf, drop,
+					 CMQ_TRY_WARN))
+		drop->dropped++;
+	else
+		unlock_pair(leaf->messages, leaf->rewind);
+}
+
+/*
+ * Drop the candidates, as far as there is time, and room for the locks; the place moves
+ * back to the first one that is left for another portion.  False if somebody is in the
+ * way of all.
+ */
+static bool
+drop_candidates(Drop *drop)
+{
+	CmqQueue   *queue = cmq_queue_try_lock(drop->queue);
+	int			before = drop->dropped;
+
+	/* the queue lock stays to the end: nobody rewinds what is gone */
+	if (queue == NULL || !lock_pair(queue->messages, queue->rewind))
+		return false;
+	/* nobody adds or takes away leaves from now on */
+	drop->queue = queue = cmq_queue_again(queue);
+	drop->busy = 0;
+	for (int i = 0; i < drop->ncandidates; i++)
 	{
-		CmqLeaf    *leaf = &found->leaves[i];
-		TryDrop		try = {.queue = queue,.leaf = leaf};
-
-		if (busy == MAX_BUSY || (i > 0 && cmq_portion_is_over(portion)) ||
+		drop->leaf = &drop->candidates[i];
+		if (drop->busy == MAX_BUSY ||
+			(i > 0 && cmq_portion_is_over(drop->portion)) ||
 			(i % DROPS_PER_LOOK == 0 && !cmq_maintain_has_room()))
 		{
-			*place = leaf->lower;
-			found->more = true;
+			drop->place.visible_at = drop->leaf->lower;
+			drop->more = true;
 			break;
 		}
-		if (!lock_pair(leaf->messages, leaf->rewind))
-		{
-			busy++;
-			continue;
-		}
-		if (is_over(queue, leaf, &found->seen))
-			(void) cmq_try(queue->name, "dropping a partition", try_drop, &try,
-						   CMQ_TRY_WARN);
-		if (try.done)
-			dropped++;
-		else
-			unlock_pair(leaf->messages, leaf->rewind);
+		drop_candidate(drop);
 	}
-	return dropped;
+	if (drop->dropped == before)
+		unlock_pair(queue->messages, queue->rewind);
+	return true;
 }
 
 /*
@@ -407,46 +391,36 @@ drop_candidates(CmqQueue *queue, const CmqPortion *portion,
 CmqStepResult
 cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 {
-	CmqPlace	place = cmq_place_get(queue, portion, CMQ_DROP_PLACE);
-	Candidates *found = palloc(sizeof(Candidates));
+	Drop	   *drop = palloc0(sizeof(Drop));
 	bool		had_room = true;
-	int			all = 0;
 
+	drop->queue = queue;
+	drop->portion = portion;
+	drop->place = cmq_place_get(queue, portion, CMQ_DROP_PLACE);
 	if (cmq_catalog_forget_leaves(queue->name))
 		CommandCounterIncrement();
 	do
 	{
-		int			dropped;
-
-		queue = cmq_queue_again(queue);
-		find_candidates(queue, portion, MAX_DROPS - all, &place.visible_at,
-						found);
+		find_candidates(drop);
 		/* what cannot be dropped is passed by, also if that ends the transaction */
-		cmq_place_set(queue, portion, CMQ_DROP_PLACE, &place);
-		if (found->n == 0)
-			continue;
+		cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
+		if (drop->ncandidates == 0)
+			break;
 		had_room = cmq_maintain_has_room();
-		/* the queue lock stays to the end: nobody rewinds what is gone */
-		if ((queue = cmq_queue_try_lock(queue)) == NULL ||
-			!lock_pair(queue->messages, queue->rewind))
+		if (!drop_candidates(drop))
 		{
-			found->more = false;
+			drop->more = false;
 			break;
 		}
-		/* nobody adds or takes away leaves from now on */
-		queue = cmq_queue_again(queue);
-		dropped = drop_candidates(queue, portion, found, &place.visible_at);
-		if (dropped == 0)
-			unlock_pair(queue->messages, queue->rewind);
-		all += dropped;
-	} while (!portion->bounded && found->more && had_room && all < MAX_DROPS);
-	if (!found->more)
-		place.visible_at = DT_NOBEGIN;
-	if (queue)
-		cmq_place_set(queue, portion, CMQ_DROP_PLACE, &place);
-	if (!found->more)
+	} while (!portion->bounded && drop->more && had_room &&
+			 drop->dropped < MAX_DROPS);
+	if (!drop->more)
+		drop->place.visible_at = DT_NOBEGIN;
+	cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
+
+	if (!drop->more)
 		return CMQ_STEP_DONE;
-	if (all > 0)
+	if (drop->dropped > 0)
 		return CMQ_STEP_MORE;
 	/* what holds them is the caller's transaction, if there is one */
 	if (!had_room)
