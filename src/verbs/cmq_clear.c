@@ -30,13 +30,13 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
-#include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_message.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_table.h"
+#include "verbs/cmq_rewind.h"
 
 PG_FUNCTION_INFO_V1(cmq_clear_queue);
 
@@ -82,13 +82,6 @@ cmq_clear_queue(PG_FUNCTION_ARGS)
 
 	queue = cmq_queue_again(queue);
 	if (queue->rewinding.active)
-	{
-		CmqQueue	changed = *queue;
-
-		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
-		cmq_catalog_update_queue(&changed);
-		cmq_rewind_log_add(&changed, "cancel", cmq_queue_now(&changed), NULL,
-						   NULL, -1);
-	}
+		cmq_rewind_cancel(queue);
 	PG_RETURN_INT64(n);
 }

@@ -73,31 +73,29 @@ PG_FUNCTION_INFO_V1(cmq_rewind);
 PG_FUNCTION_INFO_V1(cmq_cancel_rewind);
 
 /*
- * List the transactions that have an id and are open now, without our own;
- * prepared ones included.  Fills rewinding->concurrent, palloc'd.
+ * List the transactions that have an id and are open now, prepared ones included, without
+ * our own.
  */
 static void
 list_open_transactions(CmqRewind *rewinding)
 {
 	RunningTransactions running = GetRunningTransactionData();
 	TransactionId own = GetTopTransactionIdIfAny();
-	int			n = running->xcnt;
-	TransactionId *xids = palloc(sizeof(TransactionId) * Max(n, 1));
 
-	memcpy(xids, running->xids, sizeof(TransactionId) * n);
 	/* it returns with these held */
 	LWLockRelease(ProcArrayLock);
 	LWLockRelease(XidGenLock);
 
-	rewinding->concurrent = palloc(sizeof(int64) * Max(n, 1));
+	rewinding->concurrent = palloc(sizeof(int64) * Max(running->xcnt, 1));
 	rewinding->nconcurrent = 0;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < running->xcnt; i++)
 	{
-		if (xids[i] != own)
+		TransactionId xid = running->xids[i];
+
+		if (xid != own)
 			rewinding->concurrent[rewinding->nconcurrent++] =
-				cmq_rewind_xact_token(cmq_widen_xid(xids[i]));
+				cmq_rewind_xact_token(cmq_widen_xid(xid));
 	}
-	pfree(xids);
 }
 
 /*
@@ -181,6 +179,20 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 	report_start_time(queue, start_time, earliest, latest);
 }
 
+/*
+ * Messages produced since this time are to be received once more: until our transaction
+ * has ended nobody may believe that they are all consumed.
+ */
+static void
+announce_rewind(CmqSharedQueue *shared, TimestampTz from)
+{
+	(void) cmq_xact_announce();
+	cmq_xact_publish(from);
+	cmq_xact_rewound(shared);
+	cmq_earliest_lower(shared, from);
+	cmq_xact_due_unknown(shared);
+}
+
 Datum
 cmq_rewind(PG_FUNCTION_ARGS)
 {
@@ -188,7 +200,6 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	CmqQueue	changed;
 	CmqRewind  *rewinding = &changed.rewinding;
 	char	   *name;
-	TimestampTz start_time;
 	CmqWindow	window = {.end = DT_NOEND};
 	TimestampTz now;
 	TimestampTz first;
@@ -197,73 +208,72 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	name = cmq_queue_name_arg(fcinfo, 0);
 	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
 	cmq_require_arg(fcinfo, 1, "start_time", "queue", name);
-	start_time = PG_GETARG_TIMESTAMPTZ(1);
+	window.start = PG_GETARG_TIMESTAMPTZ(1);
 
 	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	queue = cmq_queue_open(name, ACL_UPDATE, AccessShareLock);
 	cmq_history_require(queue);
 	cmq_rewind_log_require_reason(queue);
+	now = cmq_clock_tick(queue->shared);
+	check_start_time(queue, window.start, now);
 
-	window.start = start_time;
 	changed = *queue;
+	changed.saved_clock = now;
 	rewinding->active = true;
-	rewinding->rewound_at = now = cmq_clock_tick(queue->shared);
-	check_start_time(queue, start_time, now);
-	rewinding->from = Max(start_time, cmq_queue_rewindable_since(queue, now));
-
-	/* until we have ended nobody may believe that this is all consumed */
-	(void) cmq_xact_announce();
-	cmq_xact_publish(rewinding->from);
-	cmq_xact_rewound(queue->shared);
-	cmq_earliest_lower(queue->shared, rewinding->from);
-	cmq_xact_due_unknown(queue->shared);
-
-	list_open_transactions(rewinding);
+	rewinding->rewound_at = now;
+	rewinding->from = Max(window.start, cmq_queue_rewindable_since(queue, now));
 	rewinding->called_in = cmq_dump_here();
+	announce_rewind(queue->shared, rewinding->from);
+	list_open_transactions(rewinding);
 
 	first = cmq_rewind_first_due(queue, rewinding,
 								 cmq_queue_expired_before(queue, now));
 	if (first == DT_NOEND)
-		memset(rewinding, 0, sizeof(*rewinding));
+		rewinding->active = false;
 	else
 		cmq_xact_wake_all(queue->shared);
-	changed.saved_clock = now;
 	cmq_catalog_update_queue(&changed);
 	/* one that brings nothing back, and ends no other, is not worth a row */
 	if (first != DT_NOEND || queue->rewinding.active)
-		cmq_rewind_log_add(&changed, "rewind", now, &window, NULL, -1);
+		cmq_rewind_log_add(queue, "rewind", now, &window, NULL, -1);
 
 	if (first == DT_NOEND)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(first);
 }
 
+/*
+ * Cancel the rewind under way: what it has not brought back is history again.  The caller
+ * holds the queue lock and has asked for the reason.
+ */
+void
+cmq_rewind_cancel(CmqQueue *queue)
+{
+	CmqQueue	changed = *queue;
+
+	changed.rewinding.active = false;
+	cmq_catalog_update_queue(&changed);
+	cmq_rewind_log_add(queue, "cancel", cmq_queue_now(queue), NULL, NULL, -1);
+}
+
 Datum
 cmq_cancel_rewind(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
-	CmqQueue	changed;
-	char	   *name;
 
 	cmq_begin_write("cmq_cancel_rewind()");
-	name = cmq_queue_name_arg(fcinfo, 0);
-	queue = cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
+	queue = cmq_queue_lock(cmq_queue_name_arg(fcinfo, 0), ACL_UPDATE,
+						   ExclusiveLock);
 	cmq_history_require(queue);
 	cmq_rewind_log_require_reason(queue);
-	if (!queue->rewinding.active)
-		PG_RETURN_VOID();
-
-	changed = *queue;
-	memset(&changed.rewinding, 0, sizeof(changed.rewinding));
-	cmq_catalog_update_queue(&changed);
-	cmq_rewind_log_add(&changed, "cancel", cmq_queue_now(&changed), NULL, NULL,
-					   -1);
+	if (queue->rewinding.active)
+		cmq_rewind_cancel(queue);
 	PG_RETURN_VOID();
 }
 
 /*
- * Move rewind_from forward to the first message still due, or forget the
- * rewind when none is.  Does nothing when somebody holds the queue lock.
+ * Maintenance: move the start of the rewind forward to the first message still due, or
+ * end the rewind when none is.  Does nothing when somebody holds the queue lock.
  */
 void
 cmq_rewind_advance(CmqQueue *queue)
@@ -272,13 +282,14 @@ cmq_rewind_advance(CmqQueue *queue)
 	TimestampTz expired_before;
 	TimestampTz first;
 
-	if (!queue->rewinding.active || (queue = cmq_queue_try_lock(queue)) == NULL)
+	if (!queue->rewinding.active ||
+		(queue = cmq_queue_try_lock(queue)) == NULL || !queue->rewinding.active)
 		return;
 	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
 	if (!cmq_dump_rewind_is_whole(queue, expired_before))
 		return;
 	first = cmq_rewind_first_due(queue, &queue->rewinding, expired_before);
-	if (!queue->rewinding.active || first == queue->rewinding.from)
+	if (first == queue->rewinding.from)
 		return;
 
 	/* what has expired in between counts no more */
@@ -286,9 +297,7 @@ cmq_rewind_advance(CmqQueue *queue)
 		cmq_rewind_first_due(queue, &queue->rewinding, DT_NOBEGIN) < first)
 		cmq_xact_due_unknown(queue->shared);
 	changed = *queue;
-	if (first == DT_NOEND)
-		memset(&changed.rewinding, 0, sizeof(changed.rewinding));
-	else
-		changed.rewinding.from = first;
+	changed.rewinding.active = first != DT_NOEND;
+	changed.rewinding.from = first;
 	cmq_catalog_update_queue(&changed);
 }

@@ -15,6 +15,7 @@
 extern void cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 							 TimestampTz first_due, TimestampTz *earliest,
 							 TimestampTz *latest);
+extern void cmq_rewind_cancel(CmqQueue *queue);
 extern void cmq_rewind_advance(CmqQueue *queue);
 
 #endif							/* CMQ_REWIND_H */
