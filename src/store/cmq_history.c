@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_history.c
- *	  The history of a queue in a window of time: scan, preview, replay.
+ *	  The history of a queue in a window of time.
  *
  * History is what the view cmq.q_<queue>_history shows: soft-deleted messages
  * that can still be rewound and that no rewind under way brings back.  A scan
@@ -10,32 +10,28 @@
  * a filter, or when bodies are wanted, the message of each row is looked up by
  * its key.  Memory does not grow with the number of messages.
  *
- * Preview and replay only read the queue: AccessShare on its pending table and
- * leaves, so they hold up nobody but a drop.  Who switches rewind off does not wait
- * for them: then they raise an error at their end, for what they have read may be a
- * part of the history.  Replay sends what it reads to
- * another queue, some at a time, under the limits of any other send, as the
- * owner of that queue: its code in indexes is not to run as the caller.
+ * Whoever switches rewind off waits for transactions that write to the queue, and not
+ * for those that read it.  So a scan may find a part of the history, and no more: then its
+ * end raises an error.
+ *
+ * Locks: the caller has locked the pending table, which the scan keeps open, so that code
+ * that runs in our own session neither drops the queue nor switches rewind off.
+ * AccessShare on message leaves, and the lock that the caller wants on rewind leaves,
+ * to the end of the transaction.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/xact.h"
-#include "funcapi.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/cmq_args.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
 #include "store/cmq_history.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -58,9 +54,21 @@ cmq_history_require(CmqQueue *queue)
 }
 
 /*
+ * Is the message history whose rewind row is in the slot?  Where the window begins is
+ * for the caller.
+ */
+bool
+cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot)
+{
+	return !cmq_queue_has_forgotten(queue,
+									cmq_slot_time(slot, Anum_rewind_deleted_at)) &&
+		!cmq_slot_is_due(&queue->rewinding, slot);
+}
+
+/*
  * Begin a scan; with_messages: the message of each row is wanted too.  lockmode
- * is that of the rewind leaves.  The caller has opened the queue.  To be
- * followed by cmq_history_end().
+ * is that of the rewind leaves.  The caller has opened the queue, and keeps the window.
+ * To be followed by cmq_history_end().
  */
 void
 cmq_history_begin(CmqHistory *history, CmqQueue *queue,
@@ -69,14 +77,11 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 {
 	memset(history, 0, sizeof(*history));
 	history->queue = queue;
-	/* open, so that nobody changes the queue in the midst of this */
+	history->window = window;
 	history->pending = relation_open(queue->pending, NoLock);
 	history->from = Max(window->start,
 						cmq_queue_rewindable_since(queue,
 												   cmq_queue_now(queue)));
-	history->until = window->end;
-	history->has_filter = window->has_filter;
-	history->filter = window->filter;
 	history->with_messages = with_messages || window->has_filter;
 	history->lockmode = lockmode;
 	history->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -122,7 +127,7 @@ open_leaf(CmqHistory *history)
 		CmqLeaf    *leaf = &queue->leaves[history->leaf++];
 
 		/* none of this is left if the leaf has been dropped */
-		if (leaf->upper <= history->from || leaf->lower >= history->until ||
+		if (leaf->upper <= history->from || leaf->lower >= history->window->end ||
 			!cmq_table_open(&history->rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
 							history->lockmode))
 			continue;
@@ -133,8 +138,8 @@ open_leaf(CmqHistory *history)
 			cmq_table_close(&history->rewind);
 			continue;
 		}
-		cmq_table_range(&history->rewind, history->from, history->until,
-						false);
+		cmq_table_range(&history->rewind, history->from,
+						history->window->end, false);
 		history->open = true;
 		return true;
 	}
@@ -151,11 +156,23 @@ passes_filter(CmqHistory *history)
 									   Anum_messages_headers, &isnull);
 	bool		result = !isnull &&
 		DatumGetBool(DirectFunctionCall2(jsonb_contains, headers,
-										 history->filter));
+										 history->window->filter));
 
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(history->context);
 	return result;
+}
+
+/* Is the message wanted whose row the scan of the leaf stands at? */
+static bool
+is_wanted(CmqHistory *history)
+{
+	if (!cmq_slot_is_history(history->queue, history->rewind.slot))
+		return false;
+	history->time = cmq_slot_time(history->rewind.slot, Anum_rewind_enqueued_at);
+	return !history->with_messages ||
+		(cmq_table_find(&history->messages, history->time, 0) &&
+		 (!history->window->has_filter || passes_filter(history)));
 }
 
 /*
@@ -165,25 +182,14 @@ passes_filter(CmqHistory *history)
 bool
 cmq_history_next(CmqHistory *history)
 {
-	for (;;)
+	while (history->open || open_leaf(history))
 	{
-		if (!history->open && !open_leaf(history))
-			return false;
 		while (cmq_table_next(&history->rewind))
 		{
-			TupleTableSlot *slot = history->rewind.slot;
-
-			history->time = cmq_slot_time(slot, Anum_rewind_enqueued_at);
-			if (!cmq_queue_has_history(history->queue, history->time,
-									   cmq_slot_time(slot, Anum_rewind_deleted_at),
-									   cmq_slot_int64(slot, Anum_rewind_deleted_xact)))
-				continue;
-			if (!history->with_messages ||
-				(cmq_table_find(&history->messages, history->time, 0) &&
-				 (!history->has_filter || passes_filter(history))))
+			if (is_wanted(history))
 				return true;
 		}
 		close_leaf(history);
 	}
+	return false;
 }
-

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_history.h
- *	  The history of a queue in a window of time: scan, preview, replay.
+ *	  The history of a queue in a window of time.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,6 +9,7 @@
 #define CMQ_HISTORY_H
 
 #include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "storage/lockdefs.h"
 #include "utils/palloc.h"
 #include "utils/relcache.h"
@@ -21,15 +22,12 @@
 typedef struct CmqHistory
 {
 	CmqQueue   *queue;
-	TimestampTz from;
-	TimestampTz until;
-	bool		has_filter;
-	Datum		filter;
+	const CmqWindow *window;
+	TimestampTz from;			/* of the window, as far as it can be rewound */
 	bool		with_messages;
 	LOCKMODE	lockmode;
 	MemoryContext context;		/* of the filter, for one message */
 	Relation	pending;		/* open, not read */
-
 	int			leaf;			/* the one to open next */
 	bool		open;			/* is the one before open? */
 	CmqTable	rewind;
@@ -38,6 +36,7 @@ typedef struct CmqHistory
 } CmqHistory;
 
 extern void cmq_history_require(CmqQueue *queue);
+extern bool cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot);
 extern void cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 							  const CmqWindow *window, bool with_messages,
 							  LOCKMODE lockmode);

@@ -20,6 +20,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_history.h"
 #include "store/cmq_scan.h"
 #include "store/cmq_states.h"
 #include "store/cmq_table.h"
@@ -99,10 +100,7 @@ cmq_states_scan_rewind(CmqStates *states, CmqQueue *queue, Snapshot snapshot,
 				states->ready++;
 				states->first_due = Min(states->first_due, time);
 			}
-			else if (time >= since &&
-					 !cmq_queue_has_forgotten(queue,
-											  cmq_slot_time(scan.slot,
-															Anum_rewind_deleted_at)))
+			else if (time >= since && cmq_slot_is_history(queue, scan.slot))
 				states->history++;
 		}
 		cmq_scan_end(&scan);

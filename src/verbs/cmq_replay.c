@@ -4,10 +4,9 @@
  *	  Preview and replay: read the history of a queue, and send it to another one.
  *
  * Both only read the queue: AccessShare on its pending table and leaves, so they hold
- * up nobody but a drop.  Who switches rewind off does not wait for them: then they raise
- * an error at their end, for what they have read may be a part of the history.  Replay
- * sends what it reads to another queue, some at a time, under the limits of any other
- * send, as the owner of that queue: its code in indexes is not to run as the caller.
+ * up nobody but a drop (cmq_history.c).  Replay sends what it reads to another queue,
+ * some messages at a time, under the limits of any other send, as the owner of that
+ * queue: its code in indexes is not to run as the caller.
  *
  *-------------------------------------------------------------------------
  */

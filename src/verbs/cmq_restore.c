@@ -181,14 +181,8 @@ get_first(const int64 *ids, int nids, TimestampTz since)
 static bool
 find_in_history(CmqMessages *rewind, TimestampTz time)
 {
-	TupleTableSlot *slot;
-
-	if (!cmq_message_find(rewind, time))
-		return false;
-	slot = rewind->table.slot;
-	return cmq_queue_has_history(rewind->queue, time,
-								 cmq_slot_time(slot, Anum_rewind_deleted_at),
-								 cmq_slot_int64(slot, Anum_rewind_deleted_xact));
+	return cmq_message_find(rewind, time) &&
+		cmq_slot_is_history(rewind->queue, rewind->table.slot);
 }
 
 Datum
