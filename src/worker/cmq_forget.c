@@ -11,23 +11,36 @@
  * moment and has committed, or a later one.  history_since never moves backward: a
  * row that nobody removes stays hidden.
  *
- * The rows that are left, each a rewind row and its message, are removed by
- * maintenance.  Leaves in which nothing is pending go as a whole
- * (cmq_leaf_drop_old(), if rewind is off); in the others, passes from the oldest row
- * to the newest remove what has been forgotten, some rows at a time, so that each
- * transaction is short.  What is pending has no rewind row, and what was deleted
- * since has a later deleted_at: neither is touched.  Passes end when one has met
- * nothing forgotten; then the queue has no leftovers.  Where a pass stands is in the
- * queue's shared entry, for the next process to go on there.  A rollback brings back
- * what it has removed: so it notes that the pass has met something, and another one
- * follows.  The same after a start of the server, which begins anew.
+ * What is left of each forgotten message, a rewind row and the message, is removed by
+ * maintenance.  Leaves in which nothing is pending go as a whole, if rewind is off
+ * (cmq_leaf_drop_old()).  In the others, passes from the oldest row to the newest remove
+ * what has been forgotten, some rows in each transaction.  A pending message has no
+ * rewind row, and one deleted since has a later deleted_at: neither is touched.  A
+ * message and its rewind row go in one transaction, and only another maintenance
+ * changes either meanwhile: so nothing is waited for, and a row that is not to be had is
+ * left to the next pass.
  *
- * A message and its rewind row go in one transaction, and nobody else changes either,
- * but another maintenance: so nothing is waited for, and a row that is not to be had
- * is left to the next round.
+ * Passes end with one that has met nothing forgotten: then the queue has no leftovers.
+ *
+ * Invariant: a queue without leftovers has no forgotten row.
+ *
+ * Ways to break it, and the answers:
+ *
+ * 1. A pass cannot look at a leaf or remove a row, because somebody has it.  It has met
+ *	  something, and another pass follows.
+ * 2. A transaction removes rows, goes on into the next pass, where it does not see them,
+ *	  and rolls back.  Whoever goes on with that pass would begin behind them and meet
+ *	  nothing.  So a rollback, or that of a savepoint, notes that the pass under way has
+ *	  met something.  What is prepared may be rolled back, and does the same.
+ * 3. Rewind is switched on and off again while a pass is under way.  history_since has
+ *	  changed: the pass does not end the leftovers, and the next call begins a new one.
+ *
+ * Where a pass stands is in the queue's shared entry, for the next process to go on
+ * there.
  *
  * Locks: RowExclusive on the leaves, if nobody has to be waited for; the queue lock
  * for a moment at the end; the mutex of the shared entry for the pass.
+ * Abort: see 2.  Crash: the first pass begins anew.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +48,6 @@
 
 #include "access/xact.h"
 #include "storage/lmgr.h"
-#include "storage/spin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -64,6 +76,15 @@ put_pass(CmqSharedQueue *shared, CmqForgetting *pass, bool end)
 	cmq_notes_put_pass(shared, pass, end);
 }
 
+/* What one call does of a pass. */
+typedef struct Call
+{
+	CmqQueue   *queue;
+	CmqForgetting pass;
+	int			nrows;			/* so many may still be looked at */
+	bool		removed;		/* some of them */
+} Call;
+
 /*
  * Remove the message whose rewind row the scan stands at.  If only the message could
  * be removed, the next pass removes the row.
@@ -79,9 +100,29 @@ remove_row(CmqTable *messages, CmqTable *rewind)
 	return cmq_table_delete(rewind, false) == TM_Ok;
 }
 
-/* Look at the rest of a leaf, so many rows at most; returns how many are left. */
-static int
-scan_leaf(CmqQueue *queue, CmqLeaf *leaf, CmqForgetting *pass, int nrows)
+/* Remove what has been forgotten of the rest of a leaf, which is locked. */
+static void
+remove_rows(Call *call, CmqTable *messages, CmqTable *rewind)
+{
+	cmq_table_range(rewind, call->pass.next, DT_NOEND, false);
+	while (call->nrows > 0 && cmq_table_next(rewind))
+	{
+		call->nrows--;
+		call->pass.next = cmq_slot_time(rewind->slot,
+										Anum_rewind_enqueued_at) + 1;
+		if (!cmq_queue_has_forgotten(call->queue,
+									 cmq_slot_time(rewind->slot,
+												   Anum_rewind_deleted_at)))
+			continue;
+		call->pass.met = true;
+		if (remove_row(messages, rewind))
+			call->removed = true;
+	}
+}
+
+/* Look at the rest of a leaf. */
+static void
+look_at_leaf(Call *call, const CmqLeaf *leaf)
 {
 	CmqTable	messages;
 	CmqTable	rewind;
@@ -89,32 +130,19 @@ scan_leaf(CmqQueue *queue, CmqLeaf *leaf, CmqForgetting *pass, int nrows)
 	if (!ConditionalLockRelationOid(leaf->rewind, RowExclusiveLock) ||
 		!ConditionalLockRelationOid(leaf->messages, RowExclusiveLock))
 	{
-		pass->met = true;
-		return nrows;
+		call->pass.met = true;
+		return;
 	}
-	if (!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
+	if (!cmq_table_open(&rewind, NULL, call->queue, leaf->rewind, CMQ_REWIND,
 						RowExclusiveLock))
-		return nrows;
-	if (cmq_table_open(&messages, NULL, queue, leaf->messages, CMQ_MESSAGES,
-					   RowExclusiveLock))
+		return;
+	if (cmq_table_open(&messages, NULL, call->queue, leaf->messages,
+					   CMQ_MESSAGES, RowExclusiveLock))
 	{
-		cmq_table_range(&rewind, pass->next, DT_NOEND, false);
-		while (nrows > 0 && cmq_table_next(&rewind))
-		{
-			nrows--;
-			pass->next = cmq_slot_time(rewind.slot, Anum_rewind_enqueued_at) + 1;
-			if (!cmq_queue_has_forgotten(queue,
-										 cmq_slot_time(rewind.slot,
-													   Anum_rewind_deleted_at)))
-				continue;
-			pass->met = true;
-			if (remove_row(&messages, &rewind))
-				pass->removed = true;
-		}
+		remove_rows(call, &messages, &rewind);
 		cmq_table_close(&messages);
 	}
 	cmq_table_close(&rewind);
-	return nrows;
 }
 
 /* Nothing forgotten is left: look for it no more. */
@@ -139,34 +167,25 @@ note_done(CmqQueue *queue, const CmqForgetting *pass)
 CmqStepResult
 cmq_forget_some(CmqQueue *queue)
 {
-	CmqForgetting pass;
-	bool		removed_before;
-	int			nrows = ROWS_AT_A_TIME;
+	Call		call = {.queue = queue,.nrows = ROWS_AT_A_TIME};
+	bool		at_end;
 
 	if (!queue->leftovers)
 		return CMQ_STEP_DONE;
 	cmq_queue_attach(queue);
-	pass = cmq_notes_get_pass(queue->shared, queue->history_since);
-	removed_before = pass.removed;
-	pass.removed = false;
-	for (int i = 0; i < queue->nleaves && nrows > 0; i++)
+	call.pass = cmq_notes_get_pass(queue->shared, queue->history_since);
+	for (int i = 0; i < queue->nleaves && call.nrows > 0; i++)
 	{
-		if (queue->leaves[i].upper > pass.next)
-			nrows = scan_leaf(queue, &queue->leaves[i], &pass, nrows);
+		if (queue->leaves[i].upper > call.pass.next)
+			look_at_leaf(&call, &queue->leaves[i]);
 	}
 	CommandCounterIncrement();
-	if (nrows == 0)
-	{
-		CmqStepResult result = pass.removed ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
-
-		put_pass(queue->shared, &pass, false);
-		return result;
-	}
-
-	/* the end of a pass */
-	pass.removed |= removed_before;
-	put_pass(queue->shared, &pass, true);
-	if (!pass.met)
-		note_done(queue, &pass);
-	return pass.removed ? CMQ_STEP_MORE : CMQ_STEP_DONE;
+	at_end = call.nrows > 0;
+	call.pass.removed |= call.removed;
+	put_pass(queue->shared, &call.pass, at_end);
+	if (!at_end)
+		return call.removed ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
+	if (!call.pass.met)
+		note_done(queue, &call.pass);
+	return call.pass.removed ? CMQ_STEP_MORE : CMQ_STEP_DONE;
 }
