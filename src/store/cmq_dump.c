@@ -22,9 +22,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
-#include "common/hashfn.h"
-#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_identity.h"

@@ -31,7 +31,6 @@
 
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
-#include "store/cmq_due.h"
 #include "store/cmq_history.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -60,9 +59,10 @@ cmq_history_require(CmqQueue *queue)
 bool
 cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot)
 {
-	return !cmq_queue_has_forgotten(queue,
-									cmq_slot_time(slot, Anum_rewind_deleted_at)) &&
-		!cmq_slot_is_due(&queue->rewinding, slot);
+	return cmq_queue_has_history(queue,
+								 cmq_slot_time(slot, Anum_rewind_enqueued_at),
+								 cmq_slot_time(slot, Anum_rewind_deleted_at),
+								 cmq_slot_int64(slot, Anum_rewind_deleted_xact));
 }
 
 /*

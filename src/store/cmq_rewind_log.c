@@ -3,12 +3,15 @@
  * cmq_rewind_log.c
  *	  The record of rewinds, restores, replays and cancels, cmq.rewind_log.
  *
- * Each call adds one row in its own transaction, so what was rolled back leaves
- * none.  Rows are added here, whatever rights the caller has on the table, and
- * nobody else has any: the record is only appended to.  Maintenance removes
- * rows that are older than cmq.rewind_log_retention.
+ * Each call adds one row in its own transaction, so a call that was rolled back leaves
+ * none.  Rows are added here, whatever rights the caller has on the table.  No role
+ * has any: so a row is never changed.  Maintenance removes rows that are older than
+ * cmq.rewind_log_retention.
  *
- * Names of roles and not their OIDs are recorded: the record outlives them.
+ * The record has names of roles and not their OIDs: it outlives the roles.
+ *
+ * Locks: RowExclusive on the table, to add a row; for maintenance also
+ * ShareUpdateExclusive, if no other maintenance has it.
  *
  *-------------------------------------------------------------------------
  */
@@ -106,6 +109,18 @@ get_client_addr(Datum *result)
 	return !fcinfo->isnull;
 }
 
+#define VALUE(att) values[Anum_rewind_log_##att - 1]
+#define NULLED(att) isnull[Anum_rewind_log_##att - 1]
+#define SET_TEXT(att, text) \
+	(VALUE(att) = get_text(text, &NULLED(att)))
+
+static Datum
+get_text(const char *text, bool *isnull)
+{
+	*isnull = text == NULL;
+	return text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
 /*
  * Record a call; time is that of the queue clock.  A window of NULL has no
  * bounds, an into_queue of NULL is none, messages < 0 are not known.
@@ -117,26 +132,18 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 {
 	Relation	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
 	Oid			sequence = cmq_catalog_relid("rewind_log_id_seq");
-	Datum		values[Natts_rewind_log];
-	bool		isnull[Natts_rewind_log];
+	Datum		values[Natts_rewind_log] = {0};
+	bool		isnull[Natts_rewind_log] = {false};
 
 	if (!OidIsValid(sequence))
 		elog(ERROR, "sequence cmq.rewind_log_id_seq does not exist");
-	memset(values, 0, sizeof(values));
-	memset(isnull, false, sizeof(isnull));
-#define VALUE(att) values[Anum_rewind_log_##att - 1]
-#define NULLED(att) isnull[Anum_rewind_log_##att - 1]
 	VALUE(id) = Int64GetDatum(nextval_internal(sequence, false));
-	VALUE(queue) = CStringGetTextDatum(queue->name);
-	VALUE(kind) = CStringGetTextDatum(kind);
-	VALUE(session_user_name) =
-		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
-	VALUE(current_user_name) =
-		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	SET_TEXT(queue, queue->name);
+	SET_TEXT(kind, kind);
+	SET_TEXT(session_user_name, GetUserNameFromId(GetSessionUserId(), false));
+	SET_TEXT(current_user_name, GetUserNameFromId(GetUserId(), false));
 	NULLED(client_addr) = !get_client_addr(&VALUE(client_addr));
-	NULLED(application_name) = application_name == NULL;
-	if (application_name)
-		VALUE(application_name) = CStringGetTextDatum(application_name);
+	SET_TEXT(application_name, application_name);
 	VALUE(called_at) = TimestampTzGetDatum(time);
 	NULLED(start_time) = window == NULL;
 	NULLED(end_time) = window == NULL || window->end == DT_NOEND;
@@ -147,14 +154,10 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 		VALUE(end_time) = TimestampTzGetDatum(window->end);
 		VALUE(filter) = window->filter;
 	}
-	NULLED(into_queue) = into_queue == NULL;
-	if (into_queue)
-		VALUE(into_queue) = CStringGetTextDatum(into_queue);
+	SET_TEXT(into_queue, into_queue);
 	NULLED(messages) = messages < 0;
 	VALUE(messages) = Int64GetDatum(messages);
-	NULLED(reason) = !has_reason();
-	if (has_reason())
-		VALUE(reason) = CStringGetTextDatum(cmq_reason);
+	SET_TEXT(reason, has_reason() ? cmq_reason : NULL);
 
 	/* a queue made anew under this name is another one */
 	VALUE(queue_create_time) = TimestampTzGetDatum(queue->create_time);
@@ -180,8 +183,7 @@ cmq_rewind_log_prune(void)
 
 	if (cmq_rewind_log_retention < 0 || !OidIsValid(index_oid))
 		return;
-	before = cmq_time() -
-		cmq_rewind_log_retention * USECS_PER_SEC;
+	before = cmq_time() - cmq_rewind_log_retention * USECS_PER_SEC;
 
 	/* two at once would meet the same rows: one of them is enough */
 	if (!ConditionalLockRelationOid(cmq_catalog_relid("rewind_log"),
@@ -190,8 +192,7 @@ cmq_rewind_log_prune(void)
 	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
 	index = index_open(index_oid, AccessShareLock);
 	ScanKeyInit(&key, Anum_rewind_log_called_at, BTLessStrategyNumber,
-				F_TIMESTAMPTZ_LT,
-				TimestampTzGetDatum(before));
+				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(before));
 	scan = systable_beginscan_ordered(rel, index, NULL, 1, &key);
 	for (int n = 0; n < PRUNE_MAX &&
 		 HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection));

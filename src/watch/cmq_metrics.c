@@ -3,22 +3,24 @@
  * cmq_metrics.c
  *	  What the view cmq.metrics shows: the counters of queues, for monitoring.
  *
- * Counters come from shared memory (cmq_stats.c).  What is in flight or
- * delayed stands at the right of now in the index of the pending table, and is
- * counted there; the numbers of pending messages and of those that a rewind
- * still has to bring back are known; what has been ready for the longest time
- * is the first row from the scan floor on, but for restored ones
- * (find_ready_since()).  So nothing here reads a table from end to end, with two
- * exceptions: the number of pending messages is counted the first time after the
- * start of the server that it is needed, and what a rewind has to bring back the
- * first time after it.
+ * Counters and the numbers of pending messages, and of those that a rewind still has to
+ * bring back, come from shared memory (cmq_stats.c).  What is in flight or delayed
+ * stands right of now in the primary key of the pending table, and is counted there.
+ * What has been ready for the longest time is the first row from the scan floor on, but
+ * for restored ones (find_ready_since()).  So no table is read from end to end,
+ * with two exceptions: the pending table, to count it the first time after the start of
+ * the server, and the history since the start of a rewind, to count what is due the first
+ * time after the rewind.
  *
  * A queue that cannot be looked at is left out: one that somebody is dropping
  * or changing at once, one that is damaged with a warning.
  *
  * In recovery no queue has an entry in shared memory.  Then there are no counters,
- * and the numbers are counted in the tables, each time: the pending table is read,
- * and of the history what lies behind the start of a rewind under way.
+ * and each call counts in the tables: in the pending table, and in the history since
+ * the start of a rewind under way.
+ *
+ * Locks: AccessShare on all tables of a queue, tried for a moment, until its row is
+ * made.
  *
  *-------------------------------------------------------------------------
  */
@@ -67,16 +69,8 @@ enum
 {
 	Anum_metrics_queue = 1,
 	Anum_metrics_since,
-	Anum_metrics_sent,
-	Anum_metrics_received,
-	Anum_metrics_redelivered,
-	Anum_metrics_rewound,
-	Anum_metrics_deleted,
-	Anum_metrics_dead_lettered,
-	Anum_metrics_empty_receives,
-	Anum_metrics_waits,
-	Anum_metrics_body_bytes,
-	Anum_metrics_pending_msg_num,
+	Anum_metrics_counters,		/* so many as there are, in the order of CmqCounter */
+	Anum_metrics_pending_msg_num = Anum_metrics_counters + CMQ_NCOUNTERS,
 	Anum_metrics_left_of_rewind,
 	Anum_metrics_inactive_msg_num,
 	Anum_metrics_delay_msg_num,
@@ -101,11 +95,11 @@ total_size(Oid relid)
 }
 
 /*
- * Bytes on disk.  Messages of both kinds are in the same tables: their bytes
- * are divided in proportion to the number of each, which for the history is
- * estimated from the size of its table, where those are too that a rewind still
- * has to bring back.  With rewind off there is none: what is left of it until
- * maintenance has removed it counts as neither.
+ * Bytes on disk.  Pending messages and the history are in the same message tables,
+ * whose bytes are divided in proportion to the number of each.  The number of the history
+ * is estimated from the size of the rewind tables, without what a rewind still has to
+ * bring back.  With rewind off there is no history: what maintenance has not removed yet
+ * counts as neither.
  */
 static void
 get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
@@ -136,9 +130,9 @@ get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
 /*
  * Since when is the message ready that is ready the longest?  The scan stands
  * before the first ready row.  Rows are in the order in which they became ready,
- * but for restored ones, which stand where they were produced.  So the first that
- * was not restored ends the search.  When more restored ones than we look at stand
- * before it, it may be ready for longer than we find.
+ * but for restored ones, which stand where they were produced.  So the first row
+ * that was not restored ends the search.  When more than MAX_RESTORED stand before that
+ * row, the result may be too late.
  */
 static TimestampTz
 find_ready_since(CmqTable *pending, TimestampTz expired_before)
@@ -222,6 +216,27 @@ typedef struct MetricsRow
 	bool		isnull[Natts_metrics];
 } MetricsRow;
 
+#define VALUE(att) row->values[Anum_metrics_##att - 1]
+
+/* The counters, which shared memory has, or nobody. */
+static void
+add_counters(MetricsRow *row, CmqSharedQueue *shared)
+{
+	if (shared)
+		VALUE(since) = TimestampTzGetDatum(cmq_count_since(shared));
+	else
+		row->isnull[Anum_metrics_since - 1] = true;
+	for (int i = 0; i < CMQ_NCOUNTERS; i++)
+	{
+		int			att = Anum_metrics_counters + i;
+
+		if (shared)
+			row->values[att - 1] = Int64GetDatum(cmq_count_counter(shared, i));
+		else
+			row->isnull[att - 1] = true;
+	}
+}
+
 static void
 get_metrics(const char *name, MetricsRow *row)
 {
@@ -246,27 +261,7 @@ get_metrics(const char *name, MetricsRow *row)
 	}
 	get_sizes(queue, npending, left, &pending_bytes, &rewindable_bytes);
 
-#define VALUE(att) row->values[Anum_metrics_##att - 1]
-#define COUNTER(counter) \
-	Int64GetDatum(cmq_count_counter(shared, counter))
-	if (shared)
-	{
-		VALUE(since) = TimestampTzGetDatum(cmq_count_since(shared));
-		VALUE(sent) = COUNTER(CMQ_SENT);
-		VALUE(received) = COUNTER(CMQ_RECEIVED);
-		VALUE(redelivered) = COUNTER(CMQ_REDELIVERED);
-		VALUE(rewound) = COUNTER(CMQ_REWOUND);
-		VALUE(deleted) = COUNTER(CMQ_DELETED);
-		VALUE(dead_lettered) = COUNTER(CMQ_DEAD_LETTERED);
-		VALUE(empty_receives) = COUNTER(CMQ_EMPTY_RECEIVES);
-		VALUE(waits) = COUNTER(CMQ_WAITS);
-		VALUE(body_bytes) = COUNTER(CMQ_BODY_BYTES);
-	}
-	else
-	{
-		for (int att = Anum_metrics_since; att <= Anum_metrics_body_bytes; att++)
-			row->isnull[att - 1] = true;
-	}
+	add_counters(row, shared);
 	VALUE(pending_msg_num) = Int64GetDatum(npending);
 	VALUE(left_of_rewind) = Int64GetDatum(left);
 	VALUE(pending_bytes) = Int64GetDatum(pending_bytes);

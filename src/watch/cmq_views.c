@@ -83,8 +83,9 @@ typedef struct Since
 	TimestampTz since;
 } Since;
 
+/* Look up a queue that the current user may read; raises 42501 if not. */
 static CmqQueue *
-lookup_for_select(const char *name)
+lookup_to_read(const char *name)
 {
 	CmqQueue   *queue = cmq_queue_lookup(name);
 
@@ -95,7 +96,7 @@ lookup_for_select(const char *name)
 static CmqQueue *
 queue_arg(FunctionCallInfo fcinfo)
 {
-	return lookup_for_select(cmq_queue_name_arg(fcinfo, 0));
+	return lookup_to_read(cmq_queue_name_arg(fcinfo, 0));
 }
 
 /*
@@ -115,7 +116,7 @@ queue_to_simplify(Node *node, SupportRequestSimplify **request)
 	name = linitial((*request)->fcall->args);
 	if (!IsA(name, Const) || name->constisnull)
 		return NULL;
-	queue = lookup_for_select(TextDatumGetCString(name->constvalue));
+	queue = lookup_to_read(TextDatumGetCString(name->constvalue));
 
 	/* nobody would notice that it is to be made anew */
 	if ((*request)->root == NULL)
@@ -125,28 +126,36 @@ queue_to_simplify(Node *node, SupportRequestSimplify **request)
 	return queue;
 }
 
-/* left op right, where op is one of pg_catalog for two values of the type. */
-static Expr *
-make_comparison(const char *op, Oid type, Node *left, Node *right)
+/* The operator of pg_catalog of this name, for two values of the type. */
+static Oid
+find_operator(const char *op, Oid type)
 {
-	Oid			opno =
-		OpernameGetOprid(list_make2(makeString("pg_catalog"),
-									makeString(pstrdup(op))), type, type);
-	OpExpr	   *expr = (OpExpr *) make_opclause(opno, BOOLOID, false,
-												(Expr *) copyObject(left),
-												(Expr *) right, InvalidOid,
-												InvalidOid);
-
-	set_opfuncid(expr);
-	return (Expr *) expr;
+	return OpernameGetOprid(list_make2(makeString("pg_catalog"),
+									   makeString(pstrdup(op))), type, type);
 }
 
-static Node *
-make_constant(TimestampTz time)
+/* left op right, for two times. */
+static Expr *
+make_comparison(const char *op, Node *left, Node *right)
 {
-	return (Node *) makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
-							  TimestampTzGetDatum(time), false,
-							  FLOAT8PASSBYVAL);
+	Expr	   *expr = make_opclause(find_operator(op, TIMESTAMPTZOID), BOOLOID,
+									 false, (Expr *) copyObject(left),
+									 (Expr *) right, InvalidOid, InvalidOid);
+
+	set_opfuncid((OpExpr *) expr);
+	return expr;
+}
+
+/* left op time */
+static Expr *
+compare_with(const char *op, Node *left, TimestampTz time)
+{
+	Const	   *constant = makeConst(TIMESTAMPTZOID, -1, InvalidOid,
+									 sizeof(TimestampTz),
+									 TimestampTzGetDatum(time), false,
+									 FLOAT8PASSBYVAL);
+
+	return make_comparison(op, left, (Node *) constant);
 }
 
 Datum
@@ -234,12 +243,10 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 	List	   *args;
 	List	   *conditions;
 	Node	   *since;
-	TimestampTz bound;
 
 	if (queue == NULL)
 		PG_RETURN_POINTER(NULL);
 	args = request->fcall->args;
-	bound = cmq_queue_rewindable_since(queue, cmq_queue_now(queue));
 	since_func = LookupFuncName(list_make2(makeString(CMQ_SCHEMA),
 										   makeString("_since")), 1, &text,
 								false);
@@ -247,16 +254,14 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 								  list_make1(copyObject(linitial(args))),
 								  InvalidOid, DEFAULT_COLLATION_OID,
 								  COERCE_EXPLICIT_CALL);
-	conditions = list_make2(make_comparison(">=", TIMESTAMPTZOID,
-											lsecond(args),
-											make_constant(bound)),
-							make_comparison(">=", TIMESTAMPTZOID,
-											lsecond(args), since));
+	conditions = list_make2(compare_with(">=", lsecond(args),
+										 cmq_queue_rewindable_since(queue,
+																	cmq_queue_now(queue))),
+							make_comparison(">=", lsecond(args), since));
 	if (!TIMESTAMP_IS_NOBEGIN(queue->history_since))
 		conditions = lappend(conditions,
-							 make_comparison(">=", TIMESTAMPTZOID,
-											 lthird(args),
-											 make_constant(queue->history_since)));
+							 compare_with(">=", lthird(args),
+										  queue->history_since));
 	PG_RETURN_POINTER(makeBoolExpr(AND_EXPR, conditions, -1));
 }
 
@@ -283,9 +288,7 @@ make_not_concurrent(const CmqRewind *rewinding, Node *value)
 		elements[i] = Int64GetDatum(rewinding->concurrent[i]);
 	array = construct_array(elements, rewinding->nconcurrent, INT8OID,
 							sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-	expr->opno = OpernameGetOprid(list_make2(makeString("pg_catalog"),
-											 makeString("<>")), INT8OID,
-								  INT8OID);
+	expr->opno = find_operator("<>", INT8OID);
 	expr->useOr = false;
 	expr->args = list_make2(copyObject(value),
 							makeConst(INT8ARRAYOID, -1, InvalidOid, -1,
@@ -312,17 +315,12 @@ cmq_due_support(PG_FUNCTION_ARGS)
 	if (!rewinding->active)
 		PG_RETURN_POINTER(makeBoolConst(false, false));
 	args = request->fcall->args;
-	conditions = list_make2(make_comparison(">=", TIMESTAMPTZOID,
-											lsecond(args),
-											make_constant(rewinding->from)),
-							make_comparison("<", TIMESTAMPTZOID,
-											lthird(args),
-											make_constant(rewinding->rewound_at)));
+	conditions = list_make2(compare_with(">=", lsecond(args), rewinding->from),
+							compare_with("<", lthird(args),
+										 rewinding->rewound_at));
 	if (!TIMESTAMP_IS_NOBEGIN(rewinding->since))
 		conditions = lappend(conditions,
-							 make_comparison(">=", TIMESTAMPTZOID,
-											 lthird(args),
-											 make_constant(rewinding->since)));
+							 compare_with(">=", lthird(args), rewinding->since));
 	if (rewinding->nconcurrent > 0)
 		conditions = lappend(conditions,
 							 make_not_concurrent(rewinding, lfourth(args)));

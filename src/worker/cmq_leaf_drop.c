@@ -26,6 +26,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
@@ -86,7 +87,7 @@ typedef struct Drop
 	const CmqPortion *portion;
 	CmqPlace	place;			/* go on with the leaf that begins here or later */
 	bool		more;			/* there are such leaves */
-	CmqLeaf		candidates[MAX_DROPS];
+	struct CmqLeaf candidates[MAX_DROPS];
 	int			ncandidates;
 	CmqLeaf    *leaf;			/* the candidate that is being dropped */
 	Glance		glance;
