@@ -6,14 +6,13 @@
  * A restore of the data brings a queue's row first, then the messages, what is
  * pending, and the rewind rows, each table in a transaction of its own; it may take
  * hours, and maintenance does not wait for its end.  What is not there yet must not
- * be taken for consumed.  So rows of cmq.partition and rewinds under way say in which
- * database they were made, and of one that was made elsewhere, which a restore has
- * brought:
- *	- a leaf is not dropped before its messages have expired
- *	- a rewind is not ended, or moved on, while a leaf in its range has no rewind
+ * be taken for consumed.  So each row of cmq.partition and each rewind under way says in
+ * which database it was made.  One that was made in another database has come by a restore:
+ *	- such a leaf is not dropped before its messages have expired
+ *	- such a rewind is not ended, or moved on, while a leaf in its range has no rewind
  *	  rows: they may be still to come.  A restore brings each table as a whole.
- * All else that maintenance does is right whatever is still missing, or fails and is
- * tried again.  (While the primary keys are not made it does nothing at all, see
+ * The other steps of maintenance do no harm while something is missing, or fail and are
+ * tried again.  (While the primary keys are not made no step runs at all, see
  * check_restored() in cmq_maintain.c.)
  *
  * Locks: AccessShare on leaves.  Nothing is changed.

@@ -86,12 +86,12 @@ cmq_rewind_preview(PG_FUNCTION_ARGS)
 	cmq_history_end(&history);
 
 #define VALUE(att) values[Anum_preview_##att - 1]
+#define NULLED(att) isnull[Anum_preview_##att - 1]
 	VALUE(messages) = Int64GetDatum(messages);
 	VALUE(body_bytes) = Int64GetDatum(body_bytes);
 	VALUE(first_enqueued_at) = TimestampTzGetDatum(first);
 	VALUE(last_enqueued_at) = TimestampTzGetDatum(last);
-	isnull[Anum_preview_first_enqueued_at - 1] =
-		isnull[Anum_preview_last_enqueued_at - 1] = messages == 0;
+	NULLED(first_enqueued_at) = NULLED(last_enqueued_at) = messages == 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, isnull)));
 }

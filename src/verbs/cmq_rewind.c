@@ -9,12 +9,11 @@
  * find the due rows in the rewind tables and merge them with what is pending.
  *
  * A delete that another transaction has done but not yet committed is not
- * "deleted so far": its message is still pending to all others and is left
- * alone.  Its deleted_at cannot tell, so the rewind also stores which
- * transactions were open at that moment, and their deletes are not due.  A
- * transaction is named by a hash of its full id and the cluster's system
- * identifier (cmq_rewind_xact_token), so that a name never fits a transaction
- * of another cluster, as it could after dump and restore.
+ * "deleted so far": its message is still pending to all others, and stays so.  Its
+ * deleted_at cannot tell, so the rewind also stores which transactions were open at that
+ * moment, and their deletes are not due.  A transaction is named by a hash of its full
+ * id and the cluster's system identifier (cmq_rewind_xact_token()): after a dump and a
+ * restore no name fits a transaction of the new cluster.
  *
  * Why nothing falls through: a deleter gets its transaction id, then reads the
  * clock (deleted_at).  The rewind takes rewound_at from the clock, then lists
@@ -23,13 +22,14 @@
  * was made.  So the set of due messages is fixed at the rewind and only
  * shrinks; whoever finds it empty can forget the rewind.
  *
- * A cancel forgets the pair.  What has not been received yet is history as it was
- * before; a receive that is at a due row just then may still take it (cmq_oldest.c
- * knows).
+ * A cancel forgets the pair: what has not been received yet is history again.  A
+ * receive that stands at a due row at that moment may still take it; cmq_oldest.c (4) says
+ * what follows from that.
  *
- * Rewind, cancel, alter and the maintenance step that moves rewind_from forward hold
- * the queue lock to the end of their transactions.  Traffic is not held up: it
- * sees the new pair when the rewind has committed.
+ * Locks: rewind, cancel, clear, alter and the maintenance step that moves rewind_from
+ * forward hold the queue lock to the end of their transactions.  Traffic is not held up:
+ * it sees the new pair when the rewind has committed.
+ * Abort and crash: all that a rewind leaves is in the queue's row.
  *
  *-------------------------------------------------------------------------
  */

@@ -53,10 +53,7 @@ enum
 	Natts_attributes = 18
 };
 
-/*
- * Look at the queue: the description is that of the snapshot that its history is
- * counted with.
- */
+/* Find the states of the queue's messages; the description is that of the same moment. */
 static CmqQueue *
 look_at_queue(CmqQueue *queue, CmqStates *states, TimestampTz *now)
 {
@@ -81,6 +78,8 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_attributes] = {false};
 	TimestampTz now;
 	TimestampTz min_msg_time;
+	TimestampTz earliest;
+	TimestampTz latest;
 	CmqStates	states;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -93,20 +92,19 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	min_msg_time = Min(Min(states.earliest, states.first_due), now);
 
 #define VALUE(att) values[Anum_attributes_##att - 1]
+#define NULLED(att) isnull[Anum_attributes_##att - 1]
 	VALUE(visibility_timeout) = Int32GetDatum(queue->visibility_timeout);
 	VALUE(polling_wait_seconds) = Int32GetDatum(queue->polling_wait_seconds);
 	VALUE(msg_retention_seconds) = Int32GetDatum(queue->msg_retention_seconds);
 	VALUE(rewind_seconds) = Int32GetDatum(queue->rewind_seconds);
 	VALUE(max_msg_size) = Int32GetDatum(queue->max_msg_size);
 	VALUE(max_msg_heap_num) = Int64GetDatum(queue->max_msg_heap_num);
-	isnull[Anum_attributes_dead_letter_queue - 1] =
-		queue->dead_letter_queue[0] == '\0';
 	VALUE(dead_letter_queue) = CStringGetTextDatum(queue->dead_letter_queue);
-	isnull[Anum_attributes_max_receive_count - 1] =
-		queue->max_receive_count == 0;
+	NULLED(dead_letter_queue) = queue->dead_letter_queue[0] == '\0';
 	VALUE(max_receive_count) = Int32GetDatum(queue->max_receive_count);
-	isnull[Anum_attributes_max_time_to_live - 1] = queue->max_time_to_live == 0;
+	NULLED(max_receive_count) = queue->max_receive_count == 0;
 	VALUE(max_time_to_live) = Int32GetDatum(queue->max_time_to_live);
+	NULLED(max_time_to_live) = queue->max_time_to_live == 0;
 	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
 	VALUE(active_msg_num) = Int64GetDatum(states.ready);
@@ -114,22 +112,11 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	VALUE(delay_msg_num) = Int64GetDatum(states.delayed);
 	VALUE(rewind_msg_num) = Int64GetDatum(states.history);
 	VALUE(min_msg_time) = TimestampTzGetDatum(min_msg_time);
-	if (queue->rewind_seconds > 0)
-	{
-		TimestampTz earliest;
-		TimestampTz latest;
-
-		cmq_rewind_range(queue, min_msg_time, states.first_due, &earliest,
-						 &latest);
-		VALUE(earliest_rewind_time) = TimestampTzGetDatum(earliest);
-		VALUE(latest_rewind_time) = TimestampTzGetDatum(latest);
-	}
-	else
-	{
-		isnull[Anum_attributes_earliest_rewind_time - 1] = true;
-		isnull[Anum_attributes_latest_rewind_time - 1] = true;
-		VALUE(earliest_rewind_time) = VALUE(latest_rewind_time) = (Datum) 0;
-	}
+	cmq_rewind_range(queue, min_msg_time, states.first_due, &earliest, &latest);
+	VALUE(earliest_rewind_time) = TimestampTzGetDatum(earliest);
+	VALUE(latest_rewind_time) = TimestampTzGetDatum(latest);
+	NULLED(earliest_rewind_time) = NULLED(latest_rewind_time) =
+		queue->rewind_seconds == 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, isnull)));
 }

@@ -217,23 +217,22 @@ typedef struct MetricsRow
 } MetricsRow;
 
 #define VALUE(att) row->values[Anum_metrics_##att - 1]
+#define NULLED(att) row->isnull[Anum_metrics_##att - 1]
 
-/* The counters, which shared memory has, or nobody. */
+/* The counters; in recovery there are none. */
 static void
 add_counters(MetricsRow *row, CmqSharedQueue *shared)
 {
+	NULLED(since) = shared == NULL;
 	if (shared)
 		VALUE(since) = TimestampTzGetDatum(cmq_count_since(shared));
-	else
-		row->isnull[Anum_metrics_since - 1] = true;
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
 	{
-		int			att = Anum_metrics_counters + i;
+		int			column = Anum_metrics_counters - 1 + i;
 
+		row->isnull[column] = shared == NULL;
 		if (shared)
-			row->values[att - 1] = Int64GetDatum(cmq_count_counter(shared, i));
-		else
-			row->isnull[att - 1] = true;
+			row->values[column] = Int64GetDatum(cmq_count_counter(shared, i));
 	}
 }
 
@@ -268,8 +267,7 @@ get_metrics(const char *name, MetricsRow *row)
 	VALUE(rewindable_bytes) = Int64GetDatum(rewindable_bytes);
 	VALUE(inactive_msg_num) = Int64GetDatum(states.in_flight);
 	VALUE(delay_msg_num) = Int64GetDatum(states.delayed);
-	row->isnull[Anum_metrics_oldest_ready_seconds - 1] =
-		states.ready_since == DT_NOEND;
+	NULLED(oldest_ready_seconds) = states.ready_since == DT_NOEND;
 	VALUE(oldest_ready_seconds) =
 		Float8GetDatum(states.ready_since == DT_NOEND ? 0 :
 					   (cmq_queue_now(queue) - states.ready_since) /

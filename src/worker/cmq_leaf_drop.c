@@ -3,10 +3,6 @@
  * cmq_leaf_drop.c
  *	  Dropping leaves whose time is over.
  *
- * Dropping a leaf takes AccessExclusive on the parents and the pair: not by waiting in
- * line, which would hold up whoever comes next, but by trying for a moment; if somebody is
- * in the way the leaf is left for the next round.
- *
  * When a leaf may be dropped:
  *	- all its times have passed the retention: whatever is in it has expired;
  *	- or all its times have passed the rewind window, nothing in it is pending,
@@ -14,13 +10,22 @@
  *	  has brought it (cmq_dump.c).
  * Both are decided after the locks are held: with AccessExclusive on the pair
  * no transaction that sent, received or deleted in it is open, and with the
- * queue lock no rewind or restore is.  Tables are read before that, for under these
- * locks nobody else can read the queue: what is pending by the mark of cmq_oldest.c or
- * by one scan for all leaves, and then it is enough that nothing can have come up
- * since; what is due by the rewind rows, which only become fewer while it is
- * the same rewind.
+ * queue lock no rewind or restore is.
+ *
+ * Nothing is read under these locks, since nobody else can read the queue meanwhile.
+ * Before them a glance finds out what is pending, by the mark of cmq_oldest.c or by one
+ * scan for all leaves, and what is due.  Under the locks it is enough that nothing
+ * pending can have come up since (cmq_earliest_no_news()), and that the rewind is the same:
+ * its due rows only become fewer.  One exception: a small pending table is read again when
+ * some transaction has been open for long.
  *
  * A transaction drops MAX_DROPS leaves at most, since it keeps their locks.
+ *
+ * Locks: the queue lock, if nobody has it, then AccessExclusive on the parents and on each
+ * pair.  A call does not stand in line for these, which would hold up whoever
+ * comes next: it tries for a moment (cmq_lock.c).  What was taken in vain is given back,
+ * but for the queue lock.
+ * Abort and crash: the leaves are there again.
  *
  *-------------------------------------------------------------------------
  */
@@ -383,11 +388,11 @@ drop_candidates(Drop *drop)
 }
 
 /*
- * Drop the leaves whose time is over.  A transaction drops so many as there is room for
- * their locks; a bounded portion takes no longer than a portion may, either, and
- * goes on where the last one ended.  Gives up, to be called again later, when
- * somebody is in the way.  One that cannot be dropped, because somebody has made a view
- * of it for instance, stays with a warning.
+ * Maintenance: drop the leaves whose time is over, as many as there is room for their
+ * locks.  A bounded portion takes no longer than a portion may, either, and goes on where
+ * the last one ended.  A call gives up when somebody is in the way; the next round tries
+ * again.  A leaf that cannot be dropped, for instance because of a view on it, stays
+ * with a warning.
  */
 CmqStepResult
 cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
