@@ -229,7 +229,7 @@ count_large(CmqQueue *queue, TimestampTz now, CmqStates *states)
 	cmq_table_close(&pending);
 	states->ready = cmq_counting_pending(queue) - states->in_flight -
 		states->delayed;
-	/* somebody was at work meanwhile */
+	/* the two were not counted at the same moment */
 	states->ready = Max(states->ready, 0);
 }
 
@@ -266,8 +266,8 @@ read_pending(CmqQueue *queue, TimestampTz now, CmqStates *states)
 
 /*
  * Find the earliest message of a queue that is not consumed and, if wanted, the numbers
- * of pending messages by state.  Messages that a rewind brings back may be taken for
- * pending when the earliest is found: they are for those who ask.
+ * of pending messages by state.  The earliest may be one that a rewind brings back: all
+ * callers ask for these, too.
  */
 void
 cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,

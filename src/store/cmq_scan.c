@@ -3,11 +3,9 @@
  * cmq_scan.c
  *	  Reading a table of a queue from end to end.
  *
- * A scan meets the rows that its snapshot sees, in no order.  Table and lock are given
- * back at the end of the scan, not at the end of the transaction: nobody who reads
- * whole tables relies on what other transactions do with them.
+ * A scan meets the rows that its snapshot sees, in no order.
  *
- * Locks: AccessShare on the table.
+ * Locks: AccessShare on the table, to the end of the scan.
  *
  *-------------------------------------------------------------------------
  */

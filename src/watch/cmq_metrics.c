@@ -12,8 +12,8 @@
  * the server, and the history since the start of a rewind, to count what is due the first
  * time after the rewind.
  *
- * A queue that cannot be looked at is left out: one that somebody is dropping
- * or changing at once, one that is damaged with a warning.
+ * A queue that cannot be looked at is left out: without a word if it is being dropped or
+ * changed, with a warning if it is damaged.
  *
  * In recovery no queue has an entry in shared memory.  Then there are no counters,
  * and each call counts in the tables: in the pending table, and in the history since
@@ -198,8 +198,8 @@ count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 }
 
 /*
- * May the current user see the counters?  Readers may, and members of pg_monitor,
- * who need no right on bodies for that.
+ * May the current user see the counters?  Readers may, and members of pg_monitor, even
+ * without a right on bodies.
  */
 static bool
 may_see_counters(const CmqQueue *queue)
@@ -276,8 +276,8 @@ get_metrics(const char *name, MetricsRow *row)
 }
 
 /*
- * May the caller see the queue, and does nobody have it or a part of it for
- * itself?  If so all its tables are locked.
+ * Lock all tables of the queue to look at them.  False if the caller may not see the
+ * queue, or another transaction has a table alone.
  */
 static bool
 lock_queue(const char *name)

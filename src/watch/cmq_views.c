@@ -118,7 +118,7 @@ queue_to_simplify(Node *node, SupportRequestSimplify **request)
 		return NULL;
 	queue = lookup_to_read(TextDatumGetCString(name->constvalue));
 
-	/* nobody would notice that it is to be made anew */
+	/* no invalidation would have this plan made anew */
 	if ((*request)->root == NULL)
 		return NULL;
 	(*request)->root->glob->relationOids =

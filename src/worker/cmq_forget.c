@@ -26,12 +26,12 @@
  *
  * Ways to break it, and the answers:
  *
- * 1. A pass cannot look at a leaf or remove a row, because somebody has it.  It has met
- *	  something, and another pass follows.
- * 2. A transaction removes rows, goes on into the next pass, where it does not see them,
- *	  and rolls back.  Whoever goes on with that pass would begin behind them and meet
- *	  nothing.  So a rollback, or that of a savepoint, notes that the pass under way has
- *	  met something.  What is prepared may be rolled back, and does the same.
+ * 1. A pass cannot look at a leaf or remove a row, which another transaction has.  The
+ *	  pass has met something, and another one follows.
+ * 2. A transaction removes rows, goes on into the next pass, which does not see them, and
+ *	  rolls back.  The next call would go on behind these rows and meet nothing.  So
+ *	  the end of a transaction but by a commit, and the rollback to a savepoint, notes that
+ *	  the pass under way has met something.
  * 3. Rewind is switched on and off again while a pass is under way.  history_since has
  *	  changed: the pass does not end the leftovers, and the next call begins a new one.
  *
@@ -65,10 +65,7 @@
 /* So many rows are looked at in one call. */
 #define ROWS_AT_A_TIME 10000
 
-/*
- * Put down how far the pass has come, unless it is over already; *pass is then what
- * is known of it, also by others.  With end it is over.
- */
+/* Put down how far the pass has come, as cmq_notes_put_pass() does, to be undone. */
 static void
 put_pass(CmqSharedQueue *shared, CmqForgetting *pass, bool end)
 {

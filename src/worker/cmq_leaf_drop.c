@@ -69,7 +69,7 @@
 /* After so many it looks whether there is room for more. */
 #define DROPS_PER_LOOK 5
 
-/* After so many that somebody has the others wait for the next round. */
+/* With so many locked by others the rest of the leaves waits for the next round. */
 #define MAX_BUSY 5
 
 /*
@@ -97,7 +97,7 @@ typedef struct Drop
 	CmqLeaf    *leaf;			/* the candidate that is being dropped */
 	Glance		glance;
 	int			dropped;
-	int			busy;			/* somebody was in the way of so many */
+	int			busy;			/* so many candidates were locked by others */
 } Drop;
 
 /* The number of the leaf for messages of this time, or -1. */
