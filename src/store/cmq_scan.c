@@ -19,7 +19,9 @@
 #include "utils/snapmgr.h"
 
 #include "base/cmq_compat.h"
+#include "store/cmq_description.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_table.h"
 
 /*
  * Begin a scan; with InvalidSnapshot it takes a snapshot of its own, of this moment.

@@ -53,7 +53,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "base/cmq_compat.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_earliest.h"

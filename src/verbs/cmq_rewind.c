@@ -48,6 +48,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_earliest.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
@@ -59,6 +60,7 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_states.h"
 #include "verbs/cmq_rewind.h"
 
 PG_FUNCTION_INFO_V1(cmq_rewind);

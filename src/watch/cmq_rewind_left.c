@@ -15,6 +15,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
 #include "store/cmq_lock.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
