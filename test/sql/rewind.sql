@@ -46,7 +46,7 @@ SELECT pg_temp.consume('rewind_a') AS consumed;
 -- nothing was produced at or after the start
 SELECT cmq_rewind('rewind_a', pg_temp.produced('rewind_a', 'd') + interval '1 microsecond') AS none;
 SELECT pg_temp.consume('rewind_a') AS consumed;
-SELECT cmq_rewind('rewind_a', clock_timestamp()) AS none;
+SELECT cmq_rewind('rewind_a', now()) AS none;
 
 --
 -- The range: now - rewind_seconds and min_msg_time are both allowed.
