@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type_d.h"
-#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"

@@ -9,7 +9,7 @@
 
 #include <limits.h>
 
-#include "miscadmin.h"
+#include "datatype/timestamp.h"
 #include "utils/guc.h"
 
 #include "base/cmq_settings.h"

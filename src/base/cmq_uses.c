@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "portability/instr_time.h"
-#include "utils/memutils.h"
 
 #include "base/cmq_uses.h"
 

@@ -4,15 +4,16 @@
  *	  Run what may run code of a queue's owner, in the midst of somebody else's
  *	  session.
  *
- * The server's restricted security context keeps such code from becoming another
- * role, and from leaving temporary tables and prepared statements behind.  Some things of the session it does not keep from it; these are kept here:
- *	- Cursors.  Code could read from an open cursor of the caller's, or close it
- *	  and open another one of that name, whose query would run as the caller when
- *	  that one fetches next.  So all open cursors are pinned, which forbids to close
- *	  them, and marked as active, which forbids to read; and what has been opened
- *	  and left is dropped.
- *	- SET CONSTRAINTS, which would fire the caller's deferred triggers here and
- *	  now, is refused.
+ * The server's restricted security context keeps such code from becoming another role,
+ * and from leaving temporary tables and prepared statements behind.  It leaves two
+ * things of the session within reach, which are kept from the code here:
+ *	- Cursors.  Code could read from an open cursor of the caller's, or close that
+ *	  cursor and open another one of its name: the new cursor's query would run as the
+ *	  caller at the caller's next FETCH.  So all open cursors are pinned, which forbids
+ *	  to close them, and marked as active, which forbids to read from them; and cursors
+ *	  that the code has opened and left are dropped.
+ *	- SET CONSTRAINTS, which would fire the caller's deferred triggers at once, is
+ *	  refused.
  * README, threat model 5, says what is left.
  *
  * Error: cursors are as they were before the error goes on; role and settings are
@@ -37,24 +38,19 @@
 /* A cursor that is kept from the code. */
 typedef struct Held
 {
-	Portal		portal;
+	Portal		portal;			/* NULL: it is gone */
 	bool		pinned;			/* by us */
 	bool		activated;
 	SubTransactionId activeSubid;
 } Held;
 
-typedef struct HeldCursors
-{
-	Held	   *held;
-	int			n;
-} HeldCursors;
 
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 
 /*
- * From here on to cmq_owner_leave() we are the owner, in a restricted security context,
- * or the current user if there is none given; with search_path pinned.  An error
- * undoes all of it with the (sub)transaction.
+ * Until cmq_owner_leave() all is done as the owner in a restricted security context, or
+ * as the current user if no owner is given; with search_path pinned.  An error undoes
+ * all of it with the (sub)transaction.
  */
 void
 cmq_owner_enter(CmqOwnerScope *scope, Oid owner)
@@ -128,18 +124,16 @@ list_cursors(void)
 }
 
 static void
-hold(HeldCursors *cursors, const char *name)
+hold(Held *held, const char *name)
 {
 	Portal		portal = GetPortalByName(name);
-	Held	   *held = &cursors->held[cursors->n];
 
+	held->portal = portal;
 	if (portal == NULL)
 		return;
-	held->portal = portal;
 	held->activeSubid = portal->activeSubid;
 	held->pinned = !portal->portalPinned;
 	held->activated = portal->status == PORTAL_READY;
-	cursors->n++;
 	if (held->pinned)
 		PinPortal(portal);
 	if (held->activated)
@@ -147,19 +141,15 @@ hold(HeldCursors *cursors, const char *name)
 }
 
 static void
-release(HeldCursors *cursors)
+release(const Held *held)
 {
-	for (int i = 0; i < cursors->n; i++)
-	{
-		Held	   *held = &cursors->held[i];
-
-		if (held->activated)
-			held->portal->status = PORTAL_READY;
-		if (held->pinned)
-			UnpinPortal(held->portal);
-		held->portal->activeSubid = held->activeSubid;
-	}
-	cursors->n = 0;
+	if (held->portal == NULL)
+		return;
+	if (held->activated)
+		held->portal->status = PORTAL_READY;
+	if (held->pinned)
+		UnpinPortal(held->portal);
+	held->portal->activeSubid = held->activeSubid;
 }
 
 /* Drop the cursors that were not there before. */
@@ -187,30 +177,27 @@ void
 cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg)
 {
 	List	   *before = list_cursors();
-	/* allocated, because it changes between setjmp and longjmp */
-	HeldCursors *cursors = palloc0(sizeof(HeldCursors));
+	int			n = list_length(before);
+	Held	   *held = palloc0(sizeof(Held) * Max(n, 1));
 	CmqOwnerScope scope;
 
-	cursors->held = palloc(sizeof(Held) * Max(list_length(before), 1));
 	cmq_owner_enter(&scope, owner);
 	cmq_xact_enter_code();
 	PG_TRY();
 	{
-		ListCell   *lc;
-
-		foreach(lc, before)
-			hold(cursors, strVal(lfirst(lc)));
+		for (int i = 0; i < n; i++)
+			hold(&held[i], strVal(list_nth(before, i)));
 		func(arg);
 	}
 	PG_FINALLY();
 	{
 		cmq_xact_leave_code();
-		release(cursors);
+		for (int i = 0; i < n; i++)
+			release(&held[i]);
 	}
 	PG_END_TRY();
 	drop_new_cursors(before);
 	cmq_owner_leave(&scope);
-	pfree(cursors->held);
-	pfree(cursors);
+	pfree(held);
 	list_free_deep(before);
 }

@@ -12,9 +12,6 @@
  */
 #include "postgres.h"
 
-#include "utils/acl.h"
-#include "utils/timestamp.h"
-
 #include "base/cmq_args.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"

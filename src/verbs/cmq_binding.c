@@ -13,9 +13,6 @@
 
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/acl.h"
-#include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_compat.h"

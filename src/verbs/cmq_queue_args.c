@@ -41,6 +41,13 @@ static const Setting settings[] = {
 	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, " messages", true},
 };
 
+/* May the text of an error say what the queue is set to?  A new one has no secrets. */
+static bool
+may_say(const CmqQueue *queue)
+{
+	return !OidIsValid(queue->relid) || cmq_queue_is_readable(queue);
+}
+
 /*
  * Store the settings given as arguments 1.. into queue; NULL keeps what is
  * there, or is an error.  Returns whether any was given.
@@ -49,7 +56,6 @@ bool
 cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 {
 	bool		any = false;
-	bool		may_say = !null_keeps || cmq_queue_is_readable(queue);
 
 	for (int i = 0; i < lengthof(settings); i++)
 	{
@@ -80,7 +86,7 @@ cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("rewind_seconds cannot be greater than msg_retention_seconds for queue \"%s\"",
 						queue->name),
-				 may_say ?
+				 may_say(queue) ?
 				 errdetail("rewind_seconds would be %d, msg_retention_seconds %d.",
 						   queue->rewind_seconds, queue->msg_retention_seconds) : 0,
 				 errhint("Shorten rewind_seconds or lengthen msg_retention_seconds.")));
@@ -97,8 +103,6 @@ cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 	int			argno = lengthof(settings) + 1;
 	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||
 		!PG_ARGISNULL(argno + 2);
-	bool		may_say = !OidIsValid(queue->relid) ||
-		cmq_queue_is_readable(queue);
 
 	if (!PG_ARGISNULL(argno))
 	{
@@ -130,7 +134,7 @@ cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_time_to_live must be less than msg_retention_seconds for queue \"%s\"",
 						queue->name),
-				 may_say ?
+				 may_say(queue) ?
 				 errdetail("max_time_to_live would be %d, msg_retention_seconds %d.",
 						   queue->max_time_to_live,
 						   queue->msg_retention_seconds) : 0));

@@ -10,8 +10,6 @@
 #include "access/twophase.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
-#include "storage/proc.h"
-#include "storage/spin.h"
 
 #include "memory/cmq_clock.h"
 #include "memory/cmq_notes.h"

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_turn.c
- *	  The turns of queues in the worker's rounds: their order, and who is passed
- *	  over because code of his has taken time from others.
+ *	  The turns of queues in the worker's rounds: their order, and which owners' queues
+ *	  are passed over because their code has taken time from others.
  *
  * A round gives each queue a turn of each kind.  Code of owners runs in these
  * turns, and can take any time.  Three things are remembered from round to round,
@@ -12,17 +12,17 @@
  *	  the queue is passed over for 2, 4 .. 64 rounds.
  *	- Of a queue, too, at which step a turn has stopped that had to be cancelled, or
  *	  that took long.  The next one begins behind that step.
- *	- Of an owner, until when his queues rest.  In one round they may take
+ *	- Of an owner, until when the owner's queues rest.  In one round they may take
  *	  ROUND_TIME together; queues whose turn has not come then are passed over, and
  *	  the next round begins at once if one of them has waited for an interval.
- *	  What was taken beyond that, all of it when a turn had to be cancelled, is
- *	  paid back REST_FACTOR times.  So code that ends just in time, or that is in
+ *	  The time taken beyond ROUND_TIME, or all of it when a turn had to be cancelled,
+ *	  is paid back REST_FACTOR times.  So code that ends just in time, or that is in
  *	  a queue made a moment ago, does not take more than a small share of time.
- * Queues of superusers never rest: against these there is no defence.
+ * Queues of superusers never rest: against superusers there is no defence.
  *
- * Those with the longest wait since their last turn come first, and all that have
- * strikes after the others.  So who was passed over, or lost his turn because the
- * worker was ended, is among the first in the next round.
+ * Queues with the longest wait since their last turn come first, and all that have
+ * strikes after the others.  So a queue that was passed over, or lost its turn because
+ * the worker was ended, is among the first in the next round.
  *
  * A turn that gives a guest's code a chance, a move of dead letters to a queue of
  * another owner, depends on both owners.  The strike is the source's, for it is
@@ -91,8 +91,8 @@ typedef struct Rests
 
 static Rests *rests = NULL;
 
-/* The time used in this round. */
-static CmqUses uses[CMQ_NTURNS];
+/* The time used in this round, by kind of turn. */
+static CmqUses all_uses[CMQ_NTURNS];
 static bool round_begun = false;
 
 /* The turn under way. */
@@ -100,6 +100,7 @@ typedef struct Turn
 {
 	bool		active;
 	CmqTurnKind kind;
+	CmqUses    *uses;			/* of this kind */
 	CmqSharedKey key;
 	Oid			owner;
 	Oid			guest;
@@ -130,6 +131,13 @@ cmq_turn_shmem_init(void)
 }
 
 static bool
+is_rest_of(const Rest *rest, Oid owner, CmqTurnKind kind)
+{
+	return rest->owner == owner && rest->database == MyDatabaseId &&
+		rest->kind == kind;
+}
+
+static bool
 rests_now(Oid owner, CmqTurnKind kind)
 {
 	TimestampTz now = cmq_time();
@@ -137,13 +145,8 @@ rests_now(Oid owner, CmqTurnKind kind)
 
 	SpinLockAcquire(&rests->mutex);
 	for (int i = 0; i < NRESTS; i++)
-	{
-		Rest	   *rest = &rests->rests[i];
-
-		if (rest->owner == owner && rest->database == MyDatabaseId &&
-			rest->kind == kind && rest->until > now)
-			result = true;
-	}
+		result |= is_rest_of(&rests->rests[i], owner, kind) &&
+			rests->rests[i].until > now;
 	SpinLockRelease(&rests->mutex);
 	return result;
 }
@@ -159,8 +162,7 @@ set_rest(Oid owner, CmqTurnKind kind, int64 time)
 	{
 		Rest	   *other = &rests->rests[i];
 
-		if (other->owner == owner && other->database == MyDatabaseId &&
-			other->kind == kind)
+		if (is_rest_of(other, owner, kind))
 		{
 			rest = other;
 			break;
@@ -168,16 +170,13 @@ set_rest(Oid owner, CmqTurnKind kind, int64 time)
 		if (other->until < rest->until)
 			rest = other;
 	}
-	rest->owner = owner;
-	rest->database = MyDatabaseId;
-	rest->kind = kind;
-	rest->until = until;
+	*rest = (Rest) {MyDatabaseId, owner, kind, until};
 	SpinLockRelease(&rests->mutex);
 }
 
 /*
- * May queues of the owner have a turn now?  Called in a transaction.  If only his
- * time in this round is over, is_over is set.
+ * May queues of the owner have a turn now?  Called in a transaction.  If only the
+ * owner's time in this round is over, is_over is set.
  */
 static bool
 owner_may(Oid owner, CmqTurnKind kind, bool *is_over)
@@ -186,7 +185,7 @@ owner_may(Oid owner, CmqTurnKind kind, bool *is_over)
 		return true;
 	if (rests_now(owner, kind))
 		return false;
-	if (cmq_uses_of(&uses[kind], owner) < ROUND_TIME)
+	if (cmq_uses_of(&all_uses[kind], owner) < ROUND_TIME)
 		return true;
 	*is_over = true;
 	return false;
@@ -247,11 +246,12 @@ cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
 	if (!round_begun)
 	{
 		for (int i = 0; i < CMQ_NTURNS; i++)
-			cmq_uses_init(&uses[i], TopMemoryContext);
+			cmq_uses_init(&all_uses[i], TopMemoryContext);
 		before_shmem_exit(end_at_exit, (Datum) 0);
 		round_begun = true;
 	}
 	turn.kind = kind;
+	turn.uses = &all_uses[kind];
 	turn.key.database = MyDatabaseId;
 	turn.key.pending = queue->pending;
 	if (!owner_may(queue->owner, kind, &is_over) ||
@@ -265,9 +265,9 @@ cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
 		return false;
 	turn.owner = queue->owner;
 	turn.guest = guest;
-	turn.owner_before = cmq_uses_of(&uses[turn.kind], queue->owner);
-	turn.guest_before = cmq_uses_of(&uses[turn.kind], guest);
-	cmq_uses_host(&uses[turn.kind], queue->owner);
+	turn.owner_before = cmq_uses_of(turn.uses, queue->owner);
+	turn.guest_before = cmq_uses_of(turn.uses, guest);
+	cmq_uses_host(turn.uses, queue->owner);
 	turn.active = true;
 	return true;
 }
@@ -276,14 +276,14 @@ cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
 CmqUses *
 cmq_turn_uses(void)
 {
-	return turn.active ? &uses[turn.kind] : NULL;
+	return turn.active ? turn.uses : NULL;
 }
 
 /* Let the owner pay back what is too much; all of this turn if it was cancelled. */
 static void
 settle_owner(Oid owner, int64 before, bool cancelled)
 {
-	int64		used = cmq_uses_of(&uses[turn.kind], owner);
+	int64		used = cmq_uses_of(turn.uses, owner);
 	int64		over = cancelled ? used - before :
 		used - ROUND_TIME - GRACE_TIME;
 
@@ -300,10 +300,10 @@ cmq_turn_end(bool ok)
 
 	if (!turn.active)
 		return;
-	cmq_uses_host(&uses[turn.kind], InvalidOid);
+	cmq_uses_host(turn.uses, InvalidOid);
 	turn.active = false;
 	guest_time = OidIsValid(turn.guest) ?
-		cmq_uses_of(&uses[turn.kind], turn.guest) - turn.guest_before : 0;
+		cmq_uses_of(turn.uses, turn.guest) - turn.guest_before : 0;
 	guilty = guest_time > GUEST_TIME;
 	ok = ok && !guilty;
 	settle_owner(turn.owner, turn.owner_before, !ok && !guilty);
@@ -316,51 +316,23 @@ cmq_turn_end(bool ok)
 typedef struct Place
 {
 	char	   *name;
-	bool		struck;
-	TimestampTz begun_at;
 	int			position;		/* in the list of names */
+	CmqTurns	turns[CMQ_NTURNS];
 } Place;
 
 static int
-compare_places(const void *a, const void *b)
+compare_places(const void *a, const void *b, void *arg)
 {
 	const Place *x = a;
 	const Place *y = b;
+	const CmqTurns *s = &x->turns[*(int *) arg];
+	const CmqTurns *t = &y->turns[*(int *) arg];
 
-	if (x->struck != y->struck)
-		return x->struck ? 1 : -1;
-	if (x->begun_at != y->begun_at)
-		return x->begun_at < y->begun_at ? -1 : 1;
+	if ((s->strikes > 0) != (t->strikes > 0))
+		return s->strikes > 0 ? 1 : -1;
+	if (s->begun_at != t->begun_at)
+		return s->begun_at < t->begun_at ? -1 : 1;
 	return x->position - y->position;
-}
-
-/* The order of turns of one kind; turns has CMQ_NTURNS for each queue. */
-static void
-order_kind(List *names, const CmqTurns *turns, CmqTurnKind kind,
-		   CmqTurnOrder *order)
-{
-	int			n = list_length(names);
-	Place	   *places = palloc(sizeof(Place) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-	{
-		const CmqTurns *mine = &turns[i * CMQ_NTURNS + kind];
-
-		places[i].name = list_nth(names, i);
-		places[i].struck = mine->strikes > 0;
-		places[i].begun_at = mine->begun_at;
-		places[i].position = i;
-	}
-	qsort(places, n, sizeof(Place), compare_places);
-	order->names[kind] = order->struck[kind] = NIL;
-	for (int i = 0; i < n; i++)
-	{
-		List	  **list = places[i].struck ? &order->struck[kind] :
-			&order->names[kind];
-
-		*list = lappend(*list, places[i].name);
-	}
-	pfree(places);
 }
 
 /*
@@ -371,24 +343,36 @@ void
 cmq_turn_order(List *names, CmqTurnOrder *order)
 {
 	int			n = list_length(names);
-	CmqTurns   *turns = palloc0(sizeof(CmqTurns) * CMQ_NTURNS * Max(n, 1));
-	CmqTurns   *mine = turns;
+	Place	   *places = palloc0(sizeof(Place) * Max(n, 1));
 	CmqSharedKey key = {.database = MyDatabaseId};
 
-	for (int i = 0; i < n; i++, mine += CMQ_NTURNS)
+	for (int i = 0; i < n; i++)
 	{
+		Place	   *place = &places[i];
 		CmqQueue	queue;
 
+		place->name = list_nth(names, i);
+		place->position = i;
 		/* not by cmq_queue_find(): a damaged one is no reason to fail here */
-		if (!cmq_catalog_find_queue(&queue, list_nth(names, i)))
+		if (!cmq_catalog_find_queue(&queue, place->name))
 			continue;
 		/* one that nobody has used yet waits since it could have had a turn */
 		for (int kind = 0; kind < CMQ_NTURNS; kind++)
-			mine[kind].begun_at = Max(queue.create_time, PgStartTime);
+			place->turns[kind].begun_at = Max(queue.create_time, PgStartTime);
 		key.pending = queue.pending;
-		cmq_notes_get_turns(&key, mine);
+		cmq_notes_get_turns(&key, place->turns);
 	}
 	for (int kind = 0; kind < CMQ_NTURNS; kind++)
-		order_kind(names, turns, kind, order);
-	pfree(turns);
+	{
+		order->names[kind] = order->struck[kind] = NIL;
+		qsort_arg(places, n, sizeof(Place), compare_places, &kind);
+		for (int i = 0; i < n; i++)
+		{
+			List	  **list = places[i].turns[kind].strikes > 0 ?
+				&order->struck[kind] : &order->names[kind];
+
+			*list = lappend(*list, places[i].name);
+		}
+	}
+	pfree(places);
 }

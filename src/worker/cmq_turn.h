@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_turn.h
- *	  The turns of queues in the worker's rounds: their order, and who is passed
- *	  over because code of his has taken time from others.
+ *	  The turns of queues in the worker's rounds: their order, and which owners' queues
+ *	  are passed over because their code has taken time from others.
  *
  *-------------------------------------------------------------------------
  */
