@@ -44,7 +44,6 @@ typedef struct Held
 	SubTransactionId activeSubid;
 } Held;
 
-
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 
 /*
