@@ -1,6 +1,6 @@
 -- What a transaction hides from itself and gives back by ROLLBACK is received
 -- afterwards: the scan floor of cmq_floor.c must not have passed it.
--- test/t/008_scan_floor.pl is the test with many sessions.
+-- test/t/101_scan_floor.pl is the test with many sessions.
 \getenv srcdir PG_ABS_SRCDIR
 \set helpers :srcdir '/helpers.sql'
 \i :helpers

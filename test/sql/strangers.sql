@@ -42,7 +42,7 @@ REVOKE UPDATE, DELETE ON cmq.q_victim FROM regress_stranger;
 
 --
 -- Dead letters to a queue of another owner are moved by the worker alone
--- (t/005): no receive and no call of cmq_maintain() runs that owner's code.
+-- (t/020): no receive and no call of cmq_maintain() runs that owner's code.
 --
 GRANT INSERT, DELETE ON cmq.q_victim TO regress_consumer;
 SET ROLE regress_consumer;
