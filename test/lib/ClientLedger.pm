@@ -9,7 +9,7 @@ package ClientLedger;
 #   $ledger->start(8, $node);                        or more nodes, one of them the primary
 #   $ledger->wait_for(1000);                         answers
 #   $ledger->rewind_all;
-#   $ledger->kill_server; or any other end; $ledger->{node} = the next one
+#   $node->kill_server; or any other end; $ledger->{node} = the next one
 #   $ledger->wait_for_next_server(100);              if the clients shall go on
 #   $ledger->finish('crash');
 #   $ledger->check('crash');
@@ -18,6 +18,7 @@ package ClientLedger;
 use strict;
 use warnings;
 
+use CmqNode;
 use Complaints;
 use File::Temp;
 use POSIX ();
@@ -39,7 +40,6 @@ sub new
 	}, $class;
 
 	$self->sql(q{
-		CREATE EXTENSION IF NOT EXISTS cmq;
 		SELECT FROM cmq_create_queue('q', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200);
 		-- since when some of the last messages are, and of those in the history; whatever the clock does
 		CREATE FUNCTION recently_sent() RETURNS timestamptz LANGUAGE sql AS
@@ -54,7 +54,7 @@ sub new
 sub sql
 {
 	my ($self, $sql) = @_;
-	return $self->{node}->safe_psql('postgres', $sql);
+	return $self->{node}->sql($sql);
 }
 
 my $consume = q{WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 3)) SELECT 'd', msg_id FROM got WHERE cmq_delete('q', receipt_handle);};
@@ -166,24 +166,12 @@ sub no_complaints
 	return;
 }
 
-# Returns whether something has come true in time.
-sub poll
-{
-	my ($condition) = @_;
-	foreach (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return 1 if $condition->();
-		usleep(20_000);
-	}
-	return 0;
-}
-
 # Look at the books of all running clients, until they are as wanted.
 sub poll_books
 {
 	my ($self, $what, $wanted) = @_;
 
-	return if poll(sub { $wanted->(map { [ read_book($_) ] } @{ $self->{clients} }) });
+	return if eventually { $wanted->(map { [ read_book($_) ] } @{ $self->{clients} }) };
 	no_complaints('clients can work', Complaints::of_clients($self->client_errors), Complaints::of_server($self->{node}));
 	BAIL_OUT("clients have $what");
 }
@@ -243,33 +231,6 @@ sub rewind_is_under_way
 {
 	my ($self) = @_;
 	return $self->sql(q{SELECT rewinding_from IS NOT NULL FROM cmq.queues WHERE queue = 'q'}) eq 't';
-}
-
-# State and parent of a process, none if there is no such process.
-sub look_at_process
-{
-	my ($pid) = @_;
-	open my $stat, '<', "/proc/$pid/stat" or return ();
-	my $line = <$stat> // '';
-	close $stat;
-	return $line =~ /^\d+ \(.*\) (\S) (\d+)/;
-}
-
-# kill -9 for the postmaster and all its children, as when the machine goes down
-# without the disk.  The postmaster is held first, so that it starts nobody any more:
-# who is left behind would wait for ever for locks that the others had.
-sub kill_server
-{
-	my ($self) = @_;
-	my ($postmaster) = slurp_file($self->{node}->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-
-	kill 'STOP', $postmaster;
-	poll(sub { (look_at_process($postmaster))[0] eq 'T' }) or BAIL_OUT('the postmaster does not stop');
-	my @children = grep { ((look_at_process($_))[1] // 0) == $postmaster } map { m{^/proc/(\d+)$} } glob '/proc/*';
-	kill 'KILL', @children;
-	$self->{node}->kill9;
-	poll(sub { !grep { kill 0, $_ } $postmaster, @children }) or BAIL_OUT('processes of the server are still there');
-	return;
 }
 
 sub note_entry
@@ -363,9 +324,7 @@ sub check
 	my ($self, $when) = @_;
 
 	# a client that was killed may have left its last transaction behind
-	$self->{node}->poll_query_until('postgres',
-		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()})
-	  or BAIL_OUT('clients are still there');
+	$self->{node}->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
 
 	my %there = map { $_ => 1 } split /\n/, $self->sql('SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q');
 	is(scalar(grep { !$there{$_} } keys %{ $self->{sent} }), 0,

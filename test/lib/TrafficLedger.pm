@@ -49,13 +49,12 @@ sub new
 sub sql
 {
 	my ($self, $sql) = @_;
-	return $self->{node}->safe_psql('postgres', $sql);
+	return $self->{node}->sql($sql);
 }
 
 sub _queues
 {
 	return q{
-CREATE EXTENSION cmq;
 CREATE ROLE carol; CREATE ROLE dave; CREATE ROLE mallory;
 GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO carol, dave, mallory;
 GRANT USAGE ON SCHEMA public TO carol, dave;
@@ -514,7 +513,7 @@ sub forget_counters { $_[0]{counted} = 0; return; }
 sub set_maintenance
 {
 	my ($self, $interval) = @_;
-	$self->sql($_) foreach "ALTER SYSTEM SET cmq.maintenance_interval = '$interval'", 'SELECT pg_reload_conf()';
+	$self->{node}->set('cmq.maintenance_interval', $interval);
 	return if $interval eq '1s';
 	# the launcher may be about to start one, and what one has left undone has another
 	# come at once: wait until none is seen for a while

@@ -5,13 +5,15 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
+my $node = CmqNode->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', "statement_timeout = 120s\n");
+$node->append_conf('postgresql.conf', 'statement_timeout = 120s');
 $node->start;
 
 # one call of each function
@@ -49,8 +51,7 @@ sub check_calls_fail
 
 	foreach my $function (sort keys %call)
 	{
-		my ($rc, $stdout, $stderr) =
-		  $node->psql('postgres',
+		my ($rc, $stdout, $stderr) = $node->psql('postgres',
 			"\\set VERBOSITY verbose\nSELECT * FROM $call{$function}");
 
 		is($rc, 3, "$when: $function fails");
@@ -62,11 +63,10 @@ sub check_calls_fail
 	}
 }
 
-$node->safe_psql('postgres', 'CREATE EXTENSION cmq');
+$node->sql('CREATE EXTENSION cmq');
 pass('CREATE EXTENSION works without preloading');
 
-is( $node->safe_psql(
-		'postgres', q(
+is( $node->sql(q(
 	SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname)
 	  FROM pg_proc JOIN pg_depend d
 		ON d.classid = 'pg_proc'::regclass AND d.objid = pg_proc.oid AND d.deptype = 'e'
@@ -77,30 +77,21 @@ is( $node->safe_psql(
 
 check_calls_fail('not preloaded');
 
-my ($rc, $stdout, $stderr) =
-  $node->psql('postgres', "SELECT * FROM cmq_maintain()");
-like($stderr, qr/cmq is not in "shared_preload_libraries"/,
+like($node->complaint("SELECT * FROM cmq_maintain()"), qr/cmq is not in "shared_preload_libraries"/,
 	'maintenance of all queues fails as well');
 
-($rc, $stdout, $stderr) =
-  $node->psql('postgres', "LOAD 'cmq';\nSELECT cmq_send('orders', 'm')");
-like($stderr, qr/cmq is not in "shared_preload_libraries"/,
+like($node->complaint("LOAD 'cmq';\nSELECT cmq_send('orders', 'm')"), qr/cmq is not in "shared_preload_libraries"/,
 	'LOAD is not enough');
 
-is($node->safe_psql('postgres', 'SELECT count(*) FROM cmq.queues'),
+is($node->sql('SELECT count(*) FROM cmq.queues'),
 	'0', 'the list of queues can be read');
 
 # With the line in place.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
 $node->restart;
 
-ok( $node->poll_query_until(
-		'postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher'"
-	),
-	'preloaded: there is one launcher');
-is( $node->safe_psql(
-		'postgres', q(
+$node->poll("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher'", 'preloaded: there is one launcher');
+is( $node->sql(q(
 	SELECT FROM cmq_create_queue('orders', rewind_seconds => 3600);
 	SELECT count(*) FROM cmq_send_batch('orders', ARRAY['m1', 'm2']);
 	SELECT cmq_delete('orders', receipt_handle) FROM cmq_receive('orders');
@@ -108,8 +99,7 @@ is( $node->safe_psql(
 	SELECT string_agg(body, ' ') FROM cmq.q_orders_live;
 	SELECT string_agg(body, ' ') FROM cmq.q_orders_history)),
 	"2\nt\nm2\nm1", 'preloaded: everything works');
-is( $node->safe_psql(
-		'postgres', 'SHOW cmq.max_queues; SHOW cmq.maintenance_interval; SHOW cmq.async_receive'),
+is( $node->sql('SHOW cmq.max_queues; SHOW cmq.maintenance_interval; SHOW cmq.async_receive'),
 	"1000\n1min\non",
 	'preloaded: the settings are there');
 
@@ -120,8 +110,7 @@ check_calls_fail('taken away');
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
 $node->restart;
-is( $node->safe_psql(
-		'postgres', q(
+is( $node->sql(q(
 	SELECT cmq_rewind('orders', now() - interval '1 hour') IS NOT NULL;
 	SELECT string_agg(body, ' ') FROM cmq_receive('orders', 10))),
 	"t\nm1 m2", 'back again: no message is lost');

@@ -5,128 +5,91 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf(
-	'postgresql.conf', q(
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 86400
+my $node = CmqNode->running('main', <<'CONF');
 cmq.async_receive = off
 statement_timeout = 120s
-));
-$node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION cmq');
+CONF
 
 my $last_id = 0;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sub states
-{
-	return sql(
-		q(
-	SELECT coalesce(string_agg(body || ':' || state, ' ' ORDER BY body), '-')
-	  FROM (SELECT body, state FROM cmq.q_orders_live
-			 UNION ALL
-			SELECT body, 'history' FROM cmq.q_orders_history) AS m));
-}
-
-sub receive
-{
-	return sql(
-		"SELECT coalesce(string_agg(body, ' '), '-') FROM cmq_receive('orders', 1000)"
-	);
-}
-
-sub crash
-{
-	$node->stop('immediate');
-	$node->start;
-}
 
 # Send and check that the id is later than all before.
 sub send_checked
 {
 	my ($body) = @_;
-	my $id = sql("SELECT cmq_send('orders', '$body')");
+	my $id = $node->sql("SELECT cmq_send('orders', '$body')");
 	ok($id > $last_id, "id of $body is later than all before");
 	$last_id = $id;
 }
 
-sql("SELECT FROM cmq_create_queue('orders', visibility_timeout => 43200, rewind_seconds => 3600)"
-);
-crash();
-is(states(), '-', 'the queue is there, empty');
+$node->sql("SELECT FROM cmq_create_queue('orders', visibility_timeout => 43200, rewind_seconds => 3600)");
+$node->crash;
+is($node->states('orders'), '-', 'the queue is there, empty');
 
 send_checked('m1');
-crash();
-is(states(), 'm1:ready', 'a send is there');
+$node->crash;
+is($node->states('orders'), 'm1:ready', 'a send is there');
 
 send_checked('m2');
-$last_id = sql(
-	"SELECT max(id) FROM cmq_send_batch('orders', ARRAY['m3', 'm4', 'm5', 'm6']) AS id"
-);
-crash();
-is( states(),
+$last_id = $node->sql(
+	"SELECT max(id) FROM cmq_send_batch('orders', ARRAY['m3', 'm4', 'm5', 'm6']) AS id");
+$node->crash;
+is($node->states('orders'),
 	'm1:ready m2:ready m3:ready m4:ready m5:ready m6:ready',
 	'a batch is there');
 
 my @handles = split /\n/,
-  sql("SELECT receipt_handle FROM cmq_receive('orders', 4)");
-crash();
-is( states(),
+  $node->sql("SELECT receipt_handle FROM cmq_receive('orders', 4)");
+$node->crash;
+is($node->states('orders'),
 	'm1:in flight m2:in flight m3:in flight m4:in flight m5:ready m6:ready',
 	'a receive is there');
 
-is(sql("SELECT cmq_delete('orders', '$handles[0]')"), 't', 'm1 is deleted');
-crash();
-is( states(),
+is($node->sql("SELECT cmq_delete('orders', '$handles[0]')"), 't', 'm1 is deleted');
+$node->crash;
+is($node->states('orders'),
 	'm1:history m2:in flight m3:in flight m4:in flight m5:ready m6:ready',
 	'a delete is there');
-is(sql("SELECT cmq_delete('orders', '$handles[0]')"),
+is($node->sql("SELECT cmq_delete('orders', '$handles[0]')"),
 	'f', 'it cannot be done twice');
 
-is( sql("SELECT count(*) FROM cmq_delete_batch('orders', ARRAY['$handles[1]', '$handles[2]'])"
-	),
+is($node->sql("SELECT count(*) FROM cmq_delete_batch('orders', ARRAY['$handles[1]', '$handles[2]'])"),
 	'2',
 	'm2, m3 are deleted');
 my $new_handle =
-  sql("SELECT cmq_change_visibility('orders', '$handles[3]', 0)");
-crash();
-is( states(),
+  $node->sql("SELECT cmq_change_visibility('orders', '$handles[3]', 0)");
+$node->crash;
+is($node->states('orders'),
 	'm1:history m2:history m3:history m4:ready m5:ready m6:ready',
 	'a batch of deletes and a change of visibility are there');
-is(sql("SELECT cmq_delete('orders', '$new_handle')"),
+is($node->sql("SELECT cmq_delete('orders', '$new_handle')"),
 	't', 'the new handle is good');
 
-sql("SELECT cmq_rewind('orders', now() - interval '1 hour')");
-crash();
-is( states(),
+$node->sql("SELECT cmq_rewind('orders', now() - interval '1 hour')");
+$node->crash;
+is($node->states('orders'),
 	'm1:ready m2:ready m3:ready m4:ready m5:ready m6:ready',
 	'a rewind is there');
-my $handle = sql("SELECT receipt_handle FROM cmq_receive('orders')");
-crash();
-is( states(),
+my $handle = $node->handle('orders');
+$node->crash;
+is($node->states('orders'),
 	'm1:in flight m2:ready m3:ready m4:ready m5:ready m6:ready',
 	'a receive of a rewound message is there');
-is(sql("SELECT cmq_delete('orders', '$handle')"), 't', 'm1 deleted again');
-crash();
+is($node->sql("SELECT cmq_delete('orders', '$handle')"), 't', 'm1 deleted again');
+$node->crash;
 send_checked('m7');
-is(receive(), 'm2 m3 m4 m5 m6 m7', 'the rewind goes on, then the rest');
-is( states(),
+is($node->receive('orders'), 'm2 m3 m4 m5 m6 m7', 'the rewind goes on, then the rest');
+is($node->states('orders'),
 	'm1:history m2:in flight m3:in flight m4:in flight m5:in flight m6:in flight m7:in flight',
 	'every message counted');
 
 # Open transactions go.
-my $session = $node->background_psql('postgres', on_error_stop => 0);
+my $session = $node->session(on_error_stop => 0);
 $session->query_safe(q(BEGIN;
 	SELECT FROM cmq_create_queue('gone');
 	SELECT cmq_send('gone', 'g1');
@@ -137,117 +100,100 @@ $session->query_safe(q(BEGIN;
 		  FROM cmq_data.q_orders_pending));
 	SELECT cmq_rewind('orders', now() - interval '1 hour');
 	SELECT FROM cmq_receive('orders', 2)));
-crash();
+$node->crash;
 eval { $session->quit; };
-is( states(),
+is($node->states('orders'),
 	'm1:history m2:in flight m3:in flight m4:in flight m5:in flight m6:in flight m7:in flight',
 	'nothing of an open transaction is left');
-is(sql('SELECT count(*) FROM cmq.queues'), '1', 'nor the queue it created');
+is($node->sql('SELECT count(*) FROM cmq.queues'), '1', 'nor the queue it created');
 send_checked('m8');
 
 # Settings and queues.
-sql("SELECT FROM cmq_alter_queue('orders', visibility_timeout => 77);
+$node->sql("SELECT FROM cmq_alter_queue('orders', visibility_timeout => 77);
 	SELECT FROM cmq_create_queue('second'); SELECT cmq_send('second', 's1')");
-crash();
-is( sql("SELECT string_agg(queue || ' ' || visibility_timeout, ', ' ORDER BY queue) FROM cmq.queues"
-	),
+$node->crash;
+is($node->sql("SELECT string_agg(queue || ' ' || visibility_timeout, ', ' ORDER BY queue) FROM cmq.queues"),
 	'orders 77, second 30',
 	'create and alter are there');
-sql("SELECT FROM cmq_drop_queue('second')");
-crash();
-is(sql('SELECT count(*) FROM cmq.queues'), '1', 'a drop is there');
-is( sql("SELECT FROM cmq_create_queue('second'); SELECT count(*) FROM cmq_receive('second')"
-	),
+$node->sql("SELECT FROM cmq_drop_queue('second')");
+$node->crash;
+is($node->sql('SELECT count(*) FROM cmq.queues'), '1', 'a drop is there');
+is($node->sql("SELECT FROM cmq_create_queue('second'); SELECT count(*) FROM cmq_receive('second')"),
 	'0',
 	'the same name can be used again');
 
 # A crash of one backend: the server starts its shared memory anew.
-$node->append_conf('postgresql.conf', 'restart_after_crash = on');
-$node->reload;
-ok( $node->poll_query_until(
-		'postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher'"
-	),
-	'there is one launcher');
-my $launcher = sql(
+$node->set('restart_after_crash', 'on');
+$node->poll("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher'", 'there is one launcher');
+my $launcher = $node->sql(
 	"SELECT pid FROM pg_stat_activity WHERE backend_type = 'cmq launcher'");
-$session = $node->background_psql('postgres', on_error_stop => 0);
+$session = $node->session(on_error_stop => 0);
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 send_checked('m9');
 kill 'KILL', $pid;
 eval { $session->quit; };
-ok( $node->poll_query_until(
-		'postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher' AND pid <> $launcher"
-	),
-	'there is a launcher again after the crash of a backend');
+$node->poll("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher' AND pid <> $launcher", 'there is a launcher again after the crash of a backend');
 send_checked('m10');
-is(receive(), 'm8 m9 m10', 'nothing is lost by the crash of a backend');
+is($node->receive('orders'), 'm8 m9 m10', 'nothing is lost by the crash of a backend');
 
-is( sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_orders'),
+is($node->sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_orders'),
 	'10|10', 'every message counted');
 
 # A transaction that does nothing but receive need not wait for the disk.
-$node->append_conf('postgresql.conf', 'cmq.async_receive = on');
-$node->reload;
-ok($node->poll_query_until('postgres', 'SHOW cmq.async_receive', 'on'),
-	'receives do not wait for the disk');
-sql("SELECT FROM cmq_create_queue('async', visibility_timeout => 43200, rewind_seconds => 3600);
+$node->set('cmq.async_receive', 'on');
+$node->poll('SHOW cmq.async_receive', 'receives do not wait for the disk', wanted => 'on');
+$node->sql("SELECT FROM cmq_create_queue('async', visibility_timeout => 43200, rewind_seconds => 3600);
 	SELECT FROM cmq_send_batch('async', ARRAY['a1', 'a2', 'a3', 'a4', 'a5', 'a6']);
 	CREATE TABLE business (body text)");
 
 sub async_state
 {
 	my ($body) = @_;
-	return sql(
-		qq(
+	return $node->sql(qq(
 	SELECT state FROM cmq.q_async_live WHERE body = '$body'
 	 UNION ALL
 	SELECT 'history' FROM cmq.q_async_history WHERE body = '$body'));
 }
 
-$handle = sql("SELECT receipt_handle FROM cmq_receive('async')");
-crash();
+$handle = $node->handle('async');
+$node->crash;
 my $state = async_state('a1');
 like($state, qr/^(ready|in flight)$/, 'a receive is there, or was lost');
-is( sql("SELECT cmq_delete('async', '$handle')"),
+is($node->sql("SELECT cmq_delete('async', '$handle')"),
 	$state eq 'ready' ? 'f' : 't',
 	'its handle is good if it is there');
-sql("SELECT FROM cmq_receive('async')") if $state eq 'ready';
+$node->sql("SELECT FROM cmq_receive('async')") if $state eq 'ready';
 
 # whatever else was committed takes the receives before it along
-sql("SELECT FROM cmq_receive('async')");
-my $id = sql("SELECT cmq_send('async', 'a7')");
-crash();
+$node->sql("SELECT FROM cmq_receive('async')");
+my $id = $node->sql("SELECT cmq_send('async', 'a7')");
+$node->crash;
 is(async_state('a2'), 'in flight', 'a receive before a send is there');
 is(async_state('a7'), 'ready', 'so is the send');
-ok(sql("SELECT cmq_send('async', 'a8')") > $id, 'the next id is later');
+ok($node->sql("SELECT cmq_send('async', 'a8')") > $id, 'the next id is later');
 
 # a transaction that does anything else waits for the disk
-sql("BEGIN; INSERT INTO business SELECT body FROM cmq_receive('async'); COMMIT"
-);
-crash();
+$node->sql("BEGIN; INSERT INTO business SELECT body FROM cmq_receive('async'); COMMIT");
+$node->crash;
 is(async_state('a3'), 'in flight', 'a receive with business data is there');
-is(sql('SELECT body FROM business'), 'a3', 'so are the data');
-sql("SELECT cmq_delete('async', receipt_handle) FROM cmq_receive('async')");
-crash();
+is($node->sql('SELECT body FROM business'), 'a3', 'so are the data');
+$node->sql("SELECT cmq_delete('async', receipt_handle) FROM cmq_receive('async')");
+$node->crash;
 is(async_state('a4'), 'history', 'a receive with its delete is there');
-sql("BEGIN; SELECT FROM cmq_receive('async'); SELECT cmq_send('async', 'a9'); SELECT FROM cmq_receive('async'); COMMIT"
-);
-crash();
+$node->sql("BEGIN; SELECT FROM cmq_receive('async'); SELECT cmq_send('async', 'a9'); SELECT FROM cmq_receive('async'); COMMIT");
+$node->crash;
 is( async_state('a5') . ', ' . async_state('a9'),
 	'in flight, ready',
 	'receives around a send are there');
-sql("BEGIN; INSERT INTO business VALUES ('more'); SELECT FROM cmq_receive('async'); COMMIT"
-);
-crash();
-is( async_state('a7') . ', ' . sql('SELECT count(*) FROM business'),
+$node->sql("BEGIN; INSERT INTO business VALUES ('more'); SELECT FROM cmq_receive('async'); COMMIT");
+$node->crash;
+is( async_state('a7') . ', ' . $node->sql('SELECT count(*) FROM business'),
 	'in flight, 2',
 	'so is a receive after business data');
-sql("SET cmq.async_receive = off; SELECT FROM cmq_receive('async')");
-crash();
+$node->sql("SET cmq.async_receive = off; SELECT FROM cmq_receive('async')");
+$node->crash;
 is(async_state('a8'), 'in flight', 'a receive that waits for the disk is there');
-is( sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_async'),
+is($node->sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_async'),
 	'9|9', 'every message counted');
 
 $node->stop;

@@ -4,32 +4,21 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('async');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('async', <<'CONF');
 fsync = on
 synchronous_commit = on
 wal_writer_delay = 10s
 autovacuum = off
-cmq.maintenance_interval = 1h
 CONF
-$node->start;
 
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	CREATE TABLE business (n int);
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 3600);
 	SELECT FROM cmq_send_batch('q', array(SELECT 'm' || i FROM generate_series(1, 100) i));
@@ -43,7 +32,7 @@ sql(q{
 sub flushed
 {
 	my ($work) = @_;
-	return sql(qq{
+	return $node->sql(qq{
 		BEGIN;
 		$work;
 		SELECT pg_current_wal_insert_lsn() AS lsn \\gset
@@ -72,16 +61,13 @@ sub unflushed
 }
 cmp_ok(unflushed("$receive\n"), '>', 0, 'receive alone: not waited for');
 cmp_ok(unflushed("$receive\n$receive\n"), '>', 0, 'receives alone: not waited for');
-sql('ALTER SYSTEM SET cmq.async_receive = off; SELECT pg_reload_conf()');
-$node->poll_query_until('postgres',
-	q{SELECT current_setting('cmq.async_receive') = 'off'})
-  or die 'setting does not arrive';
+$node->set('cmq.async_receive', 'off');
 is(unflushed("$receive\n"), 0, 'receive with cmq.async_receive off: on disk at commit');
-sql('ALTER SYSTEM RESET cmq.async_receive; SELECT pg_reload_conf()');
-is( sql(q{SELECT count(*) FROM cmq_receive('q') \g /dev/null
+$node->sql('ALTER SYSTEM RESET cmq.async_receive; SELECT pg_reload_conf()');
+is( $node->sql(q{SELECT count(*) FROM cmq_receive('q') \g /dev/null
 		SHOW synchronous_commit;}),
 	'on', 'the setting of the session stays');
-is( sql(q{SET synchronous_commit = local;
+is( $node->sql(q{SET synchronous_commit = local;
 		SELECT count(*) FROM cmq_receive('q') \g /dev/null
 		SHOW synchronous_commit;}),
 	'local', 'whatever it is');
@@ -90,7 +76,7 @@ is( sql(q{SET synchronous_commit = local;
 # cmq sees beforehand or not, depending on which of them was loaded first.
 my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
 my $library = $node->basedir . '/at_commit.so';
-my $source = abs_path(dirname(__FILE__) . '/../modules/at_commit.c');
+my $source = "$top/test/modules/at_commit.c";
 system_or_bail('sh', '-c', qq{\${CC:-cc} -O2 -fPIC -shared -I"\$($pg_config --includedir-server)" -o '$library' '$source'});
 foreach my $libraries ("$library,cmq", "cmq,$library")
 {
@@ -99,42 +85,24 @@ foreach my $libraries ("$library,cmq", "cmq,$library")
 	my $when = $libraries =~ /^cmq/ ? 'loaded after cmq' : 'loaded before cmq';
 	cmp_ok(unflushed("$receive\n"), '>', 0, "another library, $when: receive alone is not waited for");
 	is(unflushed("$receive\nSET LOCAL at_commit.action = 'write';\n"), 0, '... what it writes at the commit of a receive is on disk');
-	is(sql(qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'write'; COMMIT; SHOW synchronous_commit}), 'on', '... the setting of the session stays');
+	is($node->sql(qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'write'; COMMIT; SHOW synchronous_commit}), 'on', '... the setting of the session stays');
 	# an error after cmq has made up its mind
-	my ($out, $err) = ('', '');
-	$node->psql('postgres', qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'fail'; COMMIT;\nSHOW synchronous_commit}, on_error_stop => 0, stdout => \$out, stderr => \$err);
-	like("$out $err", qr/^on .*at_commit fails/, '... also when the commit of a receive fails');
+	like(join(' ', $node->both(qq{BEGIN;\n$receive\nSET LOCAL at_commit.action = 'fail'; COMMIT;\nSHOW synchronous_commit}, undef, on_error_stop => 0)), qr/^on .*at_commit fails/, '... also when the commit of a receive fails');
 	# all that cmq has got ready to be done at the commit is taken back
 	my $numbers = q{SELECT m.pending_msg_num, a.active_msg_num, a.inactive_msg_num, a.rewind_msg_num, m.sent, m.received, m.deleted FROM cmq.metrics m, cmq_queue_attributes('q') a};
-	sql(q{SELECT FROM cmq_send_batch('q', '{x,y}'); SELECT FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q')))});
-	my $before = sql($numbers);
-	$node->psql('postgres', qq{BEGIN; SELECT cmq_send('q', 'never');\n$receive\nSELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q');
-		SELECT cmq_restore('q', '-infinity', NULL); SET LOCAL at_commit.action = 'fail'; COMMIT}, stderr => \$err);
-	like($err, qr/at_commit fails/, '... and of one that did everything');
-	is(sql($numbers), $before, '... nothing of it counts');
-	is(sql(q{SELECT count(*) FROM (SELECT cmq_delete('q', receipt_handle) AS ok FROM cmq_receive('q', 1000)) d WHERE ok}), (split /\|/, $before)[1], '... and all that is ready is received');
-	sql(q{SELECT FROM cmq_restore('q', '-infinity', NULL)});
+	$node->sql(q{SELECT FROM cmq_send_batch('q', '{x,y}'); SELECT FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q')))});
+	my $before = $node->sql($numbers);
+	like($node->complaint(qq{BEGIN; SELECT cmq_send('q', 'never');\n$receive\nSELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q');
+		SELECT cmq_restore('q', '-infinity', NULL); SET LOCAL at_commit.action = 'fail'; COMMIT}), qr/at_commit fails/, '... and of one that did everything');
+	is($node->sql($numbers), $before, '... nothing of it counts');
+	is($node->sql(q{SELECT count(*) FROM (SELECT cmq_delete('q', receipt_handle) AS ok FROM cmq_receive('q', 1000)) d WHERE ok}), (split /\|/, $before)[1], '... and all that is ready is received');
+	$node->sql(q{SELECT FROM cmq_restore('q', '-infinity', NULL)});
 }
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
 $node->restart;
 
-# Kill the server: all of its processes at once, as a power failure would.
-sub kill_server
-{
-	my @pids = split /\n/, sql('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-
-	$node->kill9;
-	kill 'KILL', @pids;
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return unless grep { kill 0, $_ } @pids;
-		select undef, undef, undef, 0.1;
-	}
-	die 'processes of the server are still there';
-}
-
-# Crashes under load.
-my %scripts = (
+# Crashes under load, as by a power failure.
+my @files = $node->scripts(
 	send => q{
 INSERT INTO sent SELECT cmq_send('q', 'body');
 },
@@ -145,49 +113,35 @@ SELECT count(*) FROM cmq_receive('q', 2);
 WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 2))
 INSERT INTO deleted SELECT msg_id FROM got WHERE cmq_delete('q', receipt_handle);
 });
-my @files;
-for my $name (sort keys %scripts)
-{
-	my $file = $node->basedir . "/$name.sql";
-	append_to_file($file, $scripts{$name});
-	push @files, '-f', $file;
-}
-sql(q{INSERT INTO sent SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q;
+$node->sql(q{INSERT INTO sent SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q;
 	INSERT INTO deleted SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_q_rewind});
 
 for my $round (1 .. 2)
 {
-	my ($out, $err) = ('', '');
-	my $load = IPC::Run::start(
-		[
-			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
-			'-c', '6', '-j', '2', '-T', '60', @files, 'postgres'
-		],
-		'>', \$out, '2>', \$err);
-	my $enough = sql('SELECT count(*) FROM sent') + 500 * $round;
-	$node->poll_query_until('postgres', "SELECT count(*) > $enough FROM sent")
-	  or die 'no load';
-	kill_server();
+	my $load = $node->start_pgbench('-c', '6', '-j', '2', '-T', '60', @files);
+	my $enough = $node->sql('SELECT count(*) FROM sent') + 500 * $round;
+	$node->wait_until("SELECT count(*) > $enough FROM sent");
+	$node->kill_server;
 	$load->finish;
 	$node->start;
 
-	is( sql(q{SELECT count(*) FROM sent FULL JOIN cmq_data.q_q m ON msg_id = cmq.msg_id(m.enqueued_at)
+	is( $node->sql(q{SELECT count(*) FROM sent FULL JOIN cmq_data.q_q m ON msg_id = cmq.msg_id(m.enqueued_at)
 			WHERE msg_id IS NULL OR m.enqueued_at IS NULL}),
 		'0', "round $round: what was sent is there, and nothing else");
-	is( sql(q{SELECT count(*) FROM deleted FULL JOIN cmq_data.q_q_rewind r ON msg_id = cmq.msg_id(r.enqueued_at)
+	is( $node->sql(q{SELECT count(*) FROM deleted FULL JOIN cmq_data.q_q_rewind r ON msg_id = cmq.msg_id(r.enqueued_at)
 			WHERE msg_id IS NULL OR r.enqueued_at IS NULL}),
 		'0', "round $round: what was deleted is deleted, and nothing else");
-	is( sql(q{SELECT count(*) FROM cmq_data.q_q m
+	is( $node->sql(q{SELECT count(*) FROM cmq_data.q_q m
 			WHERE (SELECT count(*) FROM cmq_data.q_q_pending p WHERE p.enqueued_at = m.enqueued_at)
 				+ (SELECT count(*) FROM cmq_data.q_q_rewind r WHERE r.enqueued_at = m.enqueued_at) <> 1}),
 		'0', "round $round: each message is in one state");
 }
 
 # In flight or ready again: all that is pending can be received in the end.
-my $pending = sql('SELECT count(*) FROM cmq_data.q_q_pending');
-sql('UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at');
+my $pending = $node->sql('SELECT count(*) FROM cmq_data.q_q_pending');
+$node->sql('UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at');
 my $received = 0;
-while ((my $n = sql(q{SELECT count(*) FROM cmq_receive('q', 1000)})) > 0)
+while ((my $n = $node->sql(q{SELECT count(*) FROM cmq_receive('q', 1000)})) > 0)
 {
 	$received += $n;
 }

@@ -9,25 +9,19 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
 use ClientLedger;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use CmqNode;
 use Test::More;
 
 my $rounds = $ENV{CMQ_TEST_LONG} ? 20 : 3;
 
-my $node = PostgreSQL::Test::Cluster->new('crash');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('crash', <<'CONF');
 fsync = on
-cmq.maintenance_interval = 1
+cmq.maintenance_interval = 1s
 autovacuum_naptime = 1
 log_min_messages = warning
 log_error_verbosity = verbose
 log_statement = none
-restart_after_crash = off
 CONF
-$node->start;
 
 my $ledger = ClientLedger->new($node);
 
@@ -38,7 +32,7 @@ sub crash_hard
 
 	# the last thing before the kill, so that there is no time to consume it
 	$ledger->rewind_all if $rewind;
-	$ledger->kill_server;
+	$node->kill_server;
 	$ledger->finish($when);
 	$node->start;
 	ok($ledger->rewind_is_under_way, "$when: the rewind is still under way") if $rewind;
@@ -51,8 +45,7 @@ sub crash_beside_clients
 	my ($when, $rewind) = @_;
 
 	$ledger->rewind_all if $rewind;
-	$node->stop('immediate');
-	$node->start;
+	$node->crash;
 	$ledger->wait_for_next_server(20);
 	$ledger->finish($when);
 	return;

@@ -4,7 +4,10 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -13,36 +16,26 @@ my $dir = PostgreSQL::Test::Utils::tempdir;
 sub new_node
 {
 	my ($name, $interval) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
-
-	$interval = 86400 unless defined $interval;
-
-	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
-	$node->append_conf(
-		'postgresql.conf', qq(
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = $interval
+	my $node = CmqNode->configured($name, <<"CONF", extra => [ '--encoding=UTF8', '--no-locale' ]);
+cmq.maintenance_interval = @{[ $interval // '1d' ]}
 autovacuum = off
 statement_timeout = 120s
-));
+CONF
+
 	$node->start;
 
 	# let the one maintenance round of this server pass
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher' AND wait_event_type = 'Extension'"
-	) or die 'no launcher';
-	$node->safe_psql('postgres',
-		'CREATE ROLE app; CREATE ROLE sender; CREATE ROLE consumer; CREATE DATABASE shop'
-	);
+	$node->wait_until("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher' AND wait_event_type = 'Extension'");
+	$node->sql('CREATE ROLE app; CREATE ROLE sender; CREATE ROLE consumer; CREATE DATABASE shop');
+	$node->use_database('shop');
 	return $node;
 }
 
 # Everything a user can see of all queues, as text.
-sub contents
+sub everything
 {
 	my ($node) = @_;
-	my $result = $node->safe_psql(
-		'shop', q(
+	return $node->sql(q(
 	SELECT * FROM cmq.queues ORDER BY queue;
 	SELECT c.relname, c.relkind, c.relispartition, r.rolname, c.relacl,
 		   pg_get_expr(c.relpartbound, c.oid)
@@ -52,129 +45,74 @@ sub contents
 	 WHERE connamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY conrelid::regclass::text, 2;
 	SELECT queue, lower, upper, messages, rewind FROM cmq.partition ORDER BY queue, lower;
 	SELECT name, rewind_from, rewound_at, expired_before, forgotten_before FROM cmq.queue ORDER BY name;
-	SELECT * FROM cmq.rewinds ORDER BY id));
-
-	foreach my $queue (
-		split /\n/,
-		$node->safe_psql(
-			'shop', 'SELECT queue FROM cmq.queues ORDER BY queue'))
-	{
-		$result .= "\n\n$queue\n"
-		  . $node->safe_psql(
-			'shop', qq(
-			SELECT * FROM cmq."q_${queue}_live" ORDER BY msg_id;
-			SELECT * FROM cmq."q_${queue}_history" ORDER BY msg_id;
-			SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num,
-				   create_time, last_modify_time
-			  FROM cmq_queue_attributes('$queue')));
-	}
-	return $result;
+	SELECT * FROM cmq.rewinds ORDER BY id)) . $node->contents;
 }
 
 my $node = new_node('source');
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('shop', $sql);
-}
-
-sub receive
-{
-	my ($queue) = @_;
-	return sql(
-		"SELECT coalesce(string_agg(body, ' '), '-') FROM cmq_receive('$queue', 1000)"
-	);
-}
-
-sub handle
-{
-	my ($queue) = @_;
-	return sql("SELECT receipt_handle FROM cmq_receive('$queue')");
-}
-
-sub consume
-{
-	my ($queue, $n) = @_;
-	return sql(
-		"SELECT count(*) FROM cmq_delete_batch('$queue', array(SELECT receipt_handle FROM cmq_receive('$queue', $n)))"
-	);
-}
-
-sub rewind
-{
-	my ($queue) = @_;
-	return sql(
-		"SELECT cmq_rewind('$queue', now() - interval '1 hour') IS NOT NULL");
-}
 
 my $long_name = 'L' . ('o' x 45) . 'ng';
 my $settings =
   'visibility_timeout => 43200, msg_retention_seconds => 86400, rewind_seconds => 7200';
 
-sql('CREATE EXTENSION cmq');
+$node->sql('CREATE EXTENSION cmq');
 
 # Transaction ids of the source are ahead of those of a fresh server, so that
 # the restored ones are used again there.
-sql(q(DO $$ BEGIN FOR i IN 1 .. 5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$)
-);
+$node->sql(q(DO $$ BEGIN FOR i IN 1 .. 5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$));
 
 # all states
-sql("SELECT FROM cmq_create_queue('states', $settings)");
-sql(q(SELECT FROM cmq_send_batch('states', ARRAY['deleted', 'flight1', 'flight2', 'shown', 'ready', E'odd "\\\\ \t\n\u00e4'],
+$node->sql("SELECT FROM cmq_create_queue('states', $settings)");
+$node->sql(q(SELECT FROM cmq_send_batch('states', ARRAY['deleted', 'flight1', 'flight2', 'shown', 'ready', E'odd "\\\\ \t\n\u00e4'],
 			headers => array_fill('{"k": [1, null]}'::jsonb, ARRAY[6]));
 	SELECT cmq_send('states', repeat('x', 500000));
 	SELECT cmq_send('states', 'delayed', 3600)));
-is(consume('states', 1), '1', 'one message is deleted');
-my ($flight1, $stale) = (handle('states'), handle('states'));
+is($node->consume('states', 1), '1', 'one message is deleted');
+my ($flight1, $stale) = ($node->handle('states'), $node->handle('states'));
 my $flight2 =
-  sql("SELECT cmq_change_visibility('states', '$stale', 43200)");
-my $shown = handle('states');
-$shown = sql("SELECT cmq_change_visibility('states', '$shown', 0)");
+  $node->sql("SELECT cmq_change_visibility('states', '$stale', 43200)");
+my $shown = $node->handle('states');
+$shown = $node->sql("SELECT cmq_change_visibility('states', '$shown', 0)");
 
 # a rewind under way, partly consumed
-sql("SELECT FROM cmq_create_queue('rewound', $settings)");
-sql("SELECT FROM cmq_send_batch('rewound', ARRAY['old', 'd1', 'd2', 'd3', 'd4'])"
-);
-my $start = sql(
+$node->sql("SELECT FROM cmq_create_queue('rewound', $settings)");
+$node->sql("SELECT FROM cmq_send_batch('rewound', ARRAY['old', 'd1', 'd2', 'd3', 'd4'])");
+my $start = $node->sql(
 	"SELECT enqueued_at FROM cmq_data.q_rewound WHERE body = 'd1'");
-is(consume('rewound', 10), '5', 'all messages are deleted');
-sql("SELECT cmq_send('rewound', 'waiting')");
-sql("SELECT cmq_rewind('rewound', '$start')");
-sql("SET cmq.reason = 'before the dump'; SELECT FROM cmq_restore('rewound', 'infinity', NULL, '{}')");
-is(consume('rewound', 1), '1', 'one rewound message is deleted again');
-my $rewound_handle = handle('rewound');
+is($node->consume('rewound', 10), '5', 'all messages are deleted');
+$node->sql("SELECT cmq_send('rewound', 'waiting')");
+$node->sql("SELECT cmq_rewind('rewound', '$start')");
+$node->sql("SET cmq.reason = 'before the dump'; SELECT FROM cmq_restore('rewound', 'infinity', NULL, '{}')");
+is($node->consume('rewound', 1), '1', 'one rewound message is deleted again');
+my $rewound_handle = $node->handle('rewound');
 
 # a history in which each message was deleted by a transaction of its own
-sql("SELECT FROM cmq_create_queue('history', $settings)");
-sql("SELECT FROM cmq_send_batch('history', ARRAY['h1', 'h2', 'h3', 'open', 'own'])"
-);
-sql("SELECT cmq_delete('history', receipt_handle) FROM cmq_receive('history')")
+$node->sql("SELECT FROM cmq_create_queue('history', $settings)");
+$node->sql("SELECT FROM cmq_send_batch('history', ARRAY['h1', 'h2', 'h3', 'open', 'own'])");
+$node->sql("SELECT cmq_delete('history', receipt_handle) FROM cmq_receive('history')")
   foreach (1 .. 2);
-my $xid = sql(
-	"BEGIN; SELECT pg_current_xact_id(); SELECT cmq_delete('history', receipt_handle) FROM cmq_receive('history'); COMMIT"
-);
+my $xid = $node->sql(
+	"BEGIN; SELECT pg_current_xact_id(); SELECT cmq_delete('history', receipt_handle) FROM cmq_receive('history'); COMMIT");
 $xid =~ s/\s.*//s;
-my $open_handle = handle('history');
+my $open_handle = $node->handle('history');
 
 # rewind off, altered settings, odd names, empty queues
-sql("SELECT FROM cmq_create_queue('plain', msg_retention_seconds => 86400);
+$node->sql("SELECT FROM cmq_create_queue('plain', msg_retention_seconds => 86400);
 	SELECT FROM cmq_send_batch('plain', ARRAY['p1', 'p2'])");
-is(consume('plain', 1), '1', 'one message is deleted without a history');
-sql("SELECT FROM cmq_create_queue('altered', 7, 8, 1296000, 3600, 5000);
+is($node->consume('plain', 1), '1', 'one message is deleted without a history');
+$node->sql("SELECT FROM cmq_create_queue('altered', 7, 8, 1296000, 3600, 5000);
 	SELECT cmq_send('altered', 'a1');
 	SELECT FROM cmq_alter_queue('altered', 11, 12, 600000, 1800, 6000)");
-sql("SELECT FROM cmq_create_queue('$_', $settings); SELECT cmq_send('$_', 'm1')")
+$node->sql("SELECT FROM cmq_create_queue('$_', $settings); SELECT cmq_send('$_', 'm1')")
   foreach ('Mixed-Case', 'select', 'a-', $long_name);
-sql("SELECT FROM cmq_create_queue('empty')");
+$node->sql("SELECT FROM cmq_create_queue('empty')");
 
 # a topic, and a dead-letter policy
-sql("SELECT FROM cmq_create_topic('Topic-1', 'routing');
+$node->sql("SELECT FROM cmq_create_topic('Topic-1', 'routing');
 	SELECT FROM cmq_subscribe('Topic-1', 'sub', 'empty', binding_keys => ARRAY['a.*', 'b'])");
-sql("SELECT FROM cmq_alter_queue('plain', max_msg_heap_num => 77, dead_letter_queue => 'empty', max_receive_count => 9)");
+$node->sql("SELECT FROM cmq_alter_queue('plain', max_msg_heap_num => 77, dead_letter_queue => 'empty', max_receive_count => 9)");
 
 # rights: another owner, a sender, a consumer
-sql(q(
+$node->sql(q(
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
 	GRANT USAGE ON SCHEMA cmq TO sender, consumer;
 	GRANT INSERT ON cmq."t_Topic-1" TO sender;
@@ -187,10 +125,10 @@ sql(q(
 	RESET ROLE; SET ROLE consumer;
 	SELECT cmq_delete('owned', receipt_handle) FROM cmq_receive('owned')));
 
-my $last_id = sql(q(
+my $last_id = $node->sql(q(
 	SELECT max(msg_id) FROM (
 		SELECT msg_id FROM cmq.q_states_live UNION ALL SELECT msg_id FROM cmq.q_history_live) AS m));
-my $contents = contents($node);
+my $contents = everything($node);
 like($contents, qr/states.*rewound|rewound.*states/s, 'there are contents');
 
 # Dump in both formats; the second goes into a database whose extension lives
@@ -208,7 +146,7 @@ sub dump_text
 	my ($file) = @_;
 	return join '',
 	  grep { !/^--|^\\(un)?restrict/ }
-	  split /^/, PostgreSQL::Test::Utils::slurp_file($file);
+	  split /^/, slurp_file($file);
 }
 
 foreach my $format ('plain', 'custom')
@@ -236,7 +174,7 @@ foreach my $format ('plain', 'custom')
 	$node = $target;
 
 	# compared without Test::More's is, whose output would be long
-	my $restored = contents($node);
+	my $restored = everything($node);
 	ok($restored eq $contents, "$format: all is as before");
 	if ($restored ne $contents)
 	{
@@ -260,51 +198,49 @@ foreach my $format ('plain', 'custom')
 	}
 
 	# maintenance first: it must not take anything that lives
-	is(sql('SELECT FROM cmq_maintain(); SELECT count(*) FROM cmq.queues'),
+	is($node->sql('SELECT FROM cmq_maintain(); SELECT count(*) FROM cmq.queues'),
 		'11', "$format: maintenance works");
 
 	# states
-	my $id = sql("SELECT cmq_send('states', 'new')");
+	my $id = $node->sql("SELECT cmq_send('states', 'new')");
 	ok($id > $last_id, "$format: ids go on increasing");
-	is(sql("SELECT cmq_delete('states', '$flight1')"),
+	is($node->sql("SELECT cmq_delete('states', '$flight1')"),
 		't', "$format: handle taken before the dump");
-	is(sql("SELECT cmq_delete('states', '$stale')"),
+	is($node->sql("SELECT cmq_delete('states', '$stale')"),
 		'f', "$format: stale handle of before the dump");
-	is(sql("SELECT cmq_delete('states', '$flight2')"),
+	is($node->sql("SELECT cmq_delete('states', '$flight2')"),
 		't', "$format: changed handle of before the dump");
-	is( sql(q(SELECT string_agg(left(translate(body, E'\\\\"\t\n\u00e4', '_____'), 10), '|'), min(headers::text)
+	is($node->sql(q(SELECT string_agg(left(translate(body, E'\\\\"\t\n\u00e4', '_____'), 10), '|'), min(headers::text)
 				FROM cmq_receive('states', 1000))),
 		'ready|odd __ ___|xxxxxxxxxx|shown|new|{"k": [1, null]}',
 		"$format: what is ready");
-	is(sql("SELECT cmq_delete('states', '$shown')"),
+	is($node->sql("SELECT cmq_delete('states', '$shown')"),
 		'f', "$format: a receive made this one stale");
-	is( sql("SELECT string_agg(body || ' ' || state, ', ' ORDER BY body) FROM cmq.q_states_live WHERE length(body) < 6 OR state = 'delayed'"
-		),
+	is($node->sql("SELECT string_agg(body || ' ' || state, ', ' ORDER BY body) FROM cmq.q_states_live WHERE length(body) < 6 OR state = 'delayed'"),
 		'delayed delayed, new in flight, ready in flight, shown in flight',
 		"$format: the states now");
-	is( sql("SELECT count(*) FROM cmq_data.q_states"),
+	is($node->sql("SELECT count(*) FROM cmq_data.q_states"),
 		'9', "$format: no message was lost");
-	rewind('states');
-	is(receive('states'), 'deleted flight1 flight2',
+	$node->rewind('states');
+	is($node->receive('states'), 'deleted flight1 flight2',
 		"$format: rewind of what was deleted before and after the dump");
 
 	# the rewind under way
-	is( sql("SELECT cmq_delete('rewound', '$rewound_handle')"),
+	is($node->sql("SELECT cmq_delete('rewound', '$rewound_handle')"),
 		't', "$format: handle of a rewound message");
-	sql("SELECT cmq_send('rewound', 'new')");
-	is( receive('rewound'),
+	$node->sql("SELECT cmq_send('rewound', 'new')");
+	is($node->receive('rewound'),
 		'd3 d4 waiting new',
 		"$format: the rewind goes on, then the rest");
-	rewind('rewound');
-	is(receive('rewound'), 'old d1 d2', "$format: another rewind");
+	$node->rewind('rewound');
+	is($node->receive('rewound'), 'old d1 d2', "$format: another rewind");
 
 	# Transaction ids of the old server mean nothing here: a transaction with
 	# the id of one that deleted there is open during a rewind.
-	my $next = sql('SELECT pg_current_xact_id()') + 1;
+	my $next = $node->sql('SELECT pg_current_xact_id()') + 1;
 	ok($next < $xid, "$format: transaction ids start again");
-	sql("DO \$\$ BEGIN FOR i IN $next .. $xid - 1 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END \$\$"
-	);
-	my $session = $node->background_psql('shop');
+	$node->sql("DO \$\$ BEGIN FOR i IN $next .. $xid - 1 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END \$\$");
+	my $session = $node->session(db => 'shop');
 	$session->query_safe('BEGIN');
 	is( $session->query_safe(
 			"SELECT cmq_delete('history', '$open_handle')"),
@@ -312,60 +248,49 @@ foreach my $format ('plain', 'custom')
 		"$format: delete in an open transaction");
 	is($session->query_safe('SELECT pg_current_xact_id()'),
 		$xid, "$format: it has the id of a transaction of the old server");
-	rewind('history');
-	is( receive('history'),
+	$node->rewind('history');
+	is($node->receive('history'),
 		'h1 h2 h3 own',
 		"$format: the rewind brings all of the old server's deletes");
 	$session->query_safe('COMMIT');
-	is(receive('history'), '-',
+	is($node->receive('history'), '-',
 		"$format: and not the one that was open");
-	rewind('history');
-	is(receive('history'), 'open', "$format: the next rewind does");
+	$node->rewind('history');
+	is($node->receive('history'), 'open', "$format: the next rewind does");
 	$session->quit;
 
 	# rewind off, settings
-	is(receive('plain'), 'p2', "$format: queue without rewind");
-	is( sql(q(SELECT dead_letter_queue, max_receive_count, max_msg_heap_num FROM cmq_queue_attributes('plain'))),
+	is($node->receive('plain'), 'p2', "$format: queue without rewind");
+	is($node->sql(q(SELECT dead_letter_queue, max_receive_count, max_msg_heap_num FROM cmq_queue_attributes('plain'))),
 		'empty|9|77', "$format: dead-letter policy");
-	is( sql(q(SET ROLE sender; SELECT queue FROM cmq_publish('Topic-1', 'published', routing_key => 'a.c'))),
+	is($node->sql(q(SET ROLE sender; SELECT queue FROM cmq_publish('Topic-1', 'published', routing_key => 'a.c'))),
 		'empty', "$format: topic, its subscription and its rights");
-	is(receive('empty'), 'published', "$format: what was published is there");
-	my ($rc, $stdout, $stderr) =
-	  $node->psql('shop', "SELECT cmq_rewind('plain', now())");
-	like($stderr, qr/rewind is off for queue "plain"/,
+	is($node->receive('empty'), 'published', "$format: what was published is there");
+	like($node->complaint("SELECT cmq_rewind('plain', now())"), qr/rewind is off for queue "plain"/,
 		"$format: rewind is off");
-	is( sql("SELECT (cmq_queue_attributes('altered')).visibility_timeout, (cmq_queue_attributes('altered')).max_msg_size"
-		),
+	is($node->sql("SELECT (cmq_queue_attributes('altered')).visibility_timeout, (cmq_queue_attributes('altered')).max_msg_size"),
 		'11|6000',
 		"$format: altered settings");
-	is(receive($_), 'm1', "$format: queue $_")
+	is($node->receive($_), 'm1', "$format: queue $_")
 	  foreach ('Mixed-Case', 'select', 'a-', $long_name);
 
 	# rights
-	is( sql(q(SET ROLE sender; SELECT cmq_send('owned', 'o3') > 0;
+	is($node->sql(q(SET ROLE sender; SELECT cmq_send('owned', 'o3') > 0;
 			RESET ROLE; SET ROLE consumer; SELECT string_agg(body, ' ') FROM cmq_receive('owned', 10))),
 		"t\no2 o3",
 		"$format: rights work");
-	($rc, $stdout, $stderr) = $node->psql('shop',
-		"SET ROLE sender; SELECT * FROM cmq_receive('owned')");
-	like(
-		$stderr,
-		qr/permission denied for queue "owned"/,
+	like($node->complaint("SET ROLE sender; SELECT * FROM cmq_receive('owned')"), qr/permission denied for queue "owned"/,
 		"$format: rights are refused");
 
 	# new queues, and none twice
-	($rc, $stdout, $stderr) =
-	  $node->psql('shop', "SELECT cmq_create_queue('STATES')");
-	like($stderr, qr/already exists/, "$format: the names are taken");
-	sql("SELECT FROM cmq_create_queue('another', $settings); SELECT cmq_send('another', 'n1')"
-	);
-	is(receive('another'), 'n1', "$format: another queue");
-	sql("SELECT FROM cmq_drop_queue('$_')")
+	like($node->complaint("SELECT cmq_create_queue('STATES')"), qr/already exists/, "$format: the names are taken");
+	$node->sql("SELECT FROM cmq_create_queue('another', $settings); SELECT cmq_send('another', 'n1')");
+	is($node->receive('another'), 'n1', "$format: another queue");
+	$node->sql("SELECT FROM cmq_drop_queue('$_')")
 	  foreach ('Mixed-Case', 'select', 'a-', $long_name, 'another');
-	sql("SELECT FROM cmq_alter_queue('states', rewind_seconds => 0, msg_retention_seconds => 60)"
-	);
-	sql('SELECT FROM cmq_maintain()');
-	is(sql('SELECT count(*) FROM cmq.queues'),
+	$node->sql("SELECT FROM cmq_alter_queue('states', rewind_seconds => 0, msg_retention_seconds => 60)");
+	$node->sql('SELECT FROM cmq_maintain()');
+	is($node->sql('SELECT count(*) FROM cmq.queues'),
 		'7', "$format: queues dropped");
 
 	$node->stop;
@@ -381,7 +306,7 @@ foreach my $format ('plain', 'custom')
 
 	# a queue with rewind off whose backlog is in a leaf of the past, and one
 	# whose history there is due for a rewind
-	sql(q(
+	$node->sql(q(
 	CREATE EXTENSION cmq;
 	SELECT FROM cmq_create_queue('backlog', msg_retention_seconds => 1296000);
 	SELECT FROM cmq_create_queue('due', msg_retention_seconds => 1296000, rewind_seconds => 1296000);
@@ -411,14 +336,14 @@ foreach my $format ('plain', 'custom')
 	my $look =
 	  "SELECT string_agg(body || ' ' || state, ', ' ORDER BY body) FROM (SELECT * FROM cmq.q_backlog_live UNION ALL SELECT * FROM cmq.q_due_live) AS m";
 	my $all = 'backlog 1 ready, backlog 2 ready, due 1 ready, due 2 ready';
-	is(sql($look), $all, 'middle: the messages wait');
+	is($node->sql($look), $all, 'middle: the messages wait');
 	command_ok(
 		[ 'pg_dump', '-Fc', '-f', "$dir/middle", '-d', $node->connstr('shop') ],
 		'middle: dump');
 
 	# another database shows when the worker has come by
-	$node->safe_psql(
-		'postgres', q(
+	$node->use_database('postgres');
+	$node->sql(q(
 	CREATE DATABASE again;
 	CREATE EXTENSION cmq;
 	SELECT FROM cmq_create_queue('bell', visibility_timeout => 1, rewind_seconds => 3600);
@@ -436,8 +361,7 @@ foreach my $format ('plain', 'custom')
 			$part eq 'late' ? $is_late : !$is_late;
 		} split /^/, $list;
 		cmp_ok(scalar @lines, '>=', 8, "middle: there is a $part part");
-		PostgreSQL::Test::Utils::append_to_file("$dir/list_$part",
-			join('', @lines));
+		append_to_file("$dir/list_$part", join '', @lines);
 		command_ok(
 			[
 				'pg_restore', '-e', '-L', "$dir/list_$part",
@@ -446,21 +370,16 @@ foreach my $format ('plain', 'custom')
 			"middle: $part part restored");
 		foreach (1 .. 2)
 		{
-			$node->safe_psql('postgres',
-				"SELECT cmq_delete('bell', receipt_handle) FROM cmq_receive('bell');
+			$node->sql("SELECT cmq_delete('bell', receipt_handle) FROM cmq_receive('bell');
 				 SELECT cmq_rewind('bell', now() - interval '1 hour');
-				 SELECT cmq_delete('bell', receipt_handle) FROM cmq_receive('bell')"
-			);
-			$node->poll_query_until('postgres',
-				"SELECT rewinding_from IS NULL FROM cmq.queues WHERE queue = 'bell'"
-			) or die 'no worker';
+				 SELECT cmq_delete('bell', receipt_handle) FROM cmq_receive('bell')");
+			$node->wait_until("SELECT rewinding_from IS NULL FROM cmq.queues WHERE queue = 'bell'");
 		}
 	}
-	is($node->safe_psql('again', $look), $all, 'middle: nothing is lost');
-	is( $node->safe_psql(
-			'again', q(
+	is($node->sql($look, 'again'), $all, 'middle: nothing is lost');
+	is($node->sql(q(
 			SELECT string_agg(body, ', ') FROM cmq_receive('backlog', 10);
-			SELECT string_agg(body, ', ') FROM cmq_receive('due', 10))),
+			SELECT string_agg(body, ', ') FROM cmq_receive('due', 10)), 'again'),
 		"backlog 1, backlog 2\ndue 1, due 2",
 		'middle: every message is received');
 	$node->stop;

@@ -4,67 +4,48 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
-$node->append_conf(
-	'postgresql.conf', q(
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1d
+my $node = CmqNode->configured('main', <<'CONF', extra => [ '--encoding=UTF8', '--no-locale' ]);
 autovacuum = off
-fsync = off
 statement_timeout = 120s
 max_worker_processes = 16
-));
+CONF
 $node->start;
-$node->poll_query_until('postgres',
-	"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher' AND wait_event_type = 'Extension'"
-) or die 'no launcher';
-$node->safe_psql('postgres', 'CREATE ROLE app; CREATE ROLE sender');
+$node->wait_until("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'cmq launcher' AND wait_event_type = 'Extension'");
+$node->sql('CREATE ROLE app; CREATE ROLE sender');
 
+# The database that is looked at.
 my $db;
 
-sub sql
+sub use_database
 {
-	my ($sql) = @_;
-	return $node->safe_psql($db, $sql);
-}
-
-sub complaint
-{
-	my ($sql) = @_;
-	my ($rc, $out, $err) = $node->psql($db, $sql);
-	return $err;
+	($db) = @_;
+	$node->use_database($db);
+	return;
 }
 
 # Everything that can be seen of all queues and topics, as text.
-sub contents
+sub everything
 {
-	my $result = sql(q(
+	return $node->sql(q(
 		SELECT queue, visibility_timeout, rewind_seconds, dead_letter_queue, create_time, rewinding_from IS NOT NULL FROM cmq.queues ORDER BY 1;
 		SELECT * FROM cmq.subscriptions ORDER BY 1, 2;
-		SELECT id, queue, kind, called_at, messages FROM cmq.rewinds ORDER BY 1));
-	foreach my $queue (split /\n/, sql('SELECT queue FROM cmq.queues ORDER BY 1'))
-	{
-		$result .= "\n\n$queue\n" . sql(qq(
-			SELECT * FROM cmq.q_${queue}_live ORDER BY msg_id;
-			SELECT * FROM cmq.q_${queue}_history ORDER BY msg_id;
-			SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num FROM cmq_queue_attributes('$queue')));
-	}
-	return $result;
+		SELECT id, queue, kind, called_at, messages FROM cmq.rewinds ORDER BY 1)) . $node->contents;
 }
 
 #
 # The source: queues whose messages are in all states, also in a leaf that maintenance
 # would drop if nothing in it were wanted.
 #
-$node->safe_psql('postgres', 'CREATE DATABASE source');
-$db = 'source';
-sql(q(
+$node->sql('CREATE DATABASE source');
+use_database('source');
+$node->sql(q(
 	CREATE EXTENSION cmq;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
 	SET ROLE app;
@@ -107,8 +88,8 @@ sql(q(
 	SELECT count(*) FROM cmq_receive('states', 5);
 	SELECT cmq_send('states', 'delayed', 3600);
 	SELECT count(cmq_change_visibility('states', receipt_handle, 0)) FROM cmq_receive('states', 1)));
-my $contents = contents();
-my $last = sql('SELECT max(msg_id) FROM (SELECT msg_id FROM cmq.q_due_live UNION ALL SELECT msg_id FROM cmq.q_states_all) m');
+my $contents = everything();
+my $last = $node->sql('SELECT max(msg_id) FROM (SELECT msg_id FROM cmq.q_due_live UNION ALL SELECT msg_id FROM cmq.q_states_all) m');
 my $source = $node->connstr('source');
 
 foreach (
@@ -162,7 +143,7 @@ sub one_by_one
 		print $fh $entry;
 		close $fh;
 		command('pg_restore', '-e', '-a', '-L', "$dir/entry", '-d', $node->connstr($db), "$dir/custom");
-		my $complaint = complaint('SELECT FROM cmq_maintain()');
+		my $complaint = $node->complaint('SELECT FROM cmq_maintain()');
 		is($complaint, '', "$db: maintenance after $entry") unless $may_complain;
 	}
 	return;
@@ -178,7 +159,7 @@ my @splits = (
 	[ 'no_owner', sub { psql_file('no_owner') } ],
 	[ 'inserts', sub { psql_file('inserts') } ],
 	# --clean: the server refuses some of its DROPs for any partitioned table
-	[ 'clean', sub { psql_file('plain'); sql("SELECT cmq_send('states', 'to be replaced')"); psql_file('clean', '-v', 'ON_ERROR_STOP=0') } ],
+	[ 'clean', sub { psql_file('plain'); $node->sql("SELECT cmq_send('states', 'to be replaced')"); psql_file('clean', '-v', 'ON_ERROR_STOP=0') } ],
 	[ 'custom', sub { restore('custom') } ],
 	[ 'custom_one_transaction', sub { restore('custom', '-1') } ],
 	[ 'custom_4_jobs', sub { restore('custom', '-j', '4') } ],
@@ -201,70 +182,70 @@ foreach (@splits)
 {
 	my ($name, $split) = @$_;
 
-	$db = $name;
 	note $name;
-	$node->safe_psql('postgres', "CREATE DATABASE $name");
+	$node->sql("CREATE DATABASE $name");
+	use_database($name);
 	$split->();
 
-	my $restored = contents();
+	my $restored = everything();
 	ok($restored eq $contents, "$name: all is as before") or diag "was:\n$contents\nis:\n$restored";
-	is(complaint('SELECT FROM cmq_maintain()'), '', "$name: maintenance has no complaint");
-	$restored = contents();
+	is($node->complaint('SELECT FROM cmq_maintain()'), '', "$name: maintenance has no complaint");
+	$restored = everything();
 	ok($restored eq $contents, "$name: and takes nothing") or diag "was:\n$contents\nis:\n$restored";
 
 	# what was ready is received, in order, each once
-	is(sql("SELECT string_agg(body, ' ') FROM cmq_receive('backlog', 100)"),
+	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('backlog', 100)"),
 		join(' ', map("backlog $_", 1 .. 20), 'backlog new'), "$name: the backlog is received");
-	is(sql("SELECT string_agg(body, ' ') FROM cmq_receive('due', 100)"),
+	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('due', 100)"),
 		join(' ', map("due $_", 6 .. 20), 'due new', 'due last'), "$name: the rewind goes on");
-	is(sql("SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
+	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
 		join(' ', map("m$_", 17 .. 30), 'm16'), "$name: what is ready");
-	cmp_ok(sql("SELECT cmq_send('states', 'new')"), '>', $last, "$name: ids go on increasing");
-	is(sql("SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"), 'new', "$name: what is sent is received");
-	is(sql("SELECT cmq_restore('states', '-infinity', NULL); SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
+	cmp_ok($node->sql("SELECT cmq_send('states', 'new')"), '>', $last, "$name: ids go on increasing");
+	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"), 'new', "$name: what is sent is received");
+	is($node->sql("SELECT cmq_restore('states', '-infinity', NULL); SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
 		"10\n" . join(' ', map("m$_", 1 .. 10)), "$name: the history comes back");
-	is(sql("SELECT queue FROM cmq_publish('news', 'x')"), 'states', "$name: publish");
-	is(sql("SELECT cmq_rewind('states', latest_rewind_time) IS NULL FROM cmq_queue_attributes('states')"), 't', "$name: rewind");
-	like(complaint("TRUNCATE cmq_data.q_states_pending"), qr/cannot be truncated/, "$name: triggers are there");
-	sql("SELECT FROM cmq_unbind_dead_letter('states')");
-	sql("SELECT FROM cmq_drop_queue('$_')") foreach ('states', 'due', 'backlog');
-	is(sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_data'::regnamespace"), '0', "$name: dropped without a rest");
+	is($node->sql("SELECT queue FROM cmq_publish('news', 'x')"), 'states', "$name: publish");
+	is($node->sql("SELECT cmq_rewind('states', latest_rewind_time) IS NULL FROM cmq_queue_attributes('states')"), 't', "$name: rewind");
+	like($node->complaint("TRUNCATE cmq_data.q_states_pending"), qr/cannot be truncated/, "$name: triggers are there");
+	$node->sql("SELECT FROM cmq_unbind_dead_letter('states')");
+	$node->sql("SELECT FROM cmq_drop_queue('$_')") foreach ('states', 'due', 'backlog');
+	is($node->sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_data'::regnamespace"), '0', "$name: dropped without a rest");
 }
 
 #
 # The schema without the data: what is there is told, and can be replaced.
 #
-$db = 'schema_only';
-$node->safe_psql('postgres', "CREATE DATABASE $db");
+$node->sql('CREATE DATABASE schema_only');
+use_database('schema_only');
 psql_file('schema');
-like(complaint("SELECT cmq_send('states', 'x')"), qr/queue "states" does not exist\nDETAIL:  There are relations.*\nHINT:  Restore the data, or drop the relations: SELECT cmq_drop_queue\('states'\);/,
+like($node->complaint("SELECT cmq_send('states', 'x')"), qr/queue "states" does not exist\nDETAIL:  There are relations.*\nHINT:  Restore the data, or drop the relations: SELECT cmq_drop_queue\('states'\);/,
 	'schema only: a call says why');
-like(complaint("SELECT cmq_create_queue('states')"), qr/HINT:  .*SELECT cmq_drop_queue\('states'\);/, 'schema only: create says what to do');
-is(complaint('SELECT FROM cmq_maintain()'), '', 'schema only: maintenance has nothing to say');
-is(sql("SELECT FROM cmq_drop_queue('states'); SELECT FROM cmq_create_queue('states'); SELECT cmq_send('states', 'x') > 0"), 't', 'schema only: a new queue');
-like(complaint("SELECT cmq_publish('news', 'x')"), qr/HINT:  .*SELECT cmq_drop_topic\('news'\);/, 'schema only: the same of a topic');
-is(sql("SELECT FROM cmq_drop_topic('news'); SELECT FROM cmq_create_topic('news'); SELECT count(*) FROM cmq_publish('news', 'x')"), '0', 'schema only: a new topic');
+like($node->complaint("SELECT cmq_create_queue('states')"), qr/HINT:  .*SELECT cmq_drop_queue\('states'\);/, 'schema only: create says what to do');
+is($node->complaint('SELECT FROM cmq_maintain()'), '', 'schema only: maintenance has nothing to say');
+is($node->sql("SELECT FROM cmq_drop_queue('states'); SELECT FROM cmq_create_queue('states'); SELECT cmq_send('states', 'x') > 0"), 't', 'schema only: a new queue');
+like($node->complaint("SELECT cmq_publish('news', 'x')"), qr/HINT:  .*SELECT cmq_drop_topic\('news'\);/, 'schema only: the same of a topic');
+is($node->sql("SELECT FROM cmq_drop_topic('news'); SELECT FROM cmq_create_topic('news'); SELECT count(*) FROM cmq_publish('news', 'x')"), '0', 'schema only: a new topic');
 
 #
 # Single tables: relations without a queue.
 #
-$db = 'single_tables';
-$node->safe_psql('postgres', "CREATE DATABASE $db");
+$node->sql('CREATE DATABASE single_tables');
+use_database('single_tables');
 like(do { my ($out, $err); IPC::Run::run([ 'psql', '-X', '-f', "$dir/tables", '-d', $node->connstr($db) ], '>', \$out, '2>', \$err); $err },
 	qr/schema "cmq" does not exist/, 'single tables: not without the extension');
-sql('CREATE EXTENSION cmq');
+$node->sql('CREATE EXTENSION cmq');
 psql_file('tables');
-is(sql('SELECT count(*) FROM cmq_data.q_states'), '31', 'single tables: the messages are there');
-like(complaint("SELECT cmq_receive('states')"), qr/DETAIL:  There are relations/, 'single tables: but no queue');
-is(sql("SELECT FROM cmq_drop_queue('states'); SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_data'::regnamespace"), '0', 'single tables: dropped');
+is($node->sql('SELECT count(*) FROM cmq_data.q_states'), '31', 'single tables: the messages are there');
+like($node->complaint("SELECT cmq_receive('states')"), qr/DETAIL:  There are relations/, 'single tables: but no queue');
+is($node->sql("SELECT FROM cmq_drop_queue('states'); SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_data'::regnamespace"), '0', 'single tables: dropped');
 
 #
 # A dump beside traffic: each message is in one state, what was sent before it is there.
 #
-$db = 'traffic';
-$node->safe_psql('postgres', "CREATE DATABASE $db");
-sql("CREATE EXTENSION cmq; CREATE TABLE audit (n int); SELECT FROM cmq_create_queue('t', rewind_seconds => 3600, visibility_timeout => 43200)");
-my $traffic = $node->background_psql($db);
+$node->sql('CREATE DATABASE traffic');
+use_database('traffic');
+$node->sql("CREATE EXTENSION cmq; CREATE TABLE audit (n int); SELECT FROM cmq_create_queue('t', rewind_seconds => 3600, visibility_timeout => 43200)");
+my $traffic = $node->session;
 $traffic->query_until(qr/started/, q(
 	\echo started
 	DO $$
@@ -286,25 +267,26 @@ $traffic->query_until(qr/started/, q(
 		END LOOP;
 	END $$;
 ));
-$node->poll_query_until($db, 'SELECT count(*) > 300 FROM audit') or die 'no traffic';
+$node->wait_until('SELECT count(*) > 300 FROM audit');
 command('pg_dump', '-Fc', '-f', "$dir/traffic", '-d', $node->connstr($db));
-$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = '$db' AND query LIKE '%1000000%' AND pid <> pg_backend_pid()");
+$node->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = '$db' AND query LIKE '%1000000%' AND pid <> pg_backend_pid()");
 eval { $traffic->quit };
 foreach my $options ([ '-j', '2' ], undef)
 {
-	$db = $options ? 'traffic_whole' : 'traffic_split';
-	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	my $name = $options ? 'traffic_whole' : 'traffic_split';
+	$node->sql("CREATE DATABASE $name");
+	use_database($name);
 	foreach ($options ? @$options : ('--schema-only', '--data-only'))
 	{
 		restore('traffic', $options ? @$options : $_);
 		last if $options;
 	}
-	is(sql(q(SELECT count(*) FROM cmq_data.q_t) . ' UNION ALL SELECT 2 * count(*) FROM audit'), join("\n", (sql('SELECT 2 * count(*) FROM audit')) x 2),
+	is($node->sql(q(SELECT count(*) FROM cmq_data.q_t) . ' UNION ALL SELECT 2 * count(*) FROM audit'), join("\n", ($node->sql('SELECT 2 * count(*) FROM audit')) x 2),
 		"$db: all messages and no others");
-	is(sql(q(SELECT count(*) FROM (SELECT m.enqueued_at FROM cmq_data.q_t m
+	is($node->sql(q(SELECT count(*) FROM (SELECT m.enqueued_at FROM cmq_data.q_t m
 				LEFT JOIN cmq_data.q_t_pending p USING (enqueued_at) LEFT JOIN cmq_data.q_t_rewind r USING (enqueued_at)
 				WHERE (p.enqueued_at IS NULL) = (r.enqueued_at IS NULL)) x)), '0', "$db: each is pending or deleted");
-	is(sql(q(SELECT FROM cmq_maintain(); SELECT FROM cmq_restore('t', '-infinity', NULL);
+	is($node->sql(q(SELECT FROM cmq_maintain(); SELECT FROM cmq_restore('t', '-infinity', NULL);
 			WITH got AS MATERIALIZED (SELECT count(DISTINCT n) AS n FROM (SELECT body AS n FROM cmq.q_t_live) x)
 			SELECT n = (SELECT 2 * count(*) FROM audit) FROM got)), 't', "$db: none is lost to a restore of the history");
 }
@@ -312,9 +294,9 @@ foreach my $options ([ '-j', '2' ], undef)
 #
 # DROP OWNED BY the owner of a subscribed queue, beside the worker.
 #
-$db = 'owned';
-$node->safe_psql('postgres', 'CREATE DATABASE owned; CREATE ROLE team');
-sql(q(
+$node->sql($_) foreach 'CREATE DATABASE owned', 'CREATE ROLE team';
+use_database('owned');
+$node->sql(q(
 	CREATE EXTENSION cmq;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO team;
 	SELECT FROM cmq_create_topic('events');
@@ -324,34 +306,32 @@ sql(q(
 	SET ROLE team;
 	SELECT FROM cmq_create_queue('theirs');
 	SELECT FROM cmq_subscribe('events', 'theirs', 'theirs')));
-is(sql("SELECT string_agg(queue, ' ' ORDER BY queue) FROM cmq_publish('events', 'x')"), 'mine theirs', 'both are subscribed');
-my $offset = -s $node->logfile;
-sql('DROP OWNED BY team');
-is(sql("SELECT queue FROM cmq_publish('events', 'x')"), 'mine', 'publishing goes on for the others');
-$node->append_conf('postgresql.conf', 'cmq.maintenance_interval = 1');
-$node->reload;
-$node->poll_query_until($db, "SELECT NOT EXISTS (SELECT FROM cmq.queue WHERE name = 'theirs')") or die 'no worker';
-is(sql("SELECT (SELECT count(*) FROM cmq.partition WHERE queue = 'theirs'), (SELECT count(*) FROM cmq.subscription WHERE queue = 'theirs')"), '0|0', 'the worker has removed what was known of the queue');
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset);
+is($node->sql("SELECT string_agg(queue, ' ' ORDER BY queue) FROM cmq_publish('events', 'x')"), 'mine theirs', 'both are subscribed');
+my $offset = $node->log_size;
+$node->sql('DROP OWNED BY team');
+is($node->sql("SELECT queue FROM cmq_publish('events', 'x')"), 'mine', 'publishing goes on for the others');
+$node->set('cmq.maintenance_interval', '1s');
+$node->wait_until("SELECT NOT EXISTS (SELECT FROM cmq.queue WHERE name = 'theirs')");
+is($node->sql("SELECT (SELECT count(*) FROM cmq.partition WHERE queue = 'theirs'), (SELECT count(*) FROM cmq.subscription WHERE queue = 'theirs')"), '0|0', 'the worker has removed what was known of the queue');
+my $log = $node->log_since($offset);
 my @said = $log =~ /queue "theirs"[^\n]*/g;
 is_deeply(\@said, ['queue "theirs" is forgotten'], '... and said so once');
-$node->safe_psql('postgres', 'DROP OWNED BY team; DROP ROLE team');
-is(sql("SELECT FROM cmq_create_queue('theirs'); SELECT queue FROM cmq_publish('events', 'x')"), 'mine', 'the name is free, without the subscription');
+$node->sql('DROP OWNED BY team; DROP ROLE team');
+is($node->sql("SELECT FROM cmq_create_queue('theirs'); SELECT queue FROM cmq_publish('events', 'x')"), 'mine', 'the name is free, without the subscription');
 
 #
 # DROP EXTENSION while a receive waits.
 #
-$node->append_conf('postgresql.conf', "cmq.maintenance_interval = 1d\ndeadlock_timeout = 100ms");
-$node->reload;
-my $receiver = $node->background_psql($db, on_error_stop => 0);
+$node->set('cmq.maintenance_interval', '1d');
+$node->set('deadlock_timeout', '100ms');
+my $receiver = $node->session(on_error_stop => 0);
 $receiver->query_until(qr/waiting/, "\\echo waiting\nSELECT 'received', count(*) FROM cmq_receive('mine', 10, 43200); SELECT 'received', count(*) FROM cmq_receive('mine', 10, NULL, 5); SELECT 'received', count(*) FROM cmq_receive('mine', 10, NULL, 5);\n\\echo done\n");
-$node->poll_query_until($db, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'")
-  or die 'no waiter';
-$offset = -s $node->logfile;
-is(complaint('SET client_min_messages = error; DROP EXTENSION cmq CASCADE'), '', 'the extension is dropped');
+$node->wait_until("SELECT count(*) = 1 $waiting");
+$offset = $node->log_size;
+is($node->complaint('SET client_min_messages = error; DROP EXTENSION cmq CASCADE'), '', 'the extension is dropped');
 eval { $receiver->query_until(qr/done/, "\\echo done\n") };
 eval { $receiver->quit };
-$log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset);
+$log = $node->log_since($offset);
 unlike($log, qr/deadlock|with OID/, 'no deadlock, and no call meets what is gone');
 like($log, qr/extension cmq is not installed in this database|function cmq_receive\(.*\) does not exist/, 'the next call says that the extension is gone');
 $node->stop;

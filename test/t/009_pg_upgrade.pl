@@ -5,7 +5,10 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -23,27 +26,17 @@ my ($old) = grep {
   map { m{/(\d+)$} ? { path => $_, major => $1 } : () } glob('/usr/lib/postgresql/*');
 plan skip_all => "no PostgreSQL older than $major with cmq is on this machine" unless defined $old;
 
-my $conf = <<'CONF';
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1h
-CONF
-
-sub contents
+sub everything
 {
 	my ($node) = @_;
-	return $node->safe_psql('postgres', q{
+	return $node->sql(q{
 		SELECT * FROM cmq.queues ORDER BY queue;
-		SELECT * FROM cmq.topics; SELECT * FROM cmq.subscriptions; SELECT * FROM cmq.rewinds ORDER BY id;
-		SELECT 'a', * FROM cmq.q_a_all ORDER BY msg_id; SELECT 'dlq', * FROM cmq.q_dlq_all ORDER BY msg_id;
-		SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num FROM cmq_queue_attributes('a')});
+		SELECT * FROM cmq.topics; SELECT * FROM cmq.subscriptions; SELECT * FROM cmq.rewinds ORDER BY id}) . $node->contents;
 }
 
-my $from = PostgreSQL::Test::Cluster->new('old', install_path => $old->{path});
-$from->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
-$from->append_conf('postgresql.conf', $conf);
-$from->start;
-$from->safe_psql('postgres', q{
-	CREATE EXTENSION cmq;
+my @init = (extra => [ '--encoding=UTF8', '--no-locale' ]);
+my $from = CmqNode->running([ 'old', install_path => $old->{path} ], '', @init);
+$from->sql(q{
 	CREATE ROLE consumer;
 	SELECT FROM cmq_create_queue('dlq');
 	SELECT FROM cmq_create_queue('a', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dlq', max_receive_count => 5);
@@ -59,17 +52,16 @@ $from->safe_psql('postgres', q{
 	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd3'), NULL);
 	SELECT FROM cmq_rewind('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd1'));
 });
-my $handle = $from->safe_psql('postgres', q{SELECT receipt_handle FROM cmq_receive('a')});
+my $handle = $from->handle('a');
 # the rewind goes on behind what was received, as the first round there would say
-$from->safe_psql('postgres', q{SELECT cmq_maintain('a')});
-my $before = contents($from);
-my $last_id = $from->safe_psql('postgres', q{SELECT max(msg_id) FROM cmq.q_a_all});
+$from->sql(q{SELECT cmq_maintain('a')});
+my $before = everything($from);
+my $last_id = $from->sql(q{SELECT max(msg_id) FROM cmq.q_a_all});
 $from->stop;
 
-my $to = PostgreSQL::Test::Cluster->new('new');
 # 18 has checksums by default; both must be the same
-$to->init(extra => [ '--encoding=UTF8', '--no-locale', $major >= 18 ? '--no-data-checksums' : () ]);
-$to->append_conf('postgresql.conf', $conf);
+push @{ $init[1] }, '--no-data-checksums' if $major >= 18;
+my $to = CmqNode->configured('new', '', @init);
 
 chdir $to->basedir or die;
 command_ok(
@@ -80,18 +72,18 @@ command_ok(
 	"pg_upgrade from $old->{major} to $major");
 $to->start;
 
-is(contents($to), $before, 'all is as it was');
-is($to->safe_psql('postgres', "SELECT cmq_delete('a', '$handle')"), 't', 'a handle of before is good');
-cmp_ok($to->safe_psql('postgres', q{SELECT cmq_send('a', 'new')}), '>', $last_id, 'ids go on increasing');
-is( $to->safe_psql('postgres', q{SELECT queue FROM cmq_publish('t', 'published', '{yes}')}),
+is(everything($to), $before, 'all is as it was');
+is($to->sql("SELECT cmq_delete('a', '$handle')"), 't', 'a handle of before is good');
+cmp_ok($to->sql(q{SELECT cmq_send('a', 'new')}), '>', $last_id, 'ids go on increasing');
+is( $to->sql(q{SELECT queue FROM cmq_publish('t', 'published', '{yes}')}),
 	'a', 'the topic works');
-is( $to->safe_psql('postgres', q{SELECT string_agg(body, ' ') FROM cmq_receive('a', 10)}),
+is( $to->receive('a', 10),
 	'd2 d3 f4 r5 new published', 'the rewind goes on, and what was waiting is received');
-is( $to->safe_psql('postgres', q{
+is( $to->sql(q{
 		SELECT cmq_cancel_rewind('a');
 		SELECT string_agg(body, ' ') FROM cmq_restore_messages('a', array(SELECT msg_id FROM cmq.q_a_history)) i JOIN cmq.q_a_all a ON a.msg_id = i}),
 	"\nd1", 'history can be restored');
-is($to->safe_psql('postgres', q{SELECT cmq_maintain(); SELECT count(*) > 0 FROM cmq.partition}), "\nt", 'maintenance works');
+is($to->sql(q{SELECT cmq_maintain(); SELECT count(*) > 0 FROM cmq.partition}), "\nt", 'maintenance works');
 
 $to->stop;
 done_testing();

@@ -10,25 +10,18 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
 use ClientLedger;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use CmqNode;
 use Test::More;
 
 my $promotions = $ENV{CMQ_TEST_LONG} ? 6 : 2;
 
-my $conf = <<'CONF';
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1
+my $node = CmqNode->running('primary', <<'CONF', allows_streaming => 1);
+cmq.maintenance_interval = 1s
 autovacuum_naptime = 1
 log_min_messages = warning
 log_error_verbosity = verbose
 log_statement = none
 CONF
-
-my $node = PostgreSQL::Test::Cluster->new('primary');
-$node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', $conf);
-$node->start;
 
 my $ledger = ClientLedger->new($node);
 my @nodes = ($node);
@@ -39,16 +32,11 @@ $ledger->sql(q{SELECT FROM cmq_create_queue('gone', msg_retention_seconds => 720
 sub make_standby
 {
 	my ($no) = @_;
-	my $standby = PostgreSQL::Test::Cluster->new("standby$no");
+	my $standby = $node->standby("standby$no", "synchronous_standby_names = ''\n");
 
-	$node->backup("backup$no");
-	$standby->init_from_backup($node, "backup$no", has_streaming => 1);
-	$standby->append_conf('postgresql.conf', "synchronous_standby_names = ''\n");
-	$standby->start;
 	$node->append_conf('postgresql.conf', "synchronous_standby_names = '*'\nsynchronous_commit = remote_apply\n");
 	$node->reload;
-	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}),
-		"promotion $no: the standby is synchronous");
+	$node->poll(q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}, "promotion $no: the standby is synchronous");
 	push @nodes, $standby;
 	return $standby;
 }
@@ -85,7 +73,7 @@ sub send_and_forget
 		SELECT FROM cmq_delete_batch('gone', array(SELECT receipt_handle FROM cmq_receive('gone', 1000)));
 		SELECT FROM cmq_maintain('gone')});
 	# not at once if somebody's snapshot is older
-	ok(ClientLedger::poll(sub {
+	ok(eventually(sub {
 			$ledger->sql(q{
 				VACUUM cmq_data.q_gone;
 				SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree('cmq_data.q_gone') WHERE isleaf}) eq '0'
@@ -110,7 +98,7 @@ for my $no (1 .. $promotions)
 	$ledger->start(6, $node, $standby);
 	$ledger->wait_for(int(300 + rand 1000));
 	$ledger->rewind_all;
-	$ledger->kill_server;
+	$node->kill_server;
 	$ledger->wait_for_refused;
 
 	$standby->promote;

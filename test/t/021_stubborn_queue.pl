@@ -4,50 +4,26 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('stubborn');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('stubborn', <<'CONF');
 cmq.max_queues = 10
-cmq.maintenance_interval = 1
+cmq.maintenance_interval = 1s
 cmq.maintenance_timeout = 1
-fsync = off
 CONF
-$node->start;
 
-sub sql
-{
-	my ($sql, $db) = @_;
-	return $node->safe_psql($db // 'postgres', $sql);
-}
-
-sub log_has
-{
-	my ($pattern, $name) = @_;
-	return ok($node->wait_for_log($pattern) > 0, $name);
-}
-
-# Maintenance has been here: it saves the clock of a queue in use.
-sub maintained
-{
-	my ($db, $queue, $name) = @_;
-	sql("SELECT cmq_send('$queue', 'x')", $db);
-	my $sent = sql("SELECT max(enqueued_at) FROM cmq_data.q_$queue", $db);
-	return ok($node->poll_query_until($db, "SELECT clock >= '$sent' FROM cmq.queue WHERE name = '$queue'"), $name);
-}
-
-sql('CREATE DATABASE other');
-sql('CREATE EXTENSION cmq', $_) foreach 'postgres', 'other';
-sql(q{
+$node->sql('CREATE DATABASE other');
+$node->sql('CREATE EXTENSION cmq', 'other');
+$node->sql(q{
 	SELECT FROM cmq_create_queue('a_stubborn', rewind_seconds => 3600);
 	SELECT FROM cmq_create_queue('dead');
 	SELECT FROM cmq_create_queue('z_good');
 	SELECT FROM cmq_alter_queue('a_stubborn', dead_letter_queue => 'dead', max_receive_count => 1)});
-sql(q{SELECT FROM cmq_create_queue('elsewhere')}, 'other');
+$node->sql(q{SELECT FROM cmq_create_queue('elsewhere')}, 'other');
 
 # It is asked to stop, and does; or it catches that once; or each time.
 my %ways = (
@@ -57,7 +33,7 @@ my %ways = (
 foreach my $way ('heeds', 'once', 'never')
 {
 	my ($body, $log) = @{$ways{$way}};
-	sql(qq{
+	$node->sql(qq{
 		CREATE OR REPLACE FUNCTION public.hang() RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN $body; END \$\$;
 		CREATE OR REPLACE FUNCTION public.hang(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS \$\$
 		BEGIN
@@ -66,19 +42,19 @@ foreach my $way ('heeds', 'once', 'never')
 			END IF;
 			RETURN n;
 		END \$\$});
-	sql('CREATE INDEX ON cmq_data.q_dead_pending (public.hang(receive_count))') if $way eq 'heeds';
-	sql(q{SELECT cmq_send('a_stubborn', 'x')});
-	sql(q{SELECT FROM cmq_receive('a_stubborn', visibility_timeout => 1)});
-	log_has($log, "$way: what takes too long is ended");
-	maintained('postgres', 'z_good', "$way: ... and the other queues of the database are maintained");
-	maintained('other', 'elsewhere', "$way: ... and other databases");
+	$node->sql('CREATE INDEX ON cmq_data.q_dead_pending (public.hang(receive_count))') if $way eq 'heeds';
+	$node->sql(q{SELECT cmq_send('a_stubborn', 'x')});
+	$node->sql(q{SELECT FROM cmq_receive('a_stubborn', visibility_timeout => 1)});
+	$node->logs($log, "$way: what takes too long is ended");
+	$node->maintained('z_good', "$way: ... and the other queues of the database are maintained");
+	$node->maintained('elsewhere', "$way: ... and other databases", 'other');
 }
-sql('DROP FUNCTION public.hang(int) CASCADE');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM cmq.q_dead_live}), 'when it is gone the dead letters are moved');
+$node->sql('DROP FUNCTION public.hang(int) CASCADE');
+$node->poll(q{SELECT count(*) = 3 FROM cmq.q_dead_live}, 'when it is gone the dead letters are moved');
 
 # What depends on a partition keeps it from being dropped, and nothing else from
 # being done.
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('viewed', msg_retention_seconds => 60, rewind_seconds => 60);
 	DO $$ DECLARE l record; BEGIN
 		-- as if the partition were old
@@ -94,41 +70,39 @@ sql(q{
 		CREATE VIEW public.kept AS SELECT * FROM cmq_data.m_viewed_old;
 		PERFORM cmq_alter_queue('viewed', visibility_timeout => 31);
 	END $$});
-log_has(qr/WARNING:  dropping a partition of queue "viewed" failed/, 'a view on an old partition is told of');
-maintained('postgres', 'viewed', 'the other steps are done');
-sql('DROP VIEW public.kept');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.partition WHERE queue = 'viewed' AND upper < now() - interval '1 hour'}), 'without the view it is dropped');
+$node->logs(qr/WARNING:  dropping a partition of queue "viewed" failed/, 'a view on an old partition is told of');
+$node->maintained('viewed', 'the other steps are done');
+$node->sql('DROP VIEW public.kept');
+$node->poll(q{SELECT count(*) = 0 FROM cmq.partition WHERE queue = 'viewed' AND upper < now() - interval '1 hour'}, 'without the view it is dropped');
 
 # The record of rewinds is kept as long as the setting says, by the worker, too.
 my $age = q{UPDATE cmq.rewind_log SET called_at = called_at - interval '91 days'};
-$node->append_conf('postgresql.conf', 'cmq.rewind_log_retention = -1');
-$node->reload;
-ok($node->poll_query_until('postgres', q{SELECT current_setting('cmq.rewind_log_retention') = '-1'}), 'kept for ever');
-sql(qq{SELECT cmq_delete('viewed', receipt_handle) FROM cmq_receive('viewed', 10); SELECT cmq_send('viewed', 'r'); SELECT cmq_delete('viewed', receipt_handle) FROM cmq_receive('viewed', 10);
+$node->set('cmq.rewind_log_retention', '-1');
+$node->poll(q{SELECT current_setting('cmq.rewind_log_retention') = '-1'}, 'kept for ever');
+$node->sql(qq{SELECT cmq_delete('viewed', receipt_handle) FROM cmq_receive('viewed', 10); SELECT cmq_send('viewed', 'r'); SELECT cmq_delete('viewed', receipt_handle) FROM cmq_receive('viewed', 10);
 	SELECT cmq_rewind('viewed', (SELECT max(enqueued_at) FROM cmq.q_viewed_history)) IS NOT NULL; $age});
-maintained('postgres', 'viewed', 'a round of maintenance');
-maintained('postgres', 'viewed', 'and another one');
-is(sql(q{SELECT count(*) FROM cmq.rewinds WHERE kind = 'rewind'}), '1', 'the old row is there');
-$node->append_conf('postgresql.conf', 'cmq.rewind_log_retention = 90d');
-$node->reload;
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.rewinds}), 'then the worker removes it');
+$node->maintained('viewed', 'a round of maintenance');
+$node->maintained('viewed', 'and another one');
+is($node->sql(q{SELECT count(*) FROM cmq.rewinds WHERE kind = 'rewind'}), '1', 'the old row is there');
+$node->set('cmq.rewind_log_retention', '90d');
+$node->poll(q{SELECT count(*) = 0 FROM cmq.rewinds}, 'then the worker removes it');
 
 # Places in shared memory of queues that went with the extension are given back.
-sql(q{SELECT cmq_drop_queue('viewed')});
+$node->sql(q{SELECT cmq_drop_queue('viewed')});
 foreach (1 .. 3)
 {
-	sql(q{DROP EXTENSION cmq CASCADE}, 'other');
-	sql(q{CREATE EXTENSION cmq}, 'other');
+	$node->sql(q{DROP EXTENSION cmq CASCADE}, 'other');
+	$node->sql(q{CREATE EXTENSION cmq}, 'other');
 	foreach my $i (1 .. 5)
 	{
 		# a place may be free only after the next round
-		ok($node->poll_query_until('other', qq{
+		$node->poll(qq{
 			DO \$\$ BEGIN
 				PERFORM cmq_create_queue('q$i');
 			EXCEPTION WHEN configuration_limit_exceeded OR duplicate_object THEN
 				NULL;
 			END \$\$;
-			SELECT count(*) = 1 FROM cmq.queues WHERE queue = 'q$i'}, "DO\nt"), "queue $i in a new extension");
+			SELECT count(*) = 1 FROM cmq.queues WHERE queue = 'q$i'}, "queue $i in a new extension", db => 'other');
 	}
 }
 

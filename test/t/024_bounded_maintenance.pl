@@ -5,68 +5,30 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = '1h'
+my $node = CmqNode->running('main', <<'CONF');
 max_connections = 20
 max_prepared_transactions = 5
 # a small lock table, so that few partitions and queues are many
 max_locks_per_transaction = 20
 log_min_messages = debug1
 autovacuum = off
-fsync = off
 restart_after_crash = on
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sub set
-{
-	my ($name, $value) = @_;
-	sql("ALTER SYSTEM SET $name = '$value'");
-	$node->reload;
-	$node->poll_query_until('postgres', "SELECT current_setting('$name') = '$value'") or die;
-	return;
-}
-
-sub poll
-{
-	my ($sql, $name) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
 
 # The worker's rounds begin, or none does and none is under way.
 sub rounds
 {
 	my ($on) = @_;
-	set('cmq.maintenance_interval', $on ? '1s' : '1h');
-	poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'cmq worker'}, 'no round is under way') unless $on;
+	$node->set('cmq.maintenance_interval', $on ? '1s' : '1h');
+	$node->poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'cmq worker'}, 'no round is under way') unless $on;
 	return;
-}
-
-sub log_since
-{
-	my ($offset) = @_;
-	return substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $offset);
-}
-
-# Maintenance has been here: it saves the clock of a queue in use.
-sub maintained
-{
-	my ($queue, $name) = @_;
-	sql("SELECT cmq_send('$queue', 'x')");
-	return poll("SELECT clock >= (SELECT max(enqueued_at) FROM cmq_data.q_$queue) FROM cmq.queue WHERE name = '$queue'", $name);
 }
 
 # Partitions of the past, a minute each; in transactions for which there are locks.
@@ -76,7 +38,7 @@ sub old_leaves
 	for (my $i = 0; $i < $n; $i += 10)
 	{
 		my $last = $i + 9 < $n ? $i + 9 : $n - 1;
-		sql(qq{
+		$node->sql(qq{
 			BEGIN;
 			LOCK TABLE ONLY cmq_data.q_$queue, ONLY cmq_data.q_${queue}_rewind;
 			DO \$\$
@@ -100,53 +62,52 @@ sub old_leaves
 my $old = q{SELECT count(*) FROM cmq.partition WHERE queue = 'many' AND upper < '2021-01-01'};
 my $tables = q{SELECT count(*) FROM pg_class WHERE relname ~ '^[mr]_many_\d{1,3}$' AND relkind = 'r'};
 
-sql('CREATE EXTENSION cmq');
-sql(q{SELECT FROM cmq_create_queue('many', msg_retention_seconds => 60, rewind_seconds => 60)});
+$node->sql(q{SELECT FROM cmq_create_queue('many', msg_retention_seconds => 60, rewind_seconds => 60)});
 
 note 'more old partitions than one transaction can lock';
 
 old_leaves('many', 300);
-is(sql($old), '300', 'there are many');
-my $offset = -s $node->logfile;
+is($node->sql($old), '300', 'there are many');
+my $offset = $node->log_size;
 rounds(1);
-poll("SELECT ($old) = 0", 'the worker drops all of them');
+$node->poll("SELECT ($old) = 0", 'the worker drops all of them');
 rounds(0);
-is(sql($tables), '0', '... tables and all');
-unlike(log_since($offset), qr/out of shared memory/, '... and the locks fit');
+is($node->sql($tables), '0', '... tables and all');
+unlike($node->log_since($offset), qr/out of shared memory/, '... and the locks fit');
 
 old_leaves('many', 130);
-my ($ret, $out, $err) = $node->psql('postgres', q{SELECT cmq_maintain('many')});
-is($ret, 0, 'a call drops some of them');
-like($err, qr/NOTICE:  there is more to maintain in queue "many".*HINT:  Commit and call cmq_maintain\('many'\) again/s, '... and says that there are more');
-my $left = sql($old);
+my $complaint = $node->complaint(q{SELECT cmq_maintain('many')});
+unlike($complaint, qr/ERROR/, 'a call drops some of them');
+like($complaint, qr/NOTICE:  there is more to maintain in queue "many".*HINT:  Commit and call cmq_maintain\('many'\) again/s, '... and says that there are more');
+my $left = $node->sql($old);
 cmp_ok($left, '>', 0, '... which is so');
 cmp_ok($left, '<', 130, '... and that there were more');
-is(sql(q{BEGIN; DO $$ BEGIN FOR i IN 1 .. 30 LOOP PERFORM cmq_maintain('many'); END LOOP; END $$; COMMIT; SELECT 'done'}), 'done', 'a transaction that calls it again and again does not fail');
-cmp_ok(sql($old), '<', $left, '... and gets on');
+is($node->sql(q{BEGIN; DO $$ BEGIN FOR i IN 1 .. 30 LOOP PERFORM cmq_maintain('many'); END LOOP; END $$; COMMIT; SELECT 'done'}), 'done', 'a transaction that calls it again and again does not fail');
+cmp_ok($node->sql($old), '<', $left, '... and gets on');
 my $calls = 0;
 while ($calls++ < 20)
 {
-	($ret, $out, $err) = $node->psql('postgres', q{SELECT cmq_maintain('many')});
-	last if $ret != 0 || $err eq '';
+	$complaint = $node->complaint(q{SELECT cmq_maintain('many')});
+	last if $complaint =~ /^$|ERROR/;
 }
-is($err, '', 'calls come to an end');
-is(sql($old), '0', '... with all of them dropped');
+is($complaint, '', 'calls come to an end');
+is($node->sql($old), '0', '... with all of them dropped');
 
 # One that cannot be dropped, or that somebody has, keeps no other.
 old_leaves('many', 90);
-sql(join ';', map { "CREATE VIEW public.kept$_ AS SELECT * FROM cmq_data.m_many_$_" } 0 .. 59);
-my $reader = $node->background_psql('postgres');
+$node->sql(join ';', map { "CREATE VIEW public.kept$_ AS SELECT * FROM cmq_data.m_many_$_" } 0 .. 59);
+my $reader = $node->session;
 $reader->query_safe("BEGIN; LOCK TABLE " . join(', ', map { "cmq_data.r_many_$_" } 60 .. 66) . ' IN ACCESS SHARE MODE');
 rounds(1);
-poll("SELECT ($old) = 67", 'those behind are dropped');
+$node->poll("SELECT ($old) = 67", 'those behind are dropped');
 $reader->query_safe('COMMIT');
-poll("SELECT ($old) = 60", 'then those that somebody had');
-sql(join ';', map { "DROP VIEW public.kept$_" } 0 .. 59);
-poll("SELECT ($old) = 0", 'and then the others');
+$node->poll("SELECT ($old) = 60", 'then those that somebody had');
+$node->sql(join ';', map { "DROP VIEW public.kept$_" } 0 .. 59);
+$node->poll("SELECT ($old) = 0", 'and then the others');
 $reader->quit;
 
 # A worker that is ended in the midst, and the server with it.
-sql(q{CREATE FUNCTION at_work(queue text, condition text) RETURNS int LANGUAGE plpgsql AS $$
+$node->sql(q{CREATE FUNCTION at_work(queue text, condition text) RETURNS int LANGUAGE plpgsql AS $$
 	DECLARE
 		worker int;
 		found boolean;
@@ -172,8 +133,8 @@ sub end_worker
 	foreach my $try (1 .. 20)
 	{
 		$prepare->();
-		my $offset = -s $node->logfile;
-		my $looker = $node->background_psql('postgres', on_error_stop => 0);
+		my $offset = $node->log_size;
+		my $looker = $node->session(on_error_stop => 0);
 		$looker->query_until(qr/begun/, "\\echo begun\nSELECT 'pid ' || at_work('$queue', \$\$$condition\$\$);\n");
 		$begin->();
 		my ($pid) = $looker->query('') =~ /pid (\d+)/;
@@ -181,8 +142,8 @@ sub end_worker
 		sleep 1;
 		# it may have gone with the server
 		eval { $looker->quit };
-		$node->poll_query_until('postgres', 'SELECT 1', '1') or die;
-		return pass("$signal: a worker is ended in the midst") if log_since($offset) =~ $text;
+		$node->wait_until('SELECT 1', wanted => '1');
+		return pass("$signal: a worker is ended in the midst") if $node->log_since($offset) =~ $text;
 		note 'it was not';
 	}
 	return fail("$signal: a worker is ended in the midst");
@@ -192,17 +153,17 @@ foreach my $signal ('TERM', 'KILL')
 {
 	end_worker($signal, 'many', "SELECT ($old) BETWEEN 1 AND 199",
 		sub { rounds(0); old_leaves('many', 200) },
-		sub { sql(q{ALTER SYSTEM SET cmq.maintenance_interval = '1s'}); $node->reload });
-	cmp_ok(sql($old), '<', 200, '... what was done stays done');
+		sub { $node->sql(q{ALTER SYSTEM SET cmq.maintenance_interval = '1s'}); $node->reload });
+	cmp_ok($node->sql($old), '<', 200, '... what was done stays done');
 }
-poll("SELECT ($old) = 0", 'the next rounds get on');
-is(sql($tables), '0', '... with nothing left behind');
+$node->poll("SELECT ($old) = 0", 'the next rounds get on');
+is($node->sql($tables), '0', '... with nothing left behind');
 rounds(0);
 
 note 'partitions that go before their messages have expired';
 
 # A queue of old partitions within the retention, behind the rewind window.
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('early', msg_retention_seconds => 86400, rewind_seconds => 1, visibility_timeout => 43200);
 	CREATE FUNCTION leaf(i int) RETURNS timestamptz LANGUAGE sql AS $$ SELECT date_trunc('hour', now()) - interval '20 hours' + (i || ' min')::interval $$;
 	CREATE FUNCTION make_leaf(i int) RETURNS void LANGUAGE plpgsql AS $$
@@ -222,193 +183,192 @@ sql(q{
 my $early = q{SELECT string_agg(body, ', ' ORDER BY body) FROM cmq_data.q_early WHERE body LIKE 'message%'};
 my $drop = q{SELECT cmq_maintain('early')};
 # 1 is consumed, 2 pending; 3 to 5 are pending, too, until open transactions end
-sql(q{BEGIN; SELECT make_leaf(i) FROM generate_series(1, 6) i; SELECT history(1); SELECT pending(i) FROM generate_series(2, 5) i; SELECT history(6);
+$node->sql(q{BEGIN; SELECT make_leaf(i) FROM generate_series(1, 6) i; SELECT history(1); SELECT pending(i) FROM generate_series(2, 5) i; SELECT history(6);
 	SELECT cmq_alter_queue('early', visibility_timeout => 43199); COMMIT});
-my @open = map { $node->background_psql('postgres') } 1 .. 3;
+my @open = map { $node->session } 1 .. 3;
 $_->query_safe('BEGIN') foreach @open;
 is($open[0]->query_safe(q{SELECT body FROM cmq_receive('early')}), 'message 2', 'one is received, uncommitted');
 is($open[1]->query_safe(q{SELECT body, cmq_delete('early', receipt_handle) FROM cmq_receive('early')}), 'message 3|t', 'another one deleted, uncommitted');
 is($open[2]->query_safe(q{SELECT body, cmq_delete('early', receipt_handle) FROM cmq_receive('early')}), 'message 4|t', 'and another one');
-sql($drop);
-is(sql($early), 'message 2, message 3, message 4, message 5', 'partitions without pending messages are dropped, the one before and the one behind them, too');
+$node->sql($drop);
+is($node->sql($early), 'message 2, message 3, message 4, message 5', 'partitions without pending messages are dropped, the one before and the one behind them, too');
 $open[0]->query_safe('COMMIT');
 $open[1]->query_safe('ROLLBACK');
 $open[2]->query_safe('COMMIT');
-sql($drop);
-is(sql($early), 'message 2, message 3, message 5', 'those of an aborted delete and of a receive stay, that of a delete goes');
-is(sql(q{SELECT string_agg(body, ', ') FROM cmq_receive('early', 10)}), 'message 3, message 5', 'what was not received is there');
+$node->sql($drop);
+is($node->sql($early), 'message 2, message 3, message 5', 'those of an aborted delete and of a receive stay, that of a delete goes');
+is($node->sql(q{SELECT string_agg(body, ', ') FROM cmq_receive('early', 10)}), 'message 3, message 5', 'what was not received is there');
 
 # A rewind, cancelled while a receive has one of its messages in hand.
-sql(q{SELECT cmq_drop_queue('early')});
-sql(q{SELECT FROM cmq_create_queue('early', msg_retention_seconds => 86400, rewind_seconds => 86400, visibility_timeout => 43200)});
-sql(q{BEGIN; SELECT make_leaf(1), make_leaf(2); SELECT history(1), history(2); SELECT cmq_alter_queue('early', visibility_timeout => 43199); COMMIT});
-isnt(sql(q{SELECT cmq_rewind('early', leaf(1))}), '', 'a rewind');
+$node->sql(q{SELECT cmq_drop_queue('early')});
+$node->sql(q{SELECT FROM cmq_create_queue('early', msg_retention_seconds => 86400, rewind_seconds => 86400, visibility_timeout => 43200)});
+$node->sql(q{BEGIN; SELECT make_leaf(1), make_leaf(2); SELECT history(1), history(2); SELECT cmq_alter_queue('early', visibility_timeout => 43199); COMMIT});
+isnt($node->sql(q{SELECT cmq_rewind('early', leaf(1))}), '', 'a rewind');
 $open[0]->query_safe('BEGIN');
 is($open[0]->query_safe(q{SELECT body FROM cmq_receive('early')}), 'message 1', 'one message is received, uncommitted');
-sql(q{SELECT cmq_cancel_rewind('early')});
+$node->sql(q{SELECT cmq_cancel_rewind('early')});
 # the mark goes as far as it may
-sql(q{SELECT cmq_send('early', 'now'); SELECT FROM cmq_queue_attributes('early')});
-sql($drop);
+$node->sql(q{SELECT cmq_send('early', 'now'); SELECT FROM cmq_queue_attributes('early')});
+$node->sql($drop);
 $open[0]->query_safe('COMMIT');
-sql(q{SELECT cmq_alter_queue('early', rewind_seconds => 1); SELECT pg_sleep(1)});
-sql($drop);
-is(sql($early), 'message 1', 'its partition stays, that of the other one goes');
-is(sql(q{SELECT min_msg_time = leaf(1) + interval '1 s' FROM cmq_queue_attributes('early')}), 't', '... and it is the earliest one');
-is(sql(q{SELECT count(*) FROM cmq.q_early_live l, cmq_queue_attributes('early') WHERE l.state = 'in flight' AND body = 'message 1'}), '1', '... in flight');
+$node->sql(q{SELECT cmq_alter_queue('early', rewind_seconds => 1); SELECT pg_sleep(1)});
+$node->sql($drop);
+is($node->sql($early), 'message 1', 'its partition stays, that of the other one goes');
+is($node->sql(q{SELECT min_msg_time = leaf(1) + interval '1 s' FROM cmq_queue_attributes('early')}), 't', '... and it is the earliest one');
+is($node->sql(q{SELECT count(*) FROM cmq.q_early_live l, cmq_queue_attributes('early') WHERE l.state = 'in flight' AND body = 'message 1'}), '1', '... in flight');
 # the same, prepared
-sql(q{SELECT cmq_drop_queue('early')});
-sql(q{SELECT FROM cmq_create_queue('early', msg_retention_seconds => 86400, rewind_seconds => 86400, visibility_timeout => 43200)});
-sql(q{BEGIN; SELECT make_leaf(1), make_leaf(2); SELECT history(1), history(2); SELECT cmq_alter_queue('early', visibility_timeout => 43199); COMMIT});
-isnt(sql(q{SELECT cmq_rewind('early', leaf(1))}), '', 'a rewind');
-is(sql(q{BEGIN; SELECT body FROM cmq_receive('early'); PREPARE TRANSACTION 'due'}), 'message 1', 'one message is received and prepared');
-sql(q{SELECT cmq_cancel_rewind('early'); SELECT FROM cmq_queue_attributes('early')});
-sql($drop);
-sql(q{COMMIT PREPARED 'due'});
-sql(q{SELECT cmq_alter_queue('early', rewind_seconds => 1); SELECT pg_sleep(1)});
-sql($drop);
-is(sql($early), 'message 1', 'its partition stays, too');
+$node->sql(q{SELECT cmq_drop_queue('early')});
+$node->sql(q{SELECT FROM cmq_create_queue('early', msg_retention_seconds => 86400, rewind_seconds => 86400, visibility_timeout => 43200)});
+$node->sql(q{BEGIN; SELECT make_leaf(1), make_leaf(2); SELECT history(1), history(2); SELECT cmq_alter_queue('early', visibility_timeout => 43199); COMMIT});
+isnt($node->sql(q{SELECT cmq_rewind('early', leaf(1))}), '', 'a rewind');
+is($node->sql(q{BEGIN; SELECT body FROM cmq_receive('early'); PREPARE TRANSACTION 'due'}), 'message 1', 'one message is received and prepared');
+$node->sql(q{SELECT cmq_cancel_rewind('early'); SELECT FROM cmq_queue_attributes('early')});
+$node->sql($drop);
+$node->sql(q{COMMIT PREPARED 'due'});
+$node->sql(q{SELECT cmq_alter_queue('early', rewind_seconds => 1); SELECT pg_sleep(1)});
+$node->sql($drop);
+is($node->sql($early), 'message 1', 'its partition stays, too');
 $_->quit foreach @open;
-sql(q{SELECT cmq_drop_queue('early')});
+$node->sql(q{SELECT cmq_drop_queue('early')});
 
 note 'more queues than one transaction can maintain';
 
 my $nqueues = 150;
-sql("SELECT FROM cmq_create_queue('each$_')") foreach 1 .. $nqueues;
+$node->sql("SELECT FROM cmq_create_queue('each$_')") foreach 1 .. $nqueues;
 my $send = q{DO $$ BEGIN FOR i IN 1 .. 150 LOOP PERFORM cmq_send('each' || i, 'x'); COMMIT; END LOOP; END $$};
-sql($send);
-my $sent = sql(q{SELECT clock_timestamp()});
+$node->sql($send);
+my $sent = $node->sql(q{SELECT clock_timestamp()});
 my $stale = "SELECT count(*) FROM cmq.queue WHERE name LIKE 'each%' AND (clock IS NULL OR clock < '$sent')";
-sql($send);
-is(sql($stale), $nqueues, 'all of them are to be maintained');
-($ret, $out, $err) = $node->psql('postgres', q{SELECT cmq_maintain()});
-is($ret, 0, 'a call without a name does not fail');
-unlike($err, qr/out of shared memory/, '... nor in some of them');
-like($err, qr/NOTICE:  \d+ of \d+ queues were not maintained.*HINT:  Commit and call cmq_maintain\(\) again/s, '... and says that it has left some out');
-$left = sql($stale);
+$node->sql($send);
+is($node->sql($stale), $nqueues, 'all of them are to be maintained');
+$complaint = $node->complaint(q{SELECT cmq_maintain()});
+unlike($complaint, qr/ERROR/, 'a call without a name does not fail');
+unlike($complaint, qr/out of shared memory/, '... nor in some of them');
+like($complaint, qr/NOTICE:  \d+ of \d+ queues were not maintained.*HINT:  Commit and call cmq_maintain\(\) again/s, '... and says that it has left some out');
+$left = $node->sql($stale);
 cmp_ok($left, '<', $nqueues, '... but not all');
 # in use all the time: the next calls begin with those that were left out
 $calls = 1;
-while (sql($stale) ne '0' && $calls++ < 40)
+while ($node->sql($stale) ne '0' && $calls++ < 40)
 {
-	sql($send);
-	($ret, $out, $err) = $node->psql('postgres', q{SELECT cmq_maintain()});
-	last if $ret != 0;
+	$node->sql($send);
+	last if $node->complaint(q{SELECT cmq_maintain()}) =~ /ERROR/;
 }
-is(sql($stale), '0', 'further calls come to all of them');
+is($node->sql($stale), '0', 'further calls come to all of them');
 cmp_ok($calls, '>', 1, '... which took several');
-sql(q{DO $$ BEGIN FOR i IN 2 .. 150 LOOP PERFORM cmq_drop_queue('each' || i); COMMIT; END LOOP; END $$});
+$node->sql(q{DO $$ BEGIN FOR i IN 2 .. 150 LOOP PERFORM cmq_drop_queue('each' || i); COMMIT; END LOOP; END $$});
 # what has nothing to be done leaves no locks
-while (($node->psql('postgres', q{SELECT cmq_maintain()}))[2] ne '') { }
-is(sql(q{BEGIN; SELECT FROM cmq_maintain(); SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('cmq_data.q_each1'::regclass, 'cmq_data.q_each1_pending'::regclass); COMMIT}) =~ s/^\s+//r, '0', 'a queue in which nothing is to be done is not locked');
+while ($node->complaint(q{SELECT cmq_maintain()}) ne '') { }
+is($node->sql(q{BEGIN; SELECT FROM cmq_maintain(); SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('cmq_data.q_each1'::regclass, 'cmq_data.q_each1_pending'::regclass); COMMIT}) =~ s/^\s+//r, '0', 'a queue in which nothing is to be done is not locked');
 # but the caller's own queue, uncommitted, is maintained in its transaction
-is(sql(q{BEGIN; SELECT FROM cmq_create_queue('mine'); SELECT cmq_send('mine', 'x') > 0; SELECT FROM cmq_maintain('mine'); SELECT FROM cmq_maintain(); SELECT clock IS NOT NULL FROM cmq.queue WHERE name = 'mine'; ROLLBACK}), "t\nt", 'a queue made in the transaction is maintained in it');
+is($node->sql(q{BEGIN; SELECT FROM cmq_create_queue('mine'); SELECT cmq_send('mine', 'x') > 0; SELECT FROM cmq_maintain('mine'); SELECT FROM cmq_maintain(); SELECT clock IS NOT NULL FROM cmq.queue WHERE name = 'mine'; ROLLBACK}), "t\nt", 'a queue made in the transaction is maintained in it');
 
 note 'many expired messages';
 
-set('cmq.maintenance_timeout', '1s');
+$node->set('cmq.maintenance_timeout', '1s');
 my $n = 1_500_000;
 my $expired = q{SELECT count(*) FROM cmq_data.q_big_pending WHERE enqueued_at < now() - interval '30 min'};
 
 sub expire
 {
-	sql(q{SELECT FROM cmq_create_queue('big', msg_retention_seconds => 1200, rewind_seconds => 1200, visibility_timeout => 43200)});
+	$node->sql(q{SELECT FROM cmq_create_queue('big', msg_retention_seconds => 1200, rewind_seconds => 1200, visibility_timeout => 43200)});
 	# most at the left end; some that were received and given back; one in flight
-	sql(qq{
+	$node->sql(qq{
 		INSERT INTO cmq_data.q_big_pending SELECT t, t, NULL, 0, 0 FROM (SELECT now() - interval '1 hour' + i * interval '1 us' AS t FROM generate_series(1, $n) i) s;
 		INSERT INTO cmq_data.q_big_pending SELECT now() - i * interval '1 us', now() - interval '2 hours' + i * interval '1 us', now() - interval '30 min', 1, 0 FROM generate_series(1, 50000) i;
 		INSERT INTO cmq_data.q_big_pending VALUES (now() + interval '1 hour', now() - interval '2 hours', now(), 1, 0)});
 	return;
 }
 expire();
-sql(q{SELECT FROM cmq_create_queue('other')});
-my @ids = split /\n/, sql(q{SELECT cmq_send('big', 'keep ' || i) FROM generate_series(1, 100) i});
+$node->sql(q{SELECT FROM cmq_create_queue('other')});
+my @ids = split /\n/, $node->sql(q{SELECT cmq_send('big', 'keep ' || i) FROM generate_series(1, 100) i});
 rounds(1);
 # A worker that is ended in the midst, the server with it.
 foreach my $signal ('TERM', 'KILL')
 {
-	my $before = sql($expired);
+	my $before = $node->sql($expired);
 	end_worker($signal, 'big', "SELECT ($expired) < $before", sub { }, sub { });
-	cmp_ok(sql($expired), '<', $before, '... what was done stays done');
+	cmp_ok($node->sql($expired), '<', $before, '... what was done stays done');
 }
 # Traffic beside it.
-sql(q{SELECT cmq_delete('big', receipt_handle) FROM cmq_receive('big', 50);
+$node->sql(q{SELECT cmq_delete('big', receipt_handle) FROM cmq_receive('big', 50);
 	SELECT cmq_restore('big', now() - interval '20 min', NULL)});
-maintained('other', 'other queues are maintained meanwhile');
-poll("SELECT ($expired) = 1", 'all that has expired is removed, but what is in flight');
+$node->maintained('other', 'other queues are maintained meanwhile');
+$node->poll("SELECT ($expired) = 1", 'all that has expired is removed, but what is in flight');
 rounds(0);
-is(sql(q{SELECT count(*), count(DISTINCT body) FROM cmq.q_big_live WHERE body LIKE 'keep%'}), '100|100', 'what has not expired is all there');
-is(sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'big'}), sql('SELECT count(*) FROM cmq_data.q_big_pending'), 'the count is right');
-is(sql(q{SELECT count(*), count(DISTINCT body) FROM cmq_receive('big', 1000)}), '100|100', '... and each is received once');
+is($node->sql(q{SELECT count(*), count(DISTINCT body) FROM cmq.q_big_live WHERE body LIKE 'keep%'}), '100|100', 'what has not expired is all there');
+is($node->sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'big'}), $node->sql('SELECT count(*) FROM cmq_data.q_big_pending'), 'the count is right');
+is($node->sql(q{SELECT count(*), count(DISTINCT body) FROM cmq_receive('big', 1000)}), '100|100', '... and each is received once');
 
 # The queue is dropped between two steps, and another one made of that name.
-sql(q{SELECT cmq_drop_queue('big')});
+$node->sql(q{SELECT cmq_drop_queue('big')});
 expire();
 rounds(1);
-poll("SELECT ($expired) < $n", 'a purge has begun');
-sql(q{SELECT cmq_drop_queue('big')});
-sql(q{SELECT FROM cmq_create_queue('big', msg_retention_seconds => 1200); SELECT cmq_send('big', 'new')});
-maintained('other', 'the worker goes on') foreach 1 .. 2;
-is(sql(q{SELECT body FROM cmq_receive('big')}), 'new', 'the other one is untouched');
+$node->poll("SELECT ($expired) < $n", 'a purge has begun');
+$node->sql(q{SELECT cmq_drop_queue('big')});
+$node->sql(q{SELECT FROM cmq_create_queue('big', msg_retention_seconds => 1200); SELECT cmq_send('big', 'new')});
+$node->maintained('other', 'the worker goes on') foreach 1 .. 2;
+is($node->sql(q{SELECT body FROM cmq_receive('big')}), 'new', 'the other one is untouched');
 # The retention is made longer between two steps: what had expired stays so, and what
 # has not does not.
-sql(q{SELECT cmq_drop_queue('big')});
+$node->sql(q{SELECT cmq_drop_queue('big')});
 expire();
-poll("SELECT ($expired) < $n", 'a purge has begun again');
-@ids = split /\n/, sql(q{SELECT cmq_send('big', 'keep ' || i) FROM generate_series(1, 10) i});
-sql(q{SELECT cmq_alter_queue('big', msg_retention_seconds => 86400)});
-poll("SELECT ($expired) = 1", 'what had expired is removed');
-is(sql(q{SELECT count(*) FROM cmq_receive('big', 100)}), '10', 'what has not is there');
+$node->poll("SELECT ($expired) < $n", 'a purge has begun again');
+@ids = split /\n/, $node->sql(q{SELECT cmq_send('big', 'keep ' || i) FROM generate_series(1, 10) i});
+$node->sql(q{SELECT cmq_alter_queue('big', msg_retention_seconds => 86400)});
+$node->poll("SELECT ($expired) = 1", 'what had expired is removed');
+is($node->sql(q{SELECT count(*) FROM cmq_receive('big', 100)}), '10', 'what has not is there');
 # A purge by a call is one transaction.
-sql(q{SELECT cmq_drop_queue('big')});
+$node->sql(q{SELECT cmq_drop_queue('big')});
 rounds(0);
 expire();
-is(sql("BEGIN; SELECT FROM cmq_maintain('big'); $expired; ROLLBACK; $expired") =~ s/^\s+//r, "1\n" . ($n + 50001), 'a call removes all, in the caller\'s transaction');
-sql(q{SELECT cmq_drop_queue('big')});
-set('cmq.maintenance_timeout', '5min');
+is($node->sql("BEGIN; SELECT FROM cmq_maintain('big'); $expired; ROLLBACK; $expired") =~ s/^\s+//r, "1\n" . ($n + 50001), 'a call removes all, in the caller\'s transaction');
+$node->sql(q{SELECT cmq_drop_queue('big')});
+$node->set('cmq.maintenance_timeout', '5min');
 
 note 'dead letters in a large queue';
 
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('graves');
 	SELECT FROM cmq_create_queue('deep', visibility_timeout => 43200, dead_letter_queue => 'graves', max_receive_count => 1);
 	CREATE FUNCTION no_bad(t text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF t = 'bad' THEN RAISE 'bad'; END IF; RETURN 1; END $$;
 	CREATE INDEX ON cmq_data.q_graves (no_bad(body))});
-sql(q{SELECT FROM cmq_send_batch('deep', '{poison}'::text[] || array_fill('x'::text, ARRAY[350000]))});
+$node->sql(q{SELECT FROM cmq_send_batch('deep', '{poison}'::text[] || array_fill('x'::text, ARRAY[350000]))});
 # this reads all of it, for what has expired; it is known then that nothing is so old
-sql(q{SELECT cmq_maintain('deep')});
+$node->sql(q{SELECT cmq_maintain('deep')});
 # to the far end, past all others
-sql(q{SELECT cmq_change_visibility('deep', receipt_handle, 0) FROM cmq_receive('deep')});
+$node->sql(q{SELECT cmq_change_visibility('deep', receipt_handle, 0) FROM cmq_receive('deep')});
 my $reads = q{SELECT idx_tup_read FROM pg_stat_user_indexes WHERE relid = 'cmq_data.q_deep_pending'::regclass};
-my $before = sql($reads);
-$offset = -s $node->logfile;
+my $before = $node->sql($reads);
+$offset = $node->log_size;
 my $graves = q{SELECT string_agg(DISTINCT body, ', ') FROM cmq.q_graves_live};
 rounds(1);
-poll("SELECT ($graves) = 'poison'", 'the one at the far end is moved');
+$node->poll("SELECT ($graves) = 'poison'", 'the one at the far end is moved');
 rounds(0);
-my $nrounds = () = log_since($offset) =~ /starting background worker process "cmq worker"/g;
-cmp_ok(sql($reads) - $before, '<=', $nrounds * 110_000, "a round reads a bounded part of the queue ($nrounds rounds)");
+my $nrounds = () = $node->log_since($offset) =~ /starting background worker process "cmq worker"/g;
+cmp_ok($node->sql($reads) - $before, '<=', $nrounds * 110_000, "a round reads a bounded part of the queue ($nrounds rounds)");
 # A policy that is changed in the midst of a walk: those at the left, behind it, are dead now.
-sql(q{SELECT FROM cmq_alter_queue('deep', max_receive_count => 3); SELECT FROM cmq_send('deep', 'last'); UPDATE cmq_data.q_deep_pending SET receive_count = 3 WHERE enqueued_at = (SELECT max(enqueued_at) FROM cmq_data.q_deep_pending);
+$node->sql(q{SELECT FROM cmq_alter_queue('deep', max_receive_count => 3); SELECT FROM cmq_send('deep', 'last'); UPDATE cmq_data.q_deep_pending SET receive_count = 3 WHERE enqueued_at = (SELECT max(enqueued_at) FROM cmq_data.q_deep_pending);
 	UPDATE cmq_data.q_deep_pending SET receive_count = 2 WHERE enqueued_at IN (SELECT enqueued_at FROM cmq_data.q_deep_pending ORDER BY 1 LIMIT 5)});
 rounds(1);
-poll(q{SELECT count(*) = 2 FROM cmq.q_graves_live}, 'the next one is moved, too');
-sql(q{SELECT cmq_alter_queue('deep', max_receive_count => 2)});
-poll(q{SELECT count(*) = 7 FROM cmq.q_graves_live}, 'after a change of the policy all that is dead now is moved');
+$node->poll(q{SELECT count(*) = 2 FROM cmq.q_graves_live}, 'the next one is moved, too');
+$node->sql(q{SELECT cmq_alter_queue('deep', max_receive_count => 2)});
+$node->poll(q{SELECT count(*) = 7 FROM cmq.q_graves_live}, 'after a change of the policy all that is dead now is moved');
 rounds(0);
 # More letters that cannot be moved than a round tries stand before one that can.
-sql(q{SELECT FROM cmq_create_queue('stuck', visibility_timeout => 43200, dead_letter_queue => 'graves', max_receive_count => 1);
+$node->sql(q{SELECT FROM cmq_create_queue('stuck', visibility_timeout => 43200, dead_letter_queue => 'graves', max_receive_count => 1);
 	SELECT FROM cmq_send_batch('stuck', array_fill('bad'::text, ARRAY[250]) || '{good}'::text[]);
 	SELECT FROM cmq_receive('stuck', 1000) r, cmq_change_visibility('stuck', r.receipt_handle, 0)});
 rounds(1);
-poll(q{SELECT count(*) = 1 FROM cmq.q_graves_live WHERE body = 'good'}, 'letters that cannot be moved keep no others');
-is(sql(q{SELECT count(*) FROM cmq.q_stuck_live}), '250', '... and stay');
+$node->poll(q{SELECT count(*) = 1 FROM cmq.q_graves_live WHERE body = 'good'}, 'letters that cannot be moved keep no others');
+is($node->sql(q{SELECT count(*) FROM cmq.q_stuck_live}), '250', '... and stay');
 rounds(0);
 # By time: those stand at the left end, wherever the walk is.
-sql(q{SELECT FROM cmq_create_queue('old', dead_letter_queue => 'graves', max_time_to_live => 300);
+$node->sql(q{SELECT FROM cmq_create_queue('old', dead_letter_queue => 'graves', max_time_to_live => 300);
 	SELECT FROM cmq_send_batch('old', array_fill('x'::text, ARRAY[250000]))});
 rounds(1);
-maintained('old', 'a round');
-sql(q{
+$node->maintained('old', 'a round');
+$node->sql(q{
 	BEGIN;
 	LOCK TABLE cmq_data.q_old, cmq_data.q_old_rewind;
 	DO $$
@@ -423,9 +383,9 @@ sql(q{
 		PERFORM cmq_alter_queue('old', visibility_timeout => 31);
 	END $$;
 	COMMIT});
-poll(q{SELECT count(*) = 50 FROM cmq.q_graves_live WHERE body = 'late'}, 'what has not been consumed for too long is moved');
+$node->poll(q{SELECT count(*) = 50 FROM cmq.q_graves_live WHERE body = 'late'}, 'what has not been consumed for too long is moved');
 rounds(0);
 
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/PANIC|TRAP|still referenced|XX000/, 'the server has nothing to complain about');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|still referenced|XX000/, 'the server has nothing to complain about');
 $node->stop;
 done_testing();

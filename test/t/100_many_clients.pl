@@ -6,32 +6,22 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf(
-	'postgresql.conf', q(
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1
+my $node = CmqNode->running('main', <<'CONF');
+cmq.maintenance_interval = 1s
 max_connections = 40
 statement_timeout = 120s
-));
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
+CONF
 
 # Each transaction logs what it did in the same transaction, so a rolled back
 # one leaves no trace.  No visibility timeout ends during the test: a message
 # is received again only after it was given back or rewound.
-sql(q(
-CREATE EXTENSION cmq;
+$node->sql(q(
 CREATE TABLE sent (msg_id bigint PRIMARY KEY);
 CREATE TABLE taken (handle text PRIMARY KEY, msg_id bigint, rewind_count int, receive_count int);
 -- how a delivery ended: deleted, or given back
@@ -177,7 +167,7 @@ sub drain
 {
 	my ($name) = @_;
 
-	is( sql(q(
+	is($node->sql(q(
 		INSERT INTO ended SELECT h, true
 		  FROM cmq_delete_batch('load', array(
 				SELECT handle FROM taken EXCEPT SELECT handle FROM ended)) AS h;
@@ -187,7 +177,7 @@ sub drain
 	my $n;
 	do
 	{
-		$n = sql(q(
+		$n = $node->sql(q(
 		WITH got AS MATERIALIZED (
 			SELECT * FROM cmq_receive('load', 1000)),
 		log AS (
@@ -203,20 +193,20 @@ sub check
 {
 	my ($name) = @_;
 
-	is( sql(q(
+	is($node->sql(q(
 		SELECT count(*) FROM sent;
 		SELECT count(*) FROM cmq_data.q_load;
 		SELECT count(*) FROM cmq.q_load_history)),
-		join("\n", (sql('SELECT count(*) FROM sent')) x 3),
+		join("\n", ($node->sql('SELECT count(*) FROM sent')) x 3),
 		"$name: everything sent and nothing else is in the history");
-	is( sql(q(
+	is($node->sql(q(
 		SELECT count(*) FROM sent FULL JOIN cmq.q_load_history USING (msg_id)
 		 WHERE sent.msg_id IS NULL OR enqueued_at IS NULL)),
 		'0',
 		"$name: message by message");
-	is(sql('SELECT count(*) FROM cmq.q_load_live'),
+	is($node->sql('SELECT count(*) FROM cmq.q_load_live'),
 		'0', "$name: nothing is left in the queue");
-	is( sql(q(
+	is($node->sql(q(
 		SELECT count(*) FROM (SELECT msg_id FROM taken EXCEPT SELECT msg_id FROM sent) AS m)),
 		'0',
 		"$name: nothing was delivered that was not sent");
@@ -224,7 +214,7 @@ sub check
 	# A delivery ends once: handles are the primary key of ended.  Deliveries
 	# of one message and rewind are numbered from 1 without gaps, and all but
 	# the last were given back: so no two were open at the same time.
-	is( sql(q(
+	is($node->sql(q(
 		SELECT t.msg_id, t.rewind_count,
 			   string_agg(receive_count || CASE WHEN deleted THEN ' deleted'
 										   WHEN NOT deleted THEN ' given back'
@@ -239,7 +229,7 @@ sub check
 		 ORDER BY 1 LIMIT 10)),
 		'',
 		"$name: no message was held by two, each was deleted once");
-	is( sql(q(
+	is($node->sql(q(
 		SELECT count(*) FROM (
 			SELECT msg_id
 			  FROM taken JOIN ended USING (handle) JOIN cmq.q_load_history h USING (msg_id)
@@ -254,8 +244,7 @@ sub check
 note 'more receivers than messages';
 
 # Nearly all receives find nothing; what is sent is received all the same.
-sql("SELECT FROM cmq_create_queue('empty', visibility_timeout => 43200, rewind_seconds => 3600)"
-);
+$node->sql("SELECT FROM cmq_create_queue('empty', visibility_timeout => 43200, rewind_seconds => 3600)");
 $node->pgbench(
 	'-n -M prepared -c 8 -j 2 -t 3000',
 	0,
@@ -267,7 +256,7 @@ $node->pgbench(
 		  "SELECT count(*) FROM cmq_delete_batch('empty', array(SELECT receipt_handle FROM cmq_receive('empty', 10)));\n",
 		'empty_send@1' => "SELECT cmq_send('empty', 'm');\n"
 	});
-is( sql(q(
+is($node->sql(q(
 	SELECT count(*) > 0 FROM cmq_data.q_empty;
 	SELECT FROM cmq_delete_batch('empty', array(SELECT receipt_handle FROM cmq_receive('empty', 1000)));
 	SELECT count(*) FROM cmq.q_empty_live;
@@ -280,7 +269,7 @@ note 'without rewind';
 run_load('send, receive, delete', 300, send => 3, consume => 3, single => 2);
 drain('load');
 check('load');
-is(sql('SELECT max(rewind_count) FROM taken'), '0', 'load: no rewind');
+is($node->sql('SELECT max(rewind_count) FROM taken'), '0', 'load: no rewind');
 
 note 'with rewinds under load';
 
@@ -293,25 +282,25 @@ run_load(
 	maintain => 1);
 drain('rewinds');
 check('rewinds');
-cmp_ok(sql('SELECT count(*) FROM rewinds'), '>', 5, 'rewinds: there were some');
-cmp_ok(sql('SELECT max(rewind_count) FROM taken'),
+cmp_ok($node->sql('SELECT count(*) FROM rewinds'), '>', 5, 'rewinds: there were some');
+cmp_ok($node->sql('SELECT max(rewind_count) FROM taken'),
 	'>', 0, 'rewinds: messages came again');
 
 # deletion k of a message, and whether deletion k + 1 followed
-sql(q(
+$node->sql(q(
 	CREATE VIEW deletion AS
 	SELECT t.msg_id, t.rewind_count, e.xid, again.msg_id IS NOT NULL AS came_again
 	  FROM taken t JOIN ended e ON e.handle = t.handle AND e.deleted
 	  LEFT JOIN taken again
 		ON again.msg_id = t.msg_id AND again.rewind_count = t.rewind_count + 1
 	   AND again.receive_count = 1));
-is( sql(q(
+is($node->sql(q(
 	SELECT count(*) FROM deletion d
 	 WHERE NOT came_again
 	   AND EXISTS (SELECT FROM rewinds r WHERE pg_visible_in_snapshot(d.xid, r.before)))),
 	'0',
 	'rewinds: what was deleted before a rewind came again');
-is( sql(q(
+is($node->sql(q(
 	SELECT count(*) FROM deletion d
 	 WHERE came_again
 	   AND NOT EXISTS (SELECT FROM rewinds r WHERE pg_visible_in_snapshot(d.xid, r.after)))),
@@ -320,28 +309,27 @@ is( sql(q(
 
 note 'one rewind to a time, then load';
 
-my $total = sql('SELECT count(*) FROM sent');
-my $start = sql(
+my $total = $node->sql('SELECT count(*) FROM sent');
+my $start = $node->sql(
 	"SELECT enqueued_at FROM cmq_data.q_load ORDER BY 1 OFFSET $total / 2 LIMIT 1");
-sql(q(CREATE TABLE promised AS SELECT msg_id, rewind_count, enqueued_at FROM cmq.q_load_history)
-);
-is( sql("SELECT cmq_rewind('load', '$start') = '$start'"),
+$node->sql(q(CREATE TABLE promised AS SELECT msg_id, rewind_count, enqueued_at FROM cmq.q_load_history));
+is($node->sql("SELECT cmq_rewind('load', '$start') = '$start'"),
 	't', 'promise: the rewind begins where it should');
 run_load('consume a rewind', 200, send => 1, consume => 3, single => 3);
 drain('promise');
 check('promise');
-is( sql(qq(
+is($node->sql(qq(
 	SELECT count(*) FROM promised p JOIN cmq.q_load_history h USING (msg_id)
 	 WHERE h.rewind_count <> p.rewind_count + (p.enqueued_at >= '$start')::int)),
 	'0',
 	'promise: exactly the promised messages came again');
-is( sql(q(
+is($node->sql(q(
 	SELECT count(*) FROM cmq.q_load_history h
 	 WHERE rewind_count <> 0 AND NOT EXISTS (SELECT FROM promised p WHERE p.msg_id = h.msg_id))),
 	'0',
 	'promise: new messages came once');
-is( sql(q(SELECT count(*) FROM ended WHERE deleted)),
-	sql(q(SELECT sum(rewind_count + 1) FROM cmq.q_load_history)),
+is($node->sql(q(SELECT count(*) FROM ended WHERE deleted)),
+	$node->sql(q(SELECT sum(rewind_count + 1) FROM cmq.q_load_history)),
 	'promise: sent and rewound are what was deleted');
 
 $node->stop;

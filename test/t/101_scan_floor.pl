@@ -15,36 +15,23 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use CmqNode;
 use Seed;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $times = $ENV{CMQ_TEST_LONG} ? 5 : 1;
 
-my $node = PostgreSQL::Test::Cluster->new('floor');
-$node->init;
-$node->append_conf('postgresql.conf', <<"CONF");
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('floor', <<'CONF');
 max_prepared_transactions = 20
-cmq.maintenance_interval = 1
+cmq.maintenance_interval = 1s
 autovacuum_naptime = 1
-fsync = off
 log_min_messages = warning
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
 
 # What a transaction sends and deletes it books itself, so the books say what has
 # been committed.
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 1, rewind_seconds => 3600,
 		msg_retention_seconds => 7200);
 	SELECT FROM cmq_create_queue('copy');
@@ -279,63 +266,36 @@ my $no = 0;
 sub clients
 {
 	my ($n, $seconds, %scripts) = @_;
-	my %load = (out => '', err => '');
-	my @files;
-
 	# faster, but there are no variables in quotes then
 	my $mode = grep({ /':/ } values %scripts) ? 'simple' : 'prepared';
 
 	$no++;
-	for my $name (sort keys %scripts)
-	{
-		my ($base, $weight) = split /@/, $name;
-		my $file = $node->basedir . "/$base.$no.sql";
-		append_to_file($file, $scripts{$name});
-		push @files, '-f', "$file\@$weight";
-	}
-	$load{run} = IPC::Run::start(
-		[
-			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
-			'-c', $n, '-j', $n > 1 ? 2 : 1, '-T', $seconds,
-			'-M', $mode, '--random-seed', seed() + $no, @files, 'postgres'
-		],
-		'>', \$load{out}, '2>', \$load{err});
-	return \%load;
-}
-
-sub running
-{
-	my ($load) = @_;
-	return $load->{run}->pumpable && do { $load->{run}->pump_nb; $load->{run}->pumpable };
+	return $node->start_pgbench('-c', $n, '-j', $n > 1 ? 2 : 1, '-T', $seconds, '-M', $mode, '--random-seed', seed() + $no,
+		$node->scripts(map { (s/@/.$no@/r => $scripts{$_}) } keys %scripts));
 }
 
 # As long as its snapshot is there nothing dead is removed: a scan from the beginning
 # has to walk over all that was consumed since.
 sub hold_horizon
 {
-	my %holder = (out => '', err => '');
+	my $holder = $node->start_psql(q{/* holder */ SELECT pg_sleep(3600)});
 
-	$holder{run} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-d', 'postgres', '-c', q{/* holder */ SELECT pg_sleep(3600)} ],
-		'<', \undef, '>', \$holder{out}, '2>', \$holder{err});
-	$node->poll_query_until('postgres',
-		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '/* holder */%' AND backend_xmin IS NOT NULL})
-	  or die 'no snapshot is held';
-	return \%holder;
+	$node->wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '/* holder */%' AND backend_xmin IS NOT NULL});
+	return $holder;
 }
 
 sub release_horizon
 {
 	my ($holder) = @_;
-	sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '/* holder */%'});
-	$holder->{run}->finish;
+	$node->sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '/* holder */%'});
+	$holder->finish;
 	return;
 }
 
 # What does a receive walk over, and what would it from the beginning?
 sub probe
 {
-	my ($walked, $there) = split /\|/, sql(q{
+	my ($walked, $there) = split /\|/, $node->sql(q{
 		SET enable_seqscan = off;
 		SET enable_bitmapscan = off;
 		BEGIN;
@@ -354,7 +314,7 @@ sub watch
 	my ($load, $action) = @_;
 	my ($probes, $moved, $notes) = (0, 0, '');
 
-	while (running($load))
+	while ($load->is_running)
 	{
 		my ($walked, $there) = probe();
 
@@ -374,8 +334,9 @@ sub finished
 	my ($name, @loads) = @_;
 	for my $load (@loads)
 	{
-		ok($load->{run}->finish && $load->{err} !~ /abort/, "$name: clients ran") or diag($load->{err});
-		note $load->{out} =~ /(number of transactions actually processed: \d+)/;
+		my $out = $load->finish;
+		ok($load->{ended_well} && $load->{err} !~ /abort/, "$name: clients ran") or diag($load->{err});
+		note $out =~ /(number of transactions actually processed: \d+)/;
 	}
 	return;
 }
@@ -386,22 +347,20 @@ sub check
 {
 	my ($name) = @_;
 
-	$node->poll_query_until('postgres',
-		q{SELECT NOT EXISTS (SELECT FROM cmq_data.q_q_pending WHERE visible_at > cmq._clock('q'))})
-	  or die 'messages stay invisible';
-	while (sql('SELECT consume(1000)') > 0) { }
-	my $ok = is(sql('SELECT count(*) FROM cmq_data.q_q_pending'), 0, "$name: no pending row is left");
-	$ok &= is(sql('SELECT count(*) FROM cmq.q_q_live'), 0, "$name: nothing waits, rewound messages included");
+	$node->wait_until(q{SELECT NOT EXISTS (SELECT FROM cmq_data.q_q_pending WHERE visible_at > cmq._clock('q'))});
+	while ($node->sql('SELECT consume(1000)') > 0) { }
+	my $ok = is($node->sql('SELECT count(*) FROM cmq_data.q_q_pending'), 0, "$name: no pending row is left");
+	$ok &= is($node->sql('SELECT count(*) FROM cmq.q_q_live'), 0, "$name: nothing waits, rewound messages included");
 	if (!$ok)
 	{
 		# for the next round to speak for itself; a change by hand resets the floors
-		sql('UPDATE cmq_data.q_q_pending SET visible_at = visible_at; UPDATE cmq_data.q_q_rewind SET deleted_at = deleted_at');
-		while (sql('SELECT consume(1000)') > 0) { }
+		$node->sql('UPDATE cmq_data.q_q_pending SET visible_at = visible_at; UPDATE cmq_data.q_q_rewind SET deleted_at = deleted_at');
+		while ($node->sql('SELECT consume(1000)') > 0) { }
 	}
-	is( sql(q{SELECT count(*) FROM sent FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id FROM cmq_data.q_q) q USING (msg_id)
+	is($node->sql(q{SELECT count(*) FROM sent FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id FROM cmq_data.q_q) q USING (msg_id)
 			   WHERE sent.msg_id IS NULL OR q.msg_id IS NULL}),
-		0, "$name: what was sent is there, " . sql('SELECT count(*) FROM sent') . ' messages');
-	is( sql(q{
+		0, "$name: what was sent is there, " . $node->sql('SELECT count(*) FROM sent') . ' messages');
+	is($node->sql(q{
 		SELECT count(*) FROM sent
 		  LEFT JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, rewind_count FROM cmq_data.q_q_rewind) r USING (msg_id)
 		  LEFT JOIN (SELECT msg_id, count(*) AS n, max(rewind_count) AS last FROM deleted GROUP BY 1) d USING (msg_id)
@@ -413,8 +372,8 @@ sub check
 sub nothing_prepared
 {
 	my ($name) = @_;
-	is(sql('SELECT count(*) FROM pg_prepared_xacts'), 0, "$name: nothing is left prepared");
-	sql('SELECT cmq_maintain()');
+	is($node->sql('SELECT count(*) FROM pg_prepared_xacts'), 0, "$name: nothing is left prepared");
+	$node->sql('SELECT cmq_maintain()');
 	return;
 }
 
@@ -434,7 +393,7 @@ sub burst
 	return;
 }
 
-sql('SELECT cmq_maintain()');
+$node->sql('SELECT cmq_maintain()');
 for my $n (1 .. $times)
 {
 	burst("short transactions $n", [ 8, 6, %short ], []);
@@ -451,8 +410,8 @@ for my $n (1 .. 2 * $times)
 		[ [ 2, 3, %prepared ], [ 1, 3, %maintain ] ],
 		sub {
 			return if time() > $end || rand() < 0.5;
-			sql(sprintf q{SELECT try_rewind('%d ms')}, 100 + rand 3000);
-			sql(q{BEGIN; SELECT try_rewind('1 s'); SELECT count(*) FROM cmq_receive('q', 5); ROLLBACK}) if rand() < 0.3;
+			$node->sql(sprintf q{SELECT try_rewind('%d ms')}, 100 + rand 3000);
+			$node->sql(q{BEGIN; SELECT try_rewind('1 s'); SELECT count(*) FROM cmq_receive('q', 5); ROLLBACK}) if rand() < 0.3;
 		});
 }
 
@@ -464,8 +423,8 @@ for my $n (1 .. $times)
 		[ [ 1, 3, %restores ], [ 1, 3, %maintain ] ],
 		sub {
 			my $what = rand;
-			sql(q{SELECT try_rewind('1 s')}) if $what < 0.2;
-			sql(q{SELECT cmq_cancel_rewind('q')}) if $what > 0.8;
+			$node->sql(q{SELECT try_rewind('1 s')}) if $what < 0.2;
+			$node->sql(q{SELECT cmq_cancel_rewind('q')}) if $what > 0.8;
 		});
 	burst("restores beside long receives $n", [ 4, 2, %long_receives, %traffic{'consume@60'} ], []);
 }
@@ -475,10 +434,10 @@ for my $n (1 .. $times)
 sub end_prepared
 {
 	my $n = int(rand 2);
-	foreach my $gid (split /\n/, sql('SELECT gid FROM pg_prepared_xacts ORDER BY gid'))
+	foreach my $gid (split /\n/, $node->sql('SELECT gid FROM pg_prepared_xacts ORDER BY gid'))
 	{
-		sql(q{SELECT count(*) FROM cmq_receive('q', 1)});
-		sql(($n++ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
+		$node->sql(q{SELECT count(*) FROM cmq_receive('q', 1)});
+		$node->sql(($n++ % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
 	}
 	return;
 }
@@ -487,26 +446,22 @@ for my $n (1 .. 3 * $times)
 {
 	my $how = $n % 2 ? 'immediate' : 'fast';
 	my $load = clients(8, 3600, %traffic);
-	my $moved = 0;
 	my $holder = hold_horizon();
 
 	end_prepared();
-	for (1 .. $PostgreSQL::Test::Utils::timeout_default)
-	{
-		my ($walked, $there) = probe();
-		$moved = $there > 500 && $walked < $there / 5;
-		last if $moved;
-		usleep(100_000);
-	}
-	ok($moved, "restart $n: the floor rose");
+	ok( eventually(sub {
+			my ($walked, $there) = probe();
+			return $there > 500 && $walked < $there / 5;
+		}),
+		"restart $n: the floor rose");
 	foreach my $gid (1 .. 1 + rand 3)
 	{
-		sql("BEGIN; SELECT send(2); SELECT consume(3); PREPARE TRANSACTION 'left $n $gid'");
+		$node->sql("BEGIN; SELECT send(2); SELECT consume(3); PREPARE TRANSACTION 'left $n $gid'");
 		usleep(rand 200_000);
 	}
 	$node->stop($how);
 	$node->start;
-	$_->{run}->finish foreach $load, $holder;
+	$_->finish foreach $load, $holder;
 	note "restart $n: $how";
 }
 end_prepared();
@@ -518,7 +473,7 @@ burst(
 	'by hand',
 	[ 6, 2, %traffic ],
 	[],
-	sub { sql($by_hand) });
+	sub { $node->sql($by_hand) });
 
 $node->stop;
 done_testing();

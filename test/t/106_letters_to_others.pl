@@ -6,39 +6,23 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use List::Util qw(min);
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('main', <<'CONF');
 cmq.maintenance_interval = 1s
 log_error_verbosity = verbose
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
 
 # The same as a role, with what is told on the way.
 sub as
 {
 	my ($role, $sql) = @_;
-	my ($out, $err) = ('', '');
-	$node->psql('postgres', "\\set VERBOSITY verbose\nSET SESSION AUTHORIZATION $role;\n$sql", stdout => \$out, stderr => \$err, on_error_stop => 1);
-	return "$out\n$err";
-}
-
-sub poll
-{
-	my ($sql, $name) = @_;
-	return ok($node->poll_query_until('postgres', "SELECT $sql"), $name);
+	return $node->as($role, "\\set VERBOSITY verbose\n$sql");
 }
 
 # Until the worker has moved letters once more, or has not.  A round saves clocks
@@ -47,9 +31,8 @@ sub round_passes
 {
 	foreach (1, 2)
 	{
-		sql(q{SELECT cmq_send('beat', 'x')});
-		$node->poll_query_until('postgres', q{SELECT clock >= (SELECT max(enqueued_at) FROM cmq_data.q_beat) FROM cmq.queue WHERE name = 'beat'})
-		  or die 'there is no maintenance';
+		$node->sql(q{SELECT cmq_send('beat', 'x')});
+		$node->wait_until(q{SELECT clock >= (SELECT max(enqueued_at) FROM cmq_data.q_beat) FROM cmq.queue WHERE name = 'beat'});
 	}
 	return;
 }
@@ -63,7 +46,7 @@ sub letters
 	my $first = $sent + 1;
 
 	$sent += $n;
-	sql(qq{SELECT FROM cmq_send_batch('orders', array(SELECT 'm' || i || } . ($body // q{''}) . qq{ FROM generate_series($first, $sent) i));
+	$node->sql(qq{SELECT FROM cmq_send_batch('orders', array(SELECT 'm' || i || } . ($body // q{''}) . qq{ FROM generate_series($first, $sent) i));
 		SELECT FROM give_up($n)});
 	return;
 }
@@ -74,11 +57,11 @@ sub are_there
 {
 	my ($orders, $sink, $when) = @_;
 
-	is(sql(q{SELECT (SELECT count(*) FROM cmq.q_orders_live), (SELECT count(*) FROM cmq.q_sink_live)}), "$orders|$sink", "$when: so many are in each queue");
-	is(sql(q{SELECT count(*), count(DISTINCT substring(body FROM '^m\d+')) FROM (SELECT body FROM cmq.q_orders_live UNION ALL SELECT body FROM cmq.q_sink_live) b}),
+	is($node->sql(q{SELECT (SELECT count(*) FROM cmq.q_orders_live), (SELECT count(*) FROM cmq.q_sink_live)}), "$orders|$sink", "$when: so many are in each queue");
+	is($node->sql(q{SELECT count(*), count(DISTINCT substring(body FROM '^m\d+')) FROM (SELECT body FROM cmq.q_orders_live UNION ALL SELECT body FROM cmq.q_sink_live) b}),
 		"$sent|$sent", "$when: each message is in one queue, once");
-	is(sql(q{SELECT (SELECT count(*) FROM cmq_data.q_orders) + (SELECT count(*) FROM cmq_data.q_sink)}), $sent, "$when: and so are the bodies");
-	is(sql(q{SELECT string_agg(pending_msg_num::text, '|' ORDER BY queue) FROM cmq.metrics WHERE queue IN ('orders', 'sink')}), "$orders|$sink", "$when: and the counts");
+	is($node->sql(q{SELECT (SELECT count(*) FROM cmq_data.q_orders) + (SELECT count(*) FROM cmq_data.q_sink)}), $sent, "$when: and so are the bodies");
+	is($node->sql(q{SELECT string_agg(pending_msg_num::text, '|' ORDER BY queue) FROM cmq.metrics WHERE queue IN ('orders', 'sink')}), "$orders|$sink", "$when: and the counts");
 	return;
 }
 
@@ -86,16 +69,15 @@ sub are_there
 sub nothing_moves
 {
 	my ($orders, $sink, $log, $name) = @_;
-	my $offset = -s $node->logfile;
+	my $offset = $node->log_size;
 
 	round_passes();
-	like(PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset), $log, "$name: the log says why");
+	like($node->log_since($offset), $log, "$name: the log says why");
 	are_there($orders, $sink, $name);
 	return;
 }
 
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	CREATE ROLE seller; CREATE ROLE keeper; CREATE ROLE stranger; CREATE ROLE guild;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO seller, keeper;
 	SELECT FROM cmq_create_queue('beat');
@@ -111,8 +93,8 @@ sql(q{
 note 'the right that the binding rests on';
 
 letters(3);
-poll(q{count(*) = 3 FROM cmq.q_sink_live}, 'letters go to the queue of another owner');
-is(sql(q{SELECT DISTINCT headers #>> '{cmq_dead_letter,queue}', headers #>> '{cmq_dead_letter,reason}', headers #> '{cmq_dead_letter,receive_count}' FROM cmq.q_sink_live}),
+$node->poll(q{SELECT count(*) = 3 FROM cmq.q_sink_live}, 'letters go to the queue of another owner');
+is($node->sql(q{SELECT DISTINCT headers #>> '{cmq_dead_letter,queue}', headers #>> '{cmq_dead_letter,reason}', headers #> '{cmq_dead_letter,receive_count}' FROM cmq.q_sink_live}),
 	'orders|max_receive_count|1', '... and say where they come from');
 are_there(0, 3, 'with the right');
 
@@ -121,51 +103,51 @@ as('keeper', q{REVOKE INSERT ON cmq.q_sink FROM seller});
 letters(4);
 nothing_moves(4, 3, $no_right, 'without the right');
 # they are not delivered either, and hold up nothing
-sql(q{SELECT cmq_send('orders', 'm' || } . ++$sent . q{)});
-is(sql(q{SELECT string_agg(body, ' ') FROM cmq_receive('orders', 10)}), "m$sent", 'without the right: the living are received');
+$node->sql(q{SELECT cmq_send('orders', 'm' || } . ++$sent . q{)});
+is($node->receive('orders', 10), "m$sent", 'without the right: the living are received');
 # whoever else has the right, it is not that of the owner of the queue
 as('keeper', q{GRANT INSERT ON cmq.q_sink TO stranger});
 nothing_moves(5, 3, $no_right, 'with the right of somebody else');
 as('keeper', q{GRANT INSERT ON cmq.q_sink TO seller});
-poll(q{count(*) = 7 FROM cmq.q_sink_live}, 'with the right back they go');
+$node->poll(q{SELECT count(*) = 7 FROM cmq.q_sink_live}, 'with the right back they go');
 are_there(1, 7, 'with the right back');
 
 # one that it has as a member of a role
 as('keeper', q{REVOKE INSERT ON cmq.q_sink FROM seller, stranger; GRANT INSERT ON cmq.q_sink TO guild});
 letters(1);
 nothing_moves(2, 7, $no_right, 'before it is a member');
-sql('GRANT guild TO seller');
-poll(q{count(*) = 8 FROM cmq.q_sink_live}, 'as a member of a role that has the right');
-sql('REVOKE guild FROM seller');
+$node->sql('GRANT guild TO seller');
+$node->poll(q{SELECT count(*) = 8 FROM cmq.q_sink_live}, 'as a member of a role that has the right');
+$node->sql('REVOKE guild FROM seller');
 letters(1);
 nothing_moves(2, 8, $no_right, 'when it is no member any more');
 as('keeper', q{GRANT INSERT ON cmq.q_sink TO seller});
-poll(q{count(*) = 9 FROM cmq.q_sink_live}, 'with a right of its own');
+$node->poll(q{SELECT count(*) = 9 FROM cmq.q_sink_live}, 'with a right of its own');
 are_there(1, 9, 'with a right of its own');
 
 note 'the limits of the target';
 
 as('keeper', q{SELECT cmq_alter_queue('sink', max_msg_heap_num => 12)});
 letters(5);
-poll(q{count(*) = 12 FROM cmq.q_sink_live}, 'as many go as find room');
+$node->poll(q{SELECT count(*) = 12 FROM cmq.q_sink_live}, 'as many go as find room');
 nothing_moves(3, 12, qr/53400: 2 dead letters of queue "orders" could not be moved/, 'a full queue');
 as('keeper', q{SELECT cmq_alter_queue('sink', max_msg_heap_num => 13)});
-poll(q{count(*) = 13 FROM cmq.q_sink_live}, 'one more when there is room for one');
+$node->poll(q{SELECT count(*) = 13 FROM cmq.q_sink_live}, 'one more when there is room for one');
 nothing_moves(2, 13, qr/53400: 1 dead letters of queue "orders" could not be moved/, 'full again');
 as('keeper', q{SELECT cmq_alter_queue('sink', max_msg_heap_num => 1000, max_msg_size => 1024)});
-poll(q{count(*) = 14 FROM cmq.q_sink_live}, 'the last one, too');
+$node->poll(q{SELECT count(*) = 14 FROM cmq.q_sink_live}, 'the last one, too');
 
 # one body of the largest size, one that is larger, and one with large headers
 letters(1, q{repeat('x', 1024 - length('m' || i))});
 letters(1, q{repeat('y', 1025 - length('m' || i))});
-sql(q{SELECT cmq_send('orders', 'm' || } . ++$sent . q{, headers => jsonb_build_object('k', repeat('h', 9000))); SELECT FROM give_up(1)});
+$node->sql(q{SELECT cmq_send('orders', 'm' || } . ++$sent . q{, headers => jsonb_build_object('k', repeat('h', 9000))); SELECT FROM give_up(1)});
 letters(1);
-poll(q{count(*) = 16 FROM cmq.q_sink_live}, 'those go that are small enough');
+$node->poll(q{SELECT count(*) = 16 FROM cmq.q_sink_live}, 'those go that are small enough');
 nothing_moves(3, 16, qr/53400: 2 dead letters of queue "orders" could not be moved/, 'too large');
-is(sql(q{SELECT max(length(body)) FROM cmq.q_sink_live}), '1024', 'the largest is as large as it may be');
+is($node->sql(q{SELECT max(length(body)) FROM cmq.q_sink_live}), '1024', 'the largest is as large as it may be');
 as('keeper', q{SELECT cmq_alter_queue('sink', max_msg_size => 1048576)});
-poll(q{count(*) = 18 FROM cmq.q_sink_live}, 'the others go when they may');
-is(sql(q{SELECT max(length(body)), max(length(headers ->> 'k')) FROM cmq.q_sink_live}), '1025|9000', 'as they were');
+$node->poll(q{SELECT count(*) = 18 FROM cmq.q_sink_live}, 'the others go when they may');
+is($node->sql(q{SELECT max(length(body)), max(length(headers ->> 'k')) FROM cmq.q_sink_live}), '1025|9000', 'as they were');
 are_there(1, 18, 'limits');
 
 note 'both owners can end it';
@@ -182,11 +164,11 @@ foreach my $role ('keeper', 'seller')
 	as('keeper', q{SELECT cmq_alter_queue('sink', max_msg_heap_num => 1000)});
 	# a round that was under way may have begun with the old state
 	round_passes();
-	my $offset = -s $node->logfile;
+	my $offset = $node->log_size;
 	round_passes();
-	unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset), qr/dead letters/, "$role: the worker tries no more");
+	unlike($node->log_since($offset), qr/dead letters/, "$role: the worker tries no more");
 	are_there(3, 18, "$role: when it has ended");
-	is(sql(q{SELECT count(*), count(cmq_delete('orders', receipt_handle)) FROM cmq_receive('orders', 10)}), '2|2', "$role: they are received again");
+	is($node->sql(q{SELECT count(*), count(cmq_delete('orders', receipt_handle)) FROM cmq_receive('orders', 10)}), '2|2', "$role: they are received again");
 	$sent -= 2;
 	as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max_receive_count => 1)});
 }
@@ -199,9 +181,9 @@ as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max
 
 note 'all of it at once';
 
-sql(q{SELECT FROM cmq_clear_queue('orders'); SELECT FROM cmq_clear_queue('sink')});
+$node->sql(q{SELECT FROM cmq_clear_queue('orders'); SELECT FROM cmq_clear_queue('sink')});
 $sent = 1000;
-sql(qq{SELECT FROM cmq_send_batch('orders', array(SELECT 'm' || i FROM generate_series(1, $sent) i))});
+$node->sql(qq{SELECT FROM cmq_send_batch('orders', array(SELECT 'm' || i FROM generate_series(1, $sent) i))});
 
 # consumers that fail, and change their minds, for some seconds; the two owners, who take back and give
 # what they can
@@ -238,25 +220,20 @@ RESET ROLE;
 \sleep 10 ms
 SQL
 );
-my @pgbench = ('pgbench', '-n', '-h', $node->host, '-p', $node->port);
-foreach my $script (keys %scripts)
-{
-	append_to_file($node->basedir . "/$script.sql", $scripts{$script});
-}
+my %files = map { $_ => $node->script($_, $scripts{$_}) } keys %scripts;
 
 # One run of them all, until so many more letters have gone; then as the code says.
 sub run_until
 {
 	my ($more, $end) = @_;
-	my $n = min($sent, $more + sql('SELECT count(*) FROM cmq_data.q_sink_pending'));
-	my ($out, $err) = ('', '');
-	my @runs = map { IPC::Run::start([ @pgbench, '-c', $_ eq 'fail' ? 4 : 1, '-f', $node->basedir . "/$_.sql", '-T', '180', 'postgres' ], '>', \$out, '2>', \$err) } sort keys %scripts;
+	my $n = min($sent, $more + $node->sql('SELECT count(*) FROM cmq_data.q_sink_pending'));
+	my @runs = map { $node->start_pgbench('-c', $_ eq 'fail' ? 4 : 1, '-f', $files{$_}, '-T', '180') } sort keys %files;
 
-	poll(q{count(*) = 6 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()}, 'all have begun');
-	poll("count(*) >= $n FROM cmq_data.q_sink_pending", "$more letters have gone");
+	$node->poll(q{SELECT count(*) = 6 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()}, 'all have begun');
+	$node->poll("SELECT count(*) >= $n FROM cmq_data.q_sink_pending", "$more letters have gone");
 	$end->(@runs);
 	$_->finish foreach @runs;
-	return $err;
+	return join '', map { $_->{err} } @runs;
 }
 
 # Whatever has gone so far; and no more goes while that is counted.
@@ -266,7 +243,7 @@ sub all_there
 
 	as('keeper', q{REVOKE INSERT ON cmq.q_sink FROM seller});
 	round_passes();
-	my $gone = sql('SELECT count(*) FROM cmq_data.q_sink_pending');
+	my $gone = $node->sql('SELECT count(*) FROM cmq_data.q_sink_pending');
 	are_there($sent - $gone, $gone, $when);
 	return;
 }
@@ -276,14 +253,14 @@ $node->start;
 all_there('after a crash');
 my $err = run_until(100, sub { $_->signal('TERM') foreach @_ });
 unlike($err, qr/ERROR(?!: +canceling)/, 'no call fails');
-poll(q{count(*) = 0 FROM pg_stat_activity WHERE query ~ 'cmq' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}, 'they have ended');
+$node->poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query ~ 'cmq' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}, 'they have ended');
 all_there('all at once');
 
 # all that are left, in peace
 as('keeper', q{GRANT INSERT ON cmq.q_sink TO seller; SELECT cmq_alter_queue('sink', max_msg_heap_num => 10000)});
 as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max_receive_count => 1)});
-sql(q{SELECT FROM give_up(1000)});
-poll("count(*) = $sent FROM cmq.q_sink_live", 'in the end all have gone');
+$node->sql(q{SELECT FROM give_up(1000)});
+$node->poll("SELECT count(*) = $sent FROM cmq.q_sink_live", 'in the end all have gone');
 are_there(0, $sent, 'in the end');
 # and back
 as('seller', q{GRANT INSERT ON cmq.q_orders TO keeper; SELECT cmq_unbind_dead_letter('orders')});
@@ -292,7 +269,6 @@ as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max
 is(as('keeper', q{SELECT cmq_redrive('sink')}) =~ /^(\d+)$/m ? $1 : '', $sent, 'all are sent back');
 are_there($sent, 0, 'back');
 
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, 'the server has nothing to complain about');
+$node->is_sound;
 $node->stop;
 done_testing();

@@ -6,26 +6,17 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('deep');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('deep', <<'CONF');
 max_prepared_transactions = 5
 max_wal_size = 4GB
 autovacuum = off
-cmq.maintenance_interval = 1h
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
 
 # What the tables say: rows of the pending table, due rows of the rewind table.
 my $truth = q{
@@ -44,7 +35,7 @@ sub agrees
 {
 	my ($when, $before) = @_;
 	$before //= '';
-	my ($expected, $got) = map { my $result = sql("$before\n$_"); $result =~ s/.*\n//s; $result } $truth, $told;
+	my ($expected, $got) = map { my $result = $node->sql("$before\n$_"); $result =~ s/.*\n//s; $result } $truth, $told;
 	return is($got, $expected, "$when: $expected");
 }
 
@@ -53,7 +44,7 @@ sub agrees
 sub rows_read
 {
 	my ($call, $before) = @_;
-	my $result = sql('BEGIN; ' . ($before // '') . qq{
+	my $result = $node->sql('BEGIN; ' . ($before // '') . qq{
 		SELECT rows_read('cmq_data.q_q_pending') AS pending, rows_read('cmq_data.q_q') AS messages \\gset
 		$call;
 		SELECT rows_read('cmq_data.q_q_pending') - :pending, rows_read('cmq_data.q_q') - :messages;
@@ -99,8 +90,7 @@ sub agrees_late
 }
 
 my $messages = 300_000;
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600);
 	-- until then nothing is known of prepared transactions, and the mark stays where it is
 	SELECT cmq_maintain();
@@ -116,106 +106,104 @@ sql(q{
 });
 
 # two sends that are open until all that now follows is there
-my $session = $node->background_psql('postgres');
+my $session = $node->session;
 $session->query_safe(q{BEGIN; SELECT cmq_send('q', 'first of all')});
-sql(q{BEGIN; SELECT cmq_send('q', 'second'); PREPARE TRANSACTION 'second'});
-sql(qq{
+$node->sql(q{BEGIN; SELECT cmq_send('q', 'second'); PREPARE TRANSACTION 'second'});
+$node->sql(qq{
 	SELECT count(*) FROM (SELECT cmq_send_batch('q', array_fill('m'::text, '{10000}')) FROM generate_series(1, $messages / 10000)) s;
 });
-cmp_ok(sql("SELECT pg_relation_size('cmq_data.q_q_pending')"), '>', 8 * 1024 * 1024, 'the queue counts as large');
-sql(q{SELECT cmq_maintain()});
+cmp_ok($node->sql("SELECT pg_relation_size('cmq_data.q_q_pending')"), '>', 8 * 1024 * 1024, 'the queue counts as large');
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('waiting, two older sends open');
 $session->query_safe('COMMIT');
 $session->quit;
 agrees_soon('the older one committed');
-sql(q{SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q')});
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q')});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('and consumed');
-sql(q{COMMIT PREPARED 'second'});
+$node->sql(q{COMMIT PREPARED 'second'});
 agrees('the other one committed');
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('and counted');
 
 my $consume = q{SELECT count(*) FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q', 500)));};
-sql($consume);
+$node->sql($consume);
 agrees_soon('consumed the oldest');
 my (undef, $walked) = rows_read($attributes);
 cmp_ok($walked, '<', 10, 'nobody walks twice over what is consumed');
-sql($consume) foreach 1 .. 10;
+$node->sql($consume) foreach 1 .. 10;
 agrees_soon('consumed more');
 agrees_soon('consumed, not committed, seen from inside', "BEGIN; $consume");
 agrees_soon('and rolled back');
 agrees_soon('consumed, the savepoint rolled back, seen from inside', "BEGIN; SAVEPOINT s; $consume $attributes; ROLLBACK TO s;");
-sql("BEGIN; SAVEPOINT s; $consume $attributes; ROLLBACK TO s; $attributes; COMMIT");
+$node->sql("BEGIN; SAVEPOINT s; $consume $attributes; ROLLBACK TO s; $attributes; COMMIT");
 agrees_soon('rolled back to a savepoint');
-my @handles = split /\n/, sql(q{SELECT receipt_handle FROM cmq_receive('q', 1000)});
-sql(q{SELECT count(*) FROM (SELECT cmq_send('q', 'later', 3600) FROM generate_series(1, 200)) s});
+my @handles = split /\n/, $node->sql(q{SELECT receipt_handle FROM cmq_receive('q', 1000)});
+$node->sql(q{SELECT count(*) FROM (SELECT cmq_send('q', 'later', 3600) FROM generate_series(1, 200)) s});
 agrees_soon('in flight and delayed');
 
 # a delete of the oldest that is still open: its message is not consumed
-sql(qq{BEGIN; SELECT cmq_delete('q', '$handles[0]'); PREPARE TRANSACTION 'delete'});
-sql("SELECT cmq_delete('q', '$_')") foreach @handles[ 1 .. 5 ];
-sql(q{SELECT cmq_maintain()});
+$node->sql(qq{BEGIN; SELECT cmq_delete('q', '$handles[0]'); PREPARE TRANSACTION 'delete'});
+$node->sql("SELECT cmq_delete('q', '$_')") foreach @handles[ 1 .. 5 ];
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('an open delete');
-sql(q{ROLLBACK PREPARED 'delete'});
+$node->sql(q{ROLLBACK PREPARED 'delete'});
 agrees('rolled back');
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('counted again');
-sql("SELECT cmq_delete('q', '$handles[0]')");
+$node->sql("SELECT cmq_delete('q', '$handles[0]')");
 agrees_soon('and done');
 
 # a send that commits late, when younger ones are there
-sql(q{BEGIN; SELECT cmq_send('q', 'early') FROM generate_series(1, 3); PREPARE TRANSACTION 'send'});
-sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
+$node->sql(q{BEGIN; SELECT cmq_send('q', 'early') FROM generate_series(1, 3); PREPARE TRANSACTION 'send'});
+$node->sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
 agrees('an open send');
-sql(q{COMMIT PREPARED 'send'});
+$node->sql(q{COMMIT PREPARED 'send'});
 agrees('committed late');
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('and counted');
 
 # rewinds
-my $first = sql('SELECT min(enqueued_at) FROM cmq_data.q_q');
+my $first = $node->sql('SELECT min(enqueued_at) FROM cmq_data.q_q');
 rewinds_soon('before a rewind', $first);
 agrees_soon('a rewind rolled back');
 rewinds_soon('before another', $first);
-sql("SELECT cmq_rewind('q', '$first')");
+$node->sql("SELECT cmq_rewind('q', '$first')");
 agrees_soon('rewound');
-sql($consume);
+$node->sql($consume);
 agrees_soon('some of it consumed again');
-sql(q{SELECT count(*) FROM cmq_receive('q', 3)});
+$node->sql(q{SELECT count(*) FROM cmq_receive('q', 3)});
 agrees_soon('and in flight');
-sql("SELECT cmq_cancel_rewind('q')");
+$node->sql("SELECT cmq_cancel_rewind('q')");
 agrees_soon('the rest cancelled');
-sql("SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q', 50)");
+$node->sql("SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q', 50)");
 agrees_soon('and some more consumed');
 
 # restores of the oldest, where nobody looks any more
-my $hundredth = sql('SELECT enqueued_at FROM cmq_data.q_q ORDER BY enqueued_at OFFSET 100 LIMIT 1');
+my $hundredth = $node->sql('SELECT enqueued_at FROM cmq_data.q_q ORDER BY enqueued_at OFFSET 100 LIMIT 1');
 my $restore = "SELECT cmq_restore('q', '$first', '$hundredth');";
 agrees_soon('restored, seen from inside', "BEGIN; $restore");
 agrees_soon('and rolled back');
-sql($restore);
+$node->sql($restore);
 agrees_soon('restored');
-sql(q{SELECT cmq_restore_messages('q', array(SELECT msg_id FROM cmq.q_q_history ORDER BY msg_id LIMIT 3))});
+$node->sql(q{SELECT cmq_restore_messages('q', array(SELECT msg_id FROM cmq.q_q_history ORDER BY msg_id LIMIT 3))});
 agrees_soon('restored by id');
 
-sql("SELECT cmq_rewind('q', '$first')");
+$node->sql("SELECT cmq_rewind('q', '$first')");
 agrees_soon('rewound again');
-sql(q{SELECT count(*) FROM cmq_receive('q', 700)}) foreach (1 .. 2);
+$node->sql(q{SELECT count(*) FROM cmq_receive('q', 700)}) foreach (1 .. 2);
 agrees_soon('all of it in flight');
 
 # what attributes say is what a rewind accepts, to the microsecond
-my ($from, $to) = split /\|/, sql(q{SELECT earliest_rewind_time, latest_rewind_time FROM cmq_queue_attributes('q')});
-my ($ret, $out, $err) = $node->psql('postgres', "BEGIN; SELECT cmq_rewind('q', '$to'); ROLLBACK");
-is($ret, 0, 'the latest start is accepted') or diag $err;
+my ($from, $to) = split /\|/, $node->sql(q{SELECT earliest_rewind_time, latest_rewind_time FROM cmq_queue_attributes('q')});
+is($node->complaint("BEGIN; SELECT cmq_rewind('q', '$to'); ROLLBACK"), '', 'the latest start is accepted');
 rewinds_soon('the latest start', $to);
-($ret, $out, $err) = $node->psql('postgres', "SELECT cmq_rewind('q', '$to'::timestamptz + interval '1 microsecond')");
-like($err, qr/start_time is after the earliest unconsumed message/, 'one microsecond later is not');
+like($node->complaint("SELECT cmq_rewind('q', '$to'::timestamptz + interval '1 microsecond')"), qr/start_time is after the earliest unconsumed message/, 'one microsecond later is not');
 
 # by hand
-sql(q{UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at WHERE receive_count > 0});
+$node->sql(q{UPDATE cmq_data.q_q_pending SET visible_at = enqueued_at WHERE receive_count > 0});
 agrees_late('made ready by hand');
-sql(q{SELECT cmq_maintain('q')});
+$node->sql(q{SELECT cmq_maintain('q')});
 agrees_soon('after maintenance');
 
 # Nothing is known after a start, but maintenance finds out.
@@ -225,18 +213,16 @@ $node->restart;
 agrees_late('after a restart');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('and maintenance');
-$node->stop('immediate');
-$node->start;
-sql(q{SELECT cmq_maintain('q')});
+$node->crash;
+$node->sql(q{SELECT cmq_maintain('q')});
 agrees('after a crash');
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('and maintenance');
 
 # traffic, with maintenance moving the mark
-my $script = $node->basedir . '/traffic.sql';
-append_to_file($script, <<'SQL');
+my $script = $node->script('traffic', <<'SQL');
 \set what random(1, 5)
 BEGIN;
 SELECT cmq_send('q', 'm') \gset
@@ -247,52 +233,48 @@ ROLLBACK;
 COMMIT;
 \endif
 SQL
-($out, $err) = ('', '');
-my $load = IPC::Run::start(
-	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '4', '-j', '2', '-t', '200', '-f', $script, 'postgres' ],
-	'>', \$out, '2>', \$err);
+my $load = $node->start_pgbench('-c', '4', '-j', '2', '-t', '200', '-f', $script);
 for (1 .. 20)
 {
-	sql(q{SELECT FROM cmq_queue_attributes('q'); SELECT cmq_maintain('q')});
+	$node->sql(q{SELECT FROM cmq_queue_attributes('q'); SELECT cmq_maintain('q')});
 }
-$load->finish or die $err;
+$load->complete;
 agrees('after traffic');
-sql(q{SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_maintain()});
 agrees_soon('and maintenance');
-sql($consume) foreach 1 .. 20;
+$node->sql($consume) foreach 1 .. 20;
 agrees_late('so much consumed that this is faster');
 agrees_soon('and then');
-sql(qq{
+$node->sql(qq{
 	WITH back AS (DELETE FROM cmq_data.q_q_rewind WHERE enqueued_at = (SELECT min(enqueued_at) FROM cmq_data.q_q_rewind) RETURNING *)
 	INSERT INTO cmq_data.q_q_pending SELECT enqueued_at, enqueued_at, NULL, 0, rewind_count FROM back});
 agrees_late('brought back by hand');
 
 # cleared
-sql(q{BEGIN; SELECT cmq_clear_queue('q'); ROLLBACK});
+$node->sql(q{BEGIN; SELECT cmq_clear_queue('q'); ROLLBACK});
 agrees('a clear rolled back');
-cmp_ok(sql(q{SELECT cmq_clear_queue('q')}), '>', 200_000, 'cleared');
-is(sql(q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, min_msg_time > now() - interval '1 minute' FROM cmq_queue_attributes('q')}),
+cmp_ok($node->sql(q{SELECT cmq_clear_queue('q')}), '>', 200_000, 'cleared');
+is($node->sql(q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, min_msg_time > now() - interval '1 minute' FROM cmq_queue_attributes('q')}),
 	'0|0|0|t', 'nothing is left');
-sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
+$node->sql(q{SELECT count(*) FROM cmq_send_batch('q', '{a,b}')});
 agrees('new messages');
 
 # What a rewind has yet to bring back is older than all that is pending: while the
 # table is small it is read, and that must not be forgotten when it is large.
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('small', visibility_timeout => 43200, rewind_seconds => 3600);
 	SELECT count(*) FROM cmq_send_batch('small', array_fill('m'::text, '{10}'));
 });
-sql(q{SELECT count(*) FROM cmq_delete_batch('small', array(SELECT receipt_handle FROM cmq_receive('small', 10)))});
-sql(q{SELECT cmq_send('small', 'x')});
-sql(q{SELECT cmq_rewind('small', (SELECT min(enqueued_at) FROM cmq_data.q_small))});
-sql(q{SELECT FROM cmq_queue_attributes('small'); SELECT cmq_maintain('small')});
-is(sql(q{SELECT count(*) FROM cmq_receive('small', 10)}), '10', 'they come back');
-sql(q{SELECT count(*) FROM (SELECT cmq_send_batch('small', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
-cmp_ok(sql(q{SELECT pg_relation_size('cmq_data.q_small_pending')}), '>', 8 * 1024 * 1024, 'now it is large');
-is(sql(q{SELECT min_msg_time FROM cmq_queue_attributes('small')}), sql(q{SELECT min(enqueued_at) FROM cmq_data.q_small_pending}),
+$node->consume('small', 10);
+$node->sql(q{SELECT cmq_send('small', 'x')});
+$node->sql(q{SELECT cmq_rewind('small', (SELECT min(enqueued_at) FROM cmq_data.q_small))});
+$node->sql(q{SELECT FROM cmq_queue_attributes('small'); SELECT cmq_maintain('small')});
+is($node->sql(q{SELECT count(*) FROM cmq_receive('small', 10)}), '10', 'they come back');
+$node->sql(q{SELECT count(*) FROM (SELECT cmq_send_batch('small', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
+cmp_ok($node->sql(q{SELECT pg_relation_size('cmq_data.q_small_pending')}), '>', 8 * 1024 * 1024, 'now it is large');
+is($node->sql(q{SELECT min_msg_time FROM cmq_queue_attributes('small')}), $node->sql(q{SELECT min(enqueued_at) FROM cmq_data.q_small_pending}),
 	'the earliest message is one that came back');
-($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT cmq_rewind('small', (SELECT min(enqueued_at) + interval '1 microsecond' FROM cmq_data.q_small_pending))");
-like($err, qr/ERROR:  22023/, 'and no rewind starts behind it');
+like($node->complaint("\\set VERBOSITY sqlstate\nSELECT cmq_rewind('small', (SELECT min(enqueued_at) + interval '1 microsecond' FROM cmq_data.q_small_pending))"), qr/ERROR:  22023/, 'and no rewind starts behind it');
 
 $node->stop;
 done_testing();

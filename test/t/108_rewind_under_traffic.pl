@@ -8,28 +8,13 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use CmqNode;
 use Seed;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('traffic');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1
-fsync = off
-CONF
-$node->start;
+my $node = CmqNode->running('traffic', 'cmq.maintenance_interval = 1s');
 
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	SELECT FROM cmq_create_queue('q', rewind_seconds => 3600, msg_retention_seconds => 7200, visibility_timeout => 600);
 	SELECT FROM cmq_create_queue('copy');
 	CREATE TABLE delivered (msg_id bigint, rewind_count int);
@@ -90,124 +75,111 @@ INSERT INTO brought_back SELECT 'replay', cmq_replay('q', some_time(random()), s
 });
 
 my %weights = (send => 12, rewind => 4, restore => 4, ids => 2, back => 2, cancel => 2, replay => 2);
-foreach my $name (keys %scripts)
-{
-	append_to_file($node->basedir . "/$name.sql", $scripts{$name});
-}
+my %files = map { $_ => $node->script($_, $scripts{$_}) } keys %scripts;
 
 # Eight consumers, and beside them four clients who do these things; then what is
 # left is consumed.
 sub traffic
 {
 	my ($seconds, @names) = @_;
-	my @common = ('pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', $seconds);
-	my $dir = $node->basedir;
-	my @runs = map { {command => $_, out => '', err => ''} } (
-		[ @common, '-c', '8', '-j', '2', '--random-seed=' . seed(), '-f', "$dir/consume.sql", 'postgres' ],
-		[ @common, '-c', '4', '--random-seed=' . (seed() + 1), (map { ('-f', "$dir/$_.sql\@$weights{$_}") } @names), 'postgres' ]);
-	$_->{run} = IPC::Run::start($_->{command}, '>', \$_->{out}, '2>', \$_->{err}) foreach @runs;
-	foreach my $run (@runs)
-	{
-		ok($run->{run}->finish, "consumers beside: @names") or diag($run->{err} =~ s/^(NOTICE|DETAIL).*\n//mgr);
-	}
-	sql(q{SELECT cmq_maintain()});
-	while (sql(q{
+	my @runs = (
+		$node->start_pgbench('-T', $seconds, '-c', '8', '-j', '2', '--random-seed=' . seed(), '-f', $files{consume}),
+		$node->start_pgbench('-T', $seconds, '-c', '4', '--random-seed=' . (seed() + 1), map { ('-f', "$files{$_}\@$weights{$_}") } @names));
+	$_->succeeds("consumers beside: @names") foreach @runs;
+	$node->sql(q{SELECT cmq_maintain()});
+	while ($node->sql(q{
 		WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 1000)),
 			 gone AS MATERIALIZED (SELECT cmq_delete('q', receipt_handle) AS deleted, msg_id, rewind_count FROM got),
 			 booked AS (INSERT INTO delivered SELECT msg_id, rewind_count FROM gone WHERE deleted RETURNING 1)
-		SELECT count(*) FROM booked}) > 0)
-	{
-	}
+		SELECT count(*) FROM booked}) > 0) { }
 	return;
 }
 
 # Restores alone say themselves how many they bring back.
 traffic(5, qw(send restore ids back));
-my ($all, $told) = split /\|/, sql(q{
+my ($all, $told) = split /\|/, $node->sql(q{
 	SELECT (SELECT count(*) FROM delivered), (SELECT count(*) FROM cmq_data.q_q) + (SELECT sum(messages) FROM brought_back WHERE kind = 'restore')});
 is($all, $told, 'deliveries = sent + what restores have returned');
-cmp_ok(sql(q{SELECT count(*) FROM brought_back WHERE kind = 'restore' AND messages > 0}), '>', 10, 'many of them did');
+cmp_ok($node->sql(q{SELECT count(*) FROM brought_back WHERE kind = 'restore' AND messages > 0}), '>', 10, 'many of them did');
 
 traffic(8, qw(send rewind restore ids back cancel replay));
-my %calls = split /[|\n]/, sql(q{SELECT kind, count(*) FROM cmq.rewinds GROUP BY kind});
+my %calls = split /[|\n]/, $node->sql(q{SELECT kind, count(*) FROM cmq.rewinds GROUP BY kind});
 cmp_ok($calls{$_} // 0, '>', 5, "$_: $calls{$_} calls") foreach qw(rewind restore cancel replay);
-is(sql(q{SELECT active_msg_num || ' ' || inactive_msg_num FROM cmq_queue_attributes('q')}), '0 0',
+is($node->sql(q{SELECT active_msg_num || ' ' || inactive_msg_num FROM cmq_queue_attributes('q')}), '0 0',
 	'nothing is left to receive');
-is( sql(q{SELECT count(*) FROM cmq_data.q_q m FULL JOIN cmq_data.q_q_rewind r USING (enqueued_at)
+is($node->sql(q{SELECT count(*) FROM cmq_data.q_q m FULL JOIN cmq_data.q_q_rewind r USING (enqueued_at)
 		   WHERE m.enqueued_at IS NULL OR r.enqueued_at IS NULL}),
 	'0', 'each message is in the history');
-my ($sent, $back, $delivered, $twice) = split /\|/, sql(q{
+my ($sent, $back, $delivered, $twice) = split /\|/, $node->sql(q{
 	SELECT (SELECT count(*) FROM cmq_data.q_q), (SELECT sum(rewind_count) FROM cmq_data.q_q_rewind), (SELECT count(*) FROM delivered),
 		   (SELECT count(*) FROM (SELECT FROM delivered GROUP BY msg_id, rewind_count HAVING count(*) > 1) t)});
 cmp_ok($back, '>', 0, "$back messages came back, of $sent");
 is($delivered, $sent + $back, 'deliveries = sent + brought back');
 is($twice, '0', 'none twice');
-is( sql(q{SELECT count(*) FROM cmq_data.q_q m
+is($node->sql(q{SELECT count(*) FROM cmq_data.q_q m
 			FULL JOIN (SELECT msg_id, max(rewind_count) AS last, count(*) AS n FROM delivered GROUP BY 1) d ON d.msg_id = cmq.msg_id(m.enqueued_at)
 			FULL JOIN cmq_data.q_q_rewind r ON r.enqueued_at = m.enqueued_at
 		   WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
 	'0', 'for each message');
-is( sql(q{SELECT coalesce(sum(messages), 0) FROM brought_back WHERE kind = 'restore'}),
-	sql(q{SELECT coalesce(sum(messages), 0) FROM cmq.rewinds WHERE kind = 'restore'}),
+is($node->sql(q{SELECT coalesce(sum(messages), 0) FROM brought_back WHERE kind = 'restore'}),
+	$node->sql(q{SELECT coalesce(sum(messages), 0) FROM cmq.rewinds WHERE kind = 'restore'}),
 	'what restores returned is in the record');
-is( sql(q{SELECT sum(messages) FROM brought_back WHERE kind = 'replay'}),
-	sql(q{SELECT count(*) FROM cmq_data.q_copy}),
+is($node->sql(q{SELECT sum(messages) FROM brought_back WHERE kind = 'replay'}),
+	$node->sql(q{SELECT count(*) FROM cmq_data.q_copy}),
 	'replays copied what they returned');
-is( sql(q{SELECT count(*) FROM cmq_data.q_copy c LEFT JOIN cmq_data.q_q m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
+is($node->sql(q{SELECT count(*) FROM cmq_data.q_copy c LEFT JOIN cmq_data.q_q m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
 		   WHERE m.body IS DISTINCT FROM c.body}),
 	'0', 'with their bodies');
 
 # A thousand rounds over the same messages, with VACUUM now and then.
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('round', rewind_seconds => 3600);
 	SELECT FROM cmq_send_batch('round', array_fill('x'::text, '{20}'));
 	SELECT FROM cmq_delete_batch('round', array(SELECT receipt_handle FROM cmq_receive('round', 20)));
 	CREATE TABLE rounds (n bigint);
 });
-my $round = $node->basedir . '/round.sql';
-append_to_file($round, q{
+my $round = $node->script('round', q{
 SELECT cmq_rewind('round', now() - interval '30 min');
 INSERT INTO rounds SELECT count(*) FROM cmq_delete_batch('round', array(SELECT receipt_handle FROM cmq_receive('round', 20)));
 });
 my @sizes;
 for my $part (1 .. 10)
 {
-	$node->command_ok([ 'pgbench', '-n', '-c', '1', '-t', '100', '-f', $round, 'postgres' ], 'a hundred rounds');
-	$node->safe_psql('postgres', "VACUUM $_") foreach qw(cmq_data.q_round_pending cmq_data.q_round_rewind cmq.queue);
-	push @sizes, sql(q{
+	$node->start_pgbench('-c', '1', '-t', '100', '-f', $round)->succeeds('a hundred rounds');
+	$node->sql("VACUUM $_") foreach qw(cmq_data.q_round_pending cmq_data.q_round_rewind cmq.queue);
+	push @sizes, $node->sql(q{
 		SELECT pg_total_relation_size('cmq_data.q_round_pending') + pg_total_relation_size('cmq.queue')
 			+ (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('cmq_data.q_round_rewind'))});
 }
-is(sql('SELECT count(*) || \' \' || sum(n) FROM rounds'), '1000 20000', 'each brings back all');
-is(sql('SELECT DISTINCT rewind_count FROM cmq_data.q_round_rewind'), '1000', 'and counts them');
-is(sql('SELECT count(*) FROM cmq_data.q_round'), '20', 'bodies are not copied');
+is($node->sql('SELECT count(*) || \' \' || sum(n) FROM rounds'), '1000 20000', 'each brings back all');
+is($node->sql('SELECT DISTINCT rewind_count FROM cmq_data.q_round_rewind'), '1000', 'and counts them');
+is($node->sql('SELECT count(*) FROM cmq_data.q_round'), '20', 'bodies are not copied');
 note("bytes: @sizes");
 cmp_ok($sizes[9], '<', 1.5 * $sizes[1], 'the tables have not grown since the second hundred');
 
 # Cancelled when they are at work, restore and replay stop at once: what a call
 # has inserted until then is much less than what there is.
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('many', rewind_seconds => 3600);
 	SELECT FROM cmq_create_queue('target');
 	SELECT count(*) FROM (SELECT cmq_send_batch('many', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s;
 	DO $$ BEGIN FOR i IN 1 .. 200 LOOP PERFORM FROM cmq_delete_batch('many', array(SELECT receipt_handle FROM cmq_receive('many', 1000))); COMMIT; END LOOP; END $$;
 });
-my $record = sql('SELECT count(*) FROM cmq.rewinds');
+my $record = $node->sql('SELECT count(*) FROM cmq.rewinds');
 my %into = (q{cmq_restore('many', '-infinity', NULL)} => 'many', q{cmq_replay('many', '-infinity', NULL, 'target')} => 'target');
 for my $call (sort keys %into)
 {
 	my $pending = "cmq_data.q_$into{$call}_pending";
 
-	sql("VACUUM $pending");
-	my $empty = sql("SELECT pg_relation_size('$pending')");
-	my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET statement_timeout = '20ms';\nSELECT $call");
-	like($stderr, qr/ERROR:  57014/, "$call is cancelled");
-	my $cancelled = sql("SELECT pg_relation_size('$pending')") - $empty;
-	is( sql(qq{SELECT (SELECT count(*) FROM cmq.q_many_history), (SELECT count(*) FROM $pending), (SELECT count(*) FROM cmq.rewinds)}),
+	$node->sql("VACUUM $pending");
+	my $empty = $node->sql("SELECT pg_relation_size('$pending')");
+	like($node->complaint("\\set VERBOSITY verbose\nSET statement_timeout = '20ms';\nSELECT $call"), qr/ERROR:  57014/, "$call is cancelled");
+	my $cancelled = $node->sql("SELECT pg_relation_size('$pending')") - $empty;
+	is($node->sql(qq{SELECT (SELECT count(*) FROM cmq.q_many_history), (SELECT count(*) FROM $pending), (SELECT count(*) FROM cmq.rewinds)}),
 		"200000|0|$record", 'and has changed nothing');
-	sql("VACUUM $pending");
-	is(sql("BEGIN; SELECT $call; ROLLBACK"), '200000', 'not cancelled');
-	my $whole = sql("SELECT pg_relation_size('$pending')") - $empty;
+	$node->sql("VACUUM $pending");
+	is($node->sql("BEGIN; SELECT $call; ROLLBACK"), '200000', 'not cancelled');
+	my $whole = $node->sql("SELECT pg_relation_size('$pending')") - $empty;
 	note("bytes: $cancelled, $whole");
 	cmp_ok($cancelled, '<', $whole / 2, 'it does much more');
 }
@@ -215,8 +187,7 @@ for my $call (sort keys %into)
 # A reason that no SET would have let through.
 {
 	local $ENV{PGOPTIONS} = "-c cmq.reason=\xff";
-	my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT cmq_restore('many', '-infinity', NULL)");
-	like($stderr, qr/ERROR:  22021/, 'a reason that is no text');
+	like($node->complaint("\\set VERBOSITY verbose\nSELECT cmq_restore('many', '-infinity', NULL)"), qr/ERROR:  22021/, 'a reason that is no text');
 }
 
 $node->stop;

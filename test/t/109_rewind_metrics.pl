@@ -6,63 +6,45 @@
 use strict;
 use warnings;
 
-use IPC::Run;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('rewinds');
-$node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('rewinds', <<'CONF', allows_streaming => 1);
 max_prepared_transactions = 10
 hot_standby_feedback = on
 autovacuum = off
-cmq.maintenance_interval = 1h
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql, $on) = @_;
-	return ($on // $node)->safe_psql('postgres', $sql);
-}
 
 # What is left of the rewind, and all that is pending: as cmq.metrics says, as
 # cmq_queue_attributes counts it, and as it stands in the tables.
 sub is_exact
 {
 	my ($when, $on) = @_;
-	my ($left, $pending) = split /\|/, sql(q{SELECT left_of_rewind, pending_msg_num FROM cmq.metrics WHERE queue = 'q'}, $on);
-	is($left, sql(q{SELECT count(*) FROM cmq_data.q_q_rewind WHERE enqueued_at >= cmq._expired_before('q')
-			AND cmq._due('q', enqueued_at, deleted_at, deleted_xact)}, $on), "$when: $left left of the rewind");
-	is($pending, sql(q{SELECT active_msg_num + inactive_msg_num + delay_msg_num FROM cmq_queue_attributes('q')}, $on),
+	$on //= $node;
+	my ($left, $pending) = split /\|/, $on->sql(q{SELECT left_of_rewind, pending_msg_num FROM cmq.metrics WHERE queue = 'q'});
+	is($left, $on->sql(q{SELECT count(*) FROM cmq_data.q_q_rewind WHERE enqueued_at >= cmq._expired_before('q')
+			AND cmq._due('q', enqueued_at, deleted_at, deleted_xact)}), "$when: $left left of the rewind");
+	is($pending, $on->sql(q{SELECT active_msg_num + inactive_msg_num + delay_msg_num FROM cmq_queue_attributes('q')}),
 		"$when: $pending pending");
 	return $left;
 }
 
-# All that was deleted within an hour.
-sub rewind { return sql(q{SELECT cmq_rewind('q', now() - interval '1 hour') IS NOT NULL}); }
-
 # How many pages does a look at the metrics read?
-sub pages
-{
-	my $plan = sql(q{SELECT FROM cmq.metrics; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM cmq.metrics WHERE queue = 'q'});
-	$plan =~ /"Shared Hit Blocks": (\d+)/ or die $plan;
-	return $1;
-}
+sub pages { return $node->pages(q{SELECT * FROM cmq.metrics WHERE queue = 'q'}, 'SELECT FROM cmq.metrics'); }
 
 sub fill
 {
 	my ($n) = @_;
-	return sql(qq{
+	return $node->sql(qq{
 		SELECT count(*) FROM (SELECT cmq_send_batch('q', array_fill('m'::text, '{1000}')) FROM generate_series(1, $n / 1000)) s;
 		SELECT count(*) FROM generate_series(1, $n / 1000),
 			LATERAL (SELECT count(*) FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q', 1000 + 0 * generate_series)))) d});
 }
 
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600);
 	SELECT cmq_maintain();
 });
@@ -74,32 +56,32 @@ is_exact('empty');
 
 fill(60_000);
 is_exact('consumed');
-sql('VACUUM ANALYZE');
+$node->sql('VACUUM ANALYZE');
 my $before = pages();
-is(rewind(), 't', 'rewound');
+is($node->rewind('q'), 't', 'rewound');
 is(is_exact('rewound'), 60_000, 'all of it');
-my $history = sql(q{SELECT sum(pg_relation_size(relid)) / 8192 FROM pg_partition_tree('cmq_data.q_q_rewind')});
+my $history = $node->sql(q{SELECT sum(pg_relation_size(relid)) / 8192 FROM pg_partition_tree('cmq_data.q_q_rewind')});
 $history = int $history;
 cmp_ok($history, '>', 500, "the history has $history pages");
 my $pages = pages();
 cmp_ok($pages - $before, '<', $history / 5, "a look reads $pages pages, $before without a rewind");
-sql(q{SELECT count(*) FROM generate_series(1, 20), LATERAL (SELECT count(*) FROM cmq_receive('q', 500 + 0 * generate_series)) r});
+$node->sql(q{SELECT count(*) FROM generate_series(1, 20), LATERAL (SELECT count(*) FROM cmq_receive('q', 500 + 0 * generate_series)) r});
 is(is_exact('received'), 50_000, 'as many less');
-sql(q{SELECT cmq_cancel_rewind('q'); SELECT cmq_clear_queue('q')});
+$node->sql(q{SELECT cmq_cancel_rewind('q'); SELECT cmq_clear_queue('q')});
 is_exact('cancelled and cleared');
 
 # A restore: those of before are found behind up to 1000 of it, and no more are read.
-sql(q{SELECT cmq_send('q', 'waits')});
-my $sent = sql(q{SELECT clock_timestamp()});
-sql(qq{SELECT count(*) FROM cmq_restore_messages('q', ARRAY(SELECT msg_id FROM cmq.q_q_history ORDER BY msg_id LIMIT 900))});
-is(sql(qq{SELECT oldest_ready_seconds >= extract(epoch FROM now() - '$sent') FROM cmq.metrics}), 't', 'behind 900 restored messages one waits for longer');
-sql(q{VACUUM ANALYZE});
-my $restored = sql(q{SELECT clock_timestamp()});
-sql(qq{SELECT cmq_restore('q', now() - interval '1 hour', NULL)});
-is(sql(qq{SELECT oldest_ready_seconds BETWEEN 0 AND extract(epoch FROM clock_timestamp() - '$sent') FROM cmq.metrics}), 't', 'behind 50,000: since a restore');
+$node->sql(q{SELECT cmq_send('q', 'waits')});
+my $sent = $node->sql(q{SELECT clock_timestamp()});
+$node->sql(qq{SELECT count(*) FROM cmq_restore_messages('q', ARRAY(SELECT msg_id FROM cmq.q_q_history ORDER BY msg_id LIMIT 900))});
+is($node->sql(qq{SELECT oldest_ready_seconds >= extract(epoch FROM now() - '$sent') FROM cmq.metrics}), 't', 'behind 900 restored messages one waits for longer');
+$node->sql(q{VACUUM ANALYZE});
+my $restored = $node->sql(q{SELECT clock_timestamp()});
+$node->sql(qq{SELECT cmq_restore('q', now() - interval '1 hour', NULL)});
+is($node->sql(qq{SELECT oldest_ready_seconds BETWEEN 0 AND extract(epoch FROM clock_timestamp() - '$sent') FROM cmq.metrics}), 't', 'behind 50,000: since a restore');
 $pages = pages();
 cmp_ok($pages - $before, '<', $history / 5, "a look reads $pages pages");
-sql(q{SELECT cmq_clear_queue('q')});
+$node->sql(q{SELECT cmq_clear_queue('q')});
 
 #
 # Traffic of all kinds, with rewinds, some of it rolled back, while the rows are
@@ -107,8 +89,7 @@ sql(q{SELECT cmq_clear_queue('q')});
 # uncounted.
 #
 
-my $script = $node->basedir . '/traffic.sql';
-append_to_file($script, <<'SQL');
+my $script = $node->script('traffic', <<'SQL');
 \set what random(1, :kinds)
 BEGIN;
 SELECT cmq_send('q', 'm') \gset
@@ -156,56 +137,45 @@ my ($all, $plain) = (20, 16);
 sub traffic
 {
 	my ($kinds, $transactions) = @_;
-	my ($out, $err) = ('', '');
-	my $run = IPC::Run::start(
-		[
-			'pgbench', '-n', '-h', $node->host, '-p', $node->port,
-			'-c', '6', '-j', '2', '-D', "kinds=$kinds", '-t', $transactions, '-f', $script, 'postgres'
-		],
-		'>', \$out, '2>', \$err);
-	return sub {
-		$run->finish or die "pgbench failed: $err";
-		return;
-	};
+	return $node->start_pgbench('-c', '6', '-j', '2', '-D', "kinds=$kinds", '-t', $transactions, '-f', $script);
 }
 
-sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600)});
+$node->sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600)});
 fill(5_000);
-rewind();
-my $finish = traffic($all, 300);
+$node->rewind('q');
+my $traffic = traffic($all, 300);
 my $looks = 0;
 for (1 .. 60)
 {
-	sql(q{UPDATE cmq_data.q_q_rewind SET receive_count = 0 WHERE false;
+	$node->sql(q{UPDATE cmq_data.q_q_rewind SET receive_count = 0 WHERE false;
 		SELECT left_of_rewind FROM cmq.metrics}) >= 0 and $looks++;
 }
-$finish->();
+$traffic->complete;
 is($looks, 60, 'counted in the midst of traffic');
 is_exact('after traffic and counts');
 
 # What was counted last was counted before: the changes have been added up.
-rewind();
+$node->rewind('q');
 is_exact('rewound');
-$finish = traffic($plain, 300);
-$finish->();
+traffic($plain, 300)->complete;
 is_exact('after more traffic');
 
 # Counted again and again while others take what is due; they go on after the last count.
 fill(20_000);
 foreach my $round (1 .. 5)
 {
-	rewind();
-	$finish = traffic($plain, 150);
-	sql(q{UPDATE cmq_data.q_q_rewind SET receive_count = 0 WHERE false; SELECT left_of_rewind FROM cmq.metrics;} x 40);
-	$finish->();
+	$node->rewind('q');
+	$traffic = traffic($plain, 150);
+	$node->sql(q{UPDATE cmq_data.q_q_rewind SET receive_count = 0 WHERE false; SELECT left_of_rewind FROM cmq.metrics;} x 40);
+	$traffic->complete;
 	is_exact("counted in the midst of it, round $round");
 }
 $node->restart;
 is_exact('after a restart');
-$finish = traffic($all, 100_000);
-$node->poll_query_until('postgres', q{SELECT sent > 100 FROM cmq.metrics}) or die 'no traffic';
+$traffic = traffic($all, 100_000);
+$node->wait_until(q{SELECT sent > 100 FROM cmq.metrics});
 $node->stop('immediate');
-eval { $finish->() };
+$traffic->finish;
 $node->start;
 is_exact('after a crash');
 
@@ -213,60 +183,60 @@ is_exact('after a crash');
 # Prepared transactions.
 #
 
-sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600); SELECT cmq_maintain()});
+$node->sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600); SELECT cmq_maintain()});
 fill(1_000);
-my $start = sql(q{SELECT min(enqueued_at) FROM cmq.q_q_history});
-rewind();
+my $start = $node->sql(q{SELECT min(enqueued_at) FROM cmq.q_q_history});
+$node->rewind('q');
 is_exact('before prepared transactions');
-sql(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 10); PREPARE TRANSACTION 'a'});
-sql(q{BEGIN; SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q', 20); PREPARE TRANSACTION 'b'});
-sql(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 30); PREPARE TRANSACTION 'c'});
+$node->sql(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 10); PREPARE TRANSACTION 'a'});
+$node->sql(q{BEGIN; SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q', 20); PREPARE TRANSACTION 'b'});
+$node->sql(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 30); PREPARE TRANSACTION 'c'});
 is(is_exact('prepared'), 1000, 'nothing is taken yet');
-sql(q{COMMIT PREPARED 'a'});
+$node->sql(q{COMMIT PREPARED 'a'});
 is(is_exact('one committed'), 990, 'ten less');
-sql(q{COMMIT PREPARED 'b'});
+$node->sql(q{COMMIT PREPARED 'b'});
 is(is_exact('the second one'), 970, 'twenty less');
-sql(q{ROLLBACK PREPARED 'c'});
+$node->sql(q{ROLLBACK PREPARED 'c'});
 is(is_exact('the third one rolled back'), 970, 'no less');
-sql(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 5); PREPARE TRANSACTION 'd'});
+$node->sql(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 5); PREPARE TRANSACTION 'd'});
 $node->restart;
 is(is_exact('a fourth one, and a restart'), 970, 'no less');
-sql(q{COMMIT PREPARED 'd'});
+$node->sql(q{COMMIT PREPARED 'd'});
 is(is_exact('the fourth one committed'), 965, 'five less');
-sql(qq{BEGIN; SELECT cmq_cancel_rewind('q'); SELECT cmq_restore('q', '$start', NULL); PREPARE TRANSACTION 'e'});
+$node->sql(qq{BEGIN; SELECT cmq_cancel_rewind('q'); SELECT cmq_restore('q', '$start', NULL); PREPARE TRANSACTION 'e'});
 is(is_exact('a cancel and a restore prepared'), 965, 'no less');
-sql(q{COMMIT PREPARED 'e'});
+$node->sql(q{COMMIT PREPARED 'e'});
 is(is_exact('and committed'), 0, 'nothing left');
 
 #
 # Messages that expire while a rewind brings them back.
 #
 
-sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600)});
+$node->sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600)});
 fill(1_000);
-rewind();
+$node->rewind('q');
 is_exact('before messages expire');
-my $session = $node->background_psql('postgres');
+my $session = $node->session;
 $session->query_safe(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 1)});
-sql(q{UPDATE cmq.queue SET expired_before = (SELECT enqueued_at FROM cmq_data.q_q_rewind ORDER BY enqueued_at OFFSET 10 LIMIT 1) WHERE name = 'q'});
-sql(q{SELECT cmq_maintain('q')});
+$node->sql(q{UPDATE cmq.queue SET expired_before = (SELECT enqueued_at FROM cmq_data.q_q_rewind ORDER BY enqueued_at OFFSET 10 LIMIT 1) WHERE name = 'q'});
+$node->sql(q{SELECT cmq_maintain('q')});
 is(is_exact('ten have expired'), 990, 'ten less');
 $session->query_safe('COMMIT');
-is(sql(q{SELECT left_of_rewind FROM cmq.metrics}), 990, 'one of the ten was being received');
+is($node->sql(q{SELECT left_of_rewind FROM cmq.metrics}), 990, 'one of the ten was being received');
 $session->query_safe(q{BEGIN; SELECT count(*) FROM cmq_receive('q', 1)});
-sql(q{SELECT cmq_maintain('q')});
+$node->sql(q{SELECT cmq_maintain('q')});
 $session->query_safe('COMMIT');
 $session->quit;
-is(sql(q{SELECT left_of_rewind FROM cmq.metrics}), 989, 'and one that has not expired');
+is($node->sql(q{SELECT left_of_rewind FROM cmq.metrics}), 989, 'and one that has not expired');
 
 #
 # A standby: no counters, the same numbers.
 #
 
-sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600)});
+$node->sql(q{SELECT cmq_drop_queue('q'); SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 345600)});
 fill(1_000);
-rewind();
-sql(q{
+$node->rewind('q');
+$node->sql(q{
 	SELECT count(*) FROM cmq_receive('q', 10);
 	SELECT cmq_send('q', 'later', 3600);
 	SELECT cmq_send('q', 'now');
@@ -277,41 +247,38 @@ sql(q{
 	GRANT SELECT ON cmq.q_q TO reader;
 	SELECT FROM cmq_create_queue('other');
 });
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->start;
+my $standby = $node->standby('standby');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 
 my $numbers = q{SELECT queue, pending_msg_num, left_of_rewind, inactive_msg_num, delay_msg_num,
 	oldest_ready_seconds > 0, pending_bytes, rewindable_bytes FROM cmq.metrics ORDER BY queue};
 is(is_exact('on the standby', $standby), 990, 'as on the primary');
-is(sql($numbers, $standby), sql($numbers), 'the standby has the same numbers');
-like(sql($numbers, $standby), qr/^other\|0\|0\|0\|0\|\|\d+\|\d+\nq\|1002\|990\|10\|1\|t\|/, 'namely');
-is(sql(q{SELECT queue FROM cmq.metrics WHERE num_nulls(since, sent, received, redelivered, rewound, deleted, dead_lettered, empty_receives, waits, body_bytes) = 10
-		ORDER BY queue}, $standby), "other\nq", 'and no counters');
-is(sql(q{SET ROLE reader; SELECT queue FROM cmq.metrics}, $standby), 'q', 'a reader sees its queue');
-is(sql(q{SET ROLE watcher; SELECT queue FROM cmq.metrics ORDER BY queue}, $standby), "other\nq", 'pg_monitor sees all');
-is(sql(q{SET ROLE nobody; SELECT queue FROM cmq.metrics}, $standby), '', 'others see none');
-is(sql(q{SELECT count(*) FROM cmq.rewinds}, $standby), sql(q{SELECT count(*) FROM cmq.rewinds}), 'the record is there');
+is($standby->sql($numbers), $node->sql($numbers), 'the standby has the same numbers');
+like($standby->sql($numbers), qr/^other\|0\|0\|0\|0\|\|\d+\|\d+\nq\|1002\|990\|10\|1\|t\|/, 'namely');
+is($standby->sql(q{SELECT queue FROM cmq.metrics WHERE num_nulls(since, sent, received, redelivered, rewound, deleted, dead_lettered, empty_receives, waits, body_bytes) = 10
+		ORDER BY queue}), "other\nq", 'and no counters');
+is($standby->sql(q{SET ROLE reader; SELECT queue FROM cmq.metrics}), 'q', 'a reader sees its queue');
+is($standby->sql(q{SET ROLE watcher; SELECT queue FROM cmq.metrics ORDER BY queue}), "other\nq", 'pg_monitor sees all');
+is($standby->sql(q{SET ROLE nobody; SELECT queue FROM cmq.metrics}), '', 'others see none');
+is($standby->sql(q{SELECT count(*) FROM cmq.rewinds}), $node->sql(q{SELECT count(*) FROM cmq.rewinds}), 'the record is there');
 
 # for how long: since the rewind, not since the production
 my $age = q{SELECT oldest_ready_seconds <= extract(epoch FROM clock_timestamp() - (SELECT max(called_at) FROM cmq.rewinds)) + 1
 	FROM cmq.metrics WHERE queue = 'q'};
-is(sql($age, $standby), 't', 'since the rewind');
+is($standby->sql($age), 't', 'since the rewind');
 
 # one that changes there is left out there, too
-$session = $node->background_psql('postgres');
+$session = $node->session;
 $session->query_safe(q{BEGIN; LOCK TABLE cmq_data.q_other_pending IN ACCESS EXCLUSIVE MODE});
-sql(q{SELECT cmq_send('q', 'more')});
+$node->sql(q{SELECT cmq_send('q', 'more')});
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
-is(sql(q{SELECT queue FROM cmq.metrics ORDER BY queue}, $standby), 'q', 'a queue that is locked is left out');
+is($standby->sql(q{SELECT queue FROM cmq.metrics ORDER BY queue}), 'q', 'a queue that is locked is left out');
 $session->query_safe('ROLLBACK');
 $session->quit;
 
 $node->stop;
 $standby->promote;
 is(is_exact('after promotion', $standby), 990, 'as before');
-is(sql(q{SELECT queue, sent FROM cmq.metrics ORDER BY queue}, $standby), "other|0\nq|0", 'and counters');
+is($standby->sql(q{SELECT queue, sent FROM cmq.metrics ORDER BY queue}), "other|0\nq|0", 'and counters');
 $standby->stop;
 done_testing();

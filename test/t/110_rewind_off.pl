@@ -5,31 +5,20 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = '1h'
-autovacuum = off
-fsync = off
-CONF
-$node->start;
-
-sub sql
-{
-	my ($sql, $db) = @_;
-	return $node->safe_psql($db // 'postgres', $sql);
-}
+my $node = CmqNode->running('main', 'autovacuum = off');
 
 # Messages in the tables, rewind rows, pending rows, and whether there are leftovers.
 sub tables
 {
 	my ($queue, $db) = @_;
-	return sql(qq{SELECT (SELECT count(*) FROM cmq_data.q_$queue), (SELECT count(*) FROM cmq_data.q_${queue}_rewind),
+	return $node->sql(qq{SELECT (SELECT count(*) FROM cmq_data.q_$queue), (SELECT count(*) FROM cmq_data.q_${queue}_rewind),
 		(SELECT count(*) FROM cmq_data.q_${queue}_pending), leftovers FROM cmq.queue WHERE name = '$queue'}, $db);
 }
 
@@ -37,114 +26,99 @@ sub tables
 sub history
 {
 	my ($queue, $db) = @_;
-	return sql(qq{SELECT (SELECT count(*) FROM cmq.q_${queue}_history), (SELECT messages FROM cmq_rewind_preview('$queue', '-infinity')),
+	return $node->sql(qq{SELECT (SELECT count(*) FROM cmq.q_${queue}_history), (SELECT messages FROM cmq_rewind_preview('$queue', '-infinity')),
 		(SELECT rewind_msg_num FROM cmq_queue_attributes('$queue'))}, $db);
-}
-
-sub consume
-{
-	my ($queue, $n, $db) = @_;
-	sql(qq{DO \$\$ DECLARE done int := 0; BEGIN WHILE done < $n LOOP
-		PERFORM FROM cmq_delete_batch('$queue', ARRAY(SELECT receipt_handle FROM cmq_receive('$queue', least(1000, $n - done))));
-		done := done + 1000; END LOOP; END \$\$}, $db);
-	return;
 }
 
 # History, pending messages, and later history between each other in production order.
 sub make_queue
 {
 	my ($queue) = @_;
-	sql(qq{SELECT FROM cmq_create_queue('$queue', rewind_seconds => 3600, visibility_timeout => 3600)});
-	sql(qq{SELECT FROM cmq_send_batch('$queue', array_fill('forgotten'::text, ARRAY[12000]))});
-	consume($queue, 12000);
-	sql(qq{SELECT FROM cmq_send_batch('$queue', array_fill('kept'::text, ARRAY[4000]))});
-	sql(qq{SELECT FROM cmq_send_batch('$queue', array_fill('forgotten'::text, ARRAY[11000]))});
+	$node->sql(qq{SELECT FROM cmq_create_queue('$queue', rewind_seconds => 3600, visibility_timeout => 3600)});
+	$node->sql(qq{SELECT FROM cmq_send_batch('$queue', array_fill('forgotten'::text, ARRAY[12000]))});
+	$node->consume_all($queue);
+	$node->sql(qq{SELECT FROM cmq_send_batch('$queue', array_fill('kept'::text, ARRAY[4000]))});
+	$node->sql(qq{SELECT FROM cmq_send_batch('$queue', array_fill('forgotten'::text, ARRAY[11000]))});
 	# leaves the 4000 that are in flight
-	sql(qq{SELECT count(*) FROM cmq_receive('$queue', 1000)}) foreach (1 .. 4);
-	consume($queue, 11000);
+	$node->sql(qq{SELECT count(*) FROM cmq_receive('$queue', 1000)}) foreach (1 .. 4);
+	$node->consume_all($queue);
 	return;
 }
 
 note 'off, on, and more history';
-sql('CREATE EXTENSION cmq');
 make_queue('a');
 is(tables('a'), '27000|23000|4000|f', 'a queue with history and messages in flight');
-sql(q{SELECT cmq_alter_queue('a', rewind_seconds => 0)});
+$node->sql(q{SELECT cmq_alter_queue('a', rewind_seconds => 0)});
 is(tables('a'), '27000|23000|4000|t', 'switched off: all rows are there');
-is(sql(q{SELECT count(*) FROM cmq.q_a_history}), '0', '... and no history');
-sql(q{SELECT cmq_alter_queue('a', rewind_seconds => 3600)});
-sql(q{SELECT FROM cmq_send_batch('a', array_fill('new'::text, ARRAY[13000]))});
-consume('a', 13000);
+is($node->sql(q{SELECT count(*) FROM cmq.q_a_history}), '0', '... and no history');
+$node->sql(q{SELECT cmq_alter_queue('a', rewind_seconds => 3600)});
+$node->sql(q{SELECT FROM cmq_send_batch('a', array_fill('new'::text, ARRAY[13000]))});
+$node->consume_all('a');
 is(history('a'), '13000|13000|13000', 'on again: what was deleted since is history');
 
 note 'dump and restore';
 my $file = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $file, $node->connstr('postgres') ], 'a dump');
-sql('CREATE DATABASE copy');
+$node->sql('CREATE DATABASE copy');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, $node->connstr('copy') ], 'a restore');
 is(tables('a', 'copy'), '40000|36000|4000|t', 'the copy has what there was');
 is(history('a', 'copy'), '13000|13000|13000', '... and hides the same');
 
 note 'crash; maintenance may come at once when the server starts';
-$node->stop('immediate');
-$node->start;
+$node->crash;
 is(history('a'), '13000|13000|13000', 'the same after a crash');
-is(sql(q{SELECT min_msg_time = (SELECT min(enqueued_at) FROM cmq_data.q_a_pending) FROM cmq_queue_attributes('a')}), 't', '... and the earliest message is a pending one');
+is($node->sql(q{SELECT min_msg_time = (SELECT min(enqueued_at) FROM cmq_data.q_a_pending) FROM cmq_queue_attributes('a')}), 't', '... and the earliest message is a pending one');
 
 foreach my $db ('postgres', 'copy')
 {
 	note "maintenance in $db";
-	sql(q{SELECT cmq_maintain('a')}, $db);
+	$node->sql(q{SELECT cmq_maintain('a')}, $db);
 	is(tables('a', $db), '17000|13000|4000|f', "$db: it removes that alone, more than it looks at in one go");
 	is(history('a', $db), '13000|13000|13000', '... and not history');
-	is(sql(q{SELECT count(*) FROM cmq.q_a_live WHERE body = 'kept' AND state = 'in flight'}, $db), '4000', '... nor what is in flight');
-	is(sql(q{SELECT cmq_restore('a', '-infinity', NULL)}, $db), '13000', '... and all history can be restored');
+	is($node->sql(q{SELECT count(*) FROM cmq.q_a_live WHERE body = 'kept' AND state = 'in flight'}, $db), '4000', '... nor what is in flight');
+	is($node->sql(q{SELECT cmq_restore('a', '-infinity', NULL)}, $db), '13000', '... and all history can be restored');
 }
 
 note 'the worker, with rewind off';
 make_queue('w');
-sql(q{SELECT cmq_alter_queue('w', rewind_seconds => 0)});
-$node->append_conf('postgresql.conf', "cmq.maintenance_interval = '1s'");
-$node->reload;
-ok($node->poll_query_until('postgres', q{SELECT NOT leftovers FROM cmq.queue WHERE name = 'w'}), 'the worker comes to it');
+$node->sql(q{SELECT cmq_alter_queue('w', rewind_seconds => 0)});
+$node->set('cmq.maintenance_interval', '1s');
+$node->poll(q{SELECT NOT leftovers FROM cmq.queue WHERE name = 'w'}, 'the worker comes to it');
 is(tables('w'), '4000|0|4000|f', '... and leaves what is pending');
 
 note 'switched to and fro under traffic, with maintenance all the time';
-sql(q{SELECT FROM cmq_create_queue('t', rewind_seconds => 3600, visibility_timeout => 600); CREATE TABLE done (body text)});
-my $toggle = $node->background_psql('postgres');
-my $script = $node->basedir . '/traffic.sql';
-append_to_file($script, <<'SQL');
+$node->sql(q{SELECT FROM cmq_create_queue('t', rewind_seconds => 3600, visibility_timeout => 600); CREATE TABLE done (body text)});
+my $toggle = $node->session;
+my $script = $node->script('traffic', <<'SQL');
 SELECT FROM cmq_send('t', :client_id || '.' || nextval('sent'));
 WITH got AS (SELECT body, receipt_handle FROM cmq_receive('t', 1))
 INSERT INTO done SELECT body FROM got WHERE cmq_delete('t', receipt_handle);
 SQL
-sql('CREATE SEQUENCE sent');
-my ($out, $err);
-my $bench = IPC::Run::start([ 'pgbench', '-n', '-c', '4', '-t', '400', '-f', $script, $node->connstr('postgres') ], '>', \$out, '2>', \$err);
+$node->sql('CREATE SEQUENCE sent');
+my $bench = $node->start_pgbench('-c', '4', '-t', '400', '-f', $script);
 my $n = 0;
-while ($n < 200 && $bench->pumpable)
+while ($n < 200 && $bench->is_running)
 {
 	$toggle->query_safe(q{SELECT cmq_alter_queue('t', rewind_seconds => 0)});
 	$toggle->query_safe(q{SELECT cmq_maintain('t')}) if $n % 2;
 	$toggle->query_safe(q{SELECT cmq_alter_queue('t', rewind_seconds => 3600)});
 	$toggle->query_safe(q{SELECT cmq_maintain('t')}) if $n % 3;
-	$bench->pump_nb;
 	$n++;
 }
 $toggle->quit;
-ok($bench->finish, 'traffic ends without an error') or diag $err;
+$bench->succeeds('traffic ends without an error');
 note "switched $n times";
 # what nobody came by any more
-sql(q{WITH got AS (SELECT body, receipt_handle FROM cmq_receive('t', 1000)) INSERT INTO done SELECT body FROM got WHERE cmq_delete('t', receipt_handle)});
-is(sql(q{SELECT count(*), count(DISTINCT body) FROM done}), '1600|1600', 'each message is received once');
-sql(q{SELECT cmq_alter_queue('t', rewind_seconds => 0)});
-sql(q{SELECT cmq_maintain('t')});
+$node->sql(q{WITH got AS (SELECT body, receipt_handle FROM cmq_receive('t', 1000)) INSERT INTO done SELECT body FROM got WHERE cmq_delete('t', receipt_handle)});
+is($node->sql(q{SELECT count(*), count(DISTINCT body) FROM done}), '1600|1600', 'each message is received once');
+$node->sql(q{SELECT cmq_alter_queue('t', rewind_seconds => 0)});
+$node->sql(q{SELECT cmq_maintain('t')});
 is(tables('t'), '0|0|0|f', 'and nothing is left of them');
 
 # Behind more newer history than one call looks at: the next one, in another process,
 # goes on there.
-sql($_) foreach q{ALTER SYSTEM SET cmq.maintenance_interval = '1h'}, q{SELECT pg_reload_conf()};
-sql(q{SELECT cmq_create_queue('behind', msg_retention_seconds => 1209600, rewind_seconds => 86400);
+$node->set('cmq.maintenance_interval', '1h');
+$node->sql(q{SELECT cmq_create_queue('behind', msg_retention_seconds => 1209600, rewind_seconds => 86400);
 	SELECT FROM cmq_send_batch('behind', array_fill('x'::text, '{50}'));
 	SELECT FROM cmq_delete_batch('behind', ARRAY(SELECT receipt_handle FROM cmq_receive('behind', 50)));
 	SELECT cmq_alter_queue('behind', rewind_seconds => 0);
@@ -159,13 +133,12 @@ sql(q{SELECT cmq_create_queue('behind', msg_retention_seconds => 1209600, rewind
 my $left = 50;
 for (1 .. 3)
 {
-	sql(q{SET client_min_messages = error; SELECT cmq_maintain('behind')});
-	$left = sql(q{SELECT count(*) FROM cmq_data.q_behind});
+	$node->sql(q{SET client_min_messages = error; SELECT cmq_maintain('behind')});
+	$left = $node->sql(q{SELECT count(*) FROM cmq_data.q_behind});
 	last if $left eq '0';
 }
 is($left, '0', 'what was forgotten is removed, however much newer history there is');
 
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000|deadlock/, 'the server has nothing to complain about');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000|deadlock/, 'the server has nothing to complain about');
 $node->stop;
 done_testing();

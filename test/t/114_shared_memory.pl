@@ -5,38 +5,19 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
 my $places = 12;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', <<"CONF");
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('main', <<"CONF");
 cmq.max_queues = $places
-cmq.maintenance_interval = '1h'
 max_prepared_transactions = 5
 log_error_verbosity = verbose
-fsync = off
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql, $db) = @_;
-	return $node->safe_psql($db // 'postgres', $sql);
-}
-
-# In the other database, where what fails is told and ends nothing
-sub other
-{
-	my ($sql) = @_;
-	my ($out, $err) = ('', '');
-	$node->psql('other', $sql, stdout => \$out, stderr => \$err);
-	return $out . $err;
-}
 
 # What the attacker tries, each statement on its own, and most need not work.
 sub try
@@ -44,10 +25,8 @@ sub try
 	my (@statements) = @_;
 	foreach my $statement (@statements)
 	{
-		my ($out, $err) = ('', '');
-		$node->psql('postgres', "SET SESSION AUTHORIZATION attacker; SET lock_timeout = '300ms'; SET client_min_messages = error; $statement",
-			stdout => \$out, stderr => \$err);
-		note "$statement: " . ($err =~ /ERROR: +(.*)/ ? $1 : 'done');
+		my $complaint = $node->complaint("SET SESSION AUTHORIZATION attacker; SET lock_timeout = '300ms'; SET client_min_messages = error; $statement");
+		note "$statement: " . ($complaint =~ /ERROR: +(.*)/ ? $1 : 'done');
 	}
 	return;
 }
@@ -55,7 +34,7 @@ sub try
 # A session of the attacker's.
 sub session
 {
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $session = $node->session(on_error_stop => 0);
 	$session->query('SET SESSION AUTHORIZATION attacker');
 	return $session;
 }
@@ -63,7 +42,7 @@ sub session
 sub wait_for
 {
 	my ($n, $condition, $name, $db) = @_;
-	return ok($node->poll_query_until($db // 'postgres', "SELECT count(*) = $n FROM pg_stat_activity WHERE backend_type = 'client backend' AND $condition"), $name);
+	return $node->poll("SELECT count(*) = $n FROM pg_stat_activity WHERE backend_type = 'client backend' AND $condition", $name, db => $db);
 }
 
 # A session of a superuser's that waits for a message.  If nobody wakes it, it is
@@ -71,20 +50,20 @@ sub wait_for
 sub waiter
 {
 	my ($db, $queue) = @_;
-	my $waiter = $node->background_psql($db, on_error_stop => 0);
+	my $waiter = $node->session(db => $db, on_error_stop => 0);
 	$waiter->query_until(qr/begun/, "SET statement_timeout = '25s';\n\\echo begun\nSELECT 'received ' || coalesce((SELECT body FROM cmq_receive('$queue', 1, 60, 30)), 'nothing');\n");
 	return $waiter;
 }
 
 my $waits = q{wait_event_type = 'Extension' AND query LIKE '%cmq_receive%'};
 
-sql('CREATE DATABASE other');
-sql('CREATE EXTENSION cmq', $_) foreach 'postgres', 'other';
-sql(q{
+$node->sql('CREATE DATABASE other');
+$node->sql('CREATE EXTENSION cmq', 'other');
+$node->sql(q{
 	CREATE ROLE attacker; CREATE ROLE sender;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker;
 	CREATE SCHEMA a AUTHORIZATION attacker});
-sql(q{SELECT FROM cmq_create_queue('stranger', rewind_seconds => 3600)}, 'other');
+$node->sql(q{SELECT FROM cmq_create_queue('stranger', rewind_seconds => 3600)}, 'other');
 
 # All places but those in use are free: what was dropped has left nothing behind.
 sub all_free
@@ -93,16 +72,14 @@ sub all_free
 	my $n = $places - $used;
 
 	# each is used: only that takes a place
-	my ($ret, $out, $err) = $node->psql('other', qq{
+	is($node->complaint(qq{
 		BEGIN;
 		SELECT FROM generate_series(1, $n) i, cmq_create_queue('fill' || i), cmq_send('fill' || i, 'x');
-		ROLLBACK}, on_error_stop => 1);
-	is($err, '', "$name: no place is lost");
-	($ret, $out, $err) = $node->psql('other', qq{
+		ROLLBACK}, 'other'), '', "$name: no place is lost");
+	like($node->complaint(qq{
 		BEGIN;
 		SELECT FROM generate_series(1, $n + 1) i, cmq_create_queue('fill' || i), cmq_send('fill' || i, 'x');
-		ROLLBACK}, on_error_stop => 1);
-	like($err, qr/too many queues/, "$name: ... and none is counted twice");
+		ROLLBACK}, 'other'), qr/too many queues/, "$name: ... and none is counted twice");
 	return;
 }
 
@@ -115,31 +92,31 @@ sub other_queue
 	my ($what) = @_;
 	my $name = 'vic' . ++$victim;
 
-	sql(qq{
+	$node->sql(qq{
 		SELECT FROM cmq_create_queue('$name', max_msg_heap_num => 1000, rewind_seconds => 3600);
 		SELECT FROM cmq_send_batch('$name', array_fill('v'::text, ARRAY[10]))}, 'other');
 	return sub {
-		is(other(qq{SELECT pending_msg_num, sent, received, deleted FROM cmq.metrics WHERE queue = '$name'}), '10|10|0|0',
+		is($node->answer(qq{SELECT pending_msg_num, sent, received, deleted FROM cmq.metrics WHERE queue = '$name'}, 'other'), '10|10|0|0',
 			"$what: the counts of the other queue are its own");
-		is(other(qq{SELECT cmq_send('$name', 'x') > 0}), 't', "$what: it is not full");
-		is(other(qq{SELECT abs(extract(epoch FROM cmq._clock('$name') - clock_timestamp())) < 60}), 't', "$what: its clock is right");
+		is($node->answer(qq{SELECT cmq_send('$name', 'x') > 0}, 'other'), 't', "$what: it is not full");
+		is($node->answer(qq{SELECT abs(extract(epoch FROM cmq._clock('$name') - clock_timestamp())) < 60}, 'other'), 't', "$what: its clock is right");
 		# all that is there is received, and deleted but for the last one
-		is(other(qq{SELECT count(*) FROM cmq_receive('$name', 100)}), '11', "$what: all its messages are received");
+		is($node->answer(qq{SELECT count(*) FROM cmq_receive('$name', 100)}, 'other'), '11', "$what: all its messages are received");
 		my $waiter = waiter('other', $name);
 		wait_for(1, $waits . q{ AND datname = 'other'}, "$what: a receive of it waits", 'other');
-		other(qq{SELECT cmq_send('$name', 'woken')});
+		$node->answer(qq{SELECT cmq_send('$name', 'woken')}, 'other');
 		is($waiter->query(''), 'received woken', "$what: ... and is woken for a message");
 		$waiter->quit;
-		other(qq{SELECT cmq_send('$name', 'y'); SELECT cmq_delete('$name', receipt_handle) FROM cmq_receive('$name');
-			SELECT FROM cmq_rewind('$name', (SELECT earliest_rewind_time FROM cmq_queue_attributes('$name')))});
-		is(other(qq{SELECT body FROM cmq_receive('$name')}), 'y', "$what: it can be rewound");
+		$node->answer(qq{SELECT cmq_send('$name', 'y'); SELECT cmq_delete('$name', receipt_handle) FROM cmq_receive('$name');
+			SELECT FROM cmq_rewind('$name', (SELECT earliest_rewind_time FROM cmq_queue_attributes('$name')))}, 'other');
+		is($node->answer(qq{SELECT body FROM cmq_receive('$name')}, 'other'), 'y', "$what: it can be rewound");
 		# what asks waiters to leave, and waits until they have
 		$waiter = waiter('other', $name);
 		wait_for(1, $waits . q{ AND datname = 'other'}, "$what: a receive waits once more", 'other');
-		is(other(qq{SET statement_timeout = '25s'; SELECT count(cmq_alter_queue('$name', rewind_seconds => 0))}), '1', "$what: it can be changed");
+		is($node->answer(qq{SET statement_timeout = '25s'; SELECT count(cmq_alter_queue('$name', rewind_seconds => 0))}, 'other'), '1', "$what: it can be changed");
 		is($waiter->query(''), 'received nothing', "$what: ... which makes the receive leave");
 		$waiter->quit;
-		is(other(qq{SELECT count(cmq_drop_queue('$name'))}), '1', "$what: it can be dropped");
+		is($node->answer(qq{SELECT count(cmq_drop_queue('$name'))}, 'other'), '1', "$what: it can be dropped");
 		return;
 	};
 }
@@ -147,7 +124,7 @@ sub other_queue
 # The attacker's queues go, whatever has become of them.
 sub clean
 {
-	sql(q{
+	$node->sql(q{
 		SET client_min_messages = error;
 		DROP OWNED BY attacker CASCADE;
 		DELETE FROM cmq.queue; DELETE FROM cmq.partition;
@@ -200,8 +177,7 @@ foreach my $what ('rights', 'messages', 'all')
 	try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, q{SELECT cmq_drop_queue('foo')}, 'SELECT cmq_maintain()', q{SELECT cmq_drop_queue('evil')},
 		'DROP TABLE cmq_data.q_foo CASCADE', 'DROP TABLE cmq_data.q_foo_pending CASCADE', 'SELECT cmq_maintain()');
 	# so does a superuser, who may drop what is damaged
-	$node->psql('postgres', q{SET lock_timeout = '300ms'; SET client_min_messages = error; SELECT cmq_drop_queue('foo'); SELECT cmq_drop_queue('evil'); SELECT cmq_maintain()},
-		on_error_stop => 0);
+	$node->as('DEFAULT', q{SET lock_timeout = '300ms'; SET client_min_messages = error; SELECT cmq_drop_queue('foo'); SELECT cmq_drop_queue('evil'); SELECT cmq_maintain()});
 	my $check = other_queue($name);
 	$session->query('COMMIT');
 	$session->quit;
@@ -235,14 +211,14 @@ foreach my $way ('savepoint', 'exception', 'by hand', 'prepared', 'aborted')
 	try($way eq 'by hand'
 		? ('DROP TABLE cmq_data.q_evil CASCADE', 'DROP TABLE cmq_data.q_evil_pending CASCADE', 'DROP TABLE cmq_data.q_evil_rewind CASCADE', 'SELECT cmq_maintain()')
 		: q{SELECT cmq_drop_queue('evil')});
-	is(sql(q{SELECT to_regclass('cmq_data.q_evil_pending') IS NULL}), 't', "$way: the queue is gone");
+	is($node->sql(q{SELECT to_regclass('cmq_data.q_evil_pending') IS NULL}), 't', "$way: the queue is gone");
 	my $check = other_queue($way);
 	# in the same transaction again, in what is not there any more
 	$session->query($send) if $way eq 'aborted';
 	$session->query($way eq 'prepared' ? q{COMMIT PREPARED 'p'} : 'COMMIT');
 	$session->quit;
 	$check->();
-	is(sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'foo'}), '2', "$way: the counts of the queue that is left are right") if $way eq 'prepared';
+	is($node->sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'foo'}), '2', "$way: the counts of the queue that is left are right") if $way eq 'prepared';
 	clean();
 }
 all_free('transactions', 1);
@@ -258,10 +234,10 @@ foreach my $what ('rights', 'messages', 'all')
 	wait_for(1, $waits, "$name: a receive waits");
 	try(swap('evil', 'foo', $what), q{SELECT cmq._clock('foo')}, 'DROP TABLE cmq_data.q_foo CASCADE', 'DROP TABLE cmq.q_foo CASCADE', 'DROP VIEW cmq.q_foo CASCADE',
 		'DROP TABLE cmq_data.q_foo_rewind CASCADE', 'SELECT cmq_maintain()');
-	sql('SELECT cmq_maintain()');
+	$node->sql('SELECT cmq_maintain()');
 	wait_for(1, $waits, "$name: it still waits");
 	my $check = other_queue($name);
-	sql(qq{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres' AND $waits});
+	$node->sql(qq{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres' AND $waits});
 	$waiter->query('');
 	$waiter->quit;
 	$check->();
@@ -282,9 +258,9 @@ foreach my $what ('rights', 'messages', 'all')
 		q{CREATE FUNCTION a.gate(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM pg_advisory_lock(1); PERFORM pg_advisory_unlock(1); RETURN n; END $$;
 		  CREATE INDEX ON cmq_data.q_evil_pending (a.gate(receive_count))});
 	$node->restart;
-	cmp_ok(sql(q{SELECT extract(epoch FROM cmq._clock('evil') - clock_timestamp())}), '>', 1000, "$name: the clock is ahead");
+	cmp_ok($node->sql(q{SELECT extract(epoch FROM cmq._clock('evil') - clock_timestamp())}), '>', 1000, "$name: the clock is ahead");
 	try(q{SELECT count(*) FROM cmq_send_batch('evil', array_fill('m'::text, '{1000}'))});
-	my $gate = $node->background_psql('postgres');
+	my $gate = $node->session;
 	$gate->query(q{SELECT pg_advisory_lock(1)});
 	my $session = session();
 	$session->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM cmq_receive('evil', 1000);\n");
@@ -309,11 +285,11 @@ my $old;
 sub floor_rises
 {
 	my ($name) = @_;
-	sql(q{SELECT FROM cmq_send_batch('stranger', array_fill('m'::text, '{200}'));
+	$node->sql(q{SELECT FROM cmq_send_batch('stranger', array_fill('m'::text, '{200}'));
 		SELECT FROM cmq_delete_batch('stranger', array(SELECT receipt_handle FROM cmq_receive('stranger', 200)));} x 4, 'other');
-	sql(q{SELECT FROM cmq_receive('stranger')}, 'other');
+	$node->sql(q{SELECT FROM cmq_receive('stranger')}, 'other');
 	# of a receive, and of a scan from the beginning
-	my ($walked, $there) = split /\|/, sql(q{
+	my ($walked, $there) = split /\|/, $node->sql(q{
 		SET enable_seqscan = off; SET enable_bitmapscan = off;
 		BEGIN;
 		SELECT pg_stat_get_xact_tuples_returned('cmq_data.q_stranger_pending_pkey'::regclass) AS before \gset
@@ -330,10 +306,7 @@ sub floor_rises
 # A session whose snapshot keeps what is consumed from now on
 sub hold
 {
-	my $session = $node->background_psql('other');
-	$session->query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-	$session->query('SELECT 1');
-	return $session;
+	return $node->hold_snapshot('other');
 }
 
 # Run a statement in a parallel worker, as the sender.
@@ -342,26 +315,24 @@ my $force = $node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_m
 sub in_worker
 {
 	my ($call, $timeout) = @_;
-	my ($out, $err) = ('', '');
-	$node->psql('postgres', qq{
+	return $node->answer(qq{
 		SET SESSION AUTHORIZATION sender;
 		CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS \$\$ DECLARE result text; BEGIN SELECT ($call)::text INTO result; RETURN 'result ' || coalesce(result, 'none'); END \$\$;
 		SET $force = on;
 		SET statement_timeout = '} . ($timeout // '60s') . q{';
-		SELECT pg_temp.f();}, stdout => \$out, stderr => \$err);
-	return "$out$err";
+		SELECT pg_temp.f();});
 }
 
-sql(q{
+$node->sql(q{
 	SELECT FROM cmq_create_queue('pubq', rewind_seconds => 3600); SELECT FROM cmq_create_queue('deadq');
 	GRANT INSERT, DELETE, UPDATE, SELECT ON cmq.q_pubq, cmq.q_deadq TO sender;
 	SELECT FROM cmq_send_batch('pubq', '{one,two,three}'); SELECT FROM cmq_delete('pubq', (SELECT receipt_handle FROM cmq_receive('pubq')));
 	SELECT FROM cmq_create_topic('t'); SELECT FROM cmq_subscribe('t', 's', 'pubq'); GRANT INSERT, SELECT ON cmq.t_t TO sender;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO sender});
 my $rows = q{SELECT (SELECT count(*) FROM cmq_data.q_pubq), (SELECT count(*) FROM cmq_data.q_pubq_pending), (SELECT count(*) FROM cmq_data.q_pubq_rewind)};
-my $before = sql($rows);
-my $handle = sql(q{SELECT receipt_handle FROM cmq_receive('pubq', visibility_timeout => 43200)});
-my $msg_id = sql(q{SELECT msg_id FROM cmq.q_pubq_history LIMIT 1});
+my $before = $node->sql($rows);
+my $handle = $node->sql(q{SELECT receipt_handle FROM cmq_receive('pubq', visibility_timeout => 43200)});
+my $msg_id = $node->sql(q{SELECT msg_id FROM cmq.q_pubq_history LIMIT 1});
 
 $old = hold();
 floor_rises('before');
@@ -380,10 +351,10 @@ foreach my $call (
 	# what was kept until now need not be walked over again
 	$old->query('COMMIT');
 	$old->quit;
-	sql('VACUUM cmq_data.q_stranger_pending', 'other');
+	$node->sql('VACUUM cmq_data.q_stranger_pending', 'other');
 	$old = hold();
 }
-is(sql($rows), $before, 'nothing has changed');
+is($node->sql($rows), $before, 'nothing has changed');
 
 # A worker that is cancelled while it waits: for a lock, or for a message
 sub waits_well
@@ -393,16 +364,16 @@ sub waits_well
 
 	# who is asked to leave does not begin to wait
 	wait_for(1, $waits, "$name: a receive waits");
-	sql(q{SET statement_timeout = '25s'; SELECT FROM cmq_rewind('pubq', (SELECT latest_rewind_time FROM cmq_queue_attributes('pubq'))); SELECT FROM cmq_cancel_rewind('pubq')});
+	$node->sql(q{SET statement_timeout = '25s'; SELECT FROM cmq_rewind('pubq', (SELECT latest_rewind_time FROM cmq_queue_attributes('pubq'))); SELECT FROM cmq_cancel_rewind('pubq')});
 	wait_for(1, $waits, "$name: ... and waits on through what does not concern it");
-	sql(q{SET statement_timeout = '25s'; SELECT FROM cmq_alter_queue('pubq', rewind_seconds => 0); SELECT FROM cmq_alter_queue('pubq', rewind_seconds => 3600)});
+	$node->sql(q{SET statement_timeout = '25s'; SELECT FROM cmq_alter_queue('pubq', rewind_seconds => 0); SELECT FROM cmq_alter_queue('pubq', rewind_seconds => 3600)});
 	is($waiter->query(''), 'received nothing', "$name: ... until it is asked to leave");
 	$waiter->quit;
 	return;
 }
-sql(q{SELECT FROM cmq_clear_queue('pubq')});
+$node->sql(q{SELECT FROM cmq_clear_queue('pubq')});
 waits_well('before');
-my $locker = $node->background_psql('postgres');
+my $locker = $node->session;
 $locker->query($_) foreach 'BEGIN', q{SELECT cmq_send('pubq', 'x') > 0};
 like(in_worker(q{cmq_alter_queue('pubq', msg_retention_seconds => 7200)}, '1s'), qr/during a parallel operation/, 'an alter that would have to wait for a lock');
 like(in_worker(q{cmq_alter_queue('pubq', rewind_seconds => 0)}, '1s'), qr/during a parallel operation/, 'another one');
@@ -423,12 +394,11 @@ like(in_worker(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'pubq'}),
 # also one that ends with an error after it
 like(in_worker(q{1 / (cmq._clock('pubq') < '2020-01-01')::int}), qr/division by zero/, 'a read in a parallel worker that fails');
 floor_rises('after reads');
-sql(q{SELECT cmq_drop_queue('pubq'); SELECT cmq_drop_queue('deadq'); SELECT cmq_drop_topic('t')});
+$node->sql(q{SELECT cmq_drop_queue('pubq'); SELECT cmq_drop_queue('deadq'); SELECT cmq_drop_topic('t')});
 $old->query('COMMIT');
 $old->quit;
 all_free('parallel workers', 1);
 
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, 'the server has nothing to complain about');
+$node->is_sound;
 $node->stop;
 done_testing();

@@ -6,41 +6,19 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = '1h'
-max_worker_processes = 8
-fsync = off
-CONF
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sub remove_leaves
-{
-	my ($queue) = @_;
-	sql(qq{DO \$\$ DECLARE l record; BEGIN
-		FOR l IN DELETE FROM cmq.partition WHERE queue = '$queue' RETURNING * LOOP EXECUTE format('DROP TABLE %s, %s', l.messages, l.rewind); END LOOP;
-		PERFORM cmq_alter_queue('$queue', visibility_timeout => 31);
-		END \$\$});
-	return;
-}
+my $node = CmqNode->running('main', 'max_worker_processes = 8');
 
 sub leaves
 {
 	my ($queue) = @_;
-	return sql("SELECT count(*) FROM cmq.partition WHERE queue = '$queue' AND now() >= lower AND now() < upper");
+	return $node->sql("SELECT count(*) FROM cmq.partition WHERE queue = '$queue' AND now() >= lower AND now() < upper");
 }
 
 my $clients = 4;
@@ -71,14 +49,14 @@ sub errors
 sub given_up
 {
 	my ($offset) = @_;
-	my $log = substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $offset);
+	my $log = $node->log_since($offset);
 	my $n = () = $log =~ /ERROR:  canceling statement due to lock timeout/g;
 	return $n;
 }
 
-sql(q{CREATE EXTENSION cmq; SELECT FROM cmq_create_queue('idle'); SELECT FROM cmq_create_queue('other')});
-@clients = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. $clients;
-my $locker = $node->background_psql('postgres');
+$node->sql(q{SELECT FROM cmq_create_queue('idle'); SELECT FROM cmq_create_queue('other')});
+@clients = map { $node->session(on_error_stop => 0) } 1 .. $clients;
+my $locker = $node->session;
 
 foreach my $case (
 	[ 'q_idle', 'SHARE UPDATE EXCLUSIVE', 'ANALYZE' ],
@@ -87,24 +65,24 @@ foreach my $case (
 {
 	my ($table, $mode, $who) = @$case;
 	note "behind a lock as of $who";
-	remove_leaves('idle');
+	$node->remove_leaves('idle');
 	$locker->query_safe("BEGIN; LOCK TABLE ONLY cmq_data.$table IN $mode MODE");
 	my $together = 0;
 	# on a slow machine some may come when the worker has given up already
 	foreach my $try (1 .. 10)
 	{
-		my $offset = -s $node->logfile;
+		my $offset = $node->log_size;
 		my $begun = time;
 		start_clients('idle');
 		# one waits for the worker, the others for that one
-		$together = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'cmq_send' AND backend_type = 'client backend' AND wait_event IS NOT NULL AND pid <> pg_backend_pid() AND state = 'active'}) eq "$clients"
+		$together = $node->sql(q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'cmq_send' AND backend_type = 'client backend' AND wait_event IS NOT NULL AND pid <> pg_backend_pid() AND state = 'active'}) eq "$clients"
 		  && given_up($offset) == 0;
 		my @errors = errors();
 		my $took = time - $begun;
 		is(scalar(grep { /there is no partition for the present time in queue "idle"/ } @errors), $clients, "all sends fail, after $took s");
 		is(scalar(grep { /DETAIL:  None can be made while a transaction that has not ended has a lock on cmq_data\.$table/ } @errors), $clients, '... and say why');
 		my ($hint) = $errors[0] =~ /HINT:  Find it with (.*?), and try/;
-		like(sql($hint), qr/Share/, '... and how to find who it is');
+		like($node->sql($hint), qr/Share/, '... and how to find who it is');
 		next unless $together;
 		is(given_up($offset), 1, '... and had one worker for all of them');
 		last;
@@ -115,20 +93,20 @@ foreach my $case (
 	start_clients('idle');
 	is(join('', errors()), '', 'without the lock all can send');
 	is(leaves('idle'), '1', '... and there is one');
-	is(sql(q{SELECT count(*) FROM cmq_receive('idle', 10)}), $clients, '... with all messages');
+	is($node->sql(q{SELECT count(*) FROM cmq_receive('idle', 10)}), $clients, '... with all messages');
 }
 
 note 'a lock that is let go in time';
-remove_leaves('idle');
+$node->remove_leaves('idle');
 $locker->query_safe('BEGIN; LOCK TABLE ONLY cmq_data.q_idle IN SHARE UPDATE EXCLUSIVE MODE');
 start_clients('idle');
 $locker->query_safe('COMMIT');
 my $failed = () = join('', errors()) =~ /ERROR/g;
 note "$failed of $clients had to give up";
-is(sql(q{SELECT count(*) FROM cmq_receive('idle', 10)}), $clients - $failed, 'who was not told otherwise has sent');
+is($node->sql(q{SELECT count(*) FROM cmq_receive('idle', 10)}), $clients - $failed, 'who was not told otherwise has sent');
 
 note 'a batch that runs over the end of the last partition';
-remove_leaves('idle');
+$node->remove_leaves('idle');
 $locker->query_safe(q{DO $$ DECLARE
 		a timestamptz := date_trunc('day', now()); b timestamptz := clock_timestamp() + interval '800 ms';
 	BEGIN
@@ -138,31 +116,26 @@ $locker->query_safe(q{DO $$ DECLARE
 		PERFORM cmq_alter_queue('idle', visibility_timeout => 32);
 	END $$});
 $locker->query_safe('BEGIN; LOCK TABLE ONLY cmq_data.q_idle IN SHARE UPDATE EXCLUSIVE MODE');
-my ($out, $err) = ('', '');
-$node->psql('postgres', q{\set VERBOSITY verbose
-	SELECT count(*) FROM cmq_send_batch('idle', array_fill('x'::text, ARRAY[1000000]))}, stdout => \$out, stderr => \$err);
-like($err, qr/55P03: there is no partition for the present time/, 'fails as a single send does');
+like($node->complaint(q{\set VERBOSITY verbose
+	SELECT count(*) FROM cmq_send_batch('idle', array_fill('x'::text, ARRAY[1000000]))}), qr/55P03: there is no partition for the present time/, 'fails as a single send does');
 $locker->query_safe('COMMIT');
 
 note 'the lock is of the sender itself';
-remove_leaves('idle');
-($out, $err) = ('', '');
-$node->psql('postgres', q{BEGIN; LOCK TABLE ONLY cmq_data.q_idle IN SHARE MODE; SELECT cmq_send('idle', 'x')}, stdout => \$out, stderr => \$err);
-like($err, qr/no partition for the present time.*no open transaction may have locked/s, 'who is in the way himself is told that this is a reason');
-is(sql(q{SELECT cmq_send('idle', 'x') > 0}), 't', '... and can send without');
+$node->remove_leaves('idle');
+like($node->complaint(q{BEGIN; LOCK TABLE ONLY cmq_data.q_idle IN SHARE MODE; SELECT cmq_send('idle', 'x')}), qr/no partition for the present time.*no open transaction may have locked/s, 'who is in the way himself is told that this is a reason');
+is($node->sql(q{SELECT cmq_send('idle', 'x') > 0}), 't', '... and can send without');
 $_->quit foreach @clients, $locker;
 
 note 'partitions are made ahead for a queue that was used within its retention';
 # 3 hours ago, which is 6 times the time for which partitions are made ahead
-sql(q{SELECT cmq_create_queue(q, msg_retention_seconds => 28800) FROM unnest('{rested,long}'::text[]) q});
-sql(q{UPDATE cmq.queue SET create_time = create_time - CASE WHEN name = 'rested' THEN interval '3 hours' ELSE interval '9 hours' END WHERE name IN ('rested', 'long')});
+$node->sql(q{SELECT cmq_create_queue(q, msg_retention_seconds => 28800) FROM unnest('{rested,long}'::text[]) q});
+$node->sql(q{UPDATE cmq.queue SET create_time = create_time - CASE WHEN name = 'rested' THEN interval '3 hours' ELSE interval '9 hours' END WHERE name IN ('rested', 'long')});
 $node->restart;
-remove_leaves($_) foreach ('rested', 'long');
-sql(q{SELECT cmq_maintain('rested'), cmq_maintain('long')});
+$node->remove_leaves($_) foreach ('rested', 'long');
+$node->sql(q{SELECT cmq_maintain('rested'), cmq_maintain('long')});
 is(leaves('rested'), '1', 'one is there');
 is(leaves('long'), '0', 'and none for a queue that has nothing left of its retention');
 
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, 'the server has nothing to complain about');
+$node->is_sound;
 $node->stop;
 done_testing();

@@ -11,8 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use CmqNode;
 use QueueModel;
 use Seed;
 use Test::More;
@@ -20,25 +19,17 @@ use Test::More;
 my $full_program = 700;
 my $steps = $ENV{CMQ_TEST_STEPS} // ($ENV{CMQ_TEST_LONG} ? 10_000 : $full_program);
 
-my $node = PostgreSQL::Test::Cluster->new('model');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1h
+my $node = CmqNode->running('model', <<'CONF');
 max_prepared_transactions = 20
-fsync = off
 lock_timeout = 10s
 log_lock_waits = on
 client_min_messages = error
 CONF
-$node->start;
 
-my @sessions = map { { no => $_, psql => $node->background_psql('postgres') } } 1 .. 4;
-my $observer = $node->background_psql('postgres');
+my @sessions = map { { no => $_, psql => $node->session } } 1 .. 4;
+my $observer = $node->session;
 $_->set_query_timer_restart foreach $observer, map { $_->{psql} } @sessions;
 $observer->query_safe(q{
-	CREATE EXTENSION cmq;
-
 	-- The result of a query, as one text, or its SQLSTATE.
 	CREATE FUNCTION try(command text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE

@@ -15,8 +15,8 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
+use CmqNode;
 use POSIX ();
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Seed;
 use Test::More;
@@ -27,15 +27,11 @@ my $clients = 10;
 my $rounds = $ENV{CMQ_TEST_LONG} ? 8 : 1;
 my $seconds = $ENV{CMQ_TEST_SECONDS} // ($ENV{CMQ_TEST_LONG} ? 40 : 12);
 
-my $node = PostgreSQL::Test::Cluster->new('everything');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->configured('everything', <<'CONF');
 max_connections = 40
 max_prepared_transactions = 50
-cmq.maintenance_interval = 1
+cmq.maintenance_interval = 1s
 autovacuum_naptime = 1
-fsync = off
 log_error_verbosity = verbose
 log_min_messages = warning
 log_statement = none
@@ -45,35 +41,11 @@ statement_timeout = 60s
 CONF
 
 # A server whose clock can be set: CMQ_TEST_CLOCK is libfaketime's library, in long runs
-# the one that is installed.  A file says how far its clock is off.
+# the one that is installed.
 ($ENV{CMQ_TEST_CLOCK}) = glob '/usr/lib/*/faketime/libfaketime.so.1' if $ENV{CMQ_TEST_LONG} && !defined $ENV{CMQ_TEST_CLOCK};
-my $clock_file = $node->basedir . '/clock';
-
-sub set_clock
-{
-	my ($seconds) = @_;
-	open my $file, '>', "$clock_file.new" or die $!;
-	printf $file "%+d\n", $seconds;
-	close $file;
-	rename "$clock_file.new", $clock_file or die $!;
-	return;
-}
-
-sub start_server
-{
-	if (!$ENV{CMQ_TEST_CLOCK})
-	{
-		$node->start;
-		return;
-	}
-	set_clock(0);
-	local @ENV{qw(LD_PRELOAD FAKETIME_TIMESTAMP_FILE FAKETIME_NO_CACHE FAKETIME_DONT_FAKE_MONOTONIC DONT_FAKE_MONOTONIC)} =
-	  ($ENV{CMQ_TEST_CLOCK}, $clock_file, 1, 1, 1);
-	$node->start;
-	return;
-}
-
-start_server();
+$node->fake_clock($ENV{CMQ_TEST_CLOCK}) if $ENV{CMQ_TEST_CLOCK};
+$node->start;
+$node->sql('CREATE EXTENSION cmq');
 my $ledger = TrafficLedger->new($node);
 
 sub pick { return $_[ rand @_ ]; }
@@ -210,7 +182,7 @@ my $hand;
 
 sub connect_hand
 {
-	$hand = $node->background_psql('postgres', on_error_stop => 0);
+	$hand = $node->session(on_error_stop => 0);
 	$hand->set_query_timer_restart;
 	$hand->query_safe(q{SET lock_timeout = '300ms'});
 	return;
@@ -275,7 +247,7 @@ sub chaos
 	elsif ($what < 0.16) { try("SELECT pg_cancel_backend(pid) $client_backend"); $done{cancelled}++; }
 	elsif ($what < 0.21) { try("SELECT pg_terminate_backend(pid) $client_backend"); $done{terminated}++; }
 	elsif ($what < ($is_broken ? 0.3 : 0.25)) { break_or_heal(); }
-	elsif ($what < 0.35 && $ENV{CMQ_TEST_CLOCK}) { set_clock(pick(0, 0, -3600, -5, 5, 60)); }
+	elsif ($what < 0.35 && $ENV{CMQ_TEST_CLOCK}) { $node->set_clock(pick(0, 0, -3600, -5, 5, 60)); }
 	end_prepared(0.5);
 	return;
 }
@@ -285,7 +257,8 @@ sub crash
 {
 	$node->stop('immediate');
 	$hand->{run}->kill_kill;
-	start_server();
+	$node->set_clock(0) if $ENV{CMQ_TEST_CLOCK};
+	$node->start;
 	connect_hand();
 	$ledger->forget_counters;
 	return;
@@ -296,37 +269,24 @@ sub end_clients
 	kill 'KILL', keys %running;
 	waitpid $_, 0 foreach keys %running;
 	%running = ();
-	$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'client%'})
-	  or BAIL_OUT('clients are still there');
+	$node->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'client%'});
 	end_prepared(1) while try('SELECT count(*) FROM pg_prepared_xacts') > 0;
 	break_or_heal() while $is_broken;
-	set_clock(0) if $ENV{CMQ_TEST_CLOCK};
+	$node->set_clock(0) if $ENV{CMQ_TEST_CLOCK};
 	return;
-}
-
-# What a second receive looks at, in pages, when there is nothing.
-sub pages_read
-{
-	my ($q) = @_;
-	my $plan = $node->safe_psql('postgres', qq{
-		SELECT FROM cmq_receive('$q');
-		EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM cmq_receive('$q')});
-	my ($hit, $read) = ($plan =~ /"Shared Hit Blocks": (\d+)/, $plan =~ /"Shared Read Blocks": (\d+)/);
-	return $hit + $read;
 }
 
 # Whoever waits is woken still, whatever has become of those who waited before.
 sub check_wake_up
 {
 	my ($when, $q) = @_;
-	my $waiter = $node->background_psql('postgres');
+	my $waiter = $node->session;
 	$waiter->set_query_timer_restart;
 	$waiter->query_safe(q{SET application_name = 'waiter'});
 	$waiter->query_until(qr/waits/, "\\echo waits\nSELECT 'got ' || t.take('$q', 1, 30);\n");
-	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND wait_event_type = 'Extension'})
-	  or BAIL_OUT('nobody waits');
+	$node->wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND wait_event_type = 'Extension'});
 	my $start = time;
-	$node->safe_psql('postgres', "SELECT t.send('$q')");
+	$node->sql("SELECT t.send('$q')");
 	$waiter->query_until(qr/got/, '');
 	cmp_ok(time - $start, '<', 20, "$when: who waits at $q for 30 seconds is woken before");
 	$waiter->quit;
@@ -390,16 +350,16 @@ for my $round (1 .. $rounds)
 	# what has come to one of these since it was heard of last has been looked at
 	foreach my $q (qw(a b c d dead far copy))
 	{
-		my $pages = pages_read($q);
+		my $pages = $node->pages("SELECT * FROM cmq_receive('$q')", "SELECT FROM cmq_receive('$q')");
 		cmp_ok($pages, '<', 100, "round $round: a receive from $q that finds nothing reads $pages pages");
 	}
 	my @lines = complaints($node->logfile, $log_seen);
-	$log_seen = -s $node->logfile;
+	$log_seen = $node->log_size;
 	is(join("\n", @lines > 20 ? @lines[ 0 .. 19 ] : @lines), '', "round $round: nothing happened that should not");
 	note(join ', ', map { "$_ $done{$_}" } sort keys %done);
 	last unless Test::More->builder->is_passing;
 }
-note($node->safe_psql('postgres', q{
+note($node->sql(q{
 	SELECT 'made', queue, via, count(*) FROM t.made GROUP BY 2, 3 UNION ALL
 	SELECT 'deliveries', queue, state, count(*) FROM t.grip GROUP BY 2, 3 UNION ALL
 	SELECT 'deleted', queue, via, count(*) FROM t.gone GROUP BY 2, 3 UNION ALL

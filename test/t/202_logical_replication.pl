@@ -5,266 +5,192 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $conf = <<'CONF';
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1h
+my ($old, $new) = map { CmqNode->running($_, <<'CONF', allows_streaming => 'logical') } 'old', 'new';
 max_worker_processes = 20
 max_prepared_transactions = 20
 wal_retrieve_retry_interval = 100ms
 autovacuum = off
-fsync = off
 CONF
-
-my ($old, $new) = map {
-	my $node = PostgreSQL::Test::Cluster->new($_);
-	$node->init(allows_streaming => 'logical');
-	$node->append_conf('postgresql.conf', $conf);
-	$node->start;
-	$node
-} ('old', 'new');
 my $connection = $old->connstr . ' dbname=postgres';
-
-sub sql
-{
-	my ($on, $sql) = @_;
-	return $on->safe_psql('postgres', $sql);
-}
-
-sub fails
-{
-	my ($on, $sql) = @_;
-	my ($rc, $stdout, $stderr) = $on->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr;
-}
-
-# How many pages does it look at?  After a first call that reads catalogs.
-sub pages
-{
-	my ($on, $sql) = @_;
-	my $plan = sql($on, "$sql; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) $sql");
-	my ($hit) = $plan =~ /"Shared Hit Blocks": (\d+)/ or die $plan;
-	my ($read) = $plan =~ /"Shared Read Blocks": (\d+)/ or die $plan;
-	return $hit + $read;
-}
-
-# Numbers as told, and as they are.
-sub agree
-{
-	my ($queue, $when) = @_;
-	return is(
-		sql($new, "SELECT m.pending_msg_num || ' ' || (a.active_msg_num + a.inactive_msg_num + a.delay_msg_num) || ' ' || a.rewind_msg_num
-			FROM cmq.metrics m, cmq_queue_attributes(m.queue) a WHERE m.queue = '$queue'"),
-		sql($new, "SELECT n || ' ' || n || ' ' || (SELECT count(*) FROM cmq_data.q_${queue}_rewind) FROM (SELECT count(*) AS n FROM cmq_data.q_${queue}_pending) p"),
-		"the counts $when");
-}
-
-sub bodies
-{
-	my ($on, $queue, $n) = @_;
-	$n //= 1000;
-	return sql($on, "SELECT coalesce(string_agg(body, ' ' ORDER BY o), '-') FROM cmq_receive('$queue', $n) WITH ORDINALITY AS r (i, h, body, a, e, f, v, c, w, o)");
-}
-
-# A receive that waits for half a minute, and tells whether it had to.
-sub wait_for_message
-{
-	my ($queue) = @_;
-	my $session = $new->background_psql('postgres');
-
-	$session->{stdin} .= "SELECT body || CASE WHEN clock_timestamp() < now() + interval '25 s' THEN ' at once' ELSE ' late' END FROM cmq_receive('$queue', polling_wait_seconds => 30);\n\\echo :ROW_COUNT done\n";
-	$session->{run}->pump_nb;
-	$new->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%'}) or die;
-	return $session;
-}
-
-sub waited
-{
-	my ($session) = @_;
-
-	$session->{run}->pump until $session->{stdout} =~ /(\d+) done/;
-	my ($found) = $session->{stdout} =~ /^(\S+ (?:at once|late))$/m;
-	$session->quit;
-	return $found // 'nothing';
-}
 
 sub catch_up { $old->wait_for_catchup('sub'); return; }
 
-sql($_, 'CREATE EXTENSION cmq') foreach $old, $new;
-
 note 'partitions must not be replicated one by one';
 
-sql($_, q{SELECT cmq_create_queue('leaves', rewind_seconds => 3600)}) foreach $old, $new;
-sql($old, q{CREATE PUBLICATION leaves FOR TABLE cmq_data.q_leaves, cmq_data.q_leaves_pending, cmq_data.q_leaves_rewind; SELECT cmq_send('leaves', 'm')});
-sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION leaves");
-ok($new->wait_for_log(qr/ERROR:  queue "leaves" cannot be replicated partition by partition/), 'a subscription of partitions is refused');
-is(sql($new, 'SELECT count(*) FROM cmq_data.q_leaves_pending'), '0', 'nothing pending has come of it');
-sql($new, q{DROP SUBSCRIPTION sub; SELECT cmq_drop_queue('leaves')});
-sql($old, q{DROP PUBLICATION leaves; SELECT cmq_drop_queue('leaves')});
+$_->sql(q{SELECT cmq_create_queue('leaves', rewind_seconds => 3600)}) foreach $old, $new;
+$old->sql(q{CREATE PUBLICATION leaves FOR TABLE cmq_data.q_leaves, cmq_data.q_leaves_pending, cmq_data.q_leaves_rewind; SELECT cmq_send('leaves', 'm')});
+$new->sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION leaves");
+$new->logs(qr/ERROR:  queue "leaves" cannot be replicated partition by partition/, 'a subscription of partitions is refused');
+is($new->sql('SELECT count(*) FROM cmq_data.q_leaves_pending'), '0', 'nothing pending has come of it');
+$new->sql(q{DROP SUBSCRIPTION sub; SELECT cmq_drop_queue('leaves')});
+$old->sql(q{DROP PUBLICATION leaves; SELECT cmq_drop_queue('leaves')});
 
 note 'what comes is received at once';
 
 my $make = q{SELECT cmq_create_queue('lr', visibility_timeout => 43200, rewind_seconds => 3600)};
-sql($_, $make) foreach $old, $new;
+$_->sql($make) foreach $old, $new;
 # older than all that the subscriber has partitions for
-sql($old, q{CREATE PUBLICATION lr FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
+$old->sql(q{CREATE PUBLICATION lr FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
 	SELECT cmq_send('lr', 'm1')});
-sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION lr WITH (enabled = false); SELECT cmq_maintain(); ALTER SUBSCRIPTION sub ENABLE");
+$new->sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION lr WITH (enabled = false); SELECT cmq_maintain(); ALTER SUBSCRIPTION sub ENABLE");
 $new->wait_for_subscription_sync($old, 'sub');
-is(bodies($new, 'lr'), 'm1', 'the initial copy');
-agree('lr', 'after it');
+is($new->receive('lr'), 'm1', 'the initial copy');
+$new->counts_agree('lr', 'after it');
 
-my $sender = $old->background_psql('postgres');
+my $sender = $old->session;
 $sender->query_safe(q{BEGIN; SELECT cmq_send('lr', 'm2')});
-is(bodies($new, 'lr'), '-', 'nothing yet, which raises the floor');
-sql($old, q{SELECT cmq_send('lr', 'm3')});
+is($new->receive('lr'), '-', 'nothing yet, which raises the floor');
+$old->sql(q{SELECT cmq_send('lr', 'm3')});
 catch_up();
-is(bodies($new, 'lr'), 'm3', 'what has come is there');
+is($new->receive('lr'), 'm3', 'what has come is there');
 $sender->query_safe('COMMIT');
 catch_up();
-is(bodies($new, 'lr'), 'm2', 'what comes later with an earlier time, too');
-my $waiter = wait_for_message('lr');
-sql($old, q{SELECT cmq_send('lr', 'm4')});
-is(waited($waiter), 'm4 at once', 'who waits is woken');
-agree('lr', 'after sends there and receives here');
-is(sql($new, q{SELECT bool_and(cmq_delete('lr', receipt_handle)) FROM cmq_receive('lr')}), '', 'nothing is left');
+is($new->receive('lr'), 'm2', 'what comes later with an earlier time, too');
+my $waiter = $new->wait_for_message('lr');
+$old->sql(q{SELECT cmq_send('lr', 'm4')});
+is($new->waited($waiter), 'm4 at once', 'who waits is woken');
+$new->counts_agree('lr', 'after sends there and receives here');
+is($new->sql(q{SELECT bool_and(cmq_delete('lr', receipt_handle)) FROM cmq_receive('lr')}), '', 'nothing is left');
 
 note 'all kinds of changes';
 
-sql($old, q{SELECT FROM cmq_send_batch('lr', '{a,b,c,d,e}')});
-sql($old, q{DELETE FROM cmq_data.q_lr_pending WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_lr WHERE body = 'a')});
+$old->sql(q{SELECT FROM cmq_send_batch('lr', '{a,b,c,d,e}')});
+$old->sql(q{DELETE FROM cmq_data.q_lr_pending WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_lr WHERE body = 'a')});
 catch_up();
-agree('lr', 'after a row is deleted');
-sql($old, q{UPDATE cmq_data.q_lr_pending SET visible_at = '2000-01-01' WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_lr WHERE body = 'c')});
+$new->counts_agree('lr', 'after a row is deleted');
+$old->sql(q{UPDATE cmq_data.q_lr_pending SET visible_at = '2000-01-01' WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_lr WHERE body = 'c')});
 catch_up();
-is(bodies($new, 'lr', 1), 'c', 'a row whose time is changed is received by it');
-agree('lr', 'after it');
-$waiter = $new->background_psql('postgres');
+is($new->receive('lr', 1), 'c', 'a row whose time is changed is received by it');
+$new->counts_agree('lr', 'after it');
+$waiter = $new->session;
 is($waiter->query_safe(q{BEGIN; SELECT string_agg(body, ' ') FROM cmq_receive('lr', 10)}), 'b d e', 'somebody has the rest');
-my $waiter2 = wait_for_message('lr');
+my $waiter2 = $new->wait_for_message('lr');
 $waiter->query_safe('ROLLBACK');
-is(waited($waiter2), 'b at once', '... and gives it back');
+is($new->waited($waiter2), 'b at once', '... and gives it back');
 $waiter->quit;
-sql($old, q{BEGIN; SAVEPOINT s; SELECT cmq_send('lr', 'undone'); ROLLBACK TO s; SELECT cmq_send('lr', 'done'); COMMIT;
+$old->sql(q{BEGIN; SAVEPOINT s; SELECT cmq_send('lr', 'undone'); ROLLBACK TO s; SELECT cmq_send('lr', 'done'); COMMIT;
 	SET session_replication_role = replica; TRUNCATE cmq_data.q_lr_pending; RESET session_replication_role; SELECT cmq_send('lr', 'last')});
 catch_up();
-is(bodies($new, 'lr'), 'last', 'after TRUNCATE there is what came since');
-agree('lr', 'after it');
-sql($old, q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000)))});
+is($new->receive('lr'), 'last', 'after TRUNCATE there is what came since');
+$new->counts_agree('lr', 'after it');
+$old->consume('lr', 1000);
 catch_up();
-sql($new, q{SET session_replication_role = replica; TRUNCATE cmq_data.q_lr_pending});
-agree('lr', 'after TRUNCATE here');
-sql($new, q{SET session_replication_role = replica; INSERT INTO cmq_data.q_lr_pending SELECT '2000-01-01', min(enqueued_at), NULL, 0, 0 FROM cmq_data.q_lr});
-is(bodies($new, 'lr'), 'm1', 'a row written by hand as a replica is received');
-agree('lr', 'after it');
-sql($new, q{BEGIN; SAVEPOINT s; DELETE FROM cmq_data.q_lr_pending; ROLLBACK TO s; SELECT FROM cmq_receive('lr'); COMMIT});
-agree('lr', 'after a subtransaction that is undone');
+$new->sql(q{SET session_replication_role = replica; TRUNCATE cmq_data.q_lr_pending});
+$new->counts_agree('lr', 'after TRUNCATE here');
+$new->sql(q{SET session_replication_role = replica; INSERT INTO cmq_data.q_lr_pending SELECT '2000-01-01', min(enqueued_at), NULL, 0, 0 FROM cmq_data.q_lr});
+is($new->receive('lr'), 'm1', 'a row written by hand as a replica is received');
+$new->counts_agree('lr', 'after it');
+$new->sql(q{BEGIN; SAVEPOINT s; DELETE FROM cmq_data.q_lr_pending; ROLLBACK TO s; SELECT FROM cmq_receive('lr'); COMMIT});
+$new->counts_agree('lr', 'after a subtransaction that is undone');
 
 note 'who sends';
 
-like(fails($new, q{SELECT cmq_send('lr', 'here')}), qr/55000: cannot send to queue "lr" while a subscription writes it.*HINT/s, 'nobody sends to a queue that a subscription writes');
-is(sql($old, q{SELECT cmq_send('lr', 'there') > 0}), 't', 'there, it goes on');
-sql($old, q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000)))});
+like($new->complaint("\\set VERBOSITY verbose\n" . q{SELECT cmq_send('lr', 'here')}), qr/55000: cannot send to queue "lr" while a subscription writes it.*HINT/s, 'nobody sends to a queue that a subscription writes');
+is($old->sql(q{SELECT cmq_send('lr', 'there') > 0}), 't', 'there, it goes on');
+$old->consume('lr', 1000);
 
 note 'a deep queue';
 
-sql($old, q{SELECT count(*) FROM (SELECT cmq_send_batch('lr', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
+$old->sql(q{SELECT count(*) FROM (SELECT cmq_send_batch('lr', array_fill('m'::text, '{10000}')) FROM generate_series(1, 20)) s});
 catch_up();
-sql($new, q{SELECT * FROM cmq_queue_attributes('lr'), cmq.metrics});
-cmp_ok(sql($new, q{SELECT pg_relation_size('cmq_data.q_lr_pending') / 8192}), '>', 1024, 'the pending table has more pages than are read');
-sql($old, q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000))); SELECT cmq_send('lr', 'x')});
+$new->sql(q{SELECT * FROM cmq_queue_attributes('lr'), cmq.metrics});
+cmp_ok($new->sql(q{SELECT pg_relation_size('cmq_data.q_lr_pending') / 8192}), '>', 1024, 'the pending table has more pages than are read');
+$old->sql(q{SELECT FROM cmq_delete_batch('lr', ARRAY(SELECT receipt_handle FROM cmq_receive('lr', 1000))); SELECT cmq_send('lr', 'x')});
 catch_up();
-cmp_ok(pages($new, q{SELECT * FROM cmq.metrics WHERE queue = 'lr'}), '<', 600, 'counts follow without reading it');
-agree('lr', 'are right');
+my $metrics = q{SELECT * FROM cmq.metrics WHERE queue = 'lr'};
+cmp_ok($new->pages($metrics, $metrics), '<', 600, 'counts follow without reading it');
+$new->counts_agree('lr', 'are right');
 my $min = q{SELECT min_msg_time = (SELECT min(enqueued_at) FROM cmq_data.q_lr_pending) FROM cmq_queue_attributes('lr')};
-is(sql($new, $min), 't', 'the earliest message is right');
+is($new->sql($min), 't', 'the earliest message is right');
 # an older one comes up again
-sql($old, q{SELECT cmq_restore_messages('lr', ARRAY(SELECT msg_id FROM cmq.q_lr_history WHERE body = 'there'))});
+$old->sql(q{SELECT cmq_restore_messages('lr', ARRAY(SELECT msg_id FROM cmq.q_lr_history WHERE body = 'there'))});
 catch_up();
-is(sql($new, $min), 't', '... also when one from before comes up');
-is(bodies($new, 'lr', 1), 'there', '... and is received first');
-agree('lr', 'are right');
+is($new->sql($min), 't', '... also when one from before comes up');
+is($new->receive('lr', 1), 'there', '... and is received first');
+$new->counts_agree('lr', 'are right');
 
 note 'a limit';
 
-my $n = sql($new, q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'lr'});
-sql($new, q{DROP SUBSCRIPTION sub});
-sql($new, "SELECT cmq_alter_queue('lr', max_msg_heap_num => $n)");
-like(fails($new, q{SELECT cmq_send('lr', 'more')}), qr/53400: queue "lr" is full/, 'what has come counts for the limit');
-sql($new, q{SELECT cmq_alter_queue('lr', max_msg_heap_num => 100000000)});
-is(sql($new, q{SELECT cmq_send('lr', 'more') > 0}), 't', 'without a subscription one can send');
-sql($_, q{SELECT cmq_drop_queue('lr')}) foreach $old, $new;
-sql($old, 'DROP PUBLICATION lr');
+my $n = $new->sql(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'lr'});
+$new->sql(q{DROP SUBSCRIPTION sub});
+$new->sql("SELECT cmq_alter_queue('lr', max_msg_heap_num => $n)");
+like($new->complaint("\\set VERBOSITY verbose\n" . q{SELECT cmq_send('lr', 'more')}), qr/53400: queue "lr" is full/, 'what has come counts for the limit');
+$new->sql(q{SELECT cmq_alter_queue('lr', max_msg_heap_num => 100000000)});
+is($new->sql(q{SELECT cmq_send('lr', 'more') > 0}), 't', 'without a subscription one can send');
+$_->sql(q{SELECT cmq_drop_queue('lr')}) foreach $old, $new;
+$old->sql('DROP PUBLICATION lr');
 
 note 'rewind here beside replication';
 
-sql($_, q{SELECT cmq_create_queue('rw', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
-sql($old, q{CREATE PUBLICATION rw FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
+$_->sql(q{SELECT cmq_create_queue('rw', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
+$old->sql(q{CREATE PUBLICATION rw FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
 	SELECT FROM cmq_send_batch('rw', '{a,b,c,d}');
 	SELECT FROM cmq_delete_batch('rw', ARRAY(SELECT receipt_handle FROM cmq_receive('rw', 2)))});
-sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION rw");
+$new->sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION rw");
 $new->wait_for_subscription_sync($old, 'sub');
-my $open = $old->background_psql('postgres');
+my $open = $old->session;
 $open->query_safe(q{BEGIN; SELECT FROM cmq_delete_batch('rw', ARRAY(SELECT receipt_handle FROM cmq_receive('rw', 1)))});
-is(sql($new, q{SELECT cmq_rewind('rw', now() - interval '50 min') IS NOT NULL}), 't', 'a rewind on the subscriber');
-is(bodies($new, 'rw', 2), 'a b', '... brings back what was deleted there');
-is(bodies($new, 'rw', 2), 'c d', '... then the rest');
-sql($new, q{UPDATE cmq_data.q_rw_pending SET visible_at = enqueued_at WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_rw WHERE body = 'c')});
+is($new->sql(q{SELECT cmq_rewind('rw', now() - interval '50 min') IS NOT NULL}), 't', 'a rewind on the subscriber');
+is($new->receive('rw', 2), 'a b', '... brings back what was deleted there');
+is($new->receive('rw', 2), 'c d', '... then the rest');
+$new->sql(q{UPDATE cmq_data.q_rw_pending SET visible_at = enqueued_at WHERE enqueued_at = (SELECT enqueued_at FROM cmq_data.q_rw WHERE body = 'c')});
 $open->query_safe('COMMIT');
 catch_up();
 # deleted there before the rewind here, and replicated after it
-is(bodies($new, 'rw'), 'c', 'what is replicated since, but was deleted before, is due, too');
-agree('rw', 'are right');
-sql($new, 'DROP SUBSCRIPTION sub');
-sql($_, q{SELECT cmq_drop_queue('rw')}) foreach $old, $new;
-sql($old, 'DROP PUBLICATION rw');
+is($new->receive('rw'), 'c', 'what is replicated since, but was deleted before, is due, too');
+$new->counts_agree('rw', 'are right');
+$new->sql('DROP SUBSCRIPTION sub');
+$_->sql(q{SELECT cmq_drop_queue('rw')}) foreach $old, $new;
+$old->sql('DROP PUBLICATION rw');
 $open->quit;
 $sender->quit;
 
 note 'triggers disabled meanwhile';
 
 # as pg_restore --data-only --disable-triggers does it
-sql($new, q{
+$new->sql(q{
 	SELECT cmq_create_queue('dis', visibility_timeout => 43200, rewind_seconds => 3600);
 	SELECT FROM cmq_send_batch('dis', '{a,b,c}');
 	SELECT FROM cmq_delete_batch('dis', ARRAY(SELECT receipt_handle FROM cmq_receive('dis', 2)));
 	CREATE TABLE kept AS TABLE cmq_data.q_dis_pending;
 	SET session_replication_role = replica; TRUNCATE cmq_data.q_dis_pending});
-is(bodies($new, 'dis'), '-', 'nothing is there');
-sql($new, q{SELECT cmq_send('dis', 'd')});
-is(bodies($new, 'dis'), 'd', 'the floor is above what was there');
-my $other = $new->background_psql('postgres');
+is($new->receive('dis'), '-', 'nothing is there');
+$new->sql(q{SELECT cmq_send('dis', 'd')});
+is($new->receive('dis'), 'd', 'the floor is above what was there');
+my $other = $new->session;
 $other->query_safe(q{SELECT * FROM cmq.metrics});
-sql($new, q{
+$new->sql(q{
 	ALTER TABLE cmq_data.q_dis_pending DISABLE TRIGGER ALL;
 	INSERT INTO cmq_data.q_dis_pending TABLE kept;
 	ALTER TABLE cmq_data.q_dis_pending ENABLE TRIGGER ALL});
-agree('dis', 'after a restore with triggers disabled');
+$new->counts_agree('dis', 'after a restore with triggers disabled');
 is($other->query_safe(q{SELECT body FROM cmq_receive('dis')}), 'c', 'what was restored is received');
 $other->quit;
 my $always = q{SELECT string_agg(DISTINCT tgenabled::text, ',') FROM pg_trigger WHERE tgname LIKE 'cmq\_%' AND tgname <> 'cmq_no_truncate' AND tgrelid::regclass::text LIKE '%dis%'};
-is(sql($new, $always), 'A,O', 'they are enabled for the origin alone');
-sql($new, q{DO $$ DECLARE r regclass; BEGIN FOR r IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'cmq_data.q_dis_rewind'::regclass LOOP
+is($new->sql($always), 'A,O', 'they are enabled for the origin alone');
+$new->sql(q{DO $$ DECLARE r regclass; BEGIN FOR r IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'cmq_data.q_dis_rewind'::regclass LOOP
 	-- as pg_restore does it: the tables that have data
 	EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', r); EXECUTE format('ALTER TABLE %s ENABLE TRIGGER ALL', r); END LOOP; END $$;
 	SELECT cmq_maintain('dis')});
-is(sql($new, $always), 'A', 'maintenance mends that');
-is(sql($new, q{SELECT count(*) FROM pg_trigger t JOIN cmq.partition p ON p.rewind = t.tgrelid WHERE p.queue = 'dis' AND t.tgname = 'cmq_row_changed' AND t.tgenabled = 'A'}), sql($new, q{SELECT count(*) FROM cmq.partition WHERE queue = 'dis'}), '... also in the partitions');
-agree('dis', 'are right');
-sql($new, q{DROP TABLE kept; SELECT cmq_drop_queue('dis')});
+is($new->sql($always), 'A', 'maintenance mends that');
+is($new->sql(q{SELECT count(*) FROM pg_trigger t JOIN cmq.partition p ON p.rewind = t.tgrelid WHERE p.queue = 'dis' AND t.tgname = 'cmq_row_changed' AND t.tgenabled = 'A'}), $new->sql(q{SELECT count(*) FROM cmq.partition WHERE queue = 'dis'}), '... also in the partitions');
+$new->counts_agree('dis', 'are right');
+$new->sql(q{DROP TABLE kept; SELECT cmq_drop_queue('dis')});
 
 note 'consumers here beside replication';
 
-sql($_, q{SELECT cmq_create_queue('fed', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
-sql($old, q{CREATE PUBLICATION fed FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true)});
-sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION fed WITH (two_phase = on)");
+$_->sql(q{SELECT cmq_create_queue('fed', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
+$old->sql(q{CREATE PUBLICATION fed FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true)});
+$new->sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION fed WITH (two_phase = on)");
 $new->wait_for_subscription_sync($old, 'sub');
-$new->poll_query_until('postgres', q{SELECT subtwophasestate = 'e' FROM pg_subscription}) or die;
-my $send = $old->basedir . '/send.sql';
-append_to_file($send, <<'SQL');
+$new->wait_until(q{SELECT subtwophasestate = 'e' FROM pg_subscription});
+my $send = $old->script('send', <<'SQL');
 \set how random(1, 4)
 BEGIN;
 SELECT count(*) FROM cmq_send_batch('fed', '{a,b,c}');
@@ -278,8 +204,7 @@ COMMIT PREPARED 'client_:client_id';
 COMMIT;
 \endif
 SQL
-my $take = $new->basedir . '/take.sql';
-append_to_file($take, <<'SQL');
+my $take = $new->script('take', <<'SQL');
 \set how random(1, 4)
 BEGIN;
 INSERT INTO taken SELECT msg_id, receipt_handle FROM cmq_receive('fed', 3);
@@ -291,31 +216,31 @@ COMMIT;
 \endif
 SELECT sum(pending_msg_num) FROM cmq.metrics;
 SQL
-sql($new, 'CREATE TABLE taken (msg_id bigint PRIMARY KEY, receipt_handle text)');
-my $takers = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-T', '600', '-f', $take, $new->connstr . ' dbname=postgres' ], '>', \my $taken_out, '2>', \my $taken_err);
-$old->command_ok([ 'pgbench', '-n', '-c', '3', '-t', '150', '-f', $send, $connection ], 'many send there, some with prepared transactions');
+$new->sql('CREATE TABLE taken (msg_id bigint PRIMARY KEY, receipt_handle text)');
+my $takers = $new->start_pgbench('-c', '3', '-T', '600', '-f', $take);
+$old->start_pgbench('-c', '3', '-t', '150', '-f', $send)->succeeds('many send there, some with prepared transactions');
 catch_up();
-ok($new->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq_data.q_fed_pending}), 'all is consumed here');
+$new->poll(q{SELECT count(*) = 0 FROM cmq_data.q_fed_pending}, 'all is consumed here');
 $takers->signal('TERM');
 $takers->finish;
-unlike($taken_err, qr/ERROR/, 'no consumer has failed');
-is(sql($new, q{SELECT string_agg(msg_id::text, ',' ORDER BY msg_id) FROM taken}), sql($old, q{SELECT string_agg(cmq.msg_id(enqueued_at)::text, ',' ORDER BY enqueued_at) FROM cmq_data.q_fed}), 'every message that was committed, each once');
-agree('fed', 'are right');
-$waiter = wait_for_message('fed');
-sql($old, q{BEGIN; SELECT cmq_send('fed', 'prepared'); PREPARE TRANSACTION 'x'});
-$new->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_prepared_xacts') or die;
-sql($old, q{COMMIT PREPARED 'x'});
-is(waited($waiter), 'prepared at once', 'who waits is woken when a prepared send is committed there');
-agree('fed', 'are right');
-sql($new, 'DROP SUBSCRIPTION sub');
-sql($_, q{SELECT cmq_drop_queue('fed')}) foreach $old, $new;
-sql($old, 'DROP PUBLICATION fed');
-sql($new, 'DROP EXTENSION cmq CASCADE');
+unlike($takers->{err}, qr/ERROR/, 'no consumer has failed');
+is($new->sql(q{SELECT string_agg(msg_id::text, ',' ORDER BY msg_id) FROM taken}), $old->sql(q{SELECT string_agg(cmq.msg_id(enqueued_at)::text, ',' ORDER BY enqueued_at) FROM cmq_data.q_fed}), 'every message that was committed, each once');
+$new->counts_agree('fed', 'are right');
+$waiter = $new->wait_for_message('fed');
+$old->sql(q{BEGIN; SELECT cmq_send('fed', 'prepared'); PREPARE TRANSACTION 'x'});
+$new->wait_until('SELECT count(*) = 1 FROM pg_prepared_xacts');
+$old->sql(q{COMMIT PREPARED 'x'});
+is($new->waited($waiter), 'prepared at once', 'who waits is woken when a prepared send is committed there');
+$new->counts_agree('fed', 'are right');
+$new->sql('DROP SUBSCRIPTION sub');
+$_->sql(q{SELECT cmq_drop_queue('fed')}) foreach $old, $new;
+$old->sql('DROP PUBLICATION fed');
+$new->sql('DROP EXTENSION cmq CASCADE');
 
 note 'an upgrade';
 
 # As the manual says it.
-sql($old, q{
+$old->sql(q{
 	CREATE ROLE app;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
 	CREATE ROLE shop;
@@ -330,9 +255,9 @@ sql($old, q{
 	RESET ROLE;
 });
 # the publisher's clock is ahead by some minutes
-sql($old, q{UPDATE cmq.queue SET clock = now() + interval '10 min' WHERE name = 'orders'});
+$old->sql(q{UPDATE cmq.queue SET clock = now() + interval '10 min' WHERE name = 'orders'});
 $old->restart;
-sql($old, q{
+$old->sql(q{
 	SELECT FROM cmq_send_batch('orders', array(SELECT 'early ' || i FROM generate_series(1, 300) i));
 	SELECT FROM cmq_send_batch('plain', array(SELECT 'plain ' || i FROM generate_series(1, 30) i));
 	SELECT FROM cmq_delete_batch('orders', ARRAY(SELECT receipt_handle FROM cmq_receive('orders', 100)));
@@ -341,7 +266,7 @@ sql($old, q{
 	SELECT cmq_send('plain', 'delayed', 3600);
 	SELECT cmq_send('orders', 'dead for good');
 });
-is(sql($old, q{SELECT max(enqueued_at) > now() + interval '5 min' FROM cmq_data.q_orders}), 't', 'the clock of the publisher is ahead');
+is($old->sql(q{SELECT max(enqueued_at) > now() + interval '5 min' FROM cmq_data.q_orders}), 't', 'the clock of the publisher is ahead');
 # a partition of long ago, with a message that waits
 my $old_leaf = q{
 	DO $$ DECLARE t timestamptz := date_trunc('day', now()) - interval '2 days'; BEGIN
@@ -352,7 +277,7 @@ my $old_leaf = q{
 		INSERT INTO cmq_data.q_plain_pending VALUES (t + interval '1 min', t + interval '1 min', NULL, 0, 0);
 	END $$;
 	ALTER TABLE cmq_data.m_old OWNER TO app; ALTER TABLE cmq_data.r_old OWNER TO app};
-sql($old, $old_leaf);
+$old->sql($old_leaf);
 
 my $dump = $old->basedir . '/dump';
 $old->command_ok([ 'pg_dumpall', '--roles-only', '-f', "$dump.roles" ], 'roles');
@@ -362,12 +287,11 @@ $new->command_fails([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.
 $new->command_ok([ 'psql', '-X', '-q', '-c', 'CREATE ROLE app', '-c', 'CREATE ROLE shop', 'postgres' ], 'roles there');
 $new->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.schema", '-f', "$dump.settings", 'postgres' ], 'all of it there');
 # what goes wrong when maintenance is at it before the subscription
-sql($new, 'SELECT cmq_maintain()');
-sql($old, q{CREATE PUBLICATION upgrade FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true)});
+$new->sql('SELECT cmq_maintain()');
+$old->sql(q{CREATE PUBLICATION upgrade FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true)});
 
 # traffic that goes on
-my $script = $old->basedir . '/traffic.sql';
-append_to_file($script, <<'SQL');
+my $script = $old->script('traffic', <<'SQL');
 SELECT cmq_send('orders', 'traffic');
 SELECT count(*) FROM cmq_delete_batch('orders', ARRAY(SELECT receipt_handle FROM cmq_receive('orders', 1)));
 SELECT cmq_send('plain', 'traffic');
@@ -376,61 +300,61 @@ SELECT count(*) FROM cmq_receive('plain', 1, visibility_timeout => 1);
 ROLLBACK;
 SELECT count(*) FROM cmq_publish('events', 'news');
 SQL
-my $traffic = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-R', '60', '-T', '600', '-f', $script, $connection ], '>', \my $out, '2>', \my $err);
+my $traffic = $old->start_pgbench('-c', '3', '-R', '60', '-T', '600', '-f', $script);
 
-sql($new, "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION upgrade WITH (enabled = false); SELECT cmq_maintain(); ALTER SUBSCRIPTION sub ENABLE");
-is(sql($new, q{SELECT count(*) FROM cmq.partition p WHERE queue = 'plain' AND now() - interval '2 days' >= lower AND now() - interval '2 days' < upper}), '1', 'maintenance makes partitions for what is to come');
+$new->sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION upgrade WITH (enabled = false); SELECT cmq_maintain(); ALTER SUBSCRIPTION sub ENABLE");
+is($new->sql(q{SELECT count(*) FROM cmq.partition p WHERE queue = 'plain' AND now() - interval '2 days' >= lower AND now() - interval '2 days' < upper}), '1', 'maintenance makes partitions for what is to come');
 $new->wait_for_subscription_sync($old, 'sub');
-sql($new, 'SELECT cmq_maintain()');
-is(sql($new, q{SELECT count(*) FROM cmq.partition p WHERE queue = 'plain' AND now() - interval '2 days' >= lower AND now() - interval '2 days' < upper}), '1', '... and does not drop them again');
-$old->poll_query_until('postgres', q{SELECT count(*) > 60 FROM cmq_data.q_orders WHERE body = 'traffic'}) or die;
+$new->sql('SELECT cmq_maintain()');
+is($new->sql(q{SELECT count(*) FROM cmq.partition p WHERE queue = 'plain' AND now() - interval '2 days' >= lower AND now() - interval '2 days' < upper}), '1', '... and does not drop them again');
+$old->wait_until(q{SELECT count(*) > 60 FROM cmq_data.q_orders WHERE body = 'traffic'});
 catch_up();
-$old->poll_query_until('postgres', q{SELECT count(*) > 120 FROM cmq_data.q_orders WHERE body = 'traffic'}) or die;
+$old->wait_until(q{SELECT count(*) > 120 FROM cmq_data.q_orders WHERE body = 'traffic'});
 
 note 'the switch';
 
 $traffic->signal('TERM');
 $traffic->finish;
-$old->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'}) or die;
-my $handle = sql($old, q{SELECT receipt_handle FROM cmq_receive('orders', 1)});
-my $body = sql($old, "SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in flight' ORDER BY visible_at DESC LIMIT 1");
+$old->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
+my $handle = $old->handle('orders');
+my $body = $old->sql("SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in flight' ORDER BY visible_at DESC LIMIT 1");
 catch_up();
 foreach my $table (map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'dead')
 {
 	my $digest = "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM cmq_data.$table t";
-	is(sql($new, $digest), sql($old, $digest), "$table is the same");
+	is($new->sql($digest), $old->sql($digest), "$table is the same");
 }
-agree($_, "of $_") foreach 'orders', 'plain', 'copies';
+$new->counts_agree($_, "of $_") foreach 'orders', 'plain', 'copies';
 my $now = q{SELECT max(greatest(m.enqueued_at, r.deleted_at)) FROM cmq_data.q_orders m LEFT JOIN cmq_data.q_orders_rewind r USING (enqueued_at)};
-my $newest = sql($old, $now);
-sql($new, 'DROP SUBSCRIPTION sub');
+my $newest = $old->sql($now);
+$new->sql('DROP SUBSCRIPTION sub');
 $old->stop;
 
 note 'going on';
 
-is(sql($new, "SELECT cmq.enqueued_at(cmq_send('orders', 'new')) > '$newest'"), 't', 'msg_ids go on increasing');
-is(sql($new, "SELECT cmq_delete('orders', '$handle')"), 't', 'a handle of before is good');
-is(sql($new, "SELECT count(*) FROM cmq.q_orders_history WHERE msg_id = $body"), '1', '... and its message is history');
-is(sql($new, q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'copies app, dead app, orders app, plain app', 'the queues have their owner');
-is(sql($new, q{SET ROLE shop; SELECT cmq_send('orders', 'from the shop') > 0}), 't', 'and their rights');
-is(sql($new, q{SELECT queue FROM cmq_publish('events', 'news')}), 'copies', 'and the topic its subscription');
-is(bodies($new, 'plain', 1), 'long ago', 'the oldest message is there');
+is($new->sql("SELECT cmq.enqueued_at(cmq_send('orders', 'new')) > '$newest'"), 't', 'msg_ids go on increasing');
+is($new->sql("SELECT cmq_delete('orders', '$handle')"), 't', 'a handle of before is good');
+is($new->sql("SELECT count(*) FROM cmq.q_orders_history WHERE msg_id = $body"), '1', '... and its message is history');
+is($new->sql(q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'copies app, dead app, orders app, plain app', 'the queues have their owner');
+is($new->sql(q{SET ROLE shop; SELECT cmq_send('orders', 'from the shop') > 0}), 't', 'and their rights');
+is($new->sql(q{SELECT queue FROM cmq_publish('events', 'news')}), 'copies', 'and the topic its subscription');
+is($new->receive('plain', 1), 'long ago', 'the oldest message is there');
 # in flight with a timeout of a second, which is over or will be
-$new->poll_query_until('postgres', q{SELECT count(*) = 0 FROM cmq.q_plain_live WHERE state = 'in flight' AND body LIKE 'plain%'}) or die;
-my $plain = sql($new, q{SELECT count(*) FROM cmq.q_plain_live WHERE state = 'ready'});
-is(sql($new, q{SELECT count(*) FROM cmq_delete_batch('plain', ARRAY(SELECT receipt_handle FROM cmq_receive('plain', 1000)))}), $plain, 'all that is ready is received, also what was in flight there');
+$new->wait_until(q{SELECT count(*) = 0 FROM cmq.q_plain_live WHERE state = 'in flight' AND body LIKE 'plain%'});
+my $plain = $new->sql(q{SELECT count(*) FROM cmq.q_plain_live WHERE state = 'ready'});
+is($new->consume('plain', 1000), $plain, 'all that is ready is received, also what was in flight there');
 cmp_ok($plain, '>=', 90, "... $plain messages");
-my $history = sql($new, q{SELECT count(*) FROM cmq.q_orders_history});
+my $history = $new->sql(q{SELECT count(*) FROM cmq.q_orders_history});
 cmp_ok($history, '>=', 200, 'the history is there');
-sql($new, q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at WHERE receive_count > 0});
-my $live = sql($new, q{SELECT count(*) FROM cmq.q_orders_live});
-is(sql($new, q{SELECT cmq_rewind('orders', (SELECT earliest_rewind_time FROM cmq_queue_attributes('orders'))) IS NOT NULL}), 't', 'and can be rewound');
-while (sql($new, q{SELECT count(*) FROM cmq_delete_batch('orders', ARRAY(SELECT receipt_handle FROM cmq_receive('orders', 1000)))}) > 0) { }
-is(sql($new, q{SELECT count(*) FROM cmq.q_orders_history}), $history + $live, 'each of them once: the history and what was live');
-is(sql($new, q{SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1}), $history, 'all of the history was brought back');
-agree('orders', 'at the end');
-sql($new, 'SELECT cmq_maintain()');
-is(sql($new, q{SELECT cmq_send('plain', 'at the end') > 0}), 't', 'maintenance goes on');
+$new->sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at WHERE receive_count > 0});
+my $live = $new->sql(q{SELECT count(*) FROM cmq.q_orders_live});
+is($new->sql(q{SELECT cmq_rewind('orders', (SELECT earliest_rewind_time FROM cmq_queue_attributes('orders'))) IS NOT NULL}), 't', 'and can be rewound');
+while ($new->consume('orders', 1000) > 0) { }
+is($new->sql(q{SELECT count(*) FROM cmq.q_orders_history}), $history + $live, 'each of them once: the history and what was live');
+is($new->sql(q{SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1}), $history, 'all of the history was brought back');
+$new->counts_agree('orders', 'at the end');
+$new->sql('SELECT cmq_maintain()');
+is($new->sql(q{SELECT cmq_send('plain', 'at the end') > 0}), 't', 'maintenance goes on');
 
 $new->stop;
 done_testing();

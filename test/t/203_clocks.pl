@@ -5,97 +5,49 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes ();
 
 my ($library) = glob('/usr/lib/*/faketime/libfaketime.so.1 /usr/lib*/faketime/libfaketime.so.1 /usr/local/lib/faketime/libfaketime.so.1');
 
 plan skip_all => 'libfaketime is not installed' unless defined $library && -e $library;
 
-my $clock_file = PostgreSQL::Test::Utils::tempdir() . '/wall_clock';
-
-# Set the wall clock: how far it is from the real one, in seconds.
-sub set_wall_clock
-{
-	my ($offset) = @_;
-	my $new = "$clock_file.new";
-
-	# whoever reads the file must never find it empty
-	append_to_file($new, sprintf("%+d\n", $offset));
-	rename $new, $clock_file or die "rename: $!";
-	return;
-}
-
-sub with_library(&)
-{
-	my ($func) = @_;
-	local $ENV{LD_PRELOAD} = $library;
-	local $ENV{FAKETIME_TIMESTAMP_FILE} = $clock_file;
-	local $ENV{FAKETIME_NO_CACHE} = 1;
-	# one name in old versions, the other in new ones
-	local $ENV{DONT_FAKE_MONOTONIC} = 1;
-	local $ENV{FAKETIME_DONT_FAKE_MONOTONIC} = 1;
-	return $func->();
-}
-
-set_wall_clock(0);
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(allows_streaming => 1);
-$node->append_conf(
-	'postgresql.conf', q(
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 86400
+my $node = CmqNode->configured('main', <<'CONF', allows_streaming => 1);
 restart_after_crash = on
 statement_timeout = 120s
-));
-with_library { $node->start };
-$node->safe_psql('postgres', 'CREATE EXTENSION cmq');
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sub receive
-{
-	my ($queue) = @_;
-	return sql(qq{SELECT string_agg(body, ' ') FROM cmq_receive('$queue', 100)});
-}
+CONF
+$node->fake_clock($library);
+$node->start;
+$node->sql('CREATE EXTENSION cmq');
 
 # Where cmq has looked at the wall clock since it was set: it does once a second.
 sub log_says
 {
 	my ($regexp, $offset, $name) = @_;
 
-	for (1 .. 600)
-	{
-		sql(q{SELECT FROM cmq_queue_attributes('ids')});
-		return pass($name) if substr(slurp_file($node->logfile), $offset) =~ $regexp;
-		usleep(100_000);
-	}
-	return fail($name);
-}
-
-sub log_size
-{
-	return -s $node->logfile;
+	return ok( eventually(sub {
+			$node->sql(q{SELECT FROM cmq_queue_attributes('ids')});
+			return $node->log_since($offset) =~ $regexp;
+		}),
+		$name);
 }
 
 # The queue gives out that body again in its time: after 2 seconds, said generously.
 sub comes_back
 {
 	my ($queue, $body, $name, $server) = @_;
-	my $seconds = ($server // $node)->safe_psql('postgres', qq{SELECT seconds_until('$queue', '$body')});
+	my $seconds = ($server // $node)->sql(qq{SELECT seconds_until('$queue', '$body')});
 
 	return ok($seconds ne '' && $seconds < 15, "$name: " . ($seconds eq '' ? 'it does not' : "$seconds s"));
 }
 
 # What is said of time is measured within the server, by a clock that nobody sets: the
 # waits of pg_sleep, whose sum it counts.
-sql(q{
+$node->sql(q{
 	CREATE FUNCTION seconds_until(queue text, wanted text) RETURNS numeric LANGUAGE plpgsql AS $$
 	DECLARE
 		waited numeric := 0;
@@ -113,13 +65,13 @@ sql(q{
 my $hour = 3600;
 my $days = 5 * 86400;
 
-sql(q{SELECT cmq_create_queue('ids')});
-my $last_id = sql(q{SELECT cmq_send('ids', 'first')});
+$node->sql(q{SELECT cmq_create_queue('ids')});
+my $last_id = $node->sql(q{SELECT cmq_send('ids', 'first')});
 
 sub ids_increase
 {
 	my ($when) = @_;
-	my $id = sql(q{SELECT cmq_send('ids', 'next')});
+	my $id = $node->sql(q{SELECT cmq_send('ids', 'next')});
 
 	ok($id > $last_id, "ids increase $when");
 	$last_id = $id;
@@ -132,104 +84,102 @@ sub clock_is_near
 	my ($queue, $offset, $name) = @_;
 	my $now = time;
 
-	return cmp_ok(sql(qq{SELECT abs(extract(epoch FROM cmq._clock('$queue')) - $now - $offset)}), '<', 300, $name);
+	return cmp_ok($node->sql(qq{SELECT abs(extract(epoch FROM cmq._clock('$queue')) - $now - $offset)}), '<', 300, $name);
 }
 
-is(sql(q{SELECT abs(extract(epoch FROM clock_timestamp()) - extract(epoch FROM cmq._clock('ids'))) < 0.1}), 't',
+is($node->sql(q{SELECT abs(extract(epoch FROM clock_timestamp()) - extract(epoch FROM cmq._clock('ids'))) < 0.1}), 't',
 	'the queue clock is the wall clock as long as nobody sets that');
 
 #
 # Set back by an hour.
 #
-my $at = log_size();
-sql(q{SELECT cmq_create_queue('back', visibility_timeout => 2, rewind_seconds => 3600)});
-sql(q{SELECT cmq_send('back', 'm'), cmq_send('back', 'delayed', 2)});
-is(receive('back'), 'm', 'back: received');
-set_wall_clock(-$hour);
-is(sql(q{SELECT clock_timestamp() < to_timestamp(} . time . q{) - interval '50 min'}), 't', 'back: the server sees it');
+my $at = $node->log_size;
+$node->sql(q{SELECT cmq_create_queue('back', visibility_timeout => 2, rewind_seconds => 3600)});
+$node->sql(q{SELECT cmq_send('back', 'm'), cmq_send('back', 'delayed', 2)});
+is($node->receive('back', 100), 'm', 'back: received');
+$node->set_clock(-$hour);
+is($node->sql(q{SELECT clock_timestamp() < to_timestamp(} . time . q{) - interval '50 min'}), 't', 'back: the server sees it');
 comes_back('back', 'delayed', 'back: a delay is over in its time');
 log_says(qr/the wall clock is (359\d|360\d) seconds behind the time of messages/, $at, 'back: the log says so');
 ids_increase('when the wall clock was set back');
 clock_is_near('back', 0, 'back: the queue clock goes on');
-my $slow = sql(q{SELECT cmq._clock('back') AS c, pg_sleep(2) \gset
+my $slow = $node->sql(q{SELECT cmq._clock('back') AS c, pg_sleep(2) \gset
 	SELECT extract(epoch FROM cmq._clock('back') - :'c')});
 cmp_ok($slow, '>', 1.7, 'back: the queue clock ticks');
-sql(q{SELECT FROM cmq_delete_batch('back', array(SELECT receipt_handle FROM cmq_receive('back', 100, polling_wait_seconds => 5)))});
-sql(q{SELECT cmq_send('back', 'consumed')});
-sql(q{SELECT FROM cmq_delete_batch('back', array(SELECT receipt_handle FROM cmq_receive('back', 100)))});
-is(sql(q{SELECT cmq_rewind('back', now() - interval '1 hour') IS NOT NULL}), 't', 'back: now() - rewind_seconds is a legal start');
-like(receive('back'), qr/consumed/, 'back: rewound');
+$node->sql(q{SELECT FROM cmq_delete_batch('back', array(SELECT receipt_handle FROM cmq_receive('back', 100, polling_wait_seconds => 5)))});
+$node->sql(q{SELECT cmq_send('back', 'consumed')});
+$node->consume('back', 100);
+is($node->sql(q{SELECT cmq_rewind('back', now() - interval '1 hour') IS NOT NULL}), 't', 'back: now() - rewind_seconds is a legal start');
+like($node->receive('back', 100), qr/consumed/, 'back: rewound');
 
 # right again
-set_wall_clock(0);
+$node->set_clock(0);
 ids_increase('when it is right again');
 
 #
 # The same message comes back in its time whatever the clock does.
 #
-sql(q{SELECT cmq_create_queue('figure', visibility_timeout => 2)});
-sql(q{SELECT cmq_send('figure', 'm')});
+$node->sql(q{SELECT cmq_create_queue('figure', visibility_timeout => 2)});
+$node->sql(q{SELECT cmq_send('figure', 'm')});
 foreach my $offset (-$hour, 0, $days, 0)
 {
-	is(receive('figure'), 'm', "figure: received, then the wall clock is set to $offset");
-	set_wall_clock($offset);
-	is(receive('figure'), '', 'figure: it is in flight');
+	is($node->receive('figure', 100), 'm', "figure: received, then the wall clock is set to $offset");
+	$node->set_clock($offset);
+	is($node->receive('figure', 100), '-', 'figure: it is in flight');
 	comes_back('figure', 'm', 'figure: it comes back');
 	# nobody is to have it when the next part begins
-	sql(q{SELECT pg_sleep(3)});
+	$node->sql(q{SELECT pg_sleep(3)});
 }
 
 #
 # Forward by five days, for a moment.
 #
-$at = log_size();
-sql(q{SELECT cmq_create_queue('fore', visibility_timeout => 2, rewind_seconds => 3600)});
-sql(q{SELECT cmq_create_queue('fore_dead')});
-sql(q{SELECT cmq_create_queue('ttl', dead_letter_queue => 'fore_dead', max_time_to_live => 300)});
-sql(q{SELECT cmq_send('ttl', 'young'), cmq_send('fore', 'a'), cmq_send('fore', 'b'), cmq_send('fore', 'c')});
-sql(q{SELECT FROM cmq_delete_batch('fore', array(SELECT receipt_handle FROM cmq_receive('fore', 3) WHERE body = 'c'))});
+$at = $node->log_size;
+$node->sql(q{SELECT cmq_create_queue('fore', visibility_timeout => 2, rewind_seconds => 3600)});
+$node->sql(q{SELECT cmq_create_queue('fore_dead')});
+$node->sql(q{SELECT cmq_create_queue('ttl', dead_letter_queue => 'fore_dead', max_time_to_live => 300)});
+$node->sql(q{SELECT cmq_send('ttl', 'young'), cmq_send('fore', 'a'), cmq_send('fore', 'b'), cmq_send('fore', 'c')});
+$node->sql(q{SELECT FROM cmq_delete_batch('fore', array(SELECT receipt_handle FROM cmq_receive('fore', 3) WHERE body = 'c'))});
 my $history = q{SELECT string_agg(body || ':' || state, ' ' ORDER BY body) FROM cmq.q_fore_all};
-my $receiver = $node->background_psql('postgres', on_error_die => 1);
-my $old = $node->background_psql('postgres', on_error_die => 1);
+my $receiver = $node->session(on_error_die => 1);
+my $old = $node->session(on_error_die => 1);
 $old->query_safe('BEGIN; SELECT cmq_send($$ids$$, $$of a transaction that sees it$$)');
-set_wall_clock($days);
-is(sql(q{SELECT clock_timestamp() > to_timestamp(} . time . q{) + interval '4 days'}), 't', 'fore: the server sees it');
+$node->set_clock($days);
+is($node->sql(q{SELECT clock_timestamp() > to_timestamp(} . time . q{) + interval '4 days'}), 't', 'fore: the server sees it');
 log_says(qr/the wall clock is 43\d\d\d\d seconds ahead of the time of messages/, $at, 'fore: the log says so');
-sql(q{SELECT FROM cmq_maintain()});
-like(sql($history), qr/^a:.* b:.* c:deleted$/, 'fore: a round of maintenance has destroyed nothing');
-is(receive('ttl'), 'young', 'fore: no message is dead before its time');
+$node->sql(q{SELECT FROM cmq_maintain()});
+like($node->sql($history), qr/^a:.* b:.* c:deleted$/, 'fore: a round of maintenance has destroyed nothing');
+is($node->receive('ttl', 100), 'young', 'fore: no message is dead before its time');
 ids_increase('when the wall clock was set forward');
 clock_is_near('fore', 0, 'fore: the queue clock does not follow');
-is(sql(q{SELECT FROM cmq_queue_attributes('fore') WHERE min_msg_time > to_timestamp(} . time . q{) + interval '1 h'}), '',
+is($node->sql(q{SELECT FROM cmq_queue_attributes('fore') WHERE min_msg_time > to_timestamp(} . time . q{) + interval '1 h'}), '',
 	'fore: attributes do not either');
-my ($rc, $out, $err) = $node->psql('postgres', q{SELECT cmq_rewind('fore', now() - interval '1 hour')});
-like($err, qr/start_time is after the earliest unconsumed message/, 'fore: now() - 1 hour is in the future of the queue');
-is(sql(q{SELECT string_agg(body, ' ') FROM cmq.q_fore_history}), 'c', 'fore: the history is there');
-is(sql(q{SELECT cmq_rewind('fore', (SELECT earliest_rewind_time FROM cmq_queue_attributes('fore'))) IS NOT NULL}), 't',
+like($node->complaint(q{SELECT cmq_rewind('fore', now() - interval '1 hour')}), qr/start_time is after the earliest unconsumed message/, 'fore: now() - 1 hour is in the future of the queue');
+is($node->sql(q{SELECT string_agg(body, ' ') FROM cmq.q_fore_history}), 'c', 'fore: the history is there');
+is($node->sql(q{SELECT cmq_rewind('fore', (SELECT earliest_rewind_time FROM cmq_queue_attributes('fore'))) IS NOT NULL}), 't',
 	'fore: what attributes show is a legal start');
-like(sql(q{SELECT string_agg(body, ' ' ORDER BY body) FROM cmq_receive('fore', 100, polling_wait_seconds => 5)}), qr/c/, 'fore: rewound');
+like($node->sql(q{SELECT string_agg(body, ' ' ORDER BY body) FROM cmq_receive('fore', 100, polling_wait_seconds => 5)}), qr/c/, 'fore: rewound');
 # a wait over a step has its time
-sql(q{SELECT cmq_create_queue('wait')});
+$node->sql(q{SELECT cmq_create_queue('wait')});
 foreach my $offset (0, $days, -$hour, 0)
 {
 	$receiver->query_safe(q{SELECT clock_timestamp()});
 	my $before = [Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC())]->[0];
 	$receiver->{stdin} .= q{SELECT count(*) FROM cmq_receive('wait', 1, polling_wait_seconds => 4)} . ";\n\\echo waited\n";
 	$receiver->{run}->pump_nb;
-	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'wait_seconds => 4' AND wait_event_type = 'Extension'})
-	  or die 'it does not wait';
-	set_wall_clock($offset);
+	$node->wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'wait_seconds => 4' AND wait_event_type = 'Extension'});
+	$node->set_clock($offset);
 	$receiver->{run}->pump until $receiver->{stdout} =~ /waited/;
 	$receiver->{stdout} = '';
 	my $seconds = Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) - $before;
 	ok($seconds >= 3.9 && $seconds < 25, "a wait has its time when the wall clock is set to $offset");
 }
 $old->query_safe('COMMIT');
-set_wall_clock(0);
+$node->set_clock(0);
 log_says(qr/the wall clock is no longer ahead/, $at, 'fore: the log says when it is over');
-sql(q{SELECT cmq_send('fore', 'd')});
-is(sql(q{SELECT count(*) FROM cmq.q_fore_all WHERE enqueued_at > clock_timestamp()}), '0', 'fore: new messages are not in the future');
-sql(q{SELECT pg_sleep(2.5)});
+$node->sql(q{SELECT cmq_send('fore', 'd')});
+is($node->sql(q{SELECT count(*) FROM cmq.q_fore_all WHERE enqueued_at > clock_timestamp()}), '0', 'fore: new messages are not in the future');
+$node->sql(q{SELECT pg_sleep(2.5)});
 comes_back('fore', 'd', 'fore: they are received, and come back');
 comes_back('fore', 'a', 'fore: so do old ones');
 ids_increase('when the wall clock has come back');
@@ -237,101 +187,89 @@ ids_increase('when the wall clock has come back');
 #
 # A crash in the midst of a step: the postmaster remembers.
 #
-sql(q{SELECT cmq_create_queue('crash', visibility_timeout => 2)});
-sql(q{SELECT cmq_send('crash', 'm')});
-is(receive('crash'), 'm', 'crash: received');
-set_wall_clock($days);
-sql(q{SELECT FROM cmq_maintain()});
-$at = log_size();
-my $killed = $node->background_psql('postgres', on_error_die => 0);
+$node->sql(q{SELECT cmq_create_queue('crash', visibility_timeout => 2)});
+$node->sql(q{SELECT cmq_send('crash', 'm')});
+is($node->receive('crash', 100), 'm', 'crash: received');
+$node->set_clock($days);
+$node->sql(q{SELECT FROM cmq_maintain()});
+$at = $node->log_size;
+my $killed = $node->session(on_error_die => 0);
 my $pid = $killed->query_safe('SELECT pg_backend_pid()');
 kill 'KILL', $pid;
 $killed->{run}->finish;
 $receiver->{run}->kill_kill;
 $old->{run}->kill_kill;
-my $up = 0;
-for (1 .. 600)
-{
-	# psql that has failed does not read its input
-	last if $up = eval { ($node->psql('postgres', 'SELECT'))[0] == 0 };
-	usleep(100_000);
-}
-ok($up, 'crash: the server is there again');
+$node->poll('SELECT 1', 'crash: the server is there again', wanted => '1');
 log_says(qr/the wall clock is 43\d\d\d\d seconds ahead of the time of messages/, $at, 'crash: the log says it again');
-sql(q{SELECT FROM cmq_maintain()});
+$node->sql(q{SELECT FROM cmq_maintain()});
 comes_back('crash', 'm', 'crash: a message comes back in its time');
 clock_is_near('crash', 0, 'crash: the queue clock does not follow');
 ids_increase('after a crash in the midst of a step');
-set_wall_clock(0);
+$node->set_clock(0);
 
 #
 # A standby that is promoted goes by its own elapsed time.
 #
-sql(q{SELECT cmq_create_queue('stand', visibility_timeout => 2)});
-sql(q{SELECT cmq_send('stand', 'm')});
-$node->backup('standby');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'standby', has_streaming => 1);
-with_library { $standby->start };
-is(receive('stand'), 'm', 'standby: received on the primary');
+$node->sql(q{SELECT cmq_create_queue('stand', visibility_timeout => 2)});
+$node->sql(q{SELECT cmq_send('stand', 'm')});
+my $standby = $node->standby('standby');
+is($node->receive('stand', 100), 'm', 'standby: received on the primary');
 $node->wait_for_catchup($standby);
-set_wall_clock(-$hour);
-is($standby->safe_psql('postgres', q{SELECT state FROM cmq.q_stand_live}) =~ /^(in flight|ready)$/, 1, 'standby: it can be looked at');
+$node->set_clock(-$hour);
+is($standby->sql(q{SELECT state FROM cmq.q_stand_live}) =~ /^(in flight|ready)$/, 1, 'standby: it can be looked at');
 $standby->promote;
 comes_back('stand', 'm', 'standby: the message comes back in its time after the promotion', $standby);
-cmp_ok($standby->safe_psql('postgres', q{SELECT cmq_send('ids', 'promoted')}), '>', $last_id, 'standby: ids increase');
+cmp_ok($standby->sql(q{SELECT cmq_send('ids', 'promoted')}), '>', $last_id, 'standby: ids increase');
 $standby->stop;
-set_wall_clock(0);
+$node->set_clock(0);
 
 #
 # A step that lasts is accepted, and one that was wrong is slewed away.
 #
-sql(q{SELECT cmq_create_queue('last', msg_retention_seconds => 86400)});
-sql(q{SELECT cmq_send('last', 'old')});
-sql(q{ALTER SYSTEM SET cmq.clock_step_delay = '2s'});
-$node->reload;
-$at = log_size();
-set_wall_clock($days);
+$node->sql(q{SELECT cmq_create_queue('last', msg_retention_seconds => 86400)});
+$node->sql(q{SELECT cmq_send('last', 'old')});
+$node->set('cmq.clock_step_delay', '2s');
+$at = $node->log_size;
+$node->set_clock($days);
 log_says(qr/the wall clock is 43\d\d\d\d seconds ahead of the time of messages\n.*stays so for 2 seconds/, $at, 'lasting: the log says it');
 log_says(qr/the wall clock has been accepted, which is 43\d\d\d\d seconds ahead/, $at, 'lasting: it is accepted');
 clock_is_near('last', $days, 'lasting: the queue clock has followed');
-is(receive('last'), '', 'lasting: what is older than the retention has expired');
+is($node->receive('last', 100), '-', 'lasting: what is older than the retention has expired');
 ids_increase('when it has been accepted');
-set_wall_clock(0);
-sql(q{ALTER SYSTEM RESET cmq.clock_step_delay});
+$node->set_clock(0);
+$node->sql(q{ALTER SYSTEM RESET cmq.clock_step_delay});
 $node->reload;
-sql(q{SELECT cmq_create_queue('ahead', visibility_timeout => 2, rewind_seconds => 3600)});
-sql(q{SELECT cmq_send('ahead', 'm')});
-sql(q{SELECT FROM cmq_maintain()});
+$node->sql(q{SELECT cmq_create_queue('ahead', visibility_timeout => 2, rewind_seconds => 3600)});
+$node->sql(q{SELECT cmq_send('ahead', 'm')});
+$node->sql(q{SELECT FROM cmq_maintain()});
 clock_is_near('ahead', $days, 'wrong: the queue clocks go on from there');
-is(receive('ahead'), 'm', 'wrong: received');
+is($node->receive('ahead', 100), 'm', 'wrong: received');
 comes_back('ahead', 'm', 'wrong: a message comes back in its time');
 my $ahead = q{SELECT extract(epoch FROM cmq._clock('ahead') - clock_timestamp())};
-my $before = sql($ahead);
-sql('SELECT pg_sleep(3)');
-cmp_ok(sql($ahead), '<', $before - 0.2, 'wrong: they come nearer to the wall clock');
+my $before = $node->sql($ahead);
+$node->sql('SELECT pg_sleep(3)');
+cmp_ok($node->sql($ahead), '<', $before - 0.2, 'wrong: they come nearer to the wall clock');
 
 # The clocks of the queues were saved: a restart does not undo them, nor stop them.
 $node->stop;
-with_library { $node->start };
-$at = log_size();
+$node->start;
+$at = $node->log_size;
 clock_is_near('ahead', $days, 'restart: the clock of a queue in use is still ahead');
 ids_increase('after a restart with a clock that is ahead');
-$before = sql($ahead);
+$before = $node->sql($ahead);
 comes_back('ahead', 'm', 'restart: a message comes back in its time');
-sql('SELECT pg_sleep(2)');
-cmp_ok(sql($ahead), '<', $before - 0.2, 'restart: it comes nearer to the wall clock');
-sql(q{SELECT cmq_create_queue('new')});
-sql(q{SELECT cmq_send('new', 'n')});
+$node->sql('SELECT pg_sleep(2)');
+cmp_ok($node->sql($ahead), '<', $before - 0.2, 'restart: it comes nearer to the wall clock');
+$node->sql(q{SELECT cmq_create_queue('new')});
+$node->sql(q{SELECT cmq_send('new', 'n')});
 clock_is_near('new', 0, 'restart: a new queue is not ahead');
-sql(q{SELECT FROM cmq_delete_batch('ahead', array(SELECT receipt_handle FROM cmq_receive('ahead', 100, polling_wait_seconds => 5)))});
-is(sql(q{SELECT cmq_rewind('ahead', now() - interval '1 hour') IS NOT NULL}), 't', 'ahead: now() - rewind_seconds is a legal start');
+$node->sql(q{SELECT FROM cmq_delete_batch('ahead', array(SELECT receipt_handle FROM cmq_receive('ahead', 100, polling_wait_seconds => 5)))});
+is($node->sql(q{SELECT cmq_rewind('ahead', now() - interval '1 hour') IS NOT NULL}), 't', 'ahead: now() - rewind_seconds is a legal start');
 
 # 0 accepts at once
-sql(q{ALTER SYSTEM SET cmq.clock_step_delay = 0});
-$node->reload;
-$at = log_size();
-set_wall_clock(2 * $hour);
+$node->set('cmq.clock_step_delay', 0);
+$at = $node->log_size;
+$node->set_clock(2 * $hour);
 log_says(qr/the wall clock has been accepted, which is 7\d\d\d seconds ahead/, $at, 'a delay of 0 accepts it at once');
 clock_is_near('new', 2 * $hour, '... and the queue clock has followed');
 

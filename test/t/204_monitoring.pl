@@ -3,12 +3,11 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use HTTP::Tiny;
-use IPC::Run;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($exporter) = grep { -x $_ }
@@ -16,14 +15,8 @@ my ($exporter) = grep { -x $_ }
   split /:/, $ENV{PATH};
 plan skip_all => 'postgres_exporter is not installed' unless defined $exporter;
 
-my $queries = abs_path(dirname(__FILE__) . '/../../examples/monitoring/queries.yaml');
-
-my $node = PostgreSQL::Test::Cluster->new('monitoring');
-$node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'");
-$node->start;
-$node->safe_psql('postgres', q{
-	CREATE EXTENSION cmq;
+my $node = CmqNode->running('monitoring', 'cmq.maintenance_interval = 1min');
+$node->sql(q{
 	SELECT FROM cmq_create_queue('shown', rewind_seconds => 3600);
 	SELECT FROM cmq_create_queue('hidden');
 	SELECT FROM cmq_send_batch('shown', '{a,b,c}');
@@ -39,23 +32,15 @@ $node->safe_psql('postgres', q{
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 local $ENV{DATA_SOURCE_NAME} =
   'user=monitor dbname=postgres sslmode=disable host=' . $node->host . ' port=' . $node->port;
-my ($out, $err) = ('', '');
-my $run = IPC::Run::start(
-	[
-		$exporter, "--web.listen-address=127.0.0.1:$port",
-		"--extend.query-path=$queries", '--disable-default-metrics', '--disable-settings-metrics'
-	],
-	'>', \$out, '2>', \$err);
+my $run = $node->beside($exporter, "--web.listen-address=127.0.0.1:$port",
+	"--extend.query-path=$top/examples/monitoring/queries.yaml", '--disable-default-metrics', '--disable-settings-metrics');
 
 my $response;
-for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-{
+eventually {
 	$response = HTTP::Tiny->new(timeout => 10)->get("http://127.0.0.1:$port/metrics");
-	last if $response->{success};
-	$run->pump_nb;
-	select undef, undef, undef, 0.1;
-}
-ok($response->{success}, 'the exporter answers') or diag $err;
+	return $response->{success} || !$run->is_running;
+};
+ok($response->{success}, 'the exporter answers') or diag $run->{err};
 my %value = $response->{content} =~ /^cmq_queue_(\w+)\{[^}]*queue="shown"[^}]*\} (\S+)/mg;
 my %expected = (
 	sent => 4,
@@ -75,6 +60,6 @@ is($value{$_}, $expected{$_}, $_) foreach sort keys %expected;
 cmp_ok($value{$_}, '>', 0, $_) foreach qw(oldest_ready_seconds pending_bytes rewindable_bytes);
 unlike($response->{content}, qr/queue="hidden"/, 'no queue without SELECT on it');
 
-$run->kill_kill;
+$run->kill;
 $node->stop;
 done_testing();

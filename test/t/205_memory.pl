@@ -4,10 +4,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
 # a session, not only a query, has to end within this
 BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 3600 if $ENV{CMQ_TEST_LONG} }
 
-use PostgreSQL::Test::Cluster;
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -15,18 +18,11 @@ my $long = $ENV{CMQ_TEST_LONG};
 my $rounds = $long ? 140_000 : 3_000;    # of 7 calls
 my $queues = $long ? 10_000 : 250;
 
-my $node = PostgreSQL::Test::Cluster->new('memory');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-cmq.maintenance_interval = 1h
+my $node = CmqNode->running('memory', <<'CONF');
 cmq.max_queues = 20
 log_min_messages = warning
-fsync = off
 CONF
-$node->start;
-$node->safe_psql('postgres', q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	SELECT FROM cmq_create_queue('q', rewind_seconds => 3600);
 	CREATE PROCEDURE calls(n int) LANGUAGE plpgsql AS $$
 	DECLARE
@@ -68,13 +64,13 @@ $node->safe_psql('postgres', q{
 	END $$;
 });
 
-my $session = $node->background_psql('postgres');
+my $session = $node->session;
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 
 # kilobytes of the session's own memory
 sub memory
 {
-	my ($rss) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	my ($rss) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
 	return $rss;
 }
 
@@ -174,12 +170,11 @@ note("bytes: $before, $after");
 cmp_ok($after - $before, '<', 1_000_000, 'many queues: memory is flat');
 is($session->query_safe(q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'cmq queue'}) < 150, 1,
 	'descriptions of dropped queues are thrown away');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM cmq.queues}), '1', 'the queues are gone');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ 'queue\d'}),
+is($node->sql(q{SELECT count(*) FROM cmq.queues}), '1', 'the queues are gone');
+is($node->sql(q{SELECT count(*) FROM pg_class WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname ~ 'queue\d'}),
 	'0', 'and their tables');
 $session->quit;
 
 $node->stop;
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/leak|still referenced|WARNING|PANIC|TRAP|terminated by signal/, 'the server has nothing to complain about');
+unlike(slurp_file($node->logfile), qr/leak|still referenced|WARNING|PANIC|TRAP|terminated by signal/, 'the server has nothing to complain about');
 done_testing();

@@ -5,24 +5,25 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use File::Basename;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\ncmq.maintenance_interval = '1h'\nfsync = off\n");
+my $node = CmqNode->configured('main');
 $node->start;
 
 # Each script looks names up in pg_catalog alone.  What it makes there it must
 # name with a schema.
 my %called;
-my @scripts = glob(dirname(__FILE__) . '/../../sql/cmq--*.sql');
+my @scripts = glob("$top/sql/cmq--*.sql");
 cmp_ok(scalar @scripts, '>', 0, 'there are scripts');
 foreach my $file (@scripts)
 {
-	my $script = PostgreSQL::Test::Utils::slurp_file($file);
+	my $script = slurp_file($file);
 	$script =~ s/^\s*--.*$//mg;
 	$script =~ s{/\*.*?\*/}{}gs;
 	$script =~ s/^\\echo.*$//mg;
@@ -161,31 +162,31 @@ SQL
 # Has the owner of the database become superuser since the last look?
 sub is_superuser
 {
-	return $node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'dbowner'; ALTER ROLE dbowner NOSUPERUSER});
+	return $node->sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'dbowner'; ALTER ROLE dbowner NOSUPERUSER});
 }
 
-$node->safe_psql('postgres', 'CREATE ROLE dbowner LOGIN; CREATE ROLE queueowner');
+$node->sql('CREATE ROLE dbowner LOGIN; CREATE ROLE queueowner');
 
 # Into public, into a schema whose name must be quoted, and into a database whose
 # owner has put the schema before pg_catalog for everybody.
 foreach my $case ([ 'shop', 'public', 0 ], [ 'odd', '"Odd schema"', 0 ], [ 'path', 'public', 1 ])
 {
 	my ($db, $schema, $path) = @$case;
-	$node->safe_psql('postgres', "CREATE DATABASE $db OWNER dbowner");
+	$node->sql("CREATE DATABASE $db OWNER dbowner");
 	$node->safe_psql($db, "CREATE SCHEMA $schema AUTHORIZATION dbowner", extra_params => [ '-U', 'dbowner' ]) if $schema ne 'public';
 	(my $here = $plant) =~ s/public\./$schema./g;
 	$node->safe_psql($db, $here, extra_params => [ '-U', 'dbowner' ]);
 	$node->safe_psql($db, "ALTER DATABASE $db SET search_path = $schema, pg_catalog", extra_params => [ '-U', 'dbowner' ]) if $path;
-	cmp_ok($node->safe_psql($db, "SELECT pg_catalog.count(*) FROM pg_catalog.pg_operator WHERE oprnamespace OPERATOR(pg_catalog.=) '$schema'::pg_catalog.regnamespace::pg_catalog.oid"),
+	cmp_ok($node->sql("SELECT pg_catalog.count(*) FROM pg_catalog.pg_operator WHERE oprnamespace OPERATOR(pg_catalog.=) '$schema'::pg_catalog.regnamespace::pg_catalog.oid", $db),
 		'>', 6000, "database $db: operators stand in schema $schema");
-	$node->safe_psql($db, "CREATE EXTENSION cmq SCHEMA $schema");
+	$node->sql("CREATE EXTENSION cmq SCHEMA $schema", $db);
 	is(is_superuser(), 'f', '... the script runs none of it');
-	$node->safe_psql($db, "GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO queueowner; GRANT USAGE ON SCHEMA $schema TO queueowner");
+	$node->sql("GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO queueowner; GRANT USAGE ON SCHEMA $schema TO queueowner", $db);
 	# a role that owns a queue, and a superuser who does
 	foreach my $role ('queueowner', 'DEFAULT')
 	{
 		my $n = $role eq 'queueowner' ? 1 : 2;
-		$node->safe_psql($db, "SET SESSION AUTHORIZATION $role;
+		$node->sql("SET SESSION AUTHORIZATION $role;
 			SELECT $schema.cmq_create_queue('dead$n');
 			SELECT $schema.cmq_create_queue('orders$n', rewind_seconds => 3600, dead_letter_queue => 'dead$n', max_receive_count => 2);
 			SELECT $schema.cmq_create_topic('news$n');
@@ -196,29 +197,29 @@ foreach my $case ([ 'shop', 'public', 0 ], [ 'odd', '"Odd schema"', 0 ], [ 'path
 			SELECT $schema.cmq_send('dead$n', 'back', headers => '{\"cmq_dead_letter\": {\"queue\": \"orders$n\"}}');
 			SELECT $schema.cmq_redrive('dead$n');
 			SELECT $schema.cmq_delete('orders$n', receipt_handle) FROM $schema.cmq_receive('orders$n', 3);
-			SELECT $schema.cmq_alter_queue('orders$n', visibility_timeout => 31, rewind_seconds => 3601)");
-		is($node->safe_psql($db, "SELECT pg_catalog.count(*) FROM cmq.q_orders${n}_history"), 3, "... a queue of role $role works");
+			SELECT $schema.cmq_alter_queue('orders$n', visibility_timeout => 31, rewind_seconds => 3601)", $db);
+		is($node->sql("SELECT pg_catalog.count(*) FROM cmq.q_orders${n}_history", $db), 3, "... a queue of role $role works");
 		(my $look = $captured) =~ s/'public'::regnamespace/'$schema'::regnamespace/g;
-		is($node->safe_psql($db, $look), '', '... nothing is captured');
+		is($node->sql($look, $db), '', '... nothing is captured');
 		# monitoring, psql's completion, anybody
-		$node->safe_psql($db, qq{
+		$node->sql(qq{
 			SELECT pg_catalog.count(*) FROM cmq.queues; SELECT pg_catalog.count(*) FROM cmq.topics; SELECT pg_catalog.count(*) FROM cmq.subscriptions;
 			SELECT pg_catalog.count(*) FROM cmq.metrics; SELECT pg_catalog.count(*) FROM cmq.q_orders${n}_all; SELECT pg_catalog.count(*) FROM cmq.t_news$n;
 			SELECT $schema.cmq_queue_attributes('orders$n'); SELECT $schema.cmq_maintain();
 			SELECT $schema.cmq_restore('orders$n', '-infinity', NULL);
 			SELECT $schema.cmq_delete('orders$n', receipt_handle) FROM $schema.cmq_receive('orders$n', 1);
 			SELECT $schema.cmq_rewind('orders$n', earliest_rewind_time) FROM $schema.cmq_queue_attributes('orders$n');
-			SELECT pg_catalog.count(*) FROM cmq.rewinds; SELECT $schema.cmq_maintain(); SELECT $schema.cmq_clear_queue('orders$n')});
+			SELECT pg_catalog.count(*) FROM cmq.rewinds; SELECT $schema.cmq_maintain(); SELECT $schema.cmq_clear_queue('orders$n')}, $db);
 		is(is_superuser(), 'f', '... nobody who looks runs any of it');
 	}
 	foreach my $n (1, 2)
 	{
-		$node->safe_psql($db, "SELECT $schema.cmq_unsubscribe('news$n', 's'); SELECT $schema.cmq_drop_topic('news$n'); SELECT $schema.cmq_drop_topic('keys$n');
-			SELECT $schema.cmq_drop_queue('orders$n'); SELECT $schema.cmq_drop_queue('dead$n')");
+		$node->sql("SELECT $schema.cmq_unsubscribe('news$n', 's'); SELECT $schema.cmq_drop_topic('news$n'); SELECT $schema.cmq_drop_topic('keys$n');
+			SELECT $schema.cmq_drop_queue('orders$n'); SELECT $schema.cmq_drop_queue('dead$n')", $db);
 	}
 	is(is_superuser(), 'f', '... and nobody who drops');
 	# it would be seen: a superuser who does run some of it, by the path or by its name
-	$node->safe_psql($db, 'SELECT 1 ' . ($path ? '=' : "OPERATOR($schema.=)") . ' 1');
+	$node->sql('SELECT 1 ' . ($path ? '=' : "OPERATOR($schema.=)") . ' 1', $db);
 	is(is_superuser(), 't', '... while what is run does what it is made for');
 }
 
@@ -226,8 +227,8 @@ foreach my $case ([ 'shop', 'public', 0 ], [ 'odd', '"Odd schema"', 0 ], [ 'path
 sub finds
 {
 	my ($make, $what) = @_;
-	$node->safe_psql('shop', $make);
-	return like($node->safe_psql('shop', $captured), $what, "the look finds $what");
+	$node->sql($make, 'shop');
+	return like($node->sql($captured, 'shop'), $what, "the look finds $what");
 }
 finds(q{CREATE VIEW cmq.q_trap AS SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(public.=) 'cmq'::pg_catalog.regnamespace},
 	qr/operator public\.=\(oid,regnamespace\)/);

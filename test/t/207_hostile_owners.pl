@@ -5,44 +5,24 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
 # after a crash the attacks that follow are still tried
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('main', <<'CONF');
 cmq.max_queues = 400
-cmq.maintenance_interval = '1h'
 restart_after_crash = on
 log_error_verbosity = verbose
-fsync = off
 CONF
-$node->start;
-
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-# Run statements as a role in a session of their own, also after one that fails;
-# returns output and errors.
-sub as
-{
-	my ($role, $sql) = @_;
-	my ($out, $err) = ('', '');
-	$node->psql('postgres', "SET SESSION AUTHORIZATION $role;\n$sql", stdout => \$out, stderr => \$err, on_error_stop => 0);
-	return "$out\n$err";
-}
 
 # The same for what must succeed.
 sub must
 {
 	my ($role, $sql) = @_;
-	return sql("SET SESSION AUTHORIZATION $role;\n$sql");
+	return $node->sql("SET SESSION AUTHORIZATION $role;\n$sql");
 }
 
 # Is the server up?  If not, wait until it is again.
@@ -52,12 +32,11 @@ sub up
 	my $lost = $out =~ /connection|terminated/;
 
 	ok(!$lost, "$name: the server stays up") or diag($out);
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server is down' if $lost;
+	$node->wait_until('SELECT true') if $lost;
 	return !$lost;
 }
 
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	CREATE ROLE attacker; CREATE ROLE victim; CREATE ROLE operator; CREATE ROLE bystander;
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker, victim;
 	CREATE SCHEMA a AUTHORIZATION attacker;
@@ -106,23 +85,23 @@ must('attacker', q{
 	SELECT FROM cmq_receive('bait')});
 
 # The round that moves it is the only one, but for those that a test calls.
-sql(q{ALTER SYSTEM SET cmq.maintenance_interval = '1s'; SELECT pg_reload_conf()});
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM cmq.q_shared_dead_live WHERE body = 'letter'}), 'a dead letter of the attacker goes to a queue of the victim');
-sql(q{ALTER SYSTEM RESET cmq.maintenance_interval; SELECT pg_reload_conf()});
-ok($node->poll_query_until('postgres', q{SELECT current_setting('cmq.maintenance_interval') = '1h'}), 'no further round');
+$node->sql(q{ALTER SYSTEM SET cmq.maintenance_interval = '1s'; SELECT pg_reload_conf()});
+$node->poll(q{SELECT count(*) = 1 FROM cmq.q_shared_dead_live WHERE body = 'letter'}, 'a dead letter of the attacker goes to a queue of the victim');
+$node->sql(q{ALTER SYSTEM RESET cmq.maintenance_interval; SELECT pg_reload_conf()});
+$node->poll(q{SELECT current_setting('cmq.maintenance_interval') = '1h'}, 'no further round');
 
 foreach my $who ([ 'operator', 3 ], [ 'DEFAULT', 2 ])
 {
 	my ($role, $n) = @$who;
-	my $name = $role eq 'DEFAULT' ? sql('SELECT current_user') : $role;
+	my $name = $role eq 'DEFAULT' ? $node->sql('SELECT current_user') : $role;
 	must('attacker', q{SELECT cmq_send('shared_dead', 'forged', headers => '{"cmq_dead_letter": {"queue": "bait"}}')});
 	must('victim', q{SELECT cmq_send('shared_dead', 'back', headers => '{"cmq_dead_letter": {"queue": "good"}}')});
-	sql('TRUNCATE public.ran_as');
+	$node->sql('TRUNCATE public.ran_as');
 	is(must($role, q{SELECT cmq_redrive('shared_dead')}), $n, "$role sends dead letters back");
-	is(sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', '... and code of a queue that it did not name runs as its owner');
-	is(sql(qq{SELECT count(*) FROM cmq.q_shared_dead_history WHERE deleted_by::text = '$name'}), $n, '... while the history says who called');
+	is($node->sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', '... and code of a queue that it did not name runs as its owner');
+	is($node->sql(qq{SELECT count(*) FROM cmq.q_shared_dead_history WHERE deleted_by::text = '$name'}), $n, '... while the history says who called');
 }
-is(sql(q{SELECT string_agg(body, ' ' ORDER BY body) FROM cmq.q_bait_live}) . '|' . sql(q{SELECT string_agg(body, ' ') FROM cmq.q_good_live}), 'forged forged letter|back back', 'all of them are back');
+is($node->sql(q{SELECT string_agg(body, ' ' ORDER BY body) FROM cmq.q_bait_live}) . '|' . $node->sql(q{SELECT string_agg(body, ' ') FROM cmq.q_good_live}), 'forged forged letter|back back', 'all of them are back');
 
 foreach my $call (
 	q{cmq_redrive('shared_dead')},
@@ -137,22 +116,22 @@ foreach my $call (
 	must('attacker', q{
 		SELECT cmq_send('bait', 'h'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait', 100);
 		SELECT cmq_send('shared_dead', 'forged', headers => '{"cmq_dead_letter": {"queue": "bait"}}')});
-	sql("TRUNCATE public.ran_as; SELECT $call");
-	is(sql(q{SELECT count(*) FROM public.ran_as WHERE role <> 'attacker'}), '0', "$call runs none of it as a superuser");
-	cmp_ok(sql(q{SELECT count(*) FROM public.ran_as}), '>', 0, '... but as its owner') if $call =~ /redrive|restore|publish|replay/;
+	$node->sql("TRUNCATE public.ran_as; SELECT $call");
+	is($node->sql(q{SELECT count(*) FROM public.ran_as WHERE role <> 'attacker'}), '0', "$call runs none of it as a superuser");
+	cmp_ok($node->sql(q{SELECT count(*) FROM public.ran_as}), '>', 0, '... but as its owner') if $call =~ /redrive|restore|publish|replay/;
 }
-is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', 'the attacker is no superuser');
+is($node->sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', 'the attacker is no superuser');
 # nor does a superuser make it one who sends to its queue, receives and deletes
-sql(q{TRUNCATE public.ran_as; SELECT cmq_send('bait', 'x'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait')});
-is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', '... nor by sends, receives and deletes of a superuser');
-is(sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', '... which run its code as the attacker');
+$node->sql(q{TRUNCATE public.ran_as; SELECT cmq_send('bait', 'x'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait')});
+is($node->sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', '... nor by sends, receives and deletes of a superuser');
+is($node->sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', '... which run its code as the attacker');
 # while SQL on its tables would
-sql(q{INSERT INTO cmq_data.q_bait VALUES (clock_timestamp(), NULL, 'x')});
-is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 't', '... and as a superuser it would have become one');
-sql(q{ALTER ROLE attacker NOSUPERUSER});
-sql(q{GRANT INSERT, DELETE ON cmq.q_bait TO bystander; TRUNCATE public.ran_as});
+$node->sql(q{INSERT INTO cmq_data.q_bait VALUES (clock_timestamp(), NULL, 'x')});
+is($node->sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 't', '... and as a superuser it would have become one');
+$node->sql(q{ALTER ROLE attacker NOSUPERUSER});
+$node->sql(q{GRANT INSERT, DELETE ON cmq.q_bait TO bystander; TRUNCATE public.ran_as});
 must('bystander', q{SELECT cmq_send('bait', 'x'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait')});
-is(sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', 'the same when another role sends, receives and deletes');
+is($node->sql(q{SELECT string_agg(DISTINCT role, ' ') FROM public.ran_as}), 'attacker', 'the same when another role sends, receives and deletes');
 
 note 'what a call uses goes, or changes, in the midst of it';
 
@@ -163,7 +142,7 @@ must('victim', q{
 	SELECT FROM cmq_create_topic('gold_feed');
 	SELECT FROM cmq_subscribe('gold_feed', 's', 'gold');
 	GRANT INSERT ON cmq.t_gold_feed TO attacker});
-sql(q{
+$node->sql(q{
 	SET search_path = cmq_data, public;
 	DO $$ DECLARE l record; BEGIN
 		SELECT * INTO l FROM cmq.partition WHERE queue = 'gold' ORDER BY lower LIMIT 1;
@@ -323,7 +302,7 @@ sub attempt
 		CREATE INDEX ON cmq_data.$index;
 		TRUNCATE a.go; INSERT INTO a.go VALUES ($rows, 'SRC', '$action', } . ($renamed ? 'true' : 'false') . ', ' . ($feed ? 'true' : 'false') . ')'));
 
-	my $out = as('attacker', $subst->("SELECT 'result', $sql"));
+	my $out = $node->as('attacker', $subst->("SELECT 'result', $sql"));
 	my $alive = up($out, $name);
 	my ($tricked) = $out =~ /trick: (\S+)/;
 	my $ended = $out =~ /ERROR/ ? 'error' : 'well';
@@ -347,9 +326,9 @@ sub attempt
 	unlike($out, qr/XX000|PANIC/, "$name: no internal error");
 
 	# names back, for the looks that follow
-	as('attacker', "DROP TABLE IF EXISTS cmq.q_src$n; SELECT a.rename('src$n', true)") if $renamed;
+	$node->as('attacker', "DROP TABLE IF EXISTS cmq.q_src$n; SELECT a.rename('src$n', true)") if $renamed;
 
-	my $stolen = as('attacker', $subst->(q{
+	my $stolen = $node->as('attacker', $subst->(q{
 		SELECT 'stolen ' || count(*) FROM cmq.q_DST_live WHERE body LIKE 'secret%' OR body = 'a letter to gold';
 		SELECT 'stolen ' || count(*) FROM cmq.q_SRC_all WHERE body LIKE 'secret%' OR body = 'a letter to gold';
 		SELECT 'stolen ' || count(*) FROM cmq_receive('DST', 1000) WHERE body LIKE 'secret%' OR body = 'a letter to gold'}));
@@ -357,14 +336,14 @@ sub attempt
 	# pair could be detached, and the other one was in use, it is an error
 	cmp_ok(scalar(my @looks = $stolen =~ /stolen \d+/g), '>=', $action =~ /^(by hand|detach)$/ ? 2 : 3, "$name: the attacker looks at what it has");
 	unlike($stolen, qr/stolen [1-9]/, "$name: nothing of another owner is read");
-	is(sql(q{SELECT (SELECT count(*) FROM cmq.q_gold_history), (SELECT count(DISTINCT body) FROM cmq.q_gold_history),
+	is($node->sql(q{SELECT (SELECT count(*) FROM cmq.q_gold_history), (SELECT count(DISTINCT body) FROM cmq.q_gold_history),
 		(SELECT count(*) FROM cmq.q_gold_all WHERE body NOT LIKE 'secret%' AND body <> 'a letter to gold')} . ',' . wrong('gold')),
 		'10|10|0|', "$name: the other queue is whole");
-	is(as('DEFAULT', 'SELECT ' . wrong("src$n") . ',' . wrong("dst$n")), "|\n", "$name: no message is lost, and none is left over")
+	is($node->as('DEFAULT', 'SELECT ' . wrong("src$n") . ',' . wrong("dst$n")), "|\n", "$name: no message is lost, and none is left over")
 	  if $action ne 'by hand' && $action ne 'detach';
 	# a superuser gets rid of it
-	as('DEFAULT', $subst->(q{SELECT cmq_unbind_dead_letter('DST'); SELECT cmq_unbind_dead_letter('SRC')}));
-	is(as('DEFAULT', $subst->(q{SELECT cmq_drop_queue('SRC'); SELECT cmq_drop_queue('DST'); SELECT count(*) FROM cmq.queue WHERE name IN ('SRC', 'DST')})), "\n\n0\n",
+	$node->as('DEFAULT', $subst->(q{SELECT cmq_unbind_dead_letter('DST'); SELECT cmq_unbind_dead_letter('SRC')}));
+	is($node->as('DEFAULT', $subst->(q{SELECT cmq_drop_queue('SRC'); SELECT cmq_drop_queue('DST'); SELECT count(*) FROM cmq.queue WHERE name IN ('SRC', 'DST')})), "\n\n0\n",
 		"$name: a superuser can drop the queues");
 	return;
 }
@@ -382,7 +361,6 @@ foreach my $call (qw(replay restore send_batch receive delete redrive dead_lette
 # the rewind is switched on in the midst of a redrive and of others
 attempt($_, 'on', 0, 0, 0) foreach qw(send send_batch receive change_visibility redrive redrive_from dead_letter maintain publish);
 
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000/, 'the server has nothing to complain about');
+$node->is_sound;
 $node->stop;
 done_testing();

@@ -4,33 +4,21 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $top = abs_path(dirname(__FILE__) . '/../..');
-
-my $node = PostgreSQL::Test::Cluster->new('clients');
-$node->init;
-my $port = $node->port;
 # JDBC has no Unix sockets
-$node->append_conf('postgresql.conf', <<"CONF");
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('clients', <<'CONF');
 listen_addresses = '127.0.0.1'
-fsync = off
+cmq.maintenance_interval = 1min
 CONF
-$node->start;
+my $port = $node->port;
 
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text NOT NULL, amount numeric NOT NULL CHECK (amount > 0),
 		booked_at timestamptz NOT NULL DEFAULT now());
 });
@@ -38,7 +26,7 @@ sql(q{
 local $ENV{PGHOST} = '127.0.0.1';
 local $ENV{PGPORT} = $port;
 local $ENV{PGDATABASE} = 'postgres';
-local $ENV{PGUSER} = sql('SELECT current_user');
+local $ENV{PGUSER} = $node->sql('SELECT current_user');
 local $ENV{HOME} = $node->basedir;
 
 sub find_command
@@ -101,7 +89,7 @@ for my $name (sort keys %clients)
 	{
 		skip "$name is not on this machine", 1 unless @command;
 
-		sql(q{SELECT FROM cmq_create_queue('types', rewind_seconds => 3600)});
+		$node->sql(q{SELECT FROM cmq_create_queue('types', rewind_seconds => 3600)});
 		my $ok = run_log([ @command, "$top/test/clients/$client->{check}", @{ $client->{first} }, 'types' ],
 			'>', \$out, '2>', \$err);
 		ok($ok, "$name: check") or diag($err);
@@ -112,11 +100,11 @@ for my $name (sort keys %clients)
 			my ($result, $what) = /^((?:not )?ok) - (.*)/;
 			is($result, 'ok', "$name: $what");
 		}
-		is(sql(q{SELECT DISTINCT client_addr FROM cmq.rewinds WHERE queue = 'types'}), '127.0.0.1', "$name: its address is on the record");
-		sql(q{SELECT cmq_drop_queue('types')});
+		is($node->sql(q{SELECT DISTINCT client_addr FROM cmq.rewinds WHERE queue = 'types'}), '127.0.0.1', "$name: its address is on the record");
+		$node->sql(q{SELECT cmq_drop_queue('types')});
 
 		# the example: forty orders, three that cannot be booked, one sent twice
-		sql(q{
+		$node->sql(q{
 			TRUNCATE ledger;
 			SELECT FROM cmq_create_queue('dead');
 			SELECT FROM cmq_create_queue('orders', rewind_seconds => 3600, dead_letter_queue => 'dead', max_receive_count => 2);
@@ -126,34 +114,30 @@ for my $name (sort keys %clients)
 		my @consumer = (@command, "$top/examples/consumer/$client->{consumer}", @{ $client->{first} }, 'orders');
 		ok(run_log([ @consumer, '--drain' ], '2>', \$err), "$name: consumer") or diag($err);
 		is(() = $err =~ /^message \d+ failed: /mg, 3, "$name: three could not be booked");
-		is(sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: the others were");
-		is(sql('SELECT inactive_msg_num FROM cmq_queue_attributes(\'orders\')'), '3', "$name: the three are to come again");
-		sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at});
+		is($node->sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: the others were");
+		is($node->sql('SELECT inactive_msg_num FROM cmq_queue_attributes(\'orders\')'), '3', "$name: the three are to come again");
+		$node->sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at});
 		run_log([ @consumer, '--drain' ], '2>', \$err);
-		sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at; SELECT cmq_maintain('orders')});
-		is(sql('SELECT count(*) FROM cmq.q_dead_live'), '3', "$name: and end as dead letters");
+		$node->sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at; SELECT cmq_maintain('orders')});
+		is($node->sql('SELECT count(*) FROM cmq.q_dead_live'), '3', "$name: and end as dead letters");
 
 		# a rewind: everything comes again, nothing is booked twice
-		is(sql(q{SELECT cmq_rewind('orders', now() - interval '30 min') IS NOT NULL}), 't', "$name: rewind");
+		is($node->sql(q{SELECT cmq_rewind('orders', now() - interval '30 min') IS NOT NULL}), 't', "$name: rewind");
 		ok(run_log([ @consumer, '--drain' ], '2>', \$err), "$name: consumer again") or diag($err);
-		is(sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: nothing is booked twice");
-		is(sql('SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1'), '40', "$name: all came again");
+		is($node->sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: nothing is booked twice");
+		is($node->sql('SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1'), '40', "$name: all came again");
 
 		# it ends when it is told to, also while it waits
-		my $run = IPC::Run::start(\@consumer, '>', \$out, '2>', \$err);
-		ok( $node->poll_query_until('postgres',
-				q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'}),
-			"$name: consumer waits");
+		my $run = CmqNode::Run->new(@consumer);
+		$node->poll("SELECT count(*) = 1 $waiting", "$name: consumer waits");
 		$run->signal('TERM');
 		$run->finish;
-		ok( $node->poll_query_until('postgres',
-				q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%cmq_receive%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}),
-			"$name: and ends on SIGTERM");
+		$node->poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%cmq_receive%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}, "$name: and ends on SIGTERM");
 
 		# The server restarts: while the consumer waits, while it works, by a crash, and for
 		# as long as it takes to try in vain twice.  It goes on by itself; what it had received
 		# comes again when the visibility timeout is over, and nothing is lost or booked twice.
-		sql(q{
+		$node->sql(q{
 			TRUNCATE ledger;
 			SELECT cmq_drop_queue('orders');
 			SELECT FROM cmq_create_queue('orders', visibility_timeout => 5, rewind_seconds => 3600);
@@ -163,14 +147,13 @@ for my $name (sort keys %clients)
 		my $sent = 0;
 		my $send = sub {
 			$sent += 40;
-			sql(q{SELECT count(*) FROM cmq_send_batch('orders', array(SELECT '{"item": "pears", "amount": 1}' FROM generate_series(1, 40)))});
+			$node->sql(q{SELECT count(*) FROM cmq_send_batch('orders', array(SELECT '{"item": "pears", "amount": 1}' FROM generate_series(1, 40)))});
 		};
 		my $booked = sub {
 			my ($n, $when) = @_;
-			ok($node->poll_query_until('postgres', "SELECT count(*) >= $n FROM ledger"), "$name: $when");
+			$node->poll("SELECT count(*) >= $n FROM ledger", "$name: $when");
 		};
-		$out = $err = '';
-		$run = IPC::Run::start(\@consumer, '>', \$out, '2>', \$err);
+		$run = CmqNode::Run->new(@consumer);
 		$send->();
 		$booked->(40, 'consumes');
 		$node->restart;
@@ -180,39 +163,26 @@ for my $name (sort keys %clients)
 		$booked->(80, 'goes on after a restart while it worked');
 		$send->();
 		$booked->(85, 'consumes again');
-		$node->stop('immediate');
-		$node->start;
+		$node->crash;
 		$booked->(120, 'goes on after a crash');
 		$node->stop;
-		$err = '';
-		for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-		{
-			last if $err =~ /no connection, again in 4 s/;
-			$run->pump_nb;
-			select undef, undef, undef, 0.1;
-		}
-		like($err, qr/no connection.*again in 2 s.*\n(.*\n)*no connection.*again in 4 s/, "$name: tries again, with growing pauses");
+		$run->{err} = '';
+		eventually { !$run->is_running || $run->{err} =~ /no connection, again in 4 s/ };
+		like($run->{err}, qr/no connection.*again in 2 s.*\n(.*\n)*no connection.*again in 4 s/, "$name: tries again, with growing pauses");
 		$node->start;
 		$send->();
 		$booked->(160, 'goes on after the server was away');
-		ok( $node->poll_query_until('postgres', q{SELECT active_msg_num + inactive_msg_num + delay_msg_num = 0 FROM cmq_queue_attributes('orders')}),
-			"$name: nothing is left");
-		is(sql('SELECT count(*), sum(amount) FROM ledger'), "$sent|$sent", "$name: all are booked");
-		is(sql(q{SELECT count(*) FROM cmq.q_orders_history WHERE msg_id IN (SELECT msg_id FROM ledger)}), $sent, "$name: and deleted");
-		unlike($err, qr/^message \d+ failed/m, "$name: no message was taken for one that fails");
+		$node->poll(q{SELECT active_msg_num + inactive_msg_num + delay_msg_num = 0 FROM cmq_queue_attributes('orders')}, "$name: nothing is left");
+		is($node->sql('SELECT count(*), sum(amount) FROM ledger'), "$sent|$sent", "$name: all are booked");
+		is($node->sql(q{SELECT count(*) FROM cmq.q_orders_history WHERE msg_id IN (SELECT msg_id FROM ledger)}), $sent, "$name: and deleted");
+		unlike($run->{err}, qr/^message \d+ failed/m, "$name: no message was taken for one that fails");
 		$node->stop;
 		$run->signal('TERM');
-		for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-		{
-			last unless $run->pumpable;
-			$run->pump_nb;
-			select undef, undef, undef, 0.1;
-		}
-		ok(!$run->pumpable, "$name: ends on SIGTERM while the server is away");
-		$run->kill_kill;
+		ok(eventually(sub { !$run->is_running }), "$name: ends on SIGTERM while the server is away");
+		$run->kill;
 		$node->start;
-		sql(q{DROP TRIGGER slow ON ledger});
-		sql(q{SELECT cmq_drop_queue('orders'); SELECT cmq_drop_queue('dead')});
+		$node->sql(q{DROP TRIGGER slow ON ledger});
+		$node->sql(q{SELECT cmq_drop_queue('orders'); SELECT cmq_drop_queue('dead')});
 	}
 }
 

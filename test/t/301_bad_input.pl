@@ -7,37 +7,25 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
-use PostgreSQL::Test::Cluster;
+use CmqNode;
 use PostgreSQL::Test::Utils;
 use Seed;
 use Test::More;
 
 my $transactions = $ENV{CMQ_TEST_LONG} ? 6000 : 250;    # of about 18 calls
 
-my $node = PostgreSQL::Test::Cluster->new('input');
-$node->init(extra => ['--encoding=UTF8']);
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
+my $node = CmqNode->running('input', <<'CONF', extra => ['--encoding=UTF8']);
 max_prepared_transactions = 5
 max_locks_per_transaction = 1000
-cmq.maintenance_interval = 1
+cmq.maintenance_interval = 1s
 lock_timeout = 5s
 deadlock_timeout = 100ms
-fsync = off
 client_min_messages = error
 log_min_messages = warning
 log_min_error_statement = panic
 CONF
-$node->start;
 
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sql(q[
-CREATE EXTENSION cmq;
+$node->sql(q[
 CREATE ROLE other;
 GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO other;
 CREATE TABLE outcome (f text, sqlstate text, message text);
@@ -188,43 +176,38 @@ BEGIN
 END $$;
 SELECT count(a_value(f.proname, a.name, a.type)) FROM f, unnest(f.names, f.types) a (name, type);
 ]);
-is(sql(q{SELECT count(*) FROM f WHERE proname = 'cmq_restore'}), '1', 'the functions are known');
+is($node->sql(q{SELECT count(*) FROM f WHERE proname = 'cmq_restore'}), '1', 'the functions are known');
 
-my $file = $node->basedir . '/calls.sql';
-append_to_file($file, "\\set r random(-1000000, 1000000)\nSELECT calls(20, :r / 1000000.0);\n");
-my ($out, $err) = ('', '');
+my $file = $node->script('calls', "\\set r random(-1000000, 1000000)\nSELECT calls(20, :r / 1000000.0);\n");
 my $each = int($transactions / 3);
-IPC::Run::run(
-	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '3', '-j', '2', '-t', $each, '--max-tries=100', '--random-seed=' . seed(), '-f', $file, 'postgres' ],
-	'>', \$out, '2>', \$err);
-like($out, qr/processed: @{[3 * $each]}\/@{[3 * $each]}/, 'all clients lived to the end') or diag("$out\n$err");
+my $run = $node->start_pgbench('-c', '3', '-j', '2', '-t', $each, '--max-tries=100', '--random-seed=' . seed(), '-f', $file);
+like($run->finish, qr/processed: @{[3 * $each]}\/@{[3 * $each]}/, 'all clients lived to the end') or diag("$run->{out}\n$run->{err}");
 
-my $n = sql('SELECT count(*) FROM outcome');
+my $n = $node->sql('SELECT count(*) FROM outcome');
 cmp_ok($n, '>', $ENV{CMQ_TEST_LONG} ? 100_000 : 10 * $transactions, "$n calls");
-note(sql(q{SELECT string_agg(sqlstate || ' ' || n, ', ' ORDER BY n DESC) FROM (SELECT sqlstate, count(*) AS n FROM outcome GROUP BY 1) o}));
-is(sql(q{SELECT count(*) FROM outcome WHERE sqlstate LIKE 'XX%'}), '0', 'no internal error')
-  or diag(sql(q{SELECT message FROM outcome WHERE sqlstate LIKE 'XX%' LIMIT 10}));
-is( sql(q{SELECT count(*) FROM outcome WHERE sqlstate NOT IN ('ok', 'UNDO0', '22023', '42704', '42710', '22P02', '54000', '55000', '53400', '2BP01', '21000', '40P01', '55P03', '42501', '42P07')}),
+note($node->sql(q{SELECT string_agg(sqlstate || ' ' || n, ', ' ORDER BY n DESC) FROM (SELECT sqlstate, count(*) AS n FROM outcome GROUP BY 1) o}));
+is($node->sql(q{SELECT count(*) FROM outcome WHERE sqlstate LIKE 'XX%'}), '0', 'no internal error')
+  or diag($node->sql(q{SELECT message FROM outcome WHERE sqlstate LIKE 'XX%' LIMIT 10}));
+is($node->sql(q{SELECT count(*) FROM outcome WHERE sqlstate NOT IN ('ok', 'UNDO0', '22023', '42704', '42710', '22P02', '54000', '55000', '53400', '2BP01', '21000', '40P01', '55P03', '42501', '42P07')}),
 	'0', 'errors are those of the README')
-  or diag(sql(q{SELECT DISTINCT f, sqlstate, message FROM outcome WHERE sqlstate NOT IN ('ok', 'UNDO0', '22023', '42704', '42710', '22P02', '54000', '55000', '53400', '2BP01', '21000', '40P01', '55P03', '42501', '42P07') LIMIT 10}));
+  or diag($node->sql(q{SELECT DISTINCT f, sqlstate, message FROM outcome WHERE sqlstate NOT IN ('ok', 'UNDO0', '22023', '42704', '42710', '22P02', '54000', '55000', '53400', '2BP01', '21000', '40P01', '55P03', '42501', '42P07') LIMIT 10}));
 # the slow ones are called too seldom for that in a short run
 my $slow = $ENV{CMQ_TEST_LONG} ? 'none' : 'create|drop|subscribe|alter';
-is( sql(qq{SELECT string_agg(proname, ' ') FROM f WHERE proname !~ '$slow' AND proname NOT IN (SELECT f FROM outcome WHERE sqlstate IN ('ok', 'UNDO0'))}),
+is($node->sql(qq{SELECT string_agg(proname, ' ') FROM f WHERE proname !~ '$slow' AND proname NOT IN (SELECT f FROM outcome WHERE sqlstate IN ('ok', 'UNDO0'))}),
 	'', 'every function was called with success');
 
 # The queues are whole.
 for my $queue ('q', 'q-dead', 'full')
 {
 	my $name = qq{cmq_data."q_$queue};
-	next unless sql("SELECT count(*) FROM cmq.queues WHERE queue = '$queue'");
-	is( sql(qq{SELECT count(*) FROM $name" m
+	next unless $node->sql("SELECT count(*) FROM cmq.queues WHERE queue = '$queue'");
+	is($node->sql(qq{SELECT count(*) FROM $name" m
 		WHERE (SELECT count(*) FROM ${name}_pending" p WHERE p.enqueued_at = m.enqueued_at)
 			+ (SELECT count(*) FROM ${name}_rewind" r WHERE r.enqueued_at = m.enqueued_at) <> 1}),
 		'0', "each message of $queue is in one state");
-	is( sql(qq{SELECT pending_msg_num - (SELECT count(*) FROM ${name}_pending") FROM cmq.metrics WHERE queue = '$queue'}),
+	is($node->sql(qq{SELECT pending_msg_num - (SELECT count(*) FROM ${name}_pending") FROM cmq.metrics WHERE queue = '$queue'}),
 		'0', "and $queue knows how many are pending");
 }
 $node->stop;
-my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|terminated by signal|leak|still referenced|unexpected/, 'the server has nothing to complain about');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|leak|still referenced|unexpected/, 'the server has nothing to complain about');
 done_testing();

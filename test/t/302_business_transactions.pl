@@ -4,27 +4,15 @@
 use strict;
 use warnings;
 
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('business');
-$node->init;
-$node->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'cmq'
-max_prepared_transactions = 10
-cmq.maintenance_interval = 1h
-CONF
-$node->start;
+my $node = CmqNode->running('business', 'max_prepared_transactions = 10');
 
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sql(q{
-	CREATE EXTENSION cmq;
+$node->sql(q{
 	CREATE TABLE orders (id int PRIMARY KEY);
 	SELECT FROM cmq_create_queue('q');
 	SELECT FROM cmq_create_queue('fan');
@@ -44,60 +32,57 @@ sub work
 sub is_there
 {
 	my ($expected, $when) = @_;
-	is(sql(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM orders}), $expected, "$when: orders");
+	is($node->sql(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM orders}), $expected, "$when: orders");
 	foreach my $queue ('q', 'fan')
 	{
-		is( sql(qq{SELECT string_agg(substr(body, 7), ' ' ORDER BY substr(body, 7)::int) FROM cmq.q_${queue}_live}),
+		is($node->sql(qq{SELECT string_agg(substr(body, 7), ' ' ORDER BY substr(body, 7)::int) FROM cmq.q_${queue}_live}),
 			$expected, "$when: messages in $queue");
 	}
 	return;
 }
 
-sql('BEGIN;' . work(1) . 'COMMIT');
-sql('BEGIN;' . work(2) . 'ROLLBACK');
-sql('BEGIN;' . work(3) . 'SAVEPOINT s;' . work(4) . 'ROLLBACK TO s; COMMIT');
+$node->sql('BEGIN;' . work(1) . 'COMMIT');
+$node->sql('BEGIN;' . work(2) . 'ROLLBACK');
+$node->sql('BEGIN;' . work(3) . 'SAVEPOINT s;' . work(4) . 'ROLLBACK TO s; COMMIT');
 # an error in the business part takes the message along
-$node->psql('postgres', 'BEGIN;' . work(5) . 'INSERT INTO orders VALUES (1); COMMIT');
+$node->answer('BEGIN;' . work(5) . 'INSERT INTO orders VALUES (1); COMMIT');
 # and one in the send the business part
-$node->psql('postgres', q{BEGIN; INSERT INTO orders VALUES (6); SELECT cmq_send('q', ''); COMMIT});
+$node->answer(q{BEGIN; INSERT INTO orders VALUES (6); SELECT cmq_send('q', ''); COMMIT});
 is_there('1 3', 'one phase');
 
-sql('BEGIN;' . work($_) . "PREPARE TRANSACTION 'p$_'") foreach 10 .. 15;
+$node->sql('BEGIN;' . work($_) . "PREPARE TRANSACTION 'p$_'") foreach 10 .. 15;
 is_there('1 3', 'prepared');
-is(sql(q{SELECT count(*) FROM cmq_receive('q', 10, 1) WHERE body > 'order 1' AND body <> 'order 3'}),
+is($node->sql(q{SELECT count(*) FROM cmq_receive('q', 10, 1) WHERE body > 'order 1' AND body <> 'order 3'}),
 	'0', 'what is prepared is not received');
-sql(q{COMMIT PREPARED 'p10'; ROLLBACK PREPARED 'p11'});
+$node->sql(q{COMMIT PREPARED 'p10'; ROLLBACK PREPARED 'p11'});
 is_there('1 3 10', 'ended');
 $node->restart;
 is_there('1 3 10', 'restarted');
-sql(q{COMMIT PREPARED 'p12'; ROLLBACK PREPARED 'p13'});
+$node->sql(q{COMMIT PREPARED 'p12'; ROLLBACK PREPARED 'p13'});
 is_there('1 3 10 12', 'ended after a restart');
-$node->stop('immediate');
-$node->start;
+$node->crash;
 is_there('1 3 10 12', 'crashed');
-sql(q{COMMIT PREPARED 'p14'; ROLLBACK PREPARED 'p15'});
+$node->sql(q{COMMIT PREPARED 'p14'; ROLLBACK PREPARED 'p15'});
 is_there('1 3 10 12 14', 'ended after a crash');
 
 # all of them can be received, once
-$node->poll_query_until('postgres', q{SELECT count(*) = 5 FROM cmq.q_q_live WHERE state = 'ready'})
-  or die 'not ready';
-is( sql(q{SELECT string_agg(body, ', ' ORDER BY substr(body, 7)::int) FROM cmq_receive('q', 10)}),
+$node->wait_until(q{SELECT count(*) = 5 FROM cmq.q_q_live WHERE state = 'ready'});
+is($node->sql(q{SELECT string_agg(body, ', ' ORDER BY substr(body, 7)::int) FROM cmq_receive('q', 10)}),
 	'order 1, order 3, order 10, order 12, order 14', 'received');
 
 # Consumed with its effect, or not at all.
-sql(q{CREATE TABLE booked (body text UNIQUE)});
+$node->sql(q{CREATE TABLE booked (body text UNIQUE)});
 my $book = q{WITH m AS MATERIALIZED (SELECT * FROM cmq_receive('fan', 1, 43200)), d AS MATERIALIZED (
 		SELECT body FROM m WHERE cmq_delete('fan', receipt_handle)) INSERT INTO booked SELECT body FROM d};
-sql("BEGIN; $book; PREPARE TRANSACTION 'consume'");
+$node->sql("BEGIN; $book; PREPARE TRANSACTION 'consume'");
 $node->restart;
-is(sql('SELECT count(*) FROM booked'), '0', 'not booked yet');
-sql(q{ROLLBACK PREPARED 'consume'});
-sql("BEGIN; $book; PREPARE TRANSACTION 'consume'");
-$node->stop('immediate');
-$node->start;
-sql(q{COMMIT PREPARED 'consume'});
-is(sql('SELECT body FROM booked'), 'order 1', 'booked once');
-is(sql('SELECT count(*) FROM cmq.q_fan_live'), '4', 'and consumed once');
+is($node->sql('SELECT count(*) FROM booked'), '0', 'not booked yet');
+$node->sql(q{ROLLBACK PREPARED 'consume'});
+$node->sql("BEGIN; $book; PREPARE TRANSACTION 'consume'");
+$node->crash;
+$node->sql(q{COMMIT PREPARED 'consume'});
+is($node->sql('SELECT body FROM booked'), 'order 1', 'booked once');
+is($node->sql('SELECT count(*) FROM cmq.q_fan_live'), '4', 'and consumed once');
 
 $node->stop;
 done_testing();
