@@ -72,8 +72,12 @@ is(join(' ', map { finish($_) } @waiting), 'm m m', '... and each has a message'
 is($node->sql(q{SELECT inactive_msg_num FROM cmq_queue_attributes('w')}), '3', '... of its own');
 
 # one that comes when the pool is full has its turn
-@waiting = map { client('waiting', '-c', $wait) } 1 .. 4;
+@waiting = map { client('waiting', '-c', $wait) } 1 .. 3;
 $node->wait_for_waiters(3);
+my $logins = sub { scalar(() = slurp_file("$dir/log") =~ /login attempt: db=waiting/g) };
+my $before = $logins->();
+push @waiting, client('waiting', '-c', $wait);
+eventually { $logins->() > $before } or BAIL_OUT('no client comes');
 $waiting[$_]->kill foreach 0 .. 2;
 # their sessions do not know yet
 $node->wait_for_waiters(4);
