@@ -30,6 +30,38 @@ EXCEPTION WHEN OTHERS THEN
 		CASE WHEN hint <> '' THEN ' +hint' ELSE '' END;
 END $$;
 
+-- Run a command: SQLSTATE and message, detail and hint, a line each and without times,
+-- or ok.
+CREATE FUNCTION pg_temp.complaint(command text) RETURNS TABLE (line text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE command;
+	line := 'ok';
+	RETURN NEXT;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN QUERY SELECT regexp_replace(regexp_replace(l, '_\d{12}\y', '_TIME', 'g'), '''\d{4}-[^'']*''', '''TIME''', 'g')
+				   FROM (VALUES (SQLSTATE || ' ' || SQLERRM), (detail), (hint)) v (l) WHERE l <> '';
+END $$;
+
+-- Try a command as a role, and undo it: ok or the SQLSTATE alone, for there are several
+-- texts.
+CREATE FUNCTION pg_temp.outcome(role text, command text) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		PERFORM set_config('role', outcome.role, true);
+		EXECUTE command;
+		RAISE SQLSTATE 'CMQ00';
+	EXCEPTION
+		WHEN SQLSTATE 'CMQ00' THEN RETURN 'ok';
+		WHEN OTHERS THEN RETURN SQLSTATE;
+	END;
+END $$;
+
 -- Receive and return the bodies in the order they came.
 CREATE FUNCTION pg_temp.receive(queue text, n int DEFAULT 1000,
 	visibility_timeout int DEFAULT NULL) RETURNS text

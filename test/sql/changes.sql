@@ -6,19 +6,6 @@
 
 CREATE ROLE regress_changes;
 GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_changes;
-CREATE FUNCTION pg_temp.complaint(command text) RETURNS TABLE (line text) LANGUAGE plpgsql AS $$
-DECLARE
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE command;
-	line := 'ok';
-	RETURN NEXT;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN QUERY SELECT regexp_replace(regexp_replace(l, '_\d{12}\y', '_TIME', 'g'), '''\d{4}-[^'']*''', '''TIME''', 'g')
-				   FROM (VALUES (SQLSTATE || ' ' || SQLERRM), (detail), (hint)) v (l) WHERE l <> '';
-END $$;
 -- do what the hint says
 CREATE FUNCTION pg_temp.undo(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

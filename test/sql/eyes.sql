@@ -43,18 +43,6 @@ SELECT FROM eyes.control WHERE eyes.tell(c) LIMIT 1;
 EXPLAIN (COSTS OFF) SELECT FROM eyes.control WHERE i OPERATOR(eyes.===) 1;
 RESET ROLE;
 
--- Try a statement as a role; only the SQLSTATE, for there are several texts.
-CREATE FUNCTION pg_temp.outcome(role text, command text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-	BEGIN
-		PERFORM set_config('role', outcome.role, true);
-		EXECUTE command;
-		RAISE SQLSTATE 'CMQ00';
-	EXCEPTION
-		WHEN SQLSTATE 'CMQ00' THEN RETURN 'ok';
-		WHEN OTHERS THEN RETURN SQLSTATE;
-	END;
-END $$;
 CREATE TEMP TABLE attack (n serial, command text);
 INSERT INTO attack (command) VALUES
 	('SELECT count(*) FROM %s'), ('SELECT * FROM %s LIMIT 1'), ('EXPLAIN SELECT FROM %s'), ('EXPLAIN SELECT FROM %s WHERE body = ''SALARY 1'''),

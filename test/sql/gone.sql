@@ -9,20 +9,6 @@ CREATE ROLE regress_gone_a;
 CREATE ROLE regress_gone_b;
 GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_gone_a, regress_gone_b;
 
--- error, detail and hint
-CREATE FUNCTION pg_temp.complaint(command text) RETURNS TABLE (line text) LANGUAGE plpgsql AS $$
-DECLARE
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE command;
-	line := 'ok';
-	RETURN NEXT;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN QUERY VALUES (SQLSTATE || ' ' || SQLERRM), (detail), (hint);
-END $$;
-
 --
 -- DROP OWNED BY the owner of a subscribed queue, a dead-letter queue and a topic.
 --

@@ -44,17 +44,6 @@ CREATE TABLE cmq_data.by_hand ();
 SELECT count(*) AS grantees FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = 'cmq_data.by_hand'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner;
 DROP TABLE cmq_data.by_hand;
 RESET ROLE;
-CREATE FUNCTION pg_temp.outcome(role text, command text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-	BEGIN
-		PERFORM set_config('role', outcome.role, true);
-		EXECUTE command;
-		RAISE SQLSTATE 'CMQ00';
-	EXCEPTION
-		WHEN SQLSTATE 'CMQ00' THEN RETURN 'ok';
-		WHEN OTHERS THEN RETURN SQLSTATE;
-	END;
-END $$;
 -- Try all on each relation of the data.  The owner may; of the others only what is no
 -- refusal is shown.
 CREATE TEMP TABLE try AS
