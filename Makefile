@@ -8,11 +8,13 @@
 #   make test-versions                       make test in chroots of other Debian releases
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
+#   make checktests                          do test/README and this file name all tests?
 #   make check-layers                        is src/ laid out as src/README says?
 #   make indent, make indent-check           pgindent on src/, or what it would change
 #
 # demo, psql, test and bench install the Debian packages they lack, and use
-# private servers of their own.  PG_CONFIG chooses the PostgreSQL.
+# private servers of their own.  PG_CONFIG chooses the PostgreSQL.  One test of
+# each kind: see test/README.
 
 EXTENSION = cmq
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" cmq.control)
@@ -198,7 +200,7 @@ ifeq ($(words $(wildcard $(PGXS) $(PGXS_HEADER))),2)
 
 include $(PGXS)
 
-all: checkver
+all: checkver checktests
 
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h) cmq.control
 
@@ -214,8 +216,8 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 
 endif
 
-.PHONY: demo psql test test-long test-versions bench checkver check-layers \
-	indent indent-check
+.PHONY: demo psql test test-long test-versions bench checkver checktests \
+	check-layers indent indent-check
 
 demo:
 	@demo/run
@@ -238,6 +240,9 @@ bench:
 
 checkver:
 	@tools/checkver
+
+checktests:
+	@tools/checktests
 
 check-layers:
 	@tools/check-layers --self-test
