@@ -4,6 +4,8 @@
 #   make demo                                play the story of a rewind
 #   make psql                                try cmq in psql
 #   make test                                build with -Werror, install, run all tests
+#   make check-quick                         the same with some of the TAP tests, which touch each
+#                                            area: less than two minutes on 2 processors
 #   make test-long                           the same with more rounds, then test-versions: an hour
 #   make test-versions                       make test in chroots of other Debian releases
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
@@ -12,8 +14,8 @@
 #   make check-layers                        is src/ laid out as src/README says?
 #   make indent, make indent-check           pgindent on src/, or what it would change
 #
-# demo, psql, test and bench install the Debian packages they lack, and use
-# private servers of their own.  PG_CONFIG chooses the PostgreSQL.  One test of
+# demo, psql, test, check-quick and bench install the Debian packages they lack, and
+# use private servers of their own.  PG_CONFIG chooses the PostgreSQL.  One test of
 # each kind: see test/README.
 
 EXTENSION = cmq
@@ -216,8 +218,8 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 
 endif
 
-.PHONY: demo psql test test-long test-versions bench checkver checktests \
-	check-layers indent indent-check
+.PHONY: demo psql test test-long test-versions check-quick bench checkver \
+	checktests check-layers indent indent-check
 
 demo:
 	@demo/run
@@ -227,6 +229,9 @@ psql:
 
 test:
 	@test/run
+
+check-quick:
+	@test/run quick
 
 test-long:
 	@CMQ_TEST_LONG=1 test/run

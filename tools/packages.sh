@@ -77,9 +77,11 @@ missing_tools()
 	command -v make >/dev/null || echo make
 	command -v "${CC:-gcc}" >/dev/null || echo gcc
 	[[ -e /usr/include/stdio.h ]] || echo libc6-dev
-	if [[ ${1:-} == test ]]; then
+	if [[ ${1:-} == @(test|quick) ]]; then
 		command -v prove >/dev/null || echo perl
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+	fi
+	if [[ ${1:-} == test ]]; then
 		# one test tries the example for it, and is skipped without it
 		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
 			echo prometheus-postgres-exporter
@@ -153,7 +155,8 @@ install_packages()
 }
 
 # Find PostgreSQL and the tools; install what is missing.  Sets PG_CONFIG and
-# bindir.  With the argument "test" also what the tests need.
+# bindir.  With the argument "test" also what the tests need, with "quick" what those
+# of make check-quick do.
 use_postgresql()
 {
 	local missing
