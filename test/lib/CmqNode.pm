@@ -70,10 +70,9 @@ sub eventually(&;$)
 # Servers
 #
 
-# A name alone, or with what else new() takes; settings are lines for postgresql.conf,
-# options those of init().  Maintenance is
-# left to calls of cmq_maintain(), unless the settings say otherwise; init() turns
-# fsync off.
+# Not started.  A name alone, or with what else new() takes; settings are lines for
+# postgresql.conf, options those of init(), which turns fsync off.  Maintenance is left
+# to calls of cmq_maintain(), unless the settings say otherwise.
 sub configured
 {
 	my ($class, $name, $settings, %options) = @_;
@@ -84,6 +83,7 @@ sub configured
 	return $self;
 }
 
+# Started, with the extension in the database postgres.
 sub running
 {
 	my $self = configured(@_);
@@ -116,7 +116,7 @@ sub crash
 }
 
 # State and parent of a process, none if there is no such process.
-sub look_at_process
+sub _look_at_process
 {
 	my ($pid) = @_;
 	open my $stat, '<', "/proc/$pid/stat" or return ();
@@ -134,14 +134,15 @@ sub kill_server
 	my ($postmaster) = slurp_file($self->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 
 	kill 'STOP', $postmaster;
-	eventually(sub { (look_at_process($postmaster))[0] eq 'T' }) or BAIL_OUT('the postmaster does not stop');
-	my @children = grep { ((look_at_process($_))[1] // 0) == $postmaster } map { m{^/proc/(\d+)$} } glob '/proc/*';
+	eventually(sub { (_look_at_process($postmaster))[0] eq 'T' }) or BAIL_OUT('the postmaster does not stop');
+	my @children = grep { ((_look_at_process($_))[1] // 0) == $postmaster } map { m{^/proc/(\d+)$} } glob '/proc/*';
 	kill 'KILL', @children;
 	$self->kill9;
 	eventually(sub { !grep { kill 0, $_ } $postmaster, @children }) or BAIL_OUT('processes of the server are still there');
 	return;
 }
 
+# A setting of the server, in effect when this returns.
 sub set
 {
 	my ($self, $name, $value) = @_;
