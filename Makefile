@@ -51,6 +51,7 @@ OBJS = \
 	src/memory/cmq_workers.o \
 	src/memory/cmq_xact.o \
 	src/store/cmq_bounds.o \
+	src/store/cmq_cache.o \
 	src/store/cmq_catalog.o \
 	src/store/cmq_counting.o \
 	src/store/cmq_damage.o \
@@ -59,6 +60,7 @@ OBJS = \
 	src/store/cmq_dump.o \
 	src/store/cmq_history.o \
 	src/store/cmq_leaf.o \
+	src/store/cmq_load.o \
 	src/store/cmq_lock.o \
 	src/store/cmq_message.o \
 	src/store/cmq_oldest.o \

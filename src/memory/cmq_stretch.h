@@ -17,8 +17,8 @@ typedef struct CmqDeadRule
 {
 	int			max_receive_count;
 	int			max_time_to_live;
-	bool		(*stay) (void *arg);	/* do they stay, whoever receives? */
-	void	   *arg;
+	bool		(*stay) (const void *arg);	/* do they stay, whoever receives? */
+	const void *arg;
 } CmqDeadRule;
 
 /* One scan's view of the stretches. */

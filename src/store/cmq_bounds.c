@@ -58,11 +58,11 @@ cmq_queue_leaf(CmqQueue *queue, TimestampTz time)
 }
 
 /*
- * Rewind has been switched off since the message was deleted: there is none to
- * anybody, whether or not its rows are still there (cmq_forget.c).
+ * Has rewind been switched off since the message was deleted?  Then no call sees the
+ * message, whether or not its rows are still there (cmq_forget.c).
  */
 bool
-cmq_queue_has_forgotten(const CmqQueue *queue, TimestampTz deleted_at)
+cmq_queue_has_forgotten(CmqQueue *queue, TimestampTz deleted_at)
 {
 	return deleted_at < queue->history_since;
 }
@@ -72,7 +72,7 @@ cmq_queue_has_forgotten(const CmqQueue *queue, TimestampTz deleted_at)
  * the rewind under way brings it back; where the window begins is for the caller.
  */
 bool
-cmq_queue_has_history(const CmqQueue *queue, TimestampTz enqueued_at,
+cmq_queue_has_history(CmqQueue *queue, TimestampTz enqueued_at,
 					  TimestampTz deleted_at, int64 deleted_xact)
 {
 	return !cmq_queue_has_forgotten(queue, deleted_at) &&

@@ -10,20 +10,18 @@
  * write sends the invalidation that makes other backends load the queue again,
  * and ends with a command counter increment, so that this backend does too.
  *
- * The functions here check no rights: roles have none on these tables.
+ * The functions here check no rights: roles have none on these tables.  Abort: rows go
+ * with the transaction, and the invalidation is sent again (cmq_cache.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_collation_d.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
@@ -33,7 +31,6 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -47,93 +44,100 @@
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 
-enum
+/*
+ * A column of a metadata table.  cmq knows a table by the types of its columns.  A row
+ * of a queue or a leaf is kept in memory as a struct, with the column at the offset.
+ */
+typedef struct Column
 {
-	Anum_queue_name = 1,
-	Anum_queue_visibility_timeout,
-	Anum_queue_polling_wait_seconds,
-	Anum_queue_msg_retention_seconds,
-	Anum_queue_rewind_seconds,
-	Anum_queue_max_msg_size,
-	Anum_queue_max_msg_heap_num,
-	Anum_queue_dead_letter_queue,
-	Anum_queue_max_receive_count,
-	Anum_queue_max_time_to_live,
-	Anum_queue_create_time,
-	Anum_queue_last_modify_time,
-	Anum_queue_rewind_from,
-	Anum_queue_rewound_at,
-	Anum_queue_rewind_concurrent,
-	Anum_queue_rewound_in,
-	Anum_queue_expired_before,
-	Anum_queue_forgotten_before,
-	Anum_queue_history_since,
-	Anum_queue_leftovers,
-	Anum_queue_clock,
-	Anum_queue_rights,
-	Anum_queue_messages,
-	Anum_queue_pending,
-	Anum_queue_rewind,
-	Natts_queue = 25
-};
+	Oid			type;
+	bool		optional;		/* null for zero, or an empty name */
+	size_t		offset;
+} Column;
 
-enum
+/* A row of cmq.partition. */
+typedef struct LeafRow
 {
-	Anum_partition_queue = 1,
-	Anum_partition_lower,
-	Anum_partition_upper,
-	Anum_partition_messages,
-	Anum_partition_rewind,
-	Anum_partition_made_in,
-	Natts_partition = 6
+	char		queue[NAMEDATALEN];
+	struct CmqLeaf leaf;
+} LeafRow;
+
+#define TYPE(t) {.type = t}
+#define QUEUE(t, field) {.type = t, .offset = offsetof(CmqDescription, field)}
+#define OPTIONAL(t, field) \
+	{.type = t, .optional = true, .offset = offsetof(CmqDescription, field)}
+#define LEAF(t, field) {.type = t, .offset = offsetof(LeafRow, field)}
+
+static const Column queue_columns[] = {
+	QUEUE(TEXTOID, name),
+	QUEUE(INT4OID, visibility_timeout),
+	QUEUE(INT4OID, polling_wait_seconds),
+	QUEUE(INT4OID, msg_retention_seconds),
+	QUEUE(INT4OID, rewind_seconds),
+	QUEUE(INT4OID, max_msg_size),
+	QUEUE(INT8OID, max_msg_heap_num),
+	OPTIONAL(TEXTOID, dead_letter_queue),
+	OPTIONAL(INT4OID, max_receive_count),
+	OPTIONAL(INT4OID, max_time_to_live),
+	QUEUE(TIMESTAMPTZOID, create_time),
+	QUEUE(TIMESTAMPTZOID, last_modify_time),
+	OPTIONAL(TIMESTAMPTZOID, rewinding.from),
+	OPTIONAL(TIMESTAMPTZOID, rewinding.rewound_at),
+	OPTIONAL(INT8ARRAYOID, rewinding),	/* its concurrent; null if none is active */
+	OPTIONAL(INT8OID, rewinding.called_in),
+	QUEUE(TIMESTAMPTZOID, expired_before),
+	QUEUE(TIMESTAMPTZOID, forgotten_before),
+	QUEUE(TIMESTAMPTZOID, history_since),
+	QUEUE(BOOLOID, leftovers),
+	QUEUE(TIMESTAMPTZOID, saved_clock),
+	QUEUE(REGCLASSOID, relid),
+	QUEUE(REGCLASSOID, messages),
+	QUEUE(REGCLASSOID, pending),
+	QUEUE(REGCLASSOID, rewind)
 };
 
-/* The types of the columns, by the first of which a table is known. */
-static const Oid queue_types[] = {
-	TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT8OID, TEXTOID,
-	INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, INT8ARRAYOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID,
-	REGCLASSOID, REGCLASSOID
+static const Column partition_columns[] = {
+	LEAF(TEXTOID, queue),
+	LEAF(TIMESTAMPTZOID, leaf.lower),
+	LEAF(TIMESTAMPTZOID, leaf.upper),
+	LEAF(REGCLASSOID, leaf.messages),
+	LEAF(REGCLASSOID, leaf.rewind),
+	LEAF(INT8OID, leaf.made_in)
 };
 
-static const Oid partition_types[] = {
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, REGCLASSOID, REGCLASSOID, INT8OID
+static const Column topic_columns[] = {
+	TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TIMESTAMPTZOID), TYPE(REGCLASSOID)
 };
 
-static const Oid topic_types[] = {
-	TEXTOID, TEXTOID, TIMESTAMPTZOID, REGCLASSOID
+static const Column subscription_columns[] = {
+	TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TEXTARRAYOID),
+	TYPE(TEXTARRAYOID), TYPE(TIMESTAMPTZOID)
 };
 
-static const Oid subscription_types[] = {
-	TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID
-};
-
-static const Oid rewind_log_types[] = {
-	INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INETOID, TEXTOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID, TEXTOID, INT8OID,
-	TEXTOID, TIMESTAMPTZOID
+static const Column rewind_log_columns[] = {
+	TYPE(INT8OID), TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TEXTOID),
+	TYPE(INETOID), TYPE(TEXTOID), TYPE(TIMESTAMPTZOID), TYPE(TIMESTAMPTZOID),
+	TYPE(TIMESTAMPTZOID), TYPE(JSONBOID), TYPE(TEXTOID), TYPE(INT8OID),
+	TYPE(TEXTOID), TYPE(TIMESTAMPTZOID)
 };
 
 static const struct
 {
 	const char *relname;
 	int			natts;
-	const Oid  *types;
+	const Column *columns;
 }			metadata_tables[] = {
-	{"queue", lengthof(queue_types), queue_types},
-	{"partition", lengthof(partition_types), partition_types},
-	{"topic", lengthof(topic_types), topic_types},
-	{"subscription", lengthof(subscription_types), subscription_types},
-	{"rewind_log", lengthof(rewind_log_types), rewind_log_types},
+	{"queue", lengthof(queue_columns), queue_columns},
+	{"partition", lengthof(partition_columns), partition_columns},
+	{"topic", lengthof(topic_columns), topic_columns},
+	{"subscription", lengthof(subscription_columns), subscription_columns},
+	{"rewind_log", lengthof(rewind_log_columns), rewind_log_columns},
 };
 
-StaticAssertDecl(lengthof(queue_types) == Natts_queue, "types of cmq.queue");
-StaticAssertDecl(lengthof(partition_types) == Natts_partition,
-				 "types of cmq.partition");
-StaticAssertDecl(lengthof(topic_types) == Natts_topic, "types of cmq.topic");
-StaticAssertDecl(lengthof(subscription_types) == Natts_subscription,
-				 "types of cmq.subscription");
+StaticAssertDecl(lengthof(topic_columns) == Natts_topic,
+				 "columns of cmq.topic");
+StaticAssertDecl(lengthof(subscription_columns) == Natts_subscription,
+				 "columns of cmq.subscription");
 
 /* Are these the columns that this version of cmq has made? */
 static bool
@@ -149,7 +153,8 @@ has_columns(Relation rel, const char *relname)
 			return false;
 		for (int j = 0; j < desc->natts; j++)
 		{
-			if (TupleDescAttr(desc, j)->atttypid != metadata_tables[i].types[j])
+			if (TupleDescAttr(desc, j)->atttypid !=
+				metadata_tables[i].columns[j].type)
 				return false;
 		}
 		return true;
@@ -269,8 +274,8 @@ cmq_catalog_try_lock(const char *relname)
  * must not have.  BUSY: somebody has the lock, and the caller does not wait.
  */
 CmqRowLock
-cmq_catalog_lock_queue(CmqQueue *queue, const char *name, LOCKMODE mode,
-					   bool wait, void (*check) (CmqQueue *queue))
+cmq_catalog_lock_queue(CmqDescription *queue, const char *name, LOCKMODE mode,
+					   bool wait, void (*check) (CmqDescription *queue))
 {
 	Oid			locked = InvalidOid;
 
@@ -292,8 +297,9 @@ cmq_catalog_lock_queue(CmqQueue *queue, const char *name, LOCKMODE mode,
 }
 
 /*
- * Can the queues' rows be read without waiting?  Not while somebody has cmq.queue
- * alone: who drops the extension, say, and waits for a queue that we have locked.
+ * Can the queues' rows be read without waiting?  Not while another transaction has
+ * cmq.queue alone: one that drops the extension, say, and waits for a queue that this
+ * one has locked.
  */
 bool
 cmq_catalog_is_free(void)
@@ -310,91 +316,145 @@ cmq_catalog_is_free(void)
 static void
 queue_changed(CmqQueue *queue)
 {
-	/* a damaged queue, whose description nobody has, may lack it */
+	/* a damaged queue may lack it; no backend has a description of that one */
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->relid)))
 		CacheInvalidateRelcacheByRelid(queue->relid);
 	CommandCounterIncrement();
 }
 
-/*
- * Read the row of queue->name.  False if there is none.  The in-progress
- * transactions of the rewind go to queue->mcxt.
- */
-bool
-cmq_catalog_load_queue(CmqQueue *queue)
+/* Fill a struct of zeroes with the columns of a row. */
+static void
+unpack(HeapTuple tuple, Relation rel, const Column *columns, void *row)
 {
-	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
+	TupleDesc	desc = RelationGetDescr(rel);
 
-	cmq_catalog_begin(&cs, rel, queue->name);
-	tuple = cmq_catalog_next(&cs);
-	if (HeapTupleIsValid(tuple))
+	for (int i = 0; i < desc->natts; i++)
 	{
-		Datum		values[Natts_queue];
-		bool		isnull[Natts_queue];
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		void	   *field = (char *) row + columns[i].offset;
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, i + 1, desc, &isnull);
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-#define VALUE(att) values[Anum_queue_##att - 1]
-#define NULLED(att) isnull[Anum_queue_##att - 1]
-		queue->visibility_timeout = DatumGetInt32(VALUE(visibility_timeout));
-		queue->polling_wait_seconds = DatumGetInt32(VALUE(polling_wait_seconds));
-		queue->msg_retention_seconds = DatumGetInt32(VALUE(msg_retention_seconds));
-		queue->rewind_seconds = DatumGetInt32(VALUE(rewind_seconds));
-		queue->max_msg_size = DatumGetInt32(VALUE(max_msg_size));
-		queue->max_msg_heap_num = DatumGetInt64(VALUE(max_msg_heap_num));
-		queue->dead_letter_queue[0] = '\0';
-		if (!NULLED(dead_letter_queue))
-			strlcpy(queue->dead_letter_queue,
-					TextDatumGetCString(VALUE(dead_letter_queue)), NAMEDATALEN);
-		queue->max_receive_count = NULLED(max_receive_count) ? 0 :
-			DatumGetInt32(VALUE(max_receive_count));
-		queue->max_time_to_live = NULLED(max_time_to_live) ? 0 :
-			DatumGetInt32(VALUE(max_time_to_live));
-		queue->create_time = DatumGetTimestampTz(VALUE(create_time));
-		queue->last_modify_time = DatumGetTimestampTz(VALUE(last_modify_time));
-		queue->expired_before = DatumGetTimestampTz(VALUE(expired_before));
-		queue->forgotten_before = DatumGetTimestampTz(VALUE(forgotten_before));
-		queue->history_since = DatumGetTimestampTz(VALUE(history_since));
-		queue->rewinding.since = queue->history_since;
-		queue->leftovers = DatumGetBool(VALUE(leftovers));
-		queue->saved_clock = DatumGetTimestampTz(VALUE(clock));
-		queue->relid = DatumGetObjectId(VALUE(rights));
-		queue->messages = DatumGetObjectId(VALUE(messages));
-		queue->pending = DatumGetObjectId(VALUE(pending));
-		queue->rewind = DatumGetObjectId(VALUE(rewind));
-		if (!NULLED(rewind_from) && !NULLED(rewound_at))
+		if (isnull)
+			continue;
+		if (columns[i].type == TEXTOID)
+			text_to_cstring_buffer(DatumGetTextPP(value), field, NAMEDATALEN);
+		else if (columns[i].type == INT8ARRAYOID)
 		{
-			CmqRewind  *rewinding = &queue->rewinding;
+			ArrayType  *array = DatumGetArrayTypePCopy(value);
+			CmqRewind  *rewinding = field;
 
 			rewinding->active = true;
-			rewinding->from = DatumGetTimestampTz(VALUE(rewind_from));
-			rewinding->rewound_at = DatumGetTimestampTz(VALUE(rewound_at));
-			if (!NULLED(rewound_in))
-				rewinding->called_in = DatumGetInt64(VALUE(rewound_in));
-			if (!NULLED(rewind_concurrent))
-			{
-				ArrayType  *array = DatumGetArrayTypeP(VALUE(rewind_concurrent));
-
-				rewinding->nconcurrent = ArrayGetNItems(ARR_NDIM(array),
-														ARR_DIMS(array));
-				rewinding->concurrent =
-					MemoryContextAlloc(queue->mcxt,
-									   rewinding->nconcurrent * sizeof(int64));
-				memcpy(rewinding->concurrent, ARR_DATA_PTR(array),
-					   rewinding->nconcurrent * sizeof(int64));
-			}
+			rewinding->nconcurrent = ArrayGetNItems(ARR_NDIM(array),
+													ARR_DIMS(array));
+			rewinding->concurrent = (int64 *) ARR_DATA_PTR(array);
 		}
+		else if (att->attbyval)
+			store_att_byval(field, value, att->attlen);
+		else
+			memcpy(field, DatumGetPointer(value), att->attlen);
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
-	return HeapTupleIsValid(tuple);
+}
+
+/* The transactions of a rewind as an array. */
+static Datum
+concurrent_array(const CmqRewind *rewinding)
+{
+	int			n = rewinding->nconcurrent;
+	Datum	   *xacts = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		xacts[i] = Int64GetDatum(rewinding->concurrent[i]);
+	return PointerGetDatum(construct_array(xacts, n, INT8OID, 8,
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Insert a row, or replace the row old by it. */
+static void
+store(Relation rel, HeapTuple old, const Column *columns, const void *row)
+{
+	static const char zeroes[sizeof(int64)] = {0};
+	TupleDesc	desc = RelationGetDescr(rel);
+	Datum	   *values = palloc(desc->natts * sizeof(Datum));
+	bool	   *isnull = palloc(desc->natts * sizeof(bool));
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		const void *field = (const char *) row + columns[i].offset;
+
+		/* of a name the first byte counts, of a rewind whether it is active */
+		isnull[i] = columns[i].optional &&
+			memcmp(field, zeroes, Max(att->attlen, 1)) == 0;
+		values[i] = columns[i].type == TEXTOID ? CStringGetTextDatum(field) :
+			columns[i].type == INT8ARRAYOID ? concurrent_array(field) :
+			fetch_att(field, att->attbyval, att->attlen);
+	}
+	cmq_catalog_store(rel, old, values, isnull);
+}
+
+/* Scans of queues and leaves: they open and close their table, too. */
+static void
+begin_rows(CmqCatalogScan *cs, const char *relname, LOCKMODE lockmode,
+		   const char *name)
+{
+	cmq_catalog_begin(cs, cmq_catalog_open(relname, lockmode), name);
+}
+
+static bool
+next_queue(CmqCatalogScan *cs, CmqDescription *queue)
+{
+	HeapTuple	tuple = cmq_catalog_next(cs);
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	memset(queue, 0, sizeof(*queue));
+	unpack(tuple, cs->rel, queue_columns, queue);
+	queue->rewinding.since = queue->history_since;
+	return true;
+}
+
+static HeapTuple
+next_leaf(CmqCatalogScan *cs, struct CmqLeaf *leaf)
+{
+	HeapTuple	tuple = cmq_catalog_next(cs);
+	LeafRow		row = {0};
+
+	if (HeapTupleIsValid(tuple))
+		unpack(tuple, cs->rel, partition_columns, &row);
+	*leaf = row.leaf;
+	return tuple;
+}
+
+static void
+end_rows(CmqCatalogScan *cs, LOCKMODE lockmode)
+{
+	cmq_catalog_end(cs);
+	table_close(cs->rel, lockmode);
 }
 
 /*
- * Is this table a leaf of that parent?  Not if its owner has detached it; nor if the
- * number is another table's by now, as it may be after a dump that was made when the
- * leaf was gone.
+ * Fill a description with the queue's row and nothing else: for those whom a damaged
+ * queue must not stop.  False if there is no such queue.
+ */
+bool
+cmq_catalog_find_queue(CmqDescription *queue, const char *name)
+{
+	CmqCatalogScan cs;
+	bool		found;
+
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+		return false;
+	begin_rows(&cs, "queue", AccessShareLock, name);
+	found = next_queue(&cs, queue);
+	end_rows(&cs, AccessShareLock);
+	return found;
+}
+
+/*
+ * Is this table a leaf of that parent?  Not if the owner has detached it; nor if the OID
+ * is another table's by now, as it may be after a dump that was made when the leaf was
+ * gone.
  */
 static bool
 is_leaf(Oid relid, Oid parent)
@@ -412,12 +472,12 @@ is_leaf(Oid relid, Oid parent)
 }
 
 /*
- * What is wrong with a leaf of whose two tables one is no leaf any more: nobody could
- * say which of its messages are there.
+ * What is wrong with a pair of which one table is no leaf any more: which of its
+ * messages are there is not known.
  */
 static void
-describe_half(CmqQueue *queue, const CmqLeaf *leaf, bool messages_there,
-			  char **fact, char **undo)
+describe_half(CmqQueue *queue, CmqLeaf *leaf, bool messages_there,
+			  const char **fact, const char **undo)
 {
 	Oid			there = messages_there ? leaf->messages : leaf->rewind;
 	Oid			other = messages_there ? leaf->rewind : leaf->messages;
@@ -445,42 +505,22 @@ describe_half(CmqQueue *queue, const CmqLeaf *leaf, bool messages_there,
  * tables alone; if they are given, *fact and *undo are set then.
  */
 bool
-cmq_catalog_load_leaves(CmqQueue *queue, char **fact, char **undo)
+cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
+						const char **undo)
 {
-	Relation	rel = cmq_catalog_open("partition", AccessShareLock);
 	CmqCatalogScan cs;
-	HeapTuple	tuple;
 	int			allocated = 16;
 	bool		whole = true;
 
 	queue->nleaves = 0;
-	queue->leaves = MemoryContextAlloc(queue->mcxt,
-									   allocated * sizeof(CmqLeaf));
-	cmq_catalog_begin(&cs, rel, queue->name);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	queue->leaves = palloc(allocated * sizeof(CmqLeaf));
+	begin_rows(&cs, "partition", AccessShareLock, queue->name);
+	while (HeapTupleIsValid(next_leaf(&cs, &queue->leaves[queue->nleaves])))
 	{
-		Datum		values[Natts_partition];
-		bool		isnull[Natts_partition];
-		CmqLeaf    *leaf;
-		bool		messages_there;
-		bool		rewind_there;
+		CmqLeaf    *leaf = &queue->leaves[queue->nleaves];
+		bool		messages_there = is_leaf(leaf->messages, queue->messages);
+		bool		rewind_there = is_leaf(leaf->rewind, queue->rewind);
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		if (queue->nleaves == allocated)
-		{
-			allocated *= 2;
-			queue->leaves = repalloc(queue->leaves,
-									 allocated * sizeof(CmqLeaf));
-		}
-		leaf = &queue->leaves[queue->nleaves];
-		leaf->lower = DatumGetTimestampTz(values[Anum_partition_lower - 1]);
-		leaf->upper = DatumGetTimestampTz(values[Anum_partition_upper - 1]);
-		leaf->messages = DatumGetObjectId(values[Anum_partition_messages - 1]);
-		leaf->rewind = DatumGetObjectId(values[Anum_partition_rewind - 1]);
-		leaf->made_in = isnull[Anum_partition_made_in - 1] ? 0 :
-			DatumGetInt64(values[Anum_partition_made_in - 1]);
-		messages_there = is_leaf(leaf->messages, queue->messages);
-		rewind_there = is_leaf(leaf->rewind, queue->rewind);
 		if (messages_there && rewind_there)
 			queue->nleaves++;
 		else if (whole && messages_there != rewind_there)
@@ -489,88 +529,23 @@ cmq_catalog_load_leaves(CmqQueue *queue, char **fact, char **undo)
 			if (fact)
 				describe_half(queue, leaf, messages_there, fact, undo);
 		}
+		if (queue->nleaves == allocated)
+		{
+			allocated *= 2;
+			queue->leaves = repalloc(queue->leaves,
+									 allocated * sizeof(CmqLeaf));
+		}
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
+	end_rows(&cs, AccessShareLock);
 	return whole;
-}
-
-/* The row of a queue as values, in the current memory context. */
-static void
-queue_values(CmqQueue *queue, Datum *values, bool *isnull)
-{
-	const CmqRewind *rewinding = &queue->rewinding;
-
-	memset(isnull, false, Natts_queue * sizeof(bool));
-	VALUE(name) = CStringGetTextDatum(queue->name);
-	VALUE(visibility_timeout) = Int32GetDatum(queue->visibility_timeout);
-	VALUE(polling_wait_seconds) = Int32GetDatum(queue->polling_wait_seconds);
-	VALUE(msg_retention_seconds) = Int32GetDatum(queue->msg_retention_seconds);
-	VALUE(rewind_seconds) = Int32GetDatum(queue->rewind_seconds);
-	VALUE(max_msg_size) = Int32GetDatum(queue->max_msg_size);
-	VALUE(max_msg_heap_num) = Int64GetDatum(queue->max_msg_heap_num);
-	NULLED(dead_letter_queue) = queue->dead_letter_queue[0] == '\0';
-	if (!NULLED(dead_letter_queue))
-		VALUE(dead_letter_queue) = CStringGetTextDatum(queue->dead_letter_queue);
-	NULLED(max_receive_count) = queue->max_receive_count == 0;
-	VALUE(max_receive_count) = Int32GetDatum(queue->max_receive_count);
-	NULLED(max_time_to_live) = queue->max_time_to_live == 0;
-	VALUE(max_time_to_live) = Int32GetDatum(queue->max_time_to_live);
-	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
-	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
-	VALUE(expired_before) = TimestampTzGetDatum(queue->expired_before);
-	VALUE(forgotten_before) = TimestampTzGetDatum(queue->forgotten_before);
-	VALUE(history_since) = TimestampTzGetDatum(queue->history_since);
-	VALUE(leftovers) = BoolGetDatum(queue->leftovers);
-	VALUE(clock) = TimestampTzGetDatum(queue->saved_clock);
-	VALUE(rights) = ObjectIdGetDatum(queue->relid);
-	VALUE(messages) = ObjectIdGetDatum(queue->messages);
-	VALUE(pending) = ObjectIdGetDatum(queue->pending);
-	VALUE(rewind) = ObjectIdGetDatum(queue->rewind);
-	if (rewinding->active)
-	{
-		Datum	   *xacts = palloc(sizeof(Datum) *
-								   Max(rewinding->nconcurrent, 1));
-
-		for (int i = 0; i < rewinding->nconcurrent; i++)
-			xacts[i] = Int64GetDatum(rewinding->concurrent[i]);
-		VALUE(rewind_from) = TimestampTzGetDatum(rewinding->from);
-		VALUE(rewound_at) = TimestampTzGetDatum(rewinding->rewound_at);
-		VALUE(rewound_in) = Int64GetDatum(rewinding->called_in);
-		VALUE(rewind_concurrent) =
-			PointerGetDatum(construct_array(xacts, rewinding->nconcurrent,
-											INT8OID, 8, FLOAT8PASSBYVAL,
-											TYPALIGN_DOUBLE));
-	}
-	else
-		NULLED(rewind_from) = NULLED(rewound_at) = NULLED(rewind_concurrent) =
-			NULLED(rewound_in) = true;
-}
-
-/*
- * Fill a description with the queue's row and nothing else: for those whom a damaged
- * queue must not stop.  False if there is no such queue.
- */
-bool
-cmq_catalog_find_queue(CmqQueue *queue, const char *name)
-{
-	memset(queue, 0, sizeof(*queue));
-	queue->mcxt = CurrentMemoryContext;
-	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
-		return false;
-	strlcpy(queue->name, name, NAMEDATALEN);
-	return cmq_catalog_load_queue(queue);
 }
 
 void
 cmq_catalog_insert_queue(CmqQueue *queue)
 {
 	Relation	rel = cmq_catalog_open("queue", RowExclusiveLock);
-	Datum		values[Natts_queue];
-	bool		isnull[Natts_queue];
 
-	queue_values(queue, values, isnull);
-	cmq_catalog_store(rel, NULL, values, isnull);
+	store(rel, NULL, queue_columns, queue);
 	table_close(rel, NoLock);
 	queue_changed(queue);
 }
@@ -581,45 +556,52 @@ cmq_catalog_insert_queue(CmqQueue *queue)
  * stale after this.
  */
 void
-cmq_catalog_update_queue(CmqQueue *queue)
+cmq_catalog_update_queue(CmqDescription *queue)
 {
-	Relation	rel = cmq_catalog_open("queue", RowExclusiveLock);
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
-	Datum		values[Natts_queue];
-	bool		isnull[Natts_queue];
 
-	cmq_catalog_begin(&cs, rel, queue->name);
+	/* of a rewind that has ended nothing stays in the row */
+	if (!queue->rewinding.active)
+		memset(&queue->rewinding, 0, sizeof(CmqRewind));
+	begin_rows(&cs, "queue", RowExclusiveLock, queue->name);
 	tuple = cmq_catalog_next(&cs);
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "no row in cmq.queue for queue \"%s\"", queue->name);
-	queue_values(queue, values, isnull);
-	cmq_catalog_store(rel, tuple, values, isnull);
-	cmq_catalog_end(&cs);
-	table_close(rel, NoLock);
+	store(cs.rel, tuple, queue_columns, queue);
+	end_rows(&cs, NoLock);
 	queue_changed(queue);
 }
 
-static void
-delete_rows(const char *relname, const char *name, TimestampTz lower)
+static bool
+is_there(Oid relid)
 {
-	Relation	rel = cmq_catalog_open(relname, RowExclusiveLock);
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/*
+ * Delete the rows of a queue's leaves: of the one that begins at lower, or, if that is
+ * NULL, of all or of those of which no table is left.  Returns whether there were any.
+ */
+static bool
+delete_leaves(const char *name, const TimestampTz *lower, bool all)
+{
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
+	struct CmqLeaf leaf;
+	bool		any = false;
 
-	cmq_catalog_begin(&cs, rel, name);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	begin_rows(&cs, "partition", RowExclusiveLock, name);
+	while (HeapTupleIsValid(tuple = next_leaf(&cs, &leaf)))
 	{
-		bool		isnull;
-
-		if (lower == DT_NOBEGIN ||
-			DatumGetTimestampTz(heap_getattr(tuple, Anum_partition_lower,
-											 RelationGetDescr(rel),
-											 &isnull)) == lower)
-			simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
+		if (lower ? leaf.lower != *lower :
+			!all && (is_there(leaf.messages) || is_there(leaf.rewind)))
+			continue;
+		simple_table_tuple_delete(cs.rel, &tuple->t_self, InvalidSnapshot);
+		any = true;
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, NoLock);
+	end_rows(&cs, NoLock);
+	return any;
 }
 
 /*
@@ -629,35 +611,21 @@ delete_rows(const char *relname, const char *name, TimestampTz lower)
 bool
 cmq_catalog_forget_leaves(const char *name)
 {
-	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
-	bool		any = false;
-
-	cmq_catalog_begin(&cs, rel, name);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-	{
-		Datum		values[Natts_partition];
-		bool		isnull[Natts_partition];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		if (SearchSysCacheExists1(RELOID, values[Anum_partition_messages - 1]) ||
-			SearchSysCacheExists1(RELOID, values[Anum_partition_rewind - 1]))
-			continue;
-		simple_table_tuple_delete(rel, &tuple->t_self, InvalidSnapshot);
-		any = true;
-	}
-	cmq_catalog_end(&cs);
-	table_close(rel, NoLock);
-	return any;
+	return delete_leaves(name, NULL, false);
 }
 
 /* Delete everything about a queue whose tables are dropped already. */
 void
 cmq_catalog_delete_queue(CmqQueue *queue)
 {
-	delete_rows("partition", queue->name, DT_NOBEGIN);
-	delete_rows("queue", queue->name, DT_NOBEGIN);
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+
+	(void) delete_leaves(queue->name, NULL, true);
+	begin_rows(&cs, "queue", RowExclusiveLock, queue->name);
+	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+		simple_table_tuple_delete(cs.rel, &tuple->t_self, InvalidSnapshot);
+	end_rows(&cs, NoLock);
 	CommandCounterIncrement();
 }
 
@@ -666,16 +634,12 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 						Oid messages, Oid rewind)
 {
 	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
-	Datum		values[Natts_partition];
-	bool		isnull[Natts_partition] = {false};
+	LeafRow		row = {.leaf = {
+		lower, upper, messages, rewind, cmq_dump_here()
+	}};
 
-	values[Anum_partition_queue - 1] = CStringGetTextDatum(queue->name);
-	values[Anum_partition_lower - 1] = TimestampTzGetDatum(lower);
-	values[Anum_partition_upper - 1] = TimestampTzGetDatum(upper);
-	values[Anum_partition_messages - 1] = ObjectIdGetDatum(messages);
-	values[Anum_partition_rewind - 1] = ObjectIdGetDatum(rewind);
-	values[Anum_partition_made_in - 1] = Int64GetDatum(cmq_dump_here());
-	cmq_catalog_store(rel, NULL, values, isnull);
+	strlcpy(row.queue, queue->name, NAMEDATALEN);
+	store(rel, NULL, partition_columns, &row);
 	table_close(rel, NoLock);
 	queue_changed(queue);
 }
@@ -683,7 +647,7 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 void
 cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower)
 {
-	delete_rows("partition", queue->name, lower);
+	(void) delete_leaves(queue->name, &lower, false);
 	queue_changed(queue);
 }
 
@@ -708,30 +672,15 @@ cmq_catalog_name_taken(const char *name, char **existing)
 	return false;
 }
 
-static bool
-is_there(Oid relid)
-{
-	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
-}
-
 /*
  * Is one of its relations gone?  Then the queue is, see cmq_gone.c.  For a
  * description that the queue's row has filled.
  */
 bool
-cmq_catalog_is_gone(const CmqQueue *queue)
+cmq_catalog_is_gone(CmqQueue *queue)
 {
 	return !is_there(queue->relid) || !is_there(queue->messages) ||
 		!is_there(queue->pending) || !is_there(queue->rewind);
-}
-
-static bool
-row_is_gone(const Datum *values)
-{
-	return !is_there(DatumGetObjectId(VALUE(rights))) ||
-		!is_there(DatumGetObjectId(VALUE(messages))) ||
-		!is_there(DatumGetObjectId(VALUE(pending))) ||
-		!is_there(DatumGetObjectId(VALUE(rewind)));
 }
 
 /*
@@ -741,27 +690,19 @@ row_is_gone(const Datum *values)
 static List *
 list_names(const char *dead_letter_queue, bool gone)
 {
-	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
 	CmqCatalogScan cs;
-	HeapTuple	tuple;
+	CmqDescription queue;
 	List	   *names = NIL;
 
-	cmq_catalog_begin(&cs, rel, NULL);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	begin_rows(&cs, "queue", AccessShareLock, NULL);
+	while (next_queue(&cs, &queue))
 	{
-		Datum		values[Natts_queue];
-		bool		isnull[Natts_queue];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
 		if ((dead_letter_queue == NULL ||
-			 (!NULLED(dead_letter_queue) &&
-			  strcmp(TextDatumGetCString(VALUE(dead_letter_queue)),
-					 dead_letter_queue) == 0)) &&
-			row_is_gone(values) == gone)
-			names = lappend(names, TextDatumGetCString(VALUE(name)));
+			 strcmp(queue.dead_letter_queue, dead_letter_queue) == 0) &&
+			cmq_catalog_is_gone(&queue) == gone)
+			names = lappend(names, pstrdup(queue.name));
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
+	end_rows(&cs, AccessShareLock);
 	return names;
 }
 
@@ -769,22 +710,14 @@ list_names(const char *dead_letter_queue, bool gone)
 bool
 cmq_catalog_carries_rights(Oid relid)
 {
-	Relation	rel = cmq_catalog_open("queue", AccessShareLock);
 	CmqCatalogScan cs;
-	HeapTuple	tuple;
+	CmqDescription queue;
 	bool		found = false;
 
-	cmq_catalog_begin(&cs, rel, NULL);
-	while (!found && HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
-	{
-		bool		isnull;
-		Datum		rights = heap_getattr(tuple, Anum_queue_rights,
-										  RelationGetDescr(rel), &isnull);
-
-		found = !isnull && DatumGetObjectId(rights) == relid;
-	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
+	begin_rows(&cs, "queue", AccessShareLock, NULL);
+	while (!found && next_queue(&cs, &queue))
+		found = queue.relid == relid;
+	end_rows(&cs, AccessShareLock);
 	return found;
 }
 

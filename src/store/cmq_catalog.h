@@ -61,16 +61,16 @@ extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,
 							  bool *isnull);
 extern void cmq_catalog_lock(const char *relname);
 extern bool cmq_catalog_try_lock(const char *relname);
-extern CmqRowLock cmq_catalog_lock_queue(CmqQueue *queue, const char *name,
-										 LOCKMODE mode, bool wait,
-										 void (*check) (CmqQueue *queue));
+extern CmqRowLock cmq_catalog_lock_queue(CmqDescription *queue,
+										 const char *name, LOCKMODE mode,
+										 bool wait,
+										 void (*check) (CmqDescription *queue));
 extern bool cmq_catalog_is_free(void);
-extern bool cmq_catalog_load_queue(CmqQueue *queue);
-extern bool cmq_catalog_load_leaves(CmqQueue *queue, char **fact,
-									char **undo);
-extern bool cmq_catalog_find_queue(CmqQueue *queue, const char *name);
+extern bool cmq_catalog_find_queue(CmqDescription *queue, const char *name);
+extern bool cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
+									const char **undo);
 extern void cmq_catalog_insert_queue(CmqQueue *queue);
-extern void cmq_catalog_update_queue(CmqQueue *queue);
+extern void cmq_catalog_update_queue(CmqDescription *queue);
 extern bool cmq_catalog_forget_leaves(const char *name);
 extern void cmq_catalog_delete_queue(CmqQueue *queue);
 extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
@@ -78,7 +78,7 @@ extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
 									Oid rewind);
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
 extern bool cmq_catalog_name_taken(const char *name, char **existing);
-extern bool cmq_catalog_is_gone(const CmqQueue *queue);
+extern bool cmq_catalog_is_gone(CmqQueue *queue);
 extern bool cmq_catalog_carries_rights(Oid relid);
 extern List *cmq_catalog_queue_names(void);
 extern List *cmq_catalog_gone_queue_names(void);

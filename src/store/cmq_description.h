@@ -9,19 +9,19 @@
 #define CMQ_DESCRIPTION_H
 
 #include "datatype/timestamp.h"
-#include "utils/palloc.h"
 
 #include "memory/cmq_types.h"
 
 /* One pair of leaf tables, covering [lower, upper). */
-typedef struct CmqLeaf
+typedef const struct CmqLeaf CmqLeaf;
+struct CmqLeaf
 {
 	TimestampTz lower;
 	TimestampTz upper;
 	Oid			messages;
 	Oid			rewind;
 	int64		made_in;		/* which database, see cmq_dump.c */
-} CmqLeaf;
+};
 
 /* The rewind under way. */
 typedef struct CmqRewind
@@ -36,14 +36,14 @@ typedef struct CmqRewind
 } CmqRewind;
 
 /*
- * A queue as this backend knows it.  Cached; a description does not change, and
- * stays to the end of the transaction.
+ * A queue as this backend knows it.  A CmqQueue is one that others may be using:
+ * nobody changes it.  A CmqDescription is its maker's own: a copy, or a queue's row.
  */
-typedef struct CmqQueue
+typedef struct CmqDescription CmqDescription;
+typedef const struct CmqDescription CmqQueue;
+struct CmqDescription
 {
 	char		name[NAMEDATALEN];
-	bool		valid;			/* false: the next look-up loads another one */
-	uint32		nloads;			/* how often it was found to be still right */
 	Oid			relid;			/* cmq.q_<name>, which carries the rights */
 	Oid			messages;		/* cmq_data.q_<name> */
 	Oid			pending;		/* cmq_data.q_<name>_pending */
@@ -60,7 +60,6 @@ typedef struct CmqQueue
 	int			max_time_to_live;	/* 0: no limit */
 	TimestampTz create_time;
 	TimestampTz last_modify_time;
-	CmqRewind	rewinding;
 	TimestampTz expired_before;
 	TimestampTz forgotten_before;
 	TimestampTz history_since;	/* see cmq_forget.c */
@@ -70,10 +69,12 @@ typedef struct CmqQueue
 	uint32		triggers;		/* their versions, see cmq_changes.c */
 	bool		triggers_on_origin; /* not ALWAYS */
 	int			nleaves;		/* ordered by time, not overlapping */
-	CmqLeaf    *leaves;
-	CmqSharedQueue *shared;		/* see cmq_queue_attach() */
+	struct CmqLeaf *leaves;
+	CmqRewind	rewinding;
+
+	/* no part of the description, see cmq_queue_attach() */
+	CmqSharedQueue *shared;
 	uint64		used_in;		/* the transaction that shared is good for */
-	MemoryContext mcxt;			/* of all this */
-} CmqQueue;
+};
 
 #endif							/* CMQ_DESCRIPTION_H */

@@ -9,15 +9,17 @@
  * retention; a leaf made after the retention was changed is clipped to fit
  * between those that exist.
  *
- * Traffic addresses leaves directly and locks only them.  Attaching a leaf
- * takes ShareUpdateExclusive on the two parents, which neither traffic nor
- * reports conflict with.  cmq_leaf_drop.c drops leaves.
+ * Traffic addresses leaves directly and locks only them.  cmq_leaf_drop.c drops leaves.
  *
- * DDL never runs in the transaction of somebody who sends, except in the one
- * that created the queue: a sender who finds no leaf has a worker make one.  It waits
- * for a moment, as the worker does for who has a lock on the parents (ANALYZE, or
- * CREATE INDEX).  Others who come meanwhile wait for the same worker, and fail with it:
- * so nobody waits longer, and a queue that is locked does not use up workers.
+ * DDL never runs in a transaction that sends, except in the one that created the queue:
+ * a send that finds no leaf has a worker make one, and waits for the worker.  The worker
+ * waits for a moment for a transaction that has locked the parents (ANALYZE, or CREATE
+ * INDEX).  Sends that come meanwhile wait for the same worker, and fail if the worker
+ * does: so no send waits longer, and a queue that is locked does not use up workers.
+ *
+ * Locks: ShareUpdateExclusive on the two parents, which neither traffic nor reports
+ * conflict with, to attach a leaf; while a send waits for the worker, the queue's demand
+ * lock.  Abort: DDL and the rows of cmq.partition go together.
  *
  *-------------------------------------------------------------------------
  */
@@ -107,13 +109,14 @@ time_literal(TimestampTz time)
 }
 
 /*
- * Raise 55000 if the name of a leaf to be made is taken: by one that was detached, or by
- * a table of somebody's.
+ * Raise 55000 if the name of a leaf to be made is taken: by a leaf that was detached, or
+ * by a table of a user's.
  */
 static void
-check_free(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
+check_free(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 		   TimestampTz upper)
 {
+	const char *leaf = leaf_name(prefix, queue->name, lower);
 	const char *name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
 
 	if (OidIsValid(cmq_data_relid(leaf)))
@@ -129,16 +132,17 @@ check_free(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
 
 /* Make a leaf table; returns its OID. */
 static Oid
-make_table(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
+make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 		   TimestampTz upper)
 {
 	const char *parent_name = cmq_catalog_relname(parent);
-	const char *leaf_name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
+	const char *leaf = leaf_name(prefix, queue->name, lower);
+	const char *name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
 	Oid			tablespace = get_rel_tablespace(parent);
 	const char *where = "";
 	Oid			relid;
 
-	check_free(queue, parent, leaf, lower, upper);
+	check_free(queue, parent, prefix, lower, upper);
 
 	/*
 	 * CREATE TABLE .. PARTITION OF would lock the parent exclusively.  As it
@@ -148,12 +152,12 @@ make_table(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
 		where = psprintf("TABLESPACE %s",
 						 quote_identifier(get_tablespace_name(tablespace)));
 	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap %s",
-					leaf_name, parent_name, where);
+					name, parent_name, where);
 	relid = cmq_data_relid(leaf);
 	cmq_ddl_revoke_all(relid);
-	cmq_ddl_refuse_truncate(leaf_name, queue->name);
+	cmq_ddl_refuse_truncate(name, queue->name);
 	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-					parent_name, leaf_name, time_literal(lower),
+					parent_name, name, time_literal(lower),
 					time_literal(upper));
 	return relid;
 }
@@ -165,13 +169,11 @@ make_table(CmqQueue *queue, Oid parent, const char *leaf, TimestampTz lower,
 bool
 cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 {
-	char		name[NAMEDATALEN];
 	bool		made = false;
 	TimestampTz time = from;
 	CmqOwnerScope scope;
 
-	/* one maker at a time; the other one may have done the work */
-	strlcpy(name, queue->name, NAMEDATALEN);
+	/* one transaction at a time makes leaves; another may have made these */
 	LockRelationOid(queue->messages, ShareUpdateExclusiveLock);
 	queue = cmq_queue_again(queue);
 
@@ -202,10 +204,8 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 				upper = Min(upper, leaf->lower);
 		}
 
-		messages = make_table(queue, queue->messages, leaf_name("m_", name, lower),
-							  lower, upper);
-		rewind = make_table(queue, queue->rewind, leaf_name("r_", name, lower),
-							lower, upper);
+		messages = make_table(queue, queue->messages, "m_", lower, upper);
+		rewind = make_table(queue, queue->rewind, "r_", lower, upper);
 		/* somebody may have dropped the tables of such a leaf by hand */
 		cmq_catalog_delete_leaf(queue, lower);
 		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind);
@@ -227,7 +227,7 @@ created_in_this_transaction(CmqQueue *queue)
 	return result;
 }
 
-/* Raise an error if that is why there is no leaf for the present time. */
+/* Raise an error if a table in the way is why there is no leaf for the present. */
 static void
 check_present_free(CmqQueue *queue)
 {
@@ -235,10 +235,8 @@ check_present_free(CmqQueue *queue)
 	TimestampTz width = leaf_width(queue);
 	TimestampTz lower = now - now % width;
 
-	check_free(queue, queue->messages, leaf_name("m_", queue->name, lower),
-			   lower, lower + width);
-	check_free(queue, queue->rewind, leaf_name("r_", queue->name, lower),
-			   lower, lower + width);
+	check_free(queue, queue->messages, "m_", lower, lower + width);
+	check_free(queue, queue->rewind, "r_", lower, lower + width);
 }
 
 /*
@@ -290,19 +288,17 @@ has_leaf_for(CmqQueue *queue, TimestampTz time)
 }
 
 /*
- * A sender found no leaf for this time, which its clock has just given out:
- * see to it that there is one for the present.  By the time that the worker
- * has made it that may be the one after, so the sender has to take a new time.
- * Raises an error if the worker could not make any.
+ * A send found no leaf for this time, which the clock has just given out: see to it
+ * that there is one for the present.  When the worker has made a leaf that may be the
+ * next one already, so the send has to take a new time.  Raises an error if the worker
+ * could not make any.
  */
 void
 cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 {
-	char		name[NAMEDATALEN];
 	Oid			relid = queue->relid;
 	uint32		failed;
 
-	strlcpy(name, queue->name, NAMEDATALEN);
 	if (created_in_this_transaction(queue))
 	{
 		cmq_leaf_make(queue, time, time + cmq_leaf_lead(queue));
@@ -318,10 +314,10 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 		uint32		now_failed = cmq_notes_failed_demands(queue->shared);
 		bool		started;
 
-		/* who was before us has waited, and we with it */
+		/* the send before this one has waited, and this one with it */
 		if (now_failed != failed && !has_leaf_for(queue, time))
 			report_no_leaf(queue, (now_failed & 1) == 0);
-		started = cmq_workers_run_for(name, queue->owner);
+		started = cmq_workers_run_for(queue->name, queue->owner);
 		queue = cmq_queue_again(queue);
 		if (!has_leaf_for(queue, time))
 		{

@@ -3,20 +3,22 @@
  * cmq_lock.c
  *	  Locks for who wants relations of a queue alone, without holding up traffic.
  *
- * Whoever stands in line for a lock holds up all that come behind.  A query that
- * reads a queue may take hours; and any role that can name a view can have it
- * locked, and the tables behind it, until its transaction ends, by preparing a
- * query on it that it may not run.  So nobody here stands in line behind readers:
- * these locks are tried for a moment, and given back if somebody has the relation.
+ * A transaction that waits for a lock holds up all that come behind it.  A query that
+ * reads a queue may take hours; and any role that can name a view can have the view
+ * locked, and the tables behind it, until the role's transaction ends, by preparing a
+ * query on the view that the role may not run.  So the functions here do not wait behind
+ * readers: they try a lock for a moment, and give all locks back if another transaction
+ * has one of the relations.
  *
- * Writers are waited for in line, with ShareRowExclusive on the pending table,
- * which no reader has: in constant traffic a lock that is only tried would never be
- * had.  But a consumer may keep its transaction open for long, and all others stand
- * behind us meanwhile.  So we leave the line after LOCK_LINE, and let them go on.
+ * Behind writers they do wait, for ShareRowExclusive on the pending table, which
+ * conflicts with no reader: in constant traffic a lock that is only tried would never be
+ * free.  A consumer may keep its transaction open for long, with all other traffic
+ * behind the waiting lock.  So the wait ends after LOCK_LINE, and traffic goes on.
  *
- * Locks: as above; the order is that of cmq_queue.c.  Deadlocks: nothing is held
- * between two tries but what the caller holds, so one who waits for that is not
- * detected; LOCK_WAIT ends it.  Abort: locks go with the transaction.
+ * Locks: as above; the order is that of cmq_queue.c.  Deadlocks: between two tries the
+ * transaction holds only what its caller has locked.  The server does not detect a
+ * transaction that waits for one of those locks; LOCK_WAIT ends that.  Abort: locks go
+ * with the transaction.
  *
  *-------------------------------------------------------------------------
  */

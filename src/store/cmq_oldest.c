@@ -72,6 +72,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_earliest.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_cache.h"
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"

@@ -3,9 +3,11 @@
  * cmq_orphan.c
  *	  Relations of queues that have no row, and what is left of queues that are gone.
  *
- * A restore of the schema without the data leaves relations that no row names.
- * cmq_drop_queue() drops these; they are found by their names, kinds and columns, and
- * have to be the caller's.
+ * A restore of the schema without the data leaves relations that no row names.  They are
+ * found by their names, kinds and columns.  cmq_drop_queue() drops them, if the caller
+ * owns them.
+ *
+ * Locks: none.  Nothing is changed.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,12 +59,11 @@ find_orphan(const char *name, CmqRelation which)
  * there are none, or it has one.
  */
 bool
-cmq_gone_find_orphans(CmqQueue *queue, const char *name)
+cmq_gone_find_orphans(CmqDescription *queue, const char *name)
 {
 	if (strlen(name) > CMQ_QUEUE_NAME_MAX || cmq_catalog_find_queue(queue, name))
 		return false;
 	memset(queue, 0, sizeof(*queue));
-	queue->mcxt = CurrentMemoryContext;
 	strlcpy(queue->name, name, NAMEDATALEN);
 	queue->relid = find_orphan(name, CMQ_RIGHTS);
 	queue->messages = find_orphan(name, CMQ_MESSAGES_TABLE);
@@ -88,11 +89,9 @@ cmq_gone_has_names(const char *name)
 void
 cmq_gone_explain(const char *name, char **detail, char **hint)
 {
-	CmqQueue	queue;
+	CmqDescription queue;
 
 	*detail = *hint = NULL;
-	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
-		return;
 	if (cmq_catalog_find_queue(&queue, name))
 	{
 		if (!cmq_catalog_is_gone(&queue))

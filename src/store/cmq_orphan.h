@@ -10,7 +10,7 @@
 
 #include "store/cmq_description.h"
 
-extern bool cmq_gone_find_orphans(CmqQueue *queue, const char *name);
+extern bool cmq_gone_find_orphans(CmqDescription *queue, const char *name);
 extern bool cmq_gone_has_names(const char *name);
 extern void cmq_gone_explain(const char *name, char **detail, char **hint);
 

@@ -16,10 +16,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_rights.h"
 
-/*
- * Raise 42501 unless the current user has the right on the queue; ACL_NO_RIGHTS
- * is nobody's lack.
- */
+/* Raise 42501 unless the current user has the right, if there is one to have. */
 void
 cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 {
@@ -36,11 +33,11 @@ cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 }
 
 /*
- * May the current user read the queue?  What it is set to, how much is in it and
- * from when is for those who may, also in the text of an error.
+ * May the current user read the queue?  Its settings, how much it holds and from when
+ * are for readers alone, also in the text of an error.
  */
 bool
-cmq_queue_is_readable(const CmqQueue *queue)
+cmq_queue_is_readable(CmqQueue *queue)
 {
 	return pg_class_aclcheck(queue->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }

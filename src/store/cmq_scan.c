@@ -29,7 +29,7 @@
  * by cmq_scan_end() in either case.
  */
 bool
-cmq_scan_begin(CmqScan *scan, const CmqQueue *queue, Oid relid,
+cmq_scan_begin(CmqScan *scan, CmqQueue *queue, Oid relid,
 			   CmqTableKind kind, Snapshot snapshot)
 {
 	memset(scan, 0, sizeof(*scan));
@@ -67,7 +67,7 @@ cmq_scan_end(CmqScan *scan)
 
 /* How many pages a scan would read; 0 if the table does not exist any more. */
 int64
-cmq_scan_pages(const CmqQueue *queue, Oid relid, CmqTableKind kind)
+cmq_scan_pages(CmqQueue *queue, Oid relid, CmqTableKind kind)
 {
 	Relation	rel = cmq_table_open_heap(queue, relid, kind);
 	int64		pages;

@@ -24,11 +24,11 @@ typedef struct CmqScan
 	TupleTableSlot *slot;		/* the row that the scan stands at */
 } CmqScan;
 
-extern bool cmq_scan_begin(CmqScan *scan, const CmqQueue *queue, Oid relid,
+extern bool cmq_scan_begin(CmqScan *scan, CmqQueue *queue, Oid relid,
 						   CmqTableKind kind, Snapshot snapshot);
 extern bool cmq_scan_next(CmqScan *scan);
 extern void cmq_scan_end(CmqScan *scan);
-extern int64 cmq_scan_pages(const CmqQueue *queue, Oid relid,
+extern int64 cmq_scan_pages(CmqQueue *queue, Oid relid,
 							CmqTableKind kind);
 
 #endif							/* CMQ_SCAN_H */

@@ -158,7 +158,7 @@ report_shape(Relation rel, const TableShape *shape)
  * what another owner has put in its place is not.
  */
 static void
-check_table(Relation rel, const CmqQueue *queue, const TableShape *shape)
+check_table(Relation rel, CmqQueue *queue, const TableShape *shape)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
@@ -392,7 +392,7 @@ insert_entries(CmqTable *table, TupleTableSlot **slots, int n,
  * False if the table does not exist any more.
  */
 bool
-cmq_table_open(CmqTable *table, EState *estate, const CmqQueue *queue,
+cmq_table_open(CmqTable *table, EState *estate, CmqQueue *queue,
 			   Oid relid, CmqTableKind kind, LOCKMODE lockmode)
 {
 	memset(table, 0, sizeof(*table));
@@ -418,7 +418,7 @@ cmq_table_open(CmqTable *table, EState *estate, const CmqQueue *queue,
  * way.  NULL if it does not exist any more.
  */
 Relation
-cmq_table_open_heap(const CmqQueue *queue, Oid relid, CmqTableKind kind)
+cmq_table_open_heap(CmqQueue *queue, Oid relid, CmqTableKind kind)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 

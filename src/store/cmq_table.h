@@ -87,9 +87,9 @@ typedef struct CmqTable
 } CmqTable;
 
 extern bool cmq_table_open(CmqTable *table, EState *estate,
-						   const CmqQueue *queue, Oid relid,
+						   CmqQueue *queue, Oid relid,
 						   CmqTableKind kind, LOCKMODE lockmode);
-extern Relation cmq_table_open_heap(const CmqQueue *queue, Oid relid,
+extern Relation cmq_table_open_heap(CmqQueue *queue, Oid relid,
 									CmqTableKind kind);
 extern void cmq_table_close(CmqTable *table);
 extern void cmq_table_release(CmqTable *table);

@@ -8,11 +8,11 @@
  *	- makes partitions for all times that rows may come with: a row without one
  *	  stops replication.  Back to the retention, for the initial copy, and further
  *	  ahead, because the publisher's clock may be.
- *	- keeps partitions longer: rows may come late, and which messages nobody needs
- *	  any more is not known before all tables have been copied.
+ *	- keeps partitions longer: rows may come late, and before all tables have been
+ *	  copied it is not known which messages are consumed.
  *	- leaves expired messages, dead letters and the rewind point to the publisher,
  *	  whose maintenance does all this there, and is replicated.
- * and nobody sends here: ids are given out by two clocks, which would meet sooner or
+ * and no client is to send here: two clocks would give out ids, the same one sooner or
  * later, and then replication stops.  All that ends with the subscription.
  *
  * The server knows the tables of a subscription from CREATE SUBSCRIPTION on, also
@@ -54,7 +54,7 @@ cmq_target_is_subscribed(Oid relid)
 
 /* Does a subscription write any of the queue's tables? */
 bool
-cmq_target_is_queue(const CmqQueue *queue)
+cmq_target_is_queue(CmqQueue *queue)
 {
 	return cmq_target_is_subscribed(queue->messages) ||
 		cmq_target_is_subscribed(queue->pending) ||

@@ -11,6 +11,6 @@
 #include "store/cmq_description.h"
 
 extern bool cmq_target_is_subscribed(Oid relid);
-extern bool cmq_target_is_queue(const CmqQueue *queue);
+extern bool cmq_target_is_queue(CmqQueue *queue);
 
 #endif							/* CMQ_TARGET_H */

@@ -3,16 +3,17 @@
  * cmq_triggers.c
  *	  The triggers by which cmq notices changes of queue tables that are not its own.
  *
- * Who writes with triggers disabled, as pg_restore --disable-triggers does, enables
- * them afterwards.  That makes other versions of their rows in pg_trigger.  A queue's
- * description says which versions it was loaded with, its shared entry which ones the
- * queue was used with last; if they differ all is taken for changed.  It also leaves
- * them enabled for the origin alone: maintenance makes that ALWAYS again.
+ * A session that writes with triggers disabled, as pg_restore --disable-triggers does,
+ * enables them afterwards, which makes new versions of their rows in pg_trigger.  A
+ * description says which versions it was loaded with, the shared entry with which ones
+ * the queue was used last.  If they differ, anything in the queue may have changed.
+ * Triggers that were enabled so fire for the origin alone: maintenance makes that ALWAYS
+ * again.
  *
  * What the triggers do is in cmq_changes.c.
  *
- * Locks: ShareRowExclusive on the tables whose triggers are mended, if nobody has to be
- * waited for.
+ * Locks: ShareRowExclusive on the tables whose triggers are mended, if that takes but a
+ * moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,64 +42,40 @@
 #include "store/cmq_triggers.h"
 
 /*
- * A scan of the triggers by which cmq notices changes of a table.  The one that refuses
- * TRUNCATE is none of them: it is to fire for the origin alone.
+ * Look at the triggers by which cmq notices changes of a table: add their versions to
+ * *versions, and return the names of those that fire for the origin alone.  The trigger
+ * that refuses TRUNCATE is none of them: it is to fire for the origin alone.
  */
-typedef struct TriggerScan
+static List *
+look_at_table(Oid relid, uint32 *versions)
 {
-	Relation	rel;
-	SysScanDesc scan;
-} TriggerScan;
-
-static void
-begin_triggers(TriggerScan *ts, Oid relid)
-{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *on_origin = NIL;
 
-	ts->rel = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
-	ts->scan = systable_beginscan(ts->rel, TriggerRelidNameIndexId, true, NULL,
-								  1, &key);
-}
-
-static HeapTuple
-next_trigger(TriggerScan *ts)
-{
-	HeapTuple	tuple;
-
-	while (HeapTupleIsValid(tuple = systable_getnext(ts->scan)))
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1,
+							  &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+		char	   *name = NameStr(form->tgname);
 
-		if (strncmp(NameStr(form->tgname), "cmq_", 4) == 0 &&
-			strcmp(NameStr(form->tgname), "cmq_no_truncate") != 0)
-			break;
+		if (strncmp(name, "cmq_", 4) != 0 ||
+			strcmp(name, "cmq_no_truncate") == 0)
+			continue;
+		*versions = hash_combine(*versions, form->oid);
+		*versions = hash_combine(*versions,
+								 HeapTupleHeaderGetRawXmin(tuple->t_data));
+		if (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
+			on_origin = lappend(on_origin, pstrdup(name));
 	}
-	return tuple;
-}
-
-static void
-end_triggers(TriggerScan *ts)
-{
-	systable_endscan(ts->scan);
-	table_close(ts->rel, AccessShareLock);
-}
-
-/* Has the table triggers that fire for the origin alone? */
-static bool
-has_origin_triggers(Oid relid)
-{
-	TriggerScan ts;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	begin_triggers(&ts, relid);
-	while (HeapTupleIsValid(tuple = next_trigger(&ts)))
-		found |= ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled ==
-			TRIGGER_FIRES_ON_ORIGIN;
-	end_triggers(&ts);
-	return found;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return on_origin;
 }
 
 /*
@@ -106,30 +83,15 @@ has_origin_triggers(Oid relid)
  * its version: nobody who has the description hears of a change of theirs.
  */
 void
-cmq_triggers_load(CmqQueue *queue)
+cmq_triggers_load(CmqDescription *queue)
 {
 	Oid			relids[] = {queue->messages, queue->pending, queue->rewind};
 
 	queue->triggers = 0;
 	queue->triggers_on_origin = false;
 	for (int i = 0; i < lengthof(relids); i++)
-	{
-		TriggerScan ts;
-		HeapTuple	tuple;
-
-		begin_triggers(&ts, relids[i]);
-		while (HeapTupleIsValid(tuple = next_trigger(&ts)))
-		{
-			Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-			queue->triggers = hash_combine(queue->triggers, form->oid);
-			queue->triggers = hash_combine(queue->triggers,
-										   HeapTupleHeaderGetRawXmin(tuple->t_data));
-			queue->triggers_on_origin |=
-				form->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
-		}
-		end_triggers(&ts);
-	}
+		queue->triggers_on_origin |=
+			look_at_table(relids[i], &queue->triggers) != NIL;
 }
 
 /* Anything may have been written to the queue without our notice. */
@@ -146,77 +108,56 @@ cmq_triggers_distrust(CmqSharedQueue *shared)
 void
 cmq_triggers_check(CmqQueue *queue)
 {
-	CmqSharedQueue *shared = queue->shared;
-
-	if (likely(!cmq_notes_triggers_changed(shared, queue->triggers)))
-		return;
-	cmq_triggers_distrust(shared);
-}
-
-/* Enable a table's triggers ALWAYS, which fire for the origin alone. */
-static void
-mend_table(Oid relid)
-{
-	List	   *names = NIL;
-	ListCell   *lc;
-	TriggerScan ts;
-	HeapTuple	tuple;
-
-	begin_triggers(&ts, relid);
-	while (HeapTupleIsValid(tuple = next_trigger(&ts)))
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		if (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
-			names = lappend(names, pstrdup(NameStr(form->tgname)));
-	}
-	end_triggers(&ts);
-	foreach(lc, names)
-		cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
-						cmq_catalog_relname(relid),
-						quote_identifier(lfirst(lc)));
+	if (unlikely(cmq_notes_triggers_changed(queue->shared, queue->triggers)))
+		cmq_triggers_distrust(queue->shared);
 }
 
 /* Is there anything to mend? */
 static bool
 needs_mending(CmqQueue *queue)
 {
+	uint32		versions = 0;
+
 	if (queue->triggers_on_origin)
 		return true;
 	for (int i = 0; i < queue->nleaves; i++)
 	{
-		if (has_origin_triggers(queue->leaves[i].rewind))
+		if (look_at_table(queue->leaves[i].rewind, &versions) != NIL)
 			return true;
 	}
 	return false;
 }
 
 /*
- * Maintenance: the same for a queue, unless somebody is in the way.  Returns whether
- * anything was mended: then all is to be taken for changed (cmq_triggers_distrust()),
- * for nobody has heard of what was done to leaves.
+ * Maintenance: enable ALWAYS the triggers of a queue that fire for the origin alone,
+ * unless somebody is in the way.  Returns whether anything was mended: then all is to
+ * be taken for changed (cmq_triggers_distrust()), for nobody has heard of what was done
+ * to leaves.
  */
 bool
 cmq_triggers_mend(CmqQueue *queue)
 {
-	Oid			relids[] = {queue->pending, queue->messages, queue->rewind};
+	List	   *relids = list_make3_oid(queue->pending, queue->messages,
+										queue->rewind);
+	ListCell   *lc;
+	ListCell   *name;
+	uint32		versions = 0;
 
 	if (!needs_mending(queue))
 		return false;
-	for (int i = 0; i < lengthof(relids); i++)
+	for (int i = 0; i < queue->nleaves; i++)
+		relids = lappend_oid(relids, queue->leaves[i].rewind);
+	foreach(lc, relids)
 	{
-		if (!cmq_lock_in_mode_briefly(relids[i], ShareRowExclusiveLock))
+		if (!cmq_lock_in_mode_briefly(lfirst_oid(lc), ShareRowExclusiveLock))
 			return false;
 	}
-	for (int i = 0; i < queue->nleaves; i++)
+	foreach(lc, relids)
 	{
-		if (!cmq_lock_in_mode_briefly(queue->leaves[i].rewind,
-									  ShareRowExclusiveLock))
-			return false;
+		foreach(name, look_at_table(lfirst_oid(lc), &versions))
+			cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+							cmq_catalog_relname(lfirst_oid(lc)),
+							quote_identifier(lfirst(name)));
 	}
-	for (int i = 0; i < lengthof(relids); i++)
-		mend_table(relids[i]);
-	for (int i = 0; i < queue->nleaves; i++)
-		mend_table(queue->leaves[i].rewind);
 	return true;
 }

@@ -11,7 +11,7 @@
 #include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 
-extern void cmq_triggers_load(CmqQueue *queue);
+extern void cmq_triggers_load(CmqDescription *queue);
 extern void cmq_triggers_distrust(CmqSharedQueue *shared);
 extern void cmq_triggers_check(CmqQueue *queue);
 extern bool cmq_triggers_mend(CmqQueue *queue);

@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(cmq_alter_queue);
 
 /* A queue as the arguments would have it; bind: the dead-letter policy changes. */
 static bool
-get_changes(FunctionCallInfo fcinfo, const CmqQueue *queue, CmqQueue *changed,
+get_changes(FunctionCallInfo fcinfo, CmqQueue *queue, CmqDescription *changed,
 			bool *bind)
 {
 	bool		any;
@@ -40,7 +40,7 @@ get_changes(FunctionCallInfo fcinfo, const CmqQueue *queue, CmqQueue *changed,
 }
 
 static bool
-switches_rewind(const CmqQueue *queue, const CmqQueue *changed)
+switches_rewind(CmqQueue *queue, CmqDescription *changed)
 {
 	return (queue->rewind_seconds == 0) != (changed->rewind_seconds == 0);
 }
@@ -50,7 +50,7 @@ switches_rewind(const CmqQueue *queue, const CmqQueue *changed)
  * live message as expired, or as gone, and raise the scan floor above it permanently.
  */
 static CmqQueue *
-keep_traffic_away(CmqQueue *queue, const CmqQueue *changed)
+keep_traffic_away(CmqQueue *queue, CmqDescription *changed)
 {
 	if (!switches_rewind(queue, changed) &&
 		queue->msg_retention_seconds == changed->msg_retention_seconds)
@@ -66,7 +66,7 @@ keep_traffic_away(CmqQueue *queue, const CmqQueue *changed)
 
 /* What has expired by the old or the new setting stays so. */
 static void
-set_retention(const CmqQueue *queue, CmqQueue *changed, TimestampTz now)
+set_retention(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 {
 	if (changed->msg_retention_seconds == queue->msg_retention_seconds)
 		return;
@@ -84,7 +84,7 @@ set_retention(const CmqQueue *queue, CmqQueue *changed, TimestampTz now)
  * change.
  */
 static TimestampTz
-set_rewind(const CmqQueue *queue, CmqQueue *changed, TimestampTz now)
+set_rewind(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 {
 	if (changed->rewind_seconds == 0)
 	{
@@ -110,14 +110,13 @@ set_rewind(const CmqQueue *queue, CmqQueue *changed, TimestampTz now)
 Datum
 cmq_alter_queue(PG_FUNCTION_ARGS)
 {
-	CmqQueue	changed;
+	CmqDescription changed;
 	CmqQueue   *queue;
 	TimestampTz now;
 	bool		bind;
 
 	cmq_begin_write("cmq_alter_queue()");
-	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
-	cmq_queue_check_acl(queue, ACL_UPDATE);
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0), ACL_UPDATE);
 	/* before any lock, so that a bad value never waits */
 	if (!get_changes(fcinfo, queue, &changed, &bind))
 		PG_RETURN_VOID();

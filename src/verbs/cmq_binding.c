@@ -22,6 +22,7 @@
 #include "memory/cmq_types.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_load.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "verbs/cmq_binding.h"
@@ -90,7 +91,7 @@ cmq_dead_letter_check_drop(const char *name)
  * damaged queue, too.  For a description that cmq_catalog_find_queue() has filled.
  */
 static void
-check_unbind(CmqQueue *queue)
+check_unbind(CmqDescription *queue)
 {
 	CmqQueue   *target = NULL;
 
@@ -104,12 +105,12 @@ check_unbind(CmqQueue *queue)
 		cmq_queue_check_acl(queue, ACL_UPDATE);
 	else if (!superuser())
 		/* raises an error, unless it has just been repaired */
-		cmq_queue_check_acl(cmq_queue_lookup(queue->name), ACL_UPDATE);
+		(void) cmq_queue_lookup(queue->name, ACL_UPDATE);
 }
 
 /* End the policy.  The caller holds the queue lock, and has read the row since. */
 static void
-unbind(CmqQueue *queue)
+unbind(CmqDescription *queue)
 {
 	CmqSharedQueue *shared = cmq_shared_use(queue->pending);
 
@@ -132,7 +133,7 @@ cmq_dead_letter_forget(const char *name, bool wait)
 
 	foreach(lc, cmq_catalog_dead_letter_sources(name))
 	{
-		CmqQueue	source;
+		CmqDescription source;
 		CmqRowLock	lock = cmq_catalog_lock_queue(&source, lfirst(lc),
 												  ExclusiveLock, wait, NULL);
 
@@ -148,7 +149,7 @@ cmq_dead_letter_forget(const char *name, bool wait)
 Datum
 cmq_unbind_dead_letter(PG_FUNCTION_ARGS)
 {
-	CmqQueue	queue;
+	CmqDescription queue;
 	char	   *name;
 
 	cmq_begin_write("cmq_unbind_dead_letter()");

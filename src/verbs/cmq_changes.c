@@ -3,31 +3,32 @@
  * cmq_changes.c
  *	  Changes of queue tables that are not ours: by hand, by COPY, by replication.
  *
- * What these functions write goes through the access methods and fires no trigger.
- * Who else writes pending and rewind rows fires one of two, both ENABLE ALWAYS,
- * because session_replication_role hides changes from nobody:
+ * cmq writes through the access methods, which fires no trigger.  Anything else that
+ * writes pending or rewind rows fires one of two triggers, both ENABLE ALWAYS, so that
+ * session_replication_role hides no change:
  *
- *	- _pending_changed, before each statement.  What it will write is not known, and
- *	  so is not the number of pending rows from here on, nor where receives may begin
- *	  to scan, to the end of the transaction (cmq_floor.c, rule 4).
+ *	- _pending_changed, before each statement.  What the statement will write is not
+ *	  known.  So to the end of the transaction neither the number of pending rows is
+ *	  known, nor where receives may begin to scan (cmq_floor.c, rule 4).
  *	- _row_changed, after each row that no statement of the transaction has announced:
- *	  those that an apply worker writes, which runs no statements.  It knows what has
- *	  been written, so counts stay exact, and floors and the mark of cmq_oldest.c are
- *	  lowered no further than is needed (rule 5 there).  Rows of a statement are kept
- *	  from it by its WHEN, _unnoticed(): a COPY of millions of rows queues no event.
+ *	  an apply worker writes such rows, for it runs no statements.  The trigger knows
+ *	  what was written, so counts stay exact, and floors and the mark of cmq_oldest.c
+ *	  are lowered no further than is needed (rule 5 there).  The trigger's WHEN,
+ *	  _unnoticed(), leaves out rows of statements: a COPY of millions of rows queues no
+ *	  event.
  *
- * A statement of a subtransaction that has been undone has announced nothing: the
- * count of its parent is known.
+ * A statement of a subtransaction that was undone has announced nothing: the parent
+ * knows its counts.
  *
- * The queue clock is to be above all times that replication brings, whose clock may
- * be ahead of ours: ids go on increasing, and a rewind here brings back what was
- * deleted there.  Rows tell their times one by one; after a statement that has added
- * messages (_messages_added, on the message table, and on the rewind table for the
- * initial copy of a subscription) the newest is looked for.  Who waits is woken then,
- * too: pending rows may have come before their messages.
+ * The queue clock is to be above all times that replication brings, although the
+ * publisher's clock may be ahead: ids go on increasing, and a rewind here brings back
+ * what was deleted there.  A row tells its times to _row_changed.  After a statement
+ * that has added messages (_messages_added, on the message table, and on the rewind
+ * table for the initial copy of a subscription) the newest time is looked for, and
+ * waiting receives are woken: pending rows may have come before their messages.
  *
- * Locks: none but those that the writers have.  Abort: what was published in the
- * slot, counted and signalled goes with the transaction.
+ * Locks: none but those of the writers.  Abort: what was published in the slot, counted
+ * and signalled goes with the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -76,9 +77,9 @@ PG_FUNCTION_INFO_V1(cmq_messages_added);
 PG_FUNCTION_INFO_V1(cmq_unnoticed);
 
 /*
- * The queue of a trigger, attached; its argument is the name.  NULL if the table is
- * not the queue's: somebody else's trigger, or a restore that has not come to the
- * queue yet.  which says which one it is.
+ * The queue of a trigger, attached; the trigger's argument is the name.  *which is the
+ * table that has fired it.  NULL if that is not the queue's: the trigger is a user's, or
+ * a restore has not come to the queue yet.
  */
 static CmqQueue *
 trigger_queue(FunctionCallInfo fcinfo, bool row, CmqTableKind *which)
@@ -114,8 +115,8 @@ trigger_queue(FunctionCallInfo fcinfo, bool row, CmqTableKind *which)
 }
 
 /*
- * A subscription must write through the partitioned tables: of those that have made
- * themselves since, it would know nothing, and drop their messages silently.
+ * A subscription must write through the partitioned tables: it would know nothing of
+ * leaves that are made later, and drop their messages silently.
  */
 static void
 check_subscription(CmqQueue *queue)

@@ -231,7 +231,7 @@ create_relations(const char *name)
 static void
 report_taken(const char *name, const char *detail)
 {
-	CmqQueue	orphan;
+	CmqDescription orphan;
 
 	/* a restore of the schema alone, or what a DROP by hand has left */
 	if (cmq_gone_find_orphans(&orphan, name))
@@ -290,40 +290,39 @@ check_not_taken(const char *name)
 Datum
 cmq_create_queue(PG_FUNCTION_ARGS)
 {
-	CmqQueue	description;
-	CmqQueue   *queue = &description;
+	CmqDescription made = {0};
+	CmqQueue   *queue;
 	char	   *name;
 	TimestampTz now;
 
 	cmq_begin_write("cmq_create_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
 	cmq_ddl_check_name(name, "queue");
-	memset(queue, 0, sizeof(*queue));
-	strlcpy(queue->name, name, NAMEDATALEN);
-	cmq_get_settings(fcinfo, queue, false);
-	cmq_get_dead_letter(fcinfo, queue);
+	strlcpy(made.name, name, NAMEDATALEN);
+	cmq_get_settings(fcinfo, &made, false);
+	cmq_get_dead_letter(fcinfo, &made);
 	check_create(name);
 
 	cmq_catalog_lock("queue");
 	cmq_gone_make_room(name);
 	check_not_taken(name);
-	if (queue->dead_letter_queue[0])
-		cmq_dead_letter_check(queue);
+	if (made.dead_letter_queue[0])
+		cmq_dead_letter_check(&made);
 
 	create_relations(name);
 
 	now = cmq_time();
-	queue->relid = cmq_relation_oid(CMQ_RIGHTS, name);
-	queue->messages = cmq_relation_oid(CMQ_MESSAGES_TABLE, name);
-	queue->pending = cmq_relation_oid(CMQ_PENDING_TABLE, name);
-	queue->rewind = cmq_relation_oid(CMQ_REWIND_TABLE, name);
-	queue->create_time = queue->last_modify_time = queue->saved_clock = now;
-	queue->expired_before = queue->forgotten_before = DT_NOBEGIN;
-	queue->history_since = DT_NOBEGIN;
-	cmq_catalog_insert_queue(queue);
-	cmq_xact_remove_at_end(queue->pending, false);
+	made.relid = cmq_relation_oid(CMQ_RIGHTS, name);
+	made.messages = cmq_relation_oid(CMQ_MESSAGES_TABLE, name);
+	made.pending = cmq_relation_oid(CMQ_PENDING_TABLE, name);
+	made.rewind = cmq_relation_oid(CMQ_REWIND_TABLE, name);
+	made.create_time = made.last_modify_time = made.saved_clock = now;
+	made.expired_before = made.forgotten_before = DT_NOBEGIN;
+	made.history_since = DT_NOBEGIN;
+	cmq_catalog_insert_queue(&made);
+	cmq_xact_remove_at_end(made.pending, false);
 
-	queue = cmq_queue_lookup(name);
+	queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 	now = cmq_queue_now(queue);
 	cmq_count_start_empty(queue->shared);
 	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));

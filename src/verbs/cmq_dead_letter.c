@@ -123,7 +123,7 @@ static CmqQueue *
 open_target(CmqLetterMove *move)
 {
 	char	   *name = pstrdup(move->queue->dead_letter_queue);
-	CmqQueue   *target = cmq_queue_lookup(name);
+	CmqQueue   *target = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 
 	cmq_uses_guest(move->uses, target->owner, 0);
 	if (move->wait)

@@ -27,6 +27,7 @@
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
+#include "store/cmq_load.h"
 #include "store/cmq_lock.h"
 #include "store/cmq_orphan.h"
 #include "store/cmq_owner.h"
@@ -38,7 +39,7 @@ PG_FUNCTION_INFO_V1(cmq_drop_queue);
 
 /* Raise 42501 unless the caller owns this relation of the queue, if it is there. */
 static bool
-check_owns(CmqQueue *queue, Oid relid, CmqRelation which)
+check_owns(CmqDescription *queue, Oid relid, CmqRelation which)
 {
 	if (!cmq_queue_has_relation(queue, relid, which))
 		return false;
@@ -55,7 +56,7 @@ check_owns(CmqQueue *queue, Oid relid, CmqRelation which)
  * only a superuser will do.
  */
 static void
-check_may_drop(CmqQueue *queue)
+check_may_drop(CmqDescription *queue)
 {
 	bool		any = check_owns(queue, queue->relid, CMQ_RIGHTS);
 
@@ -80,7 +81,7 @@ check_may_drop(CmqQueue *queue)
  * one must be droppable, so not by cmq_queue_lookup().  So must one that has no row.
  */
 static void
-lock_to_drop(CmqQueue *queue, const char *name)
+lock_to_drop(CmqDescription *queue, const char *name)
 {
 	bool		creating = false;
 
@@ -100,7 +101,7 @@ lock_to_drop(CmqQueue *queue, const char *name)
 
 /* The view of this name, if it is one of the queue's; else InvalidOid. */
 static Oid
-find_view(CmqQueue *queue, CmqRelation which)
+find_view(CmqDescription *queue, CmqRelation which)
 {
 	Oid			relid = cmq_relation_oid(which, queue->name);
 
@@ -115,7 +116,7 @@ find_view(CmqQueue *queue, CmqRelation which)
  * its number.
  */
 static void
-list_relations(CmqQueue *queue, List **views, List **tables)
+list_relations(CmqDescription *queue, List **views, List **tables)
 {
 	static const CmqRelation derived[] = {
 		CMQ_ALL_VIEW, CMQ_LIVE_VIEW, CMQ_HISTORY_VIEW, CMQ_READER_VIEW
@@ -149,7 +150,7 @@ list_relations(CmqQueue *queue, List **views, List **tables)
 
 /* What is to be locked alone: all of these, and the leaves. */
 static List *
-list_to_lock(CmqQueue *queue, List *views, List *tables)
+list_to_lock(CmqDescription *queue, List *views, List *tables)
 {
 	List	   *alone = list_concat_copy(tables, views);
 
@@ -195,8 +196,8 @@ report_left(const char *name)
 Datum
 cmq_drop_queue(PG_FUNCTION_ARGS)
 {
-	CmqQueue	description;
-	CmqQueue   *queue = &description;
+	CmqDescription description;
+	CmqDescription *queue = &description;
 	char	   *name;
 	List	   *views;
 	List	   *tables;

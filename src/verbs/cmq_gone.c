@@ -44,7 +44,7 @@
 static bool
 forget(const char *name, bool wait)
 {
-	CmqQueue	queue;
+	CmqDescription queue;
 	CmqRowLock	lock = cmq_catalog_lock_queue(&queue, name, AccessExclusiveLock,
 											  wait, NULL);
 

@@ -44,6 +44,7 @@
 #include "base/cmq_handle.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
+#include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"

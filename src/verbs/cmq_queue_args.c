@@ -43,7 +43,7 @@ static const Setting settings[] = {
 
 /* May the text of an error say what the queue is set to?  A new one has no secrets. */
 static bool
-may_say(const CmqQueue *queue)
+may_say(CmqQueue *queue)
 {
 	return !OidIsValid(queue->relid) || cmq_queue_is_readable(queue);
 }
@@ -53,7 +53,7 @@ may_say(const CmqQueue *queue)
  * there, or is an error.  Returns whether any was given.
  */
 bool
-cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
+cmq_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool null_keeps)
 {
 	bool		any = false;
 
@@ -98,7 +98,7 @@ cmq_get_settings(FunctionCallInfo fcinfo, CmqQueue *queue, bool null_keeps)
  * NULL keeps what is there.  Returns whether any was given.
  */
 bool
-cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqQueue *queue)
+cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue)
 {
 	int			argno = lengthof(settings) + 1;
 	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||

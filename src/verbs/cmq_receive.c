@@ -60,6 +60,7 @@
 #include "memory/cmq_wait.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_damage.h"
 #include "store/cmq_description.h"
@@ -412,7 +413,7 @@ take(ReceiveState *state, Source source)
 }
 
 static bool
-letters_stay(void *arg)
+letters_stay(const void *arg)
 {
 	return cmq_dead_letter_stays(arg);
 }
@@ -632,7 +633,7 @@ cmq_receive(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_receive()");
 	InitMaterializedSRF(fcinfo, 0);
 	request.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0), ACL_NO_RIGHTS);
 	if (PG_ARGISNULL(3) ? queue->polling_wait_seconds > 0 :
 		PG_GETARG_INT32(3) > 0)
 		caller = begin_look();

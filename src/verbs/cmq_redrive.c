@@ -99,7 +99,7 @@ typedef struct Redrive
 
 /* Whose code a send to this queue runs; InvalidOid if the caller need not mind. */
 static Oid
-get_guest(const Redrive *redrive, const CmqQueue *source)
+get_guest(const Redrive *redrive, CmqQueue *source)
 {
 	return source->owner == redrive->caller || source->owner == redrive->owner ||
 		superuser_arg(source->owner) ? InvalidOid : source->owner;
@@ -181,7 +181,7 @@ static void
 redrive_letters(const char *name, void *arg)
 {
 	Redrive    *redrive = arg;
-	CmqQueue   *queue = cmq_queue_lookup(name);
+	CmqQueue   *queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 	CmqDelete	state;
 	CmqMessages messages;
 	CmqTable   *pending = &state.pending.table;

@@ -30,7 +30,6 @@
 #include "store/cmq_history.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
-#include "store/cmq_rights.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_send.h"
 
@@ -183,7 +182,7 @@ cmq_replay(PG_FUNCTION_ARGS)
 				 errmsg("queue \"%s\" cannot be replayed into itself",
 						queue->name),
 				 errhint("cmq_restore and cmq_rewind bring its messages back.")));
-	cmq_queue_check_acl(cmq_queue_lookup(target), ACL_INSERT);
+	(void) cmq_queue_lookup(target, ACL_INSERT);
 	cmq_history_require(queue);
 	cmq_rewind_log_require_reason(queue);
 	replay->target = cmq_queue_open(target, ACL_INSERT, RowExclusiveLock);

@@ -84,7 +84,7 @@ open_queue(FunctionCallInfo fcinfo)
 	char	   *name = cmq_queue_name_arg(fcinfo, 0);
 	CmqQueue   *queue;
 
-	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
+	(void) cmq_queue_lookup(name, ACL_UPDATE);
 	(void) cmq_queue_lock(name, ACL_UPDATE, ExclusiveLock);
 	queue = cmq_queue_open(name, ACL_UPDATE, RowExclusiveLock);
 	cmq_history_require(queue);

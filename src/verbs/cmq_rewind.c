@@ -191,7 +191,7 @@ Datum
 cmq_rewind(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
-	CmqQueue	changed;
+	CmqDescription changed;
 	CmqRewind  *rewinding = &changed.rewinding;
 	char	   *name;
 	CmqWindow	window = {.end = DT_NOEND};
@@ -200,7 +200,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 
 	cmq_begin_write("cmq_rewind()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	cmq_queue_check_acl(cmq_queue_lookup(name), ACL_UPDATE);
+	(void) cmq_queue_lookup(name, ACL_UPDATE);
 	cmq_require_arg(fcinfo, 1, "start_time", "queue", name);
 	window.start = PG_GETARG_TIMESTAMPTZ(1);
 
@@ -243,7 +243,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 void
 cmq_rewind_cancel(CmqQueue *queue)
 {
-	CmqQueue	changed = *queue;
+	CmqDescription changed = *queue;
 
 	changed.rewinding.active = false;
 	cmq_catalog_update_queue(&changed);
@@ -272,7 +272,7 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 void
 cmq_rewind_advance(CmqQueue *queue)
 {
-	CmqQueue	changed;
+	CmqDescription changed;
 	TimestampTz expired_before;
 	TimestampTz first;
 

@@ -49,6 +49,7 @@
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
+#include "store/cmq_load.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -637,7 +638,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 
 	/* what is not there, or not allowed, takes no lock */
 	(void) find_for_select(topic);
-	cmq_queue_check_owner(cmq_queue_lookup(queue));
+	cmq_queue_check_owner(cmq_queue_lookup(queue, ACL_NO_RIGHTS));
 	/* the queue first, as a drop of the queue does */
 	cmq_queue_check_owner(cmq_queue_lock(queue, ACL_NO_RIGHTS, ShareLock));
 	cmq_catalog_lock("topic");
@@ -674,7 +675,7 @@ static Oid
 own_queue_of(const char *topic, const char *name)
 {
 	char	   *queue = find_subscription(topic, name, NULL);
-	CmqQueue	description;
+	CmqDescription description;
 
 	/* a damaged queue has an owner too */
 	return queue && cmq_catalog_find_queue(&description, queue) &&

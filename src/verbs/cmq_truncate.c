@@ -20,7 +20,7 @@ PG_FUNCTION_INFO_V1(cmq_no_truncate);
 
 /* Has the queue this table, or is it one of its leaves? */
 static bool
-has_table(const CmqQueue *queue, Oid relid)
+has_table(CmqQueue *queue, Oid relid)
 {
 	if (relid == queue->messages || relid == queue->pending ||
 		relid == queue->rewind)

@@ -23,7 +23,6 @@
 #include "store/cmq_description.h"
 #include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
-#include "store/cmq_rights.h"
 #include "store/cmq_states.h"
 #include "verbs/cmq_rewind.h"
 
@@ -86,8 +85,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	/* it counts with a snapshot of its own, which a worker must not take */
 	PreventCommandIfParallelMode("cmq_queue_attributes()");
-	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0));
-	cmq_queue_check_acl(queue, ACL_SELECT);
+	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT);
 	queue = look_at_queue(queue, &states, &now);
 	min_msg_time = Min(Min(states.earliest, states.first_due), now);
 

@@ -202,7 +202,7 @@ count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
  * without a right on bodies.
  */
 static bool
-may_see_counters(const CmqQueue *queue)
+may_see_counters(CmqQueue *queue)
 {
 	return cmq_queue_is_readable(queue) ||
 		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
@@ -307,7 +307,7 @@ look_at_queue(const char *name, void *arg)
 static bool
 may_see(const char *name)
 {
-	CmqQueue	queue;
+	CmqDescription queue;
 
 	return cmq_catalog_find_queue(&queue, name) &&
 		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)) &&

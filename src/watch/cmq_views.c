@@ -62,7 +62,6 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
-#include "store/cmq_rights.h"
 
 PG_FUNCTION_INFO_V1(cmq_readable);
 PG_FUNCTION_INFO_V1(cmq_readable_support);
@@ -85,18 +84,9 @@ typedef struct Since
 
 /* Look up a queue that the current user may read; raises 42501 if not. */
 static CmqQueue *
-lookup_to_read(const char *name)
-{
-	CmqQueue   *queue = cmq_queue_lookup(name);
-
-	cmq_queue_check_acl(queue, ACL_SELECT);
-	return queue;
-}
-
-static CmqQueue *
 queue_arg(FunctionCallInfo fcinfo)
 {
-	return lookup_to_read(cmq_queue_name_arg(fcinfo, 0));
+	return cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT);
 }
 
 /*
@@ -116,7 +106,7 @@ queue_to_simplify(Node *node, SupportRequestSimplify **request)
 	name = linitial((*request)->fcall->args);
 	if (!IsA(name, Const) || name->constisnull)
 		return NULL;
-	queue = lookup_to_read(TextDatumGetCString(name->constvalue));
+	queue = cmq_queue_lookup(TextDatumGetCString(name->constvalue), ACL_SELECT);
 
 	/* no invalidation would have this plan made anew */
 	if ((*request)->root == NULL)

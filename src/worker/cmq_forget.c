@@ -146,7 +146,7 @@ look_at_leaf(Call *call, const CmqLeaf *leaf)
 static void
 note_done(CmqQueue *queue, const CmqForgetting *pass)
 {
-	CmqQueue	changed;
+	CmqDescription changed;
 
 	queue = cmq_queue_try_lock(queue);
 	if (queue == NULL || queue->history_since != pass->since)

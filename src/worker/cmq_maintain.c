@@ -109,13 +109,11 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
 static CmqStepResult
 save_clock(CmqQueue *queue, const CmqPortion *portion)
 {
-	CmqQueue	changed;
+	CmqDescription changed;
 
-	cmq_queue_attach(queue);
 	if (cmq_clock_last(queue->shared) <= queue->saved_clock ||
 		(queue = cmq_queue_try_lock(queue)) == NULL)
 		return CMQ_STEP_DONE;
-	cmq_queue_attach(queue);
 	changed = *queue;
 	changed.saved_clock = cmq_clock_last(queue->shared);
 	cmq_catalog_update_queue(&changed);
@@ -189,10 +187,7 @@ static CmqStepResult
 mend_triggers(CmqQueue *queue, const CmqPortion *portion)
 {
 	if (cmq_triggers_mend(queue))
-	{
-		cmq_queue_attach(queue);
 		cmq_triggers_distrust(queue->shared);
-	}
 	return CMQ_STEP_DONE;
 }
 
@@ -316,7 +311,7 @@ cmq_maintain_step(const char *name, CmqTurnKind kind, int i, bool bounded)
 	const Step *step = kind == CMQ_SHORT_TURN ? &short_steps[i] : &long_steps[i];
 	CmqPortion	portion = {.bounded = bounded};
 	CmqStepResult result;
-	CmqQueue   *queue = cmq_queue_lookup(name);
+	CmqQueue   *queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 	CmqOwnerScope scope;
 
 	check_restored(queue, queue->messages);
@@ -403,7 +398,7 @@ maintain_try(const char *name, void *arg)
 static bool
 is_own(const char *name, Oid *pending)
 {
-	CmqQueue	queue;
+	CmqDescription queue;
 
 	if (!cmq_catalog_find_queue(&queue, name) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)))
@@ -503,7 +498,7 @@ cmq_maintain(PG_FUNCTION_ARGS)
 	{
 		char	   *name = cmq_queue_name_arg(fcinfo, 0);
 
-		cmq_queue_check_owner(cmq_queue_lookup(name));
+		cmq_queue_check_owner(cmq_queue_lookup(name, ACL_NO_RIGHTS));
 		maintain_queue(name);
 	}
 	PG_RETURN_VOID();

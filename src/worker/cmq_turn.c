@@ -349,7 +349,7 @@ cmq_turn_order(List *names, CmqTurnOrder *order)
 	for (int i = 0; i < n; i++)
 	{
 		Place	   *place = &places[i];
-		CmqQueue	queue;
+		CmqDescription queue;
 
 		place->name = list_nth(names, i);
 		place->position = i;

@@ -298,7 +298,7 @@ take_turns(List *names, CmqTurnKind kind)
 static void
 make_leaf(void *arg)
 {
-	CmqQueue   *queue = cmq_queue_lookup(arg);
+	CmqQueue   *queue = cmq_queue_lookup(arg, ACL_NO_RIGHTS);
 	TimestampTz now = cmq_queue_now(queue);
 
 	cmq_leaf_make(queue, now, now + cmq_leaf_lead(queue));

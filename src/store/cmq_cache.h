@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_cache.h
+ *	  The cache of descriptions of queues.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_CACHE_H
+#define CMQ_CACHE_H
+
+#include "store/cmq_description.h"
+
+/*
+ * How often a description that has gone stale while it was loaded is loaded
+ * anew.  After that it is used once: it was current when the call began, and
+ * with debug_discard_caches there is always an invalidation.
+ */
+#define CMQ_MAX_LOADS 3
+
+extern void cmq_queue_init_cache(void);
+extern CmqQueue *cmq_cache_find(const char *name, bool raise);
+extern uint64 cmq_cache_nloads(void);
+extern void cmq_queue_mark_stale(const char *name);
+
+#endif							/* CMQ_CACHE_H */
