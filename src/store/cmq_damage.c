@@ -8,17 +8,17 @@
  * message stands first again, and nobody would get any other.  So the error is
  * noticed (by an error context, which costs nothing until there is one) and the
  * queue's shared entry says "damaged".  From then on receives read each message
- * in a subtransaction: one that cannot be read stays claimed, is in flight for
- * its visibility timeout as if it had been delivered, and the receive goes on
- * with the next, after a warning that names it.  So it is not lost, comes back in
- * case somebody has repaired the page, and is tried no more often than that.
+ * in a subtransaction.  A message that cannot be read stays claimed, and in flight
+ * for its visibility timeout, as if it had been delivered; the receive warns of it
+ * by name, and goes on with the next.  So no message is lost: it comes back, in case
+ * the page has been repaired, and is tried no more often than that.
  *
  * What is noticed: the errors of a damaged table (class XX, also internal
  * errors, which values without checksum cause), of the disk, of a file that is
  * missing, and a message without a body.
  *
- * The mark stays until the server is restarted: reading in subtransactions is a
- * little slower and otherwise the same.  It is never taken back by an abort.
+ * The mark stays until the server is restarted, also when the transaction aborts:
+ * reading in subtransactions is a little slower and otherwise the same.
  *
  *-------------------------------------------------------------------------
  */

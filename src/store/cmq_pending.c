@@ -99,7 +99,7 @@ publish(CmqPending *pending, TimestampTz time)
 	pending->published = true;
 }
 
-/* Write the rows that were kept back; the receivers of deliveries may come back to them. */
+/* Write the rows that were kept back; receivers may come back to their deliveries. */
 static void
 write_rows(CmqPending *pending)
 {
@@ -167,8 +167,9 @@ row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 	values[Anum_pending_rewind_count - 1] = Int32GetDatum(row->rewind_count);
 }
 
+/* more: the table has one more row than before; ready: it can be received at once. */
 static void
-add_row(CmqPending *pending, const CmqPendingRow *row)
+add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 {
 	Datum		values[Natts_pending];
 	bool		isnull[Natts_pending];
@@ -180,6 +181,8 @@ add_row(CmqPending *pending, const CmqPendingRow *row)
 	if (cmq_table_insert(&pending->table, values, isnull, CMQ_NARROW_ROW_SIZE))
 		write_rows(pending);
 	pending->nadded++;
+	pending->nmore += more;
+	pending->nready += ready;
 	pending->changed = true;
 }
 
@@ -199,9 +202,7 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at, int delay)
 	/* the time without the delay, because cmq_earliest.c needs it */
 	if (!pending->published)
 		publish(pending, enqueued_at);
-	add_row(pending, &row);
-	pending->nmore++;
-	pending->nready += delay == 0;
+	add_row(pending, &row, true, delay == 0);
 }
 
 /*
@@ -249,7 +250,7 @@ cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row)
 	if (row->first_received_at == DT_NOBEGIN)
 		row->first_received_at = pending->now;
 	increment(&row->receive_count);
-	add_row(pending, row);
+	add_row(pending, row, false, false);
 	return true;
 }
 
@@ -273,8 +274,7 @@ cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
 	cmq_xact_bring_back(queue->shared, due->time);
 	cmq_xact_due(queue->shared, queue->rewinding.rewound_at, due->time);
 	cmq_xact_wake(queue->shared, 0, 1);
-	add_row(pending, row);
-	pending->nmore++;
+	add_row(pending, row, true, false);
 	return true;
 }
 
@@ -315,9 +315,7 @@ cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind)
 	/* it may be due to all others, if we have cancelled a rewind */
 	cmq_xact_wake(pending->queue->shared, 0, 1);
 	increment(&row.rewind_count);
-	add_row(pending, &row);
-	pending->nmore++;
-	pending->nready++;
+	add_row(pending, &row, true, true);
 	return true;
 }
 

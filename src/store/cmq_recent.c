@@ -4,10 +4,10 @@
  *	  Where in the pending table the deliveries lie that this backend made.
  *
  * Most consumers delete what they received in the same session.  Remembering
- * the place of the row spares them the search in the index.  It is a hint:
- * whoever uses it compares the row at that place with what it looks for, and
- * searches the index when the two differ.  Nothing has to be forgotten,
- * therefore: not at an abort, not when a table is rewritten or dropped.
+ * the place of the row spares them the search in the index.  The place is a hint:
+ * its user compares the row there with the one that it looks for, and searches the
+ * index when the two differ.  Therefore no place has to be forgotten: not at an
+ * abort, not when a table is rewritten or dropped.
  *
  * The places are kept in a table of fixed size, a newer delivery in the stead
  * of an older one.

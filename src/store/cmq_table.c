@@ -23,12 +23,13 @@
  * that were added and dropped again stay behind ours in the rows, as NULL; leaves
  * made later do not have them.  Constraints that were added are checked, as the
  * owner, so that each row can be dumped and restored; triggers, foreign keys among
- * them, are not fired.  Indexes may have code of the owner's,
- * in expressions and predicates: that runs as the owner (cmq_owner.c), whoever writes
- * the row, when an index is opened and when it is written.
+ * them, are not fired.  Expressions and predicates of indexes may have code of the
+ * owner's.  That code runs as the owner (cmq_owner.c), when an index is opened and
+ * when it is written, whatever role calls cmq.
  *
- * Locks of tables and indexes are kept until the end of the transaction, but for those
- * of tables that were only looked at (cmq_table_release()), and of a receive that waits.
+ * Locks: on tables and their indexes, to the end of the transaction.  Two locks end
+ * before: that of a table that was only looked at (cmq_table_release()), and those of a
+ * receive that waits.
  *
  *-------------------------------------------------------------------------
  */
@@ -329,7 +330,7 @@ find_constraints(CmqTable *table)
 		(desc->constr->num_check == 0 &&
 		 (nullable == 0 || !TupleDescAttr(desc, nullable - 1)->attnotnull)))
 		return;
-	/* not table->result: that one's number in the range table is made up */
+	/* not table->result, whose number in the range table is made up */
 	table->has_code = true;
 	table->constraints = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->constraints, table->rel, 0, NULL, 0);
@@ -473,7 +474,7 @@ cmq_table_close(CmqTable *table)
 
 /*
  * The same for a table that was only looked at, and whose locks are not needed any more:
- * who looks at all leaves of a queue must not fill the lock table.
+ * a look at all leaves of a queue must not fill the lock table.
  */
 void
 cmq_table_release(CmqTable *table)
@@ -751,34 +752,6 @@ cmq_slot_body(TupleTableSlot *slot)
 	return body;
 }
 
-/* A timestamptz column of the row; DT_NOBEGIN for NULL. */
-TimestampTz
-cmq_slot_time(TupleTableSlot *slot, AttrNumber attno)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, attno, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
-/* An int column of the row; 0 for NULL. */
-int32
-cmq_slot_int(TupleTableSlot *slot, AttrNumber attno)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, attno, &isnull);
-
-	return isnull ? 0 : DatumGetInt32(value);
-}
-
-/* The key of a pending row. */
-void
-cmq_slot_key(TupleTableSlot *slot, CmqPendingKey *key)
-{
-	key->visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
-	key->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
-}
-
 /*
  * When the message of a pending row was received first; DT_NOBEGIN if it was not,
  * since it was sent or brought back.
@@ -802,14 +775,4 @@ cmq_slot_ready_since(TupleTableSlot *slot)
 
 	return cmq_slot_int(slot, Anum_pending_receive_count) > 0 ? visible_at :
 		Max(visible_at, cmq_slot_time(slot, Anum_pending_first_received_at));
-}
-
-/* A bigint column of the row; 0 for NULL. */
-int64
-cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, attno, &isnull);
-
-	return isnull ? 0 : DatumGetInt64(value);
 }

@@ -13,11 +13,13 @@
 #include "access/skey.h"
 #include "access/tableam.h"
 #include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#include "utils/timestamp.h"
 
 #include "base/cmq_handle.h"
 #include "store/cmq_description.h"
@@ -77,8 +79,8 @@ typedef struct CmqTable
 	SnapshotData snapshot;		/* a dirty one */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
-	bool		busy;			/* somebody else is deleting it right now */
-	TransactionId busy_with;	/* who */
+	bool		busy;			/* another transaction is deleting it right now */
+	TransactionId busy_with;	/* this transaction is */
 	ScanKeyData after[2];		/* see cmq_table_after() */
 	TupleTableSlot **newslots;	/* rows to insert, kept back */
 	int			nslots;			/* slots made */
@@ -109,11 +111,45 @@ extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 extern bool cmq_table_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
-extern TimestampTz cmq_slot_time(TupleTableSlot *slot, AttrNumber attno);
-extern int32 cmq_slot_int(TupleTableSlot *slot, AttrNumber attno);
-extern void cmq_slot_key(TupleTableSlot *slot, CmqPendingKey *key);
 extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_ready_since(TupleTableSlot *slot);
-extern int64 cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno);
+
+/* A timestamptz column of the row; DT_NOBEGIN for NULL. */
+static inline TimestampTz
+cmq_slot_time(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/* An int column of the row; 0 for NULL. */
+static inline int32
+cmq_slot_int(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* A bigint column of the row; 0 for NULL. */
+static inline int64
+cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/* The key of a pending row. */
+static inline void
+cmq_slot_key(TupleTableSlot *slot, CmqPendingKey *key)
+{
+	key->visible_at = cmq_slot_time(slot, Anum_pending_visible_at);
+	key->enqueued_at = cmq_slot_time(slot, Anum_pending_enqueued_at);
+}
 
 #endif							/* CMQ_TABLE_H */

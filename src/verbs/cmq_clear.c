@@ -4,18 +4,17 @@
  *	  Clear a queue: remove what is pending for good.
  *
  * Pending rows are deleted one by one, in the order of their key, each with
- * its message; the history stays.  A row that another transaction is changing
- * is waited for, as delete does it: if that one commits, the message is where
- * that one put it.  Batches of deletes take rows in the same order, so the two
- * do not deadlock.  Messages that others have sent but not committed are not
- * there yet, and stay.
+ * its message; the history stays.  Like delete, clear waits for a transaction that
+ * is changing a row: if that transaction commits, the message stays where it has
+ * been put.  Batches of deletes take rows in the same order, so the two do not
+ * deadlock.  Messages of sends that have not committed yet are not seen, and stay.
  *
- * A rewind under way ends: what it has not brought back is history again.  It
- * is not removed, since it was consumed once and can be rewound once more.
+ * A rewind under way ends: what it has not brought back is history again.  Such
+ * messages are not removed: they were consumed once, and can be rewound once more.
  *
  * Locks: the queue lock, RowExclusive on the pending table and on message
  * leaves.  Takes time in proportion to what is pending, memory does not grow.
- * A rollback brings all back.
+ * A rollback brings all messages back.
  *
  *-------------------------------------------------------------------------
  */

@@ -26,10 +26,10 @@
  *	  what is dead (cmq_stretch.c).
  *	- Maintenance, in the same case, as one of its steps.
  *	- When the dead-letter queue is another owner's, the worker alone, after all
- *	  other work, for a short time; cmq_turn.c has who pays for it.
+ *	  other work, for a short time; cmq_turn.c says which queue pays for it.
  * What cannot be moved stays, is not delivered, and holds up nothing else.
  *
- * Who binds a queue holds its queue lock, and that of the dead-letter queue in
+ * Locks: binding a queue takes its queue lock, and that of the dead-letter queue in
  * Share mode: so no queue becomes a dead-letter queue while it gets one itself
  * or is dropped.  A queue that moves messages takes RowExclusive on the pending
  * table of the dead-letter queue after its own; since a dead-letter queue has
@@ -304,9 +304,9 @@ cmq_dead_letter_warn_refused(CmqQueue *queue, int refused)
 }
 
 /*
- * The dead-letter queue, if it is another owner's, in whose code the queue's
- * owner and those who receive have no reason to trust; else NULL.  So is one that
- * is gone or damaged, to which nothing can be moved anyway.
+ * The dead-letter queue, if it belongs to another owner, whose code the owner of the
+ * queue and its receivers have no reason to trust; else NULL.  Also NULL for one that
+ * is gone or damaged: nothing can be moved to it anyway.
  */
 CmqQueue *
 cmq_dead_letter_stranger(CmqQueue *queue)
@@ -318,7 +318,7 @@ cmq_dead_letter_stranger(CmqQueue *queue)
 		!superuser_arg(target->owner) ? target : NULL;
 }
 
-/* Do dead letters stay where they are, whoever receives? */
+/* Do dead letters stay where they are, whatever role receives? */
 bool
 cmq_dead_letter_stays(CmqQueue *queue)
 {
@@ -350,7 +350,7 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 		if (ok)
 			cmq_dead_letter_warn_refused(queue, move.refused);
 		else if (!readable)
-			/* the text of the error is for those who may read the queue */
+			/* only readers of the queue may see the text of the error */
 			ereport(WARNING,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("moving dead letters of queue \"%s\" failed",

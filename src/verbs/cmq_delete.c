@@ -11,8 +11,8 @@
  *
  * With rewind on, delete moves the delivery from the pending table to the
  * rewind leaf of its time; with rewind off it removes pending row and message.
- * A message past its retention counts as gone, even while its rows are there, but
- * for who has it in flight.
+ * A message past its retention counts as gone, even while its rows are there; but
+ * while it is in flight its receiver can still delete it.
  *
  * Locks: RowExclusive on the pending table and on the rewind leaf, or the
  * message leaf.
@@ -82,7 +82,7 @@ find_delivery(CmqDelete *state, const CmqHandle *handle)
 	/* a count of 0 is what a message has that nobody received */
 	if (handle->receive_count == 0)
 		return false;
-	/* who has it in flight may be done with it after its retention, too */
+	/* a message past its retention can be deleted only while it is in flight */
 	if (handle->enqueued_at < state->expired_before &&
 		handle->visible_at <= state->now)
 		return false;

@@ -234,7 +234,7 @@ next_due(ReceiveState *state)
 	return true;
 }
 
-/* The source whose scan stands at the row to be looked at next; a due row comes first. */
+/* The source whose scan stands at the row to be looked at next. */
 static Source
 next_candidate(ReceiveState *state)
 {
@@ -301,17 +301,17 @@ claim(ReceiveState *state, Source source, CmqPendingRow *delivery)
  * no such message, which happens only when somebody removed it by hand.
  */
 static bool
-read_message(ReceiveState *state, CmqMessages *messages,
+read_message(ReceiveState *state, CmqTable *messages,
 			 const CmqPendingRow *delivery)
 {
 	ReturnSetInfo *rsinfo = state->request->rsinfo;
 	Datum		values[Natts_message];
 	bool		isnull[Natts_message] = {false};
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = messages->slot;
 	CmqHandle	handle;
 	MemoryContext old;
 
-	if (!cmq_message_find(messages, delivery->enqueued_at))
+	if (!cmq_table_find(messages, delivery->enqueued_at, 0))
 		return false;
 
 	handle.enqueued_at = delivery->enqueued_at;
@@ -320,7 +320,6 @@ read_message(ReceiveState *state, CmqMessages *messages,
 	handle.rewind_count = delivery->rewind_count;
 
 	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(state->pending.estate));
-	slot = messages->table.slot;
 	slot_getallattrs(slot);
 	values[Anum_message_msg_id - 1] =
 		Int64GetDatum(cmq_time_to_msg_id(delivery->enqueued_at));
@@ -367,7 +366,8 @@ try_read(const char *name, void *arg)
 
 	cmq_message_begin(&messages, try->state->queue, CMQ_MESSAGES,
 					  AccessShareLock, NULL);
-	try->found = read_message(try->state, &messages, try->delivery);
+	try->found = cmq_message_open(&messages, try->delivery->enqueued_at) &&
+		read_message(try->state, &messages.table, try->delivery);
 	cmq_message_end(&messages);
 }
 
@@ -389,7 +389,7 @@ return_message(ReceiveState *state, const CmqPendingRow *delivery)
 		return try.found;
 	}
 	state->reading.message = delivery->enqueued_at;
-	found = read_message(state, &state->messages, delivery);
+	found = read_message(state, &state->messages.table, delivery);
 	state->reading.message = DT_NOBEGIN;
 	return found;
 }
@@ -573,7 +573,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		bool		moved;
 		bool		over;
 
-		/* to wait for who waits for us would be a deadlock */
+		/* to wait for a process that waits for our locks would be a deadlock */
 		if (!cmq_catalog_is_free())
 		{
 			cmq_count_event(shared, CMQ_EMPTY_RECEIVES);

@@ -3,8 +3,8 @@
  * cmq_redrive.c
  *	  Send dead letters back to the queues they came from.
  *
- * A redrive sends a message to the queue that its headers name.  Whoever may send
- * to the dead-letter queue can write these headers.  So the message goes only to a
+ * A redrive sends a message to the queue that its headers name.  Every role that may
+ * send to the dead-letter queue can write these headers.  So the message goes only to a
  * queue whose dead letters come here and on which the caller has INSERT, within
  * its limits, and is written as that queue's owner.  What cannot be sent back
  * stays, whatever the reason, and stops no other.
@@ -14,7 +14,7 @@
  * too long, is left out of the rest of the call (blame()).
  *
  * Locks: RowExclusive on the pending tables of both queues.  That mode does not conflict
- * with itself, so among those who move letters this way and that the order is no matter.
+ * with itself, so moves to the dead-letter queue and from it may take the two in any order.
  *
  * Abort: each chunk that fails is undone and tried again without the one to blame; with
  * the transaction everything is as it was.

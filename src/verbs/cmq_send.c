@@ -212,10 +212,9 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 }
 
 /*
- * The same for messages that a dead-letter policy or a subscription sends, and
- * not the caller: what the queue's owner has in its tables, expressions of
- * indexes and the like, runs as that owner and not as the caller, who has
- * perhaps never heard of the queue.
+ * The same for messages that a dead-letter policy or a subscription sends.  The
+ * caller may not know the queue: so the code that its owner has in expressions of
+ * indexes and the like runs as the owner, not as the caller.
  */
 void
 cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,

@@ -56,7 +56,7 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 			break;
 		}
 		place = key;
-		/* what is in flight can still be deleted by who has it */
+		/* a message in flight can still be deleted by its receiver */
 		if (key.enqueued_at < expired_before &&
 			(key.visible_at <= now ||
 			 cmq_slot_int(pending.table.slot, Anum_pending_receive_count) == 0))
