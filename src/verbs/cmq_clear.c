@@ -21,7 +21,6 @@
 #include "postgres.h"
 
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"

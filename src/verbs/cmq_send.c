@@ -21,8 +21,6 @@
 #include "storage/lockdefs.h"
 #include "utils/acl.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
