@@ -75,6 +75,7 @@ OBJS = \
 	src/store/cmq_states.o \
 	src/store/cmq_table.o \
 	src/store/cmq_target.o \
+	src/store/cmq_topic_rows.o \
 	src/store/cmq_triggers.o \
 	src/verbs/cmq_alter.o \
 	src/verbs/cmq_binding.o \
@@ -94,6 +95,7 @@ OBJS = \
 	src/verbs/cmq_restore.o \
 	src/verbs/cmq_rewind.o \
 	src/verbs/cmq_send.o \
+	src/verbs/cmq_subscribe.o \
 	src/verbs/cmq_topic.o \
 	src/verbs/cmq_truncate.o \
 	src/watch/cmq_attributes.o \

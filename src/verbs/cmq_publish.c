@@ -24,13 +24,10 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
@@ -48,10 +45,10 @@
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_topic_rows.h"
 #include "verbs/cmq_filter.h"
 #include "verbs/cmq_publish.h"
 #include "verbs/cmq_send.h"
-#include "verbs/cmq_topic.h"
 
 PG_FUNCTION_INFO_V1(cmq_publish);
 PG_FUNCTION_INFO_V1(cmq_publish_batch);
@@ -168,20 +165,19 @@ cmq_publish_init_cache(void)
 }
 
 static void
-load_subscription(Subscription *subscription, const char *topic,
-				  const Datum *values, const bool *isnull)
+load_subscription(Topic *topic, const CmqTopicRows *rows)
 {
-	int			filters = !isnull[Anum_subscription_filter_tags - 1] ?
+	Subscription *subscription = &topic->subscriptions[topic->nsubscriptions++];
+	int			filters = !rows->isnull[Anum_subscription_filter_tags - 1] ?
 		Anum_subscription_filter_tags : Anum_subscription_binding_keys;
 	Datum	   *elements;
 
-	subscription->queue =
-		TextDatumGetCString(values[Anum_subscription_queue - 1]);
+	subscription->queue = cmq_topic_rows_text(rows, Anum_subscription_queue);
 	subscription->nfilters = 0;
-	if (isnull[filters - 1])
+	if (rows->isnull[filters - 1])
 		return;
-	subscription->nfilters = cmq_array_arg(values[filters - 1], TEXTOID,
-										   "filters", "topic", topic,
+	subscription->nfilters = cmq_array_arg(rows->values[filters - 1], TEXTOID,
+										   "filters", "topic", topic->name,
 										   &elements, NULL);
 	subscription->filters = palloc(subscription->nfilters * sizeof(char *));
 	for (int i = 0; i < subscription->nfilters; i++)
@@ -191,30 +187,22 @@ load_subscription(Subscription *subscription, const char *topic,
 static void
 load_subscriptions(Topic *topic)
 {
-	Relation	rel = cmq_catalog_open("subscription", AccessShareLock);
-	CmqCatalogScan cs;
-	HeapTuple	tuple;
+	CmqTopicRows rows;
 	int			allocated = 8;
 
 	topic->subscriptions = palloc(allocated * sizeof(Subscription));
-	cmq_catalog_begin(&cs, rel, topic->name);
-	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
+	cmq_topic_rows_begin(&rows, "subscription", AccessShareLock, topic->name);
+	while (cmq_topic_rows_next(&rows))
 	{
-		Datum		values[Natts_subscription];
-		bool		isnull[Natts_subscription];
-
 		if (topic->nsubscriptions == allocated)
 		{
 			allocated *= 2;
 			topic->subscriptions = repalloc(topic->subscriptions,
 											allocated * sizeof(Subscription));
 		}
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		load_subscription(&topic->subscriptions[topic->nsubscriptions++],
-						  topic->name, values, isnull);
+		load_subscription(topic, &rows);
 	}
-	cmq_catalog_end(&cs);
-	table_close(rel, AccessShareLock);
+	cmq_topic_rows_end(&rows);
 }
 
 /* Load a description; NULL if there is no such topic. */

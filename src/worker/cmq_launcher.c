@@ -13,10 +13,10 @@
  *
  * Databases do not wait for one another: each has its own interval, and several are
  * visited at the same time, as count_visits() says.  One whose last visit took longer
- * than QUICK_TIME is slow, and slow ones have all places but one.  So who is not slow
- * waits for others that are not, or for QUICK_TIME + TIME_TO_LEAVE until one that
- * turns out to be slow is sent away from that place.  With one place
- * all wait for one another, as long as cmq.maintenance_timeout allows a step.
+ * than QUICK_TIME is slow, and slow ones have all places but one.  So a database that is
+ * not slow waits for others that are not, or for QUICK_TIME + TIME_TO_LEAVE until a visit
+ * that turns out to be slow is sent away from that place.  With one place all wait for
+ * one another, as long as cmq.maintenance_timeout allows a step.
  *
  * Crash or exit of the launcher: workers come to their ends by themselves; the next one
  * knows nothing of them, and for a moment a database can have two.
@@ -52,8 +52,8 @@
 #include "worker/cmq_launcher.h"
 
 /*
- * A database whose visit takes longer is slow.  One that was not known to be has so long
- * to leave when it is asked to, before it is ended.
+ * A database whose visit takes longer is slow.  A visit to one that was not known to be
+ * slow has so long to leave when it is asked to, before it is ended.
  */
 #define QUICK_TIME 15000		/* milliseconds */
 #define TIME_TO_LEAVE 5000		/* milliseconds */
@@ -120,17 +120,6 @@ list_databases(List **all, List **visit)
 	MemoryContextSwitchTo(context);
 }
 
-/* Free the shared entries of databases that are gone. */
-static void
-sweep_databases(CmqSharedKey *keys, int nkeys, List *databases)
-{
-	for (int i = 0; i < nkeys; i++)
-	{
-		if (!list_member_oid(databases, keys[i].database))
-			cmq_shared_remove(&keys[i]);
-	}
-}
-
 /*
  * A stop of the server is no error.  It is restarted if it was somebody else who
  * asked.
@@ -160,7 +149,7 @@ typedef struct Database
 typedef struct Visitor
 {
 	BackgroundWorkerHandle *handle; /* NULL: the place is free */
-	Oid			database;
+	Database   *database;
 	bool		as_slow;		/* on a place for slow ones */
 	int64		begun_at;
 	int64		asked_at;		/* to leave; 0: not */
@@ -169,9 +158,8 @@ typedef struct Visitor
 
 typedef struct Launcher
 {
-	MemoryContext context;
-	Database   *databases;
-	int			ndatabases;
+	MemoryContext context;		/* of one list of databases */
+	List	   *databases;		/* Database */
 	int			nvisitors;
 	Visitor		visitors[CMQ_MAX_VISITS];
 	int64		listed_at;		/* -1: not yet */
@@ -185,61 +173,68 @@ interval_ms(void)
 	return (int64) cmq_maintenance_interval * 1000;
 }
 
-static Database *
-find_database(Launcher *launcher, Oid oid)
+/* Free the shared entries of databases that are gone; list those to visit. */
+static List *
+sweep_and_list(void)
 {
-	for (int i = 0; i < launcher->ndatabases; i++)
+	CmqSharedKey *keys;
+	/* the entries first, see cmq_shared_list() */
+	int			nkeys = cmq_shared_list(&keys);
+	List	   *all = NIL;
+	List	   *visit = NIL;
+
+	list_databases(&all, &visit);
+	for (int i = 0; i < nkeys; i++)
 	{
-		if (launcher->databases[i].oid == oid)
-			return &launcher->databases[i];
+		if (!list_member_oid(all, keys[i].database))
+			cmq_shared_remove(&keys[i]);
 	}
-	return NULL;
+	return visit;
 }
 
-/* List the databases, and free what those that are gone have left. */
+/* The database of this number, which is added if it is not known. */
+static Database *
+get_database(Launcher *launcher, Oid oid)
+{
+	Database   *database;
+	ListCell   *lc;
+	MemoryContext old;
+
+	foreach(lc, launcher->databases)
+	{
+		database = lfirst(lc);
+		if (database->oid == oid)
+			return database;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	database = palloc0(sizeof(Database));
+	database->oid = oid;
+	launcher->databases = lappend(launcher->databases, database);
+	MemoryContextSwitchTo(old);
+	return database;
+}
+
+/* Update what is known of databases. */
 static void
 update_databases(Launcher *launcher)
 {
-	CmqSharedKey *keys;
-	int			nkeys;
-	List	   *all = NIL;
-	List	   *visit = NIL;
-	ListCell   *lc;
-	Database   *databases;
-	int			n = 0;
 	MemoryContext old = MemoryContextSwitchTo(launcher->context);
+	List	   *visit = sweep_and_list();
+	ListCell   *lc;
 
-	/* the entries first, see cmq_shared_list() */
-	nkeys = cmq_shared_list(&keys);
-	list_databases(&all, &visit);
-	sweep_databases(keys, nkeys, all);
-
-	databases = MemoryContextAllocZero(TopMemoryContext,
-									   sizeof(Database) * (list_length(visit) + CMQ_MAX_VISITS));
 	foreach(lc, visit)
+		(void) get_database(launcher, lfirst_oid(lc));
+	foreach(lc, launcher->databases)
 	{
-		Database   *known = find_database(launcher, lfirst_oid(lc));
+		Database   *database = lfirst(lc);
 
-		if (known)
-			databases[n] = *known;
-		databases[n].oid = lfirst_oid(lc);
-		databases[n++].exists = true;
+		database->exists = list_member_oid(visit, database->oid);
+		/* a visit under way comes to its end */
+		if (database->exists || database->visited)
+			continue;
+		launcher->databases = foreach_delete_current(launcher->databases, lc);
+		pfree(database);
 	}
-	/* a visit under way comes to its end */
-	for (int i = 0; i < launcher->ndatabases; i++)
-	{
-		Database   *known = &launcher->databases[i];
-
-		if (known->visited && !list_member_oid(visit, known->oid))
-		{
-			databases[n] = *known;
-			databases[n++].exists = false;
-		}
-	}
-	if (launcher->databases)
-		pfree(launcher->databases);
-	launcher->databases = databases;
-	launcher->ndatabases = n;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(launcher->context);
 }
@@ -251,7 +246,7 @@ end_visits(Launcher *launcher, int64 now)
 	for (int i = 0; i < launcher->nvisitors; i++)
 	{
 		Visitor    *visitor = &launcher->visitors[i];
-		Database   *database;
+		Database   *database = visitor->database;
 		BgwHandleStatus status;
 		pid_t		pid;
 
@@ -264,7 +259,6 @@ end_visits(Launcher *launcher, int64 now)
 			continue;
 		pfree(visitor->handle);
 		visitor->handle = NULL;
-		database = find_database(launcher, visitor->database);
 		database->visited = false;
 		database->ended_at = now;
 		database->slow = now - visitor->begun_at > QUICK_TIME;
@@ -287,10 +281,11 @@ static Database *
 next_database(Launcher *launcher, int64 now, bool slow_too)
 {
 	Database   *next = NULL;
+	ListCell   *lc;
 
-	for (int i = 0; i < launcher->ndatabases; i++)
+	foreach(lc, launcher->databases)
 	{
-		Database   *database = &launcher->databases[i];
+		Database   *database = lfirst(lc);
 
 		if (database->exists && !database->visited && due_at(database) <= now &&
 			(slow_too || !database->slow) &&
@@ -354,7 +349,7 @@ begin_visits(Launcher *launcher, int64 now)
 			launcher->logged_at = now;
 			return;
 		}
-		visitor->database = database->oid;
+		visitor->database = database;
 		visitor->as_slow = database->slow && launcher->nvisitors > 1;
 		visitor->begun_at = now;
 		visitor->asked_at = 0;
@@ -407,12 +402,13 @@ static long
 time_to_wait(Launcher *launcher, int64 now)
 {
 	int64		next = launcher->listed_at + interval_ms();
+	ListCell   *lc;
 
 	if (launcher->retry_at > now)
 		next = Min(next, launcher->retry_at);
-	for (int i = 0; i < launcher->ndatabases; i++)
+	foreach(lc, launcher->databases)
 	{
-		Database   *database = &launcher->databases[i];
+		Database   *database = lfirst(lc);
 
 		if (!database->visited && due_at(database) > now)
 			next = Min(next, due_at(database));
