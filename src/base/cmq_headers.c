@@ -3,8 +3,9 @@
  * cmq_headers.c
  *	  What cmq adds to the headers of a message that it sends for another one.
  *
- * One key, whose value is an object that says where the message comes from.
- * The keys begin with cmq_; whoever trusts them must trust those who may send.
+ * One key, whose value is an object that says where the message comes from.  The keys
+ * begin with cmq_.  Any role that may send can write such keys itself: a reader that
+ * trusts them trusts every sender.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,18 +3,17 @@
  * cmq_limit.c
  *	  Time for code of other owners: a limit for a call.
  *
- * Functions in indexes of a queue run wherever its tables are written.  Whose
- * queue it is has chosen them; but a redrive, a round of maintenance and the
- * move of a dead letter also come to queues that nobody there has chosen.
+ * Functions in indexes of a queue run wherever the queue's tables are written.  The
+ * owner of the queue has chosen these functions; but a redrive, a round of maintenance
+ * and the move of a dead letter also come to queues that their caller has not chosen.
  *
- * cmq_limited() calls a function with a time limit, in a subtransaction.  When
- * the limit is over the query is cancelled, and that ends the function and
- * nothing else.  A cancel from outside goes on to the caller; an error that
- * merely says it is one, as any function can raise it, does not.  Calls nest,
- * for code in an index can call anything: an inner one has no more time than is
- * left of the outer one's, and when it ends the outer limit is on again.  Code
- * that catches cancels is not stopped by this: in a worker a second timeout
- * kills the process; in a session it can only be terminated.
+ * cmq_limited() calls a function with a time limit, in a subtransaction.  The end of the
+ * limit cancels the query, which ends the function and nothing else.  A cancel from
+ * outside goes on to the caller; an error that merely has the code of a cancel, which any
+ * function can raise, does not.  Calls nest, for code in an index can call anything: an
+ * inner call has no more time than is left of the outer one's, and when the inner call
+ * ends the outer limit is on again.  The limit does not stop code that catches cancels:
+ * in a worker a second timeout kills the process; a session can only be terminated.
  *
  * Locks: none.  Abort: a limit ends with its call, however that ends.
  *
@@ -58,8 +57,9 @@ limit_is_over(void)
 }
 
 /*
- * A cancel by somebody, or by statement_timeout: the server sends itself a signal.
- * So does lock_timeout, which is an error of another kind, that code may catch.
+ * A cancel by somebody, or by statement_timeout, which sends the server's own process a
+ * signal.  lock_timeout sends one too, but ends in an error of another kind, which code
+ * may catch.
  */
 static void
 note_cancel(SIGNAL_ARGS)
@@ -72,7 +72,7 @@ note_cancel(SIGNAL_ARGS)
 	StatementCancelHandler(CMQ_PASS_SIGNAL_ARGS);
 }
 
-/* Switch off the limit that is on, with a cancel of its that nobody has met. */
+/* Switch off the limit that is on, and take back its cancel if nothing has met that. */
 static void
 switch_off(void)
 {

@@ -10,10 +10,14 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 
 /* What the relations of a queue are called: prefix, name of the queue, suffix. */
@@ -127,4 +131,21 @@ cmq_ddl_check_name(const char *name, const char *what)
 				 errmsg("invalid %s name: \"%s\"", what, name),
 				 errdetail("A %s name has 1 to %d letters, digits, hyphens and underscores, a letter first.",
 						   what, CMQ_QUEUE_NAME_MAX)));
+}
+
+/*
+ * Raise 42501 unless the caller may create relations of a queue or topic in this schema;
+ * schemas are those in which it has to.
+ */
+void
+cmq_ddl_check_create(const char *schema, const char *what, const char *name,
+					 const char *schemas)
+{
+	if (object_aclcheck(NamespaceRelationId, get_namespace_oid(schema, false),
+						GetUserId(), ACL_CREATE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create %s \"%s\"", what, name),
+				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
+						 schemas)));
 }

@@ -35,5 +35,7 @@ extern const char *cmq_relation_qualified(CmqRelation which,
 										  const char *name);
 extern Oid	cmq_relation_oid(CmqRelation which, const char *name);
 extern void cmq_ddl_check_name(const char *name, const char *what);
+extern void cmq_ddl_check_create(const char *schema, const char *what,
+								 const char *name, const char *schemas);
 
 #endif							/* CMQ_NAMES_H */

@@ -3,13 +3,13 @@
  * cmq_uses.c
  *	  Whose code has used how much time.
  *
- * A host, in whose name all is done, lets guests write into their queues: what a guest
- * needs for one message, up to a fair time, counts for the host who brought the message,
- * and the rest for the guest.  So many messages count for whoever moves them, and slow
- * code for whoever wrote it.
+ * A host is the owner in whose name all is done; a guest is an owner into whose queue the
+ * host's messages go.  The time that a guest's code needs for one message counts for the
+ * host up to a fair time, and for the guest beyond.  So the number of messages counts for
+ * the owner who moves them, and slow code for the owner who wrote it.
  *
- * Locks: none.  Abort: what an interrupted guest has used is counted when the next one
- * begins.
+ * Locks: none.  Abort: the time of a guest that was interrupted is counted when the next
+ * guest begins.
  *
  *-------------------------------------------------------------------------
  */
@@ -130,8 +130,8 @@ cmq_uses_of(CmqUses *uses, Oid owner)
 }
 
 /*
- * The guest who has used most, and that many microseconds at least, but for the
- * owners of the list; InvalidOid if there is none.
+ * The guest with the most time, if that is as many microseconds at least; not one of the
+ * list.  InvalidOid if there is none.
  */
 Oid
 cmq_uses_most(CmqUses *uses, int64 least, List *except)

@@ -3,10 +3,10 @@
  * cmq_workers.c
  *	  Starting workers, and the places that those of senders may take.
  *
- * A sender who finds no leaf has a worker make one, and waits for it.  Senders may have
- * half of the server's places for workers at most, one for each owner of queues; each
- * waits for its own worker and takes it along when it is interrupted.  What the worker
- * does is in cmq_worker.c.
+ * A sender that finds no leaf has a worker make one, and waits for the worker; a sender
+ * that is interrupted ends its worker.  Senders may have half of the server's places for
+ * workers at most, and one place for each owner of queues: code that keeps a worker busy
+ * holds up no other owner's senders.  cmq_worker.c has what the worker does.
  *
  * Locks: a spinlock guards the places.  Error: the place is left.
  *
@@ -32,10 +32,6 @@
 #define LEAST_LOCK_WAIT 100		/* milliseconds */
 #define PLACE_DELAY 10			/* milliseconds */
 
-/*
- * The places that senders' workers may take.  One for each owner of queues: who
- * keeps his busy makes his own senders wait.
- */
 typedef struct Place
 {
 	Oid			database;

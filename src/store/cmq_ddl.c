@@ -36,8 +36,8 @@ execute(void *arg)
 }
 
 /*
- * Run one statement; the caller has called cmq_owner_enter(), and as an owner it may
- * run that one's code: making an index evaluates expressions, ANALYZE too.
+ * Run one statement; the caller has called cmq_owner_enter().  As an owner it may run
+ * the owner's code: making an index evaluates expressions, and so does ANALYZE.
  */
 void
 cmq_ddl_execute(const char *fmt,...)
@@ -98,9 +98,9 @@ cmq_ddl_revoke_all(Oid relid)
 
 /*
  * TRUNCATE takes a message's body, its delivery state or its history away and leaves
- * the rest: it is refused, whatever table it names.  Not to who restores or replicates,
- * with session_replication_role = replica or triggers disabled: what they do to all
- * tables is right in the end, and cmq_changes.c's triggers notice it.
+ * the rest: it is refused, whatever table it names.  A restore or a subscription, with
+ * triggers disabled or session_replication_role = replica, is not refused: what it does
+ * to all tables is right in the end, and cmq_changes.c's triggers notice it.
  */
 void
 cmq_ddl_refuse_truncate(const char *table, const char *name)

@@ -3,9 +3,9 @@
  * cmq_binding.c
  *	  Bind queues to dead-letter queues, and end that.
  *
- * Who binds a queue holds its queue lock, and that of the dead-letter queue in
- * Share mode: so no queue becomes a dead-letter queue while it gets one itself
- * or is dropped.
+ * A caller that binds a queue holds its queue lock, and the queue lock of the dead-letter
+ * queue in Share mode: so no queue becomes a dead-letter queue while it is being bound
+ * itself, or dropped.
  *
  *-------------------------------------------------------------------------
  */
@@ -122,9 +122,9 @@ unbind(CmqDescription *queue)
 }
 
 /*
- * A queue is gone: end the policies of those whose dead letters went there, as its
- * owner could have done.  They must not go to another queue that takes the name.
- * False if somebody has one of these locked and the caller does not wait.
+ * A queue is gone: end the policies of the queues whose dead letters went there, as its
+ * owner could have done.  Dead letters must not go to another queue that takes the name.
+ * False if somebody has one of the queues locked and the caller does not wait.
  */
 bool
 cmq_dead_letter_forget(const char *name, bool wait)

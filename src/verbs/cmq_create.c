@@ -10,16 +10,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_collation_d.h"
-#include "catalog/pg_namespace.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
 #include "base/cmq_args.h"
-#include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_count.h"
@@ -249,25 +244,6 @@ report_taken(const char *name, const char *detail)
 			 errhint("Choose another name.")));
 }
 
-/* Raise 42501 unless the caller may create queues. */
-static void
-check_create(const char *name)
-{
-	static const char *const schemas[] = {CMQ_SCHEMA, CMQ_DATA_SCHEMA};
-
-	for (int i = 0; i < lengthof(schemas); i++)
-	{
-		if (object_aclcheck(NamespaceRelationId,
-							get_namespace_oid(schemas[i], false), GetUserId(),
-							ACL_CREATE) != ACLCHECK_OK)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to create queue \"%s\"", name),
-					 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s, %s TO you.",
-							 CMQ_SCHEMA, CMQ_DATA_SCHEMA)));
-	}
-}
-
 /* Raise 42710 if the name, or that of a relation of the queue, is taken. */
 static void
 check_not_taken(const char *name)
@@ -301,7 +277,10 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	strlcpy(made.name, name, NAMEDATALEN);
 	cmq_get_settings(fcinfo, &made, false);
 	cmq_get_dead_letter(fcinfo, &made);
-	check_create(name);
+	cmq_ddl_check_create(CMQ_SCHEMA, "queue", name,
+						 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
+	cmq_ddl_check_create(CMQ_DATA_SCHEMA, "queue", name,
+						 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 
 	cmq_catalog_lock("queue");
 	cmq_gone_make_room(name);

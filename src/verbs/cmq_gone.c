@@ -4,26 +4,26 @@
  *	  Queues whose relations were dropped by hand, and relations of queues that
  *	  have no row.
  *
- * DROP OWNED, DROP TABLE and DROP VIEW know nothing of cmq.queue.  A queue one of
- * whose four relations (those that its row names) does not exist any more cannot
- * come back: it is gone, which every look-up takes for "there is no such queue"
- * (cmq_catalog_is_gone()).  A relation that is there, under whatever name, makes a
- * queue damaged at worst: that can be undone.  Nothing here goes by names: a
- * relation that has taken the name of one that was dropped is not the queue's.
+ * DROP OWNED, DROP TABLE and DROP VIEW know nothing of cmq.queue.  A queue is gone when
+ * one of the four relations that its row names does not exist any more: it cannot come
+ * back, and to every look-up there is no such queue (cmq_catalog_is_gone()).  A queue
+ * whose relations all exist, under whatever names, is damaged at worst, which can be
+ * undone.  Names say nothing here: a relation that has taken the name of one that was
+ * dropped is not the queue's.
  *
- * The row of a queue that is gone, with its subscriptions and with the policies of
- * those whose dead letters went there, is removed, all together:
- *	- by who creates a queue of that name, before anything of the new one is
- *	  there, so that it inherits nothing
- *	- by maintenance, when nothing is left of the queue under its names; else it
- *	  ends the policies alone
- *	- by cmq_drop_queue(), with what is left of its relations
- * So no subscription or policy ever outlives the row of its queue.
+ * Invariant: no subscription or policy outlives the row of its queue.  The row of a queue
+ * that is gone, its subscriptions and the policies of the queues whose dead letters went
+ * there are removed all together:
+ *	- by cmq_create_queue() for that name, before anything of the new queue is there, so
+ *	  that it inherits nothing
+ *	- by maintenance, when nothing is left of the queue under its names; else
+ *	  maintenance ends the policies alone
+ *	- by cmq_drop_queue(), with what is left of the relations
  *
- * Locks: who removes a row holds the lock under which queues are created, the queue
- * lock of the one that is gone and that of each queue whose policy ends.
- * Maintenance waits for none of them.  Abort: all is undone; a DROP by hand that is
- * rolled back brings the queue back, too.
+ * Locks: each of these holds the lock under which queues are created, the queue lock of
+ * the queue that is gone and that of each queue whose policy ends.  Maintenance waits for
+ * none of them.  Abort: all is undone; a DROP by hand that is rolled back brings the
+ * queue back, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,8 +59,8 @@ forget(const char *name, bool wait)
 }
 
 /*
- * Whoever is about to create a queue of this name, and holds the lock for that:
- * remove those of that name, but for case, that are gone.
+ * Make room for a new queue: remove the queues of this name, but for case, that are gone.
+ * The caller holds the lock under which queues are created.
  */
 void
 cmq_gone_make_room(const char *name)

@@ -13,11 +13,12 @@
  * topic, not on the queues; the limits of each queue apply, and one that
  * refuses its copy fails the whole call.
  *
- * Backends cache descriptions of topics, with their subscriptions.  Whoever changes
- * a topic sends a relcache invalidation for its view.  A description does not
- * change: one that has gone stale is replaced by another one, and stays to the end of
- * the transaction, because code of a queue's owner can publish in the midst of a
- * call.  Queues are sent to in the order of the subscriptions' names.
+ * Backends cache descriptions of topics, with their subscriptions.  A change of a topic
+ * sends a relcache invalidation for its view.  A description does not change: one that
+ * has gone stale is replaced by another one, and stays to the end of the transaction,
+ * because code of a queue's owner can publish in the midst of a call.
+ *
+ * Queues are sent to in the order of the subscriptions' names.
  *
  *-------------------------------------------------------------------------
  */
@@ -401,7 +402,7 @@ get_tags_and_key(FunctionCallInfo fcinfo, Publishing *p)
 	const char *name = p->topic->name;
 	bool		routing = p->topic->routing;
 
-	/* who gives what the topic does not filter by expects that it does */
+	/* a caller that gives the other one expects the topic to filter by it */
 	if (!PG_ARGISNULL(routing ? 2 : 3))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

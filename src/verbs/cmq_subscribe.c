@@ -6,12 +6,12 @@
  * A subscription is made by the owner of its queue, so that a role that may publish
  * needs no right on the queues behind the topic.
  *
- * Locks: whoever subscribes a queue of its own, or unsubscribes it, takes the queue lock
- * in Share mode, as a drop takes its own, and then the lock on cmq.topic.  So a drop is
- * kept away, and making a subscription anew deadlocks with none.
+ * Locks: first the queue lock in Share mode, which keeps a drop away; then the lock on
+ * cmq.topic.  The owner of the queue takes both to unsubscribe it, too, so that making a
+ * subscription anew in the same transaction cannot deadlock with a drop.
  *
- * A subscription of a queue that is gone is removed with the queue (cmq_gone.c), or
- * before by who subscribes to the topic, who may want its name.
+ * A subscription of a queue that is gone is removed with the queue (cmq_gone.c), or by
+ * the next cmq_subscribe() to the topic, which may want its name.
  *
  *-------------------------------------------------------------------------
  */

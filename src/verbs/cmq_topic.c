@@ -3,8 +3,8 @@
  * cmq_topic.c
  *	  Topics: create, drop, forget.
  *
- * A topic whose view was dropped by hand is gone.  Its row and subscriptions are removed
- * by who creates a topic of that name, or by maintenance.  Dropping a queue removes its
+ * A topic whose view was dropped by hand is gone.  cmq_create_topic() for that name, or
+ * maintenance, removes its row and subscriptions.  Dropping a queue removes the queue's
  * subscriptions.
  *
  * Locks: the one on cmq.topic.  Abort: all is undone like any DDL.
@@ -14,15 +14,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_namespace.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
-#include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_shared.h"
 #include "store/cmq_catalog.h"
@@ -106,20 +101,6 @@ cmq_topic_sweep_gone(void)
 		forget_topics(list_gone(NULL));
 }
 
-/* Raise 42501 unless the caller may create topics. */
-static void
-check_create(const char *name)
-{
-	if (object_aclcheck(NamespaceRelationId,
-						get_namespace_oid(CMQ_SCHEMA, false), GetUserId(),
-						ACL_CREATE) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create topic \"%s\"", name),
-				 errhint("The administrator can GRANT USAGE, CREATE ON SCHEMA %s TO you.",
-						 CMQ_SCHEMA)));
-}
-
 /* Raise 42710 if the name, or that of the view, is taken. */
 static void
 check_not_taken(const char *name)
@@ -183,7 +164,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 				 errmsg("invalid filter_type for topic \"%s\": \"%s\"", name,
 						filter_type),
 				 errdetail("It must be \"tag\" or \"routing\".")));
-	check_create(name);
+	cmq_ddl_check_create(CMQ_SCHEMA, "topic", name, CMQ_SCHEMA);
 
 	cmq_catalog_lock("topic");
 	/* what is left of one that is gone is not to be the new one's */

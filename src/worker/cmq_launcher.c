@@ -239,7 +239,7 @@ update_databases(Launcher *launcher)
 	MemoryContextReset(launcher->context);
 }
 
-/* See who has come to the end of a visit. */
+/* See which visits have ended. */
 static void
 end_visits(Launcher *launcher, int64 now)
 {
@@ -296,8 +296,8 @@ next_database(Launcher *launcher, int64 now, bool slow_too)
 }
 
 /*
- * Slow databases have all places but one, if there are several.  Whoever turns out to be
- * slow takes one of theirs, too, if one is free.  May another one have one?
+ * Slow databases have all places but one, if there are several.  A visit that turns out
+ * to be slow takes one of these places, too, if one is free.  Is there one left?
  */
 static bool
 may_be_slow(Launcher *launcher, int64 now)

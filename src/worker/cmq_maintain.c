@@ -11,17 +11,18 @@
  * beside itself: what it removes was invisible before, by comparison of times.
  *
  * The worker runs each step in transactions of its own, each of a bounded portion:
- * rows, locks and time.  A step reads the queue's bounds of time anew in each
- * of them, and says whether there is more.  Where it ended is remembered
- * in the queue's shared entry before the transaction commits, so that what cannot be
- * done is passed by, and looked at again when the walk begins anew.  What
- * remains when the worker's time for a queue is over is done in the next round.
+ * rows, locks and time.  A portion reads the queue's bounds of time anew, and says
+ * whether there is more.  Where a portion has ended is noted in the queue's shared entry
+ * before the transaction commits: rows that nothing can be done with are passed by, and
+ * looked at again when the walk begins anew.  What remains when the worker's time for a
+ * queue is over is done in the next round.
  *
- * cmq_maintain() runs all steps in the caller's transaction, which keeps the locks
- * that it takes.  Expired rows are not bounded there; leaves dropped, dead letters and
- * what is looked at for forgotten history are, and without a name the number of queues: those in which nothing had to be written leave no locks
- * behind, and when the others have taken their part of the lock table the rest is
- * left for the next call.
+ * cmq_maintain() runs all steps in the caller's transaction, which keeps the locks that
+ * the steps take.  Expired rows are not bounded there; the leaves dropped, the dead
+ * letters and the rows looked at for forgotten history are.  Without a name the number of
+ * queues is bounded, too: queues in which nothing had to be written leave no locks
+ * behind, and when the others have taken their part of the lock table the rest is left
+ * for the next call.
  *
  * Either way a step runs as the queue's owner in a restricted security context.
  *
@@ -208,7 +209,7 @@ last_analyze(Oid relid)
 /*
  * Statistics for those who join the history with their tables.  Autovacuum
  * does leaves, but never the partitioned tables.  For a queue in use, once per
- * leaf and at most once an hour is enough.  Who is in the way is not waited for.
+ * leaf and at most once an hour is enough.  A lock that somebody has is not waited for.
  */
 static CmqStepResult
 analyze(CmqQueue *queue, const CmqPortion *portion)

@@ -24,9 +24,9 @@
  * strikes after the others.  So a queue that was passed over, or lost its turn because
  * the worker was ended, is among the first in the next round.
  *
- * A turn that gives a guest's code a chance, a move of dead letters to a queue of
- * another owner, depends on both owners.  The strike is the source's, for it is
- * that pair which is passed over; who rests is whoever took the time.
+ * A move of dead letters to a queue of another owner, a guest, depends on both owners.
+ * The strike is the source's, because the pair of queues is passed over; the owner who
+ * took the time rests.
  *
  * Locks: the table of owners has a spinlock of its own.  What entries of queues
  * have is written by workers alone, under the lock of cmq_shmem.c; there is one
@@ -69,10 +69,10 @@
 #define REST_FACTOR 5
 #define MAX_REST USECS_PER_HOUR
 
-/* A guest who takes this much in one turn is the reason that it took long. */
+/* A guest that takes this much in one turn is the reason that the turn took long. */
 #define GUEST_TIME (2 * USECS_PER_SEC)
 
-/* Owners that rest, at most; the one who has rested most makes room for another. */
+/* Owners that rest, at most; the one whose rest ends first makes room for another. */
 #define NRESTS 256
 
 typedef struct Rest

@@ -5,19 +5,18 @@
  *
  * The launcher (cmq_launcher.c) has one visit each database, at intervals.
  *
- * A worker runs each maintenance step of each queue in transactions of its
- * own, of a bounded portion each (cmq_maintain.c), as the queue's owner in a
- * restricted security context; an error is logged and ends that step in this round
- * only.  It waits for a lock for WORKER_LOCK_TIMEOUT at most, and for a sender no
- * longer than that one does.
+ * A worker runs each maintenance step of each queue in transactions of its own, of a
+ * bounded portion each (cmq_maintain.c), as the queue's owner in a restricted security
+ * context.  An error is logged and ends the step in this round only.  The worker waits
+ * for a lock for WORKER_LOCK_TIMEOUT at most.
  *
- * A sender who finds no leaf starts a worker for its queue alone and waits for
- * it (cmq_worker_run_for); the launcher has no part in that.
+ * A sender that finds no leaf starts a worker for its queue alone and waits for the
+ * worker (cmq_workers_run_for()); the launcher has no part in that.  Such a worker waits
+ * for a lock no longer than its sender waits for it.
  *
- * Steps run code of the queue's owner, which may not end.  So each has a timeout,
- * and the worker is killed when that is not heeded; cmq_turn.c remembers whose code
- * it was, and what time it took.  Senders may have half of the server's places for
- * workers at most, and each waits for its own worker and takes it along when it is interrupted.
+ * Steps run code of the queue's owner, which may not end.  So each step has a timeout,
+ * and the worker is killed when the code does not heed that; cmq_turn.c remembers whose
+ * code it was, and what time it took.
  *
  *-------------------------------------------------------------------------
  */
@@ -62,7 +61,7 @@ static TimeoutId die_timeout;
 
 #define WORKER_LOCK_TIMEOUT "2s"
 
-/* Whoever has not heeded the timeout of a step for so long is killed. */
+/* A worker whose step has not heeded its timeout for so long is killed. */
 #define TIME_TO_CANCEL 5		/* seconds */
 
 /*
