@@ -28,7 +28,8 @@ void
 cmq_uses_init(CmqUses *uses, MemoryContext mcxt)
 {
 	memset(uses, 0, sizeof(*uses));
-	uses->mcxt = mcxt;
+	uses->allocated = 8;
+	uses->uses = MemoryContextAlloc(mcxt, uses->allocated * sizeof(CmqUse));
 	INSTR_TIME_SET_CURRENT(uses->since);
 }
 
@@ -50,13 +51,7 @@ add(CmqUses *uses, Oid owner, int64 time)
 
 	if (use == NULL)
 	{
-		if (uses->uses == NULL)
-		{
-			uses->allocated = 8;
-			uses->uses = MemoryContextAlloc(uses->mcxt,
-											uses->allocated * sizeof(CmqUse));
-		}
-		else if (uses->n == uses->allocated)
+		if (uses->n == uses->allocated)
 		{
 			uses->allocated *= 2;
 			uses->uses = repalloc(uses->uses, uses->allocated * sizeof(CmqUse));

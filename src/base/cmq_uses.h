@@ -21,7 +21,6 @@ typedef struct CmqUse
 
 typedef struct CmqUses
 {
-	MemoryContext mcxt;
 	CmqUse	   *uses;
 	int			n;
 	int			allocated;
