@@ -30,6 +30,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_load.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_topic_rows.h"

@@ -22,8 +22,6 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
-#include "store/cmq_description.h"
-#include "store/cmq_load.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_topic_rows.h"
 #include "verbs/cmq_topic.h"
