@@ -19,19 +19,13 @@
 
 #include "access/htup_details.h"
 #include "access/parallel.h"
-#include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "catalog/pg_class_d.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "base/cmq_compat.h"
 #include "memory/cmq_count.h"
 #include "memory/cmq_prepared.h"
 #include "memory/cmq_shared.h"
@@ -39,6 +33,7 @@
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_scan.h"
 #include "store/cmq_table.h"
 
 /* Subobjects of the locks that only one count of each kind may hold. */
@@ -48,24 +43,13 @@
 static int64
 count_pending_rows(CmqQueue *queue, Snapshot snapshot)
 {
-	Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
-	TableScanDesc scan;
-	TupleTableSlot *slot;
+	CmqScan		scan;
 	int64		n = 0;
 
-	if (rel == NULL)
-		return 0;
-	scan = cmq_beginscan(rel, snapshot);
-	slot = table_slot_create(rel, NULL);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		CHECK_FOR_INTERRUPTS();
+	cmq_scan_begin(&scan, queue, queue->pending, CMQ_PENDING, snapshot);
+	while (cmq_scan_next(&scan))
 		n++;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
+	cmq_scan_end(&scan);
 	return n;
 }
 
@@ -288,15 +272,8 @@ cmq_counting_has_room(CmqQueue *queue, int64 n, int64 max)
 		if (!unknown && counted + own + n <= max)
 			return true;
 	}
-	else
-	{
-		Relation	rel = cmq_table_open_heap(queue, queue->pending, CMQ_PENDING);
-		int64		blocks = rel ? RelationGetNumberOfBlocks(rel) : 0;
-
-		if (rel)
-			relation_close(rel, NoLock);
-		if (blocks * MaxHeapTuplesPerPage + n <= max)
-			return true;
-	}
+	else if (cmq_scan_pages(queue, queue->pending, CMQ_PENDING) *
+			 MaxHeapTuplesPerPage + n <= max)
+		return true;
 	return cmq_counting_pending(queue) + n <= max;
 }
