@@ -33,6 +33,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
+#include "store/cmq_message.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_table.h"
@@ -85,6 +86,8 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 												   cmq_queue_now(queue)));
 	history->with_messages = with_messages || window->has_filter;
 	history->lockmode = lockmode;
+	cmq_message_begin(&history->messages, queue, CMQ_MESSAGES, AccessShareLock,
+					  NULL);
 	history->context = AllocSetContextCreate(CurrentMemoryContext,
 											 "cmq history",
 											 ALLOCSET_DEFAULT_SIZES);
@@ -93,11 +96,8 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 static void
 close_leaf(CmqHistory *history)
 {
-	if (!history->open)
-		return;
-	if (history->with_messages)
-		cmq_table_close(&history->messages);
-	cmq_table_close(&history->rewind);
+	if (history->open)
+		cmq_table_close(&history->rewind);
 	history->open = false;
 }
 
@@ -107,6 +107,7 @@ cmq_history_end(CmqHistory *history)
 	CmqQueue   *queue = cmq_queue_again(history->queue);
 
 	close_leaf(history);
+	cmq_message_end(&history->messages);
 	if (queue->history_since != history->queue->history_since)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -117,7 +118,7 @@ cmq_history_end(CmqHistory *history)
 	MemoryContextDelete(history->context);
 }
 
-/* Open the tables of the next leaf of the window; false if there is none. */
+/* Open the rewind table of the next leaf of the window; false if there is none. */
 static bool
 open_leaf(CmqHistory *history)
 {
@@ -128,21 +129,16 @@ open_leaf(CmqHistory *history)
 		CmqLeaf    *leaf = &queue->leaves[history->leaf++];
 
 		/* none of this is left if the leaf has been dropped */
-		if (leaf->upper <= history->from || leaf->lower >= history->window->end ||
-			!cmq_table_open(&history->rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
-							history->lockmode))
-			continue;
-		if (history->with_messages &&
-			!cmq_table_open(&history->messages, NULL, queue, leaf->messages,
-							CMQ_MESSAGES, AccessShareLock))
+		history->open = leaf->upper > history->from &&
+			leaf->lower < history->window->end &&
+			cmq_table_open(&history->rewind, NULL, queue, leaf->rewind,
+						   CMQ_REWIND, history->lockmode);
+		if (history->open)
 		{
-			cmq_table_close(&history->rewind);
-			continue;
+			cmq_table_range(&history->rewind, history->from,
+							history->window->end, false);
+			return true;
 		}
-		cmq_table_range(&history->rewind, history->from,
-						history->window->end, false);
-		history->open = true;
-		return true;
 	}
 	return false;
 }
@@ -153,7 +149,7 @@ passes_filter(CmqHistory *history)
 {
 	MemoryContext old = MemoryContextSwitchTo(history->context);
 	bool		isnull;
-	Datum		headers = slot_getattr(history->messages.slot,
+	Datum		headers = slot_getattr(history->messages.table.slot,
 									   Anum_messages_headers, &isnull);
 	bool		result = !isnull &&
 		DatumGetBool(DirectFunctionCall2(jsonb_contains, headers,
@@ -172,13 +168,13 @@ is_wanted(CmqHistory *history)
 		return false;
 	history->time = cmq_slot_time(history->rewind.slot, Anum_rewind_enqueued_at);
 	return !history->with_messages ||
-		(cmq_table_find(&history->messages, history->time, 0) &&
+		(cmq_message_find(&history->messages, history->time) &&
 		 (!history->window->has_filter || passes_filter(history)));
 }
 
 /*
  * Move to the next message of the history, into history->rewind.slot and, if
- * wanted, history->messages.slot; false at the end.
+ * wanted, history->messages.table.slot; false at the end.
  */
 bool
 cmq_history_next(CmqHistory *history)

@@ -75,7 +75,7 @@ cmq_rewind_preview(PG_FUNCTION_ARGS)
 	cmq_history_begin(&history, queue, &window, true, AccessShareLock);
 	while (cmq_history_next(&history))
 	{
-		Datum		body = cmq_slot_body(history.messages.slot);
+		Datum		body = cmq_slot_body(history.messages.table.slot);
 
 		if (messages++ == 0)
 			first = history.time;
@@ -139,7 +139,7 @@ static void
 replay_message(Replay *replay, CmqHistory *history)
 {
 	MemoryContext old = MemoryContextSwitchTo(replay->context);
-	TupleTableSlot *slot = history->messages.slot;
+	TupleTableSlot *slot = history->messages.table.slot;
 	bool		isnull;
 	Datum		body = cmq_slot_body(slot);
 	Datum		headers = slot_getattr(slot, Anum_messages_headers, &isnull);
