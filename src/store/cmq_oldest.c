@@ -8,46 +8,20 @@
  * of production.  A small table is read from end to end.  With a large one the messages
  * are walked in the order of production, side by side with the rewind rows: the first
  * message that no rewind row calls consumed is the earliest.  The walk begins at a mark
- * in shared memory (cmq_mark.c), which follows the consumers.
+ * in shared memory, before which no pending row was produced (cmq_earliest.c).
  *
- * Invariant: no pending row has an enqueued_at below the mark, committed or not,
- * expired or not.
- *
- * Who raises the mark:
- *	- a walk that began at the mark, to the first message that it found not consumed
- *	- whoever has read the whole pending table, to the earliest row in it: a call for
- *	  a small table, and maintenance after it has removed what is expired
- * Each reads the mark first, then the limit below which nothing can come up unseen
- * (cmq_earliest_read()), then the description of the queue, then the tables, and then
- * raises the mark to what it has found, but not above the limit.
- *
- * Ways to break it, and the answers:
- *
- * 1. A send has its time from the queue clock, and its row cannot be seen yet.  The limit
- *	  is no later than what open transactions have published in their slots
- *	  (cmq_floor.c), and than the last time that the clock has given out or
- *	  remembered.  (A time that was only looked at is no bound for what is sent after.)
- * 2. A rewind or a restore begins, and brings back messages below the mark.  It lowers
- *	  the mark to where it starts, which gives the mark a new generation: whoever has
- *	  read the mark before does not raise it.  Its slot has the start until it has
- *	  ended: whoever reads the mark after has it as the limit.  Whoever writes the
- *	  tables by hand does the same, from the beginning of time on.
- * 3. A rewind has committed, and its messages are not in the pending table yet.  The walk
- *	  takes them for not consumed.  Whoever has read only the pending table does not
- *	  raise the mark above where the rewind starts (not_above_rewind()).
- * 4. The rewind is cancelled, and receives that have taken some of its messages are still
- *	  open, or have yet to take one.  Each puts the time of its earliest into its slot and
- *	  lowers the mark when it commits or is prepared (cmq_xact_bring_back()).
- * 5. Others have deleted messages and not committed.  Their rewind rows cannot be
- *	  seen, so the walk takes the messages for not consumed.
- * 6. Our own transaction has consumed messages, and may roll back.  The limit is no
- *	  later than these.
- * 7. What is prepared counts as open.  Of what was prepared before the start of
- *	  the server nothing is known: while it holds the queue the limit is the beginning of
- *	  time.
- *
- * Whoever holds the queue lock, and a pair of leaves alone, can rely on the mark
- * for that pair: nobody who could lower it is under way (cmq_leaf_drop.c).
+ * The mark follows the consumers, raised by
+ *	- a walk, to the first message that it found not consumed
+ *	- whoever has read the whole pending table, to the earliest row in it, expired or not:
+ *	  a call for a small table, and maintenance after it has removed what is expired
+ * Each reads the mark first, then the description of the queue, then the tables, and
+ * then raises the mark.  Two kinds of messages are not pending and will be, or may be:
+ *	- What a rewind under way has yet to bring back.  A walk takes it for not consumed.
+ *	  Whoever has read the pending table alone raises the mark no higher than the
+ *	  start of the rewind (not_above_rewind()).
+ *	- What others have deleted and not committed.  The walk does not see their rewind
+ *	  rows, and takes the messages for not consumed.  A scan of the pending table still
+ *	  sees the rows.
  *
  * So a call takes time in proportion to what was consumed since the last one,
  * or since maintenance did it; and, for the counts, to what is in flight or
@@ -57,10 +31,9 @@
  * start of the server if that comes before maintenance.
  *
  * Locks: AccessShare on the tables, for as long as they are read; on the pending table,
- * where its index is read, to the end of the transaction.  The mutex of the shared
- * entry for the mark.
- * Abort: the mark stays where it is; it was right whatever becomes of our transaction.
- * Crash: the mark begins anew at the beginning of time.
+ * where its index is read, to the end of the transaction.
+ * Abort: the mark stays; it is right whatever becomes of our transaction.  Crash: it
+ * begins anew at the beginning of time.
  *
  *-------------------------------------------------------------------------
  */

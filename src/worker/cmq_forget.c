@@ -48,7 +48,6 @@
 
 #include "access/xact.h"
 #include "storage/lmgr.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "memory/cmq_notes.h"
@@ -64,14 +63,6 @@
 
 /* So many rows are looked at in one call. */
 #define ROWS_AT_A_TIME 10000
-
-/* Put down how far the pass has come, as cmq_notes_put_pass() does, to be undone. */
-static void
-put_pass(CmqSharedQueue *shared, CmqForgetting *pass, bool end)
-{
-	cmq_xact_forgets(shared);
-	cmq_notes_put_pass(shared, pass, end);
-}
 
 /* What one call does of a pass. */
 typedef struct Call
@@ -179,7 +170,9 @@ cmq_forget_some(CmqQueue *queue)
 	CommandCounterIncrement();
 	at_end = call.nrows > 0;
 	call.pass.removed |= call.removed;
-	put_pass(queue->shared, &call.pass, at_end);
+	/* a rollback undoes what was removed */
+	cmq_xact_forgets(queue->shared);
+	cmq_notes_put_pass(queue->shared, &call.pass, at_end);
 	if (!at_end)
 		return call.removed ? CMQ_STEP_MORE : CMQ_STEP_LOOKING;
 	if (!call.pass.met)
