@@ -83,6 +83,7 @@ typedef struct CmqTable
 	TransactionId busy_with;	/* this transaction is */
 	ScanKeyData after[2];		/* see cmq_table_after() */
 	TupleTableSlot **newslots;	/* rows to insert, kept back */
+	TupleDesc	newdesc;		/* of most of them; NULL: not made yet */
 	int			nslots;			/* slots made */
 	int			nnew;			/* rows in them */
 	Size		new_size;		/* bytes in these */
