@@ -17,7 +17,9 @@
  *	move			slot, taken		-			0		for each		for each
  *	take			taken			taken		-1		-				for each
  *	take_expired	-				taken		-1		-				-
- *										* one for all that are delayed
+ *
+ * (* Those that are delayed wake one together.)  deliver_due also takes one from the
+ * number of due rows, and lowers the mark at commit.
  *
  *		All that shared memory says about pending rows is true for each
  *		transaction that sees them, whether this one commits or aborts.

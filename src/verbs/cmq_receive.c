@@ -392,7 +392,7 @@ return_message(ReceiveState *state, const CmqPendingRow *delivery)
 	return found;
 }
 
-/* Receive the message of the row that the scan of this source stands at, if that can be. */
+/* Receive the message of the row that the scan of this source stands at. */
 static void
 take(ReceiveState *state, Source source)
 {

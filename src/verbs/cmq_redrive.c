@@ -14,7 +14,7 @@
  * too long, is left out of the rest of the call (blame()).
  *
  * Locks: RowExclusive on the pending tables of both queues.  That mode does not conflict
- * with itself, so moves to the dead-letter queue and from it may take the two in any order.
+ * with itself, so moves to the dead-letter queue and from it may take them in any order.
  *
  * Abort: each chunk that fails is undone and tried again without the one to blame; with
  * the transaction everything is as it was.
