@@ -150,7 +150,7 @@ retire(NameEntry *entry)
 	MemoryContextSetParent(cached->mcxt, TopTransactionContext);
 }
 
-/* At the end of a transaction: throw stale descriptions away if there are many. */
+/* The end of a transaction: throw stale descriptions away if there are many. */
 static void
 trim_cache(void)
 {
@@ -235,7 +235,7 @@ copy(CmqQueue *queue)
 static void
 replace(NameEntry *entry, CmqQueue *loaded)
 {
-	/* it becomes the cache's when it is complete, so that an error leaks nothing */
+	/* the cache's only when it is complete, so that an error leaks nothing */
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext,
 											   "cmq queue",
 											   ALLOCSET_SMALL_SIZES);

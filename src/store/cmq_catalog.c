@@ -42,7 +42,6 @@
 #include "base/cmq_identity.h"
 #include "base/cmq_names.h"
 #include "store/cmq_catalog.h"
-#include "store/cmq_description.h"
 
 /*
  * A column of a metadata table.  cmq knows a table by the types of its columns.  A row
@@ -83,7 +82,7 @@ static const Column queue_columns[] = {
 	QUEUE(TIMESTAMPTZOID, last_modify_time),
 	OPTIONAL(TIMESTAMPTZOID, rewinding.from),
 	OPTIONAL(TIMESTAMPTZOID, rewinding.rewound_at),
-	OPTIONAL(INT8ARRAYOID, rewinding),	/* its concurrent; null if none is active */
+	OPTIONAL(INT8ARRAYOID, rewinding),	/* null if none is active */
 	OPTIONAL(INT8OID, rewinding.called_in),
 	QUEUE(TIMESTAMPTZOID, expired_before),
 	QUEUE(TIMESTAMPTZOID, forgotten_before),
@@ -182,21 +181,23 @@ cmq_catalog_open(const char *relname, LOCKMODE lockmode)
 }
 
 /*
- * Scan by primary key prefix: all rows when name is NULL, else those of one
- * name; in key order.
+ * Scan a metadata table by primary key prefix: all rows when name is NULL, else those of
+ * one name; in key order.
  */
 void
-cmq_catalog_begin(CmqCatalogScan *cs, Relation rel, const char *name)
+cmq_catalog_begin(CmqCatalogScan *cs, const char *relname, LOCKMODE lockmode,
+				  const char *name)
 {
 	ScanKeyData key;
 
-	cs->rel = rel;
-	cs->index = index_open(cmq_primary_key(rel), AccessShareLock);
+	cs->lockmode = lockmode;
+	cs->rel = cmq_catalog_open(relname, lockmode);
+	cs->index = index_open(cmq_primary_key(cs->rel), AccessShareLock);
 	if (name)
 		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ,
 					CStringGetTextDatum(name));
 	/* no snapshot given: a fresh one, as for a catalog */
-	cs->scan = systable_beginscan_ordered(rel, cs->index, NULL,
+	cs->scan = systable_beginscan_ordered(cs->rel, cs->index, NULL,
 										  name ? 1 : 0, &key);
 }
 
@@ -206,11 +207,14 @@ cmq_catalog_next(CmqCatalogScan *cs)
 	return systable_getnext_ordered(cs->scan, ForwardScanDirection);
 }
 
+/* The lock of a writer stays. */
 void
 cmq_catalog_end(CmqCatalogScan *cs)
 {
 	systable_endscan_ordered(cs->scan);
 	index_close(cs->index, AccessShareLock);
+	table_close(cs->rel,
+				cs->lockmode == AccessShareLock ? AccessShareLock : NoLock);
 }
 
 /* Insert a row (old is NULL) or replace the row old, with index entries. */
@@ -393,14 +397,6 @@ store(Relation rel, HeapTuple old, const Column *columns, const void *row)
 	cmq_catalog_store(rel, old, values, isnull);
 }
 
-/* Scans of queues and leaves: they open and close their table, too. */
-static void
-begin_rows(CmqCatalogScan *cs, const char *relname, LOCKMODE lockmode,
-		   const char *name)
-{
-	cmq_catalog_begin(cs, cmq_catalog_open(relname, lockmode), name);
-}
-
 static bool
 next_queue(CmqCatalogScan *cs, CmqDescription *queue)
 {
@@ -426,13 +422,6 @@ next_leaf(CmqCatalogScan *cs, struct CmqLeaf *leaf)
 	return tuple;
 }
 
-static void
-end_rows(CmqCatalogScan *cs, LOCKMODE lockmode)
-{
-	cmq_catalog_end(cs);
-	table_close(cs->rel, lockmode);
-}
-
 /*
  * Fill a description with the queue's row and nothing else: for those whom a damaged
  * queue must not stop.  False if there is no such queue.
@@ -445,9 +434,9 @@ cmq_catalog_find_queue(CmqDescription *queue, const char *name)
 
 	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
 		return false;
-	begin_rows(&cs, "queue", AccessShareLock, name);
+	cmq_catalog_begin(&cs, "queue", AccessShareLock, name);
 	found = next_queue(&cs, queue);
-	end_rows(&cs, AccessShareLock);
+	cmq_catalog_end(&cs);
 	return found;
 }
 
@@ -514,7 +503,7 @@ cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
 
 	queue->nleaves = 0;
 	queue->leaves = palloc(allocated * sizeof(CmqLeaf));
-	begin_rows(&cs, "partition", AccessShareLock, queue->name);
+	cmq_catalog_begin(&cs, "partition", AccessShareLock, queue->name);
 	while (HeapTupleIsValid(next_leaf(&cs, &queue->leaves[queue->nleaves])))
 	{
 		CmqLeaf    *leaf = &queue->leaves[queue->nleaves];
@@ -536,7 +525,7 @@ cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
 									 allocated * sizeof(CmqLeaf));
 		}
 	}
-	end_rows(&cs, AccessShareLock);
+	cmq_catalog_end(&cs);
 	return whole;
 }
 
@@ -564,12 +553,12 @@ cmq_catalog_update_queue(CmqDescription *queue)
 	/* of a rewind that has ended nothing stays in the row */
 	if (!queue->rewinding.active)
 		memset(&queue->rewinding, 0, sizeof(CmqRewind));
-	begin_rows(&cs, "queue", RowExclusiveLock, queue->name);
+	cmq_catalog_begin(&cs, "queue", RowExclusiveLock, queue->name);
 	tuple = cmq_catalog_next(&cs);
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "no row in cmq.queue for queue \"%s\"", queue->name);
 	store(cs.rel, tuple, queue_columns, queue);
-	end_rows(&cs, NoLock);
+	cmq_catalog_end(&cs);
 	queue_changed(queue);
 }
 
@@ -591,7 +580,7 @@ delete_leaves(const char *name, const TimestampTz *lower, bool all)
 	struct CmqLeaf leaf;
 	bool		any = false;
 
-	begin_rows(&cs, "partition", RowExclusiveLock, name);
+	cmq_catalog_begin(&cs, "partition", RowExclusiveLock, name);
 	while (HeapTupleIsValid(tuple = next_leaf(&cs, &leaf)))
 	{
 		if (lower ? leaf.lower != *lower :
@@ -600,7 +589,7 @@ delete_leaves(const char *name, const TimestampTz *lower, bool all)
 		simple_table_tuple_delete(cs.rel, &tuple->t_self, InvalidSnapshot);
 		any = true;
 	}
-	end_rows(&cs, NoLock);
+	cmq_catalog_end(&cs);
 	return any;
 }
 
@@ -622,10 +611,10 @@ cmq_catalog_delete_queue(CmqQueue *queue)
 	HeapTuple	tuple;
 
 	(void) delete_leaves(queue->name, NULL, true);
-	begin_rows(&cs, "queue", RowExclusiveLock, queue->name);
+	cmq_catalog_begin(&cs, "queue", RowExclusiveLock, queue->name);
 	while (HeapTupleIsValid(tuple = cmq_catalog_next(&cs)))
 		simple_table_tuple_delete(cs.rel, &tuple->t_self, InvalidSnapshot);
-	end_rows(&cs, NoLock);
+	cmq_catalog_end(&cs);
 	CommandCounterIncrement();
 }
 
@@ -635,7 +624,7 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 {
 	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
 	LeafRow		row = {.leaf = {
-		lower, upper, messages, rewind, cmq_dump_here()
+			lower, upper, messages, rewind, cmq_dump_here()
 	}};
 
 	strlcpy(row.queue, queue->name, NAMEDATALEN);
@@ -694,7 +683,7 @@ list_names(const char *dead_letter_queue, bool gone)
 	CmqDescription queue;
 	List	   *names = NIL;
 
-	begin_rows(&cs, "queue", AccessShareLock, NULL);
+	cmq_catalog_begin(&cs, "queue", AccessShareLock, NULL);
 	while (next_queue(&cs, &queue))
 	{
 		if ((dead_letter_queue == NULL ||
@@ -702,7 +691,7 @@ list_names(const char *dead_letter_queue, bool gone)
 			cmq_catalog_is_gone(&queue) == gone)
 			names = lappend(names, pstrdup(queue.name));
 	}
-	end_rows(&cs, AccessShareLock);
+	cmq_catalog_end(&cs);
 	return names;
 }
 
@@ -714,10 +703,10 @@ cmq_catalog_carries_rights(Oid relid)
 	CmqDescription queue;
 	bool		found = false;
 
-	begin_rows(&cs, "queue", AccessShareLock, NULL);
+	cmq_catalog_begin(&cs, "queue", AccessShareLock, NULL);
 	while (!found && next_queue(&cs, &queue))
 		found = queue.relid == relid;
-	end_rows(&cs, AccessShareLock);
+	cmq_catalog_end(&cs);
 	return found;
 }
 

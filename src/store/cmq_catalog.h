@@ -47,14 +47,15 @@ typedef enum CmqRowLock
 
 typedef struct CmqCatalogScan
 {
+	LOCKMODE	lockmode;
 	Relation	rel;
 	Relation	index;
 	SysScanDesc scan;
 } CmqCatalogScan;
 
 extern Relation cmq_catalog_open(const char *relname, LOCKMODE lockmode);
-extern void cmq_catalog_begin(CmqCatalogScan *cs, Relation rel,
-							  const char *name);
+extern void cmq_catalog_begin(CmqCatalogScan *cs, const char *relname,
+							  LOCKMODE lockmode, const char *name);
 extern HeapTuple cmq_catalog_next(CmqCatalogScan *cs);
 extern void cmq_catalog_end(CmqCatalogScan *cs);
 extern void cmq_catalog_store(Relation rel, HeapTuple old, Datum *values,

@@ -29,7 +29,7 @@ typedef struct CmqRewind
 	bool		active;
 	TimestampTz from;			/* messages produced from here on are due ... */
 	TimestampTz rewound_at;		/* ... if deleted before this ... */
-	TimestampTz since;			/* ... and not before the queue's history_since ... */
+	TimestampTz since;			/* ... and not before history_since ... */
 	int64		called_in;		/* which database, see cmq_dump.c */
 	int			nconcurrent;	/* ... by none of these transactions */
 	int64	   *concurrent;

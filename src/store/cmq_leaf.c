@@ -327,4 +327,3 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 	}
 	UnlockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
 }
-

@@ -63,7 +63,6 @@
 #include "memory/cmq_xact.h"
 #include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
-#include "store/cmq_description.h"
 #include "store/cmq_orphan.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -199,7 +198,7 @@ lock_checked(CmqQueue *queue, AclMode mode, Lock lock, LOCKMODE lockmode)
 		now = lock_and_look(queue, lock, lockmode, true);
 		if (now)
 		{
-			/* a REVOKE has the queue loaded again: only then traffic looks twice */
+			/* a REVOKE has it loaded again: only then traffic looks twice */
 			if (lock == QUEUE_LOCK || now != queue ||
 				nloads != cmq_cache_nloads())
 				cmq_queue_check_acl(now, mode);
@@ -332,8 +331,8 @@ cmq_queue_attach(CmqQueue *queue)
 		if (last_send == DT_NOBEGIN)
 			last_send = queue->create_time;
 		own->shared = cmq_shared_make(&relids, queue->name,
-									 Max(not_before, last_send), last_send,
-									 held, queue->triggers);
+									  Max(not_before, last_send), last_send,
+									  held, queue->triggers);
 		/* who held it may have ended since we looked */
 		if (held)
 			cmq_prepared_look_at_held();

@@ -41,8 +41,7 @@ void
 cmq_topic_rows_begin(CmqTopicRows *rows, const char *relname,
 					 LOCKMODE lockmode, const char *topic)
 {
-	rows->lockmode = lockmode;
-	cmq_catalog_begin(&rows->cs, cmq_catalog_open(relname, lockmode), topic);
+	cmq_catalog_begin(&rows->cs, relname, lockmode, topic);
 }
 
 bool
@@ -74,8 +73,6 @@ void
 cmq_topic_rows_end(CmqTopicRows *rows)
 {
 	cmq_catalog_end(&rows->cs);
-	table_close(rows->cs.rel,
-				rows->lockmode == AccessShareLock ? AccessShareLock : NoLock);
 }
 
 void

@@ -16,7 +16,6 @@
 typedef struct CmqTopicRows
 {
 	CmqCatalogScan cs;
-	LOCKMODE	lockmode;
 	HeapTuple	tuple;
 	Datum		values[Natts_subscription]; /* the more of both */
 	bool		isnull[Natts_subscription];

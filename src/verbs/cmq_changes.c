@@ -194,7 +194,7 @@ rewind_row_added(CmqQueue *queue, TupleTableSlot *slot)
 	cmq_floor_due_added_unknown(queue->shared);
 	cmq_xact_due_unknown(queue->shared);
 	cmq_earliest_lower(queue->shared,
-					 cmq_slot_time(slot, Anum_rewind_enqueued_at));
+					   cmq_slot_time(slot, Anum_rewind_enqueued_at));
 	cmq_clock_advance(queue->shared,
 					  cmq_slot_time(slot, Anum_rewind_deleted_at));
 	if (queue->rewinding.active)
