@@ -42,6 +42,7 @@
 #include "base/cmq_identity.h"
 #include "base/cmq_names.h"
 #include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
 
 /*
  * A column of a metadata table.  cmq knows a table by the types of its columns.  A row

@@ -20,6 +20,7 @@
 #include "base/cmq_args.h"
 #include "base/cmq_names.h"
 #include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
 #include "store/cmq_orphan.h"
 
 /* How a relation of a queue is told from another one of its name. */

@@ -63,6 +63,7 @@
 #include "memory/cmq_xact.h"
 #include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
+#include "store/cmq_description.h"
 #include "store/cmq_orphan.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
