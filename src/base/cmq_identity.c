@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(cmq_here);
 
 /* The name of this database, among all of all servers. */
 int64
-cmq_dump_here(void)
+cmq_identity_database(void)
 {
 	uint64		key[2] = {GetSystemIdentifier(), MyDatabaseId};
 
@@ -32,12 +32,12 @@ cmq_dump_here(void)
 Datum
 cmq_here(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(cmq_dump_here());
+	PG_RETURN_INT64(cmq_identity_database());
 }
 
 /* The full id of a transaction that is in progress. */
 FullTransactionId
-cmq_widen_xid(TransactionId xid)
+cmq_identity_widen(TransactionId xid)
 {
 	FullTransactionId next = ReadNextFullTransactionId();
 	uint32		epoch = EpochFromFullTransactionId(next);
@@ -49,7 +49,7 @@ cmq_widen_xid(TransactionId xid)
 
 /* The name of a transaction in deleted_xact and rewind_concurrent. */
 int64
-cmq_rewind_xact_token(FullTransactionId fxid)
+cmq_identity_xact(FullTransactionId fxid)
 {
 	uint64		key[2] = {GetSystemIdentifier(), U64FromFullTransactionId(fxid)};
 

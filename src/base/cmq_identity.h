@@ -10,8 +10,8 @@
 
 #include "access/transam.h"
 
-extern int64 cmq_dump_here(void);
-extern FullTransactionId cmq_widen_xid(TransactionId xid);
-extern int64 cmq_rewind_xact_token(FullTransactionId fxid);
+extern int64 cmq_identity_database(void);
+extern FullTransactionId cmq_identity_widen(TransactionId xid);
+extern int64 cmq_identity_xact(FullTransactionId fxid);
 
 #endif							/* CMQ_IDENTITY_H */

@@ -47,21 +47,21 @@ find_relation(const char *schema_name, const char *relname)
 
 /* OID of a relation in schema cmq, or InvalidOid. */
 Oid
-cmq_catalog_relid(const char *relname)
+cmq_relid(const char *relname)
 {
 	return find_relation(CMQ_SCHEMA, relname);
 }
 
 /* OID of a relation in schema cmq_data, or InvalidOid. */
 Oid
-cmq_data_relid(const char *relname)
+cmq_relid_of_data(const char *relname)
 {
 	return find_relation(CMQ_DATA_SCHEMA, relname);
 }
 
 /* Qualified name of one of our relations; raises 55000 if it is gone. */
 const char *
-cmq_catalog_relname(Oid relid)
+cmq_full_name(Oid relid)
 {
 	char	   *relname = get_rel_name(relid);
 	char	   *schema = get_namespace_name(get_rel_namespace(relid));
@@ -76,7 +76,7 @@ cmq_catalog_relname(Oid relid)
 
 /* The name of a relation of a queue, palloc'd, not quoted. */
 char *
-cmq_ddl_relname(const char *prefix, const char *name, const char *suffix)
+cmq_relname(const char *prefix, const char *name, const char *suffix)
 {
 	char	   *relname = psprintf("%s%s%s", prefix, name, suffix);
 
@@ -94,7 +94,7 @@ cmq_relation_schema(CmqRelation which)
 char *
 cmq_relation_name(CmqRelation which, const char *name)
 {
-	return cmq_ddl_relname(relations[which].prefix, name,
+	return cmq_relname(relations[which].prefix, name,
 						   relations[which].suffix);
 }
 
@@ -116,7 +116,7 @@ cmq_relation_oid(CmqRelation which, const char *name)
 
 /* Raise 22023 unless this can be the name of a queue, topic, subscription. */
 void
-cmq_ddl_check_name(const char *name, const char *what)
+cmq_check_name(const char *name, const char *what)
 {
 	bool		ok = strlen(name) <= CMQ_QUEUE_NAME_MAX &&
 		((name[0] >= 'A' && name[0] <= 'Z') ||
@@ -138,7 +138,7 @@ cmq_ddl_check_name(const char *name, const char *what)
  * schemas are those in which it has to.
  */
 void
-cmq_ddl_check_create(const char *schema, const char *what, const char *name,
+cmq_check_create(const char *schema, const char *what, const char *name,
 					 const char *schemas)
 {
 	if (object_aclcheck(NamespaceRelationId, get_namespace_oid(schema, false),

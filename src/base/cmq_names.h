@@ -24,18 +24,18 @@ typedef enum CmqRelation
 	CMQ_REWIND_TABLE
 } CmqRelation;
 
-extern Oid	cmq_catalog_relid(const char *relname);
-extern Oid	cmq_data_relid(const char *relname);
-extern const char *cmq_catalog_relname(Oid relid);
-extern char *cmq_ddl_relname(const char *prefix, const char *name,
+extern Oid	cmq_relid(const char *relname);
+extern Oid	cmq_relid_of_data(const char *relname);
+extern const char *cmq_full_name(Oid relid);
+extern char *cmq_relname(const char *prefix, const char *name,
 							 const char *suffix);
 extern const char *cmq_relation_schema(CmqRelation which);
 extern char *cmq_relation_name(CmqRelation which, const char *name);
 extern const char *cmq_relation_qualified(CmqRelation which,
 										  const char *name);
 extern Oid	cmq_relation_oid(CmqRelation which, const char *name);
-extern void cmq_ddl_check_name(const char *name, const char *what);
-extern void cmq_ddl_check_create(const char *schema, const char *what,
+extern void cmq_check_name(const char *name, const char *what);
+extern void cmq_check_create(const char *schema, const char *what,
 								 const char *name, const char *schemas);
 
 #endif							/* CMQ_NAMES_H */

@@ -73,7 +73,7 @@ in_progress(FullTransactionId fxid)
 	TransactionId xid = XidFromFullTransactionId(fxid);
 
 	return TransactionIdIsInProgress(xid) &&
-		U64FromFullTransactionId(cmq_widen_xid(xid)) ==
+		U64FromFullTransactionId(cmq_identity_widen(xid)) ==
 		U64FromFullTransactionId(fxid);
 }
 
@@ -157,7 +157,7 @@ cmq_stretch_stop(CmqStretchScan *scan)
 		found->first = scan->first;
 		found->last = scan->last;
 		found->busy_with = TransactionIdIsValid(scan->busy_with) ?
-			cmq_widen_xid(scan->busy_with) : InvalidFullTransactionId;
+			cmq_identity_widen(scan->busy_with) : InvalidFullTransactionId;
 	}
 	scan->nrows = -1;
 }

@@ -166,7 +166,7 @@ has_columns(Relation rel, const char *relname)
 Relation
 cmq_catalog_open(const char *relname, LOCKMODE lockmode)
 {
-	Oid			relid = cmq_catalog_relid(relname);
+	Oid			relid = cmq_relid(relname);
 	Relation	rel;
 
 	/* it may be dropped while we wait for the lock */
@@ -260,7 +260,7 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 void
 cmq_catalog_lock(const char *relname)
 {
-	LockDatabaseObject(RelationRelationId, cmq_catalog_relid(relname), 0,
+	LockDatabaseObject(RelationRelationId, cmq_relid(relname), 0,
 					   ExclusiveLock);
 }
 
@@ -269,7 +269,7 @@ bool
 cmq_catalog_try_lock(const char *relname)
 {
 	return ConditionalLockDatabaseObject(RelationRelationId,
-										 cmq_catalog_relid(relname), 0,
+										 cmq_relid(relname), 0,
 										 ExclusiveLock);
 }
 
@@ -309,7 +309,7 @@ cmq_catalog_lock_queue(CmqDescription *queue, const char *name, LOCKMODE mode,
 bool
 cmq_catalog_is_free(void)
 {
-	Oid			relid = cmq_catalog_relid("queue");
+	Oid			relid = cmq_relid("queue");
 
 	if (!OidIsValid(relid) ||
 		!ConditionalLockRelationOid(relid, AccessShareLock))
@@ -475,17 +475,17 @@ describe_half(CmqQueue *queue, CmqLeaf *leaf, bool messages_there,
 	if (get_rel_name(other) == NULL)
 	{
 		*fact = psprintf("One of its partitions was dropped, and %s, which belongs to it, was not.",
-						 cmq_catalog_relname(there));
+						 cmq_full_name(there));
 		*undo = psprintf("Drop that, too: DROP TABLE %s;",
-						 cmq_catalog_relname(there));
+						 cmq_full_name(there));
 		return;
 	}
 	*fact = psprintf("Its partition %s was detached, and %s, which belongs to it, was not.",
-					 cmq_catalog_relname(other), cmq_catalog_relname(there));
+					 cmq_full_name(other), cmq_full_name(there));
 	*undo = psprintf("Attach it again: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s');",
-					 cmq_catalog_relname(messages_there ? queue->rewind :
+					 cmq_full_name(messages_there ? queue->rewind :
 										 queue->messages),
-					 cmq_catalog_relname(other),
+					 cmq_full_name(other),
 					 cmq_headers_time(leaf->lower), cmq_headers_time(leaf->upper));
 }
 
@@ -625,7 +625,7 @@ cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
 {
 	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
 	LeafRow		row = {.leaf = {
-			lower, upper, messages, rewind, cmq_dump_here()
+			lower, upper, messages, rewind, cmq_identity_database()
 	}};
 
 	strlcpy(row.queue, queue->name, NAMEDATALEN);

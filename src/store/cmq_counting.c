@@ -81,7 +81,7 @@ count_rows(const Count *count, Snapshot snapshot)
 {
 	/* expired ones too: a comparison of times takes nobody else's row away */
 	return count->counting.due ?
-		cmq_rewind_count_due(count->queue, snapshot, DT_NOBEGIN) :
+		cmq_due_count(count->queue, snapshot, DT_NOBEGIN) :
 		count_pending_rows(count->queue, snapshot);
 }
 

@@ -90,7 +90,7 @@ cmq_ddl_revoke_all(Oid relid)
 
 		if (grantee != owner)
 			cmq_ddl_execute("REVOKE ALL ON TABLE %s FROM %s CASCADE",
-							cmq_catalog_relname(relid),
+							cmq_full_name(relid),
 							grantee == ACL_ID_PUBLIC ? "PUBLIC" :
 							quote_identifier(GetUserNameFromId(grantee, false)));
 	}

@@ -109,7 +109,7 @@ first_of(CmqDueScan *scan)
  * back; DT_NOEND if there is none.
  */
 TimestampTz
-cmq_rewind_leaf_due(CmqQueue *queue, const CmqLeaf *leaf,
+cmq_due_in_leaf(CmqQueue *queue, const CmqLeaf *leaf,
 					const CmqRewind *rewinding, TimestampTz expired_before)
 {
 	CmqDueScan	scan;
@@ -125,7 +125,7 @@ cmq_rewind_leaf_due(CmqQueue *queue, const CmqLeaf *leaf,
  * DT_NOEND if there is none.
  */
 TimestampTz
-cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
+cmq_due_first(CmqQueue *queue, const CmqRewind *rewinding,
 					 TimestampTz expired_before)
 {
 	CmqDueScan	scan;
@@ -139,7 +139,7 @@ cmq_rewind_first_due(CmqQueue *queue, const CmqRewind *rewinding,
  * it.  Reads the rewind tables of the leaves since it starts.
  */
 int64
-cmq_rewind_count_due(CmqQueue *queue, Snapshot snapshot,
+cmq_due_count(CmqQueue *queue, Snapshot snapshot,
 					 TimestampTz expired_before)
 {
 	const CmqRewind *rewinding = &queue->rewinding;

@@ -50,7 +50,7 @@ cmq_dump_rewind_is_whole(CmqQueue *queue, TimestampTz expired_before)
 	const CmqRewind *rewinding = &queue->rewinding;
 
 	/* what was deleted before has expired by then */
-	if (rewinding->called_in == cmq_dump_here() ||
+	if (rewinding->called_in == cmq_identity_database() ||
 		rewinding->rewound_at <= expired_before)
 		return true;
 	for (int i = 0; i < queue->nleaves; i++)

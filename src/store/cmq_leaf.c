@@ -89,7 +89,7 @@ leaf_name(const char *prefix, const char *name, TimestampTz lower)
 
 	if (timestamp2tm(lower, NULL, &tm, &fsec, NULL, NULL) != 0)
 		elog(ERROR, "leaf bound out of range");
-	return cmq_ddl_relname(prefix, name,
+	return cmq_relname(prefix, name,
 						   psprintf("_%04d%02d%02d%02d%02d", tm.tm_year,
 									tm.tm_mon, tm.tm_mday, tm.tm_hour,
 									tm.tm_min));
@@ -119,14 +119,14 @@ check_free(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 	const char *leaf = leaf_name(prefix, queue->name, lower);
 	const char *name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
 
-	if (OidIsValid(cmq_data_relid(leaf)))
+	if (OidIsValid(cmq_relid_of_data(leaf)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table %s is in the way of a partition of queue \"%s\"",
 						name, queue->name),
 				 errdetail("It was detached from the queue, or is somebody's own."),
 				 errhint("Attach it: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s); or rename it: ALTER TABLE %s RENAME TO ..;",
-						 cmq_catalog_relname(parent), name, time_literal(lower),
+						 cmq_full_name(parent), name, time_literal(lower),
 						 time_literal(upper), name)));
 }
 
@@ -135,7 +135,7 @@ static Oid
 make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 		   TimestampTz upper)
 {
-	const char *parent_name = cmq_catalog_relname(parent);
+	const char *parent_name = cmq_full_name(parent);
 	const char *leaf = leaf_name(prefix, queue->name, lower);
 	const char *name = quote_qualified_identifier(CMQ_DATA_SCHEMA, leaf);
 	Oid			tablespace = get_rel_tablespace(parent);
@@ -153,7 +153,7 @@ make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 						 quote_identifier(get_tablespace_name(tablespace)));
 	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap %s",
 					name, parent_name, where);
-	relid = cmq_data_relid(leaf);
+	relid = cmq_relid_of_data(leaf);
 	cmq_ddl_revoke_all(relid);
 	cmq_ddl_refuse_truncate(name, queue->name);
 	cmq_ddl_execute("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
@@ -257,7 +257,7 @@ report_no_leaf(CmqQueue *queue, bool started)
 				 errhint("Try again, or raise max_worker_processes.")));
 	for (int i = 0; i < lengthof(parents); i++)
 	{
-		const char *relname = cmq_catalog_relname(parents[i]);
+		const char *relname = cmq_full_name(parents[i]);
 
 		if (cmq_lock_is_had(parents[i], ShareUpdateExclusiveLock))
 			ereport(ERROR,

@@ -205,7 +205,7 @@ ask_autovacuum(Oid relid, LOCKMODE lockmode)
 static void
 report_busy(const char *name, Oid pending, Oid busy, const char *what)
 {
-	const char *relname = cmq_catalog_relname(busy);
+	const char *relname = cmq_full_name(busy);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

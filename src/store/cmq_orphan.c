@@ -59,7 +59,7 @@ find_orphan(const char *name, CmqRelation which)
  * there are none, or it has one.
  */
 bool
-cmq_gone_find_orphans(CmqDescription *queue, const char *name)
+cmq_orphan_find(CmqDescription *queue, const char *name)
 {
 	if (strlen(name) > CMQ_QUEUE_NAME_MAX || cmq_catalog_find_queue(queue, name))
 		return false;
@@ -75,7 +75,7 @@ cmq_gone_find_orphans(CmqDescription *queue, const char *name)
 
 /* Is anything left that a queue of this name was made with, or would need? */
 bool
-cmq_gone_has_names(const char *name)
+cmq_orphan_has_names(const char *name)
 {
 	for (CmqRelation which = CMQ_RIGHTS; which <= CMQ_REWIND_TABLE; which++)
 	{
@@ -87,7 +87,7 @@ cmq_gone_has_names(const char *name)
 
 /* Why there is no such queue, and what to do; both NULL if there is no more to say. */
 void
-cmq_gone_explain(const char *name, char **detail, char **hint)
+cmq_orphan_explain(const char *name, char **detail, char **hint)
 {
 	CmqDescription queue;
 
@@ -97,11 +97,11 @@ cmq_gone_explain(const char *name, char **detail, char **hint)
 		if (!cmq_catalog_is_gone(&queue))
 			return;
 		*detail = pstrdup("Its relations, or some of them, were dropped by hand.");
-		if (cmq_gone_has_names(name))
+		if (cmq_orphan_has_names(name))
 			*hint = psprintf("To drop what is left: SELECT cmq_drop_queue(%s);",
 							 quote_literal_cstr(name));
 	}
-	else if (cmq_gone_find_orphans(&queue, name))
+	else if (cmq_orphan_find(&queue, name))
 	{
 		*detail = psprintf("There are relations of such a queue, but table %s.queue has no row for it, as after a restore of the schema without the data.",
 						   CMQ_SCHEMA);

@@ -10,8 +10,8 @@
 
 #include "store/cmq_description.h"
 
-extern bool cmq_gone_find_orphans(CmqDescription *queue, const char *name);
-extern bool cmq_gone_has_names(const char *name);
-extern void cmq_gone_explain(const char *name, char **detail, char **hint);
+extern bool cmq_orphan_find(CmqDescription *queue, const char *name);
+extern bool cmq_orphan_has_names(const char *name);
+extern void cmq_orphan_explain(const char *name, char **detail, char **hint);
 
 #endif							/* CMQ_ORPHAN_H */

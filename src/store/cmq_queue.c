@@ -80,7 +80,7 @@ cmq_queue_report_unknown(const char *name)
 	bool		other_case = cmq_catalog_name_taken(name, &existing) &&
 		strcmp(existing, name) != 0;
 
-	cmq_gone_explain(name, &detail, &hint);
+	cmq_orphan_explain(name, &detail, &hint);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("queue \"%s\" does not exist", name),

@@ -131,7 +131,7 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 				   int64 messages)
 {
 	Relation	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
-	Oid			sequence = cmq_catalog_relid("rewind_log_id_seq");
+	Oid			sequence = cmq_relid("rewind_log_id_seq");
 	Datum		values[Natts_rewind_log] = {0};
 	bool		isnull[Natts_rewind_log] = {false};
 
@@ -179,14 +179,14 @@ cmq_rewind_log_prune(void)
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
-	Oid			index_oid = cmq_catalog_relid("rewind_log_called_at");
+	Oid			index_oid = cmq_relid("rewind_log_called_at");
 
 	if (cmq_rewind_log_retention < 0 || !OidIsValid(index_oid))
 		return;
 	before = cmq_time() - cmq_rewind_log_retention * USECS_PER_SEC;
 
 	/* two at once would meet the same rows: one of them is enough */
-	if (!ConditionalLockRelationOid(cmq_catalog_relid("rewind_log"),
+	if (!ConditionalLockRelationOid(cmq_relid("rewind_log"),
 									ShareUpdateExclusiveLock))
 		return;
 	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);

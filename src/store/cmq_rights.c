@@ -29,7 +29,7 @@ cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 						 mode == ACL_INSERT ? "INSERT" :
 						 mode == ACL_DELETE ? "DELETE" :
 						 mode == ACL_UPDATE ? "UPDATE" : "SELECT",
-						 cmq_catalog_relname(queue->relid))));
+						 cmq_full_name(queue->relid))));
 }
 
 /*

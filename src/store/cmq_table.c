@@ -108,7 +108,7 @@ report_shape(Relation rel, const TableShape *shape)
 	/* the columns of a leaf are its parent's */
 	Oid			relid = rel->rd_rel->relispartition ?
 		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
-	const char *full_name = cmq_catalog_relname(relid);
+	const char *full_name = cmq_full_name(relid);
 	char	   *fact = pstrdup("It is no ordinary table any more.");
 	char	   *undo = pstrdup("Undo the change, or drop the queue.");
 
@@ -116,7 +116,7 @@ report_shape(Relation rel, const TableShape *shape)
 	{
 		fact = pstrdup("It is unlogged: a crash would empty it.");
 		undo = psprintf("Undo the change: ALTER TABLE %s SET LOGGED;",
-						cmq_catalog_relname(RelationGetRelid(rel)));
+						cmq_full_name(RelationGetRelid(rel)));
 	}
 	for (int i = 0; i < Max(desc->natts, shape->natts); i++)
 	{

@@ -88,7 +88,7 @@ cmq_topic_rows_insert(const char *relname, Datum *values, bool *isnull)
 char *
 cmq_topic_view_name(const char *topic)
 {
-	return cmq_ddl_relname("t_", topic, "");
+	return cmq_relname("t_", topic, "");
 }
 
 /* The view of a topic that has no row; InvalidOid if there is none that looks so. */
@@ -96,7 +96,7 @@ Oid
 cmq_topic_find_orphan(const char *topic)
 {
 	Oid			relid = strlen(topic) > CMQ_QUEUE_NAME_MAX ? InvalidOid :
-		cmq_catalog_relid(cmq_topic_view_name(topic));
+		cmq_relid(cmq_topic_view_name(topic));
 
 	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
 		get_attnum(relid, "binding_keys") != InvalidAttrNumber ?
@@ -133,7 +133,7 @@ bool
 cmq_topic_has_view(const char *topic, Oid relid)
 {
 	return get_rel_name(relid) != NULL &&
-		cmq_catalog_relid(cmq_topic_view_name(topic)) == relid;
+		cmq_relid(cmq_topic_view_name(topic)) == relid;
 }
 
 /* Raise 55000 unless it is. */
@@ -159,7 +159,7 @@ cmq_topic_check_acl(const char *topic, Oid relid, AclMode mode)
 				 errmsg("permission denied for topic \"%s\"", topic),
 				 errhint("The owner of the topic can GRANT %s ON %s TO you.",
 						 mode == ACL_INSERT ? "INSERT" : "SELECT",
-						 cmq_catalog_relname(relid))));
+						 cmq_full_name(relid))));
 }
 
 /* Was the view of the topic of this row dropped?  One of another name is there. */

@@ -156,7 +156,7 @@ cmq_triggers_mend(CmqQueue *queue)
 	{
 		foreach(name, look_at_table(lfirst_oid(lc), &versions))
 			cmq_ddl_execute("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
-							cmq_catalog_relname(lfirst_oid(lc)),
+							cmq_full_name(lfirst_oid(lc)),
 							quote_identifier(lfirst(name)));
 	}
 	return true;

@@ -127,7 +127,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	{
 		/* dead letters are messages taken out of the queue, to be read elsewhere */
 		cmq_queue_check_acl(queue, ACL_DELETE);
-		cmq_dead_letter_check(&changed);
+		cmq_binding_check(&changed);
 	}
 	queue = keep_traffic_away(queue, &changed);
 

@@ -35,7 +35,7 @@ PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
  * queue, or is just creating it.
  */
 void
-cmq_dead_letter_check(CmqQueue *queue)
+cmq_binding_check(CmqQueue *queue)
 {
 	const char *name = queue->dead_letter_queue;
 	List	   *sources;
@@ -72,7 +72,7 @@ cmq_dead_letter_check(CmqQueue *queue)
  * holds its queue lock.
  */
 void
-cmq_dead_letter_check_drop(const char *name)
+cmq_binding_check_drop(const char *name)
 {
 	List	   *sources = cmq_catalog_dead_letter_sources(name);
 
@@ -127,7 +127,7 @@ unbind(CmqDescription *queue)
  * False if somebody has one of the queues locked and the caller does not wait.
  */
 bool
-cmq_dead_letter_forget(const char *name, bool wait)
+cmq_binding_forget(const char *name, bool wait)
 {
 	ListCell   *lc;
 

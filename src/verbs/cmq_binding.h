@@ -10,8 +10,8 @@
 
 #include "store/cmq_description.h"
 
-extern void cmq_dead_letter_check(CmqQueue *queue);
-extern void cmq_dead_letter_check_drop(const char *name);
-extern bool cmq_dead_letter_forget(const char *name, bool wait);
+extern void cmq_binding_check(CmqQueue *queue);
+extern void cmq_binding_check_drop(const char *name);
+extern bool cmq_binding_forget(const char *name, bool wait);
 
 #endif							/* CMQ_BINDING_H */

@@ -229,7 +229,7 @@ report_taken(const char *name, const char *detail)
 	CmqDescription orphan;
 
 	/* a restore of the schema alone, or what a DROP by hand has left */
-	if (cmq_gone_find_orphans(&orphan, name))
+	if (cmq_orphan_find(&orphan, name))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("relations of a queue \"%s\" exist, but no such queue",
@@ -273,20 +273,20 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 
 	cmq_begin_write("cmq_create_queue()");
 	name = cmq_queue_name_arg(fcinfo, 0);
-	cmq_ddl_check_name(name, "queue");
+	cmq_check_name(name, "queue");
 	strlcpy(made.name, name, NAMEDATALEN);
 	cmq_get_settings(fcinfo, &made, false);
 	cmq_get_dead_letter(fcinfo, &made);
-	cmq_ddl_check_create(CMQ_SCHEMA, "queue", name,
+	cmq_check_create(CMQ_SCHEMA, "queue", name,
 						 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
-	cmq_ddl_check_create(CMQ_DATA_SCHEMA, "queue", name,
+	cmq_check_create(CMQ_DATA_SCHEMA, "queue", name,
 						 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 
 	cmq_catalog_lock("queue");
 	cmq_gone_make_room(name);
 	check_not_taken(name);
 	if (made.dead_letter_queue[0])
-		cmq_dead_letter_check(&made);
+		cmq_binding_check(&made);
 
 	create_relations(name);
 

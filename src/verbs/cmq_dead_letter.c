@@ -146,7 +146,7 @@ open_target(CmqLetterMove *move)
 				 errdetail("The owner of queue \"%s\" has no INSERT on it any more.",
 						   move->queue->name),
 				 errhint("GRANT INSERT ON %s, or call cmq_unbind_dead_letter(%s).",
-						 cmq_catalog_relname(target->relid),
+						 cmq_full_name(target->relid),
 						 quote_literal_cstr(move->queue->name))));
 	if (cmq_queue_leaf(target, cmq_queue_now(target)) == NULL)
 	{

@@ -100,7 +100,7 @@ add_to_history(CmqDelete *state, const CmqPendingRow *row)
 	 * The transaction has its id before the clock is read: cmq_rewind.c relies
 	 * on it.
 	 */
-	int64		xact = cmq_rewind_xact_token(GetTopFullTransactionId());
+	int64		xact = cmq_identity_xact(GetTopFullTransactionId());
 	TimestampTz now = cmq_clock_now(state->queue->shared);
 
 	values[Anum_rewind_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);

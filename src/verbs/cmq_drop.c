@@ -88,7 +88,7 @@ lock_to_drop(CmqDescription *queue, const char *name)
 	while (cmq_catalog_lock_queue(queue, name, AccessExclusiveLock, true,
 								  check_may_drop) == CMQ_ROW_NONE)
 	{
-		if (!cmq_gone_find_orphans(queue, name))
+		if (!cmq_orphan_find(queue, name))
 			cmq_queue_report_unknown(name);
 		check_may_drop(queue);
 		if (creating)
@@ -175,7 +175,7 @@ drop_relations(const char *kind, List *relids)
 	initStringInfo(&names);
 	foreach(lc, relids)
 		appendStringInfo(&names, "%s%s", names.len ? ", " : "",
-						 cmq_catalog_relname(lfirst_oid(lc)));
+						 cmq_full_name(lfirst_oid(lc)));
 	cmq_ddl_execute("DROP %s %s", kind, names.data);
 }
 
@@ -207,9 +207,9 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	name = cmq_queue_name_arg(fcinfo, 0);
 	lock_to_drop(queue, name);
 	if (cmq_catalog_is_gone(queue))
-		(void) cmq_dead_letter_forget(name, true);
+		(void) cmq_binding_forget(name, true);
 	else
-		cmq_dead_letter_check_drop(name);
+		cmq_binding_check_drop(name);
 
 	/* traffic first, see the order of locks in cmq_queue.c */
 	list_relations(queue, &views, &tables);

@@ -50,7 +50,7 @@ forget(const char *name, bool wait)
 
 	if (lock != CMQ_ROW_LOCKED || !cmq_catalog_is_gone(&queue))
 		return lock != CMQ_ROW_BUSY;
-	if (!cmq_dead_letter_forget(name, wait))
+	if (!cmq_binding_forget(name, wait))
 		return false;
 	cmq_xact_remove_at_end(queue.pending, true);
 	cmq_catalog_delete_queue(&queue);
@@ -91,9 +91,9 @@ cmq_gone_sweep(void)
 	foreach(lc, names)
 	{
 		/* what is left can still be dropped, but letters cannot go there */
-		if (cmq_gone_has_names(lfirst(lc)))
+		if (cmq_orphan_has_names(lfirst(lc)))
 		{
-			(void) cmq_dead_letter_forget(lfirst(lc), false);
+			(void) cmq_binding_forget(lfirst(lc), false);
 			continue;
 		}
 		if (!forget(lfirst(lc), false))

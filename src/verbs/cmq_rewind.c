@@ -12,7 +12,7 @@
  * "deleted so far": its message is still pending to all others, and stays so.  Its
  * deleted_at cannot tell, so the rewind also stores which transactions were open at that
  * moment, and their deletes are not due.  A transaction is named by a hash of its full
- * id and the cluster's system identifier (cmq_rewind_xact_token()): after a dump and a
+ * id and the cluster's system identifier (cmq_identity_xact()): after a dump and a
  * restore no name fits a transaction of the new cluster.
  *
  * Why nothing falls through: a deleter gets its transaction id, then reads the
@@ -88,7 +88,7 @@ list_open_transactions(CmqRewind *rewinding)
 
 		if (xid != own)
 			rewinding->concurrent[rewinding->nconcurrent++] =
-				cmq_rewind_xact_token(cmq_widen_xid(xid));
+				cmq_identity_xact(cmq_identity_widen(xid));
 	}
 }
 
@@ -162,7 +162,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 	TimestampTz latest;
 
 	cmq_oldest_count(queue, now, false, &states);
-	first_due = cmq_rewind_first_due(queue, &queue->rewinding,
+	first_due = cmq_due_first(queue, &queue->rewinding,
 									 cmq_queue_expired_before(queue, now));
 	cmq_rewind_range(queue, Min(Min(states.earliest, first_due), now),
 					 first_due, &earliest, &latest);
@@ -216,11 +216,11 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	rewinding->active = true;
 	rewinding->rewound_at = now;
 	rewinding->from = Max(window.start, cmq_queue_rewindable_since(queue, now));
-	rewinding->called_in = cmq_dump_here();
+	rewinding->called_in = cmq_identity_database();
 	announce_rewind(queue->shared, rewinding->from);
 	list_open_transactions(rewinding);
 
-	first = cmq_rewind_first_due(queue, rewinding,
+	first = cmq_due_first(queue, rewinding,
 								 cmq_queue_expired_before(queue, now));
 	if (first == DT_NOEND)
 		rewinding->active = false;
@@ -282,13 +282,13 @@ cmq_rewind_advance(CmqQueue *queue)
 	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
 	if (!cmq_dump_rewind_is_whole(queue, expired_before))
 		return;
-	first = cmq_rewind_first_due(queue, &queue->rewinding, expired_before);
+	first = cmq_due_first(queue, &queue->rewinding, expired_before);
 	if (first == queue->rewinding.from)
 		return;
 
 	/* what has expired in between counts no more */
 	if (queue->rewinding.from < expired_before &&
-		cmq_rewind_first_due(queue, &queue->rewinding, DT_NOBEGIN) < first)
+		cmq_due_first(queue, &queue->rewinding, DT_NOBEGIN) < first)
 		cmq_xact_due_unknown(queue->shared);
 	changed = *queue;
 	changed.rewinding.active = first != DT_NOEND;

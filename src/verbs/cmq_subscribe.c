@@ -126,7 +126,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	topic = cmq_name_arg(fcinfo, 0, "topic");
 	name = cmq_name_arg(fcinfo, 1, "subscription");
 	queue = cmq_queue_name_arg(fcinfo, 2);
-	cmq_ddl_check_name(name, "subscription");
+	cmq_check_name(name, "subscription");
 	tags = get_filters(fcinfo, 3, "filter_tags", topic, cmq_filter_check_tag);
 	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
 

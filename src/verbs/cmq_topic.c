@@ -119,7 +119,7 @@ check_not_taken(const char *name)
 						name),
 				 errhint("Restore the data, if it is a restore, or drop the view: SELECT cmq_drop_topic(%s);",
 						 quote_literal_cstr(name))));
-	if (OidIsValid(cmq_catalog_relid(cmq_topic_view_name(name))))
+	if (OidIsValid(cmq_relid(cmq_topic_view_name(name))))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("topic \"%s\" already exists", name),
@@ -154,7 +154,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 
 	cmq_begin_write("cmq_create_topic()");
 	name = cmq_name_arg(fcinfo, 0, "topic");
-	cmq_ddl_check_name(name, "topic");
+	cmq_check_name(name, "topic");
 	filter_type = cmq_name_arg(fcinfo, 1, "filter_type");
 	if (strcmp(filter_type, "tag") != 0 && strcmp(filter_type, "routing") != 0)
 		ereport(ERROR,
@@ -162,7 +162,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 				 errmsg("invalid filter_type for topic \"%s\": \"%s\"", name,
 						filter_type),
 				 errdetail("It must be \"tag\" or \"routing\".")));
-	cmq_ddl_check_create(CMQ_SCHEMA, "topic", name, CMQ_SCHEMA);
+	cmq_check_create(CMQ_SCHEMA, "topic", name, CMQ_SCHEMA);
 
 	cmq_catalog_lock("topic");
 	/* what is left of one that is gone is not to be the new one's */
@@ -175,7 +175,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 	values[Anum_topic_create_time - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_topic_relation - 1] =
-		ObjectIdGetDatum(cmq_catalog_relid(cmq_topic_view_name(name)));
+		ObjectIdGetDatum(cmq_relid(cmq_topic_view_name(name)));
 	cmq_topic_rows_insert("topic", values, isnull);
 	cmq_topic_changed(name);
 	PG_RETURN_VOID();
@@ -222,7 +222,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	if (cmq_topic_has_view(name, relid))
 	{
 		cmq_owner_enter(&scope, InvalidOid);
-		cmq_ddl_execute("DROP VIEW %s", cmq_catalog_relname(relid));
+		cmq_ddl_execute("DROP VIEW %s", cmq_full_name(relid));
 		cmq_owner_leave(&scope);
 	}
 	delete_topic(name);

@@ -175,7 +175,7 @@ look_at_pending(CmqQueue *queue, CmqStates *states)
 	cmq_table_range(&pending, scan.floor, now, true);
 	states->ready_since = find_ready_since(&pending, expired_before);
 	cmq_table_close(&pending);
-	if (cmq_rewind_first_due(queue, &queue->rewinding,
+	if (cmq_due_first(queue, &queue->rewinding,
 							 Max(expired_before, scan.rewind_floor)) != DT_NOEND)
 		states->ready_since = Min(states->ready_since,
 								  queue->rewinding.rewound_at);
@@ -189,7 +189,7 @@ count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	cmq_states_scan_pending(states, queue, snapshot, now);
-	*left = cmq_rewind_count_due(queue, snapshot,
+	*left = cmq_due_count(queue, snapshot,
 								 cmq_queue_expired_before(queue, now));
 	UnregisterSnapshot(snapshot);
 	if (*left > 0)

@@ -200,13 +200,13 @@ looks_empty(Drop *drop, const CmqLeaf *leaf, TimestampTz expired,
 {
 	CmqQueue   *queue = drop->queue;
 
-	if (leaf->made_in != cmq_dump_here())
+	if (leaf->made_in != cmq_identity_database())
 		return false;
 	if (drop->glance.until == DT_NOBEGIN)
 		take_glance(&drop->glance, queue, until);
 	return !saw_pending(&drop->glance, leaf) &&
 		(!queue->rewinding.active ||
-		 cmq_rewind_leaf_due(queue, leaf, &queue->rewinding,
+		 cmq_due_in_leaf(queue, leaf, &queue->rewinding,
 							 expired) == DT_NOEND);
 }
 
@@ -311,7 +311,7 @@ is_over(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 	if (!has_leaf(queue, leaf) || leaf->upper > droppable_until(queue, &expired))
 		return false;
 	return leaf->upper <= expired ||
-		(leaf->made_in == cmq_dump_here() &&
+		(leaf->made_in == cmq_identity_database() &&
 		 queue->rewinding.rewound_at == glance->rewound_at &&
 		 none_pending(queue, leaf, glance));
 }
@@ -374,7 +374,7 @@ drop_candidates(Drop *drop)
 		drop->leaf = &drop->candidates[i];
 		if (drop->busy == MAX_BUSY ||
 			(i > 0 && cmq_portion_is_over(drop->portion)) ||
-			(i % DROPS_PER_LOOK == 0 && !cmq_maintain_has_room()))
+			(i % DROPS_PER_LOOK == 0 && !cmq_portion_has_room()))
 		{
 			drop->place.visible_at = drop->leaf->lower;
 			drop->more = true;
@@ -412,7 +412,7 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 		cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
 		if (drop->ncandidates == 0)
 			break;
-		had_room = cmq_maintain_has_room();
+		had_room = cmq_portion_has_room();
 		if (!drop_candidates(drop))
 		{
 			drop->more = false;

@@ -285,7 +285,7 @@ sweep(CmqQueue *queue, const CmqPortion *portion, int limit, CmqUses *uses)
  * and leaves to it what takes too long.
  */
 CmqStepResult
-cmq_dead_letter_sweep(CmqQueue *queue, const CmqPortion *portion)
+cmq_letters_sweep(CmqQueue *queue, const CmqPortion *portion)
 {
 	if (queue->dead_letter_queue[0] == '\0')
 		return CMQ_STEP_DONE;
@@ -302,7 +302,7 @@ cmq_dead_letter_sweep(CmqQueue *queue, const CmqPortion *portion)
  * milliseconds.  The caller has opened the queue.
  */
 void
-cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit)
+cmq_letters_sweep_stranger(CmqQueue *queue, int limit)
 {
 	CmqPortion	portion = {.bounded = true};
 	CmqOwnerScope scope;

@@ -11,8 +11,8 @@
 #include "store/cmq_description.h"
 #include "worker/cmq_portion.h"
 
-extern CmqStepResult cmq_dead_letter_sweep(CmqQueue *queue,
+extern CmqStepResult cmq_letters_sweep(CmqQueue *queue,
 										   const CmqPortion *portion);
-extern void cmq_dead_letter_sweep_stranger(CmqQueue *queue, int limit);
+extern void cmq_letters_sweep_stranger(CmqQueue *queue, int limit);
 
 #endif							/* CMQ_LETTERS_H */

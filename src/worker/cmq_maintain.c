@@ -231,7 +231,7 @@ analyze(CmqQueue *queue, const CmqPortion *portion)
 		/* the server goes by the wall clock, which may have been set back */
 		if (last < now - interval || last > now)
 			cmq_ddl_execute("ANALYZE (SKIP_LOCKED) %s",
-							cmq_catalog_relname(relids[i]));
+							cmq_full_name(relids[i]));
 	}
 	return CMQ_STEP_DONE;
 }
@@ -248,8 +248,8 @@ static const Step short_steps[] = {
 	{.run = make_ahead},
 	{.run = cmq_purge_left},
 	{.run = cmq_purge_rest},
-	{.run = cmq_settle_oldest},
-	{.run = cmq_dead_letter_sweep, .not_target = true},
+	{.run = cmq_purge_settle},
+	{.run = cmq_letters_sweep, .not_target = true},
 	{.run = cmq_leaf_drop_old},
 	{.run = forget},
 	{.run = advance_rewind, .not_target = true},
@@ -461,7 +461,7 @@ maintain_all(void)
 
 			(void) cmq_try(queue->name, "maintenance", maintain_try, &wrote,
 						   CMQ_TRY_LIGHT | CMQ_TRY_WARN);
-			have_room = !wrote || cmq_maintain_has_room();
+			have_room = !wrote || cmq_portion_has_room();
 		}
 		left += left_out;
 		if (left_out != queue->left_out)
@@ -489,7 +489,7 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		cmq_maintain_sweep();
 		/* the record, and what is nobody's, belong to whoever owns the extension */
 		if (object_ownercheck(RelationRelationId,
-							  cmq_catalog_relid("rewind_log"), GetUserId()))
+							  cmq_relid("rewind_log"), GetUserId()))
 		{
 			cmq_rewind_log_prune();
 			cmq_gone_sweep();

@@ -67,7 +67,7 @@ cmq_portion_has_enough(const CmqPortion *portion, int64 looked, int64 removed)
  * part of the lock table, which all share.
  */
 bool
-cmq_maintain_has_room(void)
+cmq_portion_has_room(void)
 {
 	LockData   *locks = GetLockStatusData();
 	int64		held = 0;

@@ -36,6 +36,6 @@ extern void cmq_place_set(CmqQueue *queue, const CmqPortion *portion,
 extern bool cmq_portion_is_over(const CmqPortion *portion);
 extern bool cmq_portion_has_enough(const CmqPortion *portion, int64 looked,
 								   int64 removed);
-extern bool cmq_maintain_has_room(void);
+extern bool cmq_portion_has_room(void);
 
 #endif							/* CMQ_PORTION_H */

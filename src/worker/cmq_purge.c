@@ -97,7 +97,7 @@ is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
  * expired the whole table is read; not before all that has expired is removed.
  */
 CmqStepResult
-cmq_settle_oldest(CmqQueue *queue, const CmqPortion *portion)
+cmq_purge_settle(CmqQueue *queue, const CmqPortion *portion)
 {
 	TimestampTz now = cmq_queue_now(queue);
 

@@ -15,7 +15,7 @@ extern CmqStepResult cmq_purge_left(CmqQueue *queue,
 									const CmqPortion *portion);
 extern CmqStepResult cmq_purge_rest(CmqQueue *queue,
 									const CmqPortion *portion);
-extern CmqStepResult cmq_settle_oldest(CmqQueue *queue,
+extern CmqStepResult cmq_purge_settle(CmqQueue *queue,
 									   const CmqPortion *portion);
 
 #endif							/* CMQ_PURGE_H */

@@ -240,7 +240,7 @@ move_letters(void *arg)
 {
 	CmqQueue   *queue = cmq_queue_open(arg, ACL_NO_RIGHTS, RowExclusiveLock);
 
-	cmq_dead_letter_sweep_stranger(queue, STRANGER_TIMEOUT * 1000);
+	cmq_letters_sweep_stranger(queue, STRANGER_TIMEOUT * 1000);
 }
 
 static void
@@ -309,7 +309,7 @@ static void
 find_extension(void *arg)
 {
 	extension_found = OidIsValid(get_extension_oid("cmq", true)) &&
-		OidIsValid(cmq_catalog_relid("queue"));
+		OidIsValid(cmq_relid("queue"));
 }
 
 static CmqTurnOrder order;
