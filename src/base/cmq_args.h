@@ -35,7 +35,8 @@
 #define CMQ_KEY_DOTS_MAX			15
 #define CMQ_FILTER_SIZE_MAX			8192	/* bytes, of headers in a filter */
 #define CMQ_REASON_MAX				1000	/* bytes */
-#define CMQ_HEADERS_ADDED			4096	/* bytes of headers that cmq adds, at most */
+#define CMQ_HEADERS_ADDED			4096	/* bytes of headers that cmq adds,
+											 * at most */
 #define CMQ_DELAY_MIN				0
 #define CMQ_DELAY_MAX				3600
 #define CMQ_RECEIVE_MIN				1	/* messages */

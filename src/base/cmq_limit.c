@@ -43,7 +43,8 @@ static LimitedCall *innermost = NULL;
 static TimeoutId limit_timeout = MAX_TIMEOUTS;
 static volatile sig_atomic_t limit_over = false;
 static volatile sig_atomic_t cancel_is_ours = false;
-static volatile sig_atomic_t cancelled = false; /* from outside, in the outermost */
+static volatile sig_atomic_t cancelled = false; /* from outside, in the
+												 * outermost */
 
 static void
 limit_is_over(void)

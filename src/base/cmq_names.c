@@ -95,7 +95,7 @@ char *
 cmq_relation_name(CmqRelation which, const char *name)
 {
 	return cmq_relname(relations[which].prefix, name,
-						   relations[which].suffix);
+					   relations[which].suffix);
 }
 
 /* The same, quoted and qualified. */
@@ -139,7 +139,7 @@ cmq_check_name(const char *name, const char *what)
  */
 void
 cmq_check_create(const char *schema, const char *what, const char *name,
-					 const char *schemas)
+				 const char *schemas)
 {
 	if (object_aclcheck(NamespaceRelationId, get_namespace_oid(schema, false),
 						GetUserId(), ACL_CREATE) != ACLCHECK_OK)

@@ -8,7 +8,7 @@
 #ifndef CMQ_NAMES_H
 #define CMQ_NAMES_H
 
-#define CMQ_SCHEMA "cmq"			/* views, rights, metadata */
+#define CMQ_SCHEMA "cmq"		/* views, rights, metadata */
 #define CMQ_DATA_SCHEMA "cmq_data"	/* tables of queues */
 
 /* The relations that a queue is made of. */
@@ -28,7 +28,7 @@ extern Oid	cmq_relid(const char *relname);
 extern Oid	cmq_relid_of_data(const char *relname);
 extern const char *cmq_full_name(Oid relid);
 extern char *cmq_relname(const char *prefix, const char *name,
-							 const char *suffix);
+						 const char *suffix);
 extern const char *cmq_relation_schema(CmqRelation which);
 extern char *cmq_relation_name(CmqRelation which, const char *name);
 extern const char *cmq_relation_qualified(CmqRelation which,
@@ -36,6 +36,6 @@ extern const char *cmq_relation_qualified(CmqRelation which,
 extern Oid	cmq_relation_oid(CmqRelation which, const char *name);
 extern void cmq_check_name(const char *name, const char *what);
 extern void cmq_check_create(const char *schema, const char *what,
-								 const char *name, const char *schemas);
+							 const char *name, const char *schemas);
 
 #endif							/* CMQ_NAMES_H */

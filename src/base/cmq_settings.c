@@ -37,6 +37,7 @@ static const struct
 	GucContext	context;
 	int			flags;
 }			numbers[] = {
+
 	{"cmq.max_queues",
 		"Sets the maximum number of queues in all databases together.", NULL,
 	&cmq_max_queues, 1000, 1, INT_MAX / 2, PGC_POSTMASTER, 0},

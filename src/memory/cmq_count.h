@@ -20,7 +20,8 @@ typedef struct CmqChanges
 	TimestampTz due_rewound_at; /* ... of the rewind of this time ... */
 	TimestampTz due_from;		/* ... the first of them produced then */
 	bool		pending_unknown;	/* it has changed pending rows uncounted */
-	bool		due_unknown;	/* it has begun a rewind, or changed due rows uncounted */
+	bool		due_unknown;	/* it has begun a rewind, or changed due rows
+								 * uncounted */
 	int64		counters[CMQ_NCOUNTERS];
 } CmqChanges;
 
@@ -28,7 +29,8 @@ typedef struct CmqChanges
 typedef struct CmqCounting
 {
 	CmqSharedQueue *shared;
-	bool		due;			/* those due for this rewind; else pending ones */
+	bool		due;			/* those due for this rewind; else pending
+								 * ones */
 	TimestampTz rewound_at;
 	TimestampTz from;			/* where that rewind starts */
 } CmqCounting;

@@ -22,7 +22,8 @@ typedef struct CmqEarliestScan
 typedef struct CmqEarliestLook
 {
 	CmqMarkView view;
-	TimestampTz open;			/* open transactions have published no earlier time */
+	TimestampTz open;			/* open transactions have published no earlier
+								 * time */
 } CmqEarliestLook;
 
 extern TimestampTz cmq_earliest_get(CmqSharedQueue *shared);

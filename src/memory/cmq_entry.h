@@ -64,7 +64,8 @@ struct CmqSharedQueue
 	pg_atomic_uint32 nasking;	/* processes that want them to leave */
 	pg_atomic_uint32 nasked;	/* how often they were asked, modulo 2^32 */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
-	int			planner;		/* who plans for the next due time; under mutex */
+	int			planner;		/* who plans for the next due time; under
+								 * mutex */
 	TimestampTz planned_for;
 
 	/* see cmq_count.c */
@@ -83,11 +84,13 @@ struct CmqSharedQueue
 	pg_atomic_uint32 demands_failed;
 	pg_atomic_uint32 letters_stuck; /* a receive could not move dead letters */
 	pg_atomic_uint32 damaged;	/* a message could not be read */
-	pg_atomic_uint32 left_out;	/* by a call of cmq_maintain() that had no room */
+	pg_atomic_uint32 left_out;	/* by a call of cmq_maintain() that had no
+								 * room */
 	CmqPlace	places[CMQ_NPLACES];	/* under mutex */
 	CmqForgetting forgetting;	/* under mutex */
 	CmqTurns	turns[CMQ_NTURNS];	/* written by workers alone, and these two */
-	int			letters_count;	/* the policy that the place for letters is for */
+	int			letters_count;	/* the policy that the place for letters is
+								 * for */
 	int			letters_time;
 };
 

@@ -16,13 +16,15 @@ typedef struct CmqFloorScan
 {
 	CmqMarkView view;			/* of the floor */
 	CmqMarkView rewind_view;
-	TimestampTz rewound_at;		/* of the rewind under way; DT_NOBEGIN: there is none */
+	TimestampTz rewound_at;		/* of the rewind under way; DT_NOBEGIN: there
+								 * is none */
 	TimestampTz floor;			/* start here */
 	TimestampTz rewind_floor;	/* start here, in the rewind table */
 	TimestampTz limit;			/* do not raise the floor further */
 	TimestampTz own_limit;		/* nor our own */
 	TimestampTz taken;			/* what we took away before begins here */
-	TimestampTz lowered;		/* where own rows were put back from; DT_NOEND: none */
+	TimestampTz lowered;		/* where own rows were put back from;
+								 * DT_NOEND: none */
 } CmqFloorScan;
 
 extern void cmq_floor_begin(CmqFloorScan *scan, CmqSharedQueue *shared,

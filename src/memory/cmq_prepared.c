@@ -209,7 +209,11 @@ our_entry(bool for_effect)
 		if (entry == NULL && !TransactionIdIsValid(place->xid))
 			entry = place;
 	}
-	/* each has been reserved: we are past the point where an error could be had */
+
+	/*
+	 * each has been reserved: we are past the point where an error could be
+	 * had
+	 */
 	if (entry == NULL || reserved == 0)
 		elog(PANIC, "no place for a prepared transaction that has used queues");
 	memset(entry, 0, sizeof(*entry));

@@ -157,8 +157,8 @@ leave(CmqSharedQueue *shared)
 	CmqSharedKey key = shared->key;
 
 	/*
-	 * Right after this it may be removed, and another queue's: then dropped is
-	 * that one's, and a look under the lock finds nothing of ours.
+	 * Right after this it may be removed, and another queue's: then dropped
+	 * is that one's, and a look under the lock finds nothing of ours.
 	 */
 	if (pg_atomic_sub_fetch_u32(&shared->nusers, 1) == 0 && shared->dropped)
 	{
@@ -212,7 +212,7 @@ use(CmqSharedQueue *shared)
 CmqSharedQueue *
 cmq_shared_use(Oid pending)
 {
-	CmqSharedKey key = {.database = MyDatabaseId, .pending = pending};
+	CmqSharedKey key = {.database = MyDatabaseId,.pending = pending};
 	CmqSharedQueue *shared;
 
 	reserve();
@@ -277,8 +277,8 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
  */
 CmqSharedQueue *
 cmq_shared_make(const CmqRelids *relids, const char *name,
-			   TimestampTz not_before, TimestampTz last_send, bool held,
-			   uint32 triggers)
+				TimestampTz not_before, TimestampTz last_send, bool held,
+				uint32 triggers)
 {
 	CmqSharedKey key = {
 		.database = MyDatabaseId,
@@ -367,7 +367,7 @@ cmq_shared_remove(const CmqSharedKey *key)
 /* Call func for this entry, if there is one, under the table's lock. */
 void
 cmq_shared_with(const CmqSharedKey *key,
-			   void (*func) (CmqSharedQueue *shared, void *arg), void *arg)
+				void (*func) (CmqSharedQueue *shared, void *arg), void *arg)
 {
 	CmqSharedQueue *shared;
 
@@ -377,4 +377,3 @@ cmq_shared_with(const CmqSharedKey *key,
 		func(shared, arg);
 	LWLockRelease(entries_lock);
 }
-

@@ -44,7 +44,8 @@ typedef struct CmqStretch
 {
 	CmqPendingKey first;		/* both belong to it */
 	CmqPendingKey last;
-	FullTransactionId busy_with;	/* this one has them; invalid: they are dead ... */
+	FullTransactionId busy_with;	/* this one has them; invalid: they are
+									 * dead ... */
 	int			max_receive_count;	/* ... by this rule */
 	int			max_time_to_live;
 } CmqStretch;
@@ -103,7 +104,8 @@ typedef struct CmqForgetting
 	uint32		number;			/* 0: none yet */
 	TimestampTz since;			/* the queue's history_since */
 	TimestampTz next;			/* where to go on, by enqueued_at */
-	bool		met;			/* something forgotten, or what cannot be looked at */
+	bool		met;			/* something forgotten, or what cannot be
+								 * looked at */
 	bool		removed;		/* some of it */
 } CmqForgetting;
 

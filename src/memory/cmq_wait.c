@@ -240,11 +240,12 @@ cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
 		sleep = Min(sleep, Max(due - cmq_clock_peek(shared), 0));
 	if (is_asked(shared))
 		return false;
+
 	/*
-	 * An aborted subtransaction, or a wait within this one, has taken us off the
-	 * variable: then this puts us back and returns at once, and the caller looks
-	 * again.  A look that has waited for a lock may have used up the wake-up of our
-	 * signal.
+	 * An aborted subtransaction, or a wait within this one, has taken us off
+	 * the variable: then this puts us back and returns at once, and the
+	 * caller looks again.  A look that has waited for a lock may have used up
+	 * the wake-up of our signal.
 	 */
 	SetLatch(MyLatch);
 	(void) ConditionVariableTimedSleep(&shared->wakeup,

@@ -50,7 +50,7 @@ static Places *senders = NULL;
 /* Fill in what the launcher and the workers have in common. */
 void
 cmq_workers_fill(BackgroundWorker *worker, const char *function,
-				const char *type)
+				 const char *type)
 {
 	memset(worker, 0, sizeof(*worker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
@@ -101,7 +101,7 @@ cmq_workers_start(Oid database, const char *queue, int visit, int lock_timeout)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
-	CmqWorkerTask	task;
+	CmqWorkerTask task;
 
 	memset(&task, 0, sizeof(task));
 	task.database = database;
@@ -193,8 +193,8 @@ cmq_workers_run_for(const char *name, Oid owner)
 			PG_ENSURE_ERROR_CLEANUP(leave_worker, PointerGetDatum(&worker));
 			{
 				worker.handle = cmq_workers_start(MyDatabaseId, name, -1,
-												 Max(PLACE_WAIT - waited,
-													 LEAST_LOCK_WAIT));
+												  Max(PLACE_WAIT - waited,
+													  LEAST_LOCK_WAIT));
 				if (worker.handle)
 					wait_for_worker(worker.handle);
 			}

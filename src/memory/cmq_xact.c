@@ -79,12 +79,14 @@ typedef struct Deed
 	CmqEffect	effect;			/* for others; has the key */
 	CmqTaken	taken;
 	TimestampTz lower_floor;	/* rows put back from here on; DT_NOEND: none */
-	TimestampTz bring_back;		/* rewound messages received from here on, as well */
+	TimestampTz bring_back;		/* rewound messages received from here on, as
+								 * well */
 	bool		rewound;		/* it has made a rewind */
 	bool		forgets;		/* it removes forgotten history */
 	bool		made;			/* the queue */
 	bool		dropped;		/* the queue, or found that it is gone */
-	bool		statement[2];	/* announced by a trigger: pending table, history */
+	bool		statement[2];	/* announced by a trigger: pending table,
+								 * history */
 	char		name[NAMEDATALEN];	/* of the queue, if that is so */
 } Deed;
 

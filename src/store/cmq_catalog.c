@@ -484,7 +484,7 @@ describe_half(CmqQueue *queue, CmqLeaf *leaf, bool messages_there,
 					 cmq_full_name(other), cmq_full_name(there));
 	*undo = psprintf("Attach it again: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s');",
 					 cmq_full_name(messages_there ? queue->rewind :
-										 queue->messages),
+								   queue->messages),
 					 cmq_full_name(other),
 					 cmq_headers_time(leaf->lower), cmq_headers_time(leaf->upper));
 }

@@ -195,7 +195,11 @@ get_number(CmqQueue *queue, bool due)
 	cmq_count_wait_for_visible();
 	if (!cmq_count_get(&count.counting, &n))
 		return count_alone(&count);
-	/* a transaction that has been seen in the moment since then has not added yet */
+
+	/*
+	 * a transaction that has been seen in the moment since then has not added
+	 * yet
+	 */
 	return Max(n + own, 0);
 }
 
@@ -265,7 +269,10 @@ cmq_counting_has_room(CmqQueue *queue, int64 n, int64 max)
 	int64		own = own_rows(&count, &unknown);
 	int64		counted;
 
-	/* what is not settled yet may be room, but takes none for more than a moment */
+	/*
+	 * what is not settled yet may be room, but takes none for more than a
+	 * moment
+	 */
 	if (cmq_count_is_known(&count.counting))
 	{
 		(void) cmq_count_get(&count.counting, &counted);

@@ -110,7 +110,7 @@ first_of(CmqDueScan *scan)
  */
 TimestampTz
 cmq_due_in_leaf(CmqQueue *queue, const CmqLeaf *leaf,
-					const CmqRewind *rewinding, TimestampTz expired_before)
+				const CmqRewind *rewinding, TimestampTz expired_before)
 {
 	CmqDueScan	scan;
 
@@ -126,7 +126,7 @@ cmq_due_in_leaf(CmqQueue *queue, const CmqLeaf *leaf,
  */
 TimestampTz
 cmq_due_first(CmqQueue *queue, const CmqRewind *rewinding,
-					 TimestampTz expired_before)
+			  TimestampTz expired_before)
 {
 	CmqDueScan	scan;
 
@@ -140,7 +140,7 @@ cmq_due_first(CmqQueue *queue, const CmqRewind *rewinding,
  */
 int64
 cmq_due_count(CmqQueue *queue, Snapshot snapshot,
-					 TimestampTz expired_before)
+			  TimestampTz expired_before)
 {
 	const CmqRewind *rewinding = &queue->rewinding;
 	TimestampTz from = Max(rewinding->from, expired_before);

@@ -39,12 +39,12 @@ extern bool cmq_due_next(CmqDueScan *scan);
 extern void cmq_due_end(CmqDueScan *scan);
 extern bool cmq_slot_is_due(const CmqRewind *rewinding, TupleTableSlot *slot);
 extern TimestampTz cmq_due_in_leaf(CmqQueue *queue, const CmqLeaf *leaf,
-									   const CmqRewind *rewinding,
-									   TimestampTz expired_before);
+								   const CmqRewind *rewinding,
+								   TimestampTz expired_before);
 extern TimestampTz cmq_due_first(CmqQueue *queue,
-										const CmqRewind *rewinding,
-										TimestampTz expired_before);
+								 const CmqRewind *rewinding,
+								 TimestampTz expired_before);
 extern int64 cmq_due_count(CmqQueue *queue, Snapshot snapshot,
-								  TimestampTz expired_before);
+						   TimestampTz expired_before);
 
 #endif							/* CMQ_DUE_H */

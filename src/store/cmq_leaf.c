@@ -90,9 +90,9 @@ leaf_name(const char *prefix, const char *name, TimestampTz lower)
 	if (timestamp2tm(lower, NULL, &tm, &fsec, NULL, NULL) != 0)
 		elog(ERROR, "leaf bound out of range");
 	return cmq_relname(prefix, name,
-						   psprintf("_%04d%02d%02d%02d%02d", tm.tm_year,
-									tm.tm_mon, tm.tm_mday, tm.tm_hour,
-									tm.tm_min));
+					   psprintf("_%04d%02d%02d%02d%02d", tm.tm_year,
+								tm.tm_mon, tm.tm_mday, tm.tm_hour,
+								tm.tm_min));
 }
 
 /* A time as a literal that means the same in every session. */

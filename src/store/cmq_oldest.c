@@ -235,7 +235,7 @@ read_pending(CmqQueue *queue, TimestampTz now, CmqStates *states)
 	cmq_states_scan_pending(states, queue, InvalidSnapshot, now);
 	if (queue->shared)
 		cmq_earliest_raise(queue->shared, &scan,
-					   not_above_rewind(queue, states->earliest_row));
+						   not_above_rewind(queue, states->earliest_row));
 }
 
 /*

@@ -37,7 +37,8 @@ typedef struct CmqPending
 	bool		changed;
 	CmqAnnouncement announcement;
 	TimestampTz now;			/* deliveries are made at this time ... */
-	TimestampTz next_visible_at;	/* ... and become visible again at this one */
+	TimestampTz next_visible_at;	/* ... and become visible again at this
+									 * one */
 	int64		nadded;			/* rows added since the last flush ... */
 	int64		nmore;			/* ... but not in place of others ... */
 	int64		nready;			/* ... and that are visible at commit */

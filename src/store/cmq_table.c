@@ -105,6 +105,7 @@ static void
 report_shape(Relation rel, const TableShape *shape)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
+
 	/* the columns of a leaf are its parent's */
 	Oid			relid = rel->rd_rel->relispartition ?
 		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);

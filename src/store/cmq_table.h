@@ -75,11 +75,13 @@ typedef struct CmqTable
 	EState	   *estate;			/* NULL: not for inserts and updates */
 	ResultRelInfo *result;		/* with all indexes open; NULL as above */
 	ResultRelInfo *constraints; /* for those that somebody has added, or NULL */
-	bool		has_code;		/* an index or constraint runs code of the owner's */
+	bool		has_code;		/* an index or constraint runs code of the
+								 * owner's */
 	SnapshotData snapshot;		/* a dirty one */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
-	bool		busy;			/* another transaction is deleting it right now */
+	bool		busy;			/* another transaction is deleting it right
+								 * now */
 	TransactionId busy_with;	/* this transaction is */
 	ScanKeyData after[2];		/* see cmq_table_after() */
 	TupleTableSlot **newslots;	/* rows to insert, kept back */

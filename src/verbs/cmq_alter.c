@@ -88,7 +88,10 @@ set_rewind(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 {
 	if (changed->rewind_seconds == 0)
 	{
-		/* no delete is open: each has read the clock before this moment, or will */
+		/*
+		 * no delete is open: each has read the clock before this moment, or
+		 * will
+		 */
 		if (queue->rewind_seconds > 0)
 		{
 			now = changed->history_since = cmq_clock_tick(queue->shared);
@@ -125,7 +128,10 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	(void) get_changes(fcinfo, queue, &changed, &bind);
 	if (bind)
 	{
-		/* dead letters are messages taken out of the queue, to be read elsewhere */
+		/*
+		 * dead letters are messages taken out of the queue, to be read
+		 * elsewhere
+		 */
 		cmq_queue_check_acl(queue, ACL_DELETE);
 		cmq_binding_check(&changed);
 	}

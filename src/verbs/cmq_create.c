@@ -153,6 +153,7 @@ static const struct
 	const char *events;
 	const char *row;			/* NULL: for each statement */
 }			triggers[] = {
+
 	{CMQ_PENDING_TABLE, "pending_changed",
 	"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", NULL},
 	{CMQ_PENDING_TABLE, "row_changed",
@@ -278,9 +279,9 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	cmq_get_settings(fcinfo, &made, false);
 	cmq_get_dead_letter(fcinfo, &made);
 	cmq_check_create(CMQ_SCHEMA, "queue", name,
-						 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
+					 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 	cmq_check_create(CMQ_DATA_SCHEMA, "queue", name,
-						 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
+					 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 
 	cmq_catalog_lock("queue");
 	cmq_gone_make_room(name);

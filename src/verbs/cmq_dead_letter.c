@@ -333,7 +333,7 @@ cmq_dead_letter_stays(CmqQueue *queue)
 int
 cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 {
-	CmqLetterMove move = {.queue = queue, .letters = letters, .n = n};
+	CmqLetterMove move = {.queue = queue,.letters = letters,.n = n};
 	CmqSharedQueue *shared = queue->shared;
 	bool		readable;
 	bool		ok;
@@ -360,4 +360,3 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
 	}
 	return ok ? move.moved : 0;
 }
-

@@ -97,8 +97,8 @@ add_to_history(CmqDelete *state, const CmqPendingRow *row)
 	bool		isnull[Natts_rewind] = {false};
 
 	/*
-	 * The transaction has its id before the clock is read: cmq_rewind.c relies
-	 * on it.
+	 * The transaction has its id before the clock is read: cmq_rewind.c
+	 * relies on it.
 	 */
 	int64		xact = cmq_identity_xact(GetTopFullTransactionId());
 	TimestampTz now = cmq_clock_now(state->queue->shared);

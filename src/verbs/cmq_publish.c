@@ -474,7 +474,7 @@ check_body(const Topic *topic, Datum body, bool isnull)
 Datum
 cmq_publish(PG_FUNCTION_ARGS)
 {
-	Publishing p = {.n = 1};
+	Publishing	p = {.n = 1};
 	Datum		body;
 	Datum		headers;
 	bool		headers_null = PG_ARGISNULL(4);
@@ -495,7 +495,7 @@ cmq_publish(PG_FUNCTION_ARGS)
 Datum
 cmq_publish_batch(PG_FUNCTION_ARGS)
 {
-	Publishing p = {0};
+	Publishing	p = {0};
 	bool	   *bodies_null;
 
 	cmq_begin_write("cmq_publish_batch()");

@@ -555,6 +555,7 @@ static void
 wait_and_receive(CmqQueue *queue, const Request *request)
 {
 	CmqSharedQueue *shared = queue->shared;
+
 	/* elapsed: nobody sets this */
 	int64		deadline = cmq_elapsed() +
 		request->polling_wait_seconds * USECS_PER_SEC;

@@ -89,7 +89,8 @@ typedef struct Redrive
 	Oid			caller;
 	List	   *failed;			/* names of queues whose code has failed */
 	List	   *slow;			/* owners whose code has taken too long */
-	CmqUses		uses;			/* in this call; the dead-letter queue is the host */
+	CmqUses		uses;			/* in this call; the dead-letter queue is the
+								 * host */
 	CmqLetter	letters[CHUNK];
 	int			n;
 	int			sent;

@@ -112,9 +112,9 @@ cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 	*latest = min_msg_time;
 
 	/*
-	 * A rewind replaces the one before.  It starts no later than what that one
-	 * still has to bring back, but it cannot reach behind forgotten_before:
-	 * what is due there would be lost.
+	 * A rewind replaces the one before.  It starts no later than what that
+	 * one still has to bring back, but it cannot reach behind
+	 * forgotten_before: what is due there would be lost.
 	 */
 	if (first_due < queue->forgotten_before)
 		*earliest = Max(*earliest, queue->forgotten_before);
@@ -163,7 +163,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 
 	cmq_oldest_count(queue, now, false, &states);
 	first_due = cmq_due_first(queue, &queue->rewinding,
-									 cmq_queue_expired_before(queue, now));
+							  cmq_queue_expired_before(queue, now));
 	cmq_rewind_range(queue, Min(Min(states.earliest, first_due), now),
 					 first_due, &earliest, &latest);
 	if (!TIMESTAMP_NOT_FINITE(start_time) &&
@@ -221,7 +221,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	list_open_transactions(rewinding);
 
 	first = cmq_due_first(queue, rewinding,
-								 cmq_queue_expired_before(queue, now));
+						  cmq_queue_expired_before(queue, now));
 	if (first == DT_NOEND)
 		rewinding->active = false;
 	else

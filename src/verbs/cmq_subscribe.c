@@ -221,8 +221,8 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 	check_unsubscribe(topic, name);
 
 	/*
-	 * Its owner may make the subscription anew in this transaction, with other
-	 * filters: so the queue first, as in cmq_subscribe().
+	 * Its owner may make the subscription anew in this transaction, with
+	 * other filters: so the queue first, as in cmq_subscribe().
 	 */
 	queue = own_queue_of(topic, name);
 	if (OidIsValid(queue))

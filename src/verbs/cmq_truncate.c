@@ -49,7 +49,11 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 	/* our own: see cmq_owner_enter() */
 	if (InSecurityRestrictedOperation())
 		return PointerGetDatum(NULL);
-	/* a partition that was detached, or a queue that is not there, are nobody's */
+
+	/*
+	 * a partition that was detached, or a queue that is not there, are
+	 * nobody's
+	 */
 	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
 	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation)))
 		ereport(ERROR,

@@ -69,7 +69,8 @@ enum
 {
 	Anum_metrics_queue = 1,
 	Anum_metrics_since,
-	Anum_metrics_counters,		/* so many as there are, in the order of CmqCounter */
+	Anum_metrics_counters,		/* so many as there are, in the order of
+								 * CmqCounter */
 	Anum_metrics_pending_msg_num = Anum_metrics_counters + CMQ_NCOUNTERS,
 	Anum_metrics_left_of_rewind,
 	Anum_metrics_inactive_msg_num,
@@ -176,7 +177,7 @@ look_at_pending(CmqQueue *queue, CmqStates *states)
 	states->ready_since = find_ready_since(&pending, expired_before);
 	cmq_table_close(&pending);
 	if (cmq_due_first(queue, &queue->rewinding,
-							 Max(expired_before, scan.rewind_floor)) != DT_NOEND)
+					  Max(expired_before, scan.rewind_floor)) != DT_NOEND)
 		states->ready_since = Min(states->ready_since,
 								  queue->rewinding.rewound_at);
 }
@@ -190,7 +191,7 @@ count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 
 	cmq_states_scan_pending(states, queue, snapshot, now);
 	*left = cmq_due_count(queue, snapshot,
-								 cmq_queue_expired_before(queue, now));
+						  cmq_queue_expired_before(queue, now));
 	UnregisterSnapshot(snapshot);
 	if (*left > 0)
 		states->ready_since = Min(states->ready_since,

@@ -228,7 +228,7 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 	SupportRequestSimplify *request;
 	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
 										  &request);
-	Oid			text = TEXTOID;
+	Oid text = TEXTOID;
 	Oid			since_func;
 	List	   *args;
 	List	   *conditions;

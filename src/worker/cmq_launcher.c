@@ -178,6 +178,7 @@ static List *
 sweep_and_list(void)
 {
 	CmqSharedKey *keys;
+
 	/* the entries first, see cmq_shared_list() */
 	int			nkeys = cmq_shared_list(&keys);
 	List	   *all = NIL;
@@ -437,7 +438,8 @@ cmq_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
-	cmq_require_preload();		/* preloaded from another file than $libdir/cmq? */
+	cmq_require_preload();		/* preloaded from another file than
+								 * $libdir/cmq? */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	launcher.nvisitors = count_visits();

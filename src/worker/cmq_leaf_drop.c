@@ -80,8 +80,10 @@ typedef struct Glance
 {
 	TimestampTz until;			/* of leaves up to here; DT_NOBEGIN: of none */
 	TimestampTz rewound_at;		/* the rewind under way then */
-	CmqQueue   *queue;			/* the pending table was read; NULL: it was not */
-	bool	   *pending;		/* which leaves of this queue have pending messages */
+	CmqQueue   *queue;			/* the pending table was read; NULL: it was
+								 * not */
+	bool	   *pending;		/* which leaves of this queue have pending
+								 * messages */
 	CmqEarliestLook look;
 } Glance;
 
@@ -90,7 +92,8 @@ typedef struct Drop
 {
 	CmqQueue   *queue;
 	const CmqPortion *portion;
-	CmqPlace	place;			/* go on with the leaf that begins here or later */
+	CmqPlace	place;			/* go on with the leaf that begins here or
+								 * later */
 	bool		more;			/* there are such leaves */
 	struct CmqLeaf candidates[MAX_DROPS];
 	int			ncandidates;
@@ -163,7 +166,11 @@ take_glance(Glance *glance, CmqQueue *queue, TimestampTz until)
 	glance->rewound_at = queue->rewinding.rewound_at;
 	if (cmq_earliest_get(queue->shared) >= until)
 		return;
-	/* from now on nothing is sent that is so old, whatever the wall clock does */
+
+	/*
+	 * from now on nothing is sent that is so old, whatever the wall clock
+	 * does
+	 */
 	if (cmq_clock_last(queue->shared) < until)
 		(void) cmq_clock_now(queue->shared);
 	cmq_earliest_look(queue->shared, &glance->look);
@@ -207,7 +214,7 @@ looks_empty(Drop *drop, const CmqLeaf *leaf, TimestampTz expired,
 	return !saw_pending(&drop->glance, leaf) &&
 		(!queue->rewinding.active ||
 		 cmq_due_in_leaf(queue, leaf, &queue->rewinding,
-							 expired) == DT_NOEND);
+						 expired) == DT_NOEND);
 }
 
 /*
@@ -408,7 +415,11 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 	do
 	{
 		find_candidates(drop);
-		/* what cannot be dropped is passed by, also if that ends the transaction */
+
+		/*
+		 * what cannot be dropped is passed by, also if that ends the
+		 * transaction
+		 */
 		cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
 		if (drop->ncandidates == 0)
 			break;

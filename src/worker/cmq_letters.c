@@ -77,7 +77,11 @@ list_letters(CmqQueue *queue, Look *look)
 	look->letters = palloc(sizeof(CmqLetter) * allocated);
 	look->n = 0;
 	look->through = true;
-	/* only what the queue clock has given out is no earlier than what is sent now */
+
+	/*
+	 * only what the queue clock has given out is no earlier than what is sent
+	 * now
+	 */
 	last = cmq_clock_last(queue->shared);
 	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, Min(now, last));
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
@@ -108,7 +112,11 @@ list_letters(CmqQueue *queue, Look *look)
 		}
 		look->letters[look->n++] = key;
 	}
-	/* receives jump over what is dead, and so do not raise the floor beyond it */
+
+	/*
+	 * receives jump over what is dead, and so do not raise the floor beyond
+	 * it
+	 */
 	if (from_floor)
 		cmq_floor_end(&scan, queue->shared, first_alive, DT_NOBEGIN);
 	cmq_table_close(&pending);

@@ -12,7 +12,7 @@
 #include "worker/cmq_portion.h"
 
 extern CmqStepResult cmq_letters_sweep(CmqQueue *queue,
-										   const CmqPortion *portion);
+									   const CmqPortion *portion);
 extern void cmq_letters_sweep_stranger(CmqQueue *queue, int limit);
 
 #endif							/* CMQ_LETTERS_H */

@@ -134,6 +134,7 @@ make_ahead(CmqQueue *queue, const CmqPortion *portion)
 	if (!queue->is_target && now - cmq_notes_last_send(queue->shared) >
 		Max(IN_USE_LEADS * lead, queue->msg_retention_seconds * USECS_PER_SEC))
 		return CMQ_STEP_DONE;
+
 	/*
 	 * Enough to last until the round after the next one, but not so many that
 	 * their locks do not fit into one transaction: senders can ask for more.
@@ -218,7 +219,10 @@ analyze(CmqQueue *queue, const CmqPortion *portion)
 	Oid			relids[] = {queue->messages, queue->rewind};
 	TimestampTz interval;
 
-	/* nothing would tell when it was done last; or it would lock all of so many */
+	/*
+	 * nothing would tell when it was done last; or it would lock all of so
+	 * many
+	 */
 	if (leaf == NULL || !pgstat_track_counts ||
 		queue->nleaves > MAX_ANALYZED_LEAVES)
 		return CMQ_STEP_DONE;
@@ -249,10 +253,10 @@ static const Step short_steps[] = {
 	{.run = cmq_purge_left},
 	{.run = cmq_purge_rest},
 	{.run = cmq_purge_settle},
-	{.run = cmq_letters_sweep, .not_target = true},
+	{.run = cmq_letters_sweep,.not_target = true},
 	{.run = cmq_leaf_drop_old},
 	{.run = forget},
-	{.run = advance_rewind, .not_target = true},
+	{.run = advance_rewind,.not_target = true},
 };
 
 /* After the others of all queues. */
@@ -487,7 +491,11 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		cmq_prepared_sweep();
 		maintain_all();
 		cmq_maintain_sweep();
-		/* the record, and what is nobody's, belong to whoever owns the extension */
+
+		/*
+		 * the record, and what is nobody's, belong to whoever owns the
+		 * extension
+		 */
 		if (object_ownercheck(RelationRelationId,
 							  cmq_relid("rewind_log"), GetUserId()))
 		{

@@ -15,14 +15,16 @@
 typedef enum CmqStepResult
 {
 	CMQ_STEP_DONE,				/* there is none */
-	CMQ_STEP_LOOKING,			/* there may be more, but nothing was found here */
+	CMQ_STEP_LOOKING,			/* there may be more, but nothing was found
+								 * here */
 	CMQ_STEP_MORE				/* something was done, and there is more */
 } CmqStepResult;
 
 /* What one transaction of maintenance does of a step. */
 typedef struct CmqPortion
 {
-	bool		bounded;		/* the worker's; else all that there is room for */
+	bool		bounded;		/* the worker's; else all that there is room
+								 * for */
 	int64		begun;			/* elapsed */
 } CmqPortion;
 

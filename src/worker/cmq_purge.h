@@ -16,6 +16,6 @@ extern CmqStepResult cmq_purge_left(CmqQueue *queue,
 extern CmqStepResult cmq_purge_rest(CmqQueue *queue,
 									const CmqPortion *portion);
 extern CmqStepResult cmq_purge_settle(CmqQueue *queue,
-									   const CmqPortion *portion);
+									  const CmqPortion *portion);
 
 #endif							/* CMQ_PURGE_H */

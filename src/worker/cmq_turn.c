@@ -170,7 +170,10 @@ set_rest(Oid owner, CmqTurnKind kind, int64 time)
 		if (other->until < rest->until)
 			rest = other;
 	}
-	*rest = (Rest) {MyDatabaseId, owner, kind, until};
+	*rest = (Rest)
+	{
+		MyDatabaseId, owner, kind, until
+	};
 	SpinLockRelease(&rests->mutex);
 }
 

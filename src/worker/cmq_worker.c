@@ -146,7 +146,7 @@ run_limited(void *arg)
 static bool
 in_limited_transaction(void (*func) (void *arg), void *arg, int seconds)
 {
-	LimitedCall call = {.func = func, .arg = arg, .seconds = seconds};
+	LimitedCall call = {.func = func,.arg = arg,.seconds = seconds};
 
 	return in_transaction(run_limited, &call);
 }
