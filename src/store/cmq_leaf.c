@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_leaf.c
- *	  Leaf tables: making them ahead of time or on demand, dropping old ones.
+ *	  Leaf tables: making them ahead of time or on demand.
  *
  * A queue's messages and its rewind table are partitioned by production time
  * with the same bounds; a leaf is one pair of tables, and cmq.partition maps

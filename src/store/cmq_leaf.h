@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_leaf.h
- *	  Leaf tables: making them ahead of time or on demand, dropping old ones.
+ *	  Leaf tables: making them ahead of time or on demand.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_gone.c
- *	  Queues whose relations were dropped by hand, and relations of queues that
- *	  have no row.
+ *	  Queues whose relations were dropped by hand: what is known of them goes.
  *
  * DROP OWNED, DROP TABLE and DROP VIEW know nothing of cmq.queue.  A queue is gone when
  * one of the four relations that its row names does not exist any more: it cannot come

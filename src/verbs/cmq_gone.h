@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_gone.h
- *	  Queues whose relations were dropped by hand, and relations of queues that
- *	  have no row.
+ *	  Queues whose relations were dropped by hand: what is known of them goes.
  *
  *-------------------------------------------------------------------------
  */
