@@ -114,13 +114,6 @@ typedef bool CmqUpdateIndexes;
 	pg_namespace_aclcheck(objectid, roleid, mode)
 #endif
 
-/* 17 has numbers of processes that are no fields of the process */
-#if PG_VERSION_NUM >= 170000
-#define cmq_my_process_number() MyProcNumber
-#else
-#define cmq_my_process_number() (MyProc->pgprocno)
-#endif
-
 /* The process of a virtual transaction, perhaps ended by now; or NULL */
 #if PG_VERSION_NUM >= 170000
 #define cmq_vxid_proc(vxid) ProcNumberGetProc((vxid).procNumber)

@@ -43,6 +43,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"

@@ -31,6 +31,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
