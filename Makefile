@@ -162,6 +162,7 @@ REGRESS = \
 ISOLATION = \
 	create_create \
 	receive_receive \
+	receive_beginning \
 	receive_delete \
 	rewind_receive \
 	rewind_delete \

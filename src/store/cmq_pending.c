@@ -431,13 +431,13 @@ cmq_pending_find(CmqPending *pending, const CmqHandle *handle)
 
 /*
  * Scan the rows that become visible from a time on, or those behind a row, whatever
- * comes later, until another time, included.  No row: NULL, or one at DT_NOBEGIN.
+ * comes later, until another time, included.  No row: NULL.
  */
 void
 cmq_pending_scan(CmqTable *table, const CmqPendingKey *behind,
 				 TimestampTz from, TimestampTz until)
 {
-	if (behind && behind->visible_at != DT_NOBEGIN && behind->visible_at >= from)
+	if (behind && behind->visible_at >= from)
 		cmq_table_after(table, behind, until);
 	else
 		cmq_table_range(table, from, until, true);

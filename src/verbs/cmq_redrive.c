@@ -276,17 +276,18 @@ list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
 		   int max)
 {
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	CmqLetter	last = {DT_NOBEGIN, DT_NOBEGIN};
+	bool		first = redrive->n == 0;
+	CmqLetter	last;
 	CmqLetter	letter;
 	CmqTable	pending;
 
-	if (redrive->n > 0)
+	if (!first)
 		last = redrive->letters[redrive->n - 1];
 	redrive->n = 0;
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return false;
-	cmq_pending_scan(&pending, &last, from, now);
+	cmq_pending_scan(&pending, first ? NULL : &last, from, now);
 	while (redrive->n < Min(max, CHUNK) &&
 		   cmq_pending_next(&pending, expired_before, &letter))
 	{
@@ -325,7 +326,7 @@ cmq_redrive(PG_FUNCTION_ARGS)
 	redrive->caller = GetUserId();
 	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
 	now = cmq_clock_now(queue->shared);
-	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, now);
+	cmq_queue_begin_floor(&scan, queue, now);
 	while (n < max_messages &&
 		   list_ready(redrive, queue, scan.floor, now,
 					  (int) Min(max_messages - n, CHUNK)))

@@ -285,3 +285,13 @@ SELECT body FROM work;
 
 SELECT cmq_drop_queue('dead_a');
 SELECT cmq_drop_queue('dead_dlq');
+
+-- A redrive ends, also if somebody has put a message at the beginning of all time that is
+-- no letter, and so stays.
+SELECT cmq_create_queue('dead_beginning');
+SELECT cmq_send('dead_beginning', 'no letter') > 0 AS sent;
+UPDATE cmq_data.q_dead_beginning_pending SET visible_at = '-infinity';
+SET statement_timeout = '60s';
+SELECT cmq_redrive('dead_beginning') AS none;
+RESET statement_timeout;
+SELECT cmq_drop_queue('dead_beginning');
