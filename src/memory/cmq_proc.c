@@ -11,8 +11,8 @@
  *	  waiters to leave (cmq_wait.c), to be taken back if it is gone
  * and has a cache line of its own: its process writes it at each send and receive.
  *
- * A process takes a slot when it needs one first, the first that is free, and gives it
- * back when it exits.  So the slots in use are the first ones, as many as processes
+ * A process takes a slot when it uses a queue first, the first that is free, and gives
+ * it back when it exits.  So the slots in use are the first ones, as many as processes
  * have used cmq at the same time; behind them nobody looks, however many connections
  * the server allows.  All slots together have one more: the smallest time of prepared
  * transactions (cmq_prepared.c).
@@ -144,9 +144,15 @@ give_back_slot(int code, Datum arg)
 		pg_atomic_write_u32(&slot->pid, 0);
 }
 
-static void
-take_slot(void)
+/*
+ * Take a slot for this process, if it has none: before it uses the entry of a queue, so
+ * that nothing else here can fail.
+ */
+void
+cmq_proc_take_slot(void)
 {
+	if (likely(my_number >= 0))
+		return;
 	LWLockAcquire(procs_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MaxBackends && my_number < 0; i++)
 	{
@@ -167,12 +173,11 @@ take_slot(void)
 	on_shmem_exit(give_back_slot, (Datum) 0);
 }
 
-/* The number of this process's slot, which it takes if it has none. */
+/* The number of this process's slot. */
 int
 cmq_proc_number(void)
 {
-	if (unlikely(my_number < 0))
-		take_slot();
+	Assert(my_number >= 0);
 	return my_number;
 }
 

@@ -27,6 +27,7 @@ typedef enum CmqProcUse
 
 extern Size cmq_proc_shmem_size(void);
 extern void cmq_proc_shmem_init(LWLock *lock);
+extern void cmq_proc_take_slot(void);
 extern int	cmq_proc_number(void);
 extern int	cmq_proc_count(void);
 extern void cmq_proc_publish(TimestampTz time);

@@ -45,6 +45,7 @@
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_entry.h"
+#include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
 
@@ -176,12 +177,13 @@ cmq_shared_leave_all(void)
 		leave(used[--nused]);
 }
 
-/* Room for one more in the list of entries in use. */
+/* Get what a process needs to use one more entry, or fail before it does. */
 static void
 reserve(void)
 {
 	int			more = used_allocated ? 2 * used_allocated : 16;
 
+	cmq_proc_take_slot();
 	if (nused < used_allocated)
 		return;
 	if (used)
