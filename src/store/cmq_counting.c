@@ -153,7 +153,8 @@ make_known(Count *count, bool wait)
 	int			lock = count->counting.due ? DUE_LOCK : PENDING_LOCK;
 	bool		known;
 
-	if (IsParallelWorker())
+	/* code of an owner's runs between writing our rows and saying how many */
+	if (IsParallelWorker() || cmq_xact_in_code())
 		return false;
 	if (wait)
 		LockDatabaseObject(RelationRelationId, relid, lock, ExclusiveLock);

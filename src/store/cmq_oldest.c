@@ -175,8 +175,6 @@ find_earliest(CmqQueue *queue, TimestampTz now, TimestampTz *earliest)
 	*earliest = DT_NOEND;
 	if (queue->shared == NULL || pages <= SMALL_TABLE_PAGES)
 		return false;
-	if (cmq_counting_pending(queue) == 0)
-		return true;
 	cmq_earliest_read(queue->shared, &scan);
 	queue = look_afresh(queue);
 	if (scan.view.time < cmq_queue_expired_before(queue, now) ||
@@ -249,6 +247,9 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 {
 	/* however large the table has been */
 	if (queue->shared && cmq_counting_known_empty(queue))
+		return;
+	if (queue->shared && !cmq_oldest_is_small(queue) &&
+		cmq_counting_pending(queue) == 0)
 		return;
 	if (!find_earliest(queue, now, &states->earliest))
 		read_pending(queue, now, states);
