@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "memory/cmq_clock.h"
+#include "memory/cmq_floor.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 
@@ -40,6 +41,14 @@ cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
 		queue->rewind_seconds * USECS_PER_SEC;
 	since = Max(since, queue->forgotten_before);
 	return Max(since, cmq_queue_expired_before(queue, now));
+}
+
+/* Begin a scan at the queue's floors, see cmq_floor_begin(). */
+void
+cmq_queue_begin_floor(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
+{
+	cmq_floor_begin(scan, queue->shared, queue->rewinding.active ?
+					queue->rewinding.rewound_at : DT_NOBEGIN, now);
 }
 
 /* The pair of leaf tables for messages of this time, or NULL. */

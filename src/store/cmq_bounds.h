@@ -10,11 +10,14 @@
 
 #include "datatype/timestamp.h"
 
+#include "memory/cmq_floor.h"
 #include "store/cmq_description.h"
 
 extern TimestampTz cmq_queue_expired_before(CmqQueue *queue, TimestampTz now);
 extern TimestampTz cmq_queue_rewindable_since(CmqQueue *queue,
 											  TimestampTz now);
+extern void cmq_queue_begin_floor(CmqFloorScan *scan, CmqQueue *queue,
+								  TimestampTz now);
 extern CmqLeaf *cmq_queue_leaf(CmqQueue *queue, TimestampTz time);
 extern bool cmq_queue_has_forgotten(CmqQueue *queue, TimestampTz deleted_at);
 extern bool cmq_queue_has_history(CmqQueue *queue, TimestampTz enqueued_at,

@@ -432,8 +432,7 @@ receive_begin(ReceiveState *state, CmqQueue *queue, const Request *request,
 	state->expired_before = cmq_queue_expired_before(queue, state->now);
 	cmq_message_begin(&state->messages, queue, CMQ_MESSAGES, AccessShareLock,
 					  NULL);
-	cmq_floor_begin(&state->floor, queue->shared, queue->rewinding.active ?
-					queue->rewinding.rewound_at : DT_NOBEGIN, state->now);
+	cmq_queue_begin_floor(&state->floor, queue, state->now);
 	state->dead_rule.max_receive_count = queue->max_receive_count;
 	state->dead_rule.max_time_to_live = queue->max_time_to_live;
 	state->dead_rule.stay = letters_stay;

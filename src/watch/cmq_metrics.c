@@ -4,7 +4,7 @@
  *	  What the view cmq.metrics shows: the counters of queues, for monitoring.
  *
  * Counters and the numbers of pending messages, and of those that a rewind still has to
- * bring back, come from shared memory (cmq_stats.c).  What is in flight or delayed
+ * bring back, come from shared memory (cmq_count.c).  What is in flight or delayed
  * stands right of now in the primary key of the pending table, and is counted there.
  * What has been ready for the longest time is the first row from the scan floor on, but
  * for restored ones (find_ready_since()).  So no table is read from end to end,
@@ -169,7 +169,7 @@ look_at_pending(CmqQueue *queue, CmqStates *states)
 	CmqFloorScan scan;
 	CmqTable	pending;
 
-	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, now);
+	cmq_queue_begin_floor(&scan, queue, now);
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;

@@ -83,7 +83,7 @@ list_letters(CmqQueue *queue, Look *look)
 	 * now
 	 */
 	last = cmq_clock_last(queue->shared);
-	cmq_floor_begin(&scan, queue->shared, DT_NOBEGIN, Min(now, last));
+	cmq_queue_begin_floor(&scan, queue, Min(now, last));
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;

@@ -212,6 +212,35 @@ SELECT queue FROM cmq.metrics WHERE queue LIKE 'metrics%' ORDER BY queue;
 SELECT cmq_drop_queue('metrics_b');
 SELECT cmq_drop_queue('metrics_c');
 
+-- What has been ready the longest is looked for from the floors on: not through all that
+-- a rewind has brought back and that was consumed again.
+CREATE FUNCTION pg_temp.consume_all(queue text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	LOOP
+		PERFORM cmq_delete_batch(queue, array_agg(receipt_handle)) FROM cmq_receive(queue, 1000) HAVING count(*) > 0;
+		EXIT WHEN NOT FOUND;
+	END LOOP;
+END $$;
+SELECT cmq_create_queue('metrics_d', rewind_seconds => 3600);
+SELECT count(*) FROM cmq_send_batch('metrics_d', array_fill('m'::text, ARRAY[2000]));
+SELECT pg_temp.consume_all('metrics_d');
+SELECT cmq_rewind('metrics_d', now() - interval '1 hour') IS NOT NULL AS rewound;
+SELECT count(*) FROM cmq_receive('metrics_d', 1000);
+SELECT count(*) FROM cmq_receive('metrics_d', 990);
+SELECT count(*) FROM cmq_receive('metrics_d', 9);
+SELECT left_of_rewind FROM cmq.metrics WHERE queue = 'metrics_d';
+BEGIN;
+CREATE FUNCTION pg_temp.walked() RETURNS bigint LANGUAGE sql AS $$
+	SELECT sum(pg_stat_get_xact_tuples_returned(i.indexrelid))::bigint
+	  FROM pg_index i JOIN pg_inherits h ON h.inhrelid = i.indrelid
+	 WHERE h.inhparent = 'cmq_data.q_metrics_d_rewind'::regclass
+$$;
+SELECT pg_temp.walked() AS walked \gset
+SELECT left_of_rewind FROM cmq.metrics WHERE queue = 'metrics_d';
+SELECT pg_temp.walked() - :walked < 100 AS near;
+COMMIT;
+SELECT cmq_drop_queue('metrics_d');
+
 -- Members of pg_monitor see the counters of all queues, and no body.
 CREATE ROLE regress_metrics_monitor;
 CREATE ROLE regress_metrics_nobody;
