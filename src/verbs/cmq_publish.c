@@ -83,7 +83,9 @@ typedef struct TopicEntry
 /* What is published. */
 typedef struct Publishing
 {
-	const Topic *topic;
+	char		topic[NAMEDATALEN];
+	Oid			relid;			/* its view */
+	bool		routing;
 	int			ntags;
 	char	  **tags;
 	char	   *routing_key;	/* NULL: the topic filters by tags */
@@ -99,7 +101,7 @@ typedef struct Publishing
 
 static HTAB *topics = NULL;
 
-/* Stale descriptions are thrown away as those of queues are, see cmq_queue.c. */
+/* Stale descriptions are thrown away as those of queues are, see cmq_cache.c. */
 #define MAX_STALE 100
 
 static int	nstale = 0;
@@ -130,12 +132,11 @@ invalidate_topics(Datum arg, Oid relid)
 	}
 }
 
-/* Take the description out of the cache; it stays for those who have it. */
 static void
-retire(TopicEntry *entry)
+forget(TopicEntry *entry)
 {
 	if (entry->topic)
-		MemoryContextSetParent(entry->topic->mcxt, TopTransactionContext);
+		MemoryContextDelete(entry->topic->mcxt);
 	entry->topic = NULL;
 }
 
@@ -154,7 +155,7 @@ trim_cache(void)
 	{
 		if (entry->topic && entry->topic->valid)
 			continue;
-		retire(entry);
+		forget(entry);
 		hash_search(topics, entry->name, HASH_REMOVE, NULL);
 	}
 }
@@ -239,7 +240,10 @@ load_topic(const char *name)
 	return topic;
 }
 
-/* The topic, as of now; raises 42704. */
+/*
+ * The topic, as of now; good until the next look-up, which may be made by code of an
+ * owner's that a send runs.  Raises 42704.
+ */
 static const Topic *
 lookup_topic(const char *name)
 {
@@ -263,13 +267,13 @@ lookup_topic(const char *name)
 	entry = hash_search(topics, name, HASH_ENTER, &found);
 	if (!found)
 		entry->topic = NULL;
-	/* as often as a queue, see cmq_queue.c */
+	/* as often as a queue, see cmq_cache.c */
 	for (int i = 0; i < CMQ_MAX_LOADS &&
 		 (entry->topic == NULL || !entry->topic->valid); i++)
 	{
 		Topic	   *topic = load_topic(name);
 
-		retire(entry);
+		forget(entry);
 		entry->topic = topic;
 		if (topic == NULL)
 		{
@@ -289,12 +293,12 @@ wants(const Subscription *subscription, const Publishing *p)
 {
 	/* a subscription to a topic that routes has filters */
 	if (subscription->nfilters == 0)
-		return !p->topic->routing;
+		return !p->routing;
 	for (int i = 0; i < subscription->nfilters; i++)
 	{
 		const char *filter = subscription->filters[i];
 
-		if (p->topic->routing && cmq_filter_key_matches(filter, p->routing_key))
+		if (p->routing && cmq_filter_key_matches(filter, p->routing_key))
 			return true;
 		for (int j = 0; j < p->ntags; j++)
 		{
@@ -305,6 +309,35 @@ wants(const Subscription *subscription, const Publishing *p)
 	return false;
 }
 
+/* The topic that is published to, as of now; raises 55006 if it is another one. */
+static const Topic *
+lookup_again(const Publishing *p)
+{
+	const Topic *now = lookup_topic(p->topic);
+
+	if (now->relid != p->relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("topic \"%s\" was dropped while a call was using it",
+						now->name)));
+	return now;
+}
+
+/* The names of the queues that want the messages. */
+static List *
+list_takers(const Publishing *p)
+{
+	const Topic *now = lookup_again(p);
+	List	   *queues = NIL;
+
+	for (int i = 0; i < now->nsubscriptions; i++)
+	{
+		if (wants(&now->subscriptions[i], p))
+			queues = lappend(queues, pstrdup(now->subscriptions[i].queue));
+	}
+	return queues;
+}
+
 /*
  * Does the queue still want it?  The subscription may have gone with the queue
  * while we waited for a lock, and another queue of that name come.
@@ -312,13 +345,8 @@ wants(const Subscription *subscription, const Publishing *p)
 static bool
 queue_wants(const char *queue, const Publishing *p)
 {
-	const Topic *now = lookup_topic(p->topic->name);
+	const Topic *now = lookup_again(p);
 
-	if (now->relid != p->topic->relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("topic \"%s\" was dropped while a call was using it",
-						now->name)));
 	cmq_topic_check_acl(now->name, now->relid, ACL_INSERT);
 	for (int i = 0; i < now->nsubscriptions; i++)
 	{
@@ -340,9 +368,9 @@ add_headers(const Publishing *p, Datum headers, bool isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("headers must be a JSON object for topic \"%s\"",
-						p->topic->name)));
+						p->topic)));
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"cmq_topic\": \"%s\"", p->topic->name);
+	appendStringInfo(&json, "{\"cmq_topic\": \"%s\"", p->topic);
 	if (p->ntags > 0)
 	{
 		appendStringInfoString(&json, ", \"cmq_tags\": [");
@@ -387,21 +415,23 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 }
 
 /* The topic that the first argument names, if the caller may publish. */
-static const Topic *
-open_topic(FunctionCallInfo fcinfo)
+static void
+open_topic(FunctionCallInfo fcinfo, Publishing *p)
 {
 	const Topic *topic = lookup_topic(cmq_name_arg(fcinfo, 0, "topic"));
 
 	cmq_topic_check_acl(topic->name, topic->relid, ACL_INSERT);
-	return topic;
+	strlcpy(p->topic, topic->name, NAMEDATALEN);
+	p->relid = topic->relid;
+	p->routing = topic->routing;
 }
 
 /* Tags and key, which are arguments 2 and 3. */
 static void
 get_tags_and_key(FunctionCallInfo fcinfo, Publishing *p)
 {
-	const char *name = p->topic->name;
-	bool		routing = p->topic->routing;
+	const char *name = p->topic;
+	bool		routing = p->routing;
 
 	/* a caller that gives the other one expects the topic to filter by it */
 	if (!PG_ARGISNULL(routing ? 2 : 3))
@@ -436,6 +466,7 @@ publish(FunctionCallInfo fcinfo, Publishing *p)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz *times = palloc(p->n * sizeof(TimestampTz));
+	ListCell   *lc;
 
 	get_tags_and_key(fcinfo, p);
 	for (int i = 0; i < p->n; i++)
@@ -443,18 +474,18 @@ publish(FunctionCallInfo fcinfo, Publishing *p)
 		p->headers[i] = add_headers(p, p->headers[i], p->headers_null[i]);
 		p->headers_null[i] = false;
 	}
-	for (int i = 0; i < p->topic->nsubscriptions; i++)
+	foreach(lc, list_takers(p))
 	{
-		const Subscription *subscription = &p->topic->subscriptions[i];
+		const char *queue = lfirst(lc);
 
-		if (!wants(subscription, p) || !send_to(subscription->queue, p, times))
+		if (!send_to(queue, p, times))
 			continue;
 		for (int j = 0; j < p->n; j++)
 		{
 			Datum		values[2];
 			bool		isnull[2] = {false, false};
 
-			values[0] = CStringGetTextDatum(subscription->queue);
+			values[0] = CStringGetTextDatum(queue);
 			values[1] = Int64GetDatum(cmq_time_to_msg_id(times[j]));
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
 								 isnull);
@@ -463,13 +494,13 @@ publish(FunctionCallInfo fcinfo, Publishing *p)
 }
 
 static void
-check_body(const Topic *topic, Datum body, bool isnull)
+check_body(const Publishing *p, Datum body, bool isnull)
 {
 	if (isnull || toast_raw_datum_size(body) == VARHDRSZ)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("body must not be %s for topic \"%s\"",
-						isnull ? "NULL" : "empty", topic->name)));
+						isnull ? "NULL" : "empty", p->topic)));
 }
 
 Datum
@@ -482,8 +513,8 @@ cmq_publish(PG_FUNCTION_ARGS)
 
 	cmq_begin_write("cmq_publish()");
 	InitMaterializedSRF(fcinfo, 0);
-	p.topic = open_topic(fcinfo);
-	check_body(p.topic, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+	open_topic(fcinfo, &p);
+	check_body(&p, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(4);
 	p.bodies = &body;
@@ -501,14 +532,14 @@ cmq_publish_batch(PG_FUNCTION_ARGS)
 
 	cmq_begin_write("cmq_publish_batch()");
 	InitMaterializedSRF(fcinfo, 0);
-	p.topic = open_topic(fcinfo);
-	cmq_require_arg(fcinfo, 1, "bodies", "topic", p.topic->name);
+	open_topic(fcinfo, &p);
+	cmq_require_arg(fcinfo, 1, "bodies", "topic", p.topic);
 	p.n = cmq_array_arg(PG_GETARG_DATUM(1), TEXTOID, "bodies", "topic",
-						p.topic->name, &p.bodies, &bodies_null);
+						p.topic, &p.bodies, &bodies_null);
 	for (int i = 0; i < p.n; i++)
-		check_body(p.topic, p.bodies[i], bodies_null[i]);
+		check_body(&p, p.bodies[i], bodies_null[i]);
 	if (!PG_ARGISNULL(4))
-		cmq_headers_arg(fcinfo, 4, "topic", p.topic->name, p.n, &p.headers,
+		cmq_headers_arg(fcinfo, 4, "topic", p.topic, p.n, &p.headers,
 						&p.headers_null);
 	else
 	{

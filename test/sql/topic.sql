@@ -165,6 +165,19 @@ SELECT cmq_drop_queue('topic_mine');
 DROP OWNED BY regress_publisher, regress_subscriber;
 DROP ROLE regress_publisher, regress_subscriber;
 
+-- A transaction that publishes keeps one description of a topic, however often it changes.
+BEGIN;
+DO $$
+BEGIN
+	FOR i IN 1 .. 50 LOOP
+		PERFORM cmq_subscribe('news', 'often', 'topic_b', '{nothing}');
+		PERFORM cmq_publish('news', 'm', '{something}');
+		PERFORM cmq_unsubscribe('news', 'often');
+	END LOOP;
+END $$;
+SELECT count(*) < 5 AS few FROM pg_backend_memory_contexts WHERE name = 'cmq topic';
+ROLLBACK;
+
 SELECT cmq_unsubscribe('news', 'all');
 SELECT cmq_drop_queue('topic_a');
 SELECT cmq_drop_queue('topic_b');
