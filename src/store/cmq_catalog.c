@@ -403,9 +403,9 @@ next_queue(CmqCatalogScan *cs, CmqDescription *queue)
 {
 	HeapTuple	tuple = cmq_catalog_next(cs);
 
+	memset(queue, 0, sizeof(*queue));
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	memset(queue, 0, sizeof(*queue));
 	unpack(tuple, cs->rel, queue_columns, queue);
 	queue->rewinding.since = queue->history_since;
 	return true;
@@ -433,6 +433,7 @@ cmq_catalog_find_queue(CmqDescription *queue, const char *name)
 	CmqCatalogScan cs;
 	bool		found;
 
+	memset(queue, 0, sizeof(*queue));
 	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
 		return false;
 	cmq_catalog_begin(&cs, "queue", AccessShareLock, name);

@@ -54,8 +54,9 @@ cmq_filter_elements(Datum array, const char *argname, const char *topic,
 					CmqFilterCheck check, char ***elements)
 {
 	Datum	   *datums;
+	bool	   *isnull;
 	int			n = cmq_array_arg(array, TEXTOID, argname, "topic", topic,
-								  &datums, NULL);
+								  &datums, &isnull);
 
 	if (n < 1 || n > CMQ_FILTERS_MAX)
 		ereport(ERROR,
@@ -68,8 +69,14 @@ cmq_filter_elements(Datum array, const char *argname, const char *topic,
 		*elements = palloc(n * sizeof(char *));
 	for (int i = 0; i < n; i++)
 	{
-		char	   *value = TextDatumGetCString(datums[i]);
+		char	   *value;
 
+		if (isnull[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not contain NULL for topic \"%s\"",
+							argname, topic)));
+		value = TextDatumGetCString(datums[i]);
 		check(value, argname, topic);
 		if (elements)
 			(*elements)[i] = value;
