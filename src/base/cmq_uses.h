@@ -12,7 +12,7 @@
 #include "portability/instr_time.h"
 #include "utils/palloc.h"
 
-/* How much time code of owners has used, see cmq_limit.c. */
+/* How much time code of owners has used, see cmq_uses.c. */
 typedef struct CmqUse
 {
 	Oid			owner;

@@ -16,8 +16,8 @@
  * and not at all while the queue is held (cmq_shared.c).
  *
  * Ways in which an older message could become pending, and what is done:
- *	- A rewind or a restore publishes where it starts, until it has ended, and lowers
- *	  the mark to it.  Messages that a rewind has yet to bring back are in no pending
+ *	- A rewind or a restore publishes where it starts, until its transaction has ended
+ *	  (or its call, if it found nothing), and lowers the mark to it.  Messages that a rewind has yet to bring back are in no pending
  *	  row, but will be: so looks at the pending table alone do not raise the mark above
  *	  the start of a rewind under way (cmq_oldest.c).
  *	- When a rewind is cancelled, receives that have taken such messages, or are about

@@ -3,9 +3,11 @@
  * cmq_notes.c
  *	  What receives and maintenance note about a queue for those who come later.
  *
- * All of it are hints: lost with the shared entry, at a restart, and right to be used or
+ * Most of it are hints: lost with the shared entry, at a restart, and right to be used or
  * not.  The place of a walk, or of a pass, is where the last one has ended; a process that
- * forgets it begins anew.
+ * forgets it begins anew.  Two are more: what a pass over forgotten history has met
+ * (cmq_forget.c says what that holds), and the versions of the triggers, of which the first
+ * who asks after a change is told, and nobody else.
  *
  * Locks: atomics, or the entry's mutex; what turns have is written by workers alone, under
  * the lock of cmq_shared.c.

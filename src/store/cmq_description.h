@@ -66,7 +66,7 @@ struct CmqDescription
 	bool		leftovers;		/* rows deleted before may be there */
 	TimestampTz saved_clock;
 	bool		is_target;		/* of a subscription, see cmq_target.c */
-	uint32		triggers;		/* their versions, see cmq_changes.c */
+	uint32		triggers;		/* their versions, see cmq_triggers.c */
 	bool		triggers_on_origin; /* not ALWAYS */
 	int			nleaves;		/* ordered by time, not overlapping */
 	struct CmqLeaf *leaves;

@@ -8,7 +8,8 @@
  * so the leaf stays open until one of another leaf comes.  A leaf that is gone was
  * dropped with all its messages, because they have expired.
  *
- * Locks: on each leaf that was opened, to the end of the transaction.
+ * Locks: on each leaf that was opened, to the end of the transaction; those of a receive
+ * that waits, until it has looked (cmq_receive.c).
  *
  *-------------------------------------------------------------------------
  */

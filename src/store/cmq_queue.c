@@ -22,7 +22,8 @@
  * cmq_catalog_find_queue  rows in any state   none     none   false  taken    -
  *
  * Rights are checked before the wait for a lock, so that a role without them holds up
- * nobody, and after it: the right may be gone by then, or the queue be another one.
+ * nobody, and after it if the queue was loaded again meanwhile: the right may be gone by
+ * then, or the queue be another one.  A receive that waits had the right before.
  * A caller that gets NULL has no lock.  cmq_queue_try_lock does not wait, and returns
  * NULL if another transaction has the lock.  Monitoring does not wait either: it finds a
  * queue, and tries to lock each of its tables (cmq_lock_to_look()).

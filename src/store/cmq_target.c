@@ -17,7 +17,7 @@
  *
  * The server knows the tables of a subscription from CREATE SUBSCRIPTION on, also
  * while it is disabled (pg_subscription_rel).  So does the description of a queue,
- * which is loaded anew when that changes (cmq_queue.c).
+ * which is loaded anew when that changes (cmq_cache.c).
  *
  *-------------------------------------------------------------------------
  */

@@ -3,8 +3,8 @@
  * cmq_alter.c
  *	  Alter queues.
  *
- * Alter holds the queue lock; switching rewind on or off also locks the pending table
- * against traffic, so that each delete sees either the old setting and commits before, or
+ * Alter holds the queue lock; a change of the retention, and switching rewind on or
+ * off, also lock the pending table against traffic, so that each delete sees either the old setting and commits before, or
  * the new one.  Switching rewind off touches no message (cmq_forget.c).  A rollback undoes
  * an alter.
  *

@@ -12,8 +12,8 @@
  *	  known, nor where receives may begin to scan (cmq_floor.c, rule 4).
  *	- _row_changed, after each row that no statement of the transaction has announced:
  *	  an apply worker writes such rows, for it runs no statements.  The trigger knows
- *	  what was written, so counts stay exact, and floors and the mark of cmq_oldest.c
- *	  are lowered no further than is needed (rule 5 there).  The trigger's WHEN,
+ *	  what was written, so counts stay exact, and floors and the mark of cmq_earliest.c
+ *	  are lowered no further than is needed.  The trigger's WHEN,
  *	  _unnoticed(), leaves out rows of statements: a COPY of millions of rows queues no
  *	  event.
  *

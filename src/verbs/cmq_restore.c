@@ -13,7 +13,7 @@
  * rewind_count one higher.
  *
  * No restored message is older than a time that is known beforehand.  The
- * transaction's slot says so until it ends, the mark of cmq_oldest.c is lowered to
+ * transaction's slot says so until it ends, if anything was restored; the mark of cmq_earliest.c is lowered to
  * it at once and the scan floor (cmq_floor.c) when it commits.
  *
  * Locks: the queue lock, so that restores and rewinds of a queue come one after

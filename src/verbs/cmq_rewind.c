@@ -23,7 +23,7 @@
  * shrinks; whoever finds it empty can forget the rewind.
  *
  * A cancel forgets the pair: what has not been received yet is history again.  A
- * receive that stands at a due row at that moment may still take it; cmq_oldest.c (4) says
+ * receive that stands at a due row at that moment may still take it; cmq_earliest.c says
  * what follows from that.
  *
  * Locks: rewind, cancel, clear, alter and the maintenance step that moves rewind_from

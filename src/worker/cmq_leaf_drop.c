@@ -13,7 +13,7 @@
  * queue lock no rewind or restore is.
  *
  * Nothing is read under these locks, since nobody else can read the queue meanwhile.
- * Before them a glance finds out what is pending, by the mark of cmq_oldest.c or by one
+ * Before them a glance finds out what is pending, by the mark of cmq_earliest.c or by one
  * scan for all leaves, and what is due.  Under the locks it is enough that nothing
  * pending can have come up since (cmq_earliest_no_news()), and that the rewind is the same:
  * its due rows only become fewer.  One exception: a small pending table is read again when
@@ -157,7 +157,7 @@ saw_pending(const Glance *glance, const CmqLeaf *leaf)
 
 /*
  * Look at the leaves up to until, before any lock: the pending table is read only if
- * the mark of cmq_oldest.c does not say that all in them is consumed.
+ * the mark of cmq_earliest.c does not say that all in them is consumed.
  */
 static void
 take_glance(Glance *glance, CmqQueue *queue, TimestampTz until)

@@ -93,7 +93,7 @@ is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 }
 
 /*
- * Keep the mark of cmq_oldest.c near the oldest pending message.  Where that has
+ * Keep the mark of cmq_earliest.c near the oldest pending message.  Where that has
  * expired the whole table is read; not before all that has expired is removed.
  */
 CmqStepResult

@@ -29,7 +29,7 @@
  * took the time rests.
  *
  * Locks: the table of owners has a spinlock of its own.  What entries of queues
- * have is written by workers alone, under the lock of cmq_shmem.c; there is one
+ * have is written by workers alone, under the lock of cmq_shared.c; there is one
  * worker for rounds of a database at a time, and one more for a moment if the
  * launcher has crashed: then a strike may be lost.
  * Exit: a worker that is ended in the midst of a turn counts it as cancelled on
