@@ -21,7 +21,6 @@
  */
 #include "postgres.h"
 
-#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"

@@ -51,7 +51,6 @@
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "storage/proc.h"
 #include "storage/spin.h"
 #include "utils/memutils.h"
 

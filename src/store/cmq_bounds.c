@@ -76,19 +76,6 @@ cmq_queue_has_forgotten(CmqQueue *queue, TimestampTz deleted_at)
 	return deleted_at < queue->history_since;
 }
 
-/*
- * Is the soft-deleted message history?  Not if the queue has forgotten it, nor if
- * the rewind under way brings it back; where the window begins is for the caller.
- */
-bool
-cmq_queue_has_history(CmqQueue *queue, TimestampTz enqueued_at,
-					  TimestampTz deleted_at, int64 deleted_xact)
-{
-	return !cmq_queue_has_forgotten(queue, deleted_at) &&
-		!cmq_rewind_is_due(&queue->rewinding, enqueued_at, deleted_at,
-						   deleted_xact);
-}
-
 /* Does this rewind bring the soft-deleted message back? */
 bool
 cmq_rewind_is_due(const CmqRewind *rewinding, TimestampTz enqueued_at,

@@ -20,8 +20,6 @@ extern void cmq_queue_begin_floor(CmqFloorScan *scan, CmqQueue *queue,
 								  TimestampTz now);
 extern CmqLeaf *cmq_queue_leaf(CmqQueue *queue, TimestampTz time);
 extern bool cmq_queue_has_forgotten(CmqQueue *queue, TimestampTz deleted_at);
-extern bool cmq_queue_has_history(CmqQueue *queue, TimestampTz enqueued_at,
-								  TimestampTz deleted_at, int64 deleted_xact);
 extern bool cmq_rewind_is_due(const CmqRewind *rewinding,
 							  TimestampTz enqueued_at, TimestampTz deleted_at,
 							  int64 deleted_xact);

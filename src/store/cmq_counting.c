@@ -20,7 +20,6 @@
 #include "access/htup_details.h"
 #include "access/parallel.h"
 #include "catalog/pg_class_d.h"
-#include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/snapmgr.h"

@@ -12,8 +12,8 @@
  *	- such a rewind is not ended, or moved on, while a leaf in its range has no rewind
  *	  rows: they may be still to come.  A restore brings each table as a whole.
  * The other steps of maintenance do no harm while something is missing, or fail and are
- * tried again.  (While the primary keys are not made no step runs at all, see
- * check_restored() in cmq_maintain.c.)
+ * tried again.  While the primary keys are not made no step runs at all
+ * (cmq_dump_check_keys()).
  *
  * Locks: AccessShare on leaves.  Nothing is changed.
  *
@@ -21,8 +21,12 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/relation.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_compat.h"
 #include "base/cmq_identity.h"
 #include "store/cmq_description.h"
 #include "store/cmq_dump.h"
@@ -63,4 +67,45 @@ cmq_dump_rewind_is_whole(CmqQueue *queue, TimestampTz expired_before)
 			return false;
 	}
 	return queue->nleaves > 0;
+}
+
+static void
+check_key(CmqQueue *queue, Oid relid)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Oid			pk;
+	bool		valid = false;
+
+	/* dropped while we waited for it: the caller looks again */
+	if (rel == NULL)
+		return;
+	pk = cmq_primary_key(rel);
+	if (OidIsValid(pk))
+	{
+		Relation	index = index_open(pk, AccessShareLock);
+
+		valid = index->rd_index->indisvalid;
+		index_close(index, AccessShareLock);
+	}
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is not complete", queue->name),
+				 errdetail("Table \"%s\" has no valid primary key.",
+						   RelationGetRelationName(rel)),
+				 errhint("If the queue is being restored from a dump, this passes when the restore has ended.")));
+	relation_close(rel, AccessShareLock);
+}
+
+/*
+ * Raise 55000 if one of the queue's tables has no valid primary key: then pg_restore is
+ * still at work, which makes keys after it has loaded the data, and a partitioned
+ * table's is valid only when all its leaves have theirs.
+ */
+void
+cmq_dump_check_keys(CmqQueue *queue)
+{
+	check_key(queue, queue->messages);
+	check_key(queue, queue->pending);
+	check_key(queue, queue->rewind);
 }

@@ -14,5 +14,6 @@
 
 extern bool cmq_dump_rewind_is_whole(CmqQueue *queue,
 									 TimestampTz expired_before);
+extern void cmq_dump_check_keys(CmqQueue *queue);
 
 #endif							/* CMQ_DUMP_H */

@@ -32,6 +32,7 @@
 #include "base/cmq_args.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
 #include "store/cmq_history.h"
 #include "store/cmq_message.h"
 #include "store/cmq_queue.h"
@@ -55,16 +56,16 @@ cmq_history_require(CmqQueue *queue)
 }
 
 /*
- * Is the message history whose rewind row is in the slot?  Where the window begins is
- * for the caller.
+ * Is the message history whose rewind row is in the slot?  Not if the queue has forgotten
+ * it, nor if the rewind under way brings it back; where the window begins is for the
+ * caller.
  */
 bool
 cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot)
 {
-	return cmq_queue_has_history(queue,
-								 cmq_slot_time(slot, Anum_rewind_enqueued_at),
-								 cmq_slot_time(slot, Anum_rewind_deleted_at),
-								 cmq_slot_int64(slot, Anum_rewind_deleted_xact));
+	return !cmq_queue_has_forgotten(queue,
+									cmq_slot_time(slot, Anum_rewind_deleted_at)) &&
+		!cmq_slot_is_due(&queue->rewinding, slot);
 }
 
 /*

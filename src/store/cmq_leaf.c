@@ -26,9 +26,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"

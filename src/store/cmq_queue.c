@@ -53,7 +53,6 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "catalog/pg_class.h"
 #include "storage/lmgr.h"
 #include "utils/timestamp.h"
 

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 

@@ -38,7 +38,6 @@
 #include "access/itup.h"
 #include "access/relation.h"
 #include "access/relscan.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"

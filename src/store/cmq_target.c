@@ -28,7 +28,6 @@
 #include "access/table.h"
 #include "catalog/pg_subscription_rel.h"
 #include "utils/fmgroids.h"
-#include "utils/rel.h"
 
 #include "store/cmq_description.h"
 #include "store/cmq_target.h"

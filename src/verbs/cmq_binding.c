@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 
 #include "base/cmq_args.h"

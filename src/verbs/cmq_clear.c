@@ -20,7 +20,6 @@
  */
 #include "postgres.h"
 
-#include "utils/acl.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"

@@ -43,7 +43,6 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -269,7 +268,7 @@ cmq_dead_letter_move_some(const char *name, void *arg)
 										  ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < move->n; i++)
 	{
-		const CmqLetter *letter = &move->letters[i];
+		const CmqPendingKey *letter = &move->letters[i];
 		const char *reason;
 
 		CHECK_FOR_INTERRUPTS();
@@ -331,7 +330,7 @@ cmq_dead_letter_stays(CmqQueue *queue)
  * done without waiting and without code of a stranger's.  Returns how many.
  */
 int
-cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters, int n)
+cmq_dead_letter_move(CmqQueue *queue, const CmqPendingKey *letters, int n)
 {
 	CmqLetterMove move = {.queue = queue,.letters = letters,.n = n};
 	CmqSharedQueue *shared = queue->shared;

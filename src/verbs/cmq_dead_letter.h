@@ -16,14 +16,11 @@
 #include "base/cmq_uses.h"
 #include "store/cmq_description.h"
 
-/* A dead message, by the key of its pending row. */
-typedef CmqPendingKey CmqLetter;
-
 /* Letters of one queue on their way. */
 typedef struct CmqLetterMove
 {
 	CmqQueue   *queue;
-	const CmqLetter *letters;
+	const CmqPendingKey *letters;	/* their pending rows */
 	int			n;
 	bool		wait;			/* for locks, and for a partition to be made */
 	CmqUses    *uses;			/* of the worker's turn, or NULL */
@@ -41,7 +38,7 @@ extern void cmq_dead_letter_move_some(const char *name, void *arg);
 extern void cmq_dead_letter_warn_refused(CmqQueue *queue, int refused);
 extern CmqQueue *cmq_dead_letter_stranger(CmqQueue *queue);
 extern bool cmq_dead_letter_stays(CmqQueue *queue);
-extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqLetter *letters,
+extern int	cmq_dead_letter_move(CmqQueue *queue, const CmqPendingKey *letters,
 								 int n);
 
 #endif							/* CMQ_DEAD_LETTER_H */

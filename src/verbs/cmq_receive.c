@@ -38,9 +38,7 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "storage/lockdefs.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -154,7 +152,7 @@ typedef struct ReceiveState
 	int			nredelivered;
 	int			nrewound;
 	int			nunreadable;	/* and such that were put off */
-	CmqLetter  *letters;		/* dead ones that were passed over, or NULL */
+	CmqPendingKey *letters;		/* dead ones that were passed over, or NULL */
 	int			nletters;
 } ReceiveState;
 
@@ -274,7 +272,7 @@ pass_over(ReceiveState *state)
 	cmq_stretch_pass(state->stretches, &state->ready,
 					 dead ? InvalidTransactionId : pending->busy_with);
 	if (dead && state->letters == NULL)
-		state->letters = palloc(MAX_LETTERS * sizeof(CmqLetter));
+		state->letters = palloc(MAX_LETTERS * sizeof(CmqPendingKey));
 	if (dead && state->nletters < MAX_LETTERS)
 		state->letters[state->nletters++] = state->ready;
 	return true;

@@ -24,7 +24,6 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "storage/lmgr.h"
@@ -36,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_handle.h"
 #include "base/cmq_headers.h"
 #include "base/cmq_limit.h"
 #include "base/cmq_try.h"
@@ -91,7 +91,7 @@ typedef struct Redrive
 	List	   *slow;			/* owners whose code has taken too long */
 	CmqUses		uses;			/* in this call; the dead-letter queue is the
 								 * host */
-	CmqLetter	letters[CHUNK];
+	CmqPendingKey letters[CHUNK];
 	int			n;
 	int			sent;
 	int			left;
@@ -200,7 +200,7 @@ redrive_letters(const char *name, void *arg)
 									ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < redrive->n; i++)
 	{
-		const CmqLetter *letter = &redrive->letters[i];
+		const CmqPendingKey *letter = &redrive->letters[i];
 
 		CHECK_FOR_INTERRUPTS();
 		if (!cmq_table_find(pending, letter->visible_at, letter->enqueued_at) ||
@@ -277,8 +277,8 @@ list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
 {
 	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
 	bool		first = redrive->n == 0;
-	CmqLetter	last;
-	CmqLetter	letter;
+	CmqPendingKey last;
+	CmqPendingKey letter;
 	CmqTable	pending;
 
 	if (!first)

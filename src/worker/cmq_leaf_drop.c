@@ -33,8 +33,6 @@
 
 #include "access/xact.h"
 #include "catalog/dependency.h"
-#include "catalog/pg_class.h"
-#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/timestamp.h"
 

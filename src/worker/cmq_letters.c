@@ -55,7 +55,7 @@ typedef struct Look
 	TimestampTz until;
 	int64		most;			/* how many rows to look at; 0: any number */
 	bool		through;		/* it has come to its end */
-	CmqLetter  *letters;		/* palloc'd */
+	CmqPendingKey *letters;		/* palloc'd */
 	int			n;
 } Look;
 
@@ -74,7 +74,7 @@ list_letters(CmqQueue *queue, Look *look)
 	int			allocated = CHUNK;
 	int64		looked = 0;
 
-	look->letters = palloc(sizeof(CmqLetter) * allocated);
+	look->letters = palloc(sizeof(CmqPendingKey) * allocated);
 	look->n = 0;
 	look->through = true;
 
@@ -108,7 +108,7 @@ list_letters(CmqQueue *queue, Look *look)
 		{
 			allocated *= 2;
 			look->letters = repalloc(look->letters,
-									 sizeof(CmqLetter) * allocated);
+									 sizeof(CmqPendingKey) * allocated);
 		}
 		look->letters[look->n++] = key;
 	}
@@ -157,7 +157,7 @@ typedef struct Sweep
  * were tried: what the limit is too short for stays.
  */
 static int
-sweep_letters(Sweep *sweep, CmqLetter *letters, int n)
+sweep_letters(Sweep *sweep, CmqPendingKey *letters, int n)
 {
 	CmqLetterMove *move = &sweep->move;
 	int			failures = 0;

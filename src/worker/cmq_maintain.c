@@ -34,9 +34,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -44,7 +42,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -65,6 +62,7 @@
 #include "store/cmq_counting.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
+#include "store/cmq_dump.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_queue.h"
@@ -273,40 +271,6 @@ cmq_maintain_nsteps(CmqTurnKind kind)
 }
 
 /*
- * Raise an error if the table has no valid primary key: then pg_restore is
- * still at work, which makes keys after it has loaded the data, and a
- * partitioned table's is valid only when all its leaves have theirs.  What is
- * not there yet must not count as consumed.
- */
-static void
-check_restored(CmqQueue *queue, Oid relid)
-{
-	Relation	rel = try_relation_open(relid, AccessShareLock);
-	Oid			pk;
-	bool		valid = false;
-
-	/* dropped while we waited for it: the caller looks again */
-	if (rel == NULL)
-		return;
-	pk = cmq_primary_key(rel);
-	if (OidIsValid(pk))
-	{
-		Relation	index = index_open(pk, AccessShareLock);
-
-		valid = index->rd_index->indisvalid;
-		index_close(index, AccessShareLock);
-	}
-	if (!valid)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue \"%s\" is not complete", queue->name),
-				 errdetail("Table \"%s\" has no valid primary key.",
-						   RelationGetRelationName(rel)),
-				 errhint("If the queue is being restored from a dump, this passes when the restore has ended.")));
-	relation_close(rel, AccessShareLock);
-}
-
-/*
  * Run one step of a kind of turn for a queue, or a bounded portion of it, as the queue's
  * owner.
  */
@@ -319,9 +283,7 @@ cmq_maintain_step(const char *name, CmqTurnKind kind, int i, bool bounded)
 	CmqQueue   *queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 	CmqOwnerScope scope;
 
-	check_restored(queue, queue->messages);
-	check_restored(queue, queue->pending);
-	check_restored(queue, queue->rewind);
+	cmq_dump_check_keys(queue);
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
 	if (step->not_target && queue->is_target)
 		return CMQ_STEP_DONE;
