@@ -280,23 +280,21 @@ cmq_count_is_known(const CmqCounting *counting)
 }
 
 /*
- * The number, which is known; false if it is that of another rewind than the
- * caller's.  What the own transaction has changed is not in it.
+ * The number; false if it is not known, or is that of another rewind than the caller's.
+ * What the own transaction has changed is not in it.
  */
 bool
 cmq_count_get(const CmqCounting *counting, int64 *n)
 {
 	CmqSharedQueue *shared = counting->shared;
+	CmqCount   *count = get_count(counting);
 	bool		ok;
 
-	if (!counting->due)
-	{
-		*n = (int64) pg_atomic_read_u64(&shared->pending.n);
-		return true;
-	}
+	/* another count, which begins at 0, may begin any time */
 	LWLockAcquire(&shared->count_lock, LW_SHARED);
-	ok = shared->due_rewound_at == counting->rewound_at;
-	*n = (int64) pg_atomic_read_u64(&shared->due.n);
+	ok = count->state == CMQ_COUNTED &&
+		(!counting->due || shared->due_rewound_at == counting->rewound_at);
+	*n = (int64) pg_atomic_read_u64(&count->n);
 	LWLockRelease(&shared->count_lock);
 	return ok;
 }
@@ -415,7 +413,7 @@ cmq_count_end(const CmqCounting *counting, int64 n)
 void
 cmq_count_fail(const CmqCounting *counting)
 {
-	/* an interrupt may have come while we held the lock */
+	/* the error may have come while we held the lock */
 	LWLockReleaseAll();
 	end_count(counting, CMQ_UNCOUNTED);
 }

@@ -253,7 +253,6 @@ cmq_counting_known_empty(CmqQueue *queue)
 	cmq_prepared_settle();
 	cmq_count_wait_for_visible();
 	return !unknown && !cmq_shared_is_held(queue->shared) &&
-		cmq_count_is_known(&count.counting) &&
 		cmq_count_get(&count.counting, &n) && n + own == 0;
 }
 
@@ -273,9 +272,8 @@ cmq_counting_has_room(CmqQueue *queue, int64 n, int64 max)
 	 * what is not settled yet may be room, but takes none for more than a
 	 * moment
 	 */
-	if (cmq_count_is_known(&count.counting))
+	if (cmq_count_get(&count.counting, &counted))
 	{
-		(void) cmq_count_get(&count.counting, &counted);
 		if (!unknown && counted + own + n <= max)
 			return true;
 	}

@@ -375,11 +375,16 @@ cmq_pending_move(CmqPending *pending, int visibility_timeout,
 	if (row->visible_at == before)
 		row->visible_at++;
 	row_values(row, values, isnull);
+
+	/*
+	 * before the update, which can fail when the old row is gone for our own
+	 * scans
+	 */
+	taken(pending->queue, before);
 	if (cmq_table_update(&pending->table, values, isnull, &tid) != TM_Ok)
 		return false;
 	cmq_recent_note(pending->queue->pending, row->visible_at, row->enqueued_at,
 					&tid);
-	taken(pending->queue, before);
 	cmq_xact_wake(pending->queue->shared, 1, 0);
 	pending->changed = true;
 	return true;

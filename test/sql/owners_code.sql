@@ -181,6 +181,31 @@ SELECT public.cmq_send('unwary', 'x') > 0 AS sent;
 RESET search_path;
 RESET ROLE;
 
+-- A change of visibility that fails in such code gives its message back, also to receives
+-- that begin behind what the code has received meanwhile.
+SET ROLE regress_code_owner;
+SELECT cmq_create_queue('fails');
+CREATE FUNCTION code.fail(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	IF current_setting('code.armed', true) = 'yes' THEN
+		PERFORM set_config('code.armed', 'no', false);
+		RAISE NOTICE 'the code receives %', (SELECT string_agg(body, ' ') FROM public.cmq_receive('fails', 10));
+		RAISE EXCEPTION 'failed';
+	END IF;
+	RETURN n;
+END $$;
+CREATE INDEX ON cmq_data.q_fails_pending (code.fail(receive_count));
+SELECT cmq_send('fails', 'first') > 0 AS sent;
+SELECT cmq_change_visibility('fails', receipt_handle, 0) AS handle FROM cmq_receive('fails') \gset
+SELECT cmq_send('fails', 'second') > 0 AS sent;
+SET code.armed = 'yes';
+SET client_min_messages = notice;
+SELECT cmq_change_visibility('fails', :'handle', 60);
+\c -
+SET client_min_messages = warning;
+SELECT string_agg(body, ' ' ORDER BY body) AS both FROM cmq_receive('fails', 10);
+SELECT cmq_drop_queue('fails');
+
 SELECT cmq_drop_queue('code'), cmq_drop_queue('unwary');
 DROP SCHEMA code, trap CASCADE;
 DROP OWNED BY regress_code_owner, regress_code_user;
