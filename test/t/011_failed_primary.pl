@@ -97,8 +97,8 @@ note 'and is promoted again';
 $second->stop;
 $first->promote;
 is($first->sql(q{SELECT active_msg_num, inactive_msg_num, rewind_msg_num FROM cmq_queue_attributes('q')}), '6|1|2', 'the numbers are right');
-# with 17 pg_rewind and a promotion lose it: what the server has lost is sent anew
-my $came = $first->pg_version->major != 17 || $first->sql('SELECT count(*) FROM pg_prepared_xacts');
+# from 17 on pg_rewind and a promotion may lose it: what the server has lost is sent anew
+my $came = $first->pg_version->major < 17 || $first->sql('SELECT count(*) FROM pg_prepared_xacts');
 $first->sql($came ? q{COMMIT PREPARED 'kept'} : q{SELECT cmq_send('q', 'prepared')});
 is($first->sql(q{SELECT pending_msg_num, inactive_msg_num FROM cmq.metrics}), '8|1', '... a prepared transaction came along');
 my $before = $last_id;
