@@ -68,7 +68,7 @@ cmq_mark_raise(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz rewound_at,
 
 /*
  * Lower a mark to this time.  The caller has published the time, or an earlier one.
- * Stretches are above the floor, and were found by looks that its generation is for.
+ * With the old generation of the floor the stretches go that its looks have found.
  */
 void
 cmq_mark_lower(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz time)

@@ -3,8 +3,8 @@
  * cmq_due.c
  *	  Rows of the rewind tables that a rewind still has to bring back.
  *
- * The receive that meets a due row moves it (cmq_pending.c); all others only look,
- * and release the locks of each leaf when they have seen it.
+ * A receive that meets a due row moves it (cmq_pending.c).  All other scans only look, and
+ * release the locks of each leaf when they have seen it.
  *
  *-------------------------------------------------------------------------
  */

@@ -217,8 +217,8 @@ not_above_rewind(CmqQueue *queue, TimestampTz earliest_row)
 }
 
 /*
- * Find earliest message and states by reading the whole pending table, and raise the
- * mark.  In recovery there is none.
+ * Find the earliest message, and the numbers by state, by reading the whole pending table,
+ * and raise the mark; in recovery there is no mark.
  */
 static void
 read_pending(CmqQueue *queue, TimestampTz now, CmqStates *states)
@@ -245,7 +245,7 @@ void
 cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 				 CmqStates *states)
 {
-	/* however large the table has been */
+	/* a table that was large before may have no rows now */
 	if (queue->shared && cmq_counting_known_empty(queue))
 		return;
 	if (queue->shared && !cmq_oldest_is_small(queue) &&
