@@ -83,7 +83,7 @@
 /* So far apart two clocks may seem to be that are read one after the other. */
 #define NOISE 50
 
-/* cmq's time loses one part in the former, and gains one part in the latter. */
+/* cmq's time loses one part in LOSE_PART, or gains one part in GAIN_PART. */
 #define LOSE_PART 10
 #define GAIN_PART 100
 
@@ -403,8 +403,8 @@ queue_time(CmqSharedQueue *shared)
 }
 
 /*
- * The queue's time, for those who write times or claim messages; never earlier
- * than anything the clock has given out.
+ * The queue's time, for calls that write times or claim messages; never earlier than
+ * anything that the clock has given out.
  */
 TimestampTz
 cmq_clock_now(CmqSharedQueue *shared)
@@ -421,7 +421,7 @@ cmq_clock_now(CmqSharedQueue *shared)
 }
 
 /*
- * The same for those who only look: the clock does not remember it, and a queue that is
+ * The same for calls that only look: the clock does not remember it, and a queue that is
  * looked at stays idle.
  */
 TimestampTz

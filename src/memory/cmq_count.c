@@ -12,9 +12,9 @@
  *
  * Invariant: the number is that of the rows that a snapshot has shown, and what all
  * transactions have changed since that this snapshot does not see.
- *	- A new entry is uncounted, but for that of a queue just created.  Whoever
- *	  first needs the number, or maintenance, counts the rows of the pending
- *	  table with a snapshot (cmq_counting.c), which is published meanwhile.
+ *	- A new entry is uncounted, but for that of a queue just created.  The first call
+ *	  that needs the number, or maintenance, counts the rows of the pending table with
+ *	  a snapshot (cmq_counting.c), which is published meanwhile.
  *	- A transaction that commits adds its change, but not if a count is under
  *	  way whose snapshot sees that transaction.
  *	- The snapshot is taken under the queue's count_lock, and changes are added under

@@ -38,10 +38,10 @@
  *	  that it has taken away (cmq_xact_taken), and its scans raise the shared floor no
  *	  further.  The same goes for rows that it has let expire, by a shorter retention.
  *	  Its own scans may start higher: it keeps a floor of its own, for one queue.  When
- *	  a subtransaction aborts the own floor falls back to the smallest that this one
- *	  has taken away.  Rows that the transaction has written itself do not hold its own
- *	  floor, for it sees them; unless code of an owner's is running, perhaps in the
- *	  midst of writing some.
+ *	  a subtransaction aborts the own floor falls back to the smallest that the
+ *	  subtransaction has taken away.  Rows that the transaction has written itself do
+ *	  not hold its own floor, for it sees them; unless code of an owner's is running,
+ *	  perhaps in the midst of writing some.
  *
  * 3. Prepared transactions outlive their backend.  At PREPARE the slot's value
  *	  goes to an entry of its own (cmq_prepared.c), which counts like a slot until

@@ -157,8 +157,8 @@ cmq_notes_get_pass(CmqSharedQueue *shared, TimestampTz since)
 }
 
 /*
- * Put down how far the pass has come, unless it is over already; *pass is then what
- * is known of it, also by others.  With end it is over.
+ * Note how far the pass has come, unless it is over already; *pass becomes what is known
+ * of it, from other processes too.  end: the pass is over now.
  */
 void
 cmq_notes_put_pass(CmqSharedQueue *shared, CmqForgetting *pass, bool end)

@@ -18,20 +18,20 @@
  * Nobody tells us that a prepared transaction has ended, and there are several ways
  * to end it: the SQL commands, the apply worker of a subscription, another
  * extension.  All of them end it inside a transaction of their own.  So entries are
- * settled: whoever finds that the transaction of one is not in progress any more
- * does what the entry says, by what became of it, and removes it.  Who settles:
- *	- each backend at the end of a transaction that has written WAL without having
- *	  an id, as one that ends a prepared transaction has: so waiters are woken and
- *	  counts are right before the command returns
- *	- whoever wants to know the number of pending rows, and whoever has counted
- *	  them: what its snapshot sees must not be added to it later
- *	- maintenance
- * A settlement holds the lock from the look at the entry until all it says is done,
- * so whoever has settled, or found nothing to settle, knows that it is done.
+ * settled: a process that finds the transaction of an entry in progress no more does what
+ * the entry says, by what became of the transaction, and removes the entry.  It looks
+ *	- at the end of a transaction of its own that has written WAL without having an id,
+ *	  as one that ends a prepared transaction has, or that has aborted: so waiters are
+ *	  woken and counts are right before the command returns
+ *	- before it reads the number of pending rows, and when it has counted them: what
+ *	  its snapshot sees must not be added to the number later
+ *	- in maintenance
+ * A settlement holds the lock from the look at the entry until all it says is done.  So a
+ * process that has settled, or found nothing to settle, knows that all is done.
  *
  * A place has room for a few queues; a transaction that used more has several.
- * They are reserved before it is prepared: if they are not to be had the
- * transaction fails, as it does without a place in the server's own list.
+ * They are reserved before it is prepared: if there are too few the transaction fails,
+ * as it does without a place in the server's own list.
  *
  * Crash: entries are not on disk.  So a transaction that was prepared before the server
  * was started, or promoted, has none.  Its locks, which the server takes anew, tell
@@ -348,7 +348,7 @@ is_held(Oid database, const CmqRelids *relids)
 
 	if (max_prepared_xacts == 0)
 		return false;
-	/* whoever has written has RowExclusive or more */
+	/* a transaction that has written has RowExclusive or more */
 	SET_LOCKTAG_RELATION(tag, database, relids->pending);
 	if (is_locked(&tag, ShareLock))
 		return true;

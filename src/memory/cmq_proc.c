@@ -7,8 +7,8 @@
  *	- from which time on the process's transaction may have written rows that nobody
  *	  else can see yet (cmq_floor.c): each receive reads that of all slots
  *	- which transaction is about to commit, and to add what it counts (cmq_count.c)
- *	- at which queue the process has counted itself as a waiter, or as one who asks
- *	  waiters to leave (cmq_wait.c), to be taken back if it is gone
+ *	- at which queue the process has counted itself as a waiter, or as asking waiters
+ *	  to leave (cmq_wait.c), to be taken back if it is gone
  * and has a cache line of its own: its process writes it at each send and receive.
  *
  * A process takes the first free slot when it uses a queue for the first time, and gives

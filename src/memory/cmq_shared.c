@@ -329,9 +329,9 @@ cmq_shared_key(const CmqSharedQueue *shared)
 }
 
 /*
- * The keys of all entries, palloc'd; returns their number.  Whoever sweeps
- * takes this list first and looks only then which of the queues or databases
- * exist, so that nothing made meanwhile is swept away.
+ * The keys of all entries, palloc'd; returns their number.  A sweep takes this list first
+ * and looks only then which of the queues or databases exist, so that it removes nothing
+ * that is made meanwhile.
  */
 int
 cmq_shared_list(CmqSharedKey **keys)

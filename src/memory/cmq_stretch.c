@@ -30,7 +30,7 @@
  *	  Under another rule the stretch is not used.
  *	- Expired messages are of no use to anybody.
  *
- * Dead ones are jumped over only while receives do not move them.
+ * A stretch of dead letters is jumped over only while receives do not move them.
  *
  * Locks: the mutex of the entry.
  *

@@ -4,26 +4,26 @@
  *	  Receives that wait for a message, and who wakes them.
  *
  * A receive that may wait and finds nothing sleeps on the condition variable
- * of its queue, until it is signalled or its time is up.  One of those who wait at
+ * of its queue, until it is signalled or its time is up.  One of the waiters of
  * a queue, the planner, wakes by itself when the next delayed or in-flight message
  * becomes visible; the others leave that to it.  Nobody polls.
  *
- * Who signals, at the end of its transaction, once for all it did (cmq_xact.c):
+ * A transaction signals when it ends, once for all that it did (cmq_xact.c):
  *	- commit of sends, of restores, of visibility changes, of receives (what they put in
  *	  flight becomes visible some day: somebody must plan for it), of a rewind
  *	- abort of receives, deletes, restores and visibility changes, also of a
  *	  subtransaction: the messages are ready again.  Each claim notes that at
  *	  once, because an error can come right after it.
- *	- whoever ends a prepared transaction: what that would have signalled itself
+ *	- end of a prepared transaction: the one that ends it signals for it
  *	  (cmq_prepared.c)
  * It signals as many waiters as there are messages to be had, and none when
  * none waits.
  *
- * Whoever is signalled looks again, takes a message or sleeps on with a new
- * plan.  Whoever stops waiting, for whatever reason, signals one more waiter:
+ * A waiter that is signalled looks again, takes a message or sleeps on with a new
+ * plan.  A waiter that stops waiting, for whatever reason, signals one more waiter:
  * it may have been signalled for a message that it did not take, or be the
- * planner.  So at any time somebody has planned for every message:
- *	- Who looks and sees an earlier time than is planned for becomes the planner.
+ * planner.  So at any time a waiter has planned for every message:
+ *	- A waiter that sees an earlier time than is planned for becomes the planner.
  *	- The planner stays that until it looks again, and plans anew, or stops waiting,
  *	  and the one that it signals looks.
  * Messages that become visible together are had one after the other: each receive that
@@ -81,7 +81,7 @@ typedef struct Wait
 
 static List *waits = NIL;
 
-/* The queue whose waiters this backend asks to leave, or NULL, and who began to ask. */
+/* The queue whose waiters this backend asks to leave, or NULL, and since when. */
 static CmqSharedQueue *asking_at = NULL;
 static SubTransactionId asking_subid = InvalidSubTransactionId;
 

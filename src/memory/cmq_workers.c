@@ -93,7 +93,7 @@ cmq_workers_shmem_init(void)
 
 /*
  * Start a worker: for a maintenance round if queue is "", on this place of the
- * launcher's; else for a sender, who lets it wait for each lock for so many milliseconds.
+ * launcher's; else for a sender, and it waits for each lock for lock_timeout at most.
  * NULL if there was no place for it.
  */
 BackgroundWorkerHandle *

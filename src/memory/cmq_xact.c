@@ -20,7 +20,7 @@
  *		choose an asynchronous commit (cmq_async.c)
  *	committed
  *		end waits
- *		add counts, wake		who is woken finds the rows, and the numbers right
+ *		add counts, wake		a waiter that is woken finds rows and numbers right
  *		withdraw the announcement
  *		clear the slot			what was published can be seen
  *		make durable			others need not wait for it
@@ -410,7 +410,7 @@ cmq_xact_count(CmqSharedQueue *shared, CmqCounter counter, int64 n)
 	get_deed(shared)->effect.changes.counters[counter] += n;
 }
 
-/* The caller has inserted so many pending rows, or deleted. */
+/* The caller has inserted n pending rows, or deleted -n. */
 void
 cmq_xact_pending(CmqSharedQueue *shared, int64 n)
 {
@@ -488,8 +488,8 @@ cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at, bool *unknown)
  */
 
 /*
- * Wake waiters when the transaction ends: so many if it commits, so many if it or its
- * subtransaction aborts.  Adds up over calls.  Each claim says so at once, because an
+ * Wake waiters when the transaction ends: at_commit if it commits, at_abort if it or its
+ * subtransaction aborts.  Adds up over calls.  Each claim calls this at once, because an
  * error can come right after it.
  */
 void

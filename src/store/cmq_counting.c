@@ -116,7 +116,7 @@ count_failed(int code, Datum arg)
 	cmq_count_fail(&((Count *) DatumGetPointer(arg))->counting);
 }
 
-/* Count, under the object lock, so that all know the number.  False if no place is free. */
+/* Count under the object lock, so that all know the number; false if no place is free. */
 static bool
 count_for_all(Count *count)
 {

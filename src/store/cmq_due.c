@@ -94,7 +94,7 @@ cmq_due_next(CmqDueScan *scan)
 	}
 }
 
-/* The time of the first row of a scan, which ends; DT_NOEND if there is none. */
+/* The time of the first row of a scan, DT_NOEND if there is none; ends the scan. */
 static TimestampTz
 first_of(CmqDueScan *scan)
 {

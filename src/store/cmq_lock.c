@@ -143,7 +143,7 @@ lock_all(const char *name, void *arg)
 /*
  * One try: in line for the pending table, for LOCK_LINE at most, then the others for
  * a moment.  Returns the relation that somebody has, or InvalidOid.  A subtransaction
- * gives back the locks that were had in vain, and takes the error by which the server
+ * gives back the locks that were got in vain, and takes the error by which the server
  * says that the time is over.
  */
 static Oid
@@ -231,7 +231,7 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 	int			wait = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT) : LOCK_WAIT;
 	int64		deadline = cmq_elapsed() + wait * INT64CONST(1000);
 
-	/* as long as it is locked the queue stays, and so do those who wait at it */
+	/* as long as this is locked the queue stays, and its waiters are known */
 	LockRelationOid(pending, AccessShareLock);
 	for (;;)
 	{

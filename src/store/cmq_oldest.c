@@ -12,13 +12,13 @@
  *
  * The mark follows the consumers, raised by
  *	- a walk, to the first message that it found not consumed
- *	- whoever has read the whole pending table, to the earliest row in it, expired or not:
- *	  a call for a small table, and maintenance after it has removed what is expired
+ *	- a read of the whole pending table, to the earliest row in it, expired or not: that of
+ *	  a call for a small table, and of maintenance after it has removed what is expired
  * Each reads the mark first, then the description of the queue, then the tables, and
  * then raises the mark.  Two kinds of messages are not pending and will be, or may be:
  *	- What a rewind under way has yet to bring back.  A walk takes it for not consumed.
- *	  Whoever has read the pending table alone raises the mark no higher than the
- *	  start of the rewind (not_above_rewind()).
+ *	  A read of the pending table alone raises the mark no higher than the start of the
+ *	  rewind (not_above_rewind()).
  *	- What others have deleted and not committed.  The walk does not see their rewind
  *	  rows, and takes the messages for not consumed.  A scan of the pending table still
  *	  sees the rows.

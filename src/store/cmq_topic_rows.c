@@ -7,7 +7,7 @@
  * subscriptions; GRANTs on the view are the rights on the topic: INSERT publishes,
  * SELECT subscribes.  A subscription is a row of cmq.subscription.
  *
- * Whoever changes topics or subscriptions holds the lock on cmq.topic
+ * A call that changes topics or subscriptions holds the lock on cmq.topic
  * (cmq_catalog_lock()), so that they come and go one after the other, and sends a
  * relcache invalidation for the view; cmq_publish.c caches topics by it.
  *
