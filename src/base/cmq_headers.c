@@ -3,7 +3,7 @@
  * cmq_headers.c
  *	  What cmq adds to the headers of a message that it sends for another one.
  *
- * It adds one key, which begins with cmq_.  The value is an object that says where the
+ * cmq adds one key, which begins with cmq_.  The value is an object that says where the
  * message comes from.  Any role that may send can write such keys itself: a reader that
  * trusts them trusts every sender.
  *

@@ -72,8 +72,8 @@
 #define LOOK_INTERVAL USECS_PER_SEC
 
 /*
- * A wall clock that is no further ahead is followed without delay.  So far ahead it can
- * seem to be after it was set back for some minutes: cmq's time has lost a tenth of them.
+ * A wall clock that is no further ahead is followed without delay.  It can be so far ahead
+ * after it was set back for some minutes, because cmq's time has lost a tenth of them.
  */
 #define SMALL_STEP USECS_PER_MINUTE
 

@@ -367,7 +367,7 @@ cmq_shared_remove(const CmqSharedKey *key)
 	LWLockRelease(entries_lock);
 }
 
-/* Call func for this entry, if there is one, under the lock: func gets no other entry. */
+/* Call func for this entry, if there is one, under the lock: func must get no entry. */
 void
 cmq_shared_with(const CmqSharedKey *key,
 				void (*func) (CmqSharedQueue *shared, void *arg), void *arg)

@@ -220,7 +220,7 @@ plan(CmqSharedQueue *shared, TimestampTz due)
 	return mine;
 }
 
-/* Was this waiter asked to leave?  Whoever asked may have stopped asking since. */
+/* Was this waiter asked to leave?  The process that asked may have stopped since. */
 static bool
 is_asked(CmqSharedQueue *shared)
 {
