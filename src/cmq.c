@@ -3,9 +3,9 @@
  * cmq.c
  *	  Module entry: settings, shared memory, callbacks and the launcher.
  *
- * Loading outside shared_preload_libraries is allowed, so that CREATE
- * EXTENSION works and every call can say what is missing
- * (cmq_require_preload); nothing is set up then.
+ * A server that has not preloaded the library can load it later: so CREATE EXTENSION
+ * works, and every call can say what is missing (cmq_require_preload()).  Nothing but the
+ * backend's caches is set up then.
  *
  *-------------------------------------------------------------------------
  */

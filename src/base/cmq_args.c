@@ -81,8 +81,8 @@ cmq_int_arg(FunctionCallInfo fcinfo, int argno, const char *argname, int min,
 }
 
 /*
- * The elements of a one-dimensional array of this type; isnull may be NULL: then no
- * element may be.  Returns how many; raises 22023.
+ * The elements of a one-dimensional array of this type, palloc'd.  isnull may be NULL:
+ * then no element may be NULL.  Returns how many there are; raises 22023.
  */
 int
 cmq_array_arg(Datum arg, Oid type, const char *argname, const char *kind,
@@ -116,8 +116,8 @@ cmq_array_arg(Datum arg, Oid type, const char *argname, const char *kind,
 }
 
 /*
- * The headers in an argument that is not NULL: as many as there are bodies.  Raises
- * 22023.
+ * The headers in an array, an argument that is not NULL.  Raises 22023 unless there are
+ * as many as bodies.
  */
 void
 cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
@@ -135,8 +135,8 @@ cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
 }
 
 /*
- * Get start_time, end_time and filter from three arguments; end_time and filter
- * may be NULL.  Raises 22023.
+ * Fill a window from three arguments: start_time, end_time, which stands behind it, and
+ * filter.  end_time and filter may be NULL.  Raises 22023.
  */
 void
 cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
@@ -156,7 +156,7 @@ cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
 	window->has_filter = !PG_ARGISNULL(argno_filter);
 	window->filter = window->has_filter ? PG_GETARG_DATUM(argno_filter) :
 		(Datum) 0;
-	/* it goes into the record */
+	/* the record of rewinds keeps it */
 	if (window->has_filter &&
 		toast_raw_datum_size(window->filter) - VARHDRSZ > CMQ_FILTER_SIZE_MAX)
 		ereport(ERROR,

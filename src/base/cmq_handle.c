@@ -53,7 +53,7 @@ cmq_msg_id(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
-/* The other way; false if no time has this id. */
+/* The time that has this id; false if none has. */
 bool
 cmq_msg_id_to_time(int64 msg_id, TimestampTz *time)
 {
@@ -74,7 +74,7 @@ cmq_enqueued_at(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(time);
 }
 
-/* palloc'd text form of a handle */
+/* The text of a handle, palloc'd. */
 char *
 cmq_handle_out(const CmqHandle *handle)
 {

@@ -3,8 +3,8 @@
  * cmq_headers.c
  *	  What cmq adds to the headers of a message that it sends for another one.
  *
- * One key, whose value is an object that says where the message comes from.  The keys
- * begin with cmq_.  Any role that may send can write such keys itself: a reader that
+ * cmq adds one key, which begins with cmq_.  The value is an object that says where the
+ * message comes from.  Any role that may send can write such keys itself: a reader that
  * trusts them trusts every sender.
  *
  *-------------------------------------------------------------------------
@@ -30,8 +30,8 @@ cmq_headers_time(TimestampTz time)
 }
 
 /*
- * Add {key: {members}}; members is JSON text.  Headers that are no object, and
- * so cannot be added to, are kept under the key "headers".
+ * Add {key: {members}}; members is JSON text.  Headers that are no object can have no
+ * key added: they are kept under the key "headers".
  */
 Datum
 cmq_headers_add(Datum headers, bool isnull, const char *key,

@@ -20,7 +20,7 @@
 
 PG_FUNCTION_INFO_V1(cmq_here);
 
-/* The name of this database, among all of all servers. */
+/* The name of this database, among those of all servers. */
 int64
 cmq_identity_database(void)
 {

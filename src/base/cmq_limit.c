@@ -72,7 +72,7 @@ note_cancel(SIGNAL_ARGS)
 	StatementCancelHandler(CMQ_PASS_SIGNAL_ARGS);
 }
 
-/* Switch off the limit that is on, and take back its cancel if nothing has met that. */
+/* Switch off the limit that is on, and its cancel if that has ended nothing yet. */
 static void
 switch_off(void)
 {
@@ -83,8 +83,8 @@ switch_off(void)
 }
 
 /*
- * As cmq_try(), with a time limit in milliseconds, which ends the call as an error
- * would; over is set then.  A cancel from outside is raised again.
+ * As cmq_try(), with a limit in milliseconds: when the limit is over the call ends as by
+ * an error, and *over is set.  A cancel from outside is raised again.
  */
 bool
 cmq_limited(int limit, const char *name, const char *what,
@@ -96,7 +96,7 @@ cmq_limited(int limit, const char *name, const char *what,
 
 	if (limit_timeout == MAX_TIMEOUTS)
 		limit_timeout = RegisterTimeout(USER_TIMEOUT, limit_is_over);
-	/* the outer one may just have been reached: that ends us, too */
+	/* the outer limit may just be over: that ends this call, too */
 	disable_timeout(limit_timeout, false);
 	CHECK_FOR_INTERRUPTS();
 	limit_over = cancel_is_ours = false;
@@ -121,7 +121,7 @@ cmq_limited(int limit, const char *name, const char *what,
 	{
 		switch_off();
 		innermost = mine.outer;
-		/* one whose time is over is reached at once */
+		/* an outer limit that is over by now takes effect at once */
 		if (innermost)
 			enable_timeout_at(limit_timeout, innermost->end);
 		else

@@ -114,7 +114,7 @@ cmq_relation_oid(CmqRelation which, const char *name)
 						 cmq_relation_name(which, name));
 }
 
-/* Raise 22023 unless this can be the name of a queue, topic, subscription. */
+/* Raise 22023 unless this can be the name of a queue, a topic or a subscription. */
 void
 cmq_check_name(const char *name, const char *what)
 {
@@ -135,7 +135,7 @@ cmq_check_name(const char *name, const char *what)
 
 /*
  * Raise 42501 unless the caller may create relations of a queue or topic in this schema;
- * schemas are those in which it has to.
+ * schemas, for the hint, are all that it needs.
  */
 void
 cmq_check_create(const char *schema, const char *what, const char *name,

@@ -24,7 +24,7 @@ int			cmq_rewind_log_retention;
 int			cmq_maintenance_timeout;
 int			cmq_clock_step_delay;
 
-/* Those that are numbers. */
+/* The settings that are numbers. */
 static const struct
 {
 	const char *name;
@@ -56,7 +56,7 @@ static const struct
 	&cmq_clock_step_delay, SECS_PER_HOUR, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 };
 
-/* Define them; called when the library is preloaded. */
+/* Called when the library is preloaded. */
 void
 cmq_settings_define(void)
 {

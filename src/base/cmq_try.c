@@ -17,8 +17,8 @@
 #include "base/cmq_try.h"
 
 /*
- * Is the error a cancel?  Any function can raise the code of one; where the error
- * was raised it cannot say.
+ * Is the error a cancel?  Any function can raise the SQLSTATE of one, but it cannot
+ * choose the C function that the error names.
  */
 static bool
 is_cancel(const ErrorData *error)
@@ -28,8 +28,8 @@ is_cancel(const ErrorData *error)
 }
 
 /*
- * Call func(name, arg) in a subtransaction.  The error that has ended it, palloc'd,
- * or NULL.
+ * Call func(name, arg) in a subtransaction.  Returns the error that has ended it,
+ * palloc'd, a cancel too; or NULL.
  */
 ErrorData *
 cmq_try_error(const char *name, void (*func) (const char *name, void *arg),
@@ -40,7 +40,7 @@ cmq_try_error(const char *name, void (*func) (const char *name, void *arg),
 	MemoryContext work;
 	ErrorData  *volatile error = NULL;
 
-	/* what an error leaves behind goes with this */
+	/* for what an error leaves behind */
 	work = AllocSetContextCreate(context, "cmq try", ALLOCSET_DEFAULT_SIZES);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(work);
@@ -89,7 +89,7 @@ cmq_try_forgive(ErrorData *error, const char *name, const char *what, int flags,
 	FreeErrorData(error);
 }
 
-/* Both; true if there was no error. */
+/* Call func(name, arg), and go on after an error; true if there was none. */
 bool
 cmq_try(const char *name, const char *what,
 		void (*func) (const char *name, void *arg), void *arg, int flags)

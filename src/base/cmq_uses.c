@@ -8,8 +8,8 @@
  * host up to a fair time, and for the guest beyond.  So the number of messages counts for
  * the owner who moves them, and slow code for the owner who wrote it.
  *
- * Locks: none.  Abort: the time of a guest that was interrupted is counted when the next
- * guest begins.
+ * Locks: none.  Abort: the time of a guest whose code was interrupted is counted at the
+ * next call here.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +23,7 @@
 #define FAIR_TIME 1000
 #define FAIR_TIME_KB 20
 
-/* Nobody has used anything; the memory context is to outlive the struct. */
+/* Begin with nothing used; the memory context must outlive the struct. */
 void
 cmq_uses_init(CmqUses *uses, MemoryContext mcxt)
 {
@@ -63,7 +63,7 @@ add(CmqUses *uses, Oid owner, int64 time)
 	use->time += time;
 }
 
-/* Count the time until now. */
+/* Count the time until now; from now on no guest's code runs. */
 static void
 settle(CmqUses *uses)
 {
@@ -85,7 +85,7 @@ settle(CmqUses *uses)
 	uses->guest = InvalidOid;
 }
 
-/* From now on all is done in this name, until another call; InvalidOid: nobody's. */
+/* From now on all is done in the name of this owner; InvalidOid: in nobody's. */
 void
 cmq_uses_host(CmqUses *uses, Oid host)
 {
@@ -94,8 +94,8 @@ cmq_uses_host(CmqUses *uses, Oid host)
 }
 
 /*
- * From now on a guest's code may run, to write one message of that size;
- * InvalidOid: it has ended.  uses may be NULL: nothing is counted.
+ * From now on this guest's code may run, to write one message of that size;
+ * InvalidOid: it has ended.  With uses NULL nothing is counted.
  */
 void
 cmq_uses_guest(CmqUses *uses, Oid guest, Size size)
@@ -125,8 +125,8 @@ cmq_uses_of(CmqUses *uses, Oid owner)
 }
 
 /*
- * The guest with the most time, if that is as many microseconds at least; not one of the
- * list.  InvalidOid if there is none.
+ * The guest that has used most, of those not in the list, if that is at least so many
+ * microseconds; else InvalidOid.
  */
 Oid
 cmq_uses_most(CmqUses *uses, int64 least, List *except)

@@ -4,22 +4,21 @@
  *	  Commit a transaction that did nothing but receive without waiting for
  *	  the disk.
  *
- * A crash that loses a receive only makes its messages ready again, which
- * delivery at least once allows.  So a transaction whose WAL was all written by
- * receives commits asynchronously: when the transaction's last WAL position is
- * still the one that a receive left, and that receive had found it where the
- * receive before left it, or found none.  Whatever else writes, a send, a
- * delete, a business table, moves the position, and the durability of such a
- * transaction is left alone.
+ * A crash that loses a receive makes its messages ready again, which delivery at least
+ * once allows.  So a transaction whose WAL was all written by receives commits
+ * asynchronously.  Such a transaction's last WAL position is one that a receive left, and
+ * each receive found the position where the receive before had left it, or found none.
+ * Whatever else writes, a send, a delete, a table of the user's, moves the position: then
+ * the commit is as durable as it would be without cmq.
  *
- * A library that was loaded before cmq is called after it when a transaction is about
- * to commit, and may write then.  So when the transaction has committed we look how
- * many records it has written since; if it was more than the commit, we wait for
- * the disk and the standbys after all, before the client or any such library
- * is told that it has committed.
+ * A library that was loaded before cmq is called after cmq when a transaction is about
+ * to commit, and may write then.  So after the commit we count the WAL records that the
+ * transaction has written since.  If there are more than that of the commit, we wait for
+ * the disk and the standbys after all, before the client or any such library is told of
+ * the commit.
  *
- * A later delete commits synchronously and, WAL being one stream, takes the
- * receive before it along.  cmq.async_receive = off turns all this off.
+ * A later delete commits synchronously; WAL is one stream, so that makes the receive
+ * durable, too.  cmq.async_receive = off turns all this off.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,27 +35,30 @@
 /* The WAL position that the last receive left, if all before was receives. */
 static XLogRecPtr receive_end = InvalidXLogRecPtr;
 
-/* The user's synchronous_commit while a commit goes without, else -1. */
+/* The user's synchronous_commit during an asynchronous commit of ours, else -1. */
 static int	saved_synchronous_commit = -1;
 
 /* How many WAL records this backend had written when that was decided. */
 static int64 records_before = 0;
 
-/* Before a receive writes; returns what cmq_async_end() wants to know. */
+/*
+ * A receive is about to write: has the transaction written nothing so far but what
+ * receives write?  The answer is for cmq_async_end().
+ */
 bool
 cmq_async_begin(void)
 {
 	return XactLastRecEnd == InvalidXLogRecPtr || XactLastRecEnd == receive_end;
 }
 
-/* After a receive has written. */
+/* The receive has written. */
 void
 cmq_async_end(bool only_receives)
 {
 	receive_end = only_receives ? XactLastRecEnd : InvalidXLogRecPtr;
 }
 
-/* A transaction that went without has committed, and perhaps not alone. */
+/* A transaction has committed asynchronously: if it wrote more than receives, wait. */
 static void
 make_durable(void)
 {

@@ -7,15 +7,16 @@
  * must not delay, reorder or destroy messages.  So cmq's time (cmq_time) is elapsed
  * time, which nobody can set, counted from the wall clock as it was when the server
  * was started.  While nobody sets the wall clock the two are the same, but for some
- * microseconds by which cmq's time is behind.  About once a second somebody who reads
- * the time looks at the wall clock, too (look):
+ * microseconds by which cmq's time is behind.  About once a second a process that reads
+ * the time looks at the wall clock, too (look()):
  *	- It is behind, or up to SMALL_STEP ahead: cmq's time comes back to it by going
  *	  slower, by a tenth, or faster, by a hundredth.  It never stands still or goes
  *	  backward.
  *	- It is further ahead: cmq's time goes on as if nothing had happened, until the
  *	  wall clock has stayed so for cmq.clock_step_delay.  Then that is the time.  Each
  *	  further step begins the delay anew.
- * Both are logged.
+ * The log tells of a step back of a second or more, of a step forward that is held, and
+ * of what becomes of that one.
  *
  * A queue's clock is a hybrid logical clock in microseconds: cmq's time, or the last
  * value given out if that is later.
@@ -29,13 +30,12 @@
  * queue, committed or not (a prepared transaction may still commit it), and no
  * earlier than the clock that maintenance saved (cmq_queue_attach collects
  * these).  So ids stay unique through restart, crash, promotion and restore.  What
- * replication brings raises it, too (cmq_clock_advance).  If it is ahead of cmq's time
- * the clock goes on from there, slower by a tenth, until cmq's
- * time has caught up.
+ * replication brings raises it, too (cmq_clock_advance).  A clock that is ahead of cmq's
+ * time goes on from there, slower by a tenth, until cmq's time has caught up.
  * There is one way to see an id twice: the wall clock is set back while the
  * server is down, and the messages sent since the last round of maintenance
  * have been deleted, with rewind off, and vacuumed away.  In recovery no entry
- * is made: replay moves on behind its back, and a queue's time is cmq's.
+ * is made, for replay would move on without it: a queue's time is cmq's then.
  *
  * Crash: the postmaster remembers where it has begun to count, so cmq's time goes on,
  * and the first look afterwards finds again how far the wall clock is away.  A start
@@ -72,18 +72,18 @@
 #define LOOK_INTERVAL USECS_PER_SEC
 
 /*
- * A wall clock that is no further ahead is followed without delay.  The tenth that is
- * lost while it is wrong for some minutes is among that.
+ * A wall clock that is no further ahead is followed without delay.  It can be so far ahead
+ * after it was set back for some minutes, because cmq's time has lost a tenth of them.
  */
 #define SMALL_STEP USECS_PER_MINUTE
 
-/* A step of this size is worth a line in the log. */
+/* A step back of this size is worth a line in the log. */
 #define NOTABLE_STEP USECS_PER_SEC
 
-/* By so much the two clocks may seem to be apart when they are read. */
+/* So far apart two clocks may seem to be that are read one after the other. */
 #define NOISE 50
 
-/* Time is lost at one part of these, and gained at one part of those. */
+/* cmq's time loses one part in LOSE_PART, or gains one part in GAIN_PART. */
 #define LOSE_PART 10
 #define GAIN_PART 100
 
@@ -96,7 +96,7 @@ typedef struct Course
 
 	/* a wall clock that is too far ahead */
 	bool		held;
-	int64		held_wall;		/* it is so much more than what is elapsed ... */
+	int64		held_wall;		/* so far ahead of what is elapsed ... */
 	int64		held_since;		/* ... since then */
 } Course;
 
@@ -155,8 +155,8 @@ course_at(const Course *course, int64 elapsed)
 }
 
 /*
- * The wall clock is more than what is elapsed: by how much, and what that may be
- * wrong by.  Never too much, so that cmq's time is not ahead of it.
+ * How far the wall clock is ahead of what is elapsed.  It may be further ahead by
+ * *inaccuracy, but never less far, so that cmq's time is not ahead of the wall clock.
  */
 static int64
 measure_wall(int64 *inaccuracy)
@@ -213,8 +213,9 @@ cmq_clock_shmem_init(void)
 }
 
 /*
- * Find out where the wall clock is, and change the course if need be.  wall is what
- * the wall clock is more than elapsed.  *ahead is how far it is ahead of cmq's time.
+ * Compare cmq's time with the wall clock, and change the course if need be.  wall and
+ * inaccuracy are what measure_wall() has found; *ahead is how far the wall clock is ahead
+ * of cmq's time.  The caller holds the mutex.
  */
 static Finding
 correct(Course *course, int64 elapsed, int64 wall, int64 inaccuracy, int64 *ahead)
@@ -293,7 +294,7 @@ report(Finding finding, int64 ahead)
 	}
 }
 
-/* Look at the wall clock, unless somebody else does. */
+/* Look at the wall clock, unless another process does. */
 static void
 look(int64 now)
 {
@@ -341,7 +342,7 @@ cmq_time(void)
 	return course_at(&mine, elapsed);
 }
 
-/* How far a queue's clock that is ahead goes on. */
+/* How far a queue's clock that is ahead goes in this time. */
 static int64
 slow(int64 elapsed)
 {
@@ -369,8 +370,8 @@ raise_time(pg_atomic_uint64 *value, TimestampTz time)
 }
 
 /*
- * A message of this time, or one deleted then, has come from elsewhere: what the
- * clock gives out from now on is later, and goes on from there.
+ * A message of this time, or one deleted then, has come from elsewhere: all that the
+ * clock gives out from now on is later.
  */
 void
 cmq_clock_advance(CmqSharedQueue *shared, TimestampTz time)
@@ -402,8 +403,8 @@ queue_time(CmqSharedQueue *shared)
 }
 
 /*
- * The queue's time, for those who write times or claim messages; never earlier
- * than anything the clock has given out.
+ * The queue's time, for calls that write times or claim messages; never earlier than
+ * anything that the clock has given out.
  */
 TimestampTz
 cmq_clock_now(CmqSharedQueue *shared)
@@ -420,7 +421,7 @@ cmq_clock_now(CmqSharedQueue *shared)
 }
 
 /*
- * The same without remembering it, for those who only look: a queue that is
+ * The same for calls that only look: the clock does not remember it, and a queue that is
  * looked at stays idle.
  */
 TimestampTz
@@ -456,8 +457,8 @@ cmq_clock_tick(CmqSharedQueue *shared)
 }
 
 /*
- * When the current transaction began, by a queue's clock; by cmq's time without
- * shared.  That is now() to the microsecond unless the wall clock has been set, or
+ * When the current transaction began, by a queue's clock; by cmq's time if shared is
+ * NULL.  That is now() to the microsecond unless the wall clock has been set, or
  * the queue's clock is ahead.
  */
 TimestampTz

@@ -12,18 +12,18 @@
  *
  * Invariant: the number is that of the rows that a snapshot has shown, and what all
  * transactions have changed since that this snapshot does not see.
- *	- A new entry is uncounted, but for that of a queue just created.  Whoever
- *	  first needs the number, or maintenance, counts the rows of the pending
- *	  table with a snapshot (cmq_counting.c), which is published meanwhile.
+ *	- A new entry is uncounted, but for that of a queue just created.  The first call
+ *	  that needs the number, or maintenance, counts the rows of the pending table with
+ *	  a snapshot (cmq_counting.c), which is published meanwhile.
  *	- A transaction that commits adds its change, but not if a count is under
  *	  way whose snapshot sees that transaction.
- *	- Both look under the queue's count_lock.  So each transaction is either seen by
- *	  the snapshot or adds its change, never both: one that adds before the snapshot
- *	  is taken has been visible to it, and the count starts at 0 after that.
+ *	- The snapshot is taken under the queue's count_lock, and changes are added under
+ *	  it.  So each transaction is either seen by the snapshot or adds its change, never
+ *	  both: the snapshot sees one that has added before, and the count starts at 0 then.
  *	- A transaction can be seen before it adds.  So each backend announces its
  *	  transaction id before it commits, until it has added (cmq_proc.c); and a count
- *	  does not end before all that its snapshot sees have done so.  That is a matter
- *	  of moments, because a transaction is seen at the very end of its commit.
+ *	  does not end before all that its snapshot sees have done so.  That takes but a
+ *	  moment, because a transaction can be seen only at the very end of its commit.
  *	- What a prepared transaction has changed is added when it is settled
  *	  (cmq_prepared.c), in the same way; a count settles all that its snapshot sees
  *	  before it ends.
@@ -112,7 +112,7 @@ cmq_count_shmem_init(void)
 		pg_atomic_init_u32(&get_place(i)->taken, 0);
 }
 
-/* Add due rows taken or put back, the first of them produced at that time. */
+/* Add due rows, more or less, the first of them produced at that time. */
 void
 cmq_changes_add_due(CmqChanges *changes, int64 due, TimestampTz rewound_at,
 					TimestampTz from)
@@ -193,7 +193,10 @@ is_seen(const CountSnapshot *place, TransactionId xid)
 	return true;
 }
 
-/* Is the change of this transaction, which can be seen, part of the count already? */
+/*
+ * Is what this transaction has changed part of the count already?  The transaction can be
+ * seen, and the caller holds the count_lock.
+ */
 static bool
 is_counted(const CmqCount *count, TransactionId xid)
 {
@@ -217,7 +220,7 @@ cmq_count_spoil(CmqSharedQueue *shared)
 	spoil(shared, &shared->due);
 }
 
-/* Add the due rows taken or put back; false if they cannot be added. */
+/* Add the due rows, more or less; false if they cannot be added. */
 static bool
 publish_due(CmqSharedQueue *shared, const CmqChanges *changes, TransactionId xid)
 {
@@ -234,9 +237,8 @@ publish_due(CmqSharedQueue *shared, const CmqChanges *changes, TransactionId xid
 }
 
 /*
- * This transaction has changed the queue, and can be seen.  If rows have become more
- * or less, no count ends meanwhile that sees it: it has been announced, or is being
- * settled.
+ * This transaction has changed the queue, and can be seen.  If it has changed numbers of
+ * rows, no count that sees it ends meanwhile: the caller has announced it, or settles it.
  */
 void
 cmq_count_publish(CmqSharedQueue *shared, const CmqChanges *changes,
@@ -367,7 +369,10 @@ end_count(const CmqCounting *counting, CmqCountState state)
 		pg_atomic_write_u32(&get_place(place)->taken, 0);
 }
 
-/* Sleep until the transaction of this process has added its changes, while func says so. */
+/*
+ * Wait until each process that is about to add has done so, as long as wait_for says of
+ * its transaction that we have to.
+ */
 static void
 wait_for_publishers(bool (*wait_for) (TransactionId xid, const void *arg),
 					const void *arg)
@@ -426,7 +431,7 @@ has_ended(TransactionId xid, const void *arg)
 
 /*
  * Wait until all transactions that can be seen by now have added: what others have
- * done since to rows of theirs may have been added already.
+ * done since to their rows may have been added already.
  */
 void
 cmq_count_wait_for_visible(void)

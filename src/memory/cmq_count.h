@@ -12,7 +12,7 @@
 
 #include "memory/cmq_types.h"
 
-/* What a transaction has changed in a queue of what is counted. */
+/* What a transaction has changed of what is counted in a queue. */
 typedef struct CmqChanges
 {
 	int64		pending;		/* pending rows, more or less */

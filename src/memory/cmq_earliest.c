@@ -17,9 +17,10 @@
  *
  * Ways in which an older message could become pending, and what is done:
  *	- A rewind or a restore publishes where it starts, until its transaction has ended
- *	  (or its call, if it found nothing), and lowers the mark to it.  Messages that a rewind has yet to bring back are in no pending
- *	  row, but will be: so looks at the pending table alone do not raise the mark above
- *	  the start of a rewind under way (cmq_oldest.c).
+ *	  (or its call, if it found nothing), and lowers the mark to it.  A message that a
+ *	  rewind has yet to bring back has no pending row now, but will have one: so looks at
+ *	  the pending table alone do not raise the mark above the start of a rewind under way
+ *	  (cmq_oldest.c).
  *	- When a rewind is cancelled, receives that have taken such messages, or are about
  *	  to, may still be open.  Each publishes the time of the message and lowers the
  *	  mark to it when it commits or is prepared (cmq_xact.c).
@@ -28,10 +29,10 @@
  * What others delete without having committed is not consumed yet: their rewind rows
  * cannot be seen.
  *
- * Whoever holds the queue lock, and a pair of leaves for himself, can rely on the mark
- * for that pair: no transaction is under way that could lower it.
+ * A transaction that holds the queue lock, and has a pair of leaves for itself, can rely
+ * on the mark for that pair: no transaction is under way that could lower it.
  *
- * Locks: the mutex of the entry.
+ * Locks: the mutex of the entry.  Abort: a mark that was lowered stays so.
  *
  *-------------------------------------------------------------------------
  */
@@ -111,9 +112,9 @@ cmq_earliest_look(CmqSharedQueue *shared, CmqEarliestLook *look)
 }
 
 /*
- * What the look has not seen pending, of messages produced before until, is not
- * pending now either.  The caller holds the queue lock, and the leaves of that time
- * for himself; the queue clock was at until when the look was taken.
+ * Is it certain that what the look has not seen pending, of messages produced before
+ * until, is not pending now either?  The caller holds the queue lock, and has the leaves
+ * of that time for itself; the queue clock was at until when the look was taken.
  */
 bool
 cmq_earliest_no_news(CmqSharedQueue *shared, const CmqEarliestLook *look,

@@ -5,7 +5,7 @@
  *
  * An effect is plain data: a transaction has one for each queue and subtransaction
  * (cmq_xact.c), and at PREPARE they go to shared memory (cmq_prepared.c), to be applied
- * by whoever finds that the transaction has ended.
+ * by the first process that finds that the transaction has ended.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,7 +26,7 @@ add_waiters(int n, int more)
 	return pg_add_s32_overflow(n, more, &sum) ? CMQ_ALL_WAITERS : sum;
 }
 
-/* Wake so many waiters more if the transaction commits, and so many if it aborts. */
+/* Wake more waiters: at_commit if the transaction commits, at_abort if it aborts. */
 void
 cmq_effect_wake(CmqEffect *effect, int at_commit, int at_abort)
 {

@@ -32,16 +32,16 @@
  *	  One that it did see holds the floor at its rows.  Slots are cleared at the
  *	  end of a transaction, when its rows can be seen.
  *
- * 2. Rows that come back when a transaction aborts which had received or
- *	  deleted them.  To others they are alive all along: the change is not
- *	  committed.  Only the transaction itself sees them gone.  So it remembers
- *	  the smallest visible_at it has taken away (cmq_xact_taken), and its own
- *	  scans raise the shared floor no further.  The same when it has let them
- *	  expire, by making the retention shorter.  To itself it may start higher:
- *	  it keeps a floor of its own, for one queue.  When a subtransaction aborts
- *	  that falls back to the smallest that this one has taken away.  Rows that it
- *	  has written itself do not hold it, for it sees them; unless code of an
- *	  owner's is running, perhaps in the midst of writing some.
+ * 2. Rows that a transaction has received or deleted, and that come back when it
+ *	  aborts.  To others these are alive all along: the change is not committed.  Only
+ *	  the transaction itself sees them gone.  So it remembers the smallest visible_at
+ *	  that it has taken away (cmq_xact_taken), and its scans raise the shared floor no
+ *	  further.  The same goes for rows that it has let expire, by a shorter retention.
+ *	  Its own scans may start higher: it keeps a floor of its own, for one queue.  When
+ *	  a subtransaction aborts the own floor falls back to the smallest that the
+ *	  subtransaction has taken away.  Rows that the transaction has written itself do
+ *	  not hold its own floor, for it sees them; unless code of an owner's is running,
+ *	  perhaps in the midst of writing some.
  *
  * 3. Prepared transactions outlive their backend.  At PREPARE the slot's value
  *	  goes to an entry of its own (cmq_prepared.c), which counts like a slot until
@@ -49,16 +49,16 @@
  *	  started has none: the queues that it has locked are held (cmq_shared.c), and
  *	  so are their floors.
  *
- * 4. Rows written by others than these functions: by hand, or by COPY.  They
- *	  may have any time.  A trigger tells us (cmq_changes.c): the writer's slot becomes "unknown"
- *	  to the end of its transaction, and the floor is lowered to the beginning
- *	  (cmq_mark.c).  Whoever removes rows so is as in rule 2, with the smallest
- *	  time there is.
+ * 4. Rows written by others than these functions: by hand, or by COPY.  They may
+ *	  have any time.  A trigger tells us (cmq_changes.c): the writer's slot says
+ *	  "unknown" to the end of its transaction, and the floor is lowered to the
+ *	  beginning (cmq_mark.c).  A transaction that removes rows so follows rule 2, with
+ *	  the smallest time there is.
  *
  * 5. Rows that a restore puts back, or that replication brings, with times long
- *	  gone.  As rule 4, but the times are known: the slot says so before anybody
- *	  can see them.  The floor is lowered to them when the transaction is about to
- *	  commit or to be prepared: until then nobody else has to pass by them.
+ *	  gone.  These times are known: the slot says the smallest before anybody can see
+ *	  the rows.  The floor is lowered to it when the transaction is about to commit or
+ *	  to be prepared: until then nobody else can see them.
  *
  * Expired rows do not hold the floor: nobody could receive them.
  *
@@ -70,7 +70,7 @@
  * (cmq_rewind.c), so only rules 2 and 4 apply.  A transaction that has made a rewind
  * keeps its floor to itself: the rewind may be rolled back, and the one before go on.
  *
- * Locks: the mutex of the entry.
+ * Locks: the mutex of the entry.  Abort: a floor that was lowered stays so.
  *
  *-------------------------------------------------------------------------
  */
@@ -113,7 +113,7 @@ cmq_floor_begin(CmqFloorScan *scan, CmqSharedQueue *shared,
 		scan->limit : smallest;
 	scan->taken = cmq_xact_taken_of(shared).ready;
 
-	/* what we have put back ourselves we can see already */
+	/* this transaction sees already what it has put back */
 	scan->lowered = cmq_xact_lowers_floor(shared);
 	scan->floor = Min(scan->view.time, scan->lowered);
 	if (own->shared != shared)
@@ -154,7 +154,10 @@ cmq_floor_end(const CmqFloorScan *scan, CmqSharedQueue *shared,
 					   &scan->rewind_view, Min(own->rewind_floor, taken.due));
 }
 
-/* The caller writes rows of which nobody knows the times: lower a floor to the beginning. */
+/*
+ * The caller adds rows with times that nobody knows: lower a floor to the beginning, and
+ * hold it there to the end of the transaction.
+ */
 static void
 added_unknown(CmqSharedQueue *shared, CmqMarkKind kind)
 {
@@ -164,14 +167,14 @@ added_unknown(CmqSharedQueue *shared, CmqMarkKind kind)
 	cmq_mark_lower(shared, kind, DT_NOBEGIN);
 }
 
-/* The caller adds rows that are due, or may be, with times that nobody knows. */
+/* The same for rows that are due, or may be. */
 void
 cmq_floor_due_added_unknown(CmqSharedQueue *shared)
 {
 	added_unknown(shared, CMQ_REWIND_FLOOR);
 }
 
-/* The same for pending rows, and for those that are due. */
+/* The same for pending rows, and for rows that may be due. */
 void
 cmq_floor_added_unknown(CmqSharedQueue *shared)
 {

@@ -17,8 +17,8 @@
  *	  begun before does not raise the mark, and one that begins later is bound by what
  *	  it finds published, or sees the rows.
  *
- * The mark for a rewind is that rewind's alone, which is known by its rewound_at: it
- * begins anew with the first look for a later one.
+ * The mark for a rewind is for that rewind alone, which is known by its rewound_at: the
+ * mark begins anew with the first look for a later rewind.
  *
  * Crash: all marks begin anew at the beginning of time, as those of a new entry.
  *
@@ -68,7 +68,7 @@ cmq_mark_raise(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz rewound_at,
 
 /*
  * Lower a mark to this time.  The caller has published the time, or an earlier one.
- * Stretches are above the floor, and were found by looks that its generation is for.
+ * With the old generation of the floor the stretches go that its looks have found.
  */
 void
 cmq_mark_lower(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz time)

@@ -3,14 +3,14 @@
  * cmq_notes.c
  *	  What receives and maintenance note about a queue for those who come later.
  *
- * Most of it are hints: lost with the shared entry, at a restart, and right to be used or
- * not.  The place of a walk, or of a pass, is where the last one has ended; a process that
- * forgets it begins anew.  Two are more: what a pass over forgotten history has met
- * (cmq_forget.c says what that holds), and the versions of the triggers, of which the first
- * who asks after a change is told, and nobody else.
+ * Most notes are hints: they are lost with the shared entry, at a restart, and nothing
+ * goes wrong without them.  The place of a walk, or of a pass, says where its last portion
+ * has ended; without it the walk begins anew.  Two notes are more: what a pass over
+ * forgotten history has met (cmq_forget.c), and the versions of the triggers.  The first
+ * process that asks after a change of these is told of it, and no other.
  *
- * Locks: atomics, or the entry's mutex; what turns have is written by workers alone, under
- * the lock of cmq_shared.c.
+ * Locks: atomics, or the mutex of the entry.  Workers alone write what is noted of turns
+ * and of the dead-letter policy; for turns they hold the lock of cmq_shared.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -72,7 +72,7 @@ cmq_notes_is_damaged(CmqSharedQueue *shared)
 	return pg_atomic_read_u32(&shared->damaged) != 0;
 }
 
-/* Dead letters could not be moved; until maintenance has tried again. */
+/* Dead letters could not be moved (stuck), or maintenance tries again. */
 void
 cmq_notes_letters_stuck(CmqSharedQueue *shared, bool stuck)
 {
@@ -85,7 +85,7 @@ cmq_notes_letters_are_stuck(CmqSharedQueue *shared)
 	return pg_atomic_read_u32(&shared->letters_stuck) != 0;
 }
 
-/* Maintenance: is the dead-letter policy another one than when this was asked last? */
+/* Workers: is the dead-letter policy another one than when this was asked last? */
 bool
 cmq_notes_new_letter_policy(CmqSharedQueue *shared, int max_receive_count,
 							int max_time_to_live)
@@ -105,7 +105,7 @@ cmq_notes_failed_demands(CmqSharedQueue *shared)
 	return pg_atomic_read_u32(&shared->demands_failed);
 }
 
-/* One more has failed.  The caller holds the lock of demands. */
+/* One more has failed; started: it got a worker.  The caller holds the demand lock. */
 void
 cmq_notes_failed_demand(CmqSharedQueue *shared, bool started)
 {
@@ -157,8 +157,8 @@ cmq_notes_get_pass(CmqSharedQueue *shared, TimestampTz since)
 }
 
 /*
- * Put down how far the pass has come, unless it is over already; *pass is then what
- * is known of it, also by others.  With end it is over.
+ * Note how far the pass has come, unless it is over already; *pass becomes what is known
+ * of it, from other processes too.  end: the pass is over now.
  */
 void
 cmq_notes_put_pass(CmqSharedQueue *shared, CmqForgetting *pass, bool end)
@@ -198,7 +198,7 @@ get_left_out(CmqSharedQueue *shared, void *arg)
 	*(bool *) arg = pg_atomic_read_u32(&shared->left_out) != 0;
 }
 
-/* Has the last cmq_maintain() had no room for the queue? */
+/* Did the last cmq_maintain() have no room for the queue? */
 bool
 cmq_notes_left_out(const CmqSharedKey *key)
 {
@@ -226,7 +226,7 @@ copy_turns(CmqSharedQueue *shared, void *arg)
 	memcpy(arg, shared->turns, sizeof(shared->turns));
 }
 
-/* The turns of a queue, CMQ_NTURNS; left alone if it has no entry (cmq_turn.c). */
+/* Copy the turns of a queue (cmq_turn.c); turns stays as it is if there is no entry. */
 void
 cmq_notes_get_turns(const CmqSharedKey *key, CmqTurns *turns)
 {

@@ -3,11 +3,11 @@
  * cmq_prepared.c
  *	  What prepared transactions will do when they end.
  *
- * PREPARE TRANSACTION takes a transaction away from its backend, and another
- * one will end it, perhaps much later.  What ours would do for the transaction
- * at its end cannot wait in memory of its own.  So shared memory has an entry for
- * each prepared transaction that has used queues, known by its id: from which time
- * on it may have written pending rows (cmq_floor.c), and its effects (cmq_effect.c).
+ * PREPARE TRANSACTION takes a transaction away from its backend, and another backend
+ * will end it, perhaps much later.  So what follows from its end cannot wait in the
+ * memory of the first one.  Shared memory has an entry for each prepared transaction
+ * that has used queues, known by its id: from which time on it may have written pending
+ * rows (cmq_floor.c), and its effects (cmq_effect.c).
  *
  * Invariant: what a prepared transaction has published holds until it has ended, and
  * each of its effects is applied once, by what became of it.
@@ -18,29 +18,28 @@
  * Nobody tells us that a prepared transaction has ended, and there are several ways
  * to end it: the SQL commands, the apply worker of a subscription, another
  * extension.  All of them end it inside a transaction of their own.  So entries are
- * settled: whoever finds that the transaction of one is not in progress any more
- * does what the entry says, by what became of it, and removes it.  Who settles:
- *	- each backend at the end of a transaction that has written WAL without having
- *	  an id, as one that ends a prepared transaction has: so waiters are woken and
- *	  counts are right before the command returns
- *	- whoever wants to know the number of pending rows, and whoever has counted
- *	  them: what its snapshot sees must not be added to it later
- *	- maintenance
- * A settlement holds the lock from the look at the entry until all it says is done,
- * so whoever has settled, or found nothing to settle, knows that it is done.
+ * settled: a process that finds the transaction of an entry in progress no more does what
+ * the entry says, by what became of the transaction, and removes the entry.  It looks
+ *	- at the end of a transaction of its own that has written WAL without having an id,
+ *	  as one that ends a prepared transaction has, or that has aborted: so waiters are
+ *	  woken and counts are right before the command returns
+ *	- before it reads the number of pending rows, and when it has counted them: what
+ *	  its snapshot sees must not be added to the number later
+ *	- in maintenance
+ * A settlement holds the lock from the look at the entry until all it says is done.  So a
+ * process that has settled, or found nothing to settle, knows that all is done.
  *
  * A place has room for a few queues; a transaction that used more has several.
- * They are reserved before it is prepared: if they are not to be had the
- * transaction fails, as it does without a place in the server's own list.
+ * They are reserved before it is prepared: if there are too few the transaction fails,
+ * as it does without a place in the server's own list.
  *
- * Nothing of this is written to disk: transactions prepared before the server was
- * started last, or promoted, have no entry.  What they have done to queues is told
- * by their locks, which the server takes anew for them: on the pending or the
- * rewind table, to write, or the queue lock.  When the shared entry of a queue is
- * made, at its first use, such a lock makes it a held one: receives do not raise
- * its floors, nor others its mark.  When the lock is gone, which is looked for when
- * entries are settled, the queue is held no more, its count begins anew, and its
- * waiters look.  A transaction without such a lock is none of ours.
+ * Crash: entries are not on disk.  So a transaction that was prepared before the server
+ * was started, or promoted, has none.  Its locks, which the server takes anew, tell
+ * which queues it has changed: it has the queue lock, or a lock to write the pending or
+ * the rewind table.  If such a lock is there when the shared entry of a queue is made,
+ * the queue is held: nobody raises its floors or its mark.  Once the lock is gone
+ * (cmq_prepared_look_at_held()) the queue is held no more, its rows are counted anew, and
+ * its waiters look.  A transaction without such a lock has changed no queue.
  *
  * Locks: an LWLock guards the entries.  While it is held that of cmq_shared.c, and below
  * it the count_lock of a queue, may be asked for, never the other way round.  The
@@ -98,7 +97,7 @@ static int	reserved = 0;
 static int
 number_of_places(void)
 {
-	/* as many may have ended whose entries are about to be removed */
+	/* so many may have ended whose entries are not settled yet */
 	return max_prepared_xacts > 0 ? 2 * max_prepared_xacts + MaxBackends : 0;
 }
 
@@ -208,10 +207,7 @@ our_entry(bool for_effect)
 			entry = place;
 	}
 
-	/*
-	 * each has been reserved: we are past the point where an error could be
-	 * had
-	 */
+	/* all were reserved: PREPARE is past the point where it can fail */
 	if (entry == NULL || reserved == 0)
 		elog(PANIC, "no place for a prepared transaction that has used queues");
 	memset(entry, 0, sizeof(*entry));
@@ -325,7 +321,7 @@ cmq_prepared_settle(void)
 	}
 }
 
-/* Has a transaction that was prepared before the start this lock, or a conflicting one? */
+/* Has a transaction that was prepared before the start a lock that conflicts with this? */
 static bool
 is_locked(const LOCKTAG *tag, LOCKMODE conflicting)
 {
@@ -350,7 +346,7 @@ is_held(Oid database, const CmqRelids *relids)
 
 	if (max_prepared_xacts == 0)
 		return false;
-	/* whoever has written has RowExclusive or more */
+	/* a transaction that has written has RowExclusive or more */
 	SET_LOCKTAG_RELATION(tag, database, relids->pending);
 	if (is_locked(&tag, ShareLock))
 		return true;
@@ -375,7 +371,7 @@ copy_relids(CmqSharedQueue *shared, void *arg)
 		*(CmqRelids *) arg = shared->relids;
 }
 
-/* Nobody knows what the transactions that held the queue have done to it. */
+/* The queue is held no more, and nobody knows what was done to it. */
 static void
 release_queue(CmqSharedQueue *shared, void *arg)
 {
@@ -406,7 +402,7 @@ cmq_prepared_look_at_held(void)
 	pfree(keys);
 }
 
-/* Maintenance: what nobody else has come to. */
+/* Both, for maintenance and for a transaction that may have ended a prepared one. */
 void
 cmq_prepared_sweep(void)
 {

@@ -7,15 +7,15 @@
  *	- from which time on the process's transaction may have written rows that nobody
  *	  else can see yet (cmq_floor.c): each receive reads that of all slots
  *	- which transaction is about to commit, and to add what it counts (cmq_count.c)
- *	- at which queue the process has counted itself as a waiter, or as one who asks
- *	  waiters to leave (cmq_wait.c), to be taken back if it is gone
+ *	- at which queue the process has counted itself as a waiter, or as asking waiters
+ *	  to leave (cmq_wait.c), to be taken back if it is gone
  * and has a cache line of its own: its process writes it at each send and receive.
  *
- * A process takes a slot when it uses a queue first, the first that is free, and gives
+ * A process takes the first free slot when it uses a queue for the first time, and gives
  * it back when it exits.  So the slots in use are the first ones, as many as processes
  * have used cmq at the same time; behind them nobody looks, however many connections
- * the server allows.  All slots together have one more: the smallest time of prepared
- * transactions (cmq_prepared.c).
+ * the server allows.  Beside the slots stands the smallest time of prepared transactions
+ * (cmq_prepared.c).
  *
  * Invariant: a reader that reads a clock, then the slots, misses no process that has
  * read the clock before it did.  The order of the writer is: count the slot in; full
@@ -26,7 +26,8 @@
  * process that did not come to that leaves it to maintenance (cmq_proc_sweep).
  * Crash: shared memory begins anew.
  *
- * Locks: an LWLock is held to take a slot, and to sweep.  Each field is an atomic,
+ * Locks: an LWLock is held to take a slot, and to sweep; while it is held that of
+ * cmq_shared.c may be asked for, never the other way round.  Each field is an atomic,
  * written by the slot's process.
  *
  *-------------------------------------------------------------------------
@@ -145,8 +146,8 @@ give_back_slot(int code, Datum arg)
 }
 
 /*
- * Take a slot for this process, if it has none: before it uses the entry of a queue, so
- * that nothing else here can fail.
+ * Take a slot for this process, if it has none, before it uses the entry of a queue.
+ * Nothing else here can fail.
  */
 void
 cmq_proc_take_slot(void)
@@ -229,7 +230,7 @@ cmq_proc_published_by_others(void)
 	return Min(smallest, prepared);
 }
 
-/* This transaction is about to commit and to add what it counts; or has done so. */
+/* This transaction is about to commit and to add; InvalidTransactionId: it has added. */
 void
 cmq_proc_commit(TransactionId xid)
 {
@@ -237,7 +238,7 @@ cmq_proc_commit(TransactionId xid)
 	pg_atomic_write_u32(&get_slot(cmq_proc_number())->committing, xid);
 }
 
-/* Which one the process of this slot has said so of. */
+/* The transaction that the process of this slot has announced so. */
 TransactionId
 cmq_proc_committing(int number)
 {
@@ -260,7 +261,7 @@ cmq_proc_set_use(CmqProcUse use, const CmqSharedKey *key)
 
 /*
  * Maintenance: clear slots of processes that are gone, and have take_back undo what
- * they had counted.
+ * they had counted, under the lock.
  */
 void
 cmq_proc_sweep(void (*take_back) (CmqProcUse use, const CmqSharedKey *key,

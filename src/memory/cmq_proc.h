@@ -20,8 +20,8 @@
 /* What a process counts in the entry of a queue, and must take back. */
 typedef enum CmqProcUse
 {
-	CMQ_WAITING,				/* as one of those who wait there */
-	CMQ_ASKING,					/* as one who asks them to leave */
+	CMQ_WAITING,				/* as waiting there */
+	CMQ_ASKING,					/* as asking waiters to leave */
 	CMQ_NUSES
 } CmqProcUse;
 

@@ -3,12 +3,12 @@
  * cmq_shared.c
  *	  The shared entries of queues: who may use one, and for how long.
  *
- * A fixed hash table of cmq.max_queues entries, keyed by database and by the
- * OID of the queue's pending table.  The first backend that needs an entry makes it.
- * It lives until the queue is dropped: then the dropping backend removes it after its
- * commit, and maintenance sweeps up what went with a dropped extension or database, or
- * when the owner dropped the tables.  What an entry holds is in cmq_entry.h, and named
- * in src/memory alone: each field by the file that its comment names.
+ * A fixed hash table of cmq.max_queues entries, keyed by database and by the OID of the
+ * queue's pending table.  The first backend that needs an entry makes it.  It lives until
+ * the queue is dropped: the backend that drops the queue removes it after its commit.
+ * Maintenance removes entries of queues that were dropped in another way: with the
+ * extension, with the database, or by hand.  What an entry holds is in cmq_entry.h, and
+ * named in src/memory alone: each field by the file that its comment names.
  *
  * Invariant: an entry that a transaction has got stays that queue's until the
  * transaction has ended, whatever happens to the queue.
@@ -16,8 +16,8 @@
  *	  (cmq_shared_use), and out as the last step of its end (cmq_xact.c).
  *	- Removing an entry in use only marks it; the last user removes it.
  *	- The key is the OID of a table, and never changes.  Names do not matter.
- *	- A subtransaction that has been undone has released its locks; the count
- *	  is the transaction's, so what it left in lists of ours stays good.
+ *	- A subtransaction that is undone releases its locks, but the entry is the whole
+ *	  transaction's: what still points to it points to the same queue.
  * A parallel worker is a transaction of its own here.  A transaction that is
  * prepared counts itself out: what it leaves names the entry by its key.
  *
@@ -27,8 +27,8 @@
  * Crash: the table is lost, for nothing of it is on disk; the next use of each queue
  * makes its entry anew.
  *
- * Locks: an LWLock guards the table; the fields of an entry are atomics, or under its
- * own spinlock.
+ * Locks: an LWLock guards the table.  The fields of an entry are atomics, or guarded by
+ * its mutex or its count_lock, as cmq_entry.h says.
  *
  *-------------------------------------------------------------------------
  */
@@ -102,9 +102,9 @@ cmq_require_preload(void)
 }
 
 /*
- * The head of every function that writes: raises an error unless the server has
- * cmq preloaded and the transaction may write.  A parallel worker may not: what
- * it would announce, count and wait for is its leader's.
+ * Every function that writes begins with this: raise an error unless the server has cmq
+ * preloaded and the transaction may write.  A parallel worker may not: what it would
+ * announce, count and wait for is its leader's.
  */
 void
 cmq_begin_write(const char *function)
@@ -114,7 +114,7 @@ cmq_begin_write(const char *function)
 	PreventCommandIfParallelMode(function);
 }
 
-/* Is the queue held?  See above. */
+/* Is the queue held, as the head says? */
 bool
 cmq_shared_is_held(const CmqSharedQueue *shared)
 {
@@ -158,8 +158,9 @@ leave(CmqSharedQueue *shared)
 	CmqSharedKey key = shared->key;
 
 	/*
-	 * Right after this it may be removed, and another queue's: then dropped
-	 * is that one's, and a look under the lock finds nothing of ours.
+	 * Right after this the entry may be removed, and become that of another
+	 * queue.  Then dropped is of that queue, and the look under the lock
+	 * finds no entry of this key.
 	 */
 	if (pg_atomic_sub_fetch_u32(&shared->nusers, 1) == 0 && shared->dropped)
 	{
@@ -274,8 +275,8 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 }
 
 /*
- * The same; if there is none it is made, with its clock starting at not_before;
- * held as it says.  Raises 53400 when the table is full.
+ * The same; if there is none it is made.  The clock of a new entry starts at not_before,
+ * and held says whether its queue is held.  Raises 53400 when the table is full.
  */
 CmqSharedQueue *
 cmq_shared_make(const CmqRelids *relids, const char *name,
@@ -328,9 +329,9 @@ cmq_shared_key(const CmqSharedQueue *shared)
 }
 
 /*
- * The keys of all entries, palloc'd; returns their number.  Whoever sweeps
- * takes this list first and looks only then which of the queues or databases
- * exist, so that nothing made meanwhile is swept away.
+ * The keys of all entries, palloc'd; returns their number.  A sweep takes this list first
+ * and looks only then which of the queues or databases exist, so that it removes nothing
+ * that is made meanwhile.
  */
 int
 cmq_shared_list(CmqSharedKey **keys)
@@ -366,7 +367,7 @@ cmq_shared_remove(const CmqSharedKey *key)
 	LWLockRelease(entries_lock);
 }
 
-/* Call func for this entry, if there is one, under the table's lock. */
+/* Call func for this entry, if there is one, under the lock: func must get no entry. */
 void
 cmq_shared_with(const CmqSharedKey *key,
 				void (*func) (CmqSharedQueue *shared, void *arg), void *arg)

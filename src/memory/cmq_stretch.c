@@ -8,11 +8,12 @@
  * them:
  *	- dead letters that a receive does not move (cmq_dead_letter.c)
  *	- messages that one transaction has claimed, and works on
- * So who has walked over many of one kind in a row leaves a note in shared memory,
- * and the next ones jump to its end.  It is a hint that is lost at restart.
+ * So a receive that has walked over many of one kind in a row leaves a note of the stretch
+ * in shared memory, and the next ones jump to its end.  It is a hint that is lost at
+ * restart.
  *
- *		no row of a stretch can be received, as long as its transaction is in
- *		progress, or as long as the rule by which they are dead is in force.
+ *		No row of a stretch can be received, as long as its transaction is in
+ *		progress, or as long as the rule by which its messages are dead is in force.
  *
  * Ways to break that, and what is done:
  *	- New rows, and rows that a restore or somebody by hand puts in.  A stretch
@@ -20,18 +21,18 @@
  *	  found it, and is installed only if the generation is the same; whoever
  *	  lowers the floor takes all stretches away (cmq_mark_lower()).  A restore does that
  *	  when it commits; until then its own scans use none that reaches its rows.
- *	- Rows that come back when a transaction aborts.  To the scan they were busy,
- *	  with a transaction or subtransaction that is no longer in progress then; a
- *	  stretch is asked that each time.  Rows that its own transaction has taken
- *	  away before the scan did not see: so a stretch ends below the first of these.
- *	- A message that is dead stays dead, under the same rule, until it is moved or
- *	  expires: nobody delivers it, and time does not go back.  If the rule is changed
- *	  the stretch is not used.
+ *	- Rows that come back when a transaction aborts.  To the scan that found the
+ *	  stretch they were busy, with a transaction or subtransaction.  Each later scan
+ *	  asks whether that is still in progress.  The scan does not see rows that its own
+ *	  transaction has taken away: so a stretch ends below the first of these.
+ *	- A change of the rule.  A message that is dead stays dead, under the same rule,
+ *	  until it is moved or expires: nobody delivers it, and time does not go back.
+ *	  Under another rule the stretch is not used.
  *	- Expired messages are of no use to anybody.
  *
- * Dead ones are jumped over only while receives do not move them.
+ * A stretch of dead letters is jumped over only while receives do not move them.
  *
- * Locks: the queue's mutex guards its stretches.
+ * Locks: the mutex of the entry.
  *
  *-------------------------------------------------------------------------
  */
@@ -77,7 +78,7 @@ in_progress(FullTransactionId fxid)
 		U64FromFullTransactionId(fxid);
 }
 
-/* Take away stretches that have had their day, unless they have gone already. */
+/* Remove stretches that are of no more use, unless they have gone already. */
 static void
 remove_stretches(CmqSharedQueue *shared, const CmqStretch *old, int nold)
 {

@@ -3,7 +3,11 @@
  * cmq_visits.c
  *	  What the launcher and the workers that it has visit databases tell each other.
  *
- * Locks: a spinlock guards it.  Crash: the launcher begins anew.
+ * The launcher gives each worker that is to visit a database one of a few places.  For
+ * each place it says whether the worker is to leave, and the worker says whether it has
+ * left something to be done at once.
+ *
+ * Locks: a spinlock guards the places.  Crash: the launcher begins anew.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,10 +18,10 @@
 
 #include "memory/cmq_visits.h"
 
-/* What the launcher and a worker of its tell each other. */
+/* A place of the launcher's. */
 typedef struct Visit
 {
-	bool		leave;			/* others wait for the place */
+	bool		leave;			/* other databases wait for the place */
 	bool		unfinished;		/* there is more to do at once */
 } Visit;
 

@@ -4,43 +4,45 @@
  *	  Receives that wait for a message, and who wakes them.
  *
  * A receive that may wait and finds nothing sleeps on the condition variable
- * of its queue, until it is signalled or its time is up.  One of those who wait at
+ * of its queue, until it is signalled or its time is up.  One of the waiters of
  * a queue, the planner, wakes by itself when the next delayed or in-flight message
  * becomes visible; the others leave that to it.  Nobody polls.
  *
- * Who signals, at the end of its transaction, once for all it did (cmq_xact.c):
+ * A transaction signals when it ends, once for all that it did (cmq_xact.c):
  *	- commit of sends, of restores, of visibility changes, of receives (what they put in
  *	  flight becomes visible some day: somebody must plan for it), of a rewind
  *	- abort of receives, deletes, restores and visibility changes, also of a
  *	  subtransaction: the messages are ready again.  Each claim notes that at
  *	  once, because an error can come right after it.
- *	- whoever ends a prepared transaction: what that would have signalled itself
+ *	- end of a prepared transaction: the one that ends it signals for it
  *	  (cmq_prepared.c)
  * It signals as many waiters as there are messages to be had, and none when
  * none waits.
  *
- * Whoever is signalled looks again, takes a message or sleeps on with a new
- * plan.  Whoever stops waiting, for whatever reason, signals one more waiter:
+ * A waiter that is signalled looks again, takes a message or sleeps on with a new
+ * plan.  A waiter that stops waiting, for whatever reason, signals one more waiter:
  * it may have been signalled for a message that it did not take, or be the
- * planner.  So at any time somebody has planned for every message:
- *	- Who looks and sees an earlier time than is planned for becomes the planner.
+ * planner.  So at any time a waiter has planned for every message:
+ *	- A waiter that sees an earlier time than is planned for becomes the planner.
  *	- The planner stays that until it looks again, and plans anew, or stops waiting,
  *	  and the one that it signals looks.
- * Messages that become visible together are had one after the other: each of those
- * who take one signals the next.
+ * Messages that become visible together are had one after the other: each receive that
+ * takes one stops waiting, and signals the next.
  *
  * No wake-up is lost: a waiter counts itself in and gets onto the condition
  * variable, then looks, then sleeps.  A writer makes its rows visible, then
  * reads the count.  A full barrier stands between the two steps on each side.
  *
  * A receive that sleeps holds no locks of its own (cmq_receive.c), but its
- * transaction may have some.  Drop and the switch of rewind need to have the pending
- * table for themselves: they ask waiters to give up (cmq_wait_ask_to_leave), who
- * then return without a message.  So does who would have to wait for cmq.queue before
- * a look: whoever has that alone, as DROP EXTENSION, may be waiting for locks that the
+ * transaction may have some.  A call that wants the pending table alone (cmq_lock.c) asks
+ * waiters to leave (cmq_wait_ask_to_leave), which then return without a message.  So does
+ * a waiter that would have to wait for cmq.queue before a look: a transaction that has
+ * that table alone, as DROP EXTENSION does, may be waiting for locks that the waiter's
  * transaction had before.
  *
- * Locks: the queue's mutex guards who plans.
+ * Locks: the mutex of the entry guards who plans.  Abort: waits, and what is asked, end
+ * with their subtransaction.  Exit: what a process has left is taken back by maintenance
+ * (cmq_wait_sweep).
  *
  *-------------------------------------------------------------------------
  */
@@ -65,9 +67,9 @@
 #define NOBODY (-1)				/* no number of a process */
 
 /*
- * The queues that this backend waits at, and the subtransactions that began to; in
+ * The waits of this backend, each at a queue and begun by a subtransaction; in
  * TopTransactionContext.  Code of an owner's that runs in a receive that waits can
- * call another one: the innermost is the last.
+ * call another receive: the innermost is the last.
  */
 typedef struct Wait
 {
@@ -78,7 +80,7 @@ typedef struct Wait
 
 static List *waits = NIL;
 
-/* The queue whose waiters it asks to leave, or NULL, and since which subtransaction. */
+/* The queue whose waiters this backend asks to leave, or NULL, and since when. */
 static CmqSharedQueue *asking_at = NULL;
 static SubTransactionId asking_subid = InvalidSubTransactionId;
 
@@ -217,7 +219,7 @@ plan(CmqSharedQueue *shared, TimestampTz due)
 	return mine;
 }
 
-/* Has this waiter been asked to leave?  Who asks does not wait until it has heard it. */
+/* Was this waiter asked to leave?  The process that asked may have stopped since. */
 static bool
 is_asked(CmqSharedQueue *shared)
 {
@@ -226,9 +228,9 @@ is_asked(CmqSharedQueue *shared)
 }
 
 /*
- * Sleep until so much has elapsed as deadline says, at most.  due is when the next
- * message becomes visible, by the queue's clock, DT_NOEND if that is later.  False when
- * the waiter is asked to leave.  Ends the process if its client has gone.
+ * Sleep until a signal, or until cmq_elapsed() is at the deadline.  due is when the next
+ * message becomes visible, by the queue's clock, DT_NOEND if that is after the deadline.
+ * False when the waiter is asked to leave.  Ends the process if its client has gone.
  */
 bool
 cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
@@ -241,10 +243,10 @@ cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
 		return false;
 
 	/*
-	 * An aborted subtransaction, or a wait within this one, has taken us off
-	 * the variable: then this puts us back and returns at once, and the
+	 * An aborted subtransaction, or a wait within this one, may have taken us
+	 * off the variable: then this puts us back and returns at once, and the
 	 * caller looks again.  A look that has waited for a lock may have used up
-	 * the wake-up of our signal.
+	 * the latch that our signal has set: so it is set again.
 	 */
 	SetLatch(MyLatch);
 	(void) ConditionVariableTimedSleep(&shared->wakeup,

@@ -8,7 +8,7 @@
  * workers at most, and one place for each owner of queues: code that keeps a worker busy
  * holds up no other owner's senders.  cmq_worker.c has what the worker does.
  *
- * Locks: a spinlock guards the places.  Error: the place is left.
+ * Locks: a spinlock guards the places.  Error: the worker is ended, and the place left.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,8 +25,8 @@
 #include "memory/cmq_workers.h"
 
 /*
- * How long a sender waits for a place, and how often it looks.  What is left of that
- * when it has one its worker may wait for each lock, but a moment at least.
+ * How long a sender waits for a place, and how often it looks.  Its worker may wait for
+ * each lock for what is then left of that time, and for LEAST_LOCK_WAIT at least.
  */
 #define PLACE_WAIT 2000			/* milliseconds */
 #define LEAST_LOCK_WAIT 100		/* milliseconds */
@@ -93,7 +93,7 @@ cmq_workers_shmem_init(void)
 
 /*
  * Start a worker: for a maintenance round if queue is "", on this place of the
- * launcher's; else for a sender, who lets it wait for each lock for so many milliseconds.
+ * launcher's; else for a sender, and it waits for each lock for lock_timeout at most.
  * NULL if there was no place for it.
  */
 BackgroundWorkerHandle *

@@ -20,7 +20,7 @@
  *		choose an asynchronous commit (cmq_async.c)
  *	committed
  *		end waits
- *		add counts, wake		who is woken finds the rows, and the numbers right
+ *		add counts, wake		a waiter that is woken finds rows and numbers right
  *		withdraw the announcement
  *		clear the slot			what was published can be seen
  *		make durable			others need not wait for it
@@ -29,9 +29,11 @@
  *		wake					what was taken is ready again
  *		clear the slot
  *	prepared
+ *		end waits
  *		add to shared memory	before the slot is cleared: nobody misses both
  *		clear the slot
  *	ended, in whichever way
+ *		release places			that were reserved for PREPARE and not used
  *		settle					the transaction may have ended a prepared one
  *		remove entries			of queues dropped, or made and rolled back
  *		leave entries			the last use of them
@@ -98,7 +100,7 @@ static uint64 xact_number = 1;
 
 /*
  * Calls between cmq_xact_announce() and cmq_xact_publish(), by their subtransactions.
- * There may be several: code of an owner's that runs in one can make another one.
+ * There may be several: code of an owner's that runs in one call can make another.
  */
 #define MAX_ANNOUNCED 16
 static SubTransactionId announced[MAX_ANNOUNCED];
@@ -223,7 +225,7 @@ cmq_xact_announce(void)
 	return announcement;
 }
 
-/* End the announcement made last. */
+/* End the announcement made last, with the smallest time that will be written. */
 void
 cmq_xact_publish(TimestampTz time)
 {
@@ -233,7 +235,7 @@ cmq_xact_publish(TimestampTz time)
 	cmq_proc_publish(cmq_xact_published());
 }
 
-/* Unless something else was published since, as if this had not been. */
+/* Nothing was written: forget what was published, unless more was announced since. */
 void
 cmq_xact_withdraw(CmqAnnouncement announcement)
 {
@@ -243,7 +245,7 @@ cmq_xact_withdraw(CmqAnnouncement announcement)
 }
 
 /*
- * Code of an owner's begins and ends to run, perhaps in the midst of writing rows
+ * Code of an owner's begins to run, or ends, perhaps in the midst of writing rows
  * (cmq_owner.c).  The caller sees to it that each begin has its end.
  */
 void
@@ -367,7 +369,7 @@ cmq_xact_lower_floor(CmqSharedQueue *shared, TimestampTz time)
 	own_floor.shared = NULL;
 }
 
-/* From which time on it does so; DT_NOEND: it does not. */
+/* From which time on the transaction has put rows back; DT_NOEND: it has not. */
 TimestampTz
 cmq_xact_lowers_floor(CmqSharedQueue *shared)
 {
@@ -408,7 +410,7 @@ cmq_xact_count(CmqSharedQueue *shared, CmqCounter counter, int64 n)
 	get_deed(shared)->effect.changes.counters[counter] += n;
 }
 
-/* The caller has inserted so many pending rows, or deleted. */
+/* The caller has inserted n pending rows, or deleted -n. */
 void
 cmq_xact_pending(CmqSharedQueue *shared, int64 n)
 {
@@ -422,7 +424,10 @@ cmq_xact_pending_unknown(CmqSharedQueue *shared)
 	get_deed(shared)->effect.changes.pending_unknown = true;
 }
 
-/* How many rows the transaction has made more; unknown if it has not counted all. */
+/*
+ * By how many rows the transaction has changed the number of pending ones; unknown: it
+ * has not counted all.
+ */
 int64
 cmq_xact_own_pending(CmqSharedQueue *shared, bool *unknown)
 {
@@ -440,8 +445,8 @@ cmq_xact_own_pending(CmqSharedQueue *shared, bool *unknown)
 }
 
 /*
- * The caller has taken a row, produced at that time, that was due for the rewind of
- * that time.
+ * The caller has taken a row that was due for the rewind of rewound_at, of a message
+ * produced at enqueued_at.
  */
 void
 cmq_xact_due(CmqSharedQueue *shared, TimestampTz rewound_at,
@@ -483,8 +488,8 @@ cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at, bool *unknown)
  */
 
 /*
- * Wake waiters when the transaction ends: so many if it commits, so many if it or its
- * subtransaction aborts.  Adds up over calls.  Each claim says so at once, because an
+ * Wake waiters when the transaction ends: at_commit if it commits, at_abort if it or its
+ * subtransaction aborts.  Adds up over calls.  Each claim calls this at once, because an
  * error can come right after it.
  */
 void
@@ -517,7 +522,7 @@ cmq_xact_note_statement(CmqSharedQueue *shared, const char *name, bool history)
 	deed->statement[history] = true;
 }
 
-/* Has one that was not undone said so? */
+/* Has a statement said so, and not been undone? */
 bool
 cmq_xact_has_statement(const char *name, bool history)
 {
@@ -643,7 +648,7 @@ aborted(void)
 		undo(deed);
 }
 
-/* Nothing of ours is hidden any more, or announced by an error that came meanwhile. */
+/* Others can see all our rows, or none; calls that an error has ended write no more. */
 static void
 clear_slot(void)
 {
@@ -659,8 +664,8 @@ clear_slot(void)
 }
 
 /*
- * A prepared transaction outlives the deeds: what its end leaves over of entries is
- * swept up by maintenance.
+ * A prepared transaction outlives the deeds: maintenance removes the entries of queues
+ * that its end has dropped, or not made.
  */
 static void
 remove_entries(XactEvent event)
@@ -678,7 +683,7 @@ ended(XactEvent event)
 {
 	cmq_prepared_release();
 	if (event == XACT_EVENT_ABORT)
-		/* an error after the end, perhaps */
+		/* it may have failed after it had ended a prepared one */
 		cmq_prepared_settle();
 	else if (event == XACT_EVENT_COMMIT && may_have_ended)
 		cmq_prepared_sweep();
@@ -757,7 +762,7 @@ add_to_parent(Deed *deed, SubTransactionId parent)
 		more->statement[i] |= deed->statement[i];
 	if (deed->name[0])
 		strlcpy(more->name, deed->name, NAMEDATALEN);
-	/* for whoever goes through the list: it is nobody's */
+	/* subxact_callback() frees it */
 	deed->subid = InvalidSubTransactionId;
 }
 
@@ -776,7 +781,7 @@ undo_in_subtransaction(Deed *deed)
 	deed->subid = InvalidSubTransactionId;
 }
 
-/* Calls that the error has ended have announced nothing; not those it was caught in. */
+/* Forget announcements of calls that the error has ended; calls that caught it go on. */
 static void
 end_announcements(SubTransactionId subid)
 {

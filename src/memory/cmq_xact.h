@@ -27,7 +27,7 @@ typedef struct CmqTaken
 	TimestampTz message;		/* enqueued_at of messages consumed or removed */
 } CmqTaken;
 
-/* Floors that hold for this transaction only, of the queue received from last. */
+/* Floors for the scans of this transaction alone, of the queue received from last. */
 typedef struct CmqOwnFloor
 {
 	CmqSharedQueue *shared;		/* NULL: there are none */

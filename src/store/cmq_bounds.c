@@ -43,7 +43,7 @@ cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
 	return Max(since, cmq_queue_expired_before(queue, now));
 }
 
-/* Begin a scan at the queue's floors, see cmq_floor_begin(). */
+/* Begin a scan at the floors of a queue that is attached, see cmq_floor_begin(). */
 void
 cmq_queue_begin_floor(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 {

@@ -67,8 +67,8 @@ static HTAB *queues_by_name = NULL;
 static HTAB *queues_by_relid = NULL;
 
 /*
- * A queue that is dropped leaves a stale description behind.  Between transactions no
- * call uses one: once so many have gone stale all of them are thrown away.
+ * A queue that is dropped leaves a stale description behind.  Once so many have gone
+ * stale, all of them are thrown away at the end of a transaction, when no call uses one.
  */
 #define MAX_STALE 100
 
@@ -235,7 +235,7 @@ copy(CmqQueue *queue)
 static void
 replace(NameEntry *entry, CmqQueue *loaded)
 {
-	/* the cache's only when it is complete, so that an error leaks nothing */
+	/* it is the cache's when it is complete, so that an error leaks nothing */
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext,
 											   "cmq queue",
 											   ALLOCSET_SMALL_SIZES);
@@ -252,8 +252,8 @@ replace(NameEntry *entry, CmqQueue *loaded)
 }
 
 /*
- * Load the queue of an entry.  False if there is no such queue, or if the queue is
- * damaged and the caller wants no error for that.
+ * Load the queue of an entry.  False if there is no such queue.  For a damaged one raise
+ * 55000, or return false if the caller wants no error.
  */
 static bool
 load(NameEntry *entry, bool raise)
@@ -295,8 +295,8 @@ load(NameEntry *entry, bool raise)
 }
 
 /*
- * The description of a queue, current as of this call.  NULL if there is no such
- * queue, or if the queue is damaged and the caller wants no error for that.
+ * The description of a queue, current as of this call.  NULL if there is no such queue.
+ * For a damaged one raise 55000, or return NULL if the caller wants no error.
  */
 CmqQueue *
 cmq_cache_find(const char *name, bool raise)

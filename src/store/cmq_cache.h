@@ -11,9 +11,9 @@
 #include "store/cmq_description.h"
 
 /*
- * How often a description that has gone stale while it was loaded is loaded
- * anew.  After that it is used once: it was current when the call began, and
- * with debug_discard_caches there is always an invalidation.
+ * How often a description is loaded that goes stale meanwhile.  After that it is used
+ * once: it was current when the call began, and with debug_discard_caches there is
+ * always an invalidation.
  */
 #define CMQ_MAX_LOADS 3
 

@@ -1,17 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_catalog.c
- *	  Rows of the metadata tables cmq.queue and cmq.partition.
+ *	  The metadata tables, and the rows of cmq.queue and cmq.partition.
  *
- * Reads use a snapshot taken for the purpose, so they see what has committed
- * by now and what this transaction did, in every isolation level.  Writers
- * hold the queue lock (cmq_queue_lock), or have just created the queue, or are
- * making a leaf; so a row is never changed by two transactions at once.  Each
- * write sends the invalidation that makes other backends load the queue again,
- * and ends with a command counter increment, so that this backend does too.
+ * A read takes a snapshot of its own: it sees what has committed by now and what this
+ * transaction has written, at every isolation level.  A transaction that writes rows of a
+ * queue holds the queue lock (cmq_queue_lock()), has just created the queue, or is making
+ * a leaf.  So two transactions never change a row at once; but of two that delete rows of
+ * leaves that do not exist any more, the second gets an error.
  *
- * The functions here check no rights: roles have none on these tables.  Abort: rows go
- * with the transaction, and the invalidation is sent again (cmq_cache.c).
+ * Each write that changes a description sends the invalidation that makes other backends
+ * load the queue again, and ends with a command counter increment, so that this backend
+ * does, too.  For a queue whose tables are dropped DDL has sent the invalidation.
+ *
+ * The functions here check no rights: roles have none on these tables.
+ *
+ * Locks: AccessShare to read, to the end of the scan; RowExclusive to write, to the end
+ * of the transaction.  Abort: rows go with the transaction, and the invalidation is sent
+ * again (cmq_cache.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -162,7 +168,7 @@ has_columns(Relation rel, const char *relname)
 	return false;
 }
 
-/* Open a metadata table; raises an error unless it has its columns and key. */
+/* Open a metadata table; raises 55000 if it is not there. */
 Relation
 cmq_catalog_open(const char *relname, LOCKMODE lockmode)
 {
@@ -218,7 +224,7 @@ cmq_catalog_end(CmqCatalogScan *cs)
 				cs->lockmode == AccessShareLock ? AccessShareLock : NoLock);
 }
 
-/* Insert a row (old is NULL) or replace the row old, with index entries. */
+/* Insert a row (old is NULL) or replace the row old; raises an error if it has changed. */
 void
 cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 {
@@ -237,7 +243,6 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 	{
 		CmqUpdateIndexes update_indexes;
 
-		/* raises an error if the row is not the newest */
 		simple_table_tuple_update(rel, &old->t_self, slot, InvalidSnapshot,
 								  &update_indexes);
 		if (cmq_needs_index_update(update_indexes))
@@ -254,8 +259,8 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 }
 
 /*
- * The lock under which all change who create queues, or topics and subscriptions.
- * Until the end of the transaction.
+ * Lock a metadata table until the end of the transaction.  Queues are created, and topics
+ * and subscriptions changed, under this lock.
  */
 void
 cmq_catalog_lock(const char *relname)
@@ -274,9 +279,10 @@ cmq_catalog_try_lock(const char *relname)
 }
 
 /*
- * Load what the row says of a queue, damaged or gone as it may be, and take its queue
- * lock; check, if there is one, raises an error before a lock is taken that the caller
- * must not have.  BUSY: somebody has the lock, and the caller does not wait.
+ * Take the queue lock of a queue that may be damaged or gone, and fill the description
+ * with the queue's row.  check may be NULL; it raises an error if the caller must not
+ * have the lock, before the lock is waited for.  CMQ_ROW_BUSY: another transaction has
+ * the lock, and the caller does not wait.
  */
 CmqRowLock
 cmq_catalog_lock_queue(CmqDescription *queue, const char *name, LOCKMODE mode,
@@ -302,9 +308,9 @@ cmq_catalog_lock_queue(CmqDescription *queue, const char *name, LOCKMODE mode,
 }
 
 /*
- * Can the queues' rows be read without waiting?  Not while another transaction has
- * cmq.queue alone: one that drops the extension, say, and waits for a queue that this
- * one has locked.
+ * Can the rows of queues be read without waiting?  Not while another transaction has
+ * cmq.queue alone: one that drops the extension, say, and may wait for a queue that this
+ * transaction has locked.
  */
 bool
 cmq_catalog_is_free(void)
@@ -321,7 +327,7 @@ cmq_catalog_is_free(void)
 static void
 queue_changed(CmqQueue *queue)
 {
-	/* a damaged queue may lack it; no backend has a description of that one */
+	/* a damaged queue may lack it, and no backend has a description of that */
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue->relid)))
 		CacheInvalidateRelcacheByRelid(queue->relid);
 	CommandCounterIncrement();
@@ -388,7 +394,7 @@ store(Relation rel, HeapTuple old, const Column *columns, const void *row)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		const void *field = (const char *) row + columns[i].offset;
 
-		/* of a name the first byte counts, of a rewind whether it is active */
+		/* a name is empty by its first byte, a rewind by whether it is active */
 		isnull[i] = columns[i].optional &&
 			memcmp(field, zeroes, Max(att->attlen, 1)) == 0;
 		values[i] = columns[i].type == TEXTOID ? CStringGetTextDatum(field) :
@@ -424,7 +430,7 @@ next_leaf(CmqCatalogScan *cs, struct CmqLeaf *leaf)
 }
 
 /*
- * Fill a description with the queue's row and nothing else: for those whom a damaged
+ * Fill a description with the queue's row and nothing else, for calls that a damaged
  * queue must not stop.  False if there is no such queue.
  */
 bool
@@ -491,9 +497,9 @@ describe_half(CmqQueue *queue, CmqLeaf *leaf, bool messages_there,
 }
 
 /*
- * Read the partition map of a queue.  Leaves whose tables are gone, or are no
- * leaves of its any more, are left out.  False if that is so of one of the two
- * tables alone; if they are given, *fact and *undo are set then.
+ * Read the partition map of a queue.  A pair whose tables are no leaves of the queue's any
+ * more is left out.  False if that is so of one of the two alone; then *fact and *undo are
+ * set, if they are given.
  */
 bool
 cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
@@ -542,9 +548,8 @@ cmq_catalog_insert_queue(CmqQueue *queue)
 }
 
 /*
- * Write a changed description.  The caller holds the queue lock, looked the
- * queue up after taking it, and passes a copy: the cached description is
- * stale after this.
+ * Write a changed description.  The caller has taken the queue lock, then looked the
+ * queue up, and passes a copy: the cached description is stale after this.
  */
 void
 cmq_catalog_update_queue(CmqDescription *queue)
@@ -597,7 +602,8 @@ delete_leaves(const char *name, const TimestampTz *lower, bool all)
 
 /*
  * Delete what is known of leaves that do not exist any more, so that no dump has
- * their numbers.  Returns whether there were any.
+ * their numbers.  Returns whether there were any: then the caller increments the command
+ * counter.
  */
 bool
 cmq_catalog_forget_leaves(const char *name)
@@ -605,7 +611,7 @@ cmq_catalog_forget_leaves(const char *name)
 	return delete_leaves(name, NULL, false);
 }
 
-/* Delete everything about a queue whose tables are dropped already. */
+/* Delete the rows of a queue whose tables are dropped, and of its leaves. */
 void
 cmq_catalog_delete_queue(CmqQueue *queue)
 {
@@ -664,8 +670,8 @@ cmq_catalog_name_taken(const char *name, char **existing)
 }
 
 /*
- * Is one of its relations gone?  Then the queue is, see cmq_gone.c.  For a
- * description that the queue's row has filled.
+ * Is one of the queue's relations gone?  Then the queue is, see cmq_gone.c.  The
+ * description is one that the queue's row has filled.
  */
 bool
 cmq_catalog_is_gone(CmqQueue *queue)
@@ -675,8 +681,8 @@ cmq_catalog_is_gone(CmqQueue *queue)
 }
 
 /*
- * The names of all queues, or of those whose dead letters go to this one;
- * ordered, palloc'd.  Either those that are there or those that are gone.
+ * The names of all queues, or of those whose dead letters go to this one, in order,
+ * palloc'd: of the queues that are there, or of those that are gone.
  */
 static List *
 list_names(const char *dead_letter_queue, bool gone)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_catalog.h
- *	  Rows of the metadata tables cmq.queue and cmq.partition.
+ *	  The metadata tables, and the rows of cmq.queue and cmq.partition.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +17,7 @@
 
 #include "store/cmq_description.h"
 
-/* Metadata tables of topics; cmq_catalog.c has those of queues. */
+/* Columns of the metadata tables of topics; cmq_catalog.c has those of queues. */
 enum
 {
 	Anum_topic_name = 1,

@@ -4,13 +4,16 @@
  *	  How many pending and due rows a queue has, as the current transaction sees it.
  *
  * The numbers are kept in shared memory (cmq_count.c) and need no counting, but for the
- * first time.  One count of each kind runs at a time in a queue: it has the object lock
- * (the pending table, PENDING_LOCK or DUE_LOCK).  A parallel worker, which shares locks
- * with its leader, counts for itself alone; so does everybody when too many counts are
- * under way, in a queue that is held (cmq_shared.c), after own changes whose size is not
- * known, and with a description that has an older rewind than the one counted.
+ * first time.  One count of each kind runs at a time in a queue: it has an object lock
+ * (the pending table, PENDING_LOCK or DUE_LOCK).  A process counts for itself alone
+ *	- in a parallel worker, which shares locks with its leader
+ *	- while code of an owner's runs
+ *	- when too many counts are under way
+ *	- in a queue that is held (cmq_shared.c)
+ *	- after own changes whose size is not known
+ *	- with a description that has an older rewind than the one counted
  *
- * Locks: that object lock while counting; AccessShare on the tables read.  Error: the
+ * Locks: the object lock while counting; AccessShare on the tables read.  Error: the
  * queue is uncounted.
  *
  *-------------------------------------------------------------------------
@@ -84,7 +87,7 @@ count_rows(const Count *count, Snapshot snapshot)
 		count_pending_rows(count->queue, snapshot);
 }
 
-/* What the current transaction has changed of it. */
+/* By how much the current transaction has changed the number. */
 static int64
 own_rows(const Count *count, bool *unknown)
 {
@@ -112,7 +115,7 @@ count_failed(int code, Datum arg)
 	cmq_count_fail(&((Count *) DatumGetPointer(arg))->counting);
 }
 
-/* Count, so that all know the number.  False if there is no place for it. */
+/* Count under the object lock, so that all know the number; false if no place is free. */
 static bool
 count_for_all(Count *count)
 {
@@ -142,8 +145,8 @@ count_for_all(Count *count)
 }
 
 /*
- * See to it that the number is known.  False if it cannot be, or somebody is counting
- * and we are not to wait.
+ * See to it that the number is known.  False if it cannot be, or if another process is
+ * counting and the caller does not wait.
  */
 static bool
 make_known(Count *count, bool wait)
@@ -167,8 +170,8 @@ make_known(Count *count, bool wait)
 }
 
 /*
- * Is the queue held?  When a transaction ends that was prepared before the start, what
- * it has done is in no count before somebody notices.
+ * Is the queue held?  Look, so that the end of a transaction that was prepared before the
+ * start is noticed: nothing else would count what that has done.
  */
 static bool
 is_held(CmqQueue *queue)
@@ -196,10 +199,7 @@ get_number(CmqQueue *queue, bool due)
 	if (!cmq_count_get(&count.counting, &n))
 		return count_alone(&count);
 
-	/*
-	 * a transaction that has been seen in the moment since then has not added
-	 * yet
-	 */
+	/* a transaction that others can see only since then has not added yet */
 	return Max(n + own, 0);
 }
 
@@ -215,8 +215,8 @@ cmq_counting_pending(CmqQueue *queue)
 }
 
 /*
- * The same for what the rewind under way still has to bring back; may count, which
- * takes time in proportion to the history since its start.
+ * The same for the due rows of the rewind under way.  May count them, which takes time in
+ * proportion to the history since the start of the rewind.
  */
 int64
 cmq_counting_due(CmqQueue *queue)
@@ -225,8 +225,8 @@ cmq_counting_due(CmqQueue *queue)
 }
 
 /*
- * Maintenance: count, so that nobody has to wait for it later.  Whoever is counting
- * what is due may be waiting for a leaf that our transaction has dropped.
+ * Maintenance: count, so that nobody has to wait for it later.  Does not wait for a
+ * process that counts due rows: it may be waiting for a leaf that we have dropped.
  */
 void
 cmq_counting_ahead(CmqQueue *queue)
@@ -268,10 +268,7 @@ cmq_counting_has_room(CmqQueue *queue, int64 n, int64 max)
 	int64		own = own_rows(&count, &unknown);
 	int64		counted;
 
-	/*
-	 * what is not settled yet may be room, but takes none for more than a
-	 * moment
-	 */
+	/* what is not settled yet is missing for a moment; it may have made room */
 	if (cmq_count_get(&count.counting, &counted))
 	{
 		if (!unknown && counted + own + n <= max)

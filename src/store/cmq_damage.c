@@ -17,7 +17,7 @@
  * errors, which values without checksum cause), of the disk, of a file that is
  * missing, and a message without a body.
  *
- * The mark stays until the server is restarted, also when the transaction aborts:
+ * The note stays until the server is restarted, also when the transaction aborts:
  * reading in subtransactions is a little slower and otherwise the same.
  *
  *-------------------------------------------------------------------------
@@ -52,8 +52,8 @@ on_error(void *arg)
 }
 
 /*
- * Between these two an error that comes while reading->message is set makes the
- * queue known as damaged.
+ * From here to cmq_reading_end() an error that comes while reading->message is set has
+ * the queue noted as damaged.
  */
 void
 cmq_reading_begin(CmqReading *reading, CmqQueue *queue)

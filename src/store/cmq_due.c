@@ -3,8 +3,8 @@
  * cmq_due.c
  *	  Rows of the rewind tables that a rewind still has to bring back.
  *
- * The receive that meets a due row moves it (cmq_pending.c); all others only look,
- * and release the locks of each leaf when they have seen it.
+ * A receive that meets a due row moves it (cmq_pending.c).  All other scans only look, and
+ * release the locks of each leaf when they have seen it.
  *
  *-------------------------------------------------------------------------
  */
@@ -94,7 +94,7 @@ cmq_due_next(CmqDueScan *scan)
 	}
 }
 
-/* The time of the first row of a scan, which ends; DT_NOEND if there is none. */
+/* The time of the first row of a scan, DT_NOEND if there is none; ends the scan. */
 static TimestampTz
 first_of(CmqDueScan *scan)
 {

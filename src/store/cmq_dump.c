@@ -7,7 +7,7 @@
  * pending, and the rewind rows, each table in a transaction of its own; it may take
  * hours, and maintenance does not wait for its end.  What is not there yet must not
  * be taken for consumed.  So each row of cmq.partition and each rewind under way says in
- * which database it was made.  One that was made in another database has come by a restore:
+ * which database it was made.  If that is another database it has come by a restore:
  *	- such a leaf is not dropped before its messages have expired
  *	- such a rewind is not ended, or moved on, while a leaf in its range has no rewind
  *	  rows: they may be still to come.  A restore brings each table as a whole.
@@ -29,6 +29,7 @@
 #include "base/cmq_compat.h"
 #include "base/cmq_identity.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
 #include "store/cmq_dump.h"
 #include "store/cmq_table.h"
 
@@ -61,8 +62,8 @@ cmq_dump_rewind_is_whole(CmqQueue *queue, TimestampTz expired_before)
 	{
 		CmqLeaf    *leaf = &queue->leaves[i];
 
-		if (leaf->upper > Max(rewinding->from, expired_before) &&
-			leaf->lower < rewinding->rewound_at &&
+		if (cmq_due_reaches(rewinding, leaf,
+							Max(rewinding->from, expired_before)) &&
 			!has_rewind_rows(queue, leaf))
 			return false;
 	}

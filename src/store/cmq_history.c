@@ -10,9 +10,9 @@
  * a filter, or when bodies are wanted, the message of each row is looked up by
  * its key.  Memory does not grow with the number of messages.
  *
- * Whoever switches rewind off waits for transactions that write to the queue, and not
- * for those that read it.  So a scan may find a part of the history, and no more: then its
- * end raises an error.
+ * A call that switches rewind off waits for transactions that write to the queue, and not
+ * for those that read it.  So a scan may meet only a part of the history: then its end
+ * raises an error.
  *
  * Locks: the caller has locked the pending table, which the scan keeps open, so that code
  * that runs in our own session neither drops the queue nor switches rewind off.
@@ -69,9 +69,9 @@ cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot)
 }
 
 /*
- * Begin a scan; with_messages: the message of each row is wanted too.  lockmode
- * is that of the rewind leaves.  The caller has opened the queue, and keeps the window.
- * To be followed by cmq_history_end().
+ * Begin a scan; with_messages: the message of each row is wanted, too.  lockmode is that
+ * of the rewind leaves.  The caller has opened the queue, and the window stays.  To be
+ * followed by cmq_history_end().
  */
 void
 cmq_history_begin(CmqHistory *history, CmqQueue *queue,
@@ -102,6 +102,7 @@ close_leaf(CmqHistory *history)
 	history->open = false;
 }
 
+/* Raises 55000 if rewind was switched off since: then the scan may have missed rows. */
 void
 cmq_history_end(CmqHistory *history)
 {

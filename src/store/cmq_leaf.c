@@ -9,7 +9,8 @@
  * retention; a leaf made after the retention was changed is clipped to fit
  * between those that exist.
  *
- * Traffic addresses leaves directly and locks only them.  cmq_leaf_drop.c drops leaves.
+ * Traffic addresses leaves directly: it locks them, and not their parents.
+ * cmq_leaf_drop.c drops leaves.
  *
  * DDL never runs in a transaction that sends, except in the one that created the queue:
  * a send that finds no leaf has a worker make one, and waits for the worker.  The worker
@@ -57,7 +58,7 @@ static const int leaf_minutes[] = {
 	1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440
 };
 
-/* The time a leaf covers: the largest readable unit within retention / 8. */
+/* The time that a leaf covers: the longest of these within an eighth of the retention. */
 static TimestampTz
 leaf_width(CmqQueue *queue)
 {
@@ -161,8 +162,9 @@ make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 }
 
 /*
- * Make the leaves that are missing to cover [from, until].  Returns whether
- * any was made.  Runs DDL as the queue's owner.
+ * Make the leaves that are missing to cover [from, until], with DDL as the queue's owner.
+ * Returns whether any was made.  Raises 55000 if a table is in the way, 55006 if the
+ * queue was dropped.
  */
 bool
 cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
@@ -225,7 +227,7 @@ created_in_this_transaction(CmqQueue *queue)
 	return result;
 }
 
-/* Raise an error if a table in the way is why there is no leaf for the present. */
+/* Raise 55000 if a table in the way is why there is no leaf for the present. */
 static void
 check_present_free(CmqQueue *queue)
 {
@@ -287,9 +289,9 @@ has_leaf_for(CmqQueue *queue, TimestampTz time)
 
 /*
  * A send found no leaf for this time, which the clock has just given out: see to it
- * that there is one for the present.  When the worker has made a leaf that may be the
- * next one already, so the send has to take a new time.  Raises an error if the worker
- * could not make any.
+ * that there is one for the present.  The leaf that the worker makes may be the next one
+ * already, so the send has to take a new time.  Raises 53400 if no worker could be
+ * started, 55P03 or 55000 if the worker could not make a leaf.
  */
 void
 cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
@@ -312,7 +314,7 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 		uint32		now_failed = cmq_notes_failed_demands(queue->shared);
 		bool		started;
 
-		/* the send before this one has waited, and this one with it */
+		/* the send before this one has asked in vain while this one waited */
 		if (now_failed != failed && !has_leaf_for(queue, time))
 			report_no_leaf(queue, (now_failed & 1) == 0);
 		started = cmq_workers_run_for(queue->name, queue->owner);

@@ -57,8 +57,8 @@ find_fault(CmqDescription *queue, Oid relid, CmqRelation which)
 }
 
 /*
- * Is this relation the queue's?  For a row of cmq_catalog_find_queue(), whose owner is
- * set by the first relation that is.
+ * Is this relation the queue's?  The description is one of cmq_catalog_find_queue(); the
+ * first relation that is the queue's sets the owner.
  */
 bool
 cmq_queue_has_relation(CmqDescription *queue, Oid relid, CmqRelation which)

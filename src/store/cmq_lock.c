@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_lock.c
- *	  Locks for who wants relations of a queue alone, without holding up traffic.
+ *	  Locks that keep relations of a queue from all others, without holding up traffic.
  *
  * A transaction that waits for a lock holds up all that come behind it.  A query that
  * reads a queue may take hours; and any role that can name a view can have the view
@@ -16,9 +16,9 @@
  * behind the waiting lock.  So the wait ends after LOCK_LINE, and traffic goes on.
  *
  * Locks: as above; the order is that of cmq_queue.c.  Deadlocks: between two tries the
- * transaction holds only what its caller has locked.  The server does not detect a
- * transaction that waits for one of those locks; LOCK_WAIT ends that.  Abort: locks go
- * with the transaction.
+ * transaction holds only what its caller has locked.  If another transaction waits for
+ * one of these locks the server finds no deadlock, for a lock that is tried is not waited
+ * for; LOCK_WAIT ends that.  Abort: locks go with the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -62,8 +62,8 @@
 #define LOCK_WAIT 30000			/* milliseconds */
 
 /*
- * Lock a table with its indexes and TOAST against changes, if nobody has to be
- * waited for; monitoring waits for nobody.
+ * Lock a table with its indexes and TOAST against changes, for monitoring, which waits for
+ * nobody: false if a lock is not free, or the table is gone.
  */
 bool
 cmq_lock_to_look(Oid relid)
@@ -89,7 +89,7 @@ cmq_lock_to_look(Oid relid)
 	return ok;
 }
 
-/* Get a lock if that takes but a moment. */
+/* Get a lock if that takes but a moment; false if not. */
 bool
 cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode)
 {
@@ -103,7 +103,7 @@ cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode)
 	return false;
 }
 
-/* AccessExclusive. */
+/* The same for AccessExclusive. */
 bool
 cmq_lock_briefly(Oid relid)
 {
@@ -142,9 +142,9 @@ lock_all(const char *name, void *arg)
 
 /*
  * One try: in line for the pending table, for LOCK_LINE at most, then the others for
- * a moment.  The relation that somebody has, or InvalidOid.  In a subtransaction:
- * locks that were had in vain go with it, and to the server it is an error when the
- * time is over.
+ * a moment.  Returns the relation that somebody has, or InvalidOid.  A subtransaction
+ * gives back the locks that were got in vain, and takes the error by which the server
+ * says that the time is over.
  */
 static Oid
 try_locks(const char *name, Oid pending, List *relids)
@@ -173,8 +173,8 @@ cmq_lock_is_had(Oid relid, LOCKMODE lockmode)
 }
 
 /*
- * An autovacuum worker gives way to who waits in line for deadlock_timeout, which we
- * do not: so ask it as the server does.
+ * An autovacuum worker gives way to a process that waits in line for deadlock_timeout,
+ * which we do not: so ask it as the server does.
  */
 static void
 ask_autovacuum(Oid relid, LOCKMODE lockmode)
@@ -201,7 +201,7 @@ ask_autovacuum(Oid relid, LOCKMODE lockmode)
 	}
 }
 
-/* Somebody has had this relation all the time. */
+/* Raise 55P03: somebody has had this relation all the time. */
 static void
 report_busy(const char *name, Oid pending, Oid busy, const char *what)
 {
@@ -222,8 +222,8 @@ report_busy(const char *name, Oid pending, Oid busy, const char *what)
 /*
  * Keep traffic from the queue, and everybody from these relations of it, until the
  * end of the transaction.  Waiting receives leave.  The caller holds the queue
- * lock; the pending table exists.  what names the change, for the error: 55P03 if
- * one of the relations is not to be had.
+ * lock; the pending table exists.  Raises 55P03 if one of the relations is not to be had;
+ * what names the change, for that error.
  */
 void
 cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
@@ -231,7 +231,7 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 	int			wait = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT) : LOCK_WAIT;
 	int64		deadline = cmq_elapsed() + wait * INT64CONST(1000);
 
-	/* as long as it is locked the queue stays, and so do those who wait at it */
+	/* as long as this is locked the queue stays, and its waiters are known */
 	LockRelationOid(pending, AccessShareLock);
 	for (;;)
 	{
@@ -257,9 +257,9 @@ cmq_lock_alone(const char *name, Oid pending, List *relids, const char *what)
 }
 
 /*
- * Raise 55006 if the session is in the midst of a call on the queue, or has a
- * query open that reads its pending messages: what that relies on is about to
- * change.  The caller has the pending table locked against all others.
+ * Raise 55006 if the session is in the midst of a call on the queue, or has a query open
+ * that reads its pending messages: what these rely on is about to change.  The caller has
+ * the pending table locked against all others.
  */
 void
 cmq_lock_check_not_in_use(const char *name, Oid pending, const char *what)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_lock.h
- *	  Locks for who wants relations of a queue alone, without holding up traffic.
+ *	  Locks that keep relations of a queue from all others, without holding up traffic.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,10 +3,10 @@
  * cmq_message.c
  *	  Rows of messages by their time, with the leaf of the last one kept open.
  *
- * A message, and its row in the history, is in the leaf of the time at which it
- * was produced.  Messages that are handled together were mostly produced together:
- * so the leaf stays open until one of another leaf comes.  A leaf that is gone was
- * dropped with all its messages, because they have expired.
+ * A message, and its rewind row, is in the leaf of the time at which it was produced.
+ * Messages that are handled together were mostly produced together: so a leaf stays open
+ * until a message of another leaf comes.  A leaf that is gone was dropped with all its
+ * messages, which nobody could get any more.
  *
  * Locks: on each leaf that was opened, to the end of the transaction; those of a receive
  * that waits, until it has looked (cmq_receive.c).
@@ -22,7 +22,7 @@
 #include "store/cmq_message.h"
 #include "store/cmq_table.h"
 
-/* To be followed by cmq_message_end(). */
+/* estate is NULL if no rows are inserted.  To be followed by cmq_message_end(). */
 void
 cmq_message_begin(CmqMessages *messages, CmqQueue *queue, CmqTableKind kind,
 				  LOCKMODE lockmode, EState *estate)
@@ -35,7 +35,7 @@ cmq_message_begin(CmqMessages *messages, CmqQueue *queue, CmqTableKind kind,
 	messages->leaf = NULL;
 }
 
-/* Close the leaf that is open, if one is, with the rows written that it kept back. */
+/* Close the leaf that is open, if one is; write the rows that it has kept back first. */
 void
 cmq_message_end(CmqMessages *messages)
 {
@@ -94,7 +94,7 @@ cmq_message_insert(CmqMessages *messages, Datum *values, bool *isnull, Size size
 	MemoryContextSwitchTo(old);
 }
 
-/* Remove the row of this time; false if there is none. */
+/* Remove the row of this time, waiting for whoever changes it; false if there is none. */
 bool
 cmq_message_remove(CmqMessages *messages, TimestampTz time)
 {

@@ -12,13 +12,13 @@
  *
  * The mark follows the consumers, raised by
  *	- a walk, to the first message that it found not consumed
- *	- whoever has read the whole pending table, to the earliest row in it, expired or not:
- *	  a call for a small table, and maintenance after it has removed what is expired
+ *	- a read of the whole pending table, to the earliest row in it, expired or not: that of
+ *	  a call for a small table, and of maintenance after it has removed what is expired
  * Each reads the mark first, then the description of the queue, then the tables, and
  * then raises the mark.  Two kinds of messages are not pending and will be, or may be:
  *	- What a rewind under way has yet to bring back.  A walk takes it for not consumed.
- *	  Whoever has read the pending table alone raises the mark no higher than the
- *	  start of the rewind (not_above_rewind()).
+ *	  A read of the pending table alone raises the mark no higher than the start of the
+ *	  rewind (not_above_rewind()).
  *	- What others have deleted and not committed.  The walk does not see their rewind
  *	  rows, and takes the messages for not consumed.  A scan of the pending table still
  *	  sees the rows.
@@ -217,8 +217,8 @@ not_above_rewind(CmqQueue *queue, TimestampTz earliest_row)
 }
 
 /*
- * Find earliest message and states by reading the whole pending table, and raise the
- * mark.  In recovery there is none.
+ * Find the earliest message, and the numbers by state, by reading the whole pending table,
+ * and raise the mark; in recovery there is no mark.
  */
 static void
 read_pending(CmqQueue *queue, TimestampTz now, CmqStates *states)
@@ -245,7 +245,7 @@ void
 cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 				 CmqStates *states)
 {
-	/* however large the table has been */
+	/* a table that was large before may have no rows now */
 	if (queue->shared && cmq_counting_known_empty(queue))
 		return;
 	if (queue->shared && !cmq_oldest_is_small(queue) &&

@@ -40,8 +40,8 @@ static const struct
 };
 
 /*
- * The relation of a queue that has no row: it has the name, and looks like it.
- * That of another queue may have the name, too.
+ * The relation of a queue that has no row: it has the name, kind and column.  A relation
+ * of another queue may have the name, too.
  */
 static Oid
 find_orphan(const char *name, CmqRelation which)

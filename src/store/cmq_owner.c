@@ -78,7 +78,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 				ParamListInfo params, QueryEnvironment *queryEnv,
 				DestReceiver *dest, QueryCompletion *qc)
 {
-	/* it would fire deferred triggers of whoever called us */
+	/* it would fire deferred triggers of the caller's */
 	if (cmq_xact_in_code() && IsA(pstmt->utilityStmt, ConstraintsSetStmt))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -171,7 +171,7 @@ drop_new_cursors(List *before)
 	}
 }
 
-/* Call func(arg) as the owner, whose code it may run. */
+/* Call func(arg) as the owner, whose code it may run.  Raises what that raises. */
 void
 cmq_owner_call(Oid owner, void (*func) (void *arg), void *arg)
 {

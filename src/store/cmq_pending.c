@@ -3,11 +3,11 @@
  * cmq_pending.c
  *	  Pending rows: each that comes, goes or moves, with all that follows.
  *
- * The pending table is not all that knows about pending messages.  Shared memory
- * says where receives begin to look (cmq_floor.c) and how old the oldest message
- * may be (cmq_earliest.c), counts the rows (cmq_count.c), and has a list of receives
- * that wait (cmq_wait.c).  Only this file writes pending rows; each function that
- * does so changes all of its line:
+ * The pending table is not all that tells of pending messages.  Shared memory says where
+ * receives begin to look (cmq_floor.c) and how old the earliest message may be
+ * (cmq_earliest.c), counts the rows (cmq_count.c), and knows the receives that wait
+ * (cmq_wait.c).  Only this file writes pending rows; each function that does so changes
+ * all of its line:
  *
  *					floor			mark		number	wakes: commit	abort
  *	add_new			slot			-			+1		for each *		-
@@ -29,16 +29,17 @@
  * 1. A row is added with a time that a receive has passed already.  Opening the table
  *	  for additions announces the backend in its slot, before the clock is read for
  *	  them.  The smallest time is published there before the first row is kept back:
- *	  without it adding a row is an error.  Closing the table withdraws it if no row
- *	  was added.  Messages that are brought back have times long gone, so the floor
+ *	  otherwise adding a row is an error.  Closing the table withdraws the time if no
+ *	  row was added.  Messages that are brought back have times long gone, so the floor
  *	  and the mark are lowered to them.
  *
  * 2. An abort gives a row back that receives have passed already.  So each function
- *	  that takes a row away notes its visible_at.  Only those that take the message
- *	  away, too, note its enqueued_at: the row of a delivery has the same one.
+ *	  that takes a row away notes its visible_at.  Only a function that takes the
+ *	  message away, too, notes its enqueued_at: a delivery's row has the same one.
  *
- * 3. An abort gives an expired row back.  No receive returns that, so it holds no
- *	  floor and wakes nobody.  It holds the mark, which is below expired rows, too.
+ * 3. An abort gives an expired row back.  No receive returns its message, so the row
+ *	  holds no floor and wakes nobody.  It holds the mark, which is below expired rows,
+ *	  too.
  *
  * 4. A receive waits while there is a message for it.  Each ready row that is added,
  *	  and each that an abort gives back, wakes one.  Rows that become ready later wake
@@ -74,8 +75,9 @@
 #include "store/cmq_table.h"
 
 /*
- * Open the pending table of a queue that the caller has locked.  With adds rows can be
- * added and moved: then the queue clock is read for them after this, not before.
+ * Open the pending table of a queue that the caller has locked and attached.  With adds
+ * rows can be added and moved: then the queue clock is read for them after this, not
+ * before.
  */
 void
 cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds)
@@ -101,7 +103,7 @@ publish(CmqPending *pending, TimestampTz time)
 	pending->published = true;
 }
 
-/* Write the rows that were kept back; receivers may come back to their deliveries. */
+/* Write the rows that were kept back, and note where the deliveries lie (cmq_recent.c). */
 static void
 write_rows(CmqPending *pending)
 {
@@ -119,7 +121,7 @@ write_rows(CmqPending *pending)
 	}
 }
 
-/* Write the rows that were kept back, and tell what follows from all that were added. */
+/* Write the rows that were kept back, and say what follows from all that were added. */
 void
 cmq_pending_flush(CmqPending *pending)
 {
@@ -127,7 +129,7 @@ cmq_pending_flush(CmqPending *pending)
 
 	if (pending->nadded == 0)
 		return;
-	/* rows that become ready later need somebody who plans for it */
+	/* for rows that become ready later somebody must plan */
 	cmq_xact_wake(shared, pending->nready == 0 ? 1 :
 				  (int) Min(pending->nready, PG_INT32_MAX), 0);
 	if (pending->nmore > 0)
@@ -169,7 +171,7 @@ row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 	values[Anum_pending_rewind_count - 1] = Int32GetDatum(row->rewind_count);
 }
 
-/* more: the table has one more row than before; ready: it can be received at once. */
+/* more: the table gets one more row; ready: the message can be received at commit. */
 static void
 add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 {
@@ -208,8 +210,8 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at, int delay)
 }
 
 /*
- * Read the queue clock: deliveries are made at the time that this returns, and become
- * visible again after so many seconds.
+ * Read the queue clock, and publish: deliveries are made at the time that this returns,
+ * and become visible again after so many seconds.  Once for each opening of the table.
  */
 TimestampTz
 cmq_pending_plan(CmqPending *pending, int visibility_timeout)
@@ -280,7 +282,7 @@ cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
 	return true;
 }
 
-/* Rows will come with times long gone, none before these. */
+/* Rows come with times long gone, none before these; the caller has published them. */
 static void
 lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
 {
@@ -288,7 +290,7 @@ lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
 	cmq_earliest_lower(queue->shared, enqueued_at);
 }
 
-/* Messages are brought back at this time; none of them was produced before first. */
+/* Messages are brought back, as of now; none of them was produced before first. */
 void
 cmq_pending_expect_back(CmqPending *pending, TimestampTz first, TimestampTz now)
 {
@@ -298,9 +300,9 @@ cmq_pending_expect_back(CmqPending *pending, TimestampTz first, TimestampTz now)
 }
 
 /*
- * Make the deleted message ready again whose rewind row this table stands at; false if
- * another transaction has changed the row, and nothing was done.  Until the message is
- * received, first_received_at says when it was brought back.
+ * Make the deleted message ready again whose rewind row this table stands at.  Waits for
+ * a transaction that is changing the row; false if one has, and nothing was done.  Until
+ * the message is received, first_received_at says when it was brought back.
  */
 bool
 cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind)
@@ -323,7 +325,7 @@ cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind)
 
 /*
  * Take the row away that the table stands at, for good.  False if another transaction
- * has changed it, or, without wait, is changing it.
+ * has changed the row, or, without wait, is changing it.
  */
 bool
 cmq_pending_take(CmqPending *pending, bool wait)
@@ -355,8 +357,8 @@ cmq_pending_take_expired(CmqPending *pending)
 
 /*
  * Have the delivery that the table stands at become visible after so many seconds; the
- * new row is put into *row.  Waits for a transaction that is changing the old one;
- * false if it has, and nothing was done.
+ * new row is put into *row.  Waits for a transaction that is changing the old row; false
+ * if one has, and nothing was done.
  */
 bool
 cmq_pending_move(CmqPending *pending, int visibility_timeout,
@@ -420,7 +422,7 @@ is_delivery(TupleTableSlot *slot, const CmqHandle *handle)
 		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
 }
 
-/* Find the row of the delivery that the handle names. */
+/* Find the row of the delivery that the handle names; false if there is none. */
 bool
 cmq_pending_find(CmqPending *pending, const CmqHandle *handle)
 {
@@ -435,8 +437,8 @@ cmq_pending_find(CmqPending *pending, const CmqHandle *handle)
 }
 
 /*
- * Scan the rows that become visible from a time on, or those behind a row, whatever
- * comes later, until another time, included.  No row: NULL.
+ * Scan the rows whose visible_at is in [from, until]; of these, if behind is not NULL, the
+ * rows behind the one of that key.
  */
 void
 cmq_pending_scan(CmqTable *table, const CmqPendingKey *behind,
@@ -449,8 +451,8 @@ cmq_pending_scan(CmqTable *table, const CmqPendingKey *behind,
 }
 
 /*
- * Move on to the next row of a message that was not produced before this time; false at
- * the end of the scan.
+ * Move on to the next row of a message that has not expired, into *key; false at the end
+ * of the scan.
  */
 bool
 cmq_pending_next(CmqTable *table, TimestampTz expired_before,

@@ -45,7 +45,7 @@
  *	3. the partitioned parents: not by traffic, but that a send without a leaf
  *	   takes AccessShare; ShareUpdateExclusive to attach a leaf;
  *	   AccessExclusive to drop one
- *	4. leaf tables, in any order: nobody waits for one that he wants alone
+ *	4. leaf tables, in any order: nobody waits to have one alone
  * and AccessShare on cmq.queue and cmq.partition, to read them, any time.
  *
  *-------------------------------------------------------------------------
@@ -70,7 +70,7 @@
 #include "store/cmq_table.h"
 #include "store/cmq_triggers.h"
 
-/* Raise 42704. */
+/* Raise 42704; says what the caller may have meant. */
 void
 cmq_queue_report_unknown(const char *name)
 {
@@ -143,7 +143,7 @@ typedef enum Lock
 	PENDING_LOCK
 } Lock;
 
-/* False if somebody has the queue lock and the caller does not wait. */
+/* False if another transaction has the queue lock and the caller does not wait. */
 static bool
 take(Lock lock, Oid relid, LOCKMODE lockmode, bool wait)
 {
@@ -244,10 +244,10 @@ cmq_queue_reopen(CmqQueue *queue, AclMode mode, LOCKMODE lockmode)
 }
 
 /*
- * Wait for the end of a drop, if there is one, of a queue that a binding or a
- * subscription names.  After that the caller looks whether the binding is still there,
- * which does not change before the end of the transaction, and opens the queue: it may
- * be another one of that name.
+ * Wait for the end of a drop, if one is under way, of a queue that a binding or a
+ * subscription names.  Then the caller looks whether that is still there, which does not
+ * change before the end of the transaction, and opens the queue: it may be another one
+ * of that name.
  */
 void
 cmq_queue_wait_for(const char *name)
@@ -334,7 +334,7 @@ cmq_queue_attach(CmqQueue *queue)
 		own->shared = cmq_shared_make(&relids, queue->name,
 									  Max(not_before, last_send), last_send,
 									  held, queue->triggers);
-		/* who held it may have ended since we looked */
+		/* the transaction that held it may have ended since */
 		if (held)
 			cmq_prepared_look_at_held();
 	}

@@ -5,7 +5,7 @@
  *
  * Each call adds one row in its own transaction, so a call that was rolled back leaves
  * none.  Rows are added here, whatever rights the caller has on the table.  No role
- * has any: so a row is never changed.  Maintenance removes rows that are older than
+ * has any, so nobody changes a row.  Maintenance removes rows that are older than
  * cmq.rewind_log_retention.
  *
  * The record has names of roles and not their OIDs: it outlives the roles.
@@ -165,9 +165,7 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 	CommandCounterIncrement();
 }
 
-/*
- * Maintenance: remove rows that are too old, some of them; the next round goes on.
- */
+/* Maintenance: remove some of the rows that are too old; the next round goes on. */
 void
 cmq_rewind_log_prune(void)
 {

@@ -15,7 +15,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_rights.h"
 
-/* Raise 42501 unless the current user has the right, if there is one to have. */
+/* Raise 42501 unless the current user has the right; ACL_NO_RIGHTS asks for none. */
 void
 cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
 {

@@ -24,8 +24,8 @@
 
 /*
  * Begin a scan; with InvalidSnapshot it takes a snapshot of its own, of this moment.
- * False if the table does not exist any more: then there are no rows.  To be followed
- * by cmq_scan_end() in either case.
+ * False if the table does not exist any more: then the scan meets no rows.  To be
+ * followed by cmq_scan_end() in either case.
  */
 bool
 cmq_scan_begin(CmqScan *scan, CmqQueue *queue, Oid relid,

@@ -24,8 +24,8 @@ typedef struct CmqStates
 	TimestampTz earliest;		/* pending message */
 	TimestampTz earliest_row;	/* the same, expired ones included */
 	TimestampTz first_due;		/* message that a rewind brings back */
-	TimestampTz ready_since;	/* since when the one is ready that is it
-								 * longest */
+	TimestampTz ready_since;	/* when the message that has been ready
+								 * longest became so */
 } CmqStates;
 
 extern const CmqStates cmq_states_none;

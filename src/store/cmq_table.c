@@ -390,7 +390,7 @@ insert_entries(CmqTable *table, TupleTableSlot **slots, int n,
 /*
  * Open a table and lock it; AccessShare to read, else RowExclusive.  With an
  * estate rows can be inserted and updated, without one read and deleted.
- * False if the table does not exist any more.
+ * False if the table does not exist any more; raises 55000 if it was changed.
  */
 bool
 cmq_table_open(CmqTable *table, EState *estate, CmqQueue *queue,
@@ -428,11 +428,13 @@ cmq_table_open_heap(CmqQueue *queue, Oid relid, CmqTableKind kind)
 	return rel;
 }
 
-/* Open the primary key; not before it is needed, deletes often do without. */
+/*
+ * Open the primary key, once it is needed: deletes often do without.  Raises 55000 if it
+ * was changed.
+ */
 static void
 open_primary_key(CmqTable *table)
 {
-	/* loads the list of indexes if need be */
 	Oid			pk = cmq_primary_key(table->rel);
 
 	if (table->result)
@@ -450,7 +452,7 @@ open_primary_key(CmqTable *table)
 	check_key(table->rel, table->pk, &table_shapes[table->kind]);
 }
 
-/* Close a table; rows that were kept back have been written. */
+/* Close a table; the caller has had rows written that were kept back. */
 void
 cmq_table_close(CmqTable *table)
 {
@@ -475,8 +477,8 @@ cmq_table_close(CmqTable *table)
 }
 
 /*
- * The same for a table that was only looked at, and whose locks are not needed any more:
- * a look at all leaves of a queue must not fill the lock table.
+ * The same for a table that was only looked at, and give its locks back: a look at all
+ * leaves of a queue must not fill the lock table.
  */
 void
 cmq_table_release(CmqTable *table)
@@ -527,9 +529,9 @@ store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
 
 /*
  * Insert a row.  Rows are kept back, to be written together by cmq_table_flush(), which
- * raises 23505 if the key of one exists: to be called if this returns true, and before the
- * table is closed.  What values point to must stay until then, and the caller must not
- * look for the row before.  size is about how many bytes the row has.
+ * the caller calls if this returns true, and before it closes the table.  What values
+ * point to must stay until then, and the caller must not look for the row before.  size is
+ * about how many bytes the row has.
  */
 bool
 cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
@@ -546,8 +548,9 @@ cmq_table_insert(CmqTable *table, Datum *values, bool *isnull, Size size)
 }
 
 /*
- * Write the rows that were kept back.  Returns how many: they are the first ones of
- * table->newslots, until the next one is inserted, and have their places.
+ * Write the rows that were kept back; raises 23505 if the key of one exists.  Returns how
+ * many there were: they are the first of table->newslots, with their TIDs, until the next
+ * row is inserted.
  */
 int
 cmq_table_flush(CmqTable *table)
@@ -599,7 +602,7 @@ cmq_table_update(CmqTable *table, Datum *values, bool *isnull, ItemPointer tid)
 }
 
 /*
- * Delete the row in table->slot.  As cmq_table_update(), but without wait
+ * Delete the row in table->slot, as cmq_table_update() replaces it; but without wait
  * TM_BeingModified says that another transaction is changing the row.
  */
 TM_Result
@@ -631,7 +634,7 @@ start_scan(CmqTable *table, ScanKey keys, int nkeys)
 	index_rescan(table->scan, keys, nkeys, NULL, 0);
 }
 
-/* Find the row with this primary key (key2 where it has two columns). */
+/* Find the row with this primary key (key2 where it has two columns); false if none. */
 bool
 cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
 {
@@ -647,7 +650,7 @@ cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
 	return cmq_table_next(table);
 }
 
-/* Get the row at this place, if there is one. */
+/* Get the row at this TID; false if there is none. */
 bool
 cmq_table_fetch(CmqTable *table, ItemPointer tid)
 {
@@ -774,7 +777,7 @@ cmq_slot_first_received(TupleTableSlot *slot)
 }
 
 /*
- * Since when the message of a pending row is ready, if it is.  A restored one is
+ * Since when the message of a pending row is ready, if it is.  A restored message is
  * visible since its production, for the sake of the order; until it is received
  * first_received_at says when it was restored.
  */

@@ -3,17 +3,17 @@
  * cmq_target.c
  *	  Queues whose tables are the target of a subscription.
  *
- * Logical replication brings rows, and neither partitions nor what else happens to
- * metadata.  So while a subscription writes a queue's tables maintenance here
- *	- makes partitions for all times that rows may come with: a row without one
- *	  stops replication.  Back to the retention, for the initial copy, and further
- *	  ahead, because the publisher's clock may be.
- *	- keeps partitions longer: rows may come late, and before all tables have been
- *	  copied it is not known which messages are consumed.
+ * Logical replication brings rows, and neither leaves nor other metadata.  So while a
+ * subscription writes a queue's tables maintenance here
+ *	- makes leaves for all times that rows may come with, because a row without one
+ *	  stops replication: back to the retention, for the initial copy, and further
+ *	  ahead, because the publisher's clock may be ahead
+ *	- keeps leaves longer: rows may come late, and before all tables have been
+ *	  copied it is not known which messages are consumed
  *	- leaves expired messages, dead letters and the rewind point to the publisher,
- *	  whose maintenance does all this there, and is replicated.
- * and no client is to send here: two clocks would give out ids, the same one sooner or
- * later, and then replication stops.  All that ends with the subscription.
+ *	  whose maintenance does all this there, and is replicated
+ * No client is to send here: sooner or later two clocks would give out the same id, and
+ * then replication stops.  All that ends with the subscription.
  *
  * The server knows the tables of a subscription from CREATE SUBSCRIPTION on, also
  * while it is disabled (pg_subscription_rel).  So does the description of a queue,

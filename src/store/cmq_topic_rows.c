@@ -7,7 +7,7 @@
  * subscriptions; GRANTs on the view are the rights on the topic: INSERT publishes,
  * SELECT subscribes.  A subscription is a row of cmq.subscription.
  *
- * Whoever changes topics or subscriptions holds the lock on cmq.topic
+ * A call that changes topics or subscriptions holds the lock on cmq.topic
  * (cmq_catalog_lock()), so that they come and go one after the other, and sends a
  * relcache invalidation for the view; cmq_publish.c caches topics by it.
  *
@@ -103,6 +103,7 @@ cmq_topic_find_orphan(const char *topic)
 		relid : InvalidOid;
 }
 
+/* Raise 42704; says what the caller may have meant. */
 void
 cmq_topic_report_unknown(const char *topic)
 {
@@ -136,7 +137,7 @@ cmq_topic_has_view(const char *topic, Oid relid)
 		cmq_relid(cmq_topic_view_name(topic)) == relid;
 }
 
-/* Raise 55000 unless it is. */
+/* Raise 55000 unless the topic has its view. */
 void
 cmq_topic_check_relation(const char *topic, Oid relid)
 {
@@ -162,7 +163,7 @@ cmq_topic_check_acl(const char *topic, Oid relid, AclMode mode)
 						 cmq_full_name(relid))));
 }
 
-/* Was the view of the topic of this row dropped?  One of another name is there. */
+/* Was the view of the topic of this row dropped?  Not if it was only renamed. */
 bool
 cmq_topic_row_is_gone(const CmqTopicRows *rows)
 {
@@ -202,7 +203,7 @@ cmq_topic_find(const char *topic, bool folded, Oid *relid, bool *routing,
 	return found;
 }
 
-/* Make other backends, and this one, read the topic again. */
+/* Make other backends, and this one, read the topic again, whose rows were changed. */
 void
 cmq_topic_changed(const char *topic)
 {
@@ -256,7 +257,10 @@ cmq_topic_find_subscription(const char *topic, const char *name,
 	return found;
 }
 
-/* Delete all of these. */
+/*
+ * Delete all subscriptions of this topic, of this name, to this queue; NULL stands for
+ * any.  The caller holds the lock on cmq.topic.
+ */
 void
 cmq_topic_delete_subscriptions(const char *topic, const char *name,
 							   const char *queue)

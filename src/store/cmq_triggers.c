@@ -5,9 +5,9 @@
  *
  * A session that writes with triggers disabled, as pg_restore --disable-triggers does,
  * enables them afterwards, which makes new versions of their rows in pg_trigger.  A
- * description says which versions it was loaded with, the shared entry with which ones
+ * description says which versions it was loaded with, the shared entry with which versions
  * the queue was used last.  If they differ, anything in the queue may have changed.
- * Triggers that were enabled so fire for the origin alone: maintenance makes that ALWAYS
+ * Triggers that were enabled so fire for the origin alone: maintenance enables them ALWAYS
  * again.
  *
  * What the triggers do is in cmq_changes.c.
@@ -79,8 +79,8 @@ look_at_table(Oid relid, uint32 *versions)
 }
 
 /*
- * Fill in what a description says of the triggers.  Those of leaves do not count for
- * its version: nobody who has the description hears of a change of theirs.
+ * Fill in what a description says of the triggers.  It leaves out those of leaves: a
+ * change of these does not make the description stale.
  */
 void
 cmq_triggers_load(CmqDescription *queue)
@@ -94,14 +94,14 @@ cmq_triggers_load(CmqDescription *queue)
 			look_at_table(relids[i], &queue->triggers) != NIL;
 }
 
-/* Anything may have been written to the queue without our notice. */
+/* Anything may have been written unnoticed: floors, mark and counts begin anew. */
 void
 cmq_triggers_distrust(CmqSharedQueue *shared)
 {
 	cmq_floor_added_unknown(shared);
 	cmq_earliest_lower(shared, DT_NOBEGIN);
 	cmq_count_spoil(shared);
-	cmq_wait_signal(shared, PG_INT32_MAX, true);
+	cmq_wait_signal(shared, CMQ_ALL_WAITERS, true);
 }
 
 /* The queue has just been attached: were its triggers enabled all along? */
@@ -130,9 +130,9 @@ needs_mending(CmqQueue *queue)
 
 /*
  * Maintenance: enable ALWAYS the triggers of a queue that fire for the origin alone,
- * unless somebody is in the way.  Returns whether anything was mended: then all is to
- * be taken for changed (cmq_triggers_distrust()), for nobody has heard of what was done
- * to leaves.
+ * unless somebody is in the way.  Returns whether anything was mended: then the caller
+ * takes all for changed (cmq_triggers_distrust()), for what was done to leaves went
+ * unnoticed.
  */
 bool
 cmq_triggers_mend(CmqQueue *queue)

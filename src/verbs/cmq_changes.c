@@ -163,7 +163,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 		cmq_xact_due_unknown(queue->shared);
 	cmq_xact_taken_unknown(queue->shared);
 	/* what it takes away may come back */
-	cmq_xact_wake(queue->shared, 0, PG_INT32_MAX);
+	cmq_xact_wake(queue->shared, 0, CMQ_ALL_WAITERS);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
