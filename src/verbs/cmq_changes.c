@@ -55,6 +55,7 @@
 #include "memory/cmq_earliest.h"
 #include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
+#include "memory/cmq_wait.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
