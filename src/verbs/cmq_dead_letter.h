@@ -25,7 +25,7 @@ typedef struct CmqLetterMove
 	CmqQueue   *queue;
 	const CmqLetter *letters;
 	int			n;
-	bool		wait;			/* for locks, and for a partition to be made */
+	bool		wait;			/* for locks, and make a leaf if there is none */
 	CmqUses    *uses;			/* of the worker's turn, or NULL */
 	bool		opened;			/* could the dead-letter queue be had? */
 	bool		opening;		/* is the queue itself being waited for? */
