@@ -14,12 +14,12 @@
  * its copy, the whole call fails.
  *
  * Backends cache descriptions of topics, with their subscriptions.  A change of a topic
- * sends a relcache invalidation for its view.  A look-up replaces a stale description, and
- * frees it.  Code of a queue's owner can publish in the midst of a call, so a call keeps no
- * description over a send, and looks the topic up again.
+ * sends a relcache invalidation for its view.  A look-up frees a stale description and
+ * loads another one.  Code of a queue's owner can publish in the midst of a call, so a
+ * call keeps no description over a send, and looks the topic up again.
  *
- * Locks: RowExclusive on the pending tables, in the order of the subscriptions' names.  Abort:
- * nothing was sent.
+ * Locks: RowExclusive on the pending tables, in the order of the subscriptions' names.
+ * Abort: nothing was sent.
  *
  *-------------------------------------------------------------------------
  */
