@@ -301,8 +301,8 @@ none_pending(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 }
 
 /*
- * May the leaf be dropped?  Asked under the locks, because the queue may have been altered,
- * rewound or restored since the glance.
+ * May the leaf be dropped?  Asked under the locks, because the queue may have been
+ * altered, rewound or restored since the glance.
  */
 static bool
 is_over(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
