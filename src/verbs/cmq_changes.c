@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_changes.c
- *	  Changes of queue tables that are not ours: by hand, by COPY, by replication.
+ *	  Notice what others write to queue tables: by hand, by COPY, by replication.
  *
  * cmq writes through the access methods, which fires no trigger.  Anything else that
  * writes pending or rewind rows fires one of two triggers, both ENABLE ALWAYS, so that

@@ -61,7 +61,7 @@ cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 	bool		rewind_on = queue->rewind_seconds > 0;
 
 	state->queue = queue;
-	/* the caller, also if the rows are written as somebody else */
+	/* the caller, also if the rows are written as another role */
 	state->deleted_by =
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->now = cmq_clock_now(queue->shared);

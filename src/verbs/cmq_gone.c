@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_gone.c
- *	  Queues whose relations were dropped by hand: what is known of them goes.
+ *	  Remove what is known of queues whose relations were dropped by hand.
  *
  * DROP OWNED, DROP TABLE and DROP VIEW know nothing of cmq.queue.  A queue is gone when
  * one of the four relations that its row names does not exist any more

@@ -213,7 +213,7 @@ load_subscriptions(Topic *topic)
 static Topic *
 load_topic(const char *name)
 {
-	/* it goes to the cache when it is complete, so that an error leaks nothing */
+	/* goes to the cache when it is complete, so that an error leaks nothing */
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext,
 											   "cmq topic",
 											   ALLOCSET_SMALL_SIZES);
@@ -404,7 +404,7 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 	CmqQueue   *queue;
 
 	cmq_queue_wait_for(name);
-	/* gone, but for its subscription: see cmq_gone.c */
+	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
 	if (!queue_wants(name, p) || cmq_queue_find(name) == NULL)
 		return false;
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
@@ -438,7 +438,7 @@ get_tags_and_key(FunctionCallInfo fcinfo, Publishing *p)
 	const char *name = p->topic;
 	bool		routing = p->routing;
 
-	/* a caller that gives the other argument expects the topic to filter by that */
+	/* a caller that gives the other one takes the topic for the other type */
 	if (!PG_ARGISNULL(routing ? 2 : 3))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

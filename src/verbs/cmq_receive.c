@@ -153,7 +153,7 @@ typedef struct ReceiveState
 	int			n;				/* messages that are returned */
 	int			nredelivered;
 	int			nrewound;
-	int			nunreadable;	/* and such that were put off */
+	int			nunreadable;	/* that were claimed and put off */
 	CmqLetter  *letters;		/* dead ones that were passed over, or NULL */
 	int			nletters;
 } ReceiveState;
@@ -296,8 +296,8 @@ claim(ReceiveState *state, Source source, CmqPendingRow *delivery)
 }
 
 /*
- * Read a claimed message from its leaf and add it to the result.  False if there is
- * no such message, which happens only when somebody removed it by hand.
+ * Read a claimed message from its leaf and add it to the result.  False if the message is
+ * not there, which happens only when it was removed by hand.
  */
 static bool
 read_message(ReceiveState *state, CmqTable *messages,

@@ -20,7 +20,7 @@
  * the open transactions.  A delete with deleted_at < rewound_at therefore has
  * an id that is either in the list, and not due, or has ended before the list
  * was made.  So the set of due messages is fixed at the rewind and only
- * shrinks; whoever finds it empty can forget the rewind.
+ * shrinks; once it is empty the rewind can be forgotten.
  *
  * A cancel forgets the pair: what has not been received yet is history again.  A
  * receive that stands at a due row at that moment may still take it; cmq_earliest.c says
@@ -67,7 +67,7 @@ PG_FUNCTION_INFO_V1(cmq_rewind);
 PG_FUNCTION_INFO_V1(cmq_cancel_rewind);
 
 /*
- * List the open transactions that have an id, prepared ones included, but for the own
+ * List the open transactions that have an id, prepared ones included, without the current
  * one.
  */
 static void

@@ -52,10 +52,7 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 	if (InSecurityRestrictedOperation())
 		return PointerGetDatum(NULL);
 
-	/*
-	 * a partition that was detached, or a table of no queue, may be
-	 * truncated
-	 */
+	/* a detached partition, and a table of no queue, may be truncated */
 	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
 	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation)))
 		ereport(ERROR,

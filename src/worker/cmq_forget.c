@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_forget.c
- *	  Giving back the space of history that was forgotten when rewind was switched
- *	  off.
+ *	  Remove the history that was forgotten when rewind was switched off.
  *
  * Switching rewind off touches no message: it raises history_since in the queue's row.
  * From then on nobody finds what was deleted before (cmq_queue_has_forgotten()), also

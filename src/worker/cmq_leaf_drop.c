@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_leaf_drop.c
- *	  Dropping leaves whose time is over.
+ *	  Drop leaves whose time is over.
  *
  * When a leaf may be dropped:
  *	- all its times have passed the retention: whatever is in it has expired;
@@ -92,7 +92,7 @@ typedef struct Drop
 	const CmqPortion *portion;
 	CmqPlace	place;			/* go on with the leaf that begins here or
 								 * later */
-	bool		more;			/* there are such leaves */
+	bool		more;			/* there may be such leaves */
 	struct CmqLeaf candidates[MAX_DROPS];
 	int			ncandidates;
 	CmqLeaf    *leaf;			/* the candidate that is being dropped */

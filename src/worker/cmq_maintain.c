@@ -180,7 +180,7 @@ forget(CmqQueue *queue, const CmqPortion *portion)
 		queue = cmq_queue_again(queue);
 		result = cmq_forget_some(queue);
 	}
-	/* by hand, only a caller who is told goes on with the rest */
+	/* by hand the caller must be told: nothing goes on by itself */
 	return result == CMQ_STEP_LOOKING && !portion->bounded ? CMQ_STEP_MORE : result;
 }
 
@@ -491,8 +491,8 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		cmq_maintain_sweep();
 
 		/*
-		 * the owner of the extension keeps the record, and removes what has no
-		 * owner
+		 * the owner of the extension keeps the record, and removes what has
+		 * no owner
 		 */
 		if (object_ownercheck(RelationRelationId,
 							  cmq_relid("rewind_log"), GetUserId()))

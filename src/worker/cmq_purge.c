@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_purge.c
- *	  Purging pending rows that have expired, and the mark of the earliest message.
+ *	  Purge pending rows that have expired, and keep the mark of the earliest message.
  *
  * A purge deletes pending rows alone: their messages go with the leaves
  * (cmq_leaf_drop.c).  The mark is raised when all that has expired is purged.

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_turn.c
- *	  The turns of queues in the worker's rounds: their order, and which owners' queues
- *	  are passed over because their code has taken time from others.
+ *	  The turns of queues in the worker's rounds: their order, and which are passed over.
  *
  * A round gives each queue a turn of each kind.  Code of owners runs in these
  * turns, and can take any time.  Three things are remembered from round to round,
