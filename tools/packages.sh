@@ -115,7 +115,7 @@ missing_clients()
 	command -v apt-get >/dev/null || return 0
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
 	[[ -e /usr/share/java/postgresql.jar ]] || echo libpostgresql-jdbc-java
-	# to run a source file it takes more than a runtime
+	# a runtime alone does not run a source file
 	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless
 	# where npm is, it gets node-postgres; else Debian's package has it
 	command -v npm >/dev/null || [[ -d /usr/share/nodejs/pg ]] || echo node-pg
@@ -155,8 +155,8 @@ install_packages()
 }
 
 # Find PostgreSQL and the tools; install what is missing.  Sets PG_CONFIG and
-# bindir.  With the argument "test" also what the tests need, with "quick" what those
-# of make check-quick do.
+# bindir.  With the argument "test" also what the tests need, with "quick" what the
+# tests of make check-quick need.
 use_postgresql()
 {
 	local missing

@@ -47,7 +47,7 @@ quietly()
 	fi
 }
 
-# Can this become root to do what the argument says?
+# Fail unless this can become root, to do what the argument says.
 need_root()
 {
 	((EUID == 0)) || command -v sudo >/dev/null || die "to $1, root or sudo is needed"
@@ -81,7 +81,7 @@ as_user()
 
 undo=()
 
-# Take back, last first, what root has changed for a moment.
+# Undo, last first, what root has changed for a moment.
 undo_all()
 {
 	while ((${#undo[@]} > 0)); do
@@ -145,8 +145,8 @@ build_and_install()
 	fi
 }
 
-# Start the server; arguments are lines for postgresql.conf.  What follows,
-# psql and the like, finds it through PGHOST.
+# Start the server; arguments are lines for postgresql.conf.  psql and the like
+# find it through PGHOST.
 server_start()
 {
 	note "starting a private server"

@@ -100,8 +100,9 @@ check_key(CmqQueue *queue, Oid relid)
 
 /*
  * Raise 55000 if one of the queue's tables has no valid primary key: then pg_restore is
- * still at work, which makes keys after it has loaded the data, and a partitioned
- * table's is valid only when all its leaves have theirs.
+ * still at work, and what is not there yet must not count as consumed.  pg_restore makes
+ * keys after it has loaded the data; that of a partitioned table is valid when all leaves
+ * have theirs.
  */
 void
 cmq_dump_check_keys(CmqQueue *queue)

@@ -3,10 +3,13 @@
  * cmq_alter.c
  *	  Alter queues.
  *
- * Alter holds the queue lock; a change of the retention, and switching rewind on or
- * off, also lock the pending table against traffic, so that each delete sees either the old setting and commits before, or
- * the new one.  Switching rewind off touches no message (cmq_forget.c).  A rollback undoes
- * an alter.
+ * An alter changes the queue's row and touches no message; cmq_forget.c has what follows
+ * when rewind is switched off.
+ *
+ * Locks: the queue lock; for a new policy also that of the dead-letter queue, in Share
+ * mode (cmq_binding.c).  A change of the retention, and switching rewind on or off, lock
+ * the pending table against traffic: each call either has committed under the old setting
+ * or sees the new one.  Abort: the row is as it was.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,7 +29,10 @@
 
 PG_FUNCTION_INFO_V1(cmq_alter_queue);
 
-/* A queue as the arguments would have it; bind: the dead-letter policy changes. */
+/*
+ * Fill *changed with the queue as the arguments would have it; *bind says whether they
+ * give a dead-letter policy.  False if they give nothing.  Raises 22023.
+ */
 static bool
 get_changes(FunctionCallInfo fcinfo, CmqQueue *queue, CmqDescription *changed,
 			bool *bind)
@@ -48,6 +54,8 @@ switches_rewind(CmqQueue *queue, CmqDescription *changed)
 /*
  * No call may run with the old setting once the new one is visible: it would treat a
  * live message as expired, or as gone, and raise the scan floor above it permanently.
+ * Returns the queue as it is under the lock.  Raises 55P03 if the lock is not to be had,
+ * 55006 if a call of this session uses the queue.
  */
 static CmqQueue *
 keep_traffic_away(CmqQueue *queue, CmqDescription *changed)
@@ -70,7 +78,7 @@ set_retention(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 {
 	if (changed->msg_retention_seconds == queue->msg_retention_seconds)
 		return;
-	/* which may be undone */
+	/* a rollback makes alive what a shorter retention lets expire */
 	cmq_xact_taken_unknown(queue->shared);
 	changed->expired_before =
 		Max(queue->expired_before,
@@ -79,9 +87,8 @@ set_retention(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 }
 
 /*
- * What is outside of the rewind window by the old or the new setting stays outside,
- * counted as the window is, see cmq_queue_rewindable_since().  Returns the time of the
- * change.
+ * What is outside of the rewind window by the old or the new setting stays outside; the
+ * window is that of cmq_queue_rewindable_since().  Returns the time of the change.
  */
 static TimestampTz
 set_rewind(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
@@ -89,8 +96,8 @@ set_rewind(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 	if (changed->rewind_seconds == 0)
 	{
 		/*
-		 * no delete is open: each has read the clock before this moment, or
-		 * will
+		 * no delete is open: each has committed with an earlier deleted_at,
+		 * or will have a later one
 		 */
 		if (queue->rewind_seconds > 0)
 		{
@@ -129,8 +136,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 	if (bind)
 	{
 		/*
-		 * dead letters are messages taken out of the queue, to be read
-		 * elsewhere
+		 * a policy takes messages out of the queue, for others to read
 		 */
 		cmq_queue_check_acl(queue, ACL_DELETE);
 		cmq_binding_check(&changed);

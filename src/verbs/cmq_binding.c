@@ -3,9 +3,11 @@
  * cmq_binding.c
  *	  Bind queues to dead-letter queues, and end that.
  *
- * A caller that binds a queue holds its queue lock, and the queue lock of the dead-letter
- * queue in Share mode: so no queue becomes a dead-letter queue while it is being bound
- * itself, or dropped.
+ * Invariant: a dead-letter queue has no dead-letter queue itself.
+ *
+ * Locks: whoever binds a queue holds its queue lock, or is just creating it, and holds the
+ * queue lock of the dead-letter queue in Share mode.  So no queue becomes a dead-letter
+ * queue while it is being bound itself, or dropped.  Abort: all is as it was.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,9 +31,9 @@
 PG_FUNCTION_INFO_V1(cmq_unbind_dead_letter);
 
 /*
- * Check that dead letters of queue may go to queue->dead_letter_queue, and
- * that the caller may send to that one.  The caller holds the queue lock of
- * queue, or is just creating it.
+ * Lock the dead-letter queue that the queue is about to be bound to.  Raises 22023 unless
+ * the two may be bound, 42501 unless the caller may send to the dead-letter queue.  The
+ * caller holds the queue lock of queue, or is just creating it.
  */
 void
 cmq_binding_check(CmqQueue *queue)
@@ -85,9 +87,9 @@ cmq_binding_check_drop(const char *name)
 }
 
 /*
- * Raise 42501 unless the caller may end the queue's policy: with UPDATE on the
- * queue, or as the owner of the dead-letter queue, who must be able to end that of a
- * damaged queue, too.  For a description that cmq_catalog_find_queue() has filled.
+ * Raise 42501 unless the caller may end the queue's policy: a role with UPDATE on the
+ * queue may, and so may the owner of the dead-letter queue, even if the queue is damaged.
+ * The description need hold no more than cmq_catalog_find_queue() fills.
  */
 static void
 check_unbind(CmqDescription *queue)
@@ -99,7 +101,7 @@ check_unbind(CmqDescription *queue)
 	if (target &&
 		object_ownercheck(RelationRelationId, target->relid, GetUserId()))
 		return;
-	/* damaged, it has no rights that anybody could have */
+	/* without this relation nobody has a right on the queue */
 	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
 		cmq_queue_check_acl(queue, ACL_UPDATE);
 	else if (!superuser())
@@ -121,9 +123,9 @@ unbind(CmqDescription *queue)
 }
 
 /*
- * A queue is gone: end the policies of the queues whose dead letters went there, as its
- * owner could have done.  Dead letters must not go to another queue that takes the name.
- * False if somebody has one of the queues locked and the caller does not wait.
+ * A queue is gone: end the policies of the queues whose dead letters went there, or they
+ * would go to another queue that takes the name.  False if another transaction has one of
+ * these queues locked and the caller does not wait.
  */
 bool
 cmq_binding_forget(const char *name, bool wait)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_changes.c
- *	  Changes of queue tables that are not ours: by hand, by COPY, by replication.
+ *	  Notice what others write to queue tables: by hand, by COPY, by replication.
  *
  * cmq writes through the access methods, which fires no trigger.  Anything else that
  * writes pending or rewind rows fires one of two triggers, both ENABLE ALWAYS, so that
@@ -17,18 +17,18 @@
  *	  _unnoticed(), leaves out rows of statements: a COPY of millions of rows queues no
  *	  event.
  *
- * A statement of a subtransaction that was undone has announced nothing: the parent
- * knows its counts.
+ * When a subtransaction is undone, so is what its statements have announced: the counts
+ * of the parent are known again.
  *
- * The queue clock is to be above all times that replication brings, although the
- * publisher's clock may be ahead: ids go on increasing, and a rewind here brings back
- * what was deleted there.  A row tells its times to _row_changed.  After a statement
- * that has added messages (_messages_added, on the message table, and on the rewind
- * table for the initial copy of a subscription) the newest time is looked for, and
- * waiting receives are woken: pending rows may have come before their messages.
+ * The publisher's clock may be ahead.  The queue clock is kept above all times that
+ * replication brings, so that ids go on increasing, and a rewind here brings back what was
+ * deleted there.  _row_changed reads the times of its row.  _messages_added runs after
+ * statements that add rows to the message table, or to the rewind table, as the initial
+ * copy of a subscription does.  It looks for the newest time, and wakes waiting receives:
+ * pending rows may have come before their messages.
  *
- * Locks: none but those of the writers.  Abort: what was published in the slot, counted
- * and signalled goes with the transaction.
+ * Locks: none but those of the writers.  Abort: what was published in the slot, and
+ * counted, goes with the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,7 +64,7 @@
 #include "store/cmq_table.h"
 #include "store/cmq_target.h"
 
-/* The queue of the subscription that has been looked at last, and when. */
+/* The queue whose subscription was checked last, and the transaction that did it. */
 static Oid	checked_queue = InvalidOid;
 static uint64 checked_in = 0;
 
@@ -75,8 +75,8 @@ PG_FUNCTION_INFO_V1(cmq_unnoticed);
 
 /*
  * The queue of a trigger, attached; the trigger's argument is the name.  *which is the
- * table that has fired it.  NULL if that is not the queue's: the trigger is a user's, or
- * a restore has not come to the queue yet.
+ * table that has fired the trigger.  NULL if that table is not the queue's: the trigger is
+ * a user's, or a restore has not come to the queue yet.  Raises 39P01 for a wrong call.
  */
 static CmqQueue *
 trigger_queue(FunctionCallInfo fcinfo, bool row, CmqTableKind *which)
@@ -112,8 +112,8 @@ trigger_queue(FunctionCallInfo fcinfo, bool row, CmqTableKind *which)
 }
 
 /*
- * A subscription must write through the partitioned tables: it would know nothing of
- * leaves that are made later, and drop their messages silently.
+ * Raise 0A000 if a subscription writes to leaves and not through the partitioned tables:
+ * it would know nothing of leaves that are made later, and drop their messages silently.
  */
 static void
 check_subscription(CmqQueue *queue)
@@ -163,7 +163,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	else
 		cmq_xact_due_unknown(queue->shared);
 	cmq_xact_taken_unknown(queue->shared);
-	/* what it takes away may come back */
+	/* an abort brings back what the statement takes away */
 	cmq_xact_wake(queue->shared, 0, CMQ_ALL_WAITERS);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
@@ -184,7 +184,7 @@ rewind_row_removed(CmqQueue *queue, TupleTableSlot *slot)
 	cmq_xact_wake(queue->shared, 0, 1);
 }
 
-/* It may be due for the rewind under way, or for one that begins just now. */
+/* The row may be due for the rewind under way, or for one that begins just now. */
 static void
 rewind_row_added(CmqQueue *queue, TupleTableSlot *slot)
 {
@@ -282,7 +282,7 @@ cmq_messages_added(PG_FUNCTION_ARGS)
 			cmq_clock_advance(queue->shared, newest);
 		cmq_xact_wake_all(queue->shared);
 	}
-	/* who changes a few rows by hand is to have no need of it */
+	/* a change of a few rows by hand must not read all of the history */
 	else if (which == CMQ_REWIND && IsLogicalWorker())
 		advance_to_deletes(queue);
 	return PointerGetDatum(NULL);

@@ -8,13 +8,13 @@
  * is changing a row: if that transaction commits, the message stays where it has
  * been put.  Batches of deletes take rows in the same order, so the two do not
  * deadlock.  Messages of sends that have not committed yet are not seen, and stay.
+ * The time is in proportion to what is pending; memory does not grow.
  *
  * A rewind under way ends: what it has not brought back is history again.  Such
  * messages are not removed: they were consumed once, and can be rewound once more.
  *
- * Locks: the queue lock, RowExclusive on the pending table and on message
- * leaves.  Takes time in proportion to what is pending, memory does not grow.
- * A rollback brings all messages back.
+ * Locks: the queue lock, RowExclusive on the pending table and on message leaves.
+ * Abort: all messages are pending again.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,6 +37,7 @@
 
 PG_FUNCTION_INFO_V1(cmq_clear_queue);
 
+/* Returns how many messages were removed that had not expired. */
 static int64
 remove_pending(CmqQueue *queue)
 {

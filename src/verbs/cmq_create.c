@@ -3,8 +3,10 @@
  * cmq_create.c
  *	  Create queues.
  *
- * Creating queues is serialized per database by an object lock on cmq.queue,
- * so that the name check cannot be overtaken.  A rollback undoes it like any other DDL.
+ * Locks: an object lock on cmq.queue, under which queues of a database are created one
+ * after the other: no other call takes the name once it has been checked.  With a policy,
+ * the queue lock of the dead-letter queue in Share mode (cmq_binding.c).  Abort: undone
+ * like any DDL.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,7 +42,7 @@ PG_FUNCTION_INFO_V1(cmq_create_queue);
 #define COMPRESSION ""
 #endif
 
-/* What stands for the queue's relations and for its name in the statements. */
+/* The words that stand for the queue's relations, and for its name, in the statements. */
 #define QUEUE_WORD (CMQ_REWIND_TABLE + 1)
 
 static const char *const words[] = {
@@ -56,8 +58,8 @@ static const char *const words[] = {
 };
 
 /*
- * What makes a queue, but its triggers: three tables; the relation that carries the
- * rights; and the views that everybody who may use the schema may name.  cmq_views.c
+ * These make a queue, except for its triggers: three tables; the relation that carries the
+ * rights; and the views, which each role that may use the schema may name.  cmq_views.c
  * says why the views show nothing to a role without SELECT on the queue.  Each view
  * reads the tables as the queue's owner, and the rights relation, through a view of its
  * own, as the reader.
@@ -217,7 +219,7 @@ create_relations(const char *name)
 	for (int i = 0; i < lengthof(statements); i++)
 		execute(statements[i], name);
 	create_triggers(name);
-	/* with more than SELECT on a view one could lock the tables behind it */
+	/* a role with more than SELECT on a view could lock the tables behind it */
 	for (CmqRelation i = CMQ_RIGHTS + 1; i <= CMQ_REWIND_TABLE; i++)
 		cmq_ddl_revoke_all(cmq_relation_oid(i, name));
 	execute("GRANT SELECT ON {live}, {history}, {all} TO PUBLIC", name);

@@ -5,23 +5,24 @@
  *	  cmq_redrive.c sends them back.
  *
  * A ready message is dead when it has been received max_receive_count times, or
- * when it has not been consumed for max_time_to_live seconds since it was
- * produced; a rewound or restored one since it was first received again, for
- * such a message starts anew.  A message in flight or delayed is not dead: its
- * consumer may still be done with it.
+ * max_time_to_live seconds after its production.  A rewound or restored message starts
+ * anew: the seconds are counted from when it is first received again.  A message in
+ * flight or delayed is not dead: its consumer may still be done with it.
+ *
+ * Invariant: a message is never in both queues, and never in neither.
  *
  * A receive passes dead messages over.  They are moved after its scan, or by
  * maintenance.  The move deletes the pending row, without waiting, as a claim
  * does; sends the body to the dead-letter queue as a new message, whose headers
  * say where it comes from; and deletes the message, which leaves no history.  All
- * in one transaction: a message is never in both queues and never in neither.
+ * of that is one transaction.
  *
  * A letter is moved only while the owner of its queue has INSERT on the
  * dead-letter queue, and obeys the limits of that queue.  It is written as the
  * owner of the dead-letter queue, whose code in indexes runs then.  Who moves:
- *	- A receive only if both queues have one owner, or the other one is a
- *	  superuser's; it waits for no lock of the dead-letter queue and has no
- *	  worker started for it.  When something fails it says so once, and no
+ *	- A receive only if both queues have one owner, or the dead-letter queue is a
+ *	  superuser's.  It waits for no lock of the dead-letter queue and has no
+ *	  worker started for it.  When a move fails, the receive says so once, and no
  *	  receive tries again before maintenance has.  Until then receives jump over
  *	  what is dead (cmq_stretch.c).
  *	- Maintenance, in the same case, as one of its steps.
@@ -29,14 +30,11 @@
  *	  other work, for a short time; cmq_turn.c says which queue pays for it.
  * What cannot be moved stays, is not delivered, and holds up nothing else.
  *
- * Locks: binding a queue takes its queue lock, and that of the dead-letter queue in
- * Share mode: so no queue becomes a dead-letter queue while it gets one itself
- * or is dropped.  A queue that moves messages takes RowExclusive on the pending
- * table of the dead-letter queue after its own; since a dead-letter queue has
- * none itself, no circle arises.
+ * Locks: a move takes RowExclusive on the pending table of the queue, then on that of the
+ * dead-letter queue.  A dead-letter queue has none itself (cmq_binding.c), so no circle
+ * arises.
  *
- * Abort: each try is a subtransaction; with the transaction everything is as it
- * was.
+ * Abort: each try is a subtransaction; an error undoes all of the try.
  *
  *-------------------------------------------------------------------------
  */
@@ -115,8 +113,9 @@ dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
 }
 
 /*
- * Lock the dead-letter queue of move->queue; NULL if the queue is no longer bound
- * to it.  Raises an error if it cannot be had, or the binding's right is gone.
+ * Lock the dead-letter queue of move->queue, with a leaf for the present time; NULL if
+ * the queue is no longer bound to it.  Renews move->queue.  Raises an error if lock or
+ * leaf cannot be had, or the right that the binding rests on is gone.
  */
 static CmqQueue *
 open_target(CmqLetterMove *move)
@@ -132,7 +131,7 @@ open_target(CmqLetterMove *move)
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("dead-letter queue \"%s\" is locked", name)));
 
-	/* it may be just unbound and dropped, and another one made of that name */
+	/* by now it may be unbound and dropped, and another queue have the name */
 	move->queue = cmq_queue_again(move->queue);
 	if (strcmp(move->queue->dead_letter_queue, name) != 0)
 		return NULL;
@@ -164,7 +163,7 @@ open_target(CmqLetterMove *move)
 	return target;
 }
 
-/* Does the queue take a dead letter, or what was one? */
+/* Does the queue take a letter with these headers, a dead one or one sent back? */
 bool
 cmq_dead_letter_fits(CmqQueue *target, Datum body, Datum headers)
 {
@@ -185,8 +184,8 @@ typedef struct MoveState
 } MoveState;
 
 /*
- * Copy the dead message of this time, as it will be sent.  Flat: the toast rows go
- * with the message.  False if there is no such message any more.
+ * Copy the dead message of this time, as it will be sent.  The copy is flat: the toast
+ * rows go with the message.  False if there is no such message any more.
  */
 static bool
 copy_letter(MoveState *state, TimestampTz time, const char *reason,
@@ -212,7 +211,7 @@ copy_letter(MoveState *state, TimestampTz time, const char *reason,
 	return true;
 }
 
-/* Move the dead message whose pending row is in the slot, if nobody else is at it. */
+/* Move the dead message whose pending row is in the slot, unless others change the row. */
 static void
 move_letter(MoveState *state, const char *reason)
 {
@@ -241,7 +240,7 @@ move_letter(MoveState *state, const char *reason)
 	move->moved++;
 }
 
-/* Move letters; an error undoes all of it. */
+/* Move letters.  Called in a subtransaction (cmq_try()): an error undoes all of it. */
 void
 cmq_dead_letter_move_some(const char *name, void *arg)
 {
@@ -304,8 +303,8 @@ cmq_dead_letter_warn_refused(CmqQueue *queue, int refused)
 
 /*
  * The dead-letter queue, if it belongs to another owner, whose code the owner of the
- * queue and its receivers have no reason to trust; else NULL.  Also NULL for one that
- * is gone or damaged: nothing can be moved to it anyway.
+ * queue and its receivers have no reason to trust; else NULL.  Also NULL if the
+ * dead-letter queue is gone or damaged: nothing can be moved to it.
  */
 CmqQueue *
 cmq_dead_letter_stranger(CmqQueue *queue)
@@ -317,7 +316,7 @@ cmq_dead_letter_stranger(CmqQueue *queue)
 		!superuser_arg(target->owner) ? target : NULL;
 }
 
-/* Do dead letters stay where they are, whatever role receives? */
+/* Do dead letters stay in the queue, whatever role receives? */
 bool
 cmq_dead_letter_stays(CmqQueue *queue)
 {
@@ -326,8 +325,9 @@ cmq_dead_letter_stays(CmqQueue *queue)
 }
 
 /*
- * After the scan of a receive, which has met these: move them, if that can be
- * done without waiting and without code of a stranger's.  Returns how many.
+ * Move the letters that the scan of a receive has met, if that can be done without
+ * waiting and without code of another owner.  Returns how many were moved; a failure is
+ * a warning.
  */
 int
 cmq_dead_letter_move(CmqQueue *queue, const CmqPendingKey *letters, int n)

@@ -22,7 +22,7 @@ typedef struct CmqLetterMove
 	CmqQueue   *queue;
 	const CmqPendingKey *letters;	/* their pending rows */
 	int			n;
-	bool		wait;			/* for locks, and for a partition to be made */
+	bool		wait;			/* for locks, and make a leaf if there is none */
 	CmqUses    *uses;			/* of the worker's turn, or NULL */
 	bool		opened;			/* could the dead-letter queue be had? */
 	bool		opening;		/* is the queue itself being waited for? */

@@ -14,8 +14,8 @@
  * A message past its retention counts as gone, even while its rows are there; but
  * while it is in flight its receiver can still delete it.
  *
- * Locks: RowExclusive on the pending table and on the rewind leaf, or the
- * message leaf.
+ * Locks: RowExclusive on the pending table, and on the rewind leaf or the
+ * message leaf.  Abort: the rows are as they were.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,14 +51,17 @@ PG_FUNCTION_INFO_V1(cmq_delete);
 PG_FUNCTION_INFO_V1(cmq_delete_batch);
 PG_FUNCTION_INFO_V1(cmq_change_visibility);
 
-/* To be followed by cmq_delete_end(); update: for visibility changes. */
+/*
+ * To be followed by cmq_delete_end().  The caller has the pending table locked;
+ * update says that it will move pending rows.
+ */
 void
 cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 {
 	bool		rewind_on = queue->rewind_seconds > 0;
 
 	state->queue = queue;
-	/* the caller, also if the rows are written as somebody else */
+	/* the caller, also if the rows are written as another role */
 	state->deleted_by =
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->now = cmq_clock_now(queue->shared);
@@ -80,7 +83,7 @@ cmq_delete_end(CmqDelete *state)
 static bool
 find_delivery(CmqDelete *state, const CmqHandle *handle)
 {
-	/* a count of 0 is what a message has that nobody received */
+	/* a message that was never received has no handle */
 	if (handle->receive_count == 0)
 		return false;
 	/* a message past its retention can be deleted only while it is in flight */
@@ -90,7 +93,7 @@ find_delivery(CmqDelete *state, const CmqHandle *handle)
 	return cmq_pending_find(&state->pending, handle);
 }
 
-/* Put the message, which was pending until now, into the history. */
+/* Add the rewind row of a message whose pending row has been deleted. */
 static void
 add_to_history(CmqDelete *state, const CmqPendingRow *row)
 {

@@ -3,13 +3,14 @@
  * cmq_drop.c
  *	  Drop queues, whatever is left of them.
  *
- * A queue may be damaged, gone or without a row when it is dropped: what goes is what
- * the queue was made with and the caller owns, by number, name and owner; what has
- * another name or owner stays, with a notice.
+ * A queue may be damaged, gone or without a row when it is dropped.  The drop removes the
+ * relations that the queue was made with, if they still have their number, name and owner;
+ * the caller must own them all.  A relation that was renamed, or has another owner now,
+ * stays.  A notice tells of each that stays under a name of the queue's.
  *
- * Locks: the queue lock, or that of creation if there is no row; then the pending table
- * and all others alone, without holding up traffic (cmq_lock.c).  An abort undoes it like
- * any DDL; the shared entry goes at commit.
+ * Locks: the queue lock, or, if there is no row, the lock under which queues are created;
+ * then the pending table and all others alone, without holding up traffic (cmq_lock.c).
+ * Abort: undone like any DDL; the shared entry goes at commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,7 +38,7 @@
 
 PG_FUNCTION_INFO_V1(cmq_drop_queue);
 
-/* Raise 42501 unless the caller owns this relation of the queue, if it is there. */
+/* Is this relation of the queue there?  Raises 42501 unless the caller owns it then. */
 static bool
 check_owns(CmqDescription *queue, Oid relid, CmqRelation which)
 {
@@ -52,8 +53,8 @@ check_owns(CmqDescription *queue, Oid relid, CmqRelation which)
 
 /*
  * Raise 42501 unless the caller owns all relations that are left of the queue, and
- * 42704 if none is.  When the one that carries the rights has another name now,
- * only a superuser will do.
+ * 42704 if none is.  If the relation that carries the rights was renamed, only a
+ * superuser may drop the queue.
  */
 static void
 check_may_drop(CmqDescription *queue)
@@ -71,14 +72,15 @@ check_may_drop(CmqDescription *queue)
 	any |= check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
 	any |= check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
 	any |= check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
-	/* nobody's, and as good as dropped */
+	/* nothing is left that would say who may drop it */
 	if (!any && cmq_catalog_is_gone(queue) && !superuser())
 		cmq_queue_report_unknown(queue->name);
 }
 
 /*
- * Load what is known of a queue to be dropped and take its queue lock; a damaged
- * one must be droppable, so not by cmq_queue_lookup().  So must one that has no row.
+ * Load what is known of a queue to be dropped, and take its queue lock.  A damaged queue
+ * can be dropped, which cmq_queue_lookup() refuses, and so can one without a row.  Raises
+ * 42704 and 42501.
  */
 static void
 lock_to_drop(CmqDescription *queue, const char *name)
@@ -93,7 +95,7 @@ lock_to_drop(CmqDescription *queue, const char *name)
 		check_may_drop(queue);
 		if (creating)
 			return;
-		/* one at a time, and not while somebody creates it */
+		/* one at a time, and not while another transaction creates it */
 		cmq_catalog_lock("queue");
 		creating = true;
 	}
@@ -111,9 +113,8 @@ find_view(CmqDescription *queue, CmqRelation which)
 }
 
 /*
- * What is left of the relations that the queue was made with.  What has another
- * name or owner now is not: somebody keeps it, or it is not what it was, but has
- * its number.
+ * List what is left of the relations that the queue was made with.  One with another
+ * name or owner is left out: somebody keeps it, or another relation has its number.
  */
 static void
 list_relations(CmqDescription *queue, List **views, List **tables)
@@ -148,13 +149,13 @@ list_relations(CmqDescription *queue, List **views, List **tables)
 	}
 }
 
-/* What is to be locked alone: all of these, and the leaves. */
+/* List what is to be locked alone: views, tables and leaves. */
 static List *
 list_to_lock(CmqDescription *queue, List *views, List *tables)
 {
 	List	   *alone = list_concat_copy(tables, views);
 
-	/* whoever reads a leaf alone has no lock on its parent */
+	/* a query that names a leaf has no lock on its parent */
 	(void) cmq_catalog_load_leaves(queue, NULL, NULL);
 	for (int i = 0; i < queue->nleaves; i++)
 	{
@@ -217,7 +218,7 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	{
 		cmq_lock_alone(name, queue->pending,
 					   list_to_lock(queue, views, tables), "drop");
-		/* somebody may have renamed one meanwhile */
+		/* one may have been renamed meanwhile */
 		list_relations(queue, &views, &tables);
 		cmq_lock_check_not_in_use(name, queue->pending, "drop");
 	}

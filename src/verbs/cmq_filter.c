@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_filter.c
- *	  Tags, routing keys and filters: checked, and whether they match.
+ *	  Check tags, routing keys and filters, and match them.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,8 +46,8 @@ cmq_filter_check_key(const char *value, const char *argname, const char *topic)
 }
 
 /*
- * The elements of an array of filters or tags, each checked; elements may be
- * NULL.  Raises 22023.
+ * Check each element of an array of filters or tags; put them into *elements, unless
+ * elements is NULL.  Returns how many.  Raises 22023.
  */
 int
 cmq_filter_elements(Datum array, const char *argname, const char *topic,
@@ -84,7 +84,7 @@ cmq_filter_elements(Datum array, const char *argname, const char *topic,
 	return n;
 }
 
-/* Split a key into words; returns their number. */
+/* Split a checked key into words; returns how many. */
 static int
 split_key(const char *key, const char **words, size_t *lengths)
 {
@@ -102,9 +102,9 @@ split_key(const char *key, const char **words, size_t *lengths)
 }
 
 /*
- * Does the binding key match the routing key?  Word by word of the binding
- * key, we keep the set of positions in the routing key up to which what we
- * have seen so far can match.
+ * Does the binding key match the routing key?  The loop goes through the words of the
+ * binding key, and keeps the set of positions in the routing key up to which the words so
+ * far can match.
  */
 bool
 cmq_filter_key_matches(const char *binding_key, const char *routing_key)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_filter.h
- *	  Tags, routing keys and filters: checked, and whether they match.
+ *	  Check tags, routing keys and filters, and match them.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,28 +1,28 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_gone.c
- *	  Queues whose relations were dropped by hand: what is known of them goes.
+ *	  Remove what is known of queues whose relations were dropped by hand.
  *
  * DROP OWNED, DROP TABLE and DROP VIEW know nothing of cmq.queue.  A queue is gone when
- * one of the four relations that its row names does not exist any more: it cannot come
- * back, and to every look-up there is no such queue (cmq_catalog_is_gone()).  A queue
- * whose relations all exist, under whatever names, is damaged at worst, which can be
- * undone.  Names say nothing here: a relation that has taken the name of one that was
- * dropped is not the queue's.
+ * one of the four relations that its row names does not exist any more
+ * (cmq_catalog_is_gone()): it cannot come back, and no look-up finds it.  A queue whose
+ * relations all exist, under whatever names, is damaged at worst, which can be undone.  A
+ * relation that has taken the name of a dropped one is not the queue's.
  *
  * Invariant: no subscription or policy outlives the row of its queue.  The row of a queue
  * that is gone, its subscriptions and the policies of the queues whose dead letters went
  * there are removed all together:
  *	- by cmq_create_queue() for that name, before anything of the new queue is there, so
  *	  that it inherits nothing
- *	- by maintenance, when nothing is left of the queue under its names; else
- *	  maintenance ends the policies alone
+ *	- by maintenance, when no relation has a name of the queue's; else maintenance
+ *	  ends the policies alone, because what is left can still be dropped
  *	- by cmq_drop_queue(), with what is left of the relations
  *
- * Locks: each of these holds the lock under which queues are created, the queue lock of
- * the queue that is gone and that of each queue whose policy ends.  Maintenance waits for
- * none of them.  Abort: all is undone; a DROP by hand that is rolled back brings the
- * queue back, too.
+ * Locks: the queue lock of the queue that is gone and of each queue whose policy ends;
+ * where there are subscriptions, the lock on cmq.topic.  Before these, creation and
+ * maintenance take the lock under which queues are created.  Maintenance waits for no
+ * lock.  Abort: all is undone; a DROP by hand that is rolled back brings the queue back,
+ * too.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,8 +37,8 @@
 #include "verbs/cmq_topic.h"
 
 /*
- * Remove all that is known of a queue that is gone.  False if somebody is at it
- * and the caller does not wait.
+ * Remove all that is known of a queue, if it is gone.  False if another transaction has a
+ * lock that this needs, and the caller does not wait.
  */
 static bool
 forget(const char *name, bool wait)
@@ -74,8 +74,8 @@ cmq_gone_make_room(const char *name)
 }
 
 /*
- * Maintenance: forget queues and topics of which nothing is left.  What somebody
- * is at is left for the next round.
+ * Maintenance: forget queues and topics of which nothing is left.  What another
+ * transaction has locked is left for the next round.
  */
 void
 cmq_gone_sweep(void)
@@ -89,7 +89,7 @@ cmq_gone_sweep(void)
 		return;
 	foreach(lc, names)
 	{
-		/* what is left can still be dropped, but letters cannot go there */
+		/* cmq_drop_queue() needs the row; letters cannot go there */
 		if (cmq_orphan_has_names(lfirst(lc)))
 		{
 			(void) cmq_binding_forget(lfirst(lc), false);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_gone.h
- *	  Queues whose relations were dropped by hand: what is known of them goes.
+ *	  Remove what is known of queues whose relations were dropped by hand.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,22 +3,23 @@
  * cmq_publish.c
  *	  Publish: send a message to each queue whose subscription wants it.
  *
- * Topics that filter by tag: a subscription without filter tags gets
- * everything, one with filter tags gets what has at least one of them.
- * Topics that route: a subscription gets what one of its binding keys matches;
- * keys are words with dots between them, in a binding key * stands for exactly
- * one word and # for any number of words, none included.
+ * In a topic of type tag, a subscription without filter tags gets everything, and one
+ * with filter tags gets what has at least one of them.  In a topic of type routing, a
+ * subscription gets what one of its binding keys matches.  Keys are words with dots
+ * between them; in a binding key * stands for exactly one word, and # for any number of
+ * words, none included.
  *
- * All copies are sent in the caller's transaction.  Rights are those on the
- * topic, not on the queues; the limits of each queue apply, and one that
- * refuses its copy fails the whole call.
+ * All copies are sent in the caller's transaction.  The caller needs a right on the
+ * topic, and none on the queues.  The limits of each queue apply: if one queue refuses
+ * its copy, the whole call fails.
  *
  * Backends cache descriptions of topics, with their subscriptions.  A change of a topic
- * sends a relcache invalidation for its view.  A description does not change: one that
- * has gone stale is replaced by another one, and stays to the end of the transaction,
- * because code of a queue's owner can publish in the midst of a call.
+ * sends a relcache invalidation for its view.  A look-up frees a stale description and
+ * loads another one.  Code of a queue's owner can publish in the midst of a call, so a
+ * call keeps no description over a send, and looks the topic up again.
  *
- * Queues are sent to in the order of the subscriptions' names.
+ * Locks: RowExclusive on the pending tables, in the order of the subscriptions' names.
+ * Abort: nothing was sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -100,12 +101,12 @@ typedef struct Publishing
 
 static HTAB *topics = NULL;
 
-/* Stale descriptions are thrown away as those of queues are, see cmq_cache.c. */
+/* With more stale descriptions than this the cache is trimmed, as in cmq_cache.c. */
 #define MAX_STALE 100
 
 static int	nstale = 0;
 
-/* Has any invalidation arrived since a description has begun to be loaded? */
+/* Has an invalidation arrived since a description began to be loaded? */
 static bool invalidated = false;
 
 static void
@@ -211,7 +212,7 @@ load_subscriptions(Topic *topic)
 static Topic *
 load_topic(const char *name)
 {
-	/* the cache's only when it is complete, so that an error leaks nothing */
+	/* goes to the cache when it is complete, so that an error leaks nothing */
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext,
 											   "cmq topic",
 											   ALLOCSET_SMALL_SIZES);
@@ -240,8 +241,8 @@ load_topic(const char *name)
 }
 
 /*
- * The topic, as of now; good until the next look-up, which may be made by code of an
- * owner's that a send runs.  Raises 42704.
+ * The topic, as of now; good until the next look-up, which code of a queue's owner may
+ * make during a send.  Raises 42704.
  */
 static const Topic *
 lookup_topic(const char *name)
@@ -338,8 +339,9 @@ list_takers(const Publishing *p)
 }
 
 /*
- * Does the queue still want it?  The subscription may have gone with the queue
- * while we waited for a lock, and another queue of that name come.
+ * Does the queue still want the messages?  While this call waited for a lock the queue
+ * may have gone with its subscription, and another queue of that name have come.  Raises
+ * 42501 if the right on the topic is gone.
  */
 static bool
 queue_wants(const char *queue, const Publishing *p)
@@ -391,14 +393,17 @@ add_headers(const Publishing *p, Datum headers, bool isnull)
 	return isnull ? added : DirectFunctionCall2(jsonb_concat, headers, added);
 }
 
-/* Send all messages to a queue, unless it has gone by now; fills times. */
+/*
+ * Send all messages to a queue, and put their times into times.  False if the queue is
+ * gone, or wants them no more.  Raises an error if the queue refuses one.
+ */
 static bool
 send_to(const char *name, const Publishing *p, TimestampTz *times)
 {
 	CmqQueue   *queue;
 
 	cmq_queue_wait_for(name);
-	/* gone, but for its subscription: see cmq_gone.c */
+	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
 	if (!queue_wants(name, p) || cmq_queue_find(name) == NULL)
 		return false;
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
@@ -413,7 +418,7 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 	return true;
 }
 
-/* The topic that the first argument names, if the caller may publish. */
+/* Look up the topic that the first argument names.  Raises 42501 and 42704. */
 static void
 open_topic(FunctionCallInfo fcinfo, Publishing *p)
 {
@@ -425,14 +430,14 @@ open_topic(FunctionCallInfo fcinfo, Publishing *p)
 	p->routing = topic->routing;
 }
 
-/* Tags and key, which are arguments 2 and 3. */
+/* Get tags and routing key from arguments 2 and 3. */
 static void
 get_tags_and_key(FunctionCallInfo fcinfo, Publishing *p)
 {
 	const char *name = p->topic;
 	bool		routing = p->routing;
 
-	/* a caller that gives the other one expects the topic to filter by it */
+	/* a caller that gives the other one takes the topic for the other type */
 	if (!PG_ARGISNULL(routing ? 2 : 3))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -459,7 +464,7 @@ get_tags_and_key(FunctionCallInfo fcinfo, Publishing *p)
 				 errdetail("The topic filters by routing key.")));
 }
 
-/* Send the messages to whoever wants them. */
+/* Send the messages to all queues that want them, and return queues and ids. */
 static void
 publish(FunctionCallInfo fcinfo, Publishing *p)
 {

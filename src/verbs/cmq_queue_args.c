@@ -41,7 +41,7 @@ static const Setting settings[] = {
 	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, " messages", true},
 };
 
-/* May the text of an error say what the queue is set to?  A new one has no secrets. */
+/* May an error say what the queue is set to?  A queue being created has no secrets. */
 static bool
 may_say(CmqQueue *queue)
 {
@@ -49,8 +49,8 @@ may_say(CmqQueue *queue)
 }
 
 /*
- * Store the settings given as arguments 1.. into queue; NULL keeps what is
- * there, or is an error.  Returns whether any was given.
+ * Store the settings given from argument 1 on into queue; NULL keeps what is
+ * there, or is an error.  Returns whether any was given.  Raises 22023.
  */
 bool
 cmq_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool null_keeps)
@@ -94,8 +94,9 @@ cmq_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool null_keeps
 }
 
 /*
- * Store the dead-letter policy given in the last three arguments into queue;
- * NULL keeps what is there.  Returns whether any was given.
+ * Store the dead-letter policy given in the last three arguments into queue; NULL keeps
+ * what is there.  Returns whether any was given.  Raises 22023 unless queue then has all
+ * of a policy, or nothing.
  */
 bool
 cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue)
@@ -108,7 +109,7 @@ cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue)
 	{
 		char	   *target = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 
-		/* cut off it could be another one's, or no text any more */
+		/* cut off, the name could be another queue's, or no text any more */
 		if (strlen(target) > CMQ_QUEUE_NAME_MAX)
 			cmq_queue_report_unknown(target);
 		strlcpy(queue->dead_letter_queue, target, NAMEDATALEN);

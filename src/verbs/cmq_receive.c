@@ -14,22 +14,22 @@
  * (cmq_stretch.c).
  *
  * A message is claimed by deleting its row in the source, without ever waiting:
- * if another transaction is changing the row, or has, it is passed over.  Then
- * the pending row of the new delivery is inserted.  So receivers wait for
- * nobody, cannot deadlock and never get the same message.  Rolling back puts
- * the row back as it was.  (An update in place of delete and insert would be
- * a little cheaper, but heap_update() does not support not waiting.)
+ * if another transaction is changing the row, or has changed it, it is passed
+ * over.  Then the pending row of the new delivery is inserted.  So receives wait
+ * for nobody, cannot deadlock and never get the same message.  (An update in
+ * place of delete and insert would be a little cheaper, but heap_update()
+ * always waits.)
  *
- * Dead messages (cmq_dead_letter.c) are passed over, and moved away after the
- * scan if nobody has to be waited for and no stranger's code runs for it.
+ * Dead messages are passed over, and moved after the scan if that needs no wait
+ * and no code of another owner (cmq_dead_letter.c).
  *
  * Messages past their retention are passed over, and so are those whose leaf
- * is gone: it was dropped because they expired.  One that cannot be read is put
- * off, not returned (cmq_damage.c).
+ * is gone: it was dropped because they expired.  A message that cannot be read
+ * is put off, not returned (cmq_damage.c).
  *
  * Locks: RowExclusive on the pending table and the rewind leaves, AccessShare
  * on the message leaves; to the end of the transaction, but not while a receive
- * waits.
+ * waits.  Abort: the row that was claimed is there as it was.
  *
  *-------------------------------------------------------------------------
  */
@@ -151,7 +151,7 @@ typedef struct ReceiveState
 	int			n;				/* messages that are returned */
 	int			nredelivered;
 	int			nrewound;
-	int			nunreadable;	/* and such that were put off */
+	int			nunreadable;	/* that were claimed and put off */
 	CmqPendingKey *letters;		/* dead ones that were passed over, or NULL */
 	int			nletters;
 } ReceiveState;
@@ -160,8 +160,8 @@ typedef struct ReceiveState
  * Begin to look for ready rows.  An index scan takes in all that matches on a
  * page before it returns the first row: hundreds of rows, when that many are
  * ready.  So the first look reaches only about as far as is needed, going by
- * the spacing of rows in this queue.  That is learned: each time the first
- * look turns out to be too short the spacing is doubled, else it shrinks a bit.
+ * the spacing of rows in this queue.  The spacing is learned: it is doubled when
+ * the first look was too short, else it shrinks a bit (learn_spacing()).
  */
 static void
 look_for_ready(ReceiveState *state)
@@ -178,7 +178,7 @@ look_for_ready(ReceiveState *state)
 	cmq_pending_scan(&state->pending.table, NULL, floor, state->reach);
 }
 
-/* A hint: that others do the same at the same time does not matter. */
+/* The spacing is a hint, so it may lose what another receive has learned just now. */
 static void
 learn_spacing(ReceiveState *state)
 {
@@ -254,8 +254,8 @@ next_candidate(ReceiveState *state)
 }
 
 /*
- * Is the message of the ready row dead, or has somebody else the row?  Dead ones are
- * moved when the scan has ended.
+ * Is the message of the ready row dead, or is another transaction changing the row?  A
+ * dead one is listed, to be moved when the scan has ended.
  */
 static bool
 pass_over(ReceiveState *state)
@@ -279,8 +279,8 @@ pass_over(ReceiveState *state)
 }
 
 /*
- * Claim the row that the scan of this source stands at.  False if its message is not to
- * be had: it is passed over, somebody else has it, or its leaf is gone.
+ * Claim the row that the scan of this source stands at.  False if its message is passed
+ * over, another transaction has taken it, or its leaf is gone.
  */
 static bool
 claim(ReceiveState *state, Source source, CmqPendingRow *delivery)
@@ -294,8 +294,8 @@ claim(ReceiveState *state, Source source, CmqPendingRow *delivery)
 }
 
 /*
- * Read a claimed message from its leaf and add it to the result.  False if there is
- * no such message, which happens only when somebody removed it by hand.
+ * Read a claimed message from its leaf and add it to the result.  False if the message is
+ * not there, which happens only when it was removed by hand.
  */
 static bool
 read_message(ReceiveState *state, CmqTable *messages,
@@ -354,7 +354,7 @@ typedef struct TryRead
 	bool		found;
 } TryRead;
 
-/* All that an abort of the subtransaction gives back is opened and closed here. */
+/* Called in a subtransaction: what its abort gives back is opened and closed here. */
 static void
 try_read(const char *name, void *arg)
 {
@@ -470,7 +470,7 @@ receive_end(ReceiveState *state)
 					&state->floor);
 	if (state->n == state->request->max_messages || state->reach_short)
 		learn_spacing(state);
-	/* code of the owner's may have done what must not be lost */
+	/* code of the owner may have done what must not be lost */
 	state->only_receives &= !state->pending.table.has_code;
 	cmq_message_end(&state->messages);
 	cmq_due_end(&state->due);
@@ -479,11 +479,11 @@ receive_end(ReceiveState *state)
 }
 
 /*
- * Receive what is there.  Returns how many messages.  When there are none and
- * next_visible is given, it is set to the time when the next one that is
- * delayed or in flight becomes visible, if that is before the time in it, else
- * to DT_NOEND.  Sets *moved if dead messages were moved away, or nothing but
- * messages that cannot be read was met: that must not wait for our commit.
+ * Receive what is there; returns how many messages.  If there are none and
+ * next_visible is given, *next_visible becomes the time when the next message that
+ * is delayed or in flight becomes visible, or DT_NOEND if that is not before the
+ * time in it.  Sets *moved if dead messages were moved, or nothing but messages
+ * that cannot be read was met: the caller must not wait with these uncommitted.
  */
 static int
 receive_messages(CmqQueue *queue, const Request *request,
@@ -512,7 +512,7 @@ receive_messages(CmqQueue *queue, const Request *request,
 	if (state.n + state.nunreadable + nmoved == 0)
 		return 0;
 
-	/* as for a delivery: somebody may have planned for what was moved */
+	/* as for a delivery: a receive may have planned for what was moved */
 	if (state.n + state.nunreadable == 0)
 		cmq_xact_wake(shared, 1, 0);
 	cmq_async_end(state.only_receives && nmoved == 0);
@@ -523,9 +523,9 @@ receive_messages(CmqQueue *queue, const Request *request,
 }
 
 /*
- * A look of a receive that may wait has a resource owner of its own: when it has
- * found nothing its locks are released with that, so a receive that sleeps stands
- * in nobody's way.  Else they stay to the end of the transaction.
+ * A look of a receive that may wait has a resource owner of its own.  A look that finds
+ * nothing releases its locks with it, so that a receive that sleeps is in nobody's way;
+ * else the locks stay to the end of the transaction.
  */
 static ResourceOwner
 begin_look(void)
@@ -554,7 +554,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 {
 	CmqSharedQueue *shared = queue->shared;
 
-	/* elapsed: nobody sets this */
+	/* in elapsed time, which nobody sets */
 	int64		deadline = cmq_elapsed() +
 		request->polling_wait_seconds * USECS_PER_SEC;
 	uint32		nrewinds = 0;
@@ -570,7 +570,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		bool		moved;
 		bool		over;
 
-		/* to wait for a process that waits for our locks would be a deadlock */
+		/* a process that has this locked may wait for our locks: a deadlock */
 		if (!cmq_catalog_is_free())
 		{
 			cmq_count_event(shared, CMQ_EMPTY_RECEIVES);
@@ -599,7 +599,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 	cmq_wait_end();
 }
 
-/* Lock the queue, which has been looked up, and check what is asked for. */
+/* Lock the queue, which has been looked up, and fill *request.  Raises 22023. */
 static CmqQueue *
 open_for_receive(FunctionCallInfo fcinfo, CmqQueue *queue, Request *request)
 {

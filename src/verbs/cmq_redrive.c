@@ -10,14 +10,14 @@
  * stays, whatever the reason, and stops no other.
  *
  * Letters are listed and sent back in chunks, each in a subtransaction with a limit of
- * time: code of the owners of these queues runs in it.  One whose code fails, or takes
- * too long, is left out of the rest of the call (blame()).
+ * time, because code of the queues' owners runs in it.  A queue whose code fails, and an
+ * owner whose code takes too long, are left out of the rest of the call (blame()).
  *
  * Locks: RowExclusive on the pending tables of both queues.  That mode does not conflict
  * with itself, so moves to the dead-letter queue and from it may take them in any order.
  *
- * Abort: each chunk that fails is undone and tried again without the one to blame; with
- * the transaction everything is as it was.
+ * Abort: a chunk that fails is undone, and tried again without the queue or owner to
+ * blame.
  *
  *-------------------------------------------------------------------------
  */
@@ -98,7 +98,10 @@ typedef struct Redrive
 	char		source[NAMEDATALEN];	/* the queue being sent to */
 } Redrive;
 
-/* Whose code a send to this queue runs; InvalidOid if the caller need not mind. */
+/*
+ * The owner whose code a send to this queue runs; InvalidOid if that is the caller, the
+ * owner of the dead-letter queue or a superuser.
+ */
 static Oid
 get_guest(const Redrive *redrive, CmqQueue *source)
 {
@@ -107,9 +110,9 @@ get_guest(const Redrive *redrive, CmqQueue *source)
 }
 
 /*
- * The queue that a dead letter may be sent back to, locked; NULL if it is no dead
- * letter, that queue is gone or has another dead-letter queue now, or the caller
- * has no INSERT on it.
+ * Lock the queue that a dead letter may be sent back to.  NULL if the message is no dead
+ * letter, that queue is gone, is left out or has another dead-letter queue now, or the
+ * caller has no INSERT on it.
  */
 static CmqQueue *
 open_source(Redrive *redrive, const char *name)
@@ -123,7 +126,7 @@ open_source(Redrive *redrive, const char *name)
 	source = cmq_queue_find(name);
 	for (int i = 0; i < 2; i++)
 	{
-		/* both sides of the wait for the lock */
+		/* before the wait for the lock, and after it */
 		if (source == NULL ||
 			list_member_oid(redrive->slow, source->owner) ||
 			strcmp(source->dead_letter_queue, redrive->name) != 0 ||
@@ -175,8 +178,9 @@ redrive_letter(Redrive *redrive, CmqDelete *state, CmqMessages *messages)
 }
 
 /*
- * Send letters back; an error undoes all of it.  The deliveries are deleted as the
- * owner of the dead-letter queue, in the name of the caller.
+ * Send letters back.  Called in a subtransaction (cmq_limited()): an error undoes all of
+ * it.  The letters are deleted as the owner of the dead-letter queue, whose code may run
+ * then; deleted_by names the caller.
  */
 static void
 redrive_letters(const char *name, void *arg)
@@ -221,10 +225,10 @@ redrive_letters(const char *name, void *arg)
 }
 
 /*
- * After a try that was undone: nothing more is sent by this call to the queue that
- * was being sent to, or, if the time was over, to queues of the owner whose code
- * has taken it.  If it was nobody's the next try is for half as many letters.
- * Raises an error if nothing of this is left.
+ * A try was undone.  After an error the call leaves out the queue that was being sent to;
+ * after the end of the time, the queues of the owner whose code took most of it.  If no
+ * owner did, the next try is for half as many letters.  Raises an error if there is
+ * nothing more to leave out.
  */
 static void
 blame(Redrive *redrive, bool over)
@@ -248,7 +252,7 @@ blame(Redrive *redrive, bool over)
 				 errdetail("The warning before this says why.")));
 }
 
-/* Send the letters of a chunk back, or the first ones of it; the rest is the next. */
+/* Send the letters of a chunk back, or its first ones: then the rest is the next chunk. */
 static void
 redrive_chunk(Redrive *redrive)
 {
@@ -261,7 +265,7 @@ redrive_chunk(Redrive *redrive)
 		cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 		blame(redrive, over);
 	}
-	/* code that ends in time, but takes much of it for every chunk */
+	/* code may end in time, but take much of it for every chunk */
 	slow = cmq_uses_most(&redrive->uses, REDRIVE_LIMIT * 1000, redrive->slow);
 	if (OidIsValid(slow))
 		redrive->slow = lappend_oid(redrive->slow, slow);

@@ -3,10 +3,13 @@
  * cmq_replay.c
  *	  Preview and replay: read the history of a queue, and send it to another one.
  *
- * Both only read the queue: AccessShare on its pending table and leaves, so they hold
- * up nobody but a drop (cmq_history.c).  Replay sends what it reads to another queue,
- * some messages at a time, under the limits of any other send, as the owner of that
- * queue: its code in indexes is not to run as the caller.
+ * Both only read the queue.  Replay sends what it reads to another queue, some messages
+ * at a time, within the limits of that queue.  It writes them as that queue's owner, whose
+ * code in indexes must not run as the caller.
+ *
+ * Locks: AccessShare on the pending table and leaves of the queue, which holds up only a
+ * drop of the queue or of a leaf (cmq_history.c); RowExclusive on the pending table of the
+ * other queue.  Abort: nothing was sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -106,6 +109,7 @@ typedef struct Replay
 	Size		bytes;
 } Replay;
 
+/* Send what was copied.  Raises an error if the other queue refuses it. */
 static void
 replay_flush(Replay *replay)
 {
@@ -132,7 +136,7 @@ replay_flush(Replay *replay)
 	MemoryContextReset(replay->context);
 }
 
-/* Take over the message that the scan stands at. */
+/* Copy the message that the scan stands at. */
 static void
 replay_message(Replay *replay, CmqHistory *history)
 {

@@ -5,21 +5,21 @@
  *
  * A rewind is a pair of times; it brings back everything from a point on, and
  * costs nothing.  A restore takes a window, a filter or a list of ids, and moves
- * each message: its rewind row is deleted, and a pending row inserted that is
+ * each message: it deletes the rewind row, and inserts a pending row that is
  * visible since the message's production.  So restored messages come in
- * production order, before what was produced later, and whatever else waits.  When
+ * production order, before what was produced later, whatever else waits.  When
  * they became ready stands in first_received_at (cmq_slot_ready_since()).
  * Like a rewound message a restored one counts receives anew and has a
  * rewind_count one higher.
  *
- * No restored message is older than a time that is known beforehand.  The
- * transaction's slot says so until it ends, if anything was restored; the mark of cmq_earliest.c is lowered to
- * it at once and the scan floor (cmq_floor.c) when it commits.
+ * No restored message is older than a time that is known beforehand.  The slot shows
+ * that time until the transaction ends, if anything was restored.  The mark of
+ * cmq_earliest.c is lowered to it at once, and the scan floor (cmq_floor.c) at commit.
  *
  * Locks: the queue lock, so that restores and rewinds of a queue come one after
- * the other; RowExclusive on the pending table and the rewind leaves.  A receive
- * may be at a row that a rewind brought back until just now: it is waited for.
- * Receives, sends and deletes go on.  Rollback undoes all of it.
+ * the other; RowExclusive on the pending table and the rewind leaves.  A restore waits
+ * for a receive that is taking a row which a rewind brought back until just now.
+ * Receives, sends and deletes go on.  Abort: the rewind rows are there again.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,8 +57,8 @@ typedef struct RestoreState
 } RestoreState;
 
 /*
- * No restored message will be older than first.  From here on to restore_end() we
- * are the owner of the queue, whose code in indexes is not to run as the caller.
+ * No restored message will be older than first.  Until restore_end() the session acts as
+ * the owner of the queue, whose code in indexes must not run as the caller.
  */
 static void
 restore_begin(RestoreState *state, CmqQueue *queue, TimestampTz first)
@@ -78,6 +78,7 @@ restore_end(RestoreState *state)
 	cmq_owner_leave(&state->caller);
 }
 
+/* Lock the queue that the first argument names, for a restore. */
 static CmqQueue *
 open_queue(FunctionCallInfo fcinfo)
 {
@@ -104,7 +105,7 @@ cmq_restore(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_restore()");
 	queue = open_queue(fcinfo);
 	cmq_window_args(fcinfo, 1, 3, queue->name, &window);
-	/* or one could find out about headers by trying */
+	/* the number restored tells something about headers */
 	if (window.has_filter)
 		cmq_queue_check_acl(queue, ACL_SELECT);
 
@@ -139,7 +140,7 @@ compare_ids(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The message ids in an array, ordered, each once. */
+/* The message ids in an array argument, ordered, each once. */
 static int64 *
 get_ids(FunctionCallInfo fcinfo, int argno, CmqQueue *queue, int *nids)
 {
@@ -163,7 +164,7 @@ get_ids(FunctionCallInfo fcinfo, int argno, CmqQueue *queue, int *nids)
 	return ids;
 }
 
-/* The time of the first message that can be restored, or an earlier one. */
+/* A time not after that of any message that can be restored; DT_NOEND if none can. */
 static TimestampTz
 get_first(const int64 *ids, int nids, TimestampTz since)
 {

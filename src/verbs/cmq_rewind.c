@@ -20,15 +20,15 @@
  * the open transactions.  A delete with deleted_at < rewound_at therefore has
  * an id that is either in the list, and not due, or has ended before the list
  * was made.  So the set of due messages is fixed at the rewind and only
- * shrinks; whoever finds it empty can forget the rewind.
+ * shrinks; once it is empty the rewind can be forgotten.
  *
  * A cancel forgets the pair: what has not been received yet is history again.  A
  * receive that stands at a due row at that moment may still take it; cmq_earliest.c says
  * what follows from that.
  *
- * Locks: rewind, cancel, clear, alter and the maintenance step that moves rewind_from
- * forward hold the queue lock to the end of their transactions.  Traffic is not held up:
- * it sees the new pair when the rewind has committed.
+ * Locks: rewind, cancel, restore, clear, alter and the step of maintenance that moves
+ * rewind_from forward hold the queue lock to the end of their transactions.  Traffic is
+ * not held up: it sees the new pair when the rewind has committed.
  * Abort and crash: all that a rewind leaves is in the queue's row.
  *
  *-------------------------------------------------------------------------
@@ -67,8 +67,8 @@ PG_FUNCTION_INFO_V1(cmq_rewind);
 PG_FUNCTION_INFO_V1(cmq_cancel_rewind);
 
 /*
- * List the transactions that have an id and are open now, prepared ones included, without
- * our own.
+ * List the open transactions that have an id, prepared ones included, without the current
+ * one.
  */
 static void
 list_open_transactions(CmqRewind *rewinding)
@@ -76,7 +76,7 @@ list_open_transactions(CmqRewind *rewinding)
 	RunningTransactions running = GetRunningTransactionData();
 	TransactionId own = GetTopTransactionIdIfAny();
 
-	/* it returns with these held */
+	/* GetRunningTransactionData() returns with these held */
 	LWLockRelease(ProcArrayLock);
 	LWLockRelease(XidGenLock);
 
@@ -98,8 +98,8 @@ list_open_transactions(CmqRewind *rewinding)
  * time of the earliest unconsumed message, first_due that of the first one
  * that the rewind under way still has to bring back.
  *
- * now() - rewind_seconds is always early enough, also when the wall clock is behind
- * the queue's clock: what is outside of the window does not come back by that.
+ * A start at now() - rewind_seconds is always accepted, also when the wall clock is behind
+ * the queue's clock; it brings nothing back that is outside of the window.
  */
 void
 cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
@@ -120,7 +120,7 @@ cmq_rewind_range(CmqQueue *queue, TimestampTz min_msg_time,
 		*earliest = Max(*earliest, queue->forgotten_before);
 }
 
-/* Says why a rewind cannot start there, and what can be done instead. */
+/* Raise 22023: why a rewind cannot start there, and what can be done instead. */
 static void
 report_start_time(CmqQueue *queue, TimestampTz start_time,
 				  TimestampTz earliest, TimestampTz latest)
@@ -174,8 +174,8 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 }
 
 /*
- * Messages produced since this time are to be received once more: until our transaction
- * has ended nobody may believe that they are all consumed.
+ * Messages produced since this time are to be received once more: until this transaction
+ * has ended, no other may take them all for consumed.
  */
 static void
 announce_rewind(CmqSharedQueue *shared, TimestampTz from)
@@ -227,7 +227,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	else
 		cmq_xact_wake_all(queue->shared);
 	cmq_catalog_update_queue(&changed);
-	/* one that brings nothing back, and ends no other, is not worth a row */
+	/* a rewind that brings nothing back, and ends no other, needs no row */
 	if (first != DT_NOEND || queue->rewinding.active)
 		cmq_rewind_log_add(queue, "rewind", now, &window, NULL, -1);
 
@@ -238,7 +238,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 
 /*
  * Cancel the rewind under way: what it has not brought back is history again.  The caller
- * holds the queue lock and has asked for the reason.
+ * holds the queue lock, and has called cmq_rewind_log_require_reason().
  */
 void
 cmq_rewind_cancel(CmqQueue *queue)
@@ -267,7 +267,7 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 
 /*
  * Maintenance: move the start of the rewind forward to the first message still due, or
- * end the rewind when none is.  Does nothing when somebody holds the queue lock.
+ * end the rewind when none is.  Does nothing when another transaction has the queue lock.
  */
 void
 cmq_rewind_advance(CmqQueue *queue)
@@ -286,7 +286,7 @@ cmq_rewind_advance(CmqQueue *queue)
 	if (first == queue->rewinding.from)
 		return;
 
-	/* what has expired in between counts no more */
+	/* due rows that have expired in between count no more */
 	if (queue->rewinding.from < expired_before &&
 		cmq_due_first(queue, &queue->rewinding, DT_NOBEGIN) < first)
 		cmq_xact_due_unknown(queue->shared);

@@ -5,10 +5,10 @@
  *
  * A send takes its id from the queue clock and writes two rows: the message
  * itself, which is never written again, into the leaf of its time, and a
- * narrow pending row.  Both are ordinary transactional inserts: a rolled-back
- * send was never sent; its id is not used again.
+ * narrow pending row.
  *
- * Locks: RowExclusive on the pending table and on the leaf.
+ * Locks: RowExclusive on the pending table and on the leaf.  Abort: nothing was sent;
+ * the id is not used again.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,7 +46,7 @@
 PG_FUNCTION_INFO_V1(cmq_send);
 PG_FUNCTION_INFO_V1(cmq_send_batch);
 
-/* Raise an error unless the queue takes this body. */
+/* Raise 22023 for a body that is NULL or empty, 54000 for one too large for the queue. */
 void
 cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
 {
@@ -76,8 +76,8 @@ cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
 }
 
 /*
- * Raise 54000 if the queue does not take such large headers; added is how much of
- * them cmq may have added itself.
+ * Raise 54000 if the headers are too large for the queue; cmq itself may have added as
+ * many bytes as added says.
  */
 void
 cmq_send_check_headers(CmqQueue *queue, Datum headers, int added)
@@ -134,10 +134,9 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 }
 
 /*
- * Take the time of the next message, with its leaf open to be written.  A leaf for the
- * present time can be missing, or, after a long pause between two lines here, be
- * dropped; the next one is as good.  That there is one, or an error, is the demand's
- * business.
+ * Take the time of the next message, and open its leaf.  That leaf may be missing, or
+ * have been dropped during a long pause of this process.  Then cmq_leaf_demand() has a
+ * leaf made, or raises an error, and the message gets a new time.
  */
 static TimestampTz
 next_time(CmqMessages *messages)
@@ -158,7 +157,7 @@ next_time(CmqMessages *messages)
 /*
  * Write n messages; headers may be NULL.  Puts their times, which increase, into
  * times unless that is NULL.  The caller has opened the queue with RowExclusive, and
- * checked rights, arguments and room.
+ * checked rights, arguments and room.  Raises 55000 if a subscription writes the queue.
  */
 static void
 send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
@@ -211,9 +210,9 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 }
 
 /*
- * The same for messages that a dead-letter policy or a subscription sends.  The
- * caller may not know the queue: so the code that its owner has in expressions of
- * indexes and the like runs as the owner, not as the caller.
+ * The same for what the caller does not send to this queue itself: what is published,
+ * replayed or redriven, and dead letters.  The owner's code in indexes runs as the owner,
+ * not as the caller, who may not even know the queue.
  */
 void
 cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,

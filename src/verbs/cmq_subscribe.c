@@ -39,7 +39,7 @@
 PG_FUNCTION_INFO_V1(cmq_subscribe);
 PG_FUNCTION_INFO_V1(cmq_unsubscribe);
 
-/* The array of an argument, checked element by element; 0 if it is NULL. */
+/* The array of an argument, checked by element; 0 if it is NULL.  Raises 22023. */
 static Datum
 get_filters(FunctionCallInfo fcinfo, int argno, const char *argname,
 			const char *topic, CmqFilterCheck check)
@@ -68,7 +68,7 @@ find_for_select(const char *topic)
 	return routing;
 }
 
-/* Remove the subscriptions of queues that are gone.  The caller has topics locked. */
+/* Remove the topic's subscriptions of queues that are gone.  Topics are locked. */
 static void
 forget_dangling(const char *topic)
 {
@@ -99,7 +99,7 @@ check_subscriptions(const char *topic, const char *name, const char *queue)
 		nsame += cmq_topic_row_is(&rows, NULL, queue);
 	}
 	cmq_topic_rows_end(&rows);
-	/* each publish is to pay for a few of them at most */
+	/* each publish pays for all of them */
 	if (nsame >= CMQ_SUBSCRIPTIONS_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -130,7 +130,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	tags = get_filters(fcinfo, 3, "filter_tags", topic, cmq_filter_check_tag);
 	keys = get_filters(fcinfo, 4, "binding_keys", topic, cmq_filter_check_key);
 
-	/* what is not there, or not allowed, takes no lock */
+	/* a call that names what is not there, or is not allowed, takes no lock */
 	(void) find_for_select(topic);
 	cmq_queue_check_owner(cmq_queue_lookup(queue, ACL_NO_RIGHTS));
 	/* the queue first, as a drop of the queue does */
@@ -171,7 +171,7 @@ own_queue_of(const char *topic, const char *name)
 	char	   *queue = cmq_topic_find_subscription(topic, name, NULL);
 	CmqDescription description;
 
-	/* a damaged queue has an owner too */
+	/* not by cmq_queue_lookup(): a damaged queue has an owner, too */
 	return queue && cmq_catalog_find_queue(&description, queue) &&
 		cmq_queue_has_relation(&description, description.relid, CMQ_RIGHTS) &&
 		object_ownercheck(RelationRelationId, description.relid, GetUserId()) ?
@@ -217,12 +217,12 @@ cmq_unsubscribe(PG_FUNCTION_ARGS)
 	topic = cmq_name_arg(fcinfo, 0, "topic");
 	name = cmq_name_arg(fcinfo, 1, "subscription");
 
-	/* what is not allowed takes no lock */
+	/* a call that is not allowed takes no lock */
 	check_unsubscribe(topic, name);
 
 	/*
-	 * Its owner may make the subscription anew in this transaction, with
-	 * other filters: so the queue first, as in cmq_subscribe().
+	 * The queue's owner may subscribe it anew in this transaction: so the
+	 * queue is locked first, as in cmq_subscribe().
 	 */
 	queue = own_queue_of(topic, name);
 	if (OidIsValid(queue))

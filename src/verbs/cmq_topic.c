@@ -7,7 +7,8 @@
  * maintenance, removes its row and subscriptions.  Dropping a queue removes the queue's
  * subscriptions.
  *
- * Locks: the one on cmq.topic.  Abort: all is undone like any DDL.
+ * Locks: an object lock on cmq.topic, under which topics and subscriptions change.
+ * Abort: all is undone like any DDL.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,8 +31,8 @@ PG_FUNCTION_INFO_V1(cmq_create_topic);
 PG_FUNCTION_INFO_V1(cmq_drop_topic);
 
 /*
- * The names of topics that are gone: of this one, but for case, or of all if it is
- * NULL.
+ * The names of topics that are gone: all, or, if topic is given, those that have that
+ * name but for case.
  */
 static List *
 list_gone(const char *topic)
@@ -52,7 +53,6 @@ list_gone(const char *topic)
 	return names;
 }
 
-/* Delete the row of a topic. */
 static void
 delete_topic(const char *name)
 {
@@ -66,8 +66,8 @@ delete_topic(const char *name)
 }
 
 /*
- * A queue is dropped, and its subscriptions with it.  The caller holds its
- * queue lock, so that there will be no more.
+ * Remove the subscriptions of a queue that is dropped.  The caller holds its queue lock,
+ * which keeps new ones away.
  */
 void
 cmq_topic_forget_queue(const char *queue)
@@ -78,7 +78,7 @@ cmq_topic_forget_queue(const char *queue)
 	cmq_topic_delete_subscriptions(NULL, NULL, queue);
 }
 
-/* Forget these topics, with their subscriptions.  The caller has topics locked. */
+/* Remove these topics with their subscriptions.  Topics are locked. */
 static void
 forget_topics(List *names)
 {
@@ -91,7 +91,7 @@ forget_topics(List *names)
 	}
 }
 
-/* Maintenance: forget the topics that are gone, unless somebody has topics locked. */
+/* Maintenance: remove the topics that are gone, unless others have topics locked. */
 void
 cmq_topic_sweep_gone(void)
 {
@@ -165,7 +165,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 	cmq_check_create(CMQ_SCHEMA, "topic", name, CMQ_SCHEMA);
 
 	cmq_catalog_lock("topic");
-	/* what is left of one that is gone is not to be the new one's */
+	/* the new topic must not inherit from one that is gone */
 	forget_topics(list_gone(name));
 	check_not_taken(name);
 	create_view(name);
@@ -182,7 +182,7 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 }
 
 /*
- * The view of a topic to be dropped, or one that has no row; raises 42704 or 42501.
+ * The view of a topic to be dropped, which may have no row.  Raises 42704 and 42501.
  */
 static Oid
 find_own_topic(const char *name)
@@ -210,7 +210,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 	name = cmq_name_arg(fcinfo, 0, "topic");
 	(void) find_own_topic(name);
 	cmq_catalog_lock("topic");
-	/* it may be another one by now */
+	/* by now it may be another topic of that name */
 	relid = find_own_topic(name);
 	if (cmq_topic_find_subscription(name, NULL, NULL))
 		ereport(ERROR,

@@ -3,12 +3,13 @@
  * cmq_truncate.c
  *	  The trigger that refuses to truncate tables of a queue.
  *
+ * A message lies in several tables, and a truncate of one of them leaves the rest.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "commands/trigger.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -18,7 +19,7 @@
 
 PG_FUNCTION_INFO_V1(cmq_no_truncate);
 
-/* Has the queue this table, or is it one of its leaves? */
+/* Is this a table of the queue, or a leaf? */
 static bool
 has_table(CmqQueue *queue, Oid relid)
 {
@@ -46,14 +47,8 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("cmq._no_truncate can only be the trigger that cmq_create_queue makes")));
 	cmq_require_preload();
-	/* our own: see cmq_owner_enter() */
-	if (InSecurityRestrictedOperation())
-		return PointerGetDatum(NULL);
 
-	/*
-	 * a partition that was detached, or a queue that is not there, are
-	 * nobody's
-	 */
+	/* a detached partition, and a table of no queue, may be truncated */
 	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
 	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation)))
 		ereport(ERROR,

@@ -3,9 +3,11 @@
  * cmq_attributes.c
  *	  Attributes of a queue.
  *
- * Everything here only reads, checks SELECT on the queue, and works on a
- * standby.  The numbers of pending messages come from cmq_oldest.c, that of the history
- * from a scan of the rewind leaves with one snapshot.
+ * Everything here only reads, needs SELECT on the queue, and works on a standby.  The
+ * numbers of pending messages come from cmq_oldest.c, that of the history from a scan of
+ * the rewind leaves with one snapshot.
+ *
+ * Locks: AccessShare on the pending table and the leaves.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,7 +53,7 @@ enum
 	Natts_attributes = 18
 };
 
-/* Find the states of the queue's messages; the description is that of the same moment. */
+/* Count the queue's messages by state; returns the description of the same moment. */
 static CmqQueue *
 look_at_queue(CmqQueue *queue, CmqStates *states, TimestampTz *now)
 {
@@ -82,7 +84,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	/* it counts with a snapshot of its own, which a worker must not take */
+	/* counting takes a snapshot of its own, which a parallel worker must not */
 	PreventCommandIfParallelMode("cmq_queue_attributes()");
 	queue = cmq_queue_lookup(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT);
 	queue = look_at_queue(queue, &states, &now);

@@ -6,11 +6,10 @@
  * Counters and the numbers of pending messages, and of those that a rewind still has to
  * bring back, come from shared memory (cmq_count.c).  What is in flight or delayed
  * stands right of now in the primary key of the pending table, and is counted there.
- * What has been ready for the longest time is the first row from the scan floor on, but
- * for restored ones (find_ready_since()).  So no table is read from end to end,
- * with two exceptions: the pending table, to count it the first time after the start of
- * the server, and the history since the start of a rewind, to count what is due the first
- * time after the rewind.
+ * The message that has been ready longest is the first one from the scan floor on, but
+ * for restored ones (find_ready_since()).  So no table is read from end to end, with two
+ * exceptions: the pending table is counted once after a start of the server, and the
+ * history since the start of a rewind once after the rewind.
  *
  * A queue that cannot be looked at is left out: without a word if it is being dropped or
  * changed, with a warning if it is damaged.
@@ -19,8 +18,8 @@
  * and each call counts in the tables: in the pending table, and in the history since
  * the start of a rewind under way.
  *
- * Locks: AccessShare on all tables of a queue, tried for a moment, until its row is
- * made.
+ * Locks: AccessShare on all tables of a queue, never waited for, until the queue's row of
+ * the result is made.
  *
  *-------------------------------------------------------------------------
  */
@@ -68,7 +67,7 @@ enum
 {
 	Anum_metrics_queue = 1,
 	Anum_metrics_since,
-	Anum_metrics_counters,		/* so many as there are, in the order of
+	Anum_metrics_counters,		/* the first of CMQ_NCOUNTERS, in the order of
 								 * CmqCounter */
 	Anum_metrics_pending_msg_num = Anum_metrics_counters + CMQ_NCOUNTERS,
 	Anum_metrics_left_of_rewind,
@@ -95,11 +94,11 @@ total_size(Oid relid)
 }
 
 /*
- * Bytes on disk.  Pending messages and the history are in the same message tables,
- * whose bytes are divided in proportion to the number of each.  The number of the history
- * is estimated from the size of the rewind tables, without what a rewind still has to
- * bring back.  With rewind off there is no history: what maintenance has not removed yet
- * counts as neither.
+ * Bytes on disk.  Pending messages and the history are in the same message leaves, whose
+ * bytes are divided in proportion to the number of each.  The number of messages in the
+ * history is estimated from the size of the rewind leaves, less what a rewind still has
+ * to bring back.  With rewind off there is no history: what maintenance has not removed
+ * yet counts as neither.
  */
 static void
 get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
@@ -128,11 +127,11 @@ get_sizes(CmqQueue *queue, int64 npending, int64 left, int64 *pending,
 }
 
 /*
- * Since when is the message ready that is ready the longest?  The scan stands
- * before the first ready row.  Rows are in the order in which they became ready,
- * but for restored ones, which stand where they were produced.  So the first row
- * that was not restored ends the search.  When more than MAX_RESTORED stand before that
- * row, the result may be too late.
+ * Since when has the message been ready that has been ready longest?  The scan stands
+ * before the first ready row.  Rows are in the order in which they became ready, but
+ * for restored ones, which stand where they were produced.  So the first row that was
+ * not restored ends the search.  If more than MAX_RESTORED restored rows come before it,
+ * the result may be too late.
  */
 static TimestampTz
 find_ready_since(CmqTable *pending, TimestampTz expired_before)
@@ -156,8 +155,8 @@ find_ready_since(CmqTable *pending, TimestampTz expired_before)
 }
 
 /*
- * Count what is in flight and delayed, and find since when what is ready the
- * longest is ready.
+ * Count what is in flight and delayed, and find since when the first message has been
+ * ready.  Not in recovery.
  */
 static void
 look_at_pending(CmqQueue *queue, CmqStates *states)
@@ -181,7 +180,7 @@ look_at_pending(CmqQueue *queue, CmqStates *states)
 								  queue->rewinding.rewound_at);
 }
 
-/* On a standby: the same, from the tables, and all of the numbers. */
+/* In recovery: the same, and all other numbers, from the tables. */
 static void
 count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 {
@@ -208,7 +207,7 @@ may_see_counters(CmqQueue *queue)
 		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
 }
 
-/* The row of one queue, but for its name, when found is set. */
+/* The row of one queue, but for its name; found: the queue could be looked at. */
 typedef struct MetricsRow
 {
 	bool		found;
@@ -276,8 +275,8 @@ get_metrics(const char *name, MetricsRow *row)
 }
 
 /*
- * Lock all tables of the queue to look at them.  False if the caller may not see the
- * queue, or another transaction has a table alone.
+ * Lock all tables of the queue to look at them.  False if there is no such queue, the
+ * caller may not see it, or another transaction has a table alone.
  */
 static bool
 lock_queue(const char *name)

@@ -3,6 +3,8 @@
  * cmq_rewind_left.c
  *	  How much the rewind under way still has to bring back, for the view cmq.rewinds.
  *
+ * Locks: AccessShare on the rewind leaves, never waited for, given back at once.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -27,7 +29,7 @@ typedef struct Left
 	bool		known;
 } Left;
 
-/* Count what the rewind under way still has to bring back, without waiting. */
+/* Called in a subtransaction, whose end gives the locks back. */
 static void
 count_left(const char *name, void *arg)
 {
@@ -54,9 +56,8 @@ count_left(const char *name, void *arg)
 }
 
 /*
- * How many messages the rewind under way still has to bring back.  NULL if the
- * queue is gone, damaged or locked, or not for the caller's eyes: a view of all
- * queues must neither fail nor wait because of one.
+ * NULL if the queue is gone, damaged or locked, or the caller has no SELECT on it: a view
+ * of all queues must neither fail nor wait because of one.
  */
 Datum
 cmq_rewind_left(PG_FUNCTION_ARGS)

@@ -15,21 +15,21 @@
  *	  reads its tables.  So no operator or function of the caller's sees a value
  *	  of these statistics, and EXPLAIN tells no estimate.
  * 2. At the start of the executor.  Each view joins cmq_data.v_<queue>, a
- *	  security_invoker view of cmq.q_<queue>, which is a constant: the join is
- *	  gone from the plan, but the server checks SELECT on cmq.q_<queue> for the
- *	  current user each time.  So a plan that another role has made, or that
- *	  was made before a REVOKE, is refused.
+ *	  security_invoker view of cmq.q_<queue>.  That one is a constant, so the plan
+ *	  has no join; but the server checks SELECT on cmq.q_<queue> for the current
+ *	  user each time.  So it refuses a plan that another role has made, or that
+ *	  was made before a REVOKE.
  *
  * The bounds of the rewind window and the rewind under way are put into the plan
  * as constants.  Each plan made so depends on cmq.q_<queue>: whatever changes the
  * queue's row sends an invalidation of it, and the plan is made anew.  A bound
  * only moves forward while the row stays as it is, so one that was right when
- * the plan was made keeps nothing out later; cmq._since() does the rest at run
- * time.
+ * the plan was made keeps nothing out later; cmq._since() has the present bound
+ * at run time.
  *
  * Ways to break it, and the answers:
- *	- The name of the queue is no constant: nothing is simplified, the function
- *	  checks at run time.  The views name theirs.
+ *	- The name of the queue is no constant: nothing is simplified, and the function
+ *	  checks at run time.  In the views the name is a constant.
  *	- A condition that is simplified to false leaves no plan: then nothing is
  *	  estimated and nothing is read.
  *	- The view is replaced by its owner: then it is the owner's own view.
@@ -88,9 +88,9 @@ queue_arg(FunctionCallInfo fcinfo)
 }
 
 /*
- * The queue that a call to be simplified names; raises 42501 unless the current
- * user may read it.  NULL if the call cannot be simplified.  The plan depends on
- * the queue from here on.
+ * The queue that a call to be simplified names; from here on the plan depends on it.
+ * NULL if the call cannot be simplified.  Raises 42501 unless the current user may read
+ * the queue.
  */
 static CmqQueue *
 queue_to_simplify(Node *node, SupportRequestSimplify **request)
@@ -106,7 +106,7 @@ queue_to_simplify(Node *node, SupportRequestSimplify **request)
 		return NULL;
 	queue = cmq_queue_lookup(TextDatumGetCString(name->constvalue), ACL_SELECT);
 
-	/* no invalidation would have this plan made anew */
+	/* there is no plan that an invalidation could reach */
 	if ((*request)->root == NULL)
 		return NULL;
 	(*request)->root->glob->relationOids =

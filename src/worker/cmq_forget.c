@@ -1,26 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_forget.c
- *	  Giving back the space of history that was forgotten when rewind was switched
- *	  off.
+ *	  Remove the history that was forgotten when rewind was switched off.
  *
- * Switching rewind off touches no message: it raises the queue's history_since, in
- * its row, and from then on what was deleted before that moment is not there for
- * anybody (cmq_queue_has_forgotten()), also after rewind has been switched on again.
- * It waits until no delete is open, so each delete has a deleted_at before that
- * moment and has committed, or a later one.  history_since never moves backward: a
- * row that nobody removes stays hidden.
+ * Switching rewind off touches no message: it raises history_since in the queue's row.
+ * From then on nobody finds what was deleted before (cmq_queue_has_forgotten()), also
+ * after rewind has been switched on again.  Alter waits until no delete is open, so each
+ * delete has committed with an earlier deleted_at, or will have a later one.
+ * history_since never moves backward: a row that nobody removes stays hidden.
  *
  * What is left of each forgotten message, a rewind row and the message, is removed by
  * maintenance.  Leaves in which nothing is pending go as a whole, if rewind is off
  * (cmq_leaf_drop_old()).  In the others, passes from the oldest row to the newest remove
  * what has been forgotten, some rows in each transaction.  A pending message has no
  * rewind row, and one deleted since has a later deleted_at: neither is touched.  A
- * message and its rewind row go in one transaction, and only another maintenance
- * changes either meanwhile: so nothing is waited for, and a row that is not to be had is
- * left to the next pass.
- *
- * Passes end with one that has met nothing forgotten: then the queue has no leftovers.
+ * message and its rewind row go in one transaction.  Only another maintenance changes
+ * them meanwhile: a pass waits for nothing, and leaves a row that is not to be had to the
+ * next pass.  A pass that has met nothing forgotten is the last: the queue then has no
+ * leftovers.
  *
  * Invariant: a queue without leftovers has no forgotten row.
  *
@@ -30,16 +27,16 @@
  *	  pass has met something, and another one follows.
  * 2. A transaction removes rows, goes on into the next pass, which does not see them, and
  *	  rolls back.  The next call would go on behind these rows and meet nothing.  So
- *	  the end of a transaction but by a commit, and the rollback to a savepoint, notes that
- *	  the pass under way has met something.
+ *	  each end of a transaction but a commit, and each rollback to a savepoint, notes
+ *	  that the pass under way has met something.
  * 3. Rewind is switched on and off again while a pass is under way.  history_since has
  *	  changed: the pass does not end the leftovers, and the next call begins a new one.
  *
  * Where a pass stands is in the queue's shared entry, for the next process to go on
  * there.
  *
- * Locks: RowExclusive on the leaves, if nobody has to be waited for; the queue lock
- * for a moment at the end; the mutex of the shared entry for the pass.
+ * Locks: RowExclusive on the leaves, and at the end the queue lock, neither waited for;
+ * the mutex of the shared entry for the pass.
  * Abort: see 2.  Crash: the first pass begins anew.
  *
  *-------------------------------------------------------------------------
@@ -61,7 +58,7 @@
 #include "worker/cmq_forget.h"
 #include "worker/cmq_portion.h"
 
-/* So many rows are looked at in one call. */
+/* How many rows one call looks at. */
 #define ROWS_AT_A_TIME 10000
 
 /* What one call does of a pass. */
@@ -108,7 +105,7 @@ remove_rows(Call *call, CmqTable *messages, CmqTable *rewind)
 	}
 }
 
-/* Look at the rest of a leaf. */
+/* Look at the rest of a leaf, if it can be locked without waiting. */
 static void
 look_at_leaf(Call *call, const CmqLeaf *leaf)
 {
@@ -133,7 +130,7 @@ look_at_leaf(Call *call, const CmqLeaf *leaf)
 	cmq_table_close(&rewind);
 }
 
-/* Nothing forgotten is left: look for it no more. */
+/* Nothing forgotten is left, unless rewind was switched off again: note that. */
 static void
 note_done(CmqQueue *queue, const CmqForgetting *pass)
 {

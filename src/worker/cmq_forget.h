@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_forget.h
- *	  Giving back the space of history that was forgotten when rewind was switched
- *	  off.
+ *	  Remove the history that was forgotten when rewind was switched off.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,25 +3,25 @@
  * cmq_launcher.c
  *	  The launcher of maintenance: which database is visited, and when.
  *
- * One launcher per server, started when recovery has ended (so there is none
- * on a standby before promotion) and not in binary upgrade.  Connected to no
- * database, it reads pg_database every cmq.maintenance_interval and has a
- * worker visit each database that accepts connections and is not
- * a template.  A worker that finds no extension leaves at once.  So nobody
- * configures database names, and DROP DATABASE is held up for no longer than
- * one worker's stay.
+ * A server has one launcher, which starts when recovery has ended (so a standby has none
+ * before promotion), and not in binary upgrade.  Connected to no database, it reads
+ * pg_database every cmq.maintenance_interval and has a worker visit each database that
+ * accepts connections and is not a template.  A worker that finds no extension leaves at
+ * once.  So nobody configures database names, and DROP DATABASE is held up for no longer
+ * than one worker's stay.
  *
  * Databases do not wait for one another: each has its own interval, and several are
- * visited at the same time, as count_visits() says.  One whose last visit took longer
- * than QUICK_TIME is slow, and slow ones have all places but one.  So a database that is
- * not slow waits for others that are not, or for QUICK_TIME + TIME_TO_LEAVE until a visit
- * that turns out to be slow is sent away from that place.  With one place all wait for
- * one another, as long as cmq.maintenance_timeout allows a step.
+ * visited at the same time, as count_visits() says.  A database whose last visit took
+ * longer than QUICK_TIME is slow, and slow ones have all places but one.  So a database
+ * that is not slow waits for others that are not, or for QUICK_TIME + TIME_TO_LEAVE until
+ * a visit that turns out to be slow is sent away from that place.  With one place all
+ * wait for one another, as long as cmq.maintenance_timeout allows a step.
  *
- * Crash or exit of the launcher: workers come to their ends by themselves; the next one
- * knows nothing of them, and for a moment a database can have two.
+ * Crash or exit of the launcher: its workers end by themselves.  The next launcher knows
+ * nothing of them, and for a moment a database can have two.
  *
- * Locks: a spinlock guards what the launcher and its workers tell each other.
+ * Locks: a spinlock guards what the launcher and its workers tell each other
+ * (cmq_visits.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -52,8 +52,8 @@
 #include "worker/cmq_launcher.h"
 
 /*
- * A database whose visit takes longer is slow.  A visit to one that was not known to be
- * slow has so long to leave when it is asked to, before it is ended.
+ * A database whose visit takes longer than QUICK_TIME is slow.  A visit that is asked to
+ * leave is ended after TIME_TO_LEAVE.
  */
 #define QUICK_TIME 15000		/* milliseconds */
 #define TIME_TO_LEAVE 5000		/* milliseconds */
@@ -77,8 +77,8 @@ cmq_launcher_register(void)
 }
 
 /*
- * How many databases are visited at the same time: with the launcher and the workers of
- * senders that leaves one place to others, but one visit is always had.
+ * How many databases are visited at the same time: at least one, and as many as leave one
+ * place to others beside the launcher and the workers of senders.
  */
 static int
 count_visits(void)
@@ -121,8 +121,8 @@ list_databases(List **all, List **visit)
 }
 
 /*
- * A stop of the server is no error.  It is restarted if it was somebody else who
- * asked.
+ * Exit if asked to.  The server starts the launcher again, unless the server itself is
+ * stopping.
  */
 static void
 end_if_asked(void)
@@ -173,7 +173,7 @@ interval_ms(void)
 	return (int64) cmq_maintenance_interval * 1000;
 }
 
-/* Free the shared entries of databases that are gone; list those to visit. */
+/* Free the shared entries of databases that are gone; list the databases to visit. */
 static List *
 sweep_and_list(void)
 {
@@ -215,7 +215,7 @@ get_database(Launcher *launcher, Oid oid)
 	return database;
 }
 
-/* Update what is known of databases. */
+/* Add databases that are new, and forget those that are gone. */
 static void
 update_databases(Launcher *launcher)
 {
@@ -240,7 +240,6 @@ update_databases(Launcher *launcher)
 	MemoryContextReset(launcher->context);
 }
 
-/* See which visits have ended. */
 static void
 end_visits(Launcher *launcher, int64 now)
 {
@@ -277,7 +276,7 @@ due_at(const Database *database)
 		database->begun_at + interval_ms();
 }
 
-/* The database that has waited longest, slow ones if they may; NULL if none is due. */
+/* The database that has waited longest, of slow ones if slow_too; NULL if none is due. */
 static Database *
 next_database(Launcher *launcher, int64 now, bool slow_too)
 {
@@ -297,8 +296,8 @@ next_database(Launcher *launcher, int64 now, bool slow_too)
 }
 
 /*
- * Slow databases have all places but one, if there are several.  A visit that turns out
- * to be slow takes one of these places, too, if one is free.  Is there one left?
+ * Is a place for slow databases free?  They have all places but one, if there are several.
+ * A visit that turns out to be slow takes one of theirs, if one is free.
  */
 static bool
 may_be_slow(Launcher *launcher, int64 now)
@@ -323,7 +322,7 @@ may_be_slow(Launcher *launcher, int64 now)
 	return left > 0;
 }
 
-/* Begin what visits there are places for. */
+/* Begin the visits that are due, as far as there are places. */
 static void
 begin_visits(Launcher *launcher, int64 now)
 {
@@ -362,9 +361,9 @@ begin_visits(Launcher *launcher, int64 now)
 }
 
 /*
- * When slow visits have all places, and a database waits that is not slow: who came last
- * to the place that is not theirs has to leave, at once if that may be.  It is
- * slow from now on, and has its time on a place for such.
+ * If slow visits have all places while a database waits that is not slow, the visit on the
+ * place that is not for slow ones has to leave: it is asked to first, then ended.  Its
+ * database is slow from now on, and waits for a place for such.
  */
 static void
 end_slow_visit(Launcher *launcher, int64 now)
@@ -463,7 +462,7 @@ cmq_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
-		/* a wall clock that was set is noticed also when nobody calls */
+		/* notice a wall clock that was set, also when nobody calls */
 		(void) cmq_time();
 		now = cmq_elapsed() / 1000;
 		end_visits(&launcher, now);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_leaf_drop.c
- *	  Dropping leaves whose time is over.
+ *	  Drop leaves whose time is over.
  *
  * When a leaf may be dropped:
  *	- all its times have passed the retention: whatever is in it has expired;
@@ -14,17 +14,16 @@
  *
  * Nothing is read under these locks, since nobody else can read the queue meanwhile.
  * Before them a glance finds out what is pending, by the mark of cmq_earliest.c or by one
- * scan for all leaves, and what is due.  Under the locks it is enough that nothing
- * pending can have come up since (cmq_earliest_no_news()), and that the rewind is the same:
- * its due rows only become fewer.  One exception: a small pending table is read again when
+ * scan for all leaves, and what is due.  Under the locks it is enough that no pending row
+ * can have come up since (cmq_earliest_no_news()), and that the rewind is the same: its
+ * due rows only become fewer.  One exception: a small pending table is read again when
  * some transaction has been open for long.
  *
  * A transaction drops MAX_DROPS leaves at most, since it keeps their locks.
  *
- * Locks: the queue lock, if nobody has it, then AccessExclusive on the parents and on each
- * pair.  A call does not stand in line for these, which would hold up whoever
- * comes next: it tries for a moment (cmq_lock.c).  What was taken in vain is given back,
- * but for the queue lock.
+ * Locks: the queue lock, if nobody has it, then AccessExclusive on the parents and on
+ * each pair.  To wait for these would hold up all that come behind: a call tries for a
+ * moment (cmq_lock.c).  It gives back what it has taken in vain, but for the queue lock.
  * Abort and crash: the leaves are there again.
  *
  *-------------------------------------------------------------------------
@@ -64,15 +63,14 @@
 /* How many leaves one transaction drops: each takes about ten locks. */
 #define MAX_DROPS 50
 
-/* After so many it looks whether there is room for more. */
+/* After how many it looks whether there is room for more. */
 #define DROPS_PER_LOOK 5
 
-/* With so many locked by others the rest of the leaves waits for the next round. */
+/* When so many are locked by others, the rest waits for the next round. */
 #define MAX_BUSY 5
 
 /*
- * What has been seen of leaves before any lock, to drop them before their messages
- * expire.
+ * What was seen of leaves before any lock, to drop them before their messages expire.
  */
 typedef struct Glance
 {
@@ -92,7 +90,7 @@ typedef struct Drop
 	const CmqPortion *portion;
 	CmqPlace	place;			/* go on with the leaf that begins here or
 								 * later */
-	bool		more;			/* there are such leaves */
+	bool		more;			/* there may be such leaves */
 	struct CmqLeaf candidates[MAX_DROPS];
 	int			ncandidates;
 	CmqLeaf    *leaf;			/* the candidate that is being dropped */
@@ -165,10 +163,7 @@ take_glance(Glance *glance, CmqQueue *queue, TimestampTz until)
 	if (cmq_earliest_get(queue->shared) >= until)
 		return;
 
-	/*
-	 * from now on nothing is sent that is so old, whatever the wall clock
-	 * does
-	 */
+	/* from now on no send gets a time before until */
 	if (cmq_clock_last(queue->shared) < until)
 		(void) cmq_clock_now(queue->shared);
 	cmq_earliest_look(queue->shared, &glance->look);
@@ -216,8 +211,8 @@ looks_empty(Drop *drop, const CmqLeaf *leaf, TimestampTz expired,
 }
 
 /*
- * Find leaves to be dropped, as far as that is known before they are locked, from the
- * place on; it moves behind them.
+ * Find leaves that seem droppable before they are locked, from the place on; the place
+ * moves behind them.
  */
 static void
 find_candidates(Drop *drop)
@@ -249,7 +244,7 @@ find_candidates(Drop *drop)
 }
 
 /*
- * Lock a pair of tables for ourselves, if that takes but a moment; else none is kept.
+ * Lock both tables alone, if that takes but a moment; else keep neither.
  */
 static bool
 lock_pair(Oid messages, Oid rewind)
@@ -281,8 +276,8 @@ has_leaf(CmqQueue *queue, const CmqLeaf *leaf)
 }
 
 /*
- * Is nothing of this leaf pending?  We hold the queue lock and the leaf alone, so
- * whatever could have come up since the glance has ended.
+ * Is nothing of this leaf pending?  The caller holds the queue lock, and the leaf alone:
+ * each transaction that could have added a pending row since the glance has ended.
  */
 static bool
 none_pending(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
@@ -304,15 +299,15 @@ none_pending(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 }
 
 /*
- * May the leaf be dropped?  Asked under the locks: the queue may have been altered,
- * rewound or restored since the glance.
+ * May the leaf be dropped?  Asked under the locks, because the queue may have been
+ * altered, rewound or restored since the glance.
  */
 static bool
 is_over(CmqQueue *queue, const CmqLeaf *leaf, const Glance *glance)
 {
 	TimestampTz expired;
 
-	/* by now it may be detached, or another one's number */
+	/* by now it may be detached, or another leaf have its number */
 	if (!has_leaf(queue, leaf) || leaf->upper > droppable_until(queue, &expired))
 		return false;
 	return leaf->upper <= expired ||
@@ -337,7 +332,7 @@ drop_leaf(const char *name, void *arg)
 	performMultipleDeletions(objects, DROP_RESTRICT, 0);
 	free_object_addresses(objects);
 	cmq_catalog_delete_leaf(drop->queue, drop->leaf->lower);
-	/* rows that a rewind would have brought back have expired with it */
+	/* due rows may have gone with it */
 	cmq_xact_due_unknown(drop->queue->shared);
 }
 
@@ -359,8 +354,8 @@ drop_candidate(Drop *drop)
 
 /*
  * Drop the candidates, as far as there is time, and room for the locks; the place moves
- * back to the first one that is left for another portion.  False if somebody is in the
- * way of all.
+ * back to the first one that is left for another portion.  False if the queue or its
+ * parents cannot be locked.
  */
 static bool
 drop_candidates(Drop *drop)
@@ -394,10 +389,9 @@ drop_candidates(Drop *drop)
 
 /*
  * Maintenance: drop the leaves whose time is over, as many as there is room for their
- * locks.  A bounded portion takes no longer than a portion may, either, and goes on where
- * the last one ended.  A call gives up when somebody is in the way; the next round tries
- * again.  A leaf that cannot be dropped, for instance because of a view on it, stays
- * with a warning.
+ * locks.  A bounded portion also ends when its time is over, and the next one goes on
+ * there.  What others have locked is left for the next round.  A leaf that cannot be
+ * dropped, for instance because of a view on it, stays with a warning.
  */
 CmqStepResult
 cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
@@ -414,10 +408,7 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 	{
 		find_candidates(drop);
 
-		/*
-		 * what cannot be dropped is passed by, also if that ends the
-		 * transaction
-		 */
+		/* before the try: if an error ends it, the next one begins behind */
 		cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
 		if (drop->ncandidates == 0)
 			break;
@@ -437,7 +428,7 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 		return CMQ_STEP_DONE;
 	if (drop->dropped > 0)
 		return CMQ_STEP_MORE;
-	/* what holds them is the caller's transaction, if there is one */
+	/* by hand the caller's transaction may hold them, and has to end */
 	if (!had_room)
 		return portion->bounded ? CMQ_STEP_DONE : CMQ_STEP_MORE;
 	return CMQ_STEP_LOOKING;

@@ -3,11 +3,17 @@
  * cmq_letters.c
  *	  Maintenance moves dead letters, also when nobody receives.
  *
+ * A sweep walks through the ready rows and moves the dead messages that it meets, many in
+ * one subtransaction; after an error one by one, so that a bad one keeps back no other.
+ * The worker's sweeps are bounded: each goes on where the last one ended, and then looks
+ * at what stands left of the time to live, nearly all of which is dead.
+ *
+ * Locks and abort: as cmq_dead_letter.c says.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_handle.h"
@@ -30,10 +36,10 @@
 #include "worker/cmq_portion.h"
 #include "worker/cmq_turn.h"
 
-/* How many messages one round of maintenance moves, for one queue. */
+/* How many messages one look moves. */
 #define MAX_SWEEP 100000
 
-/* How many ready rows a round of the worker looks at, for one queue. */
+/* How many ready rows a look of the worker reads. */
 #define MAX_LOOKS 100000
 
 /* How many are moved in one subtransaction. */
@@ -43,8 +49,8 @@
 #define MAX_FAILURES 100
 
 /*
- * How long, in milliseconds, a round of the worker moves letters between two
- * queues of one owner.
+ * How long, in milliseconds, a turn of the worker moves letters between two queues of one
+ * owner.
  */
 #define OWN_LIMIT 5000
 
@@ -79,8 +85,8 @@ list_letters(CmqQueue *queue, Look *look)
 	look->through = true;
 
 	/*
-	 * only what the queue clock has given out is no earlier than what is sent
-	 * now
+	 * the floor must not rise above the last time that the queue clock has
+	 * given out: what is sent from now on comes after that
 	 */
 	last = cmq_clock_last(queue->shared);
 	cmq_queue_begin_floor(&scan, queue, Min(now, last));
@@ -136,7 +142,7 @@ try_move(CmqLetterMove *move, int limit, int flags)
 						 flags, &over);
 	else
 		ok = cmq_try(name, what, cmq_dead_letter_move_some, move, flags);
-	/* what was interrupted has ended */
+	/* an interrupted move has not said that its guest has ended */
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	return ok;
 }
@@ -154,7 +160,7 @@ typedef struct Sweep
 
 /*
  * Move these letters: many at once; if that fails, each by itself.  Returns how many
- * were tried: what the limit is too short for stays.
+ * were tried before the limit, or too many failures, ended that.
  */
 static int
 sweep_letters(Sweep *sweep, CmqPendingKey *letters, int n)
@@ -173,7 +179,7 @@ sweep_letters(Sweep *sweep, CmqPendingKey *letters, int n)
 			break;
 		move->letters = letters + done;
 		move->n = Min(size, n - done);
-		/* one that takes all of it must leave some to the others */
+		/* a letter that takes all the time it gets must leave some to others */
 		if (try_move(move, sweep->limit == 0 ? 0 :
 					 Min(left, sweep->limit / (move->n > 1 ? 2 : 10)),
 					 sweep->warned ? 0 : CMQ_TRY_WARN))
@@ -247,8 +253,8 @@ sweep_on(Sweep *sweep, const CmqPortion *portion)
 }
 
 /*
- * Nearly all that stands left of the time to live is dead: no need to wait until the
- * walk comes by.
+ * Move what stands left of the time to live: nearly all of it is dead, and need not wait
+ * until the walk comes by.
  */
 static void
 sweep_left(Sweep *sweep)
@@ -265,7 +271,7 @@ sweep_left(Sweep *sweep)
 	pfree(look.letters);
 }
 
-/* Move what is dead.  Warns once.  limit, in milliseconds, is for all of it. */
+/* Move what is dead, for limit milliseconds; 0: to the end.  Failures give one warning. */
 static void
 sweep(CmqQueue *queue, const CmqPortion *portion, int limit, CmqUses *uses)
 {
@@ -288,9 +294,7 @@ sweep(CmqQueue *queue, const CmqPortion *portion, int limit, CmqUses *uses)
 }
 
 /*
- * Maintenance: move what is dead, also when nobody receives.  A worker has other
- * queues to look after: it looks at MAX_LOOKS rows, goes on there in the next round,
- * and leaves to it what takes too long.
+ * Maintenance: move what is dead, unless the dead-letter queue is another owner's.
  */
 CmqStepResult
 cmq_letters_sweep(CmqQueue *queue, const CmqPortion *portion)
@@ -298,7 +302,7 @@ cmq_letters_sweep(CmqQueue *queue, const CmqPortion *portion)
 	if (queue->dead_letter_queue[0] == '\0')
 		return CMQ_STEP_DONE;
 	cmq_notes_letters_stuck(queue->shared, false);
-	/* what has been moved must be committed before the step is cancelled */
+	/* the sweep ends, and commits, before the step would be cancelled */
 	if (cmq_dead_letter_stranger(queue) == NULL)
 		sweep(queue, portion, portion->bounded ?
 			  Min(OWN_LIMIT, cmq_maintenance_timeout * 500) : 0, NULL);
@@ -306,7 +310,7 @@ cmq_letters_sweep(CmqQueue *queue, const CmqPortion *portion)
 }
 
 /*
- * The worker: the same to a dead-letter queue of another owner, for so many
+ * The worker: move what is dead to a dead-letter queue of another owner, for limit
  * milliseconds.  The caller has opened the queue.
  */
 void

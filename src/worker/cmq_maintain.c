@@ -7,27 +7,27 @@
  * use, purge pending rows that have expired, keep the mark of the earliest message,
  * move dead letters, drop leaves whose time is over, remove history that was
  * forgotten, move the rewind point forward, count its messages, analyze its tables.
- * Every step is right whether or not it runs, and may run at any time, twice or
- * beside itself: what it removes was invisible before, by comparison of times.
+ * Nothing depends on whether or when a step runs, or how often, or beside itself: what it
+ * removes was invisible before, by comparison of times.
  *
- * The worker runs each step in transactions of its own, each of a bounded portion:
+ * The worker runs each step in portions, each a transaction of its own that is bounded in
  * rows, locks and time.  A portion reads the queue's bounds of time anew, and says
- * whether there is more.  Where a portion has ended is noted in the queue's shared entry
- * before the transaction commits: rows that nothing can be done with are passed by, and
- * looked at again when the walk begins anew.  What remains when the worker's time for a
- * queue is over is done in the next round.
+ * whether there is more.  It notes its place in the queue's shared entry before the
+ * transaction commits: so the walk passes rows with which nothing can be done, and meets
+ * them again when it begins anew.  What remains when the queue's turn is over is left to
+ * the next round.
  *
  * cmq_maintain() runs all steps in the caller's transaction, which keeps the locks that
- * the steps take.  Expired rows are not bounded there; the leaves dropped, the dead
- * letters and the rows looked at for forgotten history are.  Without a name the number of
- * queues is bounded, too: queues in which nothing had to be written leave no locks
- * behind, and when the others have taken their part of the lock table the rest is left
- * for the next call.
+ * the steps take.  It purges all expired rows, but bounds how many leaves it drops, how
+ * many dead letters it moves, and at how many rows it looks for forgotten history.
+ * Without a name it bounds the number of queues, too: queues in which nothing had to be
+ * written leave no locks behind, and when the others have taken their part of the lock
+ * table the rest is left for the next call.
  *
  * Either way a step runs as the queue's owner in a restricted security context.
  *
- * The worker's round has one more step, that cmq_maintain() has not: dead letters
- * to queues of other owners, whose code the caller has no reason to trust.
+ * The worker alone moves dead letters to queues of other owners, whose code the caller of
+ * cmq_maintain() has no reason to trust.
  *
  *-------------------------------------------------------------------------
  */
@@ -82,18 +82,18 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
 
 /*
  * A queue is in use if it was sent to within its retention, or within this many leaf
- * leads.  So one without leaves has no history and no backlog that would make ANALYZE
- * or CREATE INDEX, behind which no leaf can be made, take long.
+ * leads.  So a queue without leaves holds nothing that would make ANALYZE or CREATE INDEX
+ * take long, behind which no leaf can be made.
  */
 #define IN_USE_LEADS 4
 
-/* By hand a step looks at so many times 10,000 rows for forgotten history. */
+/* How often a call by hand looks for forgotten history, at 10,000 rows each time. */
 #define MAX_FORGET_CALLS 100
 
 /* Leaves are made for this many leads, of half a leaf each, at most. */
 #define MAX_AHEAD_LEADS 16
 
-/* How much earlier and later than elsewhere, for the target of a subscription. */
+/* How much further back and ahead they are made for the target of a subscription. */
 #define TARGET_BEHIND_LEADS 2
 #define TARGET_AHEAD_LEADS 4
 
@@ -101,9 +101,8 @@ PG_FUNCTION_INFO_V1(cmq_maintain);
 #define MAX_ANALYZED_LEAVES 200
 
 /*
- * Save the queue clock, for a queue that was used since it was last saved: the
- * messages that the clock is known by may be dropped, and the wall clock may
- * be behind after a restart.
+ * Save the queue clock of a queue that was used since the last time.  After a restart the
+ * messages that tell the clock may have been dropped, and the wall clock be behind.
  */
 static CmqStepResult
 save_clock(CmqQueue *queue, const CmqPortion *portion)
@@ -159,7 +158,7 @@ advance_rewind(CmqQueue *queue, const CmqPortion *portion)
 	return CMQ_STEP_DONE;
 }
 
-/* So that nobody has to wait for a count after a start of the server. */
+/* After a start of the server, so that no call has to wait for a count. */
 static CmqStepResult
 count_pending(CmqQueue *queue, const CmqPortion *portion)
 {
@@ -167,7 +166,7 @@ count_pending(CmqQueue *queue, const CmqPortion *portion)
 	return CMQ_STEP_DONE;
 }
 
-/* Not without end, so that a step of a queue that has much of it gets on each time. */
+/* Bounded by hand, too: a call that removes a part and commits has got on. */
 static CmqStepResult
 forget(CmqQueue *queue, const CmqPortion *portion)
 {
@@ -179,7 +178,7 @@ forget(CmqQueue *queue, const CmqPortion *portion)
 		queue = cmq_queue_again(queue);
 		result = cmq_forget_some(queue);
 	}
-	/* nobody goes on by himself with what a call by hand has left */
+	/* by hand the caller must be told: nothing goes on by itself */
 	return result == CMQ_STEP_LOOKING && !portion->bounded ? CMQ_STEP_MORE : result;
 }
 
@@ -206,9 +205,9 @@ last_analyze(Oid relid)
 }
 
 /*
- * Statistics for those who join the history with their tables.  Autovacuum
- * does leaves, but never the partitioned tables.  For a queue in use, once per
- * leaf and at most once an hour is enough.  A lock that somebody has is not waited for.
+ * Statistics for queries that join the history with other tables.  Autovacuum analyzes
+ * leaves, but never the partitioned tables.  For a queue in use, once per leaf and at most
+ * once an hour is enough.  It waits for no lock.
  */
 static CmqStepResult
 analyze(CmqQueue *queue, const CmqPortion *portion)
@@ -218,8 +217,8 @@ analyze(CmqQueue *queue, const CmqPortion *portion)
 	TimestampTz interval;
 
 	/*
-	 * nothing would tell when it was done last; or it would lock all of so
-	 * many
+	 * without pgstat_track_counts nothing tells when it was done last; and it
+	 * locks all leaves
 	 */
 	if (leaf == NULL || !pgstat_track_counts ||
 		queue->nleaves > MAX_ANALYZED_LEAVES)
@@ -272,7 +271,7 @@ cmq_maintain_nsteps(CmqTurnKind kind)
 
 /*
  * Run one step of a kind of turn for a queue, or a bounded portion of it, as the queue's
- * owner.
+ * owner.  Raises 42704 and 55000.
  */
 CmqStepResult
 cmq_maintain_step(const char *name, CmqTurnKind kind, int i, bool bounded)
@@ -297,9 +296,9 @@ cmq_maintain_step(const char *name, CmqTurnKind kind, int i, bool bounded)
 /*
  * Free the shared entries of this database's queues that are gone without
  * cmq_drop_queue: with the extension, by hand, or by the end of a prepared
- * transaction.  A table that another open transaction has made or dropped is
- * locked by it; what our own has dropped may come back, so the entry goes when
- * we commit.  Also take back what processes have left that are gone.
+ * transaction.  A table that another open transaction has made or dropped is locked by
+ * it, and so left alone.  What the own transaction has dropped may come back, so the entry
+ * goes at commit.  Also take back what processes that are gone have left.
  */
 void
 cmq_maintain_sweep(void)
@@ -330,8 +329,8 @@ try_long_step(const char *name, void *arg)
 }
 
 /*
- * All steps in the caller's transaction.  The last ones read whole tables: a page of
- * a message that is bad must not undo what the others have done.
+ * All steps in the caller's transaction.  The long ones read whole tables: a bad page
+ * must not undo what the others have done.
  */
 static void
 maintain_queue(const char *name)
@@ -361,7 +360,7 @@ maintain_try(const char *name, void *arg)
 	*wrote = TransactionIdIsValid(GetCurrentTransactionIdIfAny());
 }
 
-/* Does the caller own the queue?  A look that a damaged queue does not stop. */
+/* Does the caller own the queue?  Raises no error for a damaged one. */
 static bool
 is_own(const char *name, Oid *pending)
 {
@@ -407,7 +406,7 @@ list_own(void)
 	return list_concat(left_out, others);
 }
 
-/* Maintain all queues of the caller's, as far as there is room for locks. */
+/* Maintain the caller's queues, as far as there is room for locks. */
 static void
 maintain_all(void)
 {
@@ -455,8 +454,8 @@ cmq_maintain(PG_FUNCTION_ARGS)
 		cmq_maintain_sweep();
 
 		/*
-		 * the record, and what is nobody's, belong to whoever owns the
-		 * extension
+		 * the owner of the extension keeps the record, and removes what has
+		 * no owner
 		 */
 		if (object_ownercheck(RelationRelationId,
 							  cmq_relid("rewind_log"), GetUserId()))

@@ -17,7 +17,7 @@
 #include "store/cmq_description.h"
 #include "worker/cmq_portion.h"
 
-/* A bounded portion looks at so many rows, removes so many, and takes so long. */
+/* How many rows a bounded portion looks at, how many it removes, how long it takes. */
 #define PORTION_LOOKS 100000
 #define PORTION_ROWS 10000
 #define PORTION_TIME 500		/* milliseconds */
@@ -36,7 +36,7 @@ cmq_place_get(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 		cmq_place_beginning;
 }
 
-/* Where the next one is to begin: behind this. */
+/* The next portion begins behind this place. */
 void
 cmq_place_set(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
 			  const CmqPlace *place)
@@ -53,7 +53,7 @@ cmq_portion_is_over(const CmqPortion *portion)
 		cmq_elapsed() - portion->begun >= PORTION_TIME * INT64CONST(1000);
 }
 
-/* Has a bounded portion looked at its share of rows, and removed so many? */
+/* Is a bounded portion over, after so many rows looked at and removed, or so much time? */
 bool
 cmq_portion_has_enough(const CmqPortion *portion, int64 looked, int64 removed)
 {
@@ -63,8 +63,8 @@ cmq_portion_has_enough(const CmqPortion *portion, int64 looked, int64 removed)
 }
 
 /*
- * Is there room for the locks of more work?  Those that our process holds are a small
- * part of the lock table, which all share.
+ * Is there room for the locks of more work?  All processes share the lock table, of which
+ * this one may take a small part.
  */
 bool
 cmq_portion_has_room(void)

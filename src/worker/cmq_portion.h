@@ -15,8 +15,7 @@
 typedef enum CmqStepResult
 {
 	CMQ_STEP_DONE,				/* there is none */
-	CMQ_STEP_LOOKING,			/* there may be more, but nothing was found
-								 * here */
+	CMQ_STEP_LOOKING,			/* nothing was done, and there may be more */
 	CMQ_STEP_MORE				/* something was done, and there is more */
 } CmqStepResult;
 

@@ -1,7 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_purge.c
- *	  Purging pending rows that have expired, and the mark of the earliest message.
+ *	  Purge pending rows that have expired, and keep the mark of the earliest message.
+ *
+ * A purge deletes pending rows alone: their messages go with the leaves
+ * (cmq_leaf_drop.c).  The mark is raised when all that has expired is purged.
+ *
+ * Locks: RowExclusive on the pending table; a row that another transaction is changing is
+ * passed by.  Abort: the rows are there again.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,8 +27,8 @@
 #include "worker/cmq_purge.h"
 
 /*
- * Delete pending rows of expired messages that are not in flight: those left of what can
- * still be delivered, or the rest.  Nothing is there if nothing pending is so old.
+ * Delete pending rows of expired messages that are not in flight: those whose visible_at
+ * has passed the retention, too (CMQ_PURGE_PLACE), or the rest.
  */
 static CmqStepResult
 purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
@@ -93,8 +99,8 @@ is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 }
 
 /*
- * Keep the mark of cmq_earliest.c near the oldest pending message.  Where that has
- * expired the whole table is read; not before all that has expired is removed.
+ * Keep the mark of cmq_earliest.c near the oldest pending message.  If the mark says that
+ * this may have expired, the whole table is read: so both walks must be through first.
  */
 CmqStepResult
 cmq_purge_settle(CmqQueue *queue, const CmqPortion *portion)

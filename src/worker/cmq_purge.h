@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_purge.h
- *	  Purging pending rows that have expired, and the mark of the earliest message.
+ *	  Purge pending rows that have expired, and keep the mark of the earliest message.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,23 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_turn.c
- *	  The turns of queues in the worker's rounds: their order, and which owners' queues
- *	  are passed over because their code has taken time from others.
+ *	  The turns of queues in the worker's rounds: their order, and which are passed over.
  *
  * A round gives each queue a turn of each kind.  Code of owners runs in these
  * turns, and can take any time.  Three things are remembered from round to round,
  * for each kind by itself:
- *	- Of a queue, strikes.  A turn that had to be cancelled, or in which the worker
- *	  was ended, is one more strike; any other turn one less.  With each strike
+ *	- The strikes of a queue.  A turn that had to be cancelled, or in which the worker
+ *	  was ended, is one more strike; any other turn is one less.  With each strike
  *	  the queue is passed over for 2, 4 .. 64 rounds.
- *	- Of a queue, too, at which step a turn has stopped that had to be cancelled, or
- *	  that took long.  The next one begins behind that step.
- *	- Of an owner, until when the owner's queues rest.  In one round they may take
- *	  ROUND_TIME together; queues whose turn has not come then are passed over, and
- *	  the next round begins at once if one of them has waited for an interval.
- *	  The time taken beyond ROUND_TIME, or all of it when a turn had to be cancelled,
- *	  is paid back REST_FACTOR times.  So code that ends just in time, or that is in
- *	  a queue made a moment ago, does not take more than a small share of time.
+ *	- The step of a queue at which a turn has stopped that had to be cancelled, or
+ *	  that took long.  The next turn begins behind that step.
+ *	- Until when the queues of an owner rest.  In one round they may take ROUND_TIME
+ *	  together; queues whose turn has not come then are passed over, and the next
+ *	  round begins at once if one of them has waited for an interval.  The owner
+ *	  pays back the time taken beyond ROUND_TIME, or all time of a turn that had to
+ *	  be cancelled, REST_FACTOR times.  So code that ends just in time, or that is in
+ *	  a queue made a moment ago, takes no more than a small share of time.
  * Queues of superusers never rest: against superusers there is no defence.
  *
  * Queues with the longest wait since their last turn come first, and all that have
@@ -28,10 +27,10 @@
  * The strike is the source's, because the pair of queues is passed over; the owner who
  * took the time rests.
  *
- * Locks: the table of owners has a spinlock of its own.  What entries of queues
- * have is written by workers alone, under the lock of cmq_shared.c; there is one
- * worker for rounds of a database at a time, and one more for a moment if the
- * launcher has crashed: then a strike may be lost.
+ * Locks: the table of owners has a spinlock of its own.  Workers alone write strikes and
+ * steps, in the shared entries of queues (cmq_notes.c).  A database has one worker for
+ * rounds at a time, and one more for a moment if the launcher has crashed: then a strike
+ * may be lost.
  * Exit: a worker that is ended in the midst of a turn counts it as cancelled on
  * its way out.  Crash: shared memory begins anew, and all is forgotten.
  *
@@ -56,16 +55,16 @@
 #include "store/cmq_description.h"
 #include "worker/cmq_turn.h"
 
-/* A queue is passed over for 2 to the power of this many rounds at most. */
+/* A queue has this many strikes at most: it is passed over for 2 ^ 6 rounds then. */
 #define MAX_STRIKES 6
 
-/* What turns of a kind of one owner may take in a round, in microseconds. */
+/* How long the turns of one kind of an owner may take in a round, in microseconds. */
 #define ROUND_TIME (5 * USECS_PER_SEC)
 
-/* The last turn may take so much longer. */
+/* How much longer the last of these turns may take. */
 #define GRACE_TIME (USECS_PER_SEC / 2)
 
-/* They rest this many times what they have taken beyond, and so long at most. */
+/* How many times that they rest what they have taken beyond, and for how long at most. */
 #define REST_FACTOR 5
 #define MAX_REST USECS_PER_HOUR
 
@@ -196,7 +195,7 @@ owner_may(Oid owner, CmqTurnKind kind, bool *is_over)
 
 /*
  * A queue is passed over because its owner's time is over.  If its last turn was an
- * interval ago the next round is to begin at once.
+ * interval ago the next round begins at once.
  */
 static void
 note_passed_over(const CmqSharedKey *key, CmqTurnKind kind)
@@ -237,9 +236,9 @@ end_at_exit(int code, Datum arg)
 }
 
 /*
- * Begin a turn of the queue; guest: another owner whose code may run in it, or
- * InvalidOid.  False if it is to be passed over.  To be followed by
- * cmq_turn_end(), for which the worker's exit will do.  Called in a transaction.
+ * Begin a turn of the queue; guest is another owner whose code may run in it, or
+ * InvalidOid.  False if the queue is to be passed over.  Called in a transaction.  To be
+ * followed by cmq_turn_end(), which an exit of the worker calls, too.
  */
 bool
 cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest)
@@ -282,7 +281,7 @@ cmq_turn_uses(void)
 	return turn.active ? turn.uses : NULL;
 }
 
-/* Let the owner pay back what is too much; all of this turn if it was cancelled. */
+/* Let the owner pay back what is too much, and all of a turn that was cancelled. */
 static void
 settle_owner(Oid owner, int64 before, bool cancelled)
 {
@@ -359,7 +358,7 @@ cmq_turn_order(List *names, CmqTurnOrder *order)
 		/* not by cmq_queue_find(): a damaged one is no reason to fail here */
 		if (!cmq_catalog_find_queue(&queue, place->name))
 			continue;
-		/* one that nobody has used yet waits since it could have had a turn */
+		/* without an entry it waits since it could have had a turn */
 		for (int kind = 0; kind < CMQ_NTURNS; kind++)
 			place->turns[kind].begun_at = Max(queue.create_time, PgStartTime);
 		key.pending = queue.pending;

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_turn.h
- *	  The turns of queues in the worker's rounds: their order, and which owners' queues
- *	  are passed over because their code has taken time from others.
+ *	  The turns of queues in the worker's rounds: their order, and which are passed over.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,20 +3,19 @@
  * cmq_worker.c
  *	  The short-lived workers of maintenance and of senders.
  *
- * The launcher (cmq_launcher.c) has one visit each database, at intervals.
+ * The launcher (cmq_launcher.c) has a worker of maintenance visit each database, at
+ * intervals.  In one round the worker gives each queue its turns (cmq_turn.c), and runs
+ * each step in portions, each a transaction of its own (cmq_maintain.c).  It logs an
+ * error, which ends only that step in this round, and waits for a lock for
+ * WORKER_LOCK_TIMEOUT at most.
  *
- * A worker runs each maintenance step of each queue in transactions of its own, of a
- * bounded portion each (cmq_maintain.c), as the queue's owner in a restricted security
- * context.  An error is logged and ends the step in this round only.  The worker waits
- * for a lock for WORKER_LOCK_TIMEOUT at most.
- *
- * A sender that finds no leaf starts a worker for its queue alone and waits for the
- * worker (cmq_workers_run_for()); the launcher has no part in that.  Such a worker waits
+ * A sender that finds no leaf starts a worker for its queue alone and waits for it
+ * (cmq_workers_run_for()); the launcher has no part in that.  Such a worker waits
  * for a lock no longer than its sender waits for it.
  *
- * Steps run code of the queue's owner, which may not end.  So each step has a timeout,
- * and the worker is killed when the code does not heed that; cmq_turn.c remembers whose
- * code it was, and what time it took.
+ * Steps run code of the queue's owner, which may never end.  So each transaction has a
+ * timeout, and the worker is killed when the code does not heed that; cmq_turn.c remembers
+ * whose code it was, and how long it took.
  *
  *-------------------------------------------------------------------------
  */
@@ -61,12 +60,12 @@ static TimeoutId die_timeout;
 
 #define WORKER_LOCK_TIMEOUT "2s"
 
-/* A worker whose step has not heeded its timeout for so long is killed. */
+/* How long after its timeout a worker is killed that has not heeded it. */
 #define TIME_TO_CANCEL 5		/* seconds */
 
 /*
- * A turn repeats portions of its steps for so long, and begins no other step after so
- * long.
+ * For how long a turn repeats portions of a step, and after how long it begins no other
+ * step.
  */
 #define PORTIONS_TIME (2 * USECS_PER_SEC)
 #define TURN_TIME (5 * USECS_PER_SEC)
@@ -75,8 +74,7 @@ static TimeoutId die_timeout;
 #define LEAF_TIMEOUT 10			/* seconds */
 
 /*
- * How long the dead letters of one queue may take that go to a queue of another
- * owner.
+ * How long one queue's dead letters may take that go to a queue of another owner.
  */
 #define STRANGER_TIMEOUT 5		/* seconds */
 
@@ -85,7 +83,7 @@ PGDLLEXPORT void cmq_worker_main(Datum arg);
 /* Was the last error of in_transaction() a cancel, by its timeout or otherwise? */
 static bool was_cancelled = false;
 
-/* Run func(arg) in a transaction.  An error is logged and makes it false. */
+/* Run func(arg) in a transaction; log an error and return false. */
 static bool
 in_transaction(void (*func) (void *arg), void *arg)
 {
@@ -140,8 +138,8 @@ run_limited(void *arg)
 }
 
 /*
- * As in_transaction(), for what runs code of a queue's owner, in expressions of
- * indexes: nobody else's queue may wait for ever for that.
+ * As in_transaction(), for what may run code of a queue's owner: the queues of others must
+ * not wait for that for ever.
  */
 static bool
 in_limited_transaction(void (*func) (void *arg), void *arg, int seconds)
@@ -265,7 +263,7 @@ take_turn(char *name, CmqTurnKind kind)
 						   psprintf("maintenance of queue %s", name));
 	if (in_transaction(begin_turn, &call) && call.go)
 	{
-		/* letters: the limit of the move itself comes first */
+		/* letters: the limit of the sweep itself ends first */
 		if (kind == CMQ_LETTERS_TURN)
 			cmq_turn_end(in_limited_transaction(move_letters, name,
 												STRANGER_TIMEOUT + TIME_TO_CANCEL) ||
@@ -323,7 +321,7 @@ order_turns(void *arg)
 	MemoryContextSwitchTo(old);
 }
 
-/* Needs no extension: what it has left behind goes, too. */
+/* Needs no extension: also removes what one that was dropped has left. */
 static void
 sweep(void *arg)
 {
@@ -388,7 +386,7 @@ run_round(void)
 								  cmq_maintenance_timeout);
 	for (int kind = CMQ_LONG_TURN; kind < CMQ_NTURNS; kind++)
 		take_turns(order.names[kind], kind);
-	/* code in these may end the worker */
+	/* last, because code in these queues may end the worker */
 	for (int kind = 0; kind < CMQ_NTURNS; kind++)
 		take_turns(order.struck[kind], kind);
 }

@@ -2,7 +2,7 @@ package ClientLedger;
 
 # Clients that send, receive, delete, rewind and restore, and a ledger, on their
 # side, of what a server acknowledged: a result is printed only when its transaction
-# has committed.  A client whose server goes away tries again, wherever one takes
+# has committed.  A client whose server goes away tries again, on each server that takes
 # writes, until it gets on.
 #
 #   my $ledger = ClientLedger->new($node);           makes queue q
@@ -59,10 +59,10 @@ sub sql
 
 my $consume = q{WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 3)) SELECT 'd', msg_id FROM got WHERE cmq_delete('q', receipt_handle);};
 
-# names a call, to find it in the record
+# A name for a call, by which the record finds it.
 my $named = q{set_config('cmq.reason', gen_random_uuid()::text, false)};
 
-# Each a transaction; one line each.
+# Each is a transaction and prints one line.
 my @statements = (
 	(q{SELECT 's', cmq_send('q', 'm');}) x 16,
 	(q{SELECT 's', id FROM cmq_send_batch('q', ARRAY['b1', 'b2', 'b3']) id;}) x 6,
@@ -75,7 +75,7 @@ my @statements = (
 	(q{BEGIN; SELECT cmq_send('q', 'never') \g /dev/null
 ROLLBACK;}) x 2);
 
-# What a client does until it is killed, or the test is gone.
+# Runs in a client until it is killed, or the test is gone.
 sub run_client
 {
 	my ($test, $file, $connstr) = @_;
@@ -87,7 +87,7 @@ sub run_client
 	while (getppid() == $test)
 	{
 		system('psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $connstr, '-f', "$file.sql");
-		# it was refused, most likely: leave the machine to those who change that
+		# most likely the server refused it: leave the machine to what changes that
 		usleep(100_000);
 	}
 	return;
@@ -119,14 +119,14 @@ sub start
 			# not exit: that would stop the servers, which are the test's
 			POSIX::_exit(0);
 		}
-		# as the client does, who may not have come to it when it is killed
+		# the client does this, too, but may be killed before
 		setpgrp $pid, $pid;
 		push @{ $self->{clients} }, { file => $file, pid => $pid };
 	}
 	return;
 }
 
-# What a client has been told: lists of server, kind, and what the statement says.
+# What a client has been told: lists of server, kind, and the rest of the line.
 sub read_book
 {
 	my ($client) = @_;
@@ -135,7 +135,7 @@ sub read_book
 	open my $out, '<', "$client->{file}.out" or return ();
 	while (my $line = <$out>)
 	{
-		# a client that is at work, or was killed, may have written half a line
+		# a client at work, or killed, may have written half a line
 		last unless $line =~ s/\n$//;
 		my ($kind, @rest) = split /\|/, $line;
 		if ($kind eq 'era')
@@ -166,7 +166,7 @@ sub no_complaints
 	return;
 }
 
-# Look at the books of all running clients, until they are as wanted.
+# Wait until the books of all running clients are as wanted.
 sub poll_books
 {
 	my ($self, $what, $wanted) = @_;
@@ -176,7 +176,7 @@ sub poll_books
 	BAIL_OUT("clients have $what");
 }
 
-# Until the running clients have had so many answers, and messages were brought back.
+# Wait until the running clients have had so many answers, and messages were brought back.
 sub wait_for
 {
 	my ($self, $n) = @_;
@@ -188,8 +188,8 @@ sub wait_for
 	return;
 }
 
-# Until each of the running clients has had so many answers of a server that was not
-# there when they were started.
+# Wait until each of the running clients has had so many answers of a server that was
+# not there when they were started.
 sub wait_for_next_server
 {
 	my ($self, $n) = @_;
@@ -206,7 +206,7 @@ sub client_errors
 	return join '', map { slurp_file($_) =~ s/[^\n]*\z//r } grep { -e } map { "$_->{file}.err" } @{ $self->{clients} };
 }
 
-# Until some client has been refused: there is no server that takes writes.
+# Wait until some client has been refused: there is no server that takes writes.
 sub wait_for_refused
 {
 	my ($self) = @_;
@@ -214,7 +214,7 @@ sub wait_for_refused
 	return;
 }
 
-# Everything that is in the history comes back; remember what that is.
+# Bring everything in the history back, and remember what that is.
 sub rewind_all
 {
 	my ($self) = @_;
@@ -226,7 +226,6 @@ sub rewind_all
 	return;
 }
 
-# Whether it is not at its end.
 sub rewind_is_under_way
 {
 	my ($self) = @_;
@@ -259,7 +258,7 @@ sub note_entry
 	return;
 }
 
-# The clients have lost their server, or are told to stop; read their books.
+# When the clients have lost their server, or are told to stop: read their books.
 sub finish
 {
 	my ($self, $when) = @_;
@@ -366,8 +365,8 @@ sub check_came_back
 	return;
 }
 
-# At the end: clients brought messages back, and nobody complained but of what was
-# done to the servers.
+# At the end: clients brought messages back, and all complaints are of what was done to
+# the servers.
 sub check_complaints
 {
 	my ($self, @nodes) = @_;

@@ -40,20 +40,20 @@ use Exporter qw(import);
 use File::Basename qw(dirname);
 use IPC::Run ();
 use parent qw(PostgreSQL::Test::Cluster);
-# not all: there are methods of the same names
+# not all of them: some have the names of methods
 use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw($top $waiting eventually);
 
-# The top of the tree.
+# The top of the source tree.
 our $top = abs_path(dirname(__FILE__) . '/../..');
 
 # Receives that wait, as the rest of a query.
 our $waiting = q{FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'};
 
-# Try until it is true, for as long as the server's own tests would.
+# Try until the block is true, for as long as PostgreSQL's own tests would.
 sub eventually(&;$)
 {
 	my ($condition, $seconds) = @_;
@@ -70,9 +70,9 @@ sub eventually(&;$)
 # Servers
 #
 
-# Not started.  A name alone, or with what else new() takes; settings are lines for
-# postgresql.conf, options those of init(), which turns fsync off.  Maintenance is left
-# to calls of cmq_maintain(), unless the settings say otherwise.
+# A server that is not started.  The name may be a list with what else new() takes;
+# settings are lines for postgresql.conf, options those of init(), which turns fsync off.
+# Unless the settings say otherwise, only calls of cmq_maintain() do maintenance.
 sub configured
 {
 	my ($class, $name, $settings, %options) = @_;
@@ -83,7 +83,7 @@ sub configured
 	return $self;
 }
 
-# Started, with the extension in the database postgres.
+# A server that is started, with the extension in the database postgres.
 sub running
 {
 	my $self = configured(@_);
@@ -126,8 +126,8 @@ sub _look_at_process
 }
 
 # kill -9 for the postmaster and all its children, as when the machine goes down
-# without the disk.  The postmaster is held first, so that it starts nobody any more:
-# who is left behind would wait for ever for locks that the others had.
+# without the disk.  The postmaster is stopped first, so that it starts no more children:
+# one left behind would wait for ever for locks that the others had.
 sub kill_server
 {
 	my ($self) = @_;
@@ -142,7 +142,7 @@ sub kill_server
 	return;
 }
 
-# A setting of the server, in effect when this returns.
+# Change a setting of the server; it is in effect when this returns.
 sub set
 {
 	my ($self, $name, $value) = @_;
@@ -152,7 +152,7 @@ sub set
 	return;
 }
 
-# What the server has logged since it had logged so much.
+# What the server has logged behind this offset.
 sub log_size { my ($self) = @_; return -s $self->logfile; }
 
 sub log_since
@@ -161,7 +161,7 @@ sub log_since
 	return substr slurp_file($self->logfile), $offset;
 }
 
-# A test: soon it logs that.
+# A test: soon the log has that.
 sub logs
 {
 	my ($self, $pattern, $name, $offset) = @_;
@@ -190,7 +190,7 @@ sub fake_clock
 	return;
 }
 
-# By how many seconds it is off.  Whoever reads the file must never find it empty.
+# Put the clock off by so many seconds.  No reader may find the file empty.
 sub set_clock
 {
 	my ($self, $seconds) = @_;
@@ -200,8 +200,8 @@ sub set_clock
 	return;
 }
 
-# Its processes have the library; clients have not.  One setting has two names, in
-# old versions and in new ones.
+# The server's processes have the library; clients have not.  One setting has one name in
+# old versions of the library, and another in new ones.
 sub _with_clock
 {
 	my ($self, $do) = @_;
@@ -229,7 +229,7 @@ sub sql
 	return $self->safe_psql($self->database($db), $sql);
 }
 
-# Result and complaints, also of what follows an error if psql is told so.
+# Result and complaints, also of what follows an error if psql is told to go on.
 sub both
 {
 	my ($self, $sql, $db, %options) = @_;
@@ -242,7 +242,7 @@ sub complaint { return (both(@_))[1]; }
 
 sub answer { return join '', both(@_); }
 
-# In a session of its own, to its end, errors or not.
+# Run all of it as another role, in a session of its own, errors or not.
 sub as
 {
 	my ($self, $role, $sql, $db) = @_;
@@ -255,7 +255,7 @@ sub session
 	return $self->background_psql($self->database(delete $options{db}), %options);
 }
 
-# A session that keeps what is deleted from now on from being vacuumed away.
+# A session that keeps VACUUM from removing what is deleted from now on.
 sub hold_snapshot
 {
 	my ($self, $db) = @_;
@@ -278,8 +278,9 @@ sub pages
 # Waiting
 #
 
-# Returns what is wrong, nothing if the query says in time what is wanted, t if
-# nothing is said.  Errors may pass, too.  Options: wanted, seconds, db.
+# Run the query until its answer is what is wanted, by default t.  Returns nothing, or,
+# when the time is over, what is wrong.  An error is an answer that is not wanted.
+# Options: wanted, seconds, db.
 sub _look_until
 {
 	my ($self, $query, %options) = @_;
@@ -310,7 +311,7 @@ sub wait_until
 	return;
 }
 
-# So many receives wait.
+# Wait until so many receives wait.
 sub wait_for_waiters
 {
 	my ($self, $n, $db) = @_;
@@ -341,8 +342,7 @@ sub waited
 	return $found // 'nothing';
 }
 
-# A test: maintenance by the worker has been at the queue, as it saves the clock of
-# one in use.
+# A test: soon the worker has maintained the queue, and saved its clock.
 sub maintained
 {
 	my ($self, $queue, $name, $db) = @_;
@@ -356,7 +356,7 @@ sub maintained
 # Queues
 #
 
-# The bodies, in the order they came; - if there are none.
+# Receive; the bodies in the order they came, - if there are none.
 sub receive
 {
 	my ($self, $queue, $n, $db) = @_;
@@ -370,7 +370,7 @@ sub handle
 	return $self->sql("SELECT receipt_handle FROM cmq_receive('$queue')", $db);
 }
 
-# Receive and delete so many at most; how many?
+# Receive and delete so many at most; returns how many.
 sub consume
 {
 	my ($self, $queue, $n, $db) = @_;
@@ -386,7 +386,7 @@ sub consume_all
 	return $n;
 }
 
-# All of the last hour; t if there is something to come back.
+# Rewind all of the last hour; t if something comes back.
 sub rewind
 {
 	my ($self, $queue, $db) = @_;
@@ -401,7 +401,7 @@ sub states
 		FROM (SELECT body, state FROM cmq."q_${queue}_live" UNION ALL SELECT body, 'history' FROM cmq."q_${queue}_history") m}, $db);
 }
 
-# Every message of every queue with all that is known of it, and the numbers.
+# All that is known of every message of every queue, and the numbers.
 sub contents
 {
 	my ($self, $db) = @_;
@@ -417,7 +417,7 @@ sub contents
 	return $result;
 }
 
-# A test: numbers as told, and as the tables have them, while no rewind is under way.
+# A test, while no rewind is under way: numbers are what the tables have.
 sub counts_agree
 {
 	my ($self, $queue, $when) = @_;
@@ -429,7 +429,7 @@ sub counts_agree
 		"the counts $when");
 }
 
-# As if the queue had not been used within its retention.
+# Leave the queue as if it had not been used within its retention.
 sub remove_leaves
 {
 	my ($self, $queue, $db) = @_;
@@ -445,7 +445,7 @@ sub remove_leaves
 # What runs beside the test
 #
 
-# A program that finds this server by itself.
+# Start a program that finds this server by itself.
 sub beside
 {
 	my ($self, @command) = @_;
@@ -465,7 +465,7 @@ sub start_pgbench
 	return $self->beside('pgbench', '-n', @options);
 }
 
-# A file for psql or pgbench.
+# Write a file for psql or pgbench.
 sub script
 {
 	my ($self, $name, $text) = @_;
@@ -509,7 +509,7 @@ sub finish
 	return $self->{out};
 }
 
-# For what is no test of its own.
+# Dies if it failed: for what is no test of its own.
 sub complete
 {
 	my ($self) = @_;

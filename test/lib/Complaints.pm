@@ -1,8 +1,8 @@
 package Complaints;
 
-# What clients and servers complained of, but for what a server that goes away
-# explains.  It names what is expected and not what is bad: whatever is new is a
-# complaint, internal errors (XX000) and failed assertions too.
+# What clients and servers complained of, but for what is expected when a server goes
+# away.  The lists name what is expected: whatever else there is is a complaint, internal
+# errors (XX000) and failed assertions too.
 #
 #   Complaints::of_clients($text)       what psql wrote, with VERBOSITY verbose
 #   Complaints::of_server($node)        its log, with log_error_verbosity = verbose
@@ -14,8 +14,8 @@ use warnings;
 
 use PostgreSQL::Test::Utils;
 
-# A rewind that lost to another one: between its look at the range and its turn
-# older messages came back.
+# A rewind that lost to another one: after the client read the range, older messages came
+# back.
 my $overtaken = qr/ERROR:  22023: start_time is (?:before the rewind window|after the earliest unconsumed message) of queue "\w+"$/m;
 
 # The server is shut down, has crashed, or does not take connections yet.
@@ -29,7 +29,7 @@ my $lost = join '|', 'server closed the connection unexpectedly', '(?:connection
 my $refused = join '|', 'Connection refused', 'No such file or directory', 'session is read-only', $lost,
   'FATAL:  the database system is (?:starting up|shutting down|in recovery mode|not (?:yet )?accepting connections)';
 
-# They belong to the line before them.
+# Lines that belong to the one before them.
 my $continued = qr/^(?:\t|(?:DETAIL|HINT|CONTEXT|LOCATION): |$)/;
 
 sub is_refused
@@ -38,7 +38,7 @@ sub is_refused
 	return $line =~ /^(?:psql: error: )?connection to server .* failed: (?:$refused)/;
 }
 
-# How often that happened to a rewind.
+# How many rewinds lost to another one.
 sub count_overtaken
 {
 	my ($text) = @_;

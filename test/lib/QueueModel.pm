@@ -2,9 +2,9 @@ package QueueModel;
 
 # A simple model of queues, topics and subscriptions, as several sessions see them.
 #
-# Rows are kept in tables, by key.  A session sees what is committed and, before it,
-# what it has changed itself; its commit makes its changes committed, its rollback
-# forgets them.  Rows are replaced, never changed in place.
+# Rows are kept in tables, by key.  A session sees what it has changed itself, and else
+# what is committed; its commit makes its changes committed, its rollback forgets them.
+# Rows are replaced, never changed in place.
 #
 #   queue              settings; rewind: the rewind under way, or undef; life: which
 #                      one of the queues that have had this name
@@ -35,7 +35,7 @@ sub new
 	return $self;
 }
 
-# Somebody who sees what is committed.
+# A session that sees what is committed.
 sub observer { return { changes => {}, counted => {}, locks => {} }; }
 
 sub number { my ($self) = @_; return sprintf '%08d', ++$self->{numbers}; }
@@ -71,8 +71,8 @@ sub commit
 	return;
 }
 
-# Somebody prepares the transaction of the session: from here on it is one of its own,
-# which is returned, to be committed or rolled back.
+# Prepare the transaction of the session.  Returns a session that has it, to be committed
+# or rolled back.
 sub prepare
 {
 	my ($self, $s, %more) = @_;
@@ -90,7 +90,7 @@ sub end_prepared
 	return;
 }
 
-# For savepoints.  The server gives back the locks that were taken since, too: then
+# For savepoints.  A rollback to one also gives back the locks taken since: then
 # maintenance can have them.
 sub save { my ($self, $s) = @_; return dclone([ @$s{qw(changes counted locks)} ]); }
 
@@ -202,7 +202,7 @@ sub sources
 # Messages
 #
 
-# Those of a queue in the order of production, with due: a rewind brings it back.
+# The messages of a queue in the order of production; due: a rewind brings it back.
 sub messages
 {
 	my ($self, $s, $q) = @_;
@@ -217,7 +217,7 @@ sub pending
 	return grep { $_->{state} ne 'deleted' } $self->messages($s, $q);
 }
 
-# Another open transaction is at the message: receives pass it over, others wait.
+# Has another open transaction changed the message?  Receives pass it over, others wait.
 sub is_held { my ($self, $s, $q, $m) = @_; return $self->is_busy($s, "messages of $q", $m->{id}); }
 
 # What a receive may take, in order.
@@ -229,8 +229,8 @@ sub ready
 	  grep { ($_->{due} || $_->{state} eq 'ready') && !$self->is_held($s, $q, $_) } $self->messages($s, $q);
 }
 
-# Why a message is dead, '' if it is not.  What has been made older than
-# max_time_to_live is dead; of a message that was brought back its first receive counts.
+# Why a message is dead, '' if it is not.  A message older than max_time_to_live is dead;
+# the age of one that was brought back begins with its first receive.
 sub is_dead
 {
 	my ($self, $s, $q, $m) = @_;
@@ -241,13 +241,12 @@ sub is_dead
 	return '';
 }
 
-# Moving dead letters has failed: known to all, whatever becomes of the transaction,
-# until maintenance tries.
+# Moving dead letters has failed: all sessions know at once, until maintenance tries.
 sub stick { my ($self, $s, $q, $stuck) = @_; $self->{stuck}{ $self->queue($s, $q)->{life} } = $stuck; return; }
 
 sub is_stuck { my ($self, $s, $q) = @_; return $self->{stuck}{ $self->queue($s, $q)->{life} }; }
 
-# All messages of a queue have become older by so much, while nobody was at work.
+# Make all messages of a queue older by so much, while no transaction is open.
 sub age
 {
 	my ($self, $s, $q, $usecs) = @_;
@@ -310,8 +309,8 @@ sub consume
 	return;
 }
 
-# Messages sent by one call, with the ids that the server gave them.  Returns what is
-# wrong with these.
+# Add the messages sent by one call, with the ids that the server gave them.  Returns
+# what is wrong with the ids.
 sub deliver
 {
 	my ($self, $s, $q, $ids, @messages) = @_;
@@ -376,7 +375,7 @@ sub count
 	return;
 }
 
-# Counted at once, whatever becomes of the transaction.
+# What is counted at once, whatever becomes of the transaction.
 sub count_empty_receive
 {
 	my ($self, $s, $q) = @_;

@@ -1,9 +1,9 @@
 package TrafficLedger;
 
 # Queues that are joined by topics and dead-letter bindings, calls on them, and a
-# ledger of what these calls have done, in the database: each books in the transaction
-# of the call.  So what was rolled back, or died with its client, leaves no trace in
-# the books either, and at the end they must agree with the queues to the message.
+# ledger in the database of what these calls have done.  Each call books in its own
+# transaction: what was rolled back, or died with its client, leaves no trace in the
+# books either, and at the end they must agree with the queues to the message.
 #
 #   my $ledger = TrafficLedger->new($node);       makes queues and books
 #   ... clients call functions of schema t, see below ...
@@ -369,7 +369,7 @@ $$;
 };
 }
 
-# Views of what must be; empty if all is well.
+# Views of what the queues have, for the queries below.
 sub _checks
 {
 	return q{
@@ -509,14 +509,14 @@ sub find_nothing
 # After a restart of the server: counters begin anew.
 sub forget_counters { $_[0]{counted} = 0; return; }
 
-# How often the worker comes; none is at work when it comes no more.
+# Set how often the worker comes; when it comes no more, none is at work on return.
 sub set_maintenance
 {
 	my ($self, $interval) = @_;
 	$self->{node}->set('cmq.maintenance_interval', $interval);
 	return if $interval eq '1s';
-	# the launcher may be about to start one, and what one has left undone has another
-	# come at once: wait until none is seen for a while
+	# the launcher may be about to start a worker, and starts another at once for what one
+	# has left undone: wait until none is seen for a while
 	my $quiet = 0;
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
@@ -532,7 +532,7 @@ sub set_maintenance
 sub check
 {
 	my ($self, $when, $consumed) = @_;
-	# a look at numbers as of now and at rows of a snapshot must find the same
+	# numbers are as of now, and rows as of a snapshot: both must agree
 	$self->set_maintenance('1d');
 	my $ok = $self->find_nothing($when, @nothing, $consumed ? @nothing_when_consumed : (),
 		$self->{counted} ? ('counters are what was booked' => $counters) : ());
@@ -540,7 +540,7 @@ sub check
 	return $ok;
 }
 
-# Nothing is in the way any more.
+# Remove what is in the way of consuming all.
 sub heal
 {
 	my ($self) = @_;

@@ -1,6 +1,6 @@
 # Crash of the server right after a commit: all that was committed is there,
-# what was open is gone, ids stay unique and increasing.  Receives that do not
-# wait for the disk may be lost, but nothing else.
+# what was open is gone, ids stay unique and increasing.  Only receives that do not
+# wait for the disk may be lost.
 
 use strict;
 use warnings;

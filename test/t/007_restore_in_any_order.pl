@@ -1,4 +1,4 @@
-# The objects of queues, as others handle them: a dump restored in every order, with
+# What others do with the objects of queues: restore a dump in every order, with
 # maintenance in between; DROP OWNED and DROP EXTENSION beside traffic and the worker.
 
 use strict;

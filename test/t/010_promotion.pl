@@ -1,6 +1,6 @@
-# A synchronous standby is promoted under load: what was acknowledged by the old
-# primary is there, clients find the new one by themselves and go on, ids go on
-# increasing.  In the second half the clock of the queue lies ahead of the wall
+# A synchronous standby is promoted under load: what the old primary has acknowledged
+# is there, clients find the new primary by themselves and go on, ids go on
+# increasing.  In the second half the clock of the queue is ahead of the wall
 # clock, so that ids can only come from what the standby has in its tables.
 
 use strict;

@@ -1,8 +1,8 @@
-# A primary that failed goes on for a few messages while its standby is promoted, is
-# brought back with pg_rewind, follows, and is promoted in its turn: no message is lost
-# that the promoted one took, none is there twice, ids go on increasing.  Then a
-# synchronous standby that stands still: who waits for it, and what is there when a wait
-# is cancelled.  What a standby can be asked meanwhile.
+# A failed primary goes on for a few messages while its standby is promoted, is brought
+# back with pg_rewind, follows, and is promoted in its turn: no message is lost that the
+# promoted standby took, none is there twice, ids go on increasing.  Then a synchronous
+# standby stands still: which calls wait for it, what is there when a wait is cancelled,
+# and what a standby answers meanwhile.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
-# A bad page in a table of a queue, as a broken disk leaves it: what fails says so, all
-# that is elsewhere is sent, received and deleted, and after the repair that README.md
-# shows every message that was not on the page is there, each in one state.
+# A bad page in a table of a queue, as a broken disk leaves it: calls that meet the page
+# say so, messages elsewhere are sent, received and deleted, and after the repair that
+# README.md shows every message that was not on the page is there, each in one state.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# A queue whose maintenance does not end, or fails each time, holds up nobody
-# else's for long: its owner's code, or what others have made of its tables.
+# A queue whose maintenance does not end, or fails each time, because of its owner's code
+# or of what others have made of its tables, holds up no other queue for long.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
-# Code of an owner's that sleeps or does not heed a cancel, in workers: it costs that
-# owner's queues something, and nobody else's partitions, maintenance, dead letters,
-# counts or monitoring.
+# An owner's code sleeps or does not heed a cancel, in workers: that owner's queues pay
+# for it, and not the partitions, maintenance, dead letters, counts or monitoring of
+# others.
 
 use strict;
 use warnings;

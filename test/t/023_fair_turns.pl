@@ -1,6 +1,6 @@
-# Code and locks of an owner's that take time, but not so much that something is
-# cancelled: rounds of the worker go on to the queues of others, and a redrive sends
-# their letters back.
+# An owner's code and locks take time, but not so much that something is cancelled:
+# rounds of the worker go on to the queues of others, and a redrive sends the letters of
+# others back.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
-# Maintenance works in bounded steps and always gets on: many old partitions, many
-# queues, many expired messages, many dead letters; and whatever ends a step in its
-# midst, or comes between two, loses nothing.
+# Maintenance works in bounded portions and always gets on: many old partitions, many
+# queues, many expired messages, many dead letters.  What ends a portion in its midst,
+# or comes between two, loses nothing.
 
 use strict;
 use warnings;

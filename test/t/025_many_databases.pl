@@ -1,5 +1,5 @@
-# Databases do not wait for one another: code in the queues of one takes the worker's
-# whole time there, and the others are maintained all the same.
+# Databases do not wait for one another: code in the queues of one database takes all
+# time of the worker there, and the other databases are maintained all the same.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
 # Many clients at once send, receive, delete, give back and roll back, at all
-# isolation levels: every message is delivered exactly to its deletion, none
-# is held by two.  The same with rewinds under load: exactly the promised
+# isolation levels: every message is delivered until it is deleted, and no more, and
+# no two clients hold one.  The same with rewinds under load: exactly the promised
 # messages come again.
 
 use strict;

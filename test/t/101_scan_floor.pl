@@ -4,10 +4,10 @@
 # received, exactly as often as promised.
 #
 # A message that the floor has passed stays where it is until something takes the
-# floor back: a restart, a change by hand, a restore of something older.  So there
-# are rounds, and what heals is not in the same one as what it would heal, or comes
-# before it, or does not reach back so far.  Each round also sees that the floor
-# has risen under load: one that stays at the beginning passes nothing.
+# floor back: a restart, a change by hand, a restore of something older.  That would
+# hide a fault.  So in each round such a thing does not happen, or comes first, or does
+# not reach back so far.  Each round also sees that the floor has risen under load: a
+# floor that stays at the beginning passes nothing.
 
 use strict;
 use warnings;

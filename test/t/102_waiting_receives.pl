@@ -1,9 +1,9 @@
 # Receives that wait: woken by whatever makes a message ready, and by nothing
 # else; no wake-up is lost when a waiter gives up.
 #
-# A waiter that nobody wakes would return after 30 seconds, and what it gets
-# is looked for with a limit far below that.  Where the system counts how often
-# a process has gone to sleep, it is looked up who woke and who did not.
+# A waiter that nobody wakes returns after 30 seconds; the test expects its message long
+# before that.  Where the system counts how often a process has gone to sleep, the test
+# reads there which waiters woke.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# Each of the server's time limits in each call that waits: the right one ends it, it
-# leaves nothing behind, and whoever waits next has the message.  Then clients that are
+# Each of the server's time limits in each call that waits: the right limit ends the call,
+# which leaves nothing behind, and the next waiter gets the message.  Then clients are
 # killed in the midst of whatever they do: every message is counted.
 
 use strict;

@@ -1,5 +1,5 @@
 # Dead letters among many clients, with rollbacks, maintenance at work and a
-# crash: each message is in one queue, once.  Redriven by several, it is back, once.
+# crash: each message is in one queue, once.  When several redrive it, it is back, once.
 
 use strict;
 use warnings;

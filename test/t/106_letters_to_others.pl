@@ -1,7 +1,7 @@
-# Dead letters to a queue of another owner, which the worker alone moves: only while
-# the right that the binding rests on lasts, within the limits of the target, and
-# until one of the two owners ends it.  Each message is in one of the two queues, once,
-# also when all of that happens at once, and the power fails.
+# Dead letters to a queue of another owner.  The worker alone moves them: while the right
+# lasts that the binding rests on, within the limits of the dead-letter queue, and until
+# one of the two owners ends the binding.  Each message is in one of the two queues,
+# once, also when all of that happens at once, and the power fails.
 
 use strict;
 use warnings;

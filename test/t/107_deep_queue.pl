@@ -1,7 +1,7 @@
 # Attributes and the range of cmq_rewind in a queue with hundreds of thousands of
 # messages pending: they say what the tables say, whatever is sent, received,
-# deleted, rolled back, rewound, restored or changed by hand.  And they do not read
-# the pending table to know that, but where src/README says so.
+# deleted, rolled back, rewound, restored or changed by hand.  They read the pending
+# table only where src/README says so.
 
 use strict;
 use warnings;

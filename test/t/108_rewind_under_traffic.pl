@@ -1,6 +1,6 @@
-# Rewinds, restores, replays and cancels beside eight consumers: each delivery is
-# one of a message sent or of one brought back.  Then the same messages a
-# thousand times: tables do not grow.  Then many, and the call is cancelled.
+# Rewinds, restores, replays and cancels beside eight consumers: there are as many
+# deliveries as messages sent and brought back.  Then the same messages come back a
+# thousand times: tables do not grow.  Then calls on many messages are cancelled.
 
 use strict;
 use warnings;

@@ -1,7 +1,6 @@
-# cmq.metrics and rewinds: what a rewind still has to bring back is known exactly, in
-# the midst of traffic, after restarts and crashes, with prepared transactions and
-# with messages that expire; and without reading the history again at each look.  On
-# a standby the numbers are there, too.
+# cmq.metrics says exactly what a rewind still has to bring back: in the midst of
+# traffic, after restarts and crashes, with prepared transactions, with messages that
+# expire, and on a standby.  It does not read the history again at each look.
 
 use strict;
 use warnings;

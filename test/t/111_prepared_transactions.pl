@@ -1,5 +1,5 @@
 # Prepared transactions: what they did counts when they end, exactly and without
-# reading the tables, and while there are always some, floors go up all the same.
+# reading the tables.  Floors go up even if there are always some.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
-# Prepared transactions that others end, or that others have made: a subscription with
-# two_phase, transactions of other applications that outlive a restart, a crash or a
-# promotion, and a queue that is to be dropped while one has used it.
+# Prepared transactions that others end, or that others have made: by a subscription with
+# two_phase; by other applications, over a restart, a crash or a promotion; and on a
+# queue that is to be dropped.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# The places in shared memory: not freed while somebody uses them or while a drop
-# may be rolled back, and freed when that is over.
+# Entries in shared memory are not freed while a transaction uses them, or while a drop
+# may be rolled back, and are freed when that is over.
 
 use strict;
 use warnings;

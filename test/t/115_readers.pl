@@ -1,6 +1,6 @@
-# Whoever only looks at a queue, or has a query on it prepared that he may not run,
-# holds up neither its traffic nor who changes it for long.  Nor does who waits for a
-# slow consumer hold up the others.
+# A session that only looks at a queue, or prepares a query on it that the role may not
+# run, holds up no traffic, and changes of the queue not for long.  A change that waits
+# for a slow consumer does not hold up the others.
 
 use strict;
 use warnings;

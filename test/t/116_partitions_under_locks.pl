@@ -1,7 +1,7 @@
-# Sends into a queue that has no partition for the present time, while somebody has a
-# lock on its tables that keeps one from being made, as ANALYZE and CREATE INDEX do: all
-# clients wait for one worker, and for no longer than it waits; and who used a queue
-# within its retention finds a partition that was made ahead.
+# Sends into a queue that has no partition for the present time, while a lock on its
+# tables keeps one from being made, as ANALYZE and CREATE INDEX do: all clients wait for
+# one worker, and for no longer than it waits.  A queue that was used within its
+# retention has a partition that was made ahead.
 
 use strict;
 use warnings;

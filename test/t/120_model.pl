@@ -2,7 +2,7 @@
 # overlap, checked after each step against a simple model of the queues.
 # CMQ_TEST_SEED repeats a run.
 #
-# Nobody waits in it: a function that would wait for the open transaction of another
+# No session waits: a function that would wait for the open transaction of another
 # session is not called.
 
 use strict;

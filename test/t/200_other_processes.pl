@@ -1,6 +1,7 @@
 # What else runs on a server beside the queues: logical replication, VACUUM FULL,
 # CLUSTER, REINDEX, tablespaces, roles that go, two databases, a full disk, no place
-# for workers, pg_repack.  A clear error, nothing lost, and it recovers by itself.
+# for workers, pg_repack.  Calls fail with a clear error or not at all, nothing is lost,
+# and the queues recover by themselves.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
 # A queue as the target of logical replication: what comes is received at once, counts
-# and marks are right; and as a way to another cluster, a newer major say: schema,
-# initial copy, traffic that goes on meanwhile, switch, going on there.
+# and marks are right.  Replication as the way to another cluster, of a newer major say:
+# schema, initial copy, traffic that goes on meanwhile, switch, going on there.
 
 use strict;
 use warnings;

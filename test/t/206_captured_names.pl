@@ -1,6 +1,6 @@
-# Whatever stands in the schema that the extension is installed in: no operator,
-# function or type of it gets into what the scripts and the functions make.  The
-# owner of a database, who is no superuser, plants them before CREATE EXTENSION.
+# No operator, function or type in the schema that the extension is installed in gets
+# into what the scripts and the functions make.  The owner of a database, who is no
+# superuser, plants them before CREATE EXTENSION.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
 # Owners whose functions in indexes attack whoever writes their tables, and each
-# other: nobody's code runs as a role that did not name its queue, nothing of
-# another owner is read, the server stays up, and no message is lost.
+# other: no code runs as a role that did not name the code's queue, or reads what
+# another owner has; the server stays up, and no message is lost.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# Real clients: psycopg, JDBC and node-postgres.  What arrives, what goes in, and
-# the consumers in examples/consumer.
+# Real clients, psycopg, JDBC and node-postgres: the types of what they send and get,
+# and the consumers in examples/consumer.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# Every function with arguments at random from everything that is odd: a right
-# answer or an error with an SQLSTATE, never an internal error, a crash or a leak.
+# Every function with odd arguments at random: a right answer or an error with an
+# SQLSTATE, never an internal error, a crash or a leak.
 
 use strict;
 use warnings;

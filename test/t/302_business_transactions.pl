@@ -1,5 +1,5 @@
-# What CMQ has transaction queues for: a send beside a business change commits or
-# vanishes with it, also across PREPARE TRANSACTION, a restart and a crash.
+# CMQ has transaction queues for this: a send beside a business change
+# commits or vanishes with it, also across PREPARE TRANSACTION, a restart and a crash.
 
 use strict;
 use warnings;
