@@ -185,12 +185,21 @@ RESET ROLE;
 -- that begin behind what the code has received meanwhile.
 SET ROLE regress_code_owner;
 SELECT cmq_create_queue('fails');
+CREATE FUNCTION code.truncate() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE cmq_data.q_fails_rewind;
+EXCEPTION WHEN OTHERS THEN
+	RAISE NOTICE '%', SQLERRM;
+END $$;
 CREATE FUNCTION code.fail(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
 	IF current_setting('code.armed', true) = 'yes' THEN
 		PERFORM set_config('code.armed', 'no', false);
 		RAISE NOTICE 'the code receives %', (SELECT string_agg(body, ' ') FROM public.cmq_receive('fails', 10));
 		RAISE EXCEPTION 'failed';
+	END IF;
+	IF current_setting('code.armed', true) = 'truncate' THEN
+		PERFORM code.truncate();
 	END IF;
 	RETURN n;
 END $$;
@@ -204,6 +213,12 @@ SELECT cmq_change_visibility('fails', :'handle', 60);
 \c -
 SET client_min_messages = warning;
 SELECT string_agg(body, ' ' ORDER BY body) AS both FROM cmq_receive('fails', 10);
+-- nor does the code truncate what nobody may truncate
+SET code.armed = 'truncate';
+SET client_min_messages = notice;
+SELECT cmq_send('fails', 'third') > 0 AS sent;
+RESET code.armed;
+SET client_min_messages = warning;
 SELECT cmq_drop_queue('fails');
 
 SELECT cmq_drop_queue('code'), cmq_drop_queue('unwary');
