@@ -60,9 +60,9 @@ OBJS = \
 	src/store/cmq_dump.o \
 	src/store/cmq_history.o \
 	src/store/cmq_leaf.o \
+	src/store/cmq_leaf_rows.o \
 	src/store/cmq_load.o \
 	src/store/cmq_lock.o \
-	src/store/cmq_message.o \
 	src/store/cmq_oldest.o \
 	src/store/cmq_orphan.o \
 	src/store/cmq_owner.o \

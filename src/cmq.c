@@ -51,7 +51,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(cmq_count_shmem_size());
 	RequestAddinShmemSpace(cmq_prepared_shmem_size());
 	RequestAddinShmemSpace(cmq_workers_shmem_size());
-	RequestAddinShmemSpace(cmq_visit_shmem_size());
+	RequestAddinShmemSpace(cmq_visits_shmem_size());
 	RequestAddinShmemSpace(cmq_turn_shmem_size());
 	RequestNamedLWLockTranche("cmq", 3);
 }
@@ -72,7 +72,7 @@ shmem_startup(void)
 	cmq_count_shmem_init();
 	cmq_prepared_shmem_init(&locks[2].lock);
 	cmq_workers_shmem_init();
-	cmq_visit_shmem_init();
+	cmq_visits_shmem_init();
 	cmq_turn_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -80,7 +80,7 @@ shmem_startup(void)
 void
 _PG_init(void)
 {
-	cmq_queue_init_cache();
+	cmq_cache_init();
 	cmq_publish_init_cache();
 
 	if (!process_shared_preload_libraries_in_progress)

@@ -43,17 +43,17 @@ static int64 records_before = 0;
 
 /*
  * A receive is about to write: has the transaction written nothing so far but what
- * receives write?  The answer is for cmq_async_end().
+ * receives write?  The answer is for cmq_async_after_receive().
  */
 bool
-cmq_async_begin(void)
+cmq_async_before_receive(void)
 {
 	return XactLastRecEnd == InvalidXLogRecPtr || XactLastRecEnd == receive_end;
 }
 
 /* The receive has written. */
 void
-cmq_async_end(bool only_receives)
+cmq_async_after_receive(bool only_receives)
 {
 	receive_end = only_receives ? XactLastRecEnd : InvalidXLogRecPtr;
 }
@@ -71,7 +71,7 @@ make_durable(void)
 
 /*
  * The transaction is about to commit.  The variable is changed, not the setting: no code
- * that reads settings runs before cmq_async_ended(), and for a setting PostgreSQL would
+ * that reads settings runs before cmq_async_after_xact(), and for a setting PostgreSQL would
  * keep a stack.
  */
 void
@@ -88,7 +88,7 @@ cmq_async_before_commit(void)
 
 /* The transaction has ended. */
 void
-cmq_async_ended(bool committed)
+cmq_async_after_xact(bool committed)
 {
 	receive_end = InvalidXLogRecPtr;
 	if (saved_synchronous_commit >= 0)

@@ -9,9 +9,9 @@
 #ifndef CMQ_ASYNC_H
 #define CMQ_ASYNC_H
 
-extern bool cmq_async_begin(void);
-extern void cmq_async_end(bool only_receives);
+extern bool cmq_async_before_receive(void);
+extern void cmq_async_after_receive(bool only_receives);
 extern void cmq_async_before_commit(void);
-extern void cmq_async_ended(bool committed);
+extern void cmq_async_after_xact(bool committed);
 
 #endif							/* CMQ_ASYNC_H */

@@ -64,7 +64,7 @@
 #include "memory/cmq_types.h"
 
 /* How long to sleep for a backend that is about to add its changes. */
-#define PUBLISHER_DELAY 100		/* microseconds */
+#define ADDER_DELAY 100			/* microseconds */
 
 /* How many counts can run at once on the server. */
 #define COUNT_PLACES 8
@@ -222,7 +222,7 @@ cmq_count_spoil(CmqSharedQueue *shared)
 
 /* Add the due rows, more or less; false if they cannot be added. */
 static bool
-publish_due(CmqSharedQueue *shared, const CmqChanges *changes, TransactionId xid)
+add_due(CmqSharedQueue *shared, const CmqChanges *changes, TransactionId xid)
 {
 	CmqCount   *count = &shared->due;
 
@@ -238,11 +238,11 @@ publish_due(CmqSharedQueue *shared, const CmqChanges *changes, TransactionId xid
 
 /*
  * This transaction has changed the queue, and can be seen.  If it has changed numbers of
- * rows, no count that sees it ends meanwhile: the caller has announced it, or settles it.
+ * rows, no count that sees it ends meanwhile: the caller has shown its commit, or settles it.
  */
 void
-cmq_count_publish(CmqSharedQueue *shared, const CmqChanges *changes,
-				  TransactionId xid)
+cmq_count_add(CmqSharedQueue *shared, const CmqChanges *changes,
+			  TransactionId xid)
 {
 	bool		due_unknown = changes->due_unknown;
 
@@ -251,7 +251,7 @@ cmq_count_publish(CmqSharedQueue *shared, const CmqChanges *changes,
 		LWLockAcquire(&shared->count_lock, LW_SHARED);
 		if (changes->pending != 0 && !is_counted(&shared->pending, xid))
 			pg_atomic_fetch_add_u64(&shared->pending.n, changes->pending);
-		if (changes->due != 0 && !publish_due(shared, changes, xid))
+		if (changes->due != 0 && !add_due(shared, changes, xid))
 			due_unknown = true;
 		LWLockRelease(&shared->count_lock);
 	}
@@ -374,8 +374,8 @@ end_count(const CmqCounting *counting, CmqCountState state)
  * its transaction that we have to.
  */
 static void
-wait_for_publishers(bool (*wait_for) (TransactionId xid, const void *arg),
-					const void *arg)
+wait_for_adders(bool (*wait_for) (TransactionId xid, const void *arg),
+				const void *arg)
 {
 	int			n = cmq_proc_count();
 
@@ -388,7 +388,7 @@ wait_for_publishers(bool (*wait_for) (TransactionId xid, const void *arg),
 		while (cmq_proc_committing(i) == xid && wait_for(xid, arg))
 		{
 			CHECK_FOR_INTERRUPTS();
-			pg_usleep(PUBLISHER_DELAY);
+			pg_usleep(ADDER_DELAY);
 		}
 	}
 	pg_read_barrier();
@@ -409,7 +409,7 @@ cmq_count_end(const CmqCounting *counting, int64 n)
 {
 	CmqCount   *count = get_count(counting);
 
-	wait_for_publishers(is_seen_by_count, get_place(count->place));
+	wait_for_adders(is_seen_by_count, get_place(count->place));
 	pg_atomic_fetch_add_u64(&count->n, n);
 	end_count(counting, CMQ_COUNTED);
 }
@@ -436,5 +436,5 @@ has_ended(TransactionId xid, const void *arg)
 void
 cmq_count_wait_for_visible(void)
 {
-	wait_for_publishers(has_ended, NULL);
+	wait_for_adders(has_ended, NULL);
 }

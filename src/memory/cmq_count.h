@@ -41,8 +41,8 @@ extern void cmq_changes_add_due(CmqChanges *changes, int64 due,
 								TimestampTz rewound_at, TimestampTz from);
 extern void cmq_changes_merge(CmqChanges *changes, const CmqChanges *more);
 extern bool cmq_changes_rows(const CmqChanges *changes);
-extern void cmq_count_publish(CmqSharedQueue *shared,
-							  const CmqChanges *changes, TransactionId xid);
+extern void cmq_count_add(CmqSharedQueue *shared,
+						  const CmqChanges *changes, TransactionId xid);
 extern void cmq_count_start_empty(CmqSharedQueue *shared);
 extern void cmq_count_event(CmqSharedQueue *shared, CmqCounter counter);
 extern int64 cmq_count_counter(CmqSharedQueue *shared, CmqCounter counter);

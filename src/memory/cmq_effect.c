@@ -45,13 +45,13 @@ cmq_effect_merge(CmqEffect *effect, const CmqEffect *more)
 
 /*
  * The transaction has committed, and can be seen: count before waiters look.  See
- * cmq_count_publish() for the id.
+ * cmq_count_add() for the id.
  */
 void
 cmq_effect_committed(const CmqEffect *effect, CmqSharedQueue *shared,
 					 TransactionId xid)
 {
-	cmq_count_publish(shared, &effect->changes, xid);
+	cmq_count_add(shared, &effect->changes, xid);
 	cmq_wait_signal(shared, effect->wake_at_commit, effect->rewound);
 }
 

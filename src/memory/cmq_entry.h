@@ -53,9 +53,9 @@ struct CmqSharedQueue
 	pg_atomic_uint64 clock_line;	/* the least that it can be */
 
 	/* see cmq_mark.c and cmq_stretch.c */
-	slock_t		mutex;			/* guards these */
+	slock_t		mutex;			/* guards these, and what says "under mutex" */
 	CmqMark		marks[CMQ_NMARKS];
-	int			nstretches;		/* a glance is free */
+	int			nstretches;		/* may be read without it, as a hint */
 	CmqStretch	stretches[CMQ_STRETCHES];
 
 	/* receives that wait, see cmq_wait.c */
@@ -64,8 +64,7 @@ struct CmqSharedQueue
 	pg_atomic_uint32 nasking;	/* processes that want them to leave */
 	pg_atomic_uint32 nasked;	/* how often they were asked, modulo 2^32 */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
-	int			planner;		/* who plans for the next due time; under
-								 * mutex */
+	int			planner;		/* who plans for the next message; under mutex */
 	TimestampTz planned_for;
 
 	/* see cmq_count.c */

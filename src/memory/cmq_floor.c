@@ -58,16 +58,16 @@
  * 5. Rows that a restore puts back, or that replication brings, with times long
  *	  gone.  These times are known: the slot says the smallest before anybody can see
  *	  the rows.  The floor is lowered to it when the transaction is about to commit or
- *	  to be prepared: until then nobody else can see them.
+ *	  to be prepared: before that nobody else needs to find them.
  *
- * Expired rows do not hold the floor: nobody could receive them.
+ * Expired rows do not hold the floor: no receive returns them.
  *
  * What is alive at the floor and still of no use to a receive is passed in
  * stretches (cmq_stretch.c), which follow the same rules.
  *
  * The rewind scan has a floor of its own, by enqueued_at, for the rewind under
  * way (known by its rewound_at).  No row becomes due after the rewind
- * (cmq_rewind.c), so only rules 2 and 4 apply.  A transaction that has made a rewind
+ * (cmq_rewind.c), so only rules 2 and 4 apply, and rule 3 to rows written by hand.  A transaction that has made a rewind
  * keeps its floor to itself: the rewind may be rolled back, and the one before go on.
  *
  * Locks: the mutex of the entry.  Abort: a floor that was lowered stays so.

@@ -68,7 +68,8 @@ cmq_mark_raise(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz rewound_at,
 
 /*
  * Lower a mark to this time.  The caller has published the time, or an earlier one.
- * With the old generation of the floor the stretches go that its looks have found.
+ * Stretches (cmq_stretch.c) are of a generation of the floor: they go with the old one,
+ * because the new rows may stand within them.
  */
 void
 cmq_mark_lower(CmqSharedQueue *shared, CmqMarkKind kind, TimestampTz time)

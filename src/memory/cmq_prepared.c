@@ -176,7 +176,7 @@ cmq_prepared_reserve(int nqueues)
 
 /* Give back what was reserved and not used. */
 void
-cmq_prepared_release(void)
+cmq_prepared_unreserve(void)
 {
 	if (reserved == 0)
 		return;
@@ -375,7 +375,7 @@ copy_relids(CmqSharedQueue *shared, void *arg)
 static void
 release_queue(CmqSharedQueue *shared, void *arg)
 {
-	if (!cmq_shared_release(shared))
+	if (!cmq_shared_end_hold(shared))
 		return;
 	cmq_count_spoil(shared);
 	cmq_wait_signal(shared, CMQ_ALL_WAITERS, true);

@@ -16,7 +16,7 @@
 extern Size cmq_prepared_shmem_size(void);
 extern void cmq_prepared_shmem_init(LWLock *lock);
 extern void cmq_prepared_reserve(int nqueues);
-extern void cmq_prepared_release(void);
+extern void cmq_prepared_unreserve(void);
 extern void cmq_prepared_add(TimestampTz published);
 extern void cmq_prepared_add_effect(const CmqEffect *effect);
 extern void cmq_prepared_settle(void);

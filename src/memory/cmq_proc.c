@@ -238,7 +238,7 @@ cmq_proc_commit(TransactionId xid)
 	pg_atomic_write_u32(&get_slot(cmq_proc_number())->committing, xid);
 }
 
-/* The transaction that the process of this slot has announced so. */
+/* The transaction that the process of this slot has named so. */
 TransactionId
 cmq_proc_committing(int number)
 {

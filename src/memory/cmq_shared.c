@@ -8,7 +8,8 @@
  * the queue is dropped: the backend that drops the queue removes it after its commit.
  * Maintenance removes entries of queues that were dropped in another way: with the
  * extension, with the database, or by hand.  What an entry holds is in cmq_entry.h, and
- * named in src/memory alone: each field by the file that its comment names.
+ * named in src/memory alone: each field by the file that its comment names, and key and relids,
+ * which never change, by all.
  *
  * Invariant: an entry that a transaction has got stays that queue's until the
  * transaction has ended, whatever happens to the queue.
@@ -123,7 +124,7 @@ cmq_shared_is_held(const CmqSharedQueue *shared)
 
 /* The queue is held no more; false if somebody else has seen to that. */
 bool
-cmq_shared_release(CmqSharedQueue *shared)
+cmq_shared_end_hold(CmqSharedQueue *shared)
 {
 	if (pg_atomic_exchange_u32(&shared->held, 0) == 0)
 		return false;
@@ -146,7 +147,7 @@ remove_if_unused(const CmqSharedKey *key)
 	if (shared && shared->dropped &&
 		pg_atomic_read_u32(&shared->nusers) == 0)
 	{
-		(void) cmq_shared_release(shared);
+		(void) cmq_shared_end_hold(shared);
 		hash_search(entries, key, HASH_REMOVE, NULL);
 	}
 }

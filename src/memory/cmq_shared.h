@@ -31,7 +31,7 @@ extern void cmq_shared_with(const CmqSharedKey *key,
 							void (*func) (CmqSharedQueue *shared, void *arg),
 							void *arg);
 extern bool cmq_shared_is_held(const CmqSharedQueue *shared);
-extern bool cmq_shared_release(CmqSharedQueue *shared);
+extern bool cmq_shared_end_hold(CmqSharedQueue *shared);
 extern bool cmq_shared_any_held(void);
 
 #endif							/* CMQ_SHARED_H */

@@ -37,18 +37,18 @@ static Visits *visits = NULL;
 static int	my_visit = -1;
 
 Size
-cmq_visit_shmem_size(void)
+cmq_visits_shmem_size(void)
 {
 	return sizeof(Visits);
 }
 
 /* Called under AddinShmemInitLock. */
 void
-cmq_visit_shmem_init(void)
+cmq_visits_shmem_init(void)
 {
 	bool		found;
 
-	visits = ShmemInitStruct("cmq visits", cmq_visit_shmem_size(), &found);
+	visits = ShmemInitStruct("cmq visits", cmq_visits_shmem_size(), &found);
 	if (found)
 		return;
 	memset(visits, 0, sizeof(Visits));
@@ -76,7 +76,7 @@ get(const bool *flag)
 
 /* Launcher: a worker is to begin a visit on this place. */
 void
-cmq_visit_reset(int visit)
+cmq_visits_reset(int visit)
 {
 	set(&visits->visits[visit].leave, false);
 	set(&visits->visits[visit].unfinished, false);
@@ -84,28 +84,28 @@ cmq_visit_reset(int visit)
 
 /* Launcher: the worker on this place is to leave, for others wait for it. */
 void
-cmq_visit_ask_to_leave(int visit)
+cmq_visits_ask_to_leave(int visit)
 {
 	set(&visits->visits[visit].leave, true);
 }
 
 /* Launcher: has the worker on this place left something to be done at once? */
 bool
-cmq_visit_is_unfinished(int visit)
+cmq_visits_is_unfinished(int visit)
 {
 	return get(&visits->visits[visit].unfinished);
 }
 
 /* This worker is on that place of the launcher's, or on none: -1. */
 void
-cmq_visit_join(int visit)
+cmq_visits_join(int visit)
 {
 	my_visit = visit;
 }
 
 /* The next visit of this database is to come at once. */
 void
-cmq_visit_unfinished(void)
+cmq_visits_unfinished(void)
 {
 	if (my_visit >= 0)
 		set(&visits->visits[my_visit].unfinished, true);
@@ -113,7 +113,7 @@ cmq_visit_unfinished(void)
 
 /* Does the launcher want us to leave? */
 bool
-cmq_visit_is_asked_to_leave(void)
+cmq_visits_is_asked_to_leave(void)
 {
 	return my_visit >= 0 && get(&visits->visits[my_visit].leave);
 }

@@ -198,22 +198,22 @@ check_client(void)
 }
 
 /*
- * A look has seen that the next message becomes visible at due.  Is it for this
+ * A look has seen that the next message becomes visible at next_visible.  Is it for this
  * waiter to wake then?
  */
 static bool
-plan(CmqSharedQueue *shared, TimestampTz due)
+plan(CmqSharedQueue *shared, TimestampTz next_visible)
 {
 	int			me = cmq_proc_number();
 	bool		mine;
 
 	SpinLockAcquire(&shared->mutex);
 	mine = shared->planner == NOBODY || shared->planner == me ||
-		due < shared->planned_for;
+		next_visible < shared->planned_for;
 	if (mine)
 	{
-		shared->planner = due == DT_NOEND ? NOBODY : me;
-		shared->planned_for = due;
+		shared->planner = next_visible == DT_NOEND ? NOBODY : me;
+		shared->planned_for = next_visible;
 	}
 	SpinLockRelease(&shared->mutex);
 	return mine;
@@ -228,17 +228,17 @@ is_asked(CmqSharedQueue *shared)
 }
 
 /*
- * Sleep until a signal, or until cmq_elapsed() is at the deadline.  due is when the next
+ * Sleep until a signal, or until cmq_elapsed() is at the deadline.  next_visible is when the next
  * message becomes visible, by the queue's clock, DT_NOEND if that is after the deadline.
  * False when the waiter is asked to leave.  Ends the process if its client has gone.
  */
 bool
-cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due, int64 deadline)
+cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible, int64 deadline)
 {
 	int64		sleep = Max(deadline - cmq_elapsed(), 0);
 
-	if (plan(shared, due) && due != DT_NOEND)
-		sleep = Min(sleep, Max(due - cmq_clock_peek(shared), 0));
+	if (plan(shared, next_visible) && next_visible != DT_NOEND)
+		sleep = Min(sleep, Max(next_visible - cmq_clock_peek(shared), 0));
 	if (is_asked(shared))
 		return false;
 

@@ -18,7 +18,7 @@
 extern void cmq_wait_sweep(void);
 extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound);
 extern void cmq_wait_begin(CmqSharedQueue *shared);
-extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz due,
+extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible,
 						   int64 deadline);
 extern void cmq_wait_end(void);
 extern void cmq_wait_end_of(SubTransactionId subid);

@@ -12,17 +12,18 @@
  * The extension has one transaction callback, and one for subtransactions.  The steps
  * of each event, with the reason for their order:
  *
- *	about to commit or to be prepared
+ *	about to commit
  *		lower marks				before the rows can be seen: a receive that begins to
  *								scan then has to look there (cmq_mark.c)
- *		reserve a place			PREPARE alone, and the last that can fail
- *		announce the commit		before the transaction can be seen (cmq_count.c)
+ *		show the commit			before the transaction can be seen (cmq_count.c)
  *		choose an asynchronous commit (cmq_async.c)
+ *	about to be prepared
+ *		lower marks				as above
+ *		reserve a place			the last step that can fail (cmq_prepared.c)
  *	committed
  *		end waits
  *		add counts, wake		a waiter that is woken finds rows and numbers right
- *		withdraw the announcement
- *		clear the slot			what was published can be seen
+ *		clear the slot			what was published can be seen, and counts are added
  *		make durable			others need not wait for it
  *	aborted
  *		end waits
@@ -33,8 +34,9 @@
  *		add to shared memory	before the slot is cleared: nobody misses both
  *		clear the slot
  *	ended, in whichever way
- *		release places			that were reserved for PREPARE and not used
- *		settle					the transaction may have ended a prepared one
+ *		give back places		that were reserved for PREPARE and not used
+ *		settle					after an abort, and a commit that has written without an
+ *								id: it may have ended a prepared transaction
  *		remove entries			of queues dropped, or made and rolled back
  *		leave entries			the last use of them
  *		trim caches
@@ -45,7 +47,7 @@
  * Code of an owner's, in an index, may run between the two and write, or fail in a
  * subtransaction: the slot says "unknown" as long as any call has announced itself and
  * not published yet.  What was published stays to the end of the transaction, also if
- * the subtransaction is undone.
+ * the subtransaction is undone, unless the call that announced it withdraws it.
  *
  * Memory: deeds are in TopTransactionContext, and so few as queues are used; nothing
  * here grows with messages.
@@ -81,15 +83,14 @@ typedef struct Deed
 	CmqEffect	effect;			/* for others; has the key */
 	CmqTaken	taken;
 	TimestampTz lower_floor;	/* rows put back from here on; DT_NOEND: none */
-	TimestampTz bring_back;		/* rewound messages received from here on, as
-								 * well */
+	TimestampTz delivered_due;	/* the earliest due message received;
+								 * DT_NOEND: none */
 	bool		rewound;		/* it has made a rewind */
 	bool		forgets;		/* it removes forgotten history */
 	bool		made;			/* the queue */
 	bool		dropped;		/* the queue, or found that it is gone */
-	bool		statement[2];	/* announced by a trigger: pending table,
-								 * history */
-	char		name[NAMEDATALEN];	/* of the queue, if that is so */
+	bool		statement[2];	/* noted by a trigger: pending table, history */
+	char		name[NAMEDATALEN];	/* of the queue, if one is noted */
 } Deed;
 
 static Deed *deeds = NULL;		/* the newest first */
@@ -115,7 +116,7 @@ static int	code_depth = 0;
 
 static CmqOwnFloor own_floor;
 
-/* The id that the commit under way was announced with. */
+/* The id that the commit under way is shown with. */
 static TransactionId committing = InvalidTransactionId;
 
 /* May the current transaction have ended a prepared one? */
@@ -165,7 +166,7 @@ deed_of(Oid pending)
 	deed->effect.key.database = MyDatabaseId;
 	deed->effect.key.pending = pending;
 	deed->taken.ready = deed->taken.due = deed->taken.message = DT_NOEND;
-	deed->lower_floor = deed->bring_back = DT_NOEND;
+	deed->lower_floor = deed->delivered_due = DT_NOEND;
 	deed->next = deeds;
 	deeds = deed;
 	return deed;
@@ -225,14 +226,21 @@ cmq_xact_announce(void)
 	return announcement;
 }
 
-/* End the announcement made last, with the smallest time that will be written. */
+static void
+publish(TimestampTz time)
+{
+	slot_in_use = true;
+	published = Min(published, time);
+	cmq_proc_publish(cmq_xact_published());
+}
+
+/* End the announcement made last: no row that it was made for has an earlier time. */
 void
 cmq_xact_publish(TimestampTz time)
 {
 	if (nannounced > 0)
 		nannounced--;
-	published = Min(published, time);
-	cmq_proc_publish(cmq_xact_published());
+	publish(time);
 }
 
 /* Nothing was written: forget what was published, unless more was announced since. */
@@ -293,6 +301,21 @@ cmq_xact_taken_due(CmqSharedQueue *shared, TimestampTz enqueued_at)
 	CmqTaken   *taken = &get_deed(shared)->taken;
 
 	taken->due = Min(taken->due, enqueued_at);
+}
+
+/*
+ * The caller has received a message produced at enqueued_at that the rewind of
+ * rewound_at brings back: its row is due no more.
+ */
+void
+cmq_xact_delivered_due(CmqSharedQueue *shared, TimestampTz rewound_at,
+					   TimestampTz enqueued_at)
+{
+	Deed	   *deed = get_deed(shared);
+
+	cmq_xact_taken_due(shared, enqueued_at);
+	deed->delivered_due = Min(deed->delivered_due, enqueued_at);
+	cmq_changes_add_due(&deed->effect.changes, -1, rewound_at, enqueued_at);
 }
 
 /* The caller has consumed or removed a message. */
@@ -383,15 +406,6 @@ cmq_xact_lowers_floor(CmqSharedQueue *shared)
 	return time;
 }
 
-/* The caller has received a message of this time that a rewind brings back. */
-void
-cmq_xact_bring_back(CmqSharedQueue *shared, TimestampTz time)
-{
-	Deed	   *deed = get_deed(shared);
-
-	deed->bring_back = Min(deed->bring_back, time);
-}
-
 /* The caller removes history that was forgotten (cmq_forget.c). */
 void
 cmq_xact_forgets(CmqSharedQueue *shared)
@@ -444,18 +458,6 @@ cmq_xact_own_pending(CmqSharedQueue *shared, bool *unknown)
 	return n;
 }
 
-/*
- * The caller has taken a row that was due for the rewind of rewound_at, of a message
- * produced at enqueued_at.
- */
-void
-cmq_xact_due(CmqSharedQueue *shared, TimestampTz rewound_at,
-			 TimestampTz enqueued_at)
-{
-	cmq_changes_add_due(&get_deed(shared)->effect.changes, -1, rewound_at,
-						enqueued_at);
-}
-
 /* The caller changes what is due without counting it. */
 void
 cmq_xact_due_unknown(CmqSharedQueue *shared)
@@ -500,7 +502,7 @@ cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort)
 
 /* The same for a rewind: all if it commits, and they read the queue's row again. */
 void
-cmq_xact_wake_all(CmqSharedQueue *shared)
+cmq_xact_wake_for_rewind(CmqSharedQueue *shared)
 {
 	CmqEffect  *effect = &get_deed(shared)->effect;
 
@@ -559,11 +561,10 @@ lower_marks(void)
 {
 	for (Deed *deed = deeds; deed; deed = deed->next)
 	{
-		if (deed->bring_back != DT_NOEND)
+		if (deed->delivered_due != DT_NOEND)
 		{
-			cmq_xact_publish(deed->bring_back);
-			slot_in_use = true;
-			cmq_mark_lower(deed->shared, CMQ_EARLIEST, deed->bring_back);
+			publish(deed->delivered_due);
+			cmq_mark_lower(deed->shared, CMQ_EARLIEST, deed->delivered_due);
 		}
 		if (deed->lower_floor != DT_NOEND)
 			cmq_mark_lower(deed->shared, CMQ_FLOOR, deed->lower_floor);
@@ -571,7 +572,7 @@ lower_marks(void)
 }
 
 static void
-announce_commit(void)
+show_commit(void)
 {
 	for (Deed *deed = deeds; deed; deed = deed->next)
 	{
@@ -587,7 +588,7 @@ static void
 before_commit(void)
 {
 	lower_marks();
-	announce_commit();
+	show_commit();
 	cmq_async_before_commit();
 	may_have_ended = XactLastRecEnd != InvalidXLogRecPtr &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny());
@@ -681,7 +682,7 @@ remove_entries(XactEvent event)
 static void
 ended(XactEvent event)
 {
-	cmq_prepared_release();
+	cmq_prepared_unreserve();
 	if (event == XACT_EVENT_ABORT)
 		/* it may have failed after it had ended a prepared one */
 		cmq_prepared_settle();
@@ -715,7 +716,7 @@ xact_callback(XactEvent event, void *arg)
 			cmq_wait_end_of(TopSubTransactionId);
 			committed();
 			clear_slot();
-			cmq_async_ended(true);
+			cmq_async_after_xact(true);
 			ended(event);
 			break;
 		case XACT_EVENT_ABORT:
@@ -723,14 +724,14 @@ xact_callback(XactEvent event, void *arg)
 			cmq_wait_end_of(TopSubTransactionId);
 			aborted();
 			clear_slot();
-			cmq_async_ended(false);
+			cmq_async_after_xact(false);
 			ended(event);
 			break;
 		case XACT_EVENT_PREPARE:
 			cmq_wait_end_of(TopSubTransactionId);
 			prepared();
 			clear_slot();
-			cmq_async_ended(false);
+			cmq_async_after_xact(false);
 			ended(event);
 			break;
 	}
@@ -753,7 +754,7 @@ add_to_parent(Deed *deed, SubTransactionId parent)
 	more->taken.due = Min(more->taken.due, deed->taken.due);
 	more->taken.message = Min(more->taken.message, deed->taken.message);
 	more->lower_floor = Min(more->lower_floor, deed->lower_floor);
-	more->bring_back = Min(more->bring_back, deed->bring_back);
+	more->delivered_due = Min(more->delivered_due, deed->delivered_due);
 	more->rewound |= deed->rewound;
 	more->forgets |= deed->forgets;
 	more->made |= deed->made;

@@ -52,6 +52,9 @@ extern bool cmq_xact_in_code(void);
 extern CmqOwnFloor *cmq_xact_own_floor(void);
 extern void cmq_xact_taken(CmqSharedQueue *shared, TimestampTz visible_at);
 extern void cmq_xact_taken_due(CmqSharedQueue *shared, TimestampTz enqueued_at);
+extern void cmq_xact_delivered_due(CmqSharedQueue *shared,
+								   TimestampTz rewound_at,
+								   TimestampTz enqueued_at);
 extern void cmq_xact_taken_message(CmqSharedQueue *shared,
 								   TimestampTz enqueued_at);
 extern void cmq_xact_taken_unknown(CmqSharedQueue *shared);
@@ -60,19 +63,16 @@ extern void cmq_xact_rewound(CmqSharedQueue *shared);
 extern bool cmq_xact_has_rewound(CmqSharedQueue *shared);
 extern void cmq_xact_lower_floor(CmqSharedQueue *shared, TimestampTz time);
 extern TimestampTz cmq_xact_lowers_floor(CmqSharedQueue *shared);
-extern void cmq_xact_bring_back(CmqSharedQueue *shared, TimestampTz time);
 extern void cmq_xact_forgets(CmqSharedQueue *shared);
 extern void cmq_xact_count(CmqSharedQueue *shared, CmqCounter counter, int64 n);
 extern void cmq_xact_pending(CmqSharedQueue *shared, int64 n);
 extern void cmq_xact_pending_unknown(CmqSharedQueue *shared);
 extern int64 cmq_xact_own_pending(CmqSharedQueue *shared, bool *unknown);
-extern void cmq_xact_due(CmqSharedQueue *shared, TimestampTz rewound_at,
-						 TimestampTz enqueued_at);
 extern void cmq_xact_due_unknown(CmqSharedQueue *shared);
 extern int64 cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at,
 							  bool *unknown);
 extern void cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort);
-extern void cmq_xact_wake_all(CmqSharedQueue *shared);
+extern void cmq_xact_wake_for_rewind(CmqSharedQueue *shared);
 extern void cmq_xact_note_statement(CmqSharedQueue *shared, const char *name,
 									bool history);
 extern bool cmq_xact_has_statement(const char *name, bool history);

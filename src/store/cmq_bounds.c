@@ -18,7 +18,7 @@
 
 /* Messages produced before this have expired. */
 TimestampTz
-cmq_queue_expired_before(CmqQueue *queue, TimestampTz now)
+cmq_bounds_expired_before(CmqQueue *queue, TimestampTz now)
 {
 	return Max(now - queue->msg_retention_seconds * USECS_PER_SEC,
 			   queue->expired_before);
@@ -31,7 +31,7 @@ cmq_queue_expired_before(CmqQueue *queue, TimestampTz now)
  * transaction agree.
  */
 TimestampTz
-cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
+cmq_bounds_rewindable_since(CmqQueue *queue, TimestampTz now)
 {
 	TimestampTz since;
 
@@ -40,12 +40,12 @@ cmq_queue_rewindable_since(CmqQueue *queue, TimestampTz now)
 	since = cmq_clock_xact_start(queue->shared) -
 		queue->rewind_seconds * USECS_PER_SEC;
 	since = Max(since, queue->forgotten_before);
-	return Max(since, cmq_queue_expired_before(queue, now));
+	return Max(since, cmq_bounds_expired_before(queue, now));
 }
 
 /* Begin a scan at the floors of a queue that is attached, see cmq_floor_begin(). */
 void
-cmq_queue_begin_floor(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
+cmq_bounds_begin_floor(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 {
 	cmq_floor_begin(scan, queue->shared, queue->rewinding.active ?
 					queue->rewinding.rewound_at : DT_NOBEGIN, now);
@@ -53,7 +53,7 @@ cmq_queue_begin_floor(CmqFloorScan *scan, CmqQueue *queue, TimestampTz now)
 
 /* The pair of leaf tables for messages of this time, or NULL. */
 CmqLeaf *
-cmq_queue_leaf(CmqQueue *queue, TimestampTz time)
+cmq_bounds_leaf(CmqQueue *queue, TimestampTz time)
 {
 	/* from the right: most traffic is there */
 	for (int i = queue->nleaves - 1; i >= 0; i--)
@@ -71,14 +71,14 @@ cmq_queue_leaf(CmqQueue *queue, TimestampTz time)
  * message, whether or not its rows are still there (cmq_forget.c).
  */
 bool
-cmq_queue_has_forgotten(CmqQueue *queue, TimestampTz deleted_at)
+cmq_bounds_has_forgotten(CmqQueue *queue, TimestampTz deleted_at)
 {
 	return deleted_at < queue->history_since;
 }
 
 /* Does this rewind bring the soft-deleted message back? */
 bool
-cmq_rewind_is_due(const CmqRewind *rewinding, TimestampTz enqueued_at,
+cmq_bounds_is_due(const CmqRewind *rewinding, TimestampTz enqueued_at,
 				  TimestampTz deleted_at, int64 deleted_xact)
 {
 	if (!rewinding->active || enqueued_at < rewinding->from ||

@@ -178,7 +178,7 @@ subscription_changed(Datum arg, CMQ_CACHE_ID cacheid, uint32 hashvalue)
 }
 
 void
-cmq_queue_init_cache(void)
+cmq_cache_init(void)
 {
 	CacheRegisterRelcacheCallback(invalidate_queues, (Datum) 0);
 	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, subscription_changed,
@@ -343,7 +343,7 @@ cmq_cache_nloads(void)
 
 /* The next look-up loads the queue again, even if no invalidation has arrived. */
 void
-cmq_queue_mark_stale(const char *name)
+cmq_cache_mark_stale(const char *name)
 {
 	NameEntry  *entry = queues_by_name == NULL ? NULL :
 		hash_search(queues_by_name, name, HASH_FIND, NULL);

@@ -17,9 +17,9 @@
  */
 #define CMQ_MAX_LOADS 3
 
-extern void cmq_queue_init_cache(void);
+extern void cmq_cache_init(void);
 extern CmqQueue *cmq_cache_find(const char *name, bool raise);
 extern uint64 cmq_cache_nloads(void);
-extern void cmq_queue_mark_stale(const char *name);
+extern void cmq_cache_mark_stale(const char *name);
 
 #endif							/* CMQ_CACHE_H */

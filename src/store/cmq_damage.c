@@ -52,11 +52,11 @@ on_error(void *arg)
 }
 
 /*
- * From here to cmq_reading_end() an error that comes while reading->message is set has
+ * From here to cmq_damage_end_reading() an error that comes while reading->message is set has
  * the queue noted as damaged.
  */
 void
-cmq_reading_begin(CmqReading *reading, CmqQueue *queue)
+cmq_damage_begin_reading(CmqReading *reading, CmqQueue *queue)
 {
 	reading->queue = queue;
 	reading->message = DT_NOBEGIN;
@@ -67,7 +67,7 @@ cmq_reading_begin(CmqReading *reading, CmqQueue *queue)
 }
 
 void
-cmq_reading_end(CmqReading *reading)
+cmq_damage_end_reading(CmqReading *reading)
 {
 	error_context_stack = reading->context.previous;
 }

@@ -19,7 +19,7 @@ typedef struct CmqReading
 	TimestampTz message;		/* being read; DT_NOBEGIN: none */
 } CmqReading;
 
-extern void cmq_reading_begin(CmqReading *reading, CmqQueue *queue);
-extern void cmq_reading_end(CmqReading *reading);
+extern void cmq_damage_begin_reading(CmqReading *reading, CmqQueue *queue);
+extern void cmq_damage_end_reading(CmqReading *reading);
 
 #endif							/* CMQ_DAMAGE_H */

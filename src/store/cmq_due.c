@@ -23,7 +23,7 @@
 bool
 cmq_slot_is_due(const CmqRewind *rewinding, TupleTableSlot *slot)
 {
-	return cmq_rewind_is_due(rewinding,
+	return cmq_bounds_is_due(rewinding,
 							 cmq_slot_time(slot, Anum_rewind_enqueued_at),
 							 cmq_slot_time(slot, Anum_rewind_deleted_at),
 							 cmq_slot_int64(slot, Anum_rewind_deleted_xact));

@@ -34,7 +34,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_history.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_table.h"
@@ -50,7 +50,7 @@ cmq_history_require(CmqQueue *queue)
 				 errdetail("Its rewind_seconds is 0: deleted messages are not kept."),
 				 errhint("Switch it on for what is deleted from now on: SELECT cmq_alter_queue(%s, rewind_seconds => %s).",
 						 quote_literal_cstr(queue->name),
-						 cmq_queue_is_readable(queue) ?
+						 cmq_rights_is_readable(queue) ?
 						 psprintf("%d", queue->msg_retention_seconds) :
 						 "..")));
 }
@@ -63,8 +63,8 @@ cmq_history_require(CmqQueue *queue)
 bool
 cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot)
 {
-	return !cmq_queue_has_forgotten(queue,
-									cmq_slot_time(slot, Anum_rewind_deleted_at)) &&
+	return !cmq_bounds_has_forgotten(queue,
+									 cmq_slot_time(slot, Anum_rewind_deleted_at)) &&
 		!cmq_slot_is_due(&queue->rewinding, slot);
 }
 
@@ -83,12 +83,12 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 	history->window = window;
 	history->pending = relation_open(queue->pending, NoLock);
 	history->from = Max(window->start,
-						cmq_queue_rewindable_since(queue,
-												   cmq_queue_now(queue)));
+						cmq_bounds_rewindable_since(queue,
+													cmq_queue_now(queue)));
 	history->with_messages = with_messages || window->has_filter;
 	history->lockmode = lockmode;
-	cmq_message_begin(&history->messages, queue, CMQ_MESSAGES, AccessShareLock,
-					  NULL);
+	cmq_leaf_rows_begin(&history->messages, queue, CMQ_MESSAGES, AccessShareLock,
+						NULL);
 	history->context = AllocSetContextCreate(CurrentMemoryContext,
 											 "cmq history",
 											 ALLOCSET_DEFAULT_SIZES);
@@ -109,7 +109,7 @@ cmq_history_end(CmqHistory *history)
 	CmqQueue   *queue = cmq_queue_again(history->queue);
 
 	close_leaf(history);
-	cmq_message_end(&history->messages);
+	cmq_leaf_rows_end(&history->messages);
 	if (queue->history_since != history->queue->history_since)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -170,7 +170,7 @@ is_wanted(CmqHistory *history)
 		return false;
 	history->time = cmq_slot_time(history->rewind.slot, Anum_rewind_enqueued_at);
 	return !history->with_messages ||
-		(cmq_message_find(&history->messages, history->time) &&
+		(cmq_leaf_rows_find(&history->messages, history->time) &&
 		 (!history->window->has_filter || passes_filter(history)));
 }
 

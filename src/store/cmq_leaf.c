@@ -183,7 +183,7 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	while (time <= until)
 	{
-		CmqLeaf    *leaf = cmq_queue_leaf(queue, time);
+		CmqLeaf    *leaf = cmq_bounds_leaf(queue, time);
 		TimestampTz width = leaf_width(queue);
 		TimestampTz lower = time - time % width;
 		TimestampTz upper = lower + width;
@@ -283,8 +283,8 @@ report_no_leaf(CmqQueue *queue, bool started)
 static bool
 has_leaf_for(CmqQueue *queue, TimestampTz time)
 {
-	return cmq_queue_leaf(queue, time) != NULL ||
-		cmq_queue_leaf(queue, cmq_queue_now(queue)) != NULL;
+	return cmq_bounds_leaf(queue, time) != NULL ||
+		cmq_bounds_leaf(queue, cmq_queue_now(queue)) != NULL;
 }
 
 /*
@@ -309,7 +309,7 @@ cmq_leaf_demand(CmqQueue *queue, TimestampTz time)
 	failed = cmq_notes_failed_demands(queue->shared);
 	LockDatabaseObject(RelationRelationId, relid, DEMAND_LOCK, ExclusiveLock);
 	queue = cmq_queue_again(queue);
-	if (cmq_queue_leaf(queue, time) == NULL)
+	if (cmq_bounds_leaf(queue, time) == NULL)
 	{
 		uint32		now_failed = cmq_notes_failed_demands(queue->shared);
 		bool		started;

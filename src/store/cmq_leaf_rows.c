@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * cmq_message.c
- *	  Rows of messages by their time, with the leaf of the last one kept open.
+ * cmq_leaf_rows.c
+ *	  Rows of leaf tables, messages or history, by their time, the last leaf kept open.
  *
  * A message, and its rewind row, is in the leaf of the time at which it was produced.
  * Messages that are handled together were mostly produced together: so a leaf stays open
@@ -19,13 +19,13 @@
 
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_table.h"
 
-/* estate is NULL if no rows are inserted.  To be followed by cmq_message_end(). */
+/* estate is NULL if no rows are inserted.  To be followed by cmq_leaf_rows_end(). */
 void
-cmq_message_begin(CmqMessages *messages, CmqQueue *queue, CmqTableKind kind,
-				  LOCKMODE lockmode, EState *estate)
+cmq_leaf_rows_begin(CmqLeafRows *messages, CmqQueue *queue, CmqTableKind kind,
+					LOCKMODE lockmode, EState *estate)
 {
 	messages->queue = queue;
 	messages->kind = kind;
@@ -37,7 +37,7 @@ cmq_message_begin(CmqMessages *messages, CmqQueue *queue, CmqTableKind kind,
 
 /* Close the leaf that is open, if one is; write the rows that it has kept back first. */
 void
-cmq_message_end(CmqMessages *messages)
+cmq_leaf_rows_end(CmqLeafRows *messages)
 {
 	if (messages->leaf == NULL)
 		return;
@@ -48,15 +48,15 @@ cmq_message_end(CmqMessages *messages)
 
 /* Have the leaf of this time open; false if it is gone. */
 bool
-cmq_message_open(CmqMessages *messages, TimestampTz time)
+cmq_leaf_rows_open(CmqLeafRows *messages, TimestampTz time)
 {
 	CmqLeaf    *leaf = messages->leaf;
 	MemoryContext old;
 
 	if (leaf && time >= leaf->lower && time < leaf->upper)
 		return true;
-	cmq_message_end(messages);
-	leaf = cmq_queue_leaf(messages->queue, time);
+	cmq_leaf_rows_end(messages);
+	leaf = cmq_bounds_leaf(messages->queue, time);
 	if (leaf == NULL)
 		return false;
 	old = MemoryContextSwitchTo(messages->mcxt);
@@ -70,12 +70,12 @@ cmq_message_open(CmqMessages *messages, TimestampTz time)
 
 /* Find the row of this time; false if there is none. */
 bool
-cmq_message_find(CmqMessages *messages, TimestampTz time)
+cmq_leaf_rows_find(CmqLeafRows *messages, TimestampTz time)
 {
 	MemoryContext old;
 	bool		found;
 
-	if (!cmq_message_open(messages, time))
+	if (!cmq_leaf_rows_open(messages, time))
 		return false;
 	old = MemoryContextSwitchTo(messages->mcxt);
 	found = cmq_table_find(&messages->table, time, 0);
@@ -85,7 +85,7 @@ cmq_message_find(CmqMessages *messages, TimestampTz time)
 
 /* Insert a row into the leaf that is open, as cmq_table_insert() does. */
 void
-cmq_message_insert(CmqMessages *messages, Datum *values, bool *isnull, Size size)
+cmq_leaf_rows_insert(CmqLeafRows *messages, Datum *values, bool *isnull, Size size)
 {
 	MemoryContext old = MemoryContextSwitchTo(messages->mcxt);
 
@@ -96,8 +96,8 @@ cmq_message_insert(CmqMessages *messages, Datum *values, bool *isnull, Size size
 
 /* Remove the row of this time, waiting for whoever changes it; false if there is none. */
 bool
-cmq_message_remove(CmqMessages *messages, TimestampTz time)
+cmq_leaf_rows_remove(CmqLeafRows *messages, TimestampTz time)
 {
-	return cmq_message_find(messages, time) &&
+	return cmq_leaf_rows_find(messages, time) &&
 		cmq_table_delete(&messages->table, true) == TM_Ok;
 }

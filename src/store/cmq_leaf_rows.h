@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * cmq_message.h
- *	  Rows of messages by their time, with the leaf of the last one kept open.
+ * cmq_leaf_rows.h
+ *	  Rows of leaf tables, messages or history, by their time, the last leaf kept open.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef CMQ_MESSAGE_H
-#define CMQ_MESSAGE_H
+#ifndef CMQ_LEAF_ROWS_H
+#define CMQ_LEAF_ROWS_H
 
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
@@ -16,8 +16,8 @@
 #include "store/cmq_description.h"
 #include "store/cmq_table.h"
 
-/* The messages of a queue, or their rewind rows; see cmq_message.c. */
-typedef struct CmqMessages
+/* The messages of a queue, or their rewind rows; see cmq_leaf_rows.c. */
+typedef struct CmqLeafRows
 {
 	CmqQueue   *queue;
 	CmqTableKind kind;			/* CMQ_MESSAGES or CMQ_REWIND */
@@ -26,16 +26,16 @@ typedef struct CmqMessages
 	MemoryContext mcxt;			/* of what is open */
 	CmqLeaf    *leaf;			/* NULL: none is open */
 	CmqTable	table;			/* of this leaf, at the row found last */
-} CmqMessages;
+} CmqLeafRows;
 
-extern void cmq_message_begin(CmqMessages *messages, CmqQueue *queue,
-							  CmqTableKind kind, LOCKMODE lockmode,
-							  EState *estate);
-extern bool cmq_message_open(CmqMessages *messages, TimestampTz time);
-extern bool cmq_message_find(CmqMessages *messages, TimestampTz time);
-extern void cmq_message_insert(CmqMessages *messages, Datum *values,
-							   bool *isnull, Size size);
-extern bool cmq_message_remove(CmqMessages *messages, TimestampTz time);
-extern void cmq_message_end(CmqMessages *messages);
+extern void cmq_leaf_rows_begin(CmqLeafRows *messages, CmqQueue *queue,
+								CmqTableKind kind, LOCKMODE lockmode,
+								EState *estate);
+extern bool cmq_leaf_rows_open(CmqLeafRows *messages, TimestampTz time);
+extern bool cmq_leaf_rows_find(CmqLeafRows *messages, TimestampTz time);
+extern void cmq_leaf_rows_insert(CmqLeafRows *messages, Datum *values,
+								 bool *isnull, Size size);
+extern bool cmq_leaf_rows_remove(CmqLeafRows *messages, TimestampTz time);
+extern void cmq_leaf_rows_end(CmqLeafRows *messages);
 
-#endif							/* CMQ_MESSAGE_H */
+#endif							/* CMQ_LEAF_ROWS_H */

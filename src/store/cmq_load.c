@@ -61,7 +61,7 @@ find_fault(CmqDescription *queue, Oid relid, CmqRelation which)
  * first relation that is the queue's sets the owner.
  */
 bool
-cmq_queue_has_relation(CmqDescription *queue, Oid relid, CmqRelation which)
+cmq_load_has_relation(CmqDescription *queue, Oid relid, CmqRelation which)
 {
 	return find_fault(queue, relid, which) == NULL;
 }

@@ -18,8 +18,8 @@ typedef struct CmqFault
 	const char *hint;
 } CmqFault;
 
-extern bool cmq_queue_has_relation(CmqDescription *queue, Oid relid,
-								   CmqRelation which);
+extern bool cmq_load_has_relation(CmqDescription *queue, Oid relid,
+								  CmqRelation which);
 extern CmqDescription *cmq_load_queue(const char *name, CmqFault *fault);
 
 #endif							/* CMQ_LOAD_H */

@@ -82,7 +82,7 @@ cmq_oldest_is_small(CmqQueue *queue)
 static CmqQueue *
 look_afresh(CmqQueue *queue)
 {
-	cmq_queue_mark_stale(queue->name);
+	cmq_cache_mark_stale(queue->name);
 	return cmq_queue_again(queue);
 }
 
@@ -96,9 +96,9 @@ is_consumed(CmqQueue *queue, CmqTable *rewind, TimestampTz time)
 {
 	if (cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at) != time)
 		return false;
-	return cmq_queue_has_forgotten(queue,
-								   cmq_slot_time(rewind->slot,
-												 Anum_rewind_deleted_at)) ||
+	return cmq_bounds_has_forgotten(queue,
+									cmq_slot_time(rewind->slot,
+												  Anum_rewind_deleted_at)) ||
 		(!rewind->busy && !cmq_slot_is_due(&queue->rewinding, rewind->slot));
 }
 
@@ -177,7 +177,7 @@ find_earliest(CmqQueue *queue, TimestampTz now, TimestampTz *earliest)
 		return false;
 	cmq_earliest_read(queue->shared, &scan);
 	queue = look_afresh(queue);
-	if (scan.view.time < cmq_queue_expired_before(queue, now) ||
+	if (scan.view.time < cmq_bounds_expired_before(queue, now) ||
 		!walk(queue, scan.view.time, pages * STEPS_PER_PAGE, earliest))
 		return false;
 	cmq_earliest_raise(queue->shared, &scan, *earliest);
@@ -197,7 +197,7 @@ count_large(CmqQueue *queue, TimestampTz now, CmqStates *states)
 						AccessShareLock))
 		return;
 	cmq_states_find_hidden(states, &pending, now,
-						   cmq_queue_expired_before(queue, now));
+						   cmq_bounds_expired_before(queue, now));
 	cmq_table_close(&pending);
 	states->ready = cmq_counting_pending(queue) - states->in_flight -
 		states->delayed;
@@ -259,7 +259,7 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 
 /*
  * Maintenance: can there be pending rows of expired messages?  If so the whole
- * table is to be purged, and then cmq_oldest_settle() called.
+ * table is to be purged, and then cmq_oldest_read_all() called.
  */
 bool
 cmq_oldest_may_expire(CmqQueue *queue, TimestampTz expired_before)
@@ -269,7 +269,7 @@ cmq_oldest_may_expire(CmqQueue *queue, TimestampTz expired_before)
 
 /* Maintenance: read the whole pending table to find where the mark can be. */
 void
-cmq_oldest_settle(CmqQueue *queue)
+cmq_oldest_read_all(CmqQueue *queue)
 {
 	CmqStates	states = cmq_states_none;
 
@@ -285,6 +285,6 @@ cmq_oldest_advance(CmqQueue *queue)
 	TimestampTz now = cmq_queue_now(queue);
 
 	if (!cmq_oldest_is_small(queue) &&
-		!cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
+		!cmq_oldest_may_expire(queue, cmq_bounds_expired_before(queue, now)))
 		cmq_oldest_count(queue, now, false, &states);
 }

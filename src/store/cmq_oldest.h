@@ -19,7 +19,7 @@ extern void cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 							 CmqStates *states);
 extern bool cmq_oldest_may_expire(CmqQueue *queue,
 								  TimestampTz expired_before);
-extern void cmq_oldest_settle(CmqQueue *queue);
+extern void cmq_oldest_read_all(CmqQueue *queue);
 extern void cmq_oldest_advance(CmqQueue *queue);
 
 #endif							/* CMQ_OLDEST_H */

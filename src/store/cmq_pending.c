@@ -7,19 +7,21 @@
  * receives begin to look (cmq_floor.c) and how old the earliest message may be
  * (cmq_earliest.c), counts the rows (cmq_count.c), and knows the receives that wait
  * (cmq_wait.c).  Only this file writes pending rows; each function that does so changes
- * all of its line:
+ * all of its line; of the rows of a call, expect_back() says before, and cmq_pending_flush()
+ * after, what holds for all:
  *
- *					floor			mark		number	wakes: commit	abort
+ *					floor			earliest	number	wakes: commit	abort
  *	add_new			slot			-			+1		for each *		-
  *	deliver			slot, taken		-			0		one				for each
  *	deliver_due		slot, taken due	at commit	+1		one				for each
  *	bring_back		slot, lowered	lowered		+1		for each		for each
- *	move			slot, taken		-			0		for each		for each
+ *	change_visib.	slot, taken		-			0		for each		for each
  *	take			taken			taken		-1		-				for each
  *	take_expired	-				taken		-1		-				-
  *
- * (* Those that are delayed wake one together.)  deliver_due also takes one from the
- * number of due rows, and lowers the mark at commit.
+ * (* Those that are delayed wake one together.)  Slot: a time in the process's slot, from
+ * before the row is written.  Taken: noted, for the abort.  Lowered: at once, or the floor
+ * at commit.  deliver_due also takes one from the number of due rows.
  *
  *		All that shared memory says about pending rows is true for each
  *		transaction that sees them, whether this one commits or aborts.
@@ -76,8 +78,8 @@
 
 /*
  * Open the pending table of a queue that the caller has locked and attached.  With adds
- * rows can be added and moved: then the queue clock is read for them after this, not
- * before.
+ * rows can be added and moved: then the queue clock is read for them after this; a time
+ * that was read before is good to compare with alone.
  */
 void
 cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds)
@@ -214,7 +216,7 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at, int delay)
  * and become visible again after so many seconds.  Once for each opening of the table.
  */
 TimestampTz
-cmq_pending_plan(CmqPending *pending, int visibility_timeout)
+cmq_pending_set_times(CmqPending *pending, int visibility_timeout)
 {
 	pending->now = cmq_clock_now(pending->queue->shared);
 	pending->next_visible_at =
@@ -274,9 +276,8 @@ cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
 
 	if (due->table.busy || cmq_table_delete(&due->table, false) != TM_Ok)
 		return false;
-	cmq_xact_taken_due(queue->shared, due->time);
-	cmq_xact_bring_back(queue->shared, due->time);
-	cmq_xact_due(queue->shared, queue->rewinding.rewound_at, due->time);
+	cmq_xact_delivered_due(queue->shared, queue->rewinding.rewound_at,
+						   due->time);
 	cmq_xact_wake(queue->shared, 0, 1);
 	add_row(pending, row, true, false);
 	return true;
@@ -361,15 +362,15 @@ cmq_pending_take_expired(CmqPending *pending)
  * if one has, and nothing was done.
  */
 bool
-cmq_pending_move(CmqPending *pending, int visibility_timeout,
-				 CmqPendingRow *row)
+cmq_pending_change_visibility(CmqPending *pending, int visibility_timeout,
+							  CmqPendingRow *row)
 {
 	Datum		values[Natts_pending];
 	bool		isnull[Natts_pending];
 	TimestampTz before;
 	ItemPointerData tid;
 
-	(void) cmq_pending_plan(pending, visibility_timeout);
+	(void) cmq_pending_set_times(pending, visibility_timeout);
 	cmq_pending_row(pending->table.slot, row);
 	before = row->visible_at;
 	row->visible_at = pending->next_visible_at;

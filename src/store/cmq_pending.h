@@ -49,8 +49,8 @@ extern void cmq_pending_flush(CmqPending *pending);
 extern void cmq_pending_close(CmqPending *pending);
 extern void cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
 								int delay);
-extern TimestampTz cmq_pending_plan(CmqPending *pending,
-									int visibility_timeout);
+extern TimestampTz cmq_pending_set_times(CmqPending *pending,
+										 int visibility_timeout);
 extern bool cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row);
 extern bool cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
 									CmqPendingRow *row);
@@ -59,8 +59,8 @@ extern void cmq_pending_expect_back(CmqPending *pending, TimestampTz first,
 extern bool cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind);
 extern bool cmq_pending_take(CmqPending *pending, bool wait);
 extern bool cmq_pending_take_expired(CmqPending *pending);
-extern bool cmq_pending_move(CmqPending *pending, int visibility_timeout,
-							 CmqPendingRow *row);
+extern bool cmq_pending_change_visibility(CmqPending *pending, int visibility_timeout,
+										  CmqPendingRow *row);
 extern void cmq_pending_removed(CmqQueue *queue, const CmqPendingKey *key);
 extern void cmq_pending_added(CmqQueue *queue, const CmqPendingKey *key);
 extern bool cmq_pending_find(CmqPending *pending, const CmqHandle *handle);

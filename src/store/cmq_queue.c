@@ -113,7 +113,7 @@ cmq_queue_lookup(const char *name, AclMode mode)
 
 	if (queue == NULL)
 		cmq_queue_report_unknown(name);
-	cmq_queue_check_acl(queue, mode);
+	cmq_rights_check_acl(queue, mode);
 	return queue;
 }
 
@@ -195,14 +195,14 @@ lock_checked(CmqQueue *queue, AclMode mode, Lock lock, LOCKMODE lockmode)
 		uint64		nloads = cmq_cache_nloads();
 		CmqQueue   *now;
 
-		cmq_queue_check_acl(queue, mode);
+		cmq_rights_check_acl(queue, mode);
 		now = lock_and_look(queue, lock, lockmode, true);
 		if (now)
 		{
 			/* a REVOKE has it loaded again: only then traffic looks twice */
 			if (lock == QUEUE_LOCK || now != queue ||
 				nloads != cmq_cache_nloads())
-				cmq_queue_check_acl(now, mode);
+				cmq_rights_check_acl(now, mode);
 			return now;
 		}
 		/* dropped, and perhaps made anew, while we waited */
@@ -237,7 +237,7 @@ cmq_queue_reopen(CmqQueue *queue, AclMode mode, LOCKMODE lockmode)
 	queue = lock_and_look(queue, PENDING_LOCK, lockmode, true);
 	if (queue)
 	{
-		cmq_queue_check_acl(queue, mode);
+		cmq_rights_check_acl(queue, mode);
 		cmq_queue_attach(queue);
 	}
 	return queue;

@@ -17,7 +17,7 @@
 
 /* Raise 42501 unless the current user has the right; ACL_NO_RIGHTS asks for none. */
 void
-cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
+cmq_rights_check_acl(CmqQueue *queue, AclMode mode)
 {
 	if (mode != ACL_NO_RIGHTS &&
 		pg_class_aclcheck(queue->relid, GetUserId(), mode) != ACLCHECK_OK)
@@ -36,14 +36,14 @@ cmq_queue_check_acl(CmqQueue *queue, AclMode mode)
  * are for readers alone, also in the text of an error.
  */
 bool
-cmq_queue_is_readable(CmqQueue *queue)
+cmq_rights_is_readable(CmqQueue *queue)
 {
 	return pg_class_aclcheck(queue->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 /* Raise 42501 unless the current user owns the queue. */
 void
-cmq_queue_check_owner(CmqQueue *queue)
+cmq_rights_check_owner(CmqQueue *queue)
 {
 	if (!object_ownercheck(RelationRelationId, queue->relid, GetUserId()))
 		ereport(ERROR,

@@ -12,8 +12,8 @@
 
 #include "store/cmq_description.h"
 
-extern void cmq_queue_check_acl(CmqQueue *queue, AclMode mode);
-extern bool cmq_queue_is_readable(CmqQueue *queue);
-extern void cmq_queue_check_owner(CmqQueue *queue);
+extern void cmq_rights_check_acl(CmqQueue *queue, AclMode mode);
+extern bool cmq_rights_is_readable(CmqQueue *queue);
+extern void cmq_rights_check_owner(CmqQueue *queue);
 
 #endif							/* CMQ_RIGHTS_H */

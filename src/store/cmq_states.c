@@ -50,7 +50,7 @@ void
 cmq_states_scan_pending(CmqStates *states, CmqQueue *queue, Snapshot snapshot,
 						TimestampTz now)
 {
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
 	CmqScan		scan;
 
 	cmq_scan_begin(&scan, queue, queue->pending, CMQ_PENDING, snapshot);
@@ -59,7 +59,7 @@ cmq_states_scan_pending(CmqStates *states, CmqQueue *queue, Snapshot snapshot,
 		TimestampTz time = cmq_slot_time(scan.slot, Anum_pending_enqueued_at);
 
 		states->earliest_row = Min(states->earliest_row, time);
-		if (time < expired_before || cmq_queue_leaf(queue, time) == NULL)
+		if (time < expired_before || cmq_bounds_leaf(queue, time) == NULL)
 			continue;
 		states->earliest = Min(states->earliest, time);
 		if (cmq_slot_time(scan.slot, Anum_pending_visible_at) <= now)
@@ -79,8 +79,8 @@ void
 cmq_states_scan_rewind(CmqStates *states, CmqQueue *queue, Snapshot snapshot,
 					   TimestampTz now)
 {
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
-	TimestampTz since = cmq_queue_rewindable_since(queue, now);
+	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
+	TimestampTz since = cmq_bounds_rewindable_since(queue, now);
 
 	for (int i = 0; i < queue->nleaves; i++)
 	{

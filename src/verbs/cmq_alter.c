@@ -40,8 +40,8 @@ get_changes(FunctionCallInfo fcinfo, CmqQueue *queue, CmqDescription *changed,
 	bool		any;
 
 	*changed = *queue;
-	any = cmq_get_settings(fcinfo, changed, true);
-	*bind = cmq_get_dead_letter(fcinfo, changed);
+	any = cmq_queue_args_get_settings(fcinfo, changed, true);
+	*bind = cmq_queue_args_get_dead_letter(fcinfo, changed);
 	return any || *bind;
 }
 
@@ -65,7 +65,7 @@ keep_traffic_away(CmqQueue *queue, CmqDescription *changed)
 		return queue;
 	cmq_lock_alone(queue->name, queue->pending, NIL, "alter");
 	queue = cmq_queue_again(queue);
-	cmq_queue_check_acl(queue, ACL_UPDATE);
+	cmq_rights_check_acl(queue, ACL_UPDATE);
 	if (switches_rewind(queue, changed))
 		cmq_lock_check_not_in_use(queue->name, queue->pending,
 								  "switch the rewind of");
@@ -88,7 +88,7 @@ set_retention(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 
 /*
  * What is outside of the rewind window by the old or the new setting stays outside; the
- * window is that of cmq_queue_rewindable_since().  Returns the time of the change.
+ * window is that of cmq_bounds_rewindable_since().  Returns the time of the change.
  */
 static TimestampTz
 set_rewind(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
@@ -138,7 +138,7 @@ cmq_alter_queue(PG_FUNCTION_ARGS)
 		/*
 		 * a policy takes messages out of the queue, for others to read
 		 */
-		cmq_queue_check_acl(queue, ACL_DELETE);
+		cmq_rights_check_acl(queue, ACL_DELETE);
 		cmq_binding_check(&changed);
 	}
 	queue = keep_traffic_away(queue, &changed);

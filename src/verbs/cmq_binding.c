@@ -61,7 +61,7 @@ cmq_binding_check(CmqQueue *queue)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queue \"%s\" cannot be a dead-letter queue", name),
-				 cmq_queue_is_readable(target) ?
+				 cmq_rights_is_readable(target) ?
 				 errdetail("It has a dead-letter queue itself: \"%s\".",
 						   target->dead_letter_queue) :
 				 errdetail("It has a dead-letter queue itself."),
@@ -102,8 +102,8 @@ check_unbind(CmqDescription *queue)
 		object_ownercheck(RelationRelationId, target->relid, GetUserId()))
 		return;
 	/* without this relation nobody has a right on the queue */
-	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
-		cmq_queue_check_acl(queue, ACL_UPDATE);
+	if (cmq_load_has_relation(queue, queue->relid, CMQ_RIGHTS))
+		cmq_rights_check_acl(queue, ACL_UPDATE);
 	else if (!superuser())
 		/* raises an error, unless it has just been repaired */
 		(void) cmq_queue_lookup(queue->name, ACL_UPDATE);

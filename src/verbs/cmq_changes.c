@@ -10,14 +10,14 @@
  *	- _pending_changed, before each statement.  What the statement will write is not
  *	  known.  So to the end of the transaction neither the number of pending rows is
  *	  known, nor where receives may begin to scan (cmq_floor.c, rule 4).
- *	- _row_changed, after each row that no statement of the transaction has announced:
+ *	- _row_changed, after each row that no statement of the transaction has noted:
  *	  an apply worker writes such rows, for it runs no statements.  The trigger knows
  *	  what was written, so counts stay exact, and floors and the mark of cmq_earliest.c
  *	  are lowered no further than is needed.  The trigger's WHEN,
  *	  _unnoticed(), leaves out rows of statements: a COPY of millions of rows queues no
  *	  event.
  *
- * When a subtransaction is undone, so is what its statements have announced: the counts
+ * When a subtransaction is undone, so is what its statements have noted: the counts
  * of the parent are known again.
  *
  * The publisher's clock may be ahead.  The queue clock is kept above all times that
@@ -136,7 +136,7 @@ check_subscription(CmqQueue *queue)
 	checked_in = cmq_xact_number();
 }
 
-/* WHEN of the row trigger: has no statement announced what happens to this table? */
+/* WHEN of the row trigger: has no statement noted what happens to this table? */
 Datum
 cmq_unnoticed(PG_FUNCTION_ARGS)
 {
@@ -170,7 +170,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	{
 		cmq_floor_added_unknown(queue->shared);
 		cmq_earliest_lower(queue->shared, DT_NOBEGIN);
-		cmq_xact_wake_all(queue->shared);
+		cmq_xact_wake_for_rewind(queue->shared);
 	}
 	cmq_xact_note_statement(queue->shared, queue->name, which == CMQ_REWIND);
 	return PointerGetDatum(NULL);
@@ -195,12 +195,12 @@ rewind_row_added(CmqQueue *queue, TupleTableSlot *slot)
 	cmq_clock_advance(queue->shared,
 					  cmq_slot_time(slot, Anum_rewind_deleted_at));
 	if (queue->rewinding.active)
-		cmq_xact_wake_all(queue->shared);
+		cmq_xact_wake_for_rewind(queue->shared);
 }
 
 /*
  * Trigger on the pending table and the rewind leaves of a queue, after rows that no
- * statement has announced.
+ * statement has noted.
  */
 Datum
 cmq_row_changed(PG_FUNCTION_ARGS)
@@ -280,7 +280,7 @@ cmq_messages_added(PG_FUNCTION_ARGS)
 
 		if (newest != DT_NOBEGIN)
 			cmq_clock_advance(queue->shared, newest);
-		cmq_xact_wake_all(queue->shared);
+		cmq_xact_wake_for_rewind(queue->shared);
 	}
 	/* a change of a few rows by hand must not read all of the history */
 	else if (which == CMQ_REWIND && IsLogicalWorker())

@@ -28,7 +28,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
@@ -42,23 +42,23 @@ static int64
 remove_pending(CmqQueue *queue)
 {
 	TimestampTz expired_before =
-		cmq_queue_expired_before(queue, cmq_clock_now(queue->shared));
+		cmq_bounds_expired_before(queue, cmq_clock_now(queue->shared));
 	CmqPending	pending;
-	CmqMessages messages;
+	CmqLeafRows messages;
 	CmqPendingKey key;
 	int64		n = 0;
 
 	cmq_pending_open(&pending, queue, false);
-	cmq_message_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock, NULL);
+	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock, NULL);
 	cmq_pending_scan(&pending.table, NULL, DT_NOBEGIN, DT_NOEND);
 	while (cmq_pending_next(&pending.table, DT_NOBEGIN, &key))
 	{
 		if (cmq_pending_take(&pending, true) &&
-			cmq_message_remove(&messages, key.enqueued_at) &&
+			cmq_leaf_rows_remove(&messages, key.enqueued_at) &&
 			key.enqueued_at >= expired_before)
 			n++;
 	}
-	cmq_message_end(&messages);
+	cmq_leaf_rows_end(&messages);
 	cmq_pending_close(&pending);
 	return n;
 }

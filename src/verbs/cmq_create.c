@@ -278,8 +278,8 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	name = cmq_queue_name_arg(fcinfo, 0);
 	cmq_check_name(name, "queue");
 	strlcpy(made.name, name, NAMEDATALEN);
-	cmq_get_settings(fcinfo, &made, false);
-	cmq_get_dead_letter(fcinfo, &made);
+	cmq_queue_args_get_settings(fcinfo, &made, false);
+	cmq_queue_args_get_dead_letter(fcinfo, &made);
 	cmq_check_create(CMQ_SCHEMA, "queue", name,
 					 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 	cmq_check_create(CMQ_DATA_SCHEMA, "queue", name,

@@ -61,7 +61,7 @@
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -146,7 +146,7 @@ open_target(CmqLetterMove *move)
 				 errhint("GRANT INSERT ON %s, or call cmq_unbind_dead_letter(%s).",
 						 cmq_full_name(target->relid),
 						 quote_literal_cstr(move->queue->name))));
-	if (cmq_queue_leaf(target, cmq_queue_now(target)) == NULL)
+	if (cmq_bounds_leaf(target, cmq_queue_now(target)) == NULL)
 	{
 		TimestampTz now = cmq_queue_now(target);
 
@@ -179,7 +179,7 @@ typedef struct MoveState
 	CmqLetterMove *move;
 	CmqQueue   *target;
 	CmqPending	pending;
-	CmqMessages messages;
+	CmqLeafRows messages;
 	MemoryContext context;		/* for one letter */
 } MoveState;
 
@@ -199,9 +199,9 @@ copy_letter(MoveState *state, TimestampTz time, const char *reason,
 	bool		opened;
 
 	move->opening = true;
-	opened = cmq_message_open(&state->messages, time);
+	opened = cmq_leaf_rows_open(&state->messages, time);
 	move->opening = false;
-	if (!opened || !cmq_message_find(&state->messages, time))
+	if (!opened || !cmq_leaf_rows_find(&state->messages, time))
 		return false;
 	slot = state->messages.table.slot;
 	*body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
@@ -236,7 +236,7 @@ move_letter(MoveState *state, const char *reason)
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
 	cmq_send_as_owner(state->target, 1, &body, &headers, &isnull, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
-	(void) cmq_message_remove(&state->messages, time);
+	(void) cmq_leaf_rows_remove(&state->messages, time);
 	move->moved++;
 }
 
@@ -260,8 +260,8 @@ cmq_dead_letter_move_some(const char *name, void *arg)
 	move->opening = true;
 	cmq_pending_open(&state.pending, move->queue, false);
 	move->opening = false;
-	cmq_message_begin(&state.messages, move->queue, CMQ_MESSAGES,
-					  RowExclusiveLock, NULL);
+	cmq_leaf_rows_begin(&state.messages, move->queue, CMQ_MESSAGES,
+						RowExclusiveLock, NULL);
 	state.context = AllocSetContextCreate(CurrentMemoryContext,
 										  "cmq dead letter",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -283,7 +283,7 @@ cmq_dead_letter_move_some(const char *name, void *arg)
 		MemoryContextReset(state.context);
 	}
 	MemoryContextDelete(state.context);
-	cmq_message_end(&state.messages);
+	cmq_leaf_rows_end(&state.messages);
 	cmq_pending_close(&state.pending);
 }
 
@@ -295,7 +295,7 @@ cmq_dead_letter_warn_refused(CmqQueue *queue, int refused)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d dead letters of queue \"%s\" could not be moved",
 						refused, queue->name),
-				 cmq_queue_is_readable(queue) ?
+				 cmq_rights_is_readable(queue) ?
 				 errdetail("Queue \"%s\" is full, or they are larger than it takes.",
 						   queue->dead_letter_queue) :
 				 errdetail("Its dead-letter queue is full, or they are larger than that takes.")));
@@ -339,7 +339,7 @@ cmq_dead_letter_move(CmqQueue *queue, const CmqPendingKey *letters, int n)
 
 	if (cmq_dead_letter_stays(queue))
 		return 0;
-	readable = cmq_queue_is_readable(queue);
+	readable = cmq_rights_is_readable(queue);
 	ok = cmq_try(queue->name, "moving dead letters", cmq_dead_letter_move_some,
 				 &move, readable ? CMQ_TRY_WARN : 0);
 	if (!ok || move.refused > 0)

@@ -41,7 +41,7 @@
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
@@ -65,16 +65,16 @@ cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 	state->deleted_by =
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->now = cmq_clock_now(queue->shared);
-	state->expired_before = cmq_queue_expired_before(queue, state->now);
+	state->expired_before = cmq_bounds_expired_before(queue, state->now);
 	cmq_pending_open(&state->pending, queue, update);
-	cmq_message_begin(&state->rows, queue, rewind_on ? CMQ_REWIND : CMQ_MESSAGES,
-					  RowExclusiveLock, rewind_on ? state->pending.estate : NULL);
+	cmq_leaf_rows_begin(&state->rows, queue, rewind_on ? CMQ_REWIND : CMQ_MESSAGES,
+						RowExclusiveLock, rewind_on ? state->pending.estate : NULL);
 }
 
 void
 cmq_delete_end(CmqDelete *state)
 {
-	cmq_message_end(&state->rows);
+	cmq_leaf_rows_end(&state->rows);
 	cmq_pending_flush(&state->pending);
 	cmq_pending_close(&state->pending);
 }
@@ -116,7 +116,7 @@ add_to_history(CmqDelete *state, const CmqPendingRow *row)
 	values[Anum_rewind_receive_count - 1] = Int32GetDatum(row->receive_count);
 	values[Anum_rewind_rewind_count - 1] = Int32GetDatum(row->rewind_count);
 	values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
-	cmq_message_insert(&state->rows, values, isnull, CMQ_NARROW_ROW_SIZE);
+	cmq_leaf_rows_insert(&state->rows, values, isnull, CMQ_NARROW_ROW_SIZE);
 }
 
 /*
@@ -134,8 +134,8 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	cmq_xact_count(state->queue->shared, CMQ_DELETED, 1);
 	/* without a leaf the message is gone already, because it has expired */
 	if (state->rows.kind == CMQ_MESSAGES)
-		(void) cmq_message_remove(&state->rows, row.enqueued_at);
-	else if (cmq_message_open(&state->rows, row.enqueued_at))
+		(void) cmq_leaf_rows_remove(&state->rows, row.enqueued_at);
+	else if (cmq_leaf_rows_open(&state->rows, row.enqueued_at))
 		add_to_history(state, &row);
 	return true;
 }
@@ -264,7 +264,7 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 
 	cmq_delete_begin(&state, queue, true);
 	changed = find_delivery(&state, &handle) &&
-		cmq_pending_move(&state.pending, visibility_timeout, &row);
+		cmq_pending_change_visibility(&state.pending, visibility_timeout, &row);
 	cmq_delete_end(&state);
 
 	if (!changed)

@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 
 #include "store/cmq_description.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 
 /* Deletes in one queue; see cmq_delete.c. */
@@ -22,7 +22,7 @@ typedef struct CmqDelete
 	TimestampTz now;
 	TimestampTz expired_before;
 	CmqPending	pending;
-	CmqMessages rows;			/* rewind rows, or messages when rewind is off */
+	CmqLeafRows rows;			/* rewind rows, or messages when rewind is off */
 } CmqDelete;
 
 extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update);

@@ -42,7 +42,7 @@ PG_FUNCTION_INFO_V1(cmq_drop_queue);
 static bool
 check_owns(CmqDescription *queue, Oid relid, CmqRelation which)
 {
-	if (!cmq_queue_has_relation(queue, relid, which))
+	if (!cmq_load_has_relation(queue, relid, which))
 		return false;
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		ereport(ERROR,
@@ -108,7 +108,7 @@ find_view(CmqDescription *queue, CmqRelation which)
 	Oid			relid = cmq_relation_oid(which, queue->name);
 
 	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW &&
-		cmq_queue_has_relation(queue, relid, which) &&
+		cmq_load_has_relation(queue, relid, which) &&
 		!cmq_catalog_carries_rights(relid) ? relid : InvalidOid;
 }
 
@@ -140,11 +140,11 @@ list_relations(CmqDescription *queue, List **views, List **tables)
 		if (OidIsValid(relid))
 			*views = lappend_oid(*views, relid);
 	}
-	if (cmq_queue_has_relation(queue, queue->relid, CMQ_RIGHTS))
+	if (cmq_load_has_relation(queue, queue->relid, CMQ_RIGHTS))
 		*views = lappend_oid(*views, queue->relid);
 	for (int i = 0; i < lengthof(known); i++)
 	{
-		if (cmq_queue_has_relation(queue, known[i].relid, known[i].which))
+		if (cmq_load_has_relation(queue, known[i].relid, known[i].which))
 			*tables = lappend_oid(*tables, known[i].relid);
 	}
 }

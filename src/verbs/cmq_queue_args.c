@@ -45,7 +45,7 @@ static const Setting settings[] = {
 static bool
 may_say(CmqQueue *queue)
 {
-	return !OidIsValid(queue->relid) || cmq_queue_is_readable(queue);
+	return !OidIsValid(queue->relid) || cmq_rights_is_readable(queue);
 }
 
 /*
@@ -53,7 +53,7 @@ may_say(CmqQueue *queue)
  * there, or is an error.  Returns whether any was given.  Raises 22023.
  */
 bool
-cmq_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool null_keeps)
+cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool null_keeps)
 {
 	bool		any = false;
 
@@ -99,7 +99,7 @@ cmq_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool null_keeps
  * of a policy, or nothing.
  */
 bool
-cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue)
+cmq_queue_args_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue)
 {
 	int			argno = lengthof(settings) + 1;
 	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||

@@ -12,8 +12,8 @@
 
 #include "store/cmq_description.h"
 
-extern bool cmq_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue,
-							 bool null_keeps);
-extern bool cmq_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue);
+extern bool cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue,
+										bool null_keeps);
+extern bool cmq_queue_args_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue);
 
 #endif							/* CMQ_QUEUE_ARGS_H */

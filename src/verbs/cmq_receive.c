@@ -62,7 +62,7 @@
 #include "store/cmq_damage.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
@@ -76,7 +76,10 @@ PG_FUNCTION_INFO_V1(cmq_receive);
 /* How many messages that cannot be read one receive puts off. */
 #define MAX_UNREADABLE 100
 
-/* Nanoseconds between two ready rows, learned; see look_for_ready(). */
+/*
+ * look_for_ready() doubles the nanoseconds that it thinks are between two ready rows up
+ * to here.
+ */
 #define MAX_SPACING		(UINT64CONST(1) << 40)
 #define NSECS_PER_USEC	1000
 
@@ -130,7 +133,7 @@ typedef struct ReceiveState
 	CmqFloorScan floor;
 	CmqStretchScan *stretches;
 	CmqDeadRule dead_rule;
-	CmqMessages messages;
+	CmqLeafRows messages;
 	CmqReading	reading;
 
 	/* ready rows */
@@ -286,10 +289,10 @@ static bool
 claim(ReceiveState *state, Source source, CmqPendingRow *delivery)
 {
 	if (source == SOURCE_DUE)
-		return cmq_message_open(&state->messages, state->due.time) &&
+		return cmq_leaf_rows_open(&state->messages, state->due.time) &&
 			cmq_pending_deliver_due(&state->pending, &state->due, delivery);
 	return !pass_over(state) &&
-		cmq_message_open(&state->messages, state->ready.enqueued_at) &&
+		cmq_leaf_rows_open(&state->messages, state->ready.enqueued_at) &&
 		cmq_pending_deliver(&state->pending, delivery);
 }
 
@@ -359,13 +362,13 @@ static void
 try_read(const char *name, void *arg)
 {
 	TryRead    *try = arg;
-	CmqMessages messages;
+	CmqLeafRows messages;
 
-	cmq_message_begin(&messages, try->state->queue, CMQ_MESSAGES,
-					  AccessShareLock, NULL);
-	try->found = cmq_message_open(&messages, try->delivery->enqueued_at) &&
+	cmq_leaf_rows_begin(&messages, try->state->queue, CMQ_MESSAGES,
+						AccessShareLock, NULL);
+	try->found = cmq_leaf_rows_open(&messages, try->delivery->enqueued_at) &&
 		read_message(try->state, &messages.table, try->delivery);
-	cmq_message_end(&messages);
+	cmq_leaf_rows_end(&messages);
 }
 
 /* Add a claimed message to the result.  False if it cannot be read. */
@@ -424,13 +427,13 @@ receive_begin(ReceiveState *state, CmqQueue *queue, const Request *request,
 	state->request = request;
 	state->stretches = stretches;
 	state->first_alive = state->first_due = DT_NOEND;
-	state->only_receives = cmq_async_begin();
+	state->only_receives = cmq_async_before_receive();
 	cmq_pending_open(&state->pending, queue, true);
-	state->now = cmq_pending_plan(&state->pending, request->visibility_timeout);
-	state->expired_before = cmq_queue_expired_before(queue, state->now);
-	cmq_message_begin(&state->messages, queue, CMQ_MESSAGES, AccessShareLock,
-					  NULL);
-	cmq_queue_begin_floor(&state->floor, queue, state->now);
+	state->now = cmq_pending_set_times(&state->pending, request->visibility_timeout);
+	state->expired_before = cmq_bounds_expired_before(queue, state->now);
+	cmq_leaf_rows_begin(&state->messages, queue, CMQ_MESSAGES, AccessShareLock,
+						NULL);
+	cmq_bounds_begin_floor(&state->floor, queue, state->now);
 	state->dead_rule.max_receive_count = queue->max_receive_count;
 	state->dead_rule.max_time_to_live = queue->max_time_to_live;
 	state->dead_rule.stay = letters_stay;
@@ -441,7 +444,7 @@ receive_begin(ReceiveState *state, CmqQueue *queue, const Request *request,
 				  Max(state->expired_before, state->floor.rewind_floor),
 				  RowExclusiveLock);
 	look_for_ready(state);
-	cmq_reading_begin(&state->reading, queue);
+	cmq_damage_begin_reading(&state->reading, queue);
 }
 
 /*
@@ -463,7 +466,7 @@ find_next_visible(ReceiveState *state, TimestampTz before)
 static void
 receive_end(ReceiveState *state)
 {
-	cmq_reading_end(&state->reading);
+	cmq_damage_end_reading(&state->reading);
 	cmq_floor_end(&state->floor, state->queue->shared, state->first_alive,
 				  state->first_due);
 	cmq_stretch_end(state->stretches, state->queue->shared, &state->dead_rule,
@@ -472,7 +475,7 @@ receive_end(ReceiveState *state)
 		learn_spacing(state);
 	/* code of the owner may have done what must not be lost */
 	state->only_receives &= !state->pending.table.has_code;
-	cmq_message_end(&state->messages);
+	cmq_leaf_rows_end(&state->messages);
 	cmq_due_end(&state->due);
 	cmq_pending_flush(&state->pending);
 	cmq_pending_close(&state->pending);
@@ -482,12 +485,12 @@ receive_end(ReceiveState *state)
  * Receive what is there; returns how many messages.  If there are none and
  * next_visible is given, *next_visible becomes the time when the next message that
  * is delayed or in flight becomes visible, or DT_NOEND if that is not before the
- * time in it.  Sets *moved if dead messages were moved, or nothing but messages
- * that cannot be read was met: the caller must not wait with these uncommitted.
+ * time in it.  Sets *must_commit if dead messages were moved, or nothing but
+ * messages that cannot be read was met: the caller does not wait with these uncommitted.
  */
 static int
 receive_messages(CmqQueue *queue, const Request *request,
-				 TimestampTz *next_visible, bool *moved)
+				 TimestampTz *next_visible, bool *must_commit)
 {
 	CmqSharedQueue *shared = queue->shared;
 	ReceiveState state;
@@ -508,14 +511,14 @@ receive_messages(CmqQueue *queue, const Request *request,
 	receive_end(&state);
 	if (state.nletters > 0)
 		nmoved = cmq_dead_letter_move(queue, state.letters, state.nletters);
-	*moved = nmoved > 0 || (state.n == 0 && state.nunreadable > 0);
+	*must_commit = nmoved > 0 || (state.n == 0 && state.nunreadable > 0);
 	if (state.n + state.nunreadable + nmoved == 0)
 		return 0;
 
 	/* as for a delivery: a receive may have planned for what was moved */
 	if (state.n + state.nunreadable == 0)
 		cmq_xact_wake(shared, 1, 0);
-	cmq_async_end(state.only_receives && nmoved == 0);
+	cmq_async_after_receive(state.only_receives && nmoved == 0);
 	cmq_xact_count(shared, CMQ_RECEIVED, state.n);
 	cmq_xact_count(shared, CMQ_REDELIVERED, state.nredelivered);
 	cmq_xact_count(shared, CMQ_REWOUND, state.nrewound);
@@ -564,10 +567,10 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 	cmq_wait_begin(shared);
 	for (;;)
 	{
-		TimestampTz due;
+		TimestampTz next_visible;
 		uint32		nrewinds_now = cmq_wait_nrewinds(shared);
 		ResourceOwner caller;
-		bool		moved;
+		bool		must_commit;
 		bool		over;
 
 		/* a process that has this locked may wait for our locks: a deadlock */
@@ -579,18 +582,18 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		caller = begin_look();
 		/* the signal of a rewind is faster than its invalidation */
 		if (first || nrewinds_now != nrewinds)
-			cmq_queue_mark_stale(queue->name);
+			cmq_cache_mark_stale(queue->name);
 		nrewinds = nrewinds_now;
 		first = false;
-		due = cmq_clock_peek(shared) + Max(deadline - cmq_elapsed(), 0);
+		next_visible = cmq_clock_peek(shared) + Max(deadline - cmq_elapsed(), 0);
 		queue = cmq_queue_reopen(queue, ACL_DELETE, RowExclusiveLock);
 		over = queue == NULL ||
-			receive_messages(queue, request, &due, &moved) > 0 || moved;
+			receive_messages(queue, request, &next_visible, &must_commit) > 0 || must_commit;
 		end_look(caller, over);
 		if (over)
 			break;
 
-		if (cmq_elapsed() >= deadline || !cmq_wait_sleep(shared, due, deadline))
+		if (cmq_elapsed() >= deadline || !cmq_wait_sleep(shared, next_visible, deadline))
 		{
 			cmq_count_event(shared, CMQ_EMPTY_RECEIVES);
 			break;
@@ -624,7 +627,7 @@ cmq_receive(PG_FUNCTION_ARGS)
 	CmqQueue   *queue;
 	Request		request;
 	ResourceOwner caller = NULL;
-	bool		moved;
+	bool		must_commit;
 	bool		over;
 
 	cmq_begin_write("cmq_receive()");
@@ -635,8 +638,8 @@ cmq_receive(PG_FUNCTION_ARGS)
 		PG_GETARG_INT32(3) > 0)
 		caller = begin_look();
 	queue = open_for_receive(fcinfo, queue, &request);
-	over = receive_messages(queue, &request, NULL, &moved) > 0;
-	if (!over && (moved || caller == NULL || request.polling_wait_seconds == 0))
+	over = receive_messages(queue, &request, NULL, &must_commit) > 0;
+	if (!over && (must_commit || caller == NULL || request.polling_wait_seconds == 0))
 	{
 		cmq_count_event(queue->shared, CMQ_EMPTY_RECEIVES);
 		over = true;

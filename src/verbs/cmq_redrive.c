@@ -45,7 +45,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
@@ -146,7 +146,7 @@ open_source(Redrive *redrive, const char *name)
 
 /* Send the dead letter whose pending row is in the slot back; false if it stays. */
 static bool
-redrive_letter(Redrive *redrive, CmqDelete *state, CmqMessages *messages)
+redrive_letter(Redrive *redrive, CmqDelete *state, CmqLeafRows *messages)
 {
 	TimestampTz time = cmq_slot_time(state->pending.table.slot,
 									 Anum_pending_enqueued_at);
@@ -156,7 +156,7 @@ redrive_letter(Redrive *redrive, CmqDelete *state, CmqMessages *messages)
 	Datum		headers;
 	bool		isnull;
 
-	if (!cmq_message_find(messages, time))
+	if (!cmq_leaf_rows_find(messages, time))
 		return false;
 	slot = messages->table.slot;
 	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
@@ -188,7 +188,7 @@ redrive_letters(const char *name, void *arg)
 	Redrive    *redrive = arg;
 	CmqQueue   *queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 	CmqDelete	state;
-	CmqMessages messages;
+	CmqLeafRows messages;
 	CmqTable   *pending = &state.pending.table;
 	MemoryContext context;
 	MemoryContext old;
@@ -198,7 +198,7 @@ redrive_letters(const char *name, void *arg)
 	redrive->source[0] = '\0';
 	cmq_queue_attach(queue);
 	cmq_delete_begin(&state, queue, false);
-	cmq_message_begin(&messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
 	cmq_owner_enter(&scope, queue->owner);
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
 									ALLOCSET_DEFAULT_SIZES);
@@ -219,7 +219,7 @@ redrive_letters(const char *name, void *arg)
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
-	cmq_message_end(&messages);
+	cmq_leaf_rows_end(&messages);
 	cmq_delete_end(&state);
 	cmq_owner_leave(&scope);
 }
@@ -279,7 +279,7 @@ static bool
 list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
 		   int max)
 {
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
 	bool		first = redrive->n == 0;
 	CmqPendingKey last;
 	CmqPendingKey letter;
@@ -330,7 +330,7 @@ cmq_redrive(PG_FUNCTION_ARGS)
 	redrive->caller = GetUserId();
 	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
 	now = cmq_clock_now(queue->shared);
-	cmq_queue_begin_floor(&scan, queue, now);
+	cmq_bounds_begin_floor(&scan, queue, now);
 	while (n < max_messages &&
 		   list_ready(redrive, queue, scan.floor, now,
 					  (int) Min(max_messages - n, CHUNK)))

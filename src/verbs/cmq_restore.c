@@ -39,7 +39,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
@@ -107,7 +107,7 @@ cmq_restore(PG_FUNCTION_ARGS)
 	cmq_window_args(fcinfo, 1, 3, queue->name, &window);
 	/* the number restored tells something about headers */
 	if (window.has_filter)
-		cmq_queue_check_acl(queue, ACL_SELECT);
+		cmq_rights_check_acl(queue, ACL_SELECT);
 
 	cmq_history_begin(&history, queue, &window, false, RowExclusiveLock);
 	restore_begin(&state, queue, history.from);
@@ -180,9 +180,9 @@ get_first(const int64 *ids, int nids, TimestampTz since)
 
 /* Is the message of this time in the history?  If so rewind stands at its row. */
 static bool
-find_in_history(CmqMessages *rewind, TimestampTz time)
+find_in_history(CmqLeafRows *rewind, TimestampTz time)
 {
-	return cmq_message_find(rewind, time) &&
+	return cmq_leaf_rows_find(rewind, time) &&
 		cmq_slot_is_history(rewind->queue, rewind->table.slot);
 }
 
@@ -192,7 +192,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CmqQueue   *queue;
 	CmqWindow	window = {.start = DT_NOEND,.end = DT_NOEND};
-	CmqMessages rewind;
+	CmqLeafRows rewind;
 	RestoreState state;
 	TimestampTz since;
 	int64	   *ids;
@@ -204,9 +204,9 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	queue = open_queue(fcinfo);
 	ids = get_ids(fcinfo, 1, queue, &nids);
 
-	since = cmq_queue_rewindable_since(queue, cmq_queue_now(queue));
+	since = cmq_bounds_rewindable_since(queue, cmq_queue_now(queue));
 	restore_begin(&state, queue, get_first(ids, nids, since));
-	cmq_message_begin(&rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
+	cmq_leaf_rows_begin(&rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
 	for (int i = 0; i < nids; i++)
 	{
 		TimestampTz time;
@@ -227,7 +227,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 			n++;
 		}
 	}
-	cmq_message_end(&rewind);
+	cmq_leaf_rows_end(&rewind);
 	restore_end(&state);
 
 	if (n < nids)

@@ -125,7 +125,7 @@ static void
 report_start_time(CmqQueue *queue, TimestampTz start_time,
 				  TimestampTz earliest, TimestampTz latest)
 {
-	bool		may_say = cmq_queue_is_readable(queue);
+	bool		may_say = cmq_rights_is_readable(queue);
 
 	/* timestamptz_to_str has a static buffer */
 	if (start_time < earliest)
@@ -163,7 +163,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
 
 	cmq_oldest_count(queue, now, false, &states);
 	first_due = cmq_due_first(queue, &queue->rewinding,
-							  cmq_queue_expired_before(queue, now));
+							  cmq_bounds_expired_before(queue, now));
 	cmq_rewind_range(queue, Min(Min(states.earliest, first_due), now),
 					 first_due, &earliest, &latest);
 	if (!TIMESTAMP_NOT_FINITE(start_time) &&
@@ -178,7 +178,7 @@ check_start_time(CmqQueue *queue, TimestampTz start_time, TimestampTz now)
  * has ended, no other may take them all for consumed.
  */
 static void
-announce_rewind(CmqSharedQueue *shared, TimestampTz from)
+expect_rewound(CmqSharedQueue *shared, TimestampTz from)
 {
 	(void) cmq_xact_announce();
 	cmq_xact_publish(from);
@@ -215,17 +215,17 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	changed.saved_clock = now;
 	rewinding->active = true;
 	rewinding->rewound_at = now;
-	rewinding->from = Max(window.start, cmq_queue_rewindable_since(queue, now));
+	rewinding->from = Max(window.start, cmq_bounds_rewindable_since(queue, now));
 	rewinding->called_in = cmq_identity_database();
-	announce_rewind(queue->shared, rewinding->from);
+	expect_rewound(queue->shared, rewinding->from);
 	list_open_transactions(rewinding);
 
 	first = cmq_due_first(queue, rewinding,
-						  cmq_queue_expired_before(queue, now));
+						  cmq_bounds_expired_before(queue, now));
 	if (first == DT_NOEND)
 		rewinding->active = false;
 	else
-		cmq_xact_wake_all(queue->shared);
+		cmq_xact_wake_for_rewind(queue->shared);
 	cmq_catalog_update_queue(&changed);
 	/* a rewind that brings nothing back, and ends no other, needs no row */
 	if (first != DT_NOEND || queue->rewinding.active)
@@ -279,7 +279,7 @@ cmq_rewind_advance(CmqQueue *queue)
 	if (!queue->rewinding.active ||
 		(queue = cmq_queue_try_lock(queue)) == NULL || !queue->rewinding.active)
 		return;
-	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
+	expired_before = cmq_bounds_expired_before(queue, cmq_queue_now(queue));
 	if (!cmq_dump_rewind_is_whole(queue, expired_before))
 		return;
 	first = cmq_due_first(queue, &queue->rewinding, expired_before);

@@ -35,7 +35,7 @@
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
-#include "store/cmq_message.h"
+#include "store/cmq_leaf_rows.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
@@ -69,7 +69,7 @@ cmq_send_check_body(CmqQueue *queue, Datum body, bool isnull)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("body of %zu bytes is too large for queue \"%s\"",
 						size, queue->name),
-				 cmq_queue_is_readable(queue) ?
+				 cmq_rights_is_readable(queue) ?
 				 errdetail("The queue's max_msg_size is %d bytes.",
 						   queue->max_msg_size) : 0,
 				 errhint("Raise max_msg_size with cmq_alter_queue, or send a reference to the data.")));
@@ -89,7 +89,7 @@ cmq_send_check_headers(CmqQueue *queue, Datum headers, int added)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("headers of %zu bytes are too large for queue \"%s\"",
 						size, queue->name),
-				 cmq_queue_is_readable(queue) ?
+				 cmq_rights_is_readable(queue) ?
 				 errdetail("They may be as large as a body: the queue's max_msg_size is %d bytes.",
 						   queue->max_msg_size) : 0,
 				 errhint("Put the data into the body, or raise max_msg_size with cmq_alter_queue.")));
@@ -103,7 +103,7 @@ cmq_send_check_room(CmqQueue *queue, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("queue \"%s\" is full", queue->name),
-				 cmq_queue_is_readable(queue) ?
+				 cmq_rights_is_readable(queue) ?
 				 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
 						   (long long) queue->max_msg_heap_num,
 						   (long long) cmq_counting_pending(queue)) : 0,
@@ -126,7 +126,7 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 				 delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ?
 				 errdetail("It must be between %d and %d seconds.",
 						   CMQ_DELAY_MIN, CMQ_DELAY_MAX) :
-				 cmq_queue_is_readable(queue) ?
+				 cmq_rights_is_readable(queue) ?
 				 errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
 						   queue->msg_retention_seconds) :
 				 errdetail("A message that is delayed for as long as the queue keeps it would never be received.")));
@@ -139,15 +139,15 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
  * leaf made, or raises an error, and the message gets a new time.
  */
 static TimestampTz
-next_time(CmqMessages *messages)
+next_time(CmqLeafRows *messages)
 {
 	for (;;)
 	{
 		TimestampTz time = cmq_clock_tick(messages->queue->shared);
 
-		if (cmq_message_open(messages, time))
+		if (cmq_leaf_rows_open(messages, time))
 			return time;
-		if (cmq_queue_leaf(messages->queue, time) == NULL)
+		if (cmq_bounds_leaf(messages->queue, time) == NULL)
 			cmq_leaf_demand(messages->queue, time);
 		CHECK_FOR_INTERRUPTS();
 		messages->queue = cmq_queue_again(messages->queue);
@@ -165,7 +165,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 {
 	CmqSharedQueue *shared = queue->shared;
 	CmqPending	pending;
-	CmqMessages messages;
+	CmqLeafRows messages;
 	TimestampTz time = DT_NOBEGIN;
 	int64		bytes = 0;
 
@@ -177,8 +177,8 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
 				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
 	cmq_pending_open(&pending, queue, true);
-	cmq_message_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock,
-					  pending.estate);
+	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock,
+						pending.estate);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -196,7 +196,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		values[Anum_messages_headers - 1] =
 			isnull[Anum_messages_headers - 1] ? (Datum) 0 : headers[i];
 		values[Anum_messages_body - 1] = bodies[i];
-		cmq_message_insert(&messages, values, isnull, size);
+		cmq_leaf_rows_insert(&messages, values, isnull, size);
 		bytes += size - VARHDRSZ;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -204,7 +204,7 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 	cmq_xact_count(shared, CMQ_SENT, n);
 	cmq_xact_count(shared, CMQ_BODY_BYTES, bytes);
 
-	cmq_message_end(&messages);
+	cmq_leaf_rows_end(&messages);
 	cmq_pending_flush(&pending);
 	cmq_pending_close(&pending);
 }

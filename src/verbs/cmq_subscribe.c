@@ -132,9 +132,9 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 
 	/* a call that names what is not there, or is not allowed, takes no lock */
 	(void) find_for_select(topic);
-	cmq_queue_check_owner(cmq_queue_lookup(queue, ACL_NO_RIGHTS));
+	cmq_rights_check_owner(cmq_queue_lookup(queue, ACL_NO_RIGHTS));
 	/* the queue first, as a drop of the queue does */
-	cmq_queue_check_owner(cmq_queue_lock(queue, ACL_NO_RIGHTS, ShareLock));
+	cmq_rights_check_owner(cmq_queue_lock(queue, ACL_NO_RIGHTS, ShareLock));
 	cmq_catalog_lock("topic");
 	routing = find_for_select(topic);
 	if (routing ? (keys == 0 || tags != 0) : keys != 0)
@@ -173,7 +173,7 @@ own_queue_of(const char *topic, const char *name)
 
 	/* not by cmq_queue_lookup(): a damaged queue has an owner, too */
 	return queue && cmq_catalog_find_queue(&description, queue) &&
-		cmq_queue_has_relation(&description, description.relid, CMQ_RIGHTS) &&
+		cmq_load_has_relation(&description, description.relid, CMQ_RIGHTS) &&
 		object_ownercheck(RelationRelationId, description.relid, GetUserId()) ?
 		description.relid : InvalidOid;
 }

@@ -162,11 +162,11 @@ static void
 look_at_pending(CmqQueue *queue, CmqStates *states)
 {
 	TimestampTz now = cmq_clock_peek(queue->shared);
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
 	CmqFloorScan scan;
 	CmqTable	pending;
 
-	cmq_queue_begin_floor(&scan, queue, now);
+	cmq_bounds_begin_floor(&scan, queue, now);
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
@@ -189,7 +189,7 @@ count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 
 	cmq_states_scan_pending(states, queue, snapshot, now);
 	*left = cmq_due_count(queue, snapshot,
-						  cmq_queue_expired_before(queue, now));
+						  cmq_bounds_expired_before(queue, now));
 	UnregisterSnapshot(snapshot);
 	if (*left > 0)
 		states->ready_since = Min(states->ready_since,
@@ -203,7 +203,7 @@ count_in_tables(CmqQueue *queue, CmqStates *states, int64 *left)
 static bool
 may_see_counters(CmqQueue *queue)
 {
-	return cmq_queue_is_readable(queue) ||
+	return cmq_rights_is_readable(queue) ||
 		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
 }
 

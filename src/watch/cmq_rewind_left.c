@@ -38,9 +38,9 @@ count_left(const char *name, void *arg)
 	TimestampTz expired_before;
 	CmqDueScan	scan;
 
-	if (queue == NULL || !cmq_queue_is_readable(queue))
+	if (queue == NULL || !cmq_rights_is_readable(queue))
 		return;
-	expired_before = cmq_queue_expired_before(queue, cmq_queue_now(queue));
+	expired_before = cmq_bounds_expired_before(queue, cmq_queue_now(queue));
 	cmq_due_begin(&scan, queue, &queue->rewinding, expired_before,
 				  AccessShareLock);
 	for (int i = 0; i < scan.nleft; i++)

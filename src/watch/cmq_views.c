@@ -174,8 +174,8 @@ cmq_expired_before(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue = queue_arg(fcinfo);
 
-	PG_RETURN_TIMESTAMPTZ(cmq_queue_expired_before(queue,
-												   cmq_queue_now(queue)));
+	PG_RETURN_TIMESTAMPTZ(cmq_bounds_expired_before(queue,
+													cmq_queue_now(queue)));
 }
 
 static bool
@@ -201,8 +201,8 @@ cmq_since(PG_FUNCTION_ARGS)
 		if (cached == NULL)
 			cached = fcinfo->flinfo->fn_extra =
 				MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Since));
-		cached->since = cmq_queue_rewindable_since(queue,
-												   cmq_queue_now(queue));
+		cached->since = cmq_bounds_rewindable_since(queue,
+													cmq_queue_now(queue));
 		cached->statement = statement;
 		cached->user = GetUserId();
 		strlcpy(cached->queue, queue->name, NAMEDATALEN);
@@ -216,8 +216,8 @@ cmq_rewindable(PG_FUNCTION_ARGS)
 	CmqQueue   *queue = queue_arg(fcinfo);
 
 	PG_RETURN_BOOL(PG_GETARG_TIMESTAMPTZ(1) >=
-				   cmq_queue_rewindable_since(queue, cmq_queue_now(queue)) &&
-				   !cmq_queue_has_forgotten(queue, PG_GETARG_TIMESTAMPTZ(2)));
+				   cmq_bounds_rewindable_since(queue, cmq_queue_now(queue)) &&
+				   !cmq_bounds_has_forgotten(queue, PG_GETARG_TIMESTAMPTZ(2)));
 }
 
 Datum
@@ -243,8 +243,8 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 								  InvalidOid, DEFAULT_COLLATION_OID,
 								  COERCE_EXPLICIT_CALL);
 	conditions = list_make2(compare_with(">=", lsecond(args),
-										 cmq_queue_rewindable_since(queue,
-																	cmq_queue_now(queue))),
+										 cmq_bounds_rewindable_since(queue,
+																	 cmq_queue_now(queue))),
 							make_comparison(">=", lsecond(args), since));
 	if (!TIMESTAMP_IS_NOBEGIN(queue->history_since))
 		conditions = lappend(conditions,
@@ -258,7 +258,7 @@ cmq_due(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue = queue_arg(fcinfo);
 
-	PG_RETURN_BOOL(cmq_rewind_is_due(&queue->rewinding,
+	PG_RETURN_BOOL(cmq_bounds_is_due(&queue->rewinding,
 									 PG_GETARG_TIMESTAMPTZ(1),
 									 PG_GETARG_TIMESTAMPTZ(2),
 									 PG_GETARG_INT64(3)));
@@ -286,7 +286,7 @@ make_not_concurrent(const CmqRewind *rewinding, Node *value)
 	return (Expr *) expr;
 }
 
-/* The planner's form of cmq_rewind_is_due(). */
+/* The planner's form of cmq_bounds_is_due(). */
 Datum
 cmq_due_support(PG_FUNCTION_ARGS)
 {

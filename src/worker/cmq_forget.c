@@ -4,7 +4,7 @@
  *	  Remove the history that was forgotten when rewind was switched off.
  *
  * Switching rewind off touches no message: it raises history_since in the queue's row.
- * From then on nobody finds what was deleted before (cmq_queue_has_forgotten()), also
+ * From then on nobody finds what was deleted before (cmq_bounds_has_forgotten()), also
  * after rewind has been switched on again.  Alter waits until no delete is open, so each
  * delete has committed with an earlier deleted_at, or will have a later one.
  * history_since never moves backward: a row that nobody removes stays hidden.
@@ -95,9 +95,9 @@ remove_rows(Call *call, CmqTable *messages, CmqTable *rewind)
 		call->nrows--;
 		call->pass.next = cmq_slot_time(rewind->slot,
 										Anum_rewind_enqueued_at) + 1;
-		if (!cmq_queue_has_forgotten(call->queue,
-									 cmq_slot_time(rewind->slot,
-												   Anum_rewind_deleted_at)))
+		if (!cmq_bounds_has_forgotten(call->queue,
+									  cmq_slot_time(rewind->slot,
+													Anum_rewind_deleted_at)))
 			continue;
 		call->pass.met = true;
 		if (remove_row(messages, rewind))

@@ -262,7 +262,7 @@ end_visits(Launcher *launcher, int64 now)
 		database->visited = false;
 		database->ended_at = now;
 		database->slow = now - visitor->begun_at > QUICK_TIME;
-		database->unfinished = cmq_visit_is_unfinished(i);
+		database->unfinished = cmq_visits_is_unfinished(i);
 	}
 }
 
@@ -336,7 +336,7 @@ begin_visits(Launcher *launcher, int64 now)
 		database = next_database(launcher, now, may_be_slow(launcher, now));
 		if (database == NULL || now < launcher->retry_at)
 			return;
-		cmq_visit_reset(i);
+		cmq_visits_reset(i);
 		visitor->handle = cmq_workers_start(database->oid, "", i, 0);
 		if (visitor->handle == NULL)
 		{
@@ -388,7 +388,7 @@ end_slow_visit(Launcher *launcher, int64 now)
 	if (last->asked_at == 0)
 	{
 		last->asked_at = now;
-		cmq_visit_ask_to_leave(last - launcher->visitors);
+		cmq_visits_ask_to_leave(last - launcher->visitors);
 	}
 	else if (now - last->asked_at > TIME_TO_LEAVE && !last->terminated)
 	{

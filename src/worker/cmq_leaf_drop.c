@@ -66,7 +66,7 @@
 /* After how many it looks whether there is room for more. */
 #define DROPS_PER_LOOK 5
 
-/* When so many are locked by others, the rest waits for the next round. */
+/* When so many are locked by others, the next portion goes on with the rest. */
 #define MAX_BUSY 5
 
 /*
@@ -176,10 +176,10 @@ droppable_until(CmqQueue *queue, TimestampTz *expired)
 {
 	TimestampTz now = cmq_queue_now(queue);
 
-	*expired = cmq_queue_expired_before(queue, now);
+	*expired = cmq_bounds_expired_before(queue, now);
 	if (queue->is_target)
 		return *expired - TARGET_KEEP_LEADS * cmq_leaf_lead(queue);
-	return Max(Min(now, cmq_queue_rewindable_since(queue, now)), *expired);
+	return Max(Min(now, cmq_bounds_rewindable_since(queue, now)), *expired);
 }
 
 /* The end of the last leaf that may be dropped now; DT_NOBEGIN if there is none. */
@@ -401,7 +401,7 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 
 	drop->queue = queue;
 	drop->portion = portion;
-	drop->place = cmq_place_get(queue, portion, CMQ_DROP_PLACE);
+	drop->place = cmq_portion_get_place(queue, portion, CMQ_DROP_PLACE);
 	if (cmq_catalog_forget_leaves(queue->name))
 		CommandCounterIncrement();
 	do
@@ -409,7 +409,7 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 		find_candidates(drop);
 
 		/* before the try: if an error ends it, the next one begins behind */
-		cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
+		cmq_portion_set_place(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
 		if (drop->ncandidates == 0)
 			break;
 		had_room = cmq_portion_has_room();
@@ -422,7 +422,7 @@ cmq_leaf_drop_old(CmqQueue *queue, const CmqPortion *portion)
 			 drop->dropped < MAX_DROPS);
 	if (!drop->more)
 		drop->place.visible_at = DT_NOBEGIN;
-	cmq_place_set(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
+	cmq_portion_set_place(drop->queue, portion, CMQ_DROP_PLACE, &drop->place);
 
 	if (!drop->more)
 		return CMQ_STEP_DONE;

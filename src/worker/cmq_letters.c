@@ -70,7 +70,7 @@ static void
 list_letters(CmqQueue *queue, Look *look)
 {
 	TimestampTz now = cmq_queue_now(queue);
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
 	TimestampTz first_alive = look->until;
 	CmqFloorScan scan;
 	TimestampTz last;
@@ -89,7 +89,7 @@ list_letters(CmqQueue *queue, Look *look)
 	 * given out: what is sent from now on comes after that
 	 */
 	last = cmq_clock_last(queue->shared);
-	cmq_queue_begin_floor(&scan, queue, Min(now, last));
+	cmq_bounds_begin_floor(&scan, queue, Min(now, last));
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		return;
@@ -219,8 +219,8 @@ get_place(CmqQueue *queue, const CmqPortion *portion)
 	if (portion->bounded &&
 		cmq_notes_new_letter_policy(queue->shared, queue->max_receive_count,
 									queue->max_time_to_live))
-		cmq_place_set(queue, portion, CMQ_LETTERS_PLACE, &cmq_place_beginning);
-	return cmq_place_get(queue, portion, CMQ_LETTERS_PLACE);
+		cmq_portion_set_place(queue, portion, CMQ_LETTERS_PLACE, &cmq_place_beginning);
+	return cmq_portion_get_place(queue, portion, CMQ_LETTERS_PLACE);
 }
 
 /* Walk on through the ready rows, and move what is dead among them. */
@@ -248,7 +248,7 @@ sweep_on(Sweep *sweep, const CmqPortion *portion)
 	}
 	else if (done < look.n)
 		look.place = before;
-	cmq_place_set(sweep->move.queue, portion, CMQ_LETTERS_PLACE, &look.place);
+	cmq_portion_set_place(sweep->move.queue, portion, CMQ_LETTERS_PLACE, &look.place);
 	pfree(look.letters);
 }
 

@@ -144,7 +144,7 @@ make_ahead(CmqQueue *queue, const CmqPortion *portion)
 			TARGET_BEHIND_LEADS * lead;
 		until += TARGET_AHEAD_LEADS * lead;
 	}
-	while (from <= until && (leaf = cmq_queue_leaf(queue, from)) != NULL)
+	while (from <= until && (leaf = cmq_bounds_leaf(queue, from)) != NULL)
 		from = leaf->upper;
 	if (from <= until)
 		cmq_leaf_make(queue, from, until);
@@ -212,7 +212,7 @@ last_analyze(Oid relid)
 static CmqStepResult
 analyze(CmqQueue *queue, const CmqPortion *portion)
 {
-	CmqLeaf    *leaf = cmq_queue_leaf(queue, cmq_queue_now(queue));
+	CmqLeaf    *leaf = cmq_bounds_leaf(queue, cmq_queue_now(queue));
 	Oid			relids[] = {queue->messages, queue->rewind};
 	TimestampTz interval;
 
@@ -247,9 +247,9 @@ static const Step short_steps[] = {
 	{.run = mend_triggers},
 	{.run = save_clock},
 	{.run = make_ahead},
-	{.run = cmq_purge_left},
+	{.run = cmq_purge_old_keys},
 	{.run = cmq_purge_rest},
-	{.run = cmq_purge_settle},
+	{.run = cmq_purge_raise_mark},
 	{.run = cmq_letters_sweep,.not_target = true},
 	{.run = cmq_leaf_drop_old},
 	{.run = forget},
@@ -468,7 +468,7 @@ cmq_maintain(PG_FUNCTION_ARGS)
 	{
 		char	   *name = cmq_queue_name_arg(fcinfo, 0);
 
-		cmq_queue_check_owner(cmq_queue_lookup(name, ACL_NO_RIGHTS));
+		cmq_rights_check_owner(cmq_queue_lookup(name, ACL_NO_RIGHTS));
 		maintain_queue(name);
 	}
 	PG_RETURN_VOID();

@@ -30,7 +30,7 @@ const CmqPlace cmq_place_beginning = {DT_NOBEGIN, DT_NOBEGIN};
 
 /* Where a portion begins. */
 CmqPlace
-cmq_place_get(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
+cmq_portion_get_place(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 {
 	return portion->bounded ? cmq_notes_place(queue->shared, kind) :
 		cmq_place_beginning;
@@ -38,8 +38,8 @@ cmq_place_get(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 
 /* The next portion begins behind this place. */
 void
-cmq_place_set(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
-			  const CmqPlace *place)
+cmq_portion_set_place(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind,
+					  const CmqPlace *place)
 {
 	if (portion->bounded)
 		cmq_notes_set_place(queue->shared, kind, place);

@@ -30,10 +30,10 @@ typedef struct CmqPortion
 /* No row of the pending table. */
 extern const CmqPlace cmq_place_beginning;
 
-extern CmqPlace cmq_place_get(CmqQueue *queue, const CmqPortion *portion,
-							  CmqPlaceKind kind);
-extern void cmq_place_set(CmqQueue *queue, const CmqPortion *portion,
-						  CmqPlaceKind kind, const CmqPlace *place);
+extern CmqPlace cmq_portion_get_place(CmqQueue *queue, const CmqPortion *portion,
+									  CmqPlaceKind kind);
+extern void cmq_portion_set_place(CmqQueue *queue, const CmqPortion *portion,
+								  CmqPlaceKind kind, const CmqPlace *place);
 extern bool cmq_portion_is_over(const CmqPortion *portion);
 extern bool cmq_portion_has_enough(const CmqPortion *portion, int64 looked,
 								   int64 removed);

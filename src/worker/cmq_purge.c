@@ -34,11 +34,11 @@ static CmqStepResult
 purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 {
 	TimestampTz now = cmq_queue_now(queue);
-	TimestampTz expired_before = cmq_queue_expired_before(queue, now);
+	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
 	bool		left = kind == CMQ_PURGE_PLACE;
 	TimestampTz from = left ? DT_NOBEGIN : expired_before;
 	TimestampTz until = left ? expired_before - 1 : DT_NOEND;
-	CmqPlace	place = cmq_place_get(queue, portion, kind);
+	CmqPlace	place = cmq_portion_get_place(queue, portion, kind);
 	CmqStepResult result = CMQ_STEP_DONE;
 	int64		looked = 0;
 	int64		removed = 0;
@@ -49,7 +49,7 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 		return CMQ_STEP_DONE;
 	if (!cmq_oldest_may_expire(queue, expired_before))
 	{
-		cmq_place_set(queue, portion, kind, &cmq_place_beginning);
+		cmq_portion_set_place(queue, portion, kind, &cmq_place_beginning);
 		return CMQ_STEP_DONE;
 	}
 	cmq_pending_open(&pending, queue, false);
@@ -69,8 +69,8 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 			removed += cmq_pending_take_expired(&pending);
 	}
 	cmq_pending_close(&pending);
-	cmq_place_set(queue, portion, kind,
-				  result == CMQ_STEP_DONE ? &cmq_place_beginning : &place);
+	cmq_portion_set_place(queue, portion, kind,
+						  result == CMQ_STEP_DONE ? &cmq_place_beginning : &place);
 	return result;
 }
 
@@ -79,7 +79,7 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
  * never before enqueued_at.
  */
 CmqStepResult
-cmq_purge_left(CmqQueue *queue, const CmqPortion *portion)
+cmq_purge_old_keys(CmqQueue *queue, const CmqPortion *portion)
 {
 	return purge(queue, portion, CMQ_PURGE_PLACE);
 }
@@ -95,7 +95,7 @@ cmq_purge_rest(CmqQueue *queue, const CmqPortion *portion)
 static bool
 is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 {
-	return cmq_place_get(queue, portion, kind).visible_at == DT_NOBEGIN;
+	return cmq_portion_get_place(queue, portion, kind).visible_at == DT_NOBEGIN;
 }
 
 /*
@@ -103,15 +103,15 @@ is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
  * this may have expired, the whole table is read: so both walks must be through first.
  */
 CmqStepResult
-cmq_purge_settle(CmqQueue *queue, const CmqPortion *portion)
+cmq_purge_raise_mark(CmqQueue *queue, const CmqPortion *portion)
 {
 	TimestampTz now = cmq_queue_now(queue);
 
 	if (!is_through(queue, portion, CMQ_PURGE_PLACE) ||
 		!is_through(queue, portion, CMQ_PURGE_REST_PLACE))
 		return CMQ_STEP_DONE;
-	if (cmq_oldest_may_expire(queue, cmq_queue_expired_before(queue, now)))
-		cmq_oldest_settle(queue);
+	if (cmq_oldest_may_expire(queue, cmq_bounds_expired_before(queue, now)))
+		cmq_oldest_read_all(queue);
 	cmq_oldest_advance(queue);
 	return CMQ_STEP_DONE;
 }

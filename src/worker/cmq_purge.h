@@ -11,11 +11,11 @@
 #include "store/cmq_description.h"
 #include "worker/cmq_portion.h"
 
-extern CmqStepResult cmq_purge_left(CmqQueue *queue,
-									const CmqPortion *portion);
+extern CmqStepResult cmq_purge_old_keys(CmqQueue *queue,
+										const CmqPortion *portion);
 extern CmqStepResult cmq_purge_rest(CmqQueue *queue,
 									const CmqPortion *portion);
-extern CmqStepResult cmq_purge_settle(CmqQueue *queue,
-									  const CmqPortion *portion);
+extern CmqStepResult cmq_purge_raise_mark(CmqQueue *queue,
+										  const CmqPortion *portion);
 
 #endif							/* CMQ_PURGE_H */

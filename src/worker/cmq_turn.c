@@ -206,7 +206,7 @@ note_passed_over(const CmqSharedKey *key, CmqTurnKind kind)
 	if (turns[kind].begun_at >
 		cmq_time() - cmq_maintenance_interval * USECS_PER_SEC)
 		return;
-	cmq_visit_unfinished();
+	cmq_visits_unfinished();
 }
 
 /*

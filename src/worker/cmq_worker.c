@@ -205,7 +205,7 @@ run_portions(TurnCall *call)
 	} while (call->result != CMQ_STEP_DONE &&
 			 cmq_elapsed() - call->begun < PORTIONS_TIME);
 	if (call->result == CMQ_STEP_MORE)
-		cmq_visit_unfinished();
+		cmq_visits_unfinished();
 	return true;
 }
 
@@ -282,9 +282,9 @@ take_turns(List *names, CmqTurnKind kind)
 
 	foreach(lc, names)
 	{
-		if (cmq_visit_is_asked_to_leave())
+		if (cmq_visits_is_asked_to_leave())
 		{
-			cmq_visit_unfinished();
+			cmq_visits_unfinished();
 			return;
 		}
 		take_turn(lfirst(lc), kind);
@@ -397,7 +397,7 @@ cmq_worker_main(Datum arg)
 	CmqWorkerTask task;
 
 	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
-	cmq_visit_join(task.visit);
+	cmq_visits_join(task.visit);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
