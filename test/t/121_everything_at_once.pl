@@ -301,7 +301,7 @@ my %may_happen = map { $_ => 1 } (
 	'08006', '08P01',    # a client is gone
 	'57014', '57P01', '57P02', '57P03',    # cancelled, terminated, crashed
 	'40001', '40P01', '55P03',    # in the way of each other
-	'25P02', '3B001',    # after one of the others
+	'25P01', '25P02', '3B001',    # after one of the others
 	'22023', '53400', '55000', '42704', '42710', '2BP01',    # see TrafficLedger.pm: a rewind out of range, full, broken, come and gone
 	'42501', 'P0007',    # broken
 	'42P01', '42809', '55006');
