@@ -184,6 +184,7 @@ ISOLATION = \
 	restore_traffic \
 	restore_stretch \
 	forget_history \
+	forget_leaves \
 	cancel_receive \
 	rewind_floor \
 	rollback \

@@ -578,6 +578,8 @@ is_there(Oid relid)
 /*
  * Delete the rows of a queue's leaves: of the one that begins at lower, or, if that is
  * NULL, of all or of those of which no table is left.  Returns whether there were any.
+ * The last does not need the queue lock: a row that another transaction deletes is left
+ * to that.
  */
 static bool
 delete_leaves(const char *name, const TimestampTz *lower, bool all)
@@ -585,6 +587,8 @@ delete_leaves(const char *name, const TimestampTz *lower, bool all)
 	CmqCatalogScan cs;
 	HeapTuple	tuple;
 	struct CmqLeaf leaf;
+	TM_FailureData tmfd;
+	TM_Result	result;
 	bool		any = false;
 
 	cmq_catalog_begin(&cs, "partition", RowExclusiveLock, name);
@@ -593,8 +597,10 @@ delete_leaves(const char *name, const TimestampTz *lower, bool all)
 		if (lower ? leaf.lower != *lower :
 			!all && (is_there(leaf.messages) || is_there(leaf.rewind)))
 			continue;
-		simple_table_tuple_delete(cs.rel, &tuple->t_self, InvalidSnapshot);
-		any = true;
+		result = cmq_tuple_delete(cs.rel, &tuple->t_self, lower || all, &tmfd);
+		if (result == TM_Updated)
+			elog(ERROR, "row of a leaf of queue \"%s\" was changed", name);
+		any |= result == TM_Ok;
 	}
 	cmq_catalog_end(&cs);
 	return any;
