@@ -67,8 +67,9 @@
  *
  * The rewind scan has a floor of its own, by enqueued_at, for the rewind under
  * way (known by its rewound_at).  No row becomes due after the rewind
- * (cmq_rewind.c), so only rules 2 and 4 apply, and rule 3 to rows written by hand.  A transaction that has made a rewind
- * keeps its floor to itself: the rewind may be rolled back, and the one before go on.
+ * (cmq_rewind.c), so only rules 2 and 4 apply, and rule 3 to rows written by hand.  A
+ * transaction that has made a rewind keeps its floor to itself: the rewind may be rolled
+ * back, and the one before go on.
  *
  * Locks: the mutex of the entry.  Abort: a floor that was lowered stays so.
  *

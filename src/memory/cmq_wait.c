@@ -228,9 +228,10 @@ is_asked(CmqSharedQueue *shared)
 }
 
 /*
- * Sleep until a signal, or until cmq_elapsed() is at the deadline.  next_visible is when the next
- * message becomes visible, by the queue's clock, DT_NOEND if that is after the deadline.
- * False when the waiter is asked to leave.  Ends the process if its client has gone.
+ * Sleep until a signal, or until cmq_elapsed() is at the deadline.  next_visible is when
+ * the next message becomes visible, by the queue's clock, DT_NOEND if that is after the
+ * deadline.  False when the waiter is asked to leave.  Ends the process if its client has
+ * gone.
  */
 bool
 cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible, int64 deadline)
