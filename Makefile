@@ -187,6 +187,7 @@ ISOLATION = \
 	forget_leaves \
 	cancel_receive \
 	rewind_floor \
+	rewind_by_hand \
 	rollback \
 	gone_races \
 	drop_extension

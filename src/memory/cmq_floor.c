@@ -52,8 +52,9 @@
  * 4. Rows written by others than these functions: by hand, or by COPY.  They may
  *	  have any time.  A trigger tells us (cmq_changes.c): the writer's slot says
  *	  "unknown" to the end of its transaction, and the floor is lowered to the
- *	  beginning (cmq_mark.c).  A transaction that removes rows so follows rule 2, with
- *	  the smallest time there is.
+ *	  beginning (cmq_mark.c).  While a slot says "unknown" no scan raises a floor, its own
+ *	  included.  A transaction that removes rows so follows rule 2, with the smallest
+ *	  time there is.
  *
  * 5. Rows that a restore puts back, or that replication brings, with times long
  *	  gone.  These times are known: the slot says the smallest before anybody can see
@@ -149,7 +150,10 @@ cmq_floor_end(const CmqFloorScan *scan, CmqSharedQueue *shared,
 	if (scan->rewound_at == DT_NOBEGIN)
 		return;
 	own->rewind_generation = scan->rewind_view.generation;
-	own->rewind_floor = Max(scan->rewind_floor, first_due);
+	own->rewind_floor = scan->rewind_floor;
+	/* rows that come by hand may be due below what was met */
+	if (scan->own_limit != CMQ_TIME_UNKNOWN)
+		own->rewind_floor = Max(own->rewind_floor, first_due);
 	if (!cmq_xact_has_rewound(shared) && scan->limit != CMQ_TIME_UNKNOWN)
 		cmq_mark_raise(shared, CMQ_REWIND_FLOOR, scan->rewound_at,
 					   &scan->rewind_view, Min(own->rewind_floor, taken.due));
