@@ -280,8 +280,8 @@ sweep(CmqQueue *queue, const CmqPortion *portion, int limit, CmqUses *uses)
 		.limit = limit,
 		.end = cmq_elapsed() + limit * INT64CONST(1000)
 	};
-	bool		from_left =
-		get_place(queue, portion).visible_at == DT_NOBEGIN;
+	CmqPlace	place = get_place(queue, portion);
+	bool		from_left = cmq_portion_is_beginning(&place);
 
 	sweep_on(&sweep, portion);
 	queue = sweep.move.queue;

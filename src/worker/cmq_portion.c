@@ -28,6 +28,14 @@
 /* No row of the pending table. */
 const CmqPlace cmq_place_beginning = {DT_NOBEGIN, DT_NOBEGIN};
 
+/* A walk that has stopped at a row is not there, even if the row is the first one. */
+bool
+cmq_portion_is_beginning(const CmqPlace *place)
+{
+	return place->visible_at == cmq_place_beginning.visible_at &&
+		place->enqueued_at == cmq_place_beginning.enqueued_at;
+}
+
 /* Where a portion begins. */
 CmqPlace
 cmq_portion_get_place(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)

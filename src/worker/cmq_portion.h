@@ -30,6 +30,8 @@ typedef struct CmqPortion
 /* No row of the pending table. */
 extern const CmqPlace cmq_place_beginning;
 
+extern bool cmq_portion_is_beginning(const CmqPlace *place);
+
 extern CmqPlace cmq_portion_get_place(CmqQueue *queue, const CmqPortion *portion,
 									  CmqPlaceKind kind);
 extern void cmq_portion_set_place(CmqQueue *queue, const CmqPortion *portion,

@@ -53,7 +53,9 @@ purge(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 		return CMQ_STEP_DONE;
 	}
 	cmq_pending_open(&pending, queue, false);
-	cmq_pending_scan(&pending.table, &place, from, until);
+	cmq_pending_scan(&pending.table,
+					 cmq_portion_is_beginning(&place) ? NULL : &place,
+					 from, until);
 	while (cmq_pending_next(&pending.table, DT_NOBEGIN, &key))
 	{
 		if (cmq_portion_has_enough(portion, ++looked, removed))
@@ -95,7 +97,9 @@ cmq_purge_rest(CmqQueue *queue, const CmqPortion *portion)
 static bool
 is_through(CmqQueue *queue, const CmqPortion *portion, CmqPlaceKind kind)
 {
-	return cmq_portion_get_place(queue, portion, kind).visible_at == DT_NOBEGIN;
+	CmqPlace	place = cmq_portion_get_place(queue, portion, kind);
+
+	return cmq_portion_is_beginning(&place);
 }
 
 /*

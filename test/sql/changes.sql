@@ -204,6 +204,11 @@ RESET session_replication_role;
 SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num FROM cmq_queue_attributes('changes');
 SELECT pg_temp.life('changes') AS all_truncated;
 
+-- a row at the beginning of all time has expired, and is purged like any other
+INSERT INTO cmq_data.q_changes_pending VALUES ('-infinity', '-infinity', NULL, 0, 0);
+SELECT cmq_maintain('changes');
+SELECT count(*) FROM cmq_data.q_changes_pending WHERE visible_at = '-infinity';
+
 SELECT cmq_drop_queue('changes');
 DROP OWNED BY regress_changes;
 DROP ROLE regress_changes;
