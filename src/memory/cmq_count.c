@@ -140,11 +140,12 @@ cmq_changes_merge(CmqChanges *changes, const CmqChanges *more)
 		changes->counters[i] += more->counters[i];
 }
 
-/* Are there more rows, or less, that a count has to know of? */
+/* Are there more rows, or less, or perhaps, so that a count has to know? */
 bool
 cmq_changes_rows(const CmqChanges *changes)
 {
-	return changes->pending != 0 || changes->due != 0;
+	return changes->pending != 0 || changes->due != 0 ||
+		changes->pending_unknown || changes->due_unknown;
 }
 
 /* The queue is being created by the current transaction: it has no rows yet. */
