@@ -17,7 +17,7 @@
  *
  * Ways in which an older message could become pending, and what is done:
  *	- A rewind or a restore publishes where it starts, until its transaction has ended
- *	  (or its call, if it found nothing), and lowers the mark to it.  A message that a
+ *	  (a restore that found nothing: its call), and lowers the mark to it.  A message that a
  *	  rewind has yet to bring back has no pending row now, but will have one: so looks at
  *	  the pending table alone do not raise the mark above the start of a rewind under way
  *	  (cmq_oldest.c).

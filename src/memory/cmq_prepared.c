@@ -23,8 +23,9 @@
  *	- at the end of a transaction of its own that has written WAL without having an id,
  *	  as one that ends a prepared transaction has, or that has aborted: so waiters are
  *	  woken and counts are right before the command returns
- *	- before it reads the number of pending rows, and when it has counted them: what
- *	  its snapshot sees must not be added to the number later
+ *	- before it tells the number of pending rows, and when it has counted them: what
+ *	  its snapshot sees must not be added to the number later (a send that finds room
+ *	  without that goes on)
  *	- in maintenance
  * A settlement holds the lock from the look at the entry until all it says is done.  So a
  * process that has settled, or found nothing to settle, knows that all is done.

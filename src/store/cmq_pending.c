@@ -7,8 +7,8 @@
  * receives begin to look (cmq_floor.c) and how old the earliest message may be
  * (cmq_earliest.c), counts the rows (cmq_count.c), and knows the receives that wait
  * (cmq_wait.c).  Only this file writes pending rows; each function that does so changes
- * all of its line; of the rows of a call, expect_back() says before, and cmq_pending_flush()
- * after, what holds for all:
+ * all of its line.  What holds for all rows of a call is said by cmq_pending_expect_back()
+ * before, if they are brought back, and by cmq_pending_flush() after:
  *
  *					floor			earliest	number	wakes: commit	abort
  *	add_new			slot			-			+1		for each *		-
@@ -51,7 +51,7 @@
  *
  * 6. Rows are written by others.  The triggers of cmq_changes.c call
  *	  cmq_pending_removed() and cmq_pending_added(), whose effects are those of take
- *	  and bring_back.
+ *	  and, but for the wake at abort, of bring_back; the queue clock is kept above them.
  *
  * Locks: RowExclusive on the pending table.  Abort: each of the modules named above
  * undoes what it was told in the transaction or subtransaction.

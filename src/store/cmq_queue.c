@@ -13,6 +13,7 @@
  * cmq_queue_find        looks that go on      none     none   NULL   55000    -
  * cmq_queue_find_whole  the same              none     none   NULL   NULL     -
  * cmq_queue_open        traffic, reports      pending  mode   42704  55000    taken
+ * cmq_queue_open_found  the same, looked up   pending  mode   42704  55000    taken
  * cmq_queue_reopen      a receive that waits  pending  mode   NULL   55000    NULL
  * cmq_queue_again       the midst of a call   (has)    none   55006  55000    55006
  * cmq_queue_wait_for    who has a binding     pending  none   -      55000    -
@@ -32,8 +33,8 @@
  * the queue stays the same.  The lock on the pending table, which hot paths take by
  * cmq_queue_open, also keeps rewind from being switched on or off.
  *
- * cmq_queue_open, _reopen, _again and _try_lock attach the shared entry, which stays to
- * the end of the transaction.  So do locks.
+ * cmq_queue_open, _open_found, _reopen, _again, _try_lock and _now attach the shared entry,
+ * which stays to the end of the transaction.  So do locks.
  *
  * Locks of a queue, in the order in which they are taken:
  *	1. the queue lock (cmq_queue_lock), an object lock: rewind, cancel, restore,

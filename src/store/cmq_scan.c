@@ -3,7 +3,8 @@
  * cmq_scan.c
  *	  Reading a table of a queue from end to end.
  *
- * A scan meets the rows that its snapshot sees, in no order.
+ * A scan meets the rows that its snapshot sees, in no order.  With a dirty snapshot it
+ * could miss a row that moves.
  *
  * Locks: AccessShare on the table, to the end of the scan.
  *
