@@ -33,9 +33,9 @@
  * Locks: a receive, and the worker's turn for other owners' queues, take RowExclusive on
  * the pending table of the queue, then on that of the dead-letter queue.  A step of
  * maintenance has AccessShare on the first, takes the second, then RowExclusive on the
- * first: a transaction that alters the retention of both is in a circle with it, which the
- * step's time limit ends.  Moves among themselves make no circle, since a dead-letter queue
- * has none itself (cmq_binding.c).
+ * first: a transaction that alters the retention of both may be in a circle with it, which
+ * the server finds like any deadlock.  Moves among themselves make no circle, since a
+ * dead-letter queue has none itself (cmq_binding.c).
  *
  * Abort: each try is a subtransaction; an error undoes all of the try.
  *
