@@ -23,10 +23,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
@@ -456,16 +456,27 @@ cmq_catalog_find_queue(CmqDescription *queue, const char *name)
 static bool
 is_leaf(Oid relid, Oid parent)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool		ok;
+	Relation	rel = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
 
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	ok = ((Form_pg_class) GETSTRUCT(tuple))->relispartition;
-	ReleaseSysCache(tuple);
-	/* one that is just being detached is no leaf for queries either */
-	return ok && get_partition_parent(relid, true) == parent &&
-		!PartitionHasPendingDetach(relid);
+	/* in one look, because without a lock the table may go between two */
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, InheritsRelidSeqnoIndexId, true, NULL, 1,
+							  &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_inherits row = (Form_pg_inherits) GETSTRUCT(tuple);
+
+		/* one that is just being detached is no leaf for queries either */
+		found |= row->inhparent == parent && !row->inhdetachpending;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 /*
