@@ -99,6 +99,7 @@ OBJS = \
 	src/verbs/cmq_topic.o \
 	src/verbs/cmq_truncate.o \
 	src/watch/cmq_attributes.o \
+	src/watch/cmq_history_rows.o \
 	src/watch/cmq_metrics.o \
 	src/watch/cmq_rewind_left.o \
 	src/watch/cmq_views.o \
@@ -146,6 +147,7 @@ REGRESS = \
 	security \
 	strangers \
 	views \
+	readers \
 	metrics \
 	errors \
 	isolation_levels \
@@ -184,6 +186,7 @@ ISOLATION = \
 	restore_traffic \
 	restore_stretch \
 	forget_history \
+	history_rows \
 	forget_leaves \
 	cancel_receive \
 	rewind_floor \

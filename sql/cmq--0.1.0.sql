@@ -538,6 +538,40 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 	IS 'count what a rewind or restore would bring back';
 
+-- cmq_history: the history of a queue, for scripts that have its name as a value.
+--
+-- Parameters:
+--   queue          the queue
+--   start_time, end_time  produced at or after the one and before the other; NULL: no
+--                  start, no end
+-- Result: the rows that the view cmq.q_<queue>_history shows to the same statement, with
+--   its columns, in order of enqueued_at.  None when rewind is off.  The function
+--   reads the tables of the queue and not the view: no code of the queue's owner
+--   runs.  It takes time in proportion to the window; a condition of the query
+--   around it does not make it shorter.
+-- Needs: SELECT on the queue.
+-- Errors: 42704 no such queue, 22023 queue NULL or end_time before start_time, 55000
+--   rewind was switched off while the history was read, or the relations of the
+--   queue were changed, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_history(
+	queue		text,
+	start_time	timestamptz DEFAULT NULL,
+	end_time	timestamptz DEFAULT NULL)
+RETURNS TABLE (
+	msg_id				bigint,
+	enqueued_at			timestamptz,
+	first_received_at	timestamptz,
+	deleted_at			timestamptz,
+	deleted_by			text,
+	receive_count		int,
+	rewind_count		int,
+	headers				jsonb,
+	body				text)
+AS 'MODULE_PATHNAME', 'cmq_history'
+LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10000;
+COMMENT ON FUNCTION @extschema@.cmq_history(text, timestamptz, timestamptz)
+	IS 'the history of a queue, as cmq.q_<queue>_history shows it, produced from start_time to before end_time';
+
 -- cmq_restore: make deleted messages of a window ready again at commit, in
 -- production order, whatever backlog there is.
 --

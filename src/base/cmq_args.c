@@ -135,17 +135,18 @@ cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
 }
 
 /*
- * Fill a window from three arguments: start_time, end_time, which stands behind it, and
- * filter.  end_time and filter may be NULL.  Raises 22023.
+ * Fill a window from two arguments: start_time, and end_time, which stands behind it.
+ * Both may be NULL.  Raises 22023.
  */
 void
-cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
-				const char *queue, CmqWindow *window)
+cmq_times_args(FunctionCallInfo fcinfo, int argno_start, const char *queue,
+			   CmqWindow *window)
 {
 	int			argno_end = argno_start + 1;
 
-	cmq_require_arg(fcinfo, argno_start, "start_time", "queue", queue);
-	window->start = PG_GETARG_TIMESTAMPTZ(argno_start);
+	memset(window, 0, sizeof(*window));
+	window->start = PG_ARGISNULL(argno_start) ? DT_NOBEGIN :
+		PG_GETARG_TIMESTAMPTZ(argno_start);
 	window->end = PG_ARGISNULL(argno_end) ? DT_NOEND :
 		PG_GETARG_TIMESTAMPTZ(argno_end);
 	if (window->end < window->start)
@@ -153,6 +154,18 @@ cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time is before start_time for queue \"%s\"",
 						queue)));
+}
+
+/*
+ * Fill a window from three arguments: start_time, end_time, which stands behind it, and
+ * filter.  end_time and filter may be NULL.  Raises 22023.
+ */
+void
+cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
+				const char *queue, CmqWindow *window)
+{
+	cmq_require_arg(fcinfo, argno_start, "start_time", "queue", queue);
+	cmq_times_args(fcinfo, argno_start, queue, window);
 	window->has_filter = !PG_ARGISNULL(argno_filter);
 	window->filter = window->has_filter ? PG_GETARG_DATUM(argno_filter) :
 		(Datum) 0;

@@ -45,7 +45,7 @@
 /* Which messages of the history are meant. */
 typedef struct CmqWindow
 {
-	TimestampTz start;			/* included */
+	TimestampTz start;			/* included; DT_NOBEGIN: no start */
 	TimestampTz end;			/* not included; DT_NOEND: no end */
 	bool		has_filter;
 	Datum		filter;			/* jsonb that the headers contain */
@@ -68,6 +68,8 @@ extern int	cmq_array_arg(Datum arg, Oid type, const char *argname,
 extern void cmq_headers_arg(FunctionCallInfo fcinfo, int argno,
 							const char *kind, const char *name, int nbodies,
 							Datum **headers, bool **isnull);
+extern void cmq_times_args(FunctionCallInfo fcinfo, int argno_start,
+						   const char *queue, CmqWindow *window);
 extern void cmq_window_args(FunctionCallInfo fcinfo, int argno_start,
 							int argno_filter, const char *queue,
 							CmqWindow *window);

@@ -6,9 +6,10 @@
  * History is what the view cmq.q_<queue>_history shows: soft-deleted messages
  * that can still be rewound and that no rewind under way brings back.  A scan
  * walks the rewind leaves of the window in production order, with a dirty
- * snapshot: what others have deleted but not committed is not history yet.  With
- * a filter, or when bodies are wanted, the message of each row is looked up by
- * its key.  Memory does not grow with the number of messages.
+ * snapshot: what others have deleted but not committed is not history yet.  A report
+ * walks them with the snapshot of its statement.  With a filter, or when bodies are
+ * wanted, the message of each row is looked up by its key.  Memory does not grow with
+ * the number of messages.
  *
  * A call that switches rewind off waits for transactions that write to the queue, and not
  * for those that read it.  So a scan may meet only a part of the history: then its end
@@ -94,6 +95,13 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 											 ALLOCSET_DEFAULT_SIZES);
 }
 
+/* Let the scan, which has not moved yet, show what this snapshot sees. */
+void
+cmq_history_see_as(CmqHistory *history, Snapshot snapshot)
+{
+	history->seen_by = history->messages.seen_by = snapshot;
+}
+
 static void
 close_leaf(CmqHistory *history)
 {
@@ -137,6 +145,7 @@ open_leaf(CmqHistory *history)
 						   CMQ_REWIND, history->lockmode);
 		if (history->open)
 		{
+			history->rewind.seen_by = history->seen_by;
 			cmq_table_range(&history->rewind, history->from,
 							history->window->end, false);
 			return true;

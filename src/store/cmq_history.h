@@ -13,6 +13,7 @@
 #include "storage/lockdefs.h"
 #include "utils/palloc.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 #include "base/cmq_args.h"
 #include "store/cmq_description.h"
@@ -27,6 +28,7 @@ typedef struct CmqHistory
 	TimestampTz from;			/* of the window, as far as it can be rewound */
 	bool		with_messages;
 	LOCKMODE	lockmode;
+	Snapshot	seen_by;		/* as in CmqTable */
 	MemoryContext context;		/* of the filter, for one message */
 	Relation	pending;		/* open, not read */
 	int			leaf;			/* the one to open next */
@@ -41,6 +43,7 @@ extern bool cmq_slot_is_history(CmqQueue *queue, TupleTableSlot *slot);
 extern void cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 							  const CmqWindow *window, bool with_messages,
 							  LOCKMODE lockmode);
+extern void cmq_history_see_as(CmqHistory *history, Snapshot snapshot);
 extern void cmq_history_end(CmqHistory *history);
 extern bool cmq_history_next(CmqHistory *history);
 

@@ -31,6 +31,7 @@ cmq_leaf_rows_begin(CmqLeafRows *messages, CmqQueue *queue, CmqTableKind kind,
 	messages->kind = kind;
 	messages->lockmode = lockmode;
 	messages->estate = estate;
+	messages->seen_by = NULL;
 	messages->mcxt = CurrentMemoryContext;
 	messages->leaf = NULL;
 }
@@ -63,7 +64,10 @@ cmq_leaf_rows_open(CmqLeafRows *messages, TimestampTz time)
 	if (cmq_table_open(&messages->table, messages->estate, messages->queue,
 					   messages->kind == CMQ_REWIND ? leaf->rewind : leaf->messages,
 					   messages->kind, messages->lockmode))
+	{
+		messages->table.seen_by = messages->seen_by;
 		messages->leaf = leaf;
+	}
 	MemoryContextSwitchTo(old);
 	return messages->leaf != NULL;
 }

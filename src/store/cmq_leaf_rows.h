@@ -12,6 +12,7 @@
 #include "nodes/execnodes.h"
 #include "storage/lockdefs.h"
 #include "utils/palloc.h"
+#include "utils/snapshot.h"
 
 #include "store/cmq_description.h"
 #include "store/cmq_table.h"
@@ -23,6 +24,7 @@ typedef struct CmqLeafRows
 	CmqTableKind kind;			/* CMQ_MESSAGES or CMQ_REWIND */
 	LOCKMODE	lockmode;
 	EState	   *estate;			/* NULL: not for inserts */
+	Snapshot	seen_by;		/* as in CmqTable */
 	MemoryContext mcxt;			/* of what is open */
 	CmqLeaf    *leaf;			/* NULL: none is open */
 	CmqTable	table;			/* of this leaf, at the row found last */

@@ -15,7 +15,8 @@
  * in serializable conflict tracking: the row that matters is claimed by
  * updating or deleting it, which succeeds for one transaction only.  A row
  * that moves while a scan is under way may be missed by that scan; it moved
- * because somebody else received or deleted it.
+ * because somebody else received or deleted it.  A report is what a statement sees:
+ * its scans have the snapshot of the statement (table->seen_by).
  *
  * The owner of a queue may do to its tables what owners may do.  So each open
  * checks that the columns and the primary key are the ones the code relies on, that
@@ -627,8 +628,10 @@ start_scan(CmqTable *table, ScanKey keys, int nkeys)
 	}
 	if (table->scan == NULL)
 	{
-		InitDirtySnapshot(table->snapshot);
+		if (table->seen_by == NULL)
+			InitDirtySnapshot(table->snapshot);
 		table->scan = cmq_index_beginscan(table->rel, table->pk,
+										  table->seen_by ? table->seen_by :
 										  &table->snapshot, nkeys);
 	}
 	index_rescan(table->scan, keys, nkeys, NULL, 0);

@@ -78,6 +78,8 @@ typedef struct CmqTable
 	bool		has_code;		/* an index or constraint runs code of the
 								 * owner's */
 	SnapshotData snapshot;		/* a dirty one */
+	Snapshot	seen_by;		/* scans show what this one sees; NULL: the
+								 * dirty one */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
 	bool		busy;			/* another transaction is deleting it right

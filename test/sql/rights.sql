@@ -88,7 +88,8 @@ INSERT INTO action VALUES
 	(22, 'UPDATE', 'restore', $$SELECT cmq_restore('rights_a', '-infinity', NULL)$$),
 	(25, 'UPDATE and SELECT', 'restore, filter', $$SELECT cmq_restore('rights_a', '-infinity', NULL, '{}')$$),
 	(23, 'UPDATE', 'restore, ids', $$SELECT * FROM cmq_restore_messages('rights_a', '{1}')$$),
-	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$);
+	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$),
+	(26, 'SELECT', 'history', $$SELECT * FROM cmq_history('rights_a')$$);
 SELECT a.needs, a.what,
 	   pg_temp.may('regress_cmq_none', command) AS "none", pg_temp.may('regress_cmq_ins', command) AS ins,
 	   pg_temp.may('regress_cmq_del', command) AS del, pg_temp.may('regress_cmq_upd', command) AS upd,

@@ -31,6 +31,7 @@ my %call = (
 	cmq_rewind => "cmq_rewind('orders', now())",
 	cmq_clear_queue => "cmq_clear_queue('orders')",
 	cmq_cancel_rewind => "cmq_cancel_rewind('orders')",
+	cmq_history => "cmq_history('orders')",
 	cmq_rewind_preview => "cmq_rewind_preview('orders', now())",
 	cmq_restore => "cmq_restore('orders', now(), NULL)",
 	cmq_restore_messages => "cmq_restore_messages('orders', '{1}')",

@@ -167,7 +167,8 @@ is($third->sql($_), $first->sql($_), "as on the primary: $_") foreach (
 	(map { "SELECT count(*), md5(string_agg(t::text, ';' ORDER BY t::text)) FROM cmq.$_ t" } qw(q_q_live q_q_history q_q_all q_q queues topics subscriptions)),
 	q{SELECT count(*) FROM cmq.rewinds},
 	q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, min_msg_time FROM cmq_queue_attributes('q')},
-	q{SELECT * FROM cmq_rewind_preview('q', '-infinity')});
+	q{SELECT * FROM cmq_rewind_preview('q', '-infinity')},
+	q{SELECT count(*), md5(string_agg(t::text, ';')) FROM cmq_history('q') t});
 is($third->psql('postgres', '\d+ cmq.*', stdout => \my $described), 0, '... and psql describes the relations');
 
 # A report that has read what the primary drops.

@@ -35,6 +35,7 @@ $node->sql(q{
 			PERFORM cmq_delete('q', handle);
 			PERFORM cmq_restore('q', 'infinity', NULL);
 			PERFORM cmq_rewind_preview('q', 'infinity');
+			PERFORM FROM cmq_history('q', now() - interval '1 s');
 			BEGIN
 				PERFORM cmq_delete('q', 'malformed');
 			EXCEPTION WHEN OTHERS THEN
