@@ -101,7 +101,7 @@ static const char *const statements[] = {
 	"SELECT cmq.msg_id(p.enqueued_at) AS msg_id, p.enqueued_at, "
 	"CASE WHEN p.visible_at <= (SELECT cmq._clock('{queue}')) THEN 'ready' "
 	"WHEN p.receive_count = 0 THEN 'delayed' "
-	"ELSE 'in flight' END AS state, "
+	"ELSE 'in_flight' END AS state, "
 	"CASE WHEN p.receive_count > 0 THEN p.first_received_at END AS first_received_at, "
 	"p.visible_at, "
 	"p.receive_count, p.rewind_count, m.headers, m.body "

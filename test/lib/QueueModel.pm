@@ -406,7 +406,7 @@ sub attributes
 	my ($oldest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
 	my %n;
 	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
-	return join ' ', (map { $n{$_} // 0 } 'ready', 'in flight', 'delayed', 'deleted'),
+	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed', 'deleted'),
 	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds max_msg_size max_msg_heap_num)},
 	  $queue->{dead_letter_queue} || '-', @$queue{qw(max_receive_count max_time_to_live)}, $oldest ? $oldest->{id} : 'now', 't';
 }
@@ -421,7 +421,7 @@ sub metrics
 	my %n;
 	$n{ $_->{state} }++ foreach @messages;
 	return join ' ', (map { $counted->{$_} // 0 } qw(sent received redelivered rewound deleted dead_lettered bytes)),
-	  $self->{empty_receives}{$life} // 0, 0, $left + $self->pending($s, $q), $left, (map { $n{$_} // 0 } 'in flight', 'delayed'),
+	  $self->{empty_receives}{$life} // 0, 0, $left + $self->pending($s, $q), $left, (map { $n{$_} // 0 } 'in_flight', 'delayed'),
 	  (grep { $_->{due} || $_->{state} eq 'ready' } @messages) ? 't' : 'f';
 }
 

@@ -442,7 +442,7 @@ my @nothing = (
 		  FULL JOIN (SELECT queue, sum(messages) AS n FROM cmq.rewinds WHERE kind = 'restore' GROUP BY 1) r USING (queue) WHERE coalesce(b.n, 0) <> coalesce(r.n, 0)},
 	'attributes are what the views show' => join(' UNION ALL ', map { qq{
 		SELECT '$_', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, v.* FROM cmq_queue_attributes('$_'),
-			(SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'in flight') AS flying,
+			(SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'in_flight') AS flying,
 					count(*) FILTER (WHERE state = 'delayed') AS delayed FROM cmq.q_${_}_live) v
 		 WHERE active_msg_num + inactive_msg_num + delay_msg_num <> ready + flying + delayed} } grep { $_ ne 'brief' } @queues),
 	'the history too' => join(' UNION ALL ', map { qq{

@@ -40,7 +40,7 @@ SELECT pg_temp.attempt($$SELECT cmq_queue_attributes('views_x')$$) AS unknown,
 	   pg_temp.attempt($$SELECT cmq_queue_attributes('')$$) AS empty;
 -- counts and views agree
 SELECT a.active_msg_num = count(*) FILTER (WHERE l.state = 'ready') AS ready,
-	   a.inactive_msg_num = count(*) FILTER (WHERE l.state = 'in flight') AS in_flight,
+	   a.inactive_msg_num = count(*) FILTER (WHERE l.state = 'in_flight') AS in_flight,
 	   a.delay_msg_num = count(*) FILTER (WHERE l.state = 'delayed') AS delayed,
 	   a.rewind_msg_num = (SELECT count(*) FROM cmq.q_views_a_history) AS history,
 	   count(*) + (SELECT count(*) FROM cmq.q_views_a_history) = (SELECT count(*) FROM cmq_data.q_views_a) AS all_messages

@@ -45,7 +45,7 @@ $node->restart;
 
 is($node->contents, $before, 'states: all is as before the restart');
 is($node->states('states'),
-	'delayed:delayed deleted:history flight1:in flight flight2:in flight ready1:ready ready2:ready',
+	'delayed:delayed deleted:history flight1:in_flight flight2:in_flight ready1:ready ready2:ready',
 	'states: each in its state');
 my $id = $node->sql("SELECT cmq_send('states', 'new')");
 ok($id > $last_id, 'states: ids go on increasing');
@@ -71,7 +71,7 @@ $node->restart;
 
 is($node->contents, $before, 'rewound: all is as before the restart');
 is($node->states('rewound'),
-	'd1:history d2:in flight d3:ready d4:ready m5:ready',
+	'd1:history d2:in_flight d3:ready d4:ready m5:ready',
 	'rewound: the rewind is still under way');
 is($node->receive('rewound'), 'd3 d4 m5', 'rewound: it goes on');
 is(delete_handle('rewound', $flight), 't', 'rewound: handle of before');
@@ -91,7 +91,7 @@ my $h2 = $node->sql(q(BEGIN;
 	PREPARE TRANSACTION 'receive';));
 $node->sql(qq(BEGIN; SELECT cmq_delete('prepared', '$h1'); PREPARE TRANSACTION 'delete';));
 my $p_id = $node->sql(q(BEGIN; SELECT cmq_send('prepared', 'p'); PREPARE TRANSACTION 'send';));
-my $saved = 'd0:history m1:in flight m2:ready m3:ready';
+my $saved = 'd0:history m1:in_flight m2:ready m3:ready';
 is($node->states('prepared'), $saved, 'prepared: nothing to be seen');
 
 $node->restart;
@@ -107,7 +107,7 @@ $node->sql("COMMIT PREPARED 'receive'; COMMIT PREPARED 'delete'; COMMIT PREPARED
 is($node->receive('prepared'), 'p',
 	'prepared: sent, and the delete is not rewound afterwards');
 is($node->states('prepared'),
-	'd0:in flight m1:history m2:in flight m3:in flight m4:in flight p:in flight',
+	'd0:in_flight m1:history m2:in_flight m3:in_flight m4:in_flight p:in_flight',
 	'prepared: all took effect');
 is(delete_handle('prepared', $h2), 't', 'prepared: handle of the receive');
 is(delete_handle('prepared', $h1), 'f', 'prepared: handle of the delete');
@@ -128,7 +128,7 @@ $p_id = $node->sql(q(BEGIN; SELECT cmq_send('undone', 'p'); PREPARE TRANSACTION 
 $node->restart;
 $node->sql("ROLLBACK PREPARED 'receive'; ROLLBACK PREPARED 'delete'; ROLLBACK PREPARED 'send'");
 is($node->states('undone'),
-	'd0:history m1:in flight m2:ready m3:ready',
+	'd0:history m1:in_flight m2:ready m3:ready',
 	'undone: nothing happened');
 ok($node->sql("SELECT cmq_send('undone', 'm4')") > $p_id, 'undone: ids increase');
 is(delete_handle('undone', $h2), 'f', 'undone: handle of the receive');
@@ -219,7 +219,7 @@ $node->rewind('clock');
 is($node->receive('clock'), 'early ahead late b1 b2 last',
 	'clock: rewound, in order, then the rest');
 is($node->states('clock'),
-	'ahead:in flight b1:in flight b2:in flight early:in flight last:in flight late:in flight',
+	'ahead:in_flight b1:in_flight b2:in_flight early:in_flight last:in_flight late:in_flight',
 	'clock: every message counted');
 
 $node->stop;

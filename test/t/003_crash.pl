@@ -47,13 +47,13 @@ my @handles = split /\n/,
   $node->sql("SELECT receipt_handle FROM cmq_receive('orders', 4)");
 $node->crash;
 is($node->states('orders'),
-	'm1:in flight m2:in flight m3:in flight m4:in flight m5:ready m6:ready',
+	'm1:in_flight m2:in_flight m3:in_flight m4:in_flight m5:ready m6:ready',
 	'a receive is there');
 
 is($node->sql("SELECT cmq_delete('orders', '$handles[0]')"), 't', 'm1 is deleted');
 $node->crash;
 is($node->states('orders'),
-	'm1:history m2:in flight m3:in flight m4:in flight m5:ready m6:ready',
+	'm1:history m2:in_flight m3:in_flight m4:in_flight m5:ready m6:ready',
 	'a delete is there');
 is($node->sql("SELECT cmq_delete('orders', '$handles[0]')"),
 	'f', 'it cannot be done twice');
@@ -78,14 +78,14 @@ is($node->states('orders'),
 my $handle = $node->handle('orders');
 $node->crash;
 is($node->states('orders'),
-	'm1:in flight m2:ready m3:ready m4:ready m5:ready m6:ready',
+	'm1:in_flight m2:ready m3:ready m4:ready m5:ready m6:ready',
 	'a receive of a rewound message is there');
 is($node->sql("SELECT cmq_delete('orders', '$handle')"), 't', 'm1 deleted again');
 $node->crash;
 send_checked('m7');
 is($node->receive('orders'), 'm2 m3 m4 m5 m6 m7', 'the rewind goes on, then the rest');
 is($node->states('orders'),
-	'm1:history m2:in flight m3:in flight m4:in flight m5:in flight m6:in flight m7:in flight',
+	'm1:history m2:in_flight m3:in_flight m4:in_flight m5:in_flight m6:in_flight m7:in_flight',
 	'every message counted');
 
 # Open transactions go.
@@ -103,7 +103,7 @@ $session->query_safe(q(BEGIN;
 $node->crash;
 eval { $session->quit; };
 is($node->states('orders'),
-	'm1:history m2:in flight m3:in flight m4:in flight m5:in flight m6:in flight m7:in flight',
+	'm1:history m2:in_flight m3:in_flight m4:in_flight m5:in_flight m6:in_flight m7:in_flight',
 	'nothing of an open transaction is left');
 is($node->sql('SELECT count(*) FROM cmq.queues'), '1', 'nor the queue it created');
 send_checked('m8');
@@ -158,7 +158,7 @@ sub async_state
 $handle = $node->handle('async');
 $node->crash;
 my $state = async_state('a1');
-like($state, qr/^(ready|in flight)$/, 'a receive is there, or was lost');
+like($state, qr/^(ready|in_flight)$/, 'a receive is there, or was lost');
 is($node->sql("SELECT cmq_delete('async', '$handle')"),
 	$state eq 'ready' ? 'f' : 't',
 	'its handle is good if it is there');
@@ -168,14 +168,14 @@ $node->sql("SELECT FROM cmq_receive('async')") if $state eq 'ready';
 $node->sql("SELECT FROM cmq_receive('async')");
 my $id = $node->sql("SELECT cmq_send('async', 'a7')");
 $node->crash;
-is(async_state('a2'), 'in flight', 'a receive before a send is there');
+is(async_state('a2'), 'in_flight', 'a receive before a send is there');
 is(async_state('a7'), 'ready', 'so is the send');
 ok($node->sql("SELECT cmq_send('async', 'a8')") > $id, 'the next id is later');
 
 # a transaction that does anything else waits for the disk
 $node->sql("BEGIN; INSERT INTO business SELECT body FROM cmq_receive('async'); COMMIT");
 $node->crash;
-is(async_state('a3'), 'in flight', 'a receive with business data is there');
+is(async_state('a3'), 'in_flight', 'a receive with business data is there');
 is($node->sql('SELECT body FROM business'), 'a3', 'so are the data');
 $node->sql("SELECT cmq_delete('async', receipt_handle) FROM cmq_receive('async')");
 $node->crash;
@@ -183,16 +183,16 @@ is(async_state('a4'), 'history', 'a receive with its delete is there');
 $node->sql("BEGIN; SELECT FROM cmq_receive('async'); SELECT cmq_send('async', 'a9'); SELECT FROM cmq_receive('async'); COMMIT");
 $node->crash;
 is( async_state('a5') . ', ' . async_state('a9'),
-	'in flight, ready',
+	'in_flight, ready',
 	'receives around a send are there');
 $node->sql("BEGIN; INSERT INTO business VALUES ('more'); SELECT FROM cmq_receive('async'); COMMIT");
 $node->crash;
 is( async_state('a7') . ', ' . $node->sql('SELECT count(*) FROM business'),
-	'in flight, 2',
+	'in_flight, 2',
 	'so is a receive after business data');
 $node->sql("SET cmq.async_receive = off; SELECT FROM cmq_receive('async')");
 $node->crash;
-is(async_state('a8'), 'in flight', 'a receive that waits for the disk is there');
+is(async_state('a8'), 'in_flight', 'a receive that waits for the disk is there');
 is($node->sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_async'),
 	'9|9', 'every message counted');
 

@@ -217,7 +217,7 @@ foreach my $format ('plain', 'custom')
 	is($node->sql("SELECT cmq_delete('states', '$shown')"),
 		'f', "$format: a receive made this one stale");
 	is($node->sql("SELECT string_agg(body || ' ' || state, ', ' ORDER BY body) FROM cmq.q_states_live WHERE length(body) < 6 OR state = 'delayed'"),
-		'delayed delayed, new in flight, ready in flight, shown in flight',
+		'delayed delayed, new in_flight, ready in_flight, shown in_flight',
 		"$format: the states now");
 	is($node->sql("SELECT count(*) FROM cmq_data.q_states"),
 		'9', "$format: no message was lost");

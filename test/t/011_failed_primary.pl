@@ -74,7 +74,7 @@ $second->sql(q{BEGIN; SELECT cmq_send('q', 'prepared'); PREPARE TRANSACTION 'kep
 $second->sql(q{SELECT cmq_restore('q', (SELECT enqueued_at FROM cmq.q_q_all WHERE body = 'b'), (SELECT enqueued_at FROM cmq.q_q_all WHERE body = 'c'))});
 $second->sql('CHECKPOINT');
 my $seen = $second->sql($states);
-is($seen, 'a deleted 1 0, b ready 0 1, c in flight 1 0, d deleted 1 0, e ready 0 0, f ready 0 0, g ready 0 0, h ready 0 0', '... with what it had and got');
+is($seen, 'a deleted 1 0, b ready 0 1, c in_flight 1 0, d deleted 1 0, e ready 0 0, f ready 0 0, g ready 0 0, h ready 0 0', '... with what it had and got');
 
 note 'the failed primary is brought back';
 $first->stop;

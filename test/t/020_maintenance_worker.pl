@@ -260,7 +260,7 @@ $node->wait_for_catchup($standby);
 my $primary = $node;
 my $look =
   "SELECT string_agg(body || ':' || state, ' ' ORDER BY msg_id) FROM cmq.q_replicated_live";
-my $states = 'd1:in flight d2:ready m3:ready m4:ready m5:ready m6:ready';
+my $states = 'd1:in_flight d2:ready m3:ready m4:ready m5:ready m6:ready';
 is($node->sql($look), $states, 'the states on the primary');
 $node = $standby;
 $node->use_database('shop');

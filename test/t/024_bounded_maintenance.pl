@@ -215,7 +215,7 @@ $node->sql(q{SELECT cmq_alter_queue('early', rewind_seconds => 1); SELECT pg_sle
 $node->sql($drop);
 is($node->sql($early), 'message 1', 'its partition stays, that of the other one goes');
 is($node->sql(q{SELECT min_msg_time = leaf(1) + interval '1 s' FROM cmq_queue_attributes('early')}), 't', '... and it is the earliest one');
-is($node->sql(q{SELECT count(*) FROM cmq.q_early_live l, cmq_queue_attributes('early') WHERE l.state = 'in flight' AND body = 'message 1'}), '1', '... in flight');
+is($node->sql(q{SELECT count(*) FROM cmq.q_early_live l, cmq_queue_attributes('early') WHERE l.state = 'in_flight' AND body = 'message 1'}), '1', '... in flight');
 # the same, prepared
 $node->sql(q{SELECT cmq_drop_queue('early')});
 $node->sql(q{SELECT FROM cmq_create_queue('early', msg_retention_seconds => 86400, rewind_seconds => 86400, visibility_timeout => 43200)});

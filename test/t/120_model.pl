@@ -344,7 +344,7 @@ my %operations = (
 			my $wrong = differ("receive from $q", $line, join ' ', $m->{id}, $rc, $wc, $m->{bytes}, $m->{kind} || ());
 			return $wrong if $wrong;
 			remember_handle($handle);
-			$model->change($s, $q, $m, state => 'in flight', rc => $rc, wc => $wc, handle => $handle,
+			$model->change($s, $q, $m, state => 'in_flight', rc => $rc, wc => $wc, handle => $handle,
 				first => $m->{due} || $m->{first} eq '' ? 'new' : $m->{first});
 			$model->count($s, $q, received => 1, redelivered => $rc > 1 ? 1 : 0, rewound => $rc == 1 && $wc > 0 ? 1 : 0);
 		}
@@ -377,7 +377,7 @@ my %operations = (
 	change_visibility => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q dead extra));
-		my ($handle, $seconds) = (a_handle($s, $q, pick(qr/in flight/, qr/in flight/, qr/./)), pick(0, 0, 0, 600));
+		my ($handle, $seconds) = (a_handle($s, $q, pick(qr/in_flight/, qr/in_flight/, qr/./)), pick(0, 0, 0, 600));
 		return '' if $handle eq '' || is_held($s, $q, $handle);
 		my $got = ask($s, "SELECT cmq_change_visibility('$q', '$handle', $seconds)");
 		return differ("change_visibility in $q", $got, '!42704') unless $model->queue($s, $q);
@@ -386,7 +386,7 @@ my %operations = (
 		my ($id, $key, $rc, $wc) = split /-/, $got;
 		return "change_visibility of $handle: got $got" unless defined $wc && $id == $m->{id} && $rc == $m->{rc} && $wc == $m->{wc} && $got ne $handle;
 		remember_handle($got);
-		$model->change($s, $q, $m, state => $seconds ? 'in flight' : 'ready', key => $key, handle => $got);
+		$model->change($s, $q, $m, state => $seconds ? 'in_flight' : 'ready', key => $key, handle => $got);
 		return '';
 	},
 	rewind => sub {

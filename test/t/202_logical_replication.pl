@@ -317,7 +317,7 @@ $traffic->signal('TERM');
 $traffic->finish;
 $old->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
 my $handle = $old->handle('orders');
-my $body = $old->sql("SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in flight' ORDER BY visible_at DESC LIMIT 1");
+my $body = $old->sql("SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in_flight' ORDER BY visible_at DESC LIMIT 1");
 catch_up();
 foreach my $table (map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'dead')
 {
@@ -340,7 +340,7 @@ is($new->sql(q{SET ROLE shop; SELECT cmq_send('orders', 'from the shop') > 0}), 
 is($new->sql(q{SELECT queue FROM cmq_publish('events', 'news')}), 'copies', 'and the topic its subscription');
 is($new->receive('plain', 1), 'long ago', 'the oldest message is there');
 # in flight with a timeout of a second, which is over or will be
-$new->wait_until(q{SELECT count(*) = 0 FROM cmq.q_plain_live WHERE state = 'in flight' AND body LIKE 'plain%'});
+$new->wait_until(q{SELECT count(*) = 0 FROM cmq.q_plain_live WHERE state = 'in_flight' AND body LIKE 'plain%'});
 my $plain = $new->sql(q{SELECT count(*) FROM cmq.q_plain_live WHERE state = 'ready'});
 is($new->consume('plain', 1000), $plain, 'all that is ready is received, also what was in flight there');
 cmp_ok($plain, '>=', 90, "... $plain messages");

@@ -216,7 +216,7 @@ my $standby = $node->standby('standby');
 is($node->receive('stand', 100), 'm', 'standby: received on the primary');
 $node->wait_for_catchup($standby);
 $node->set_clock(-$hour);
-is($standby->sql(q{SELECT state FROM cmq.q_stand_live}) =~ /^(in flight|ready)$/, 1, 'standby: it can be looked at');
+is($standby->sql(q{SELECT state FROM cmq.q_stand_live}) =~ /^(in_flight|ready)$/, 1, 'standby: it can be looked at');
 $standby->promote;
 comes_back('stand', 'm', 'standby: the message comes back in its time after the promotion', $standby);
 cmp_ok($standby->sql(q{SELECT cmq_send('ids', 'promoted')}), '>', $last_id, 'standby: ids increase');
