@@ -155,6 +155,15 @@ CREATE TYPE cmq.message AS (
 	rewind_count		int
 );
 COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive returns it';
+COMMENT ON COLUMN cmq.message.msg_id IS 'id of the message: when it was produced, in microseconds since 1970';
+COMMENT ON COLUMN cmq.message.receipt_handle IS 'name of this delivery, for cmq_delete and cmq_change_visibility';
+COMMENT ON COLUMN cmq.message.body IS 'body of the message, as it was sent';
+COMMENT ON COLUMN cmq.message.headers IS 'headers of the message, as they were sent; NULL if it has none';
+COMMENT ON COLUMN cmq.message.enqueued_at IS 'when the message was produced (timestamp by the queue clock), to the microsecond the same as msg_id';
+COMMENT ON COLUMN cmq.message.first_received_at IS 'when the message was received for the first time since it was sent or last brought back (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.message.next_visible_at IS 'when the visibility timeout of this delivery is over (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.message.receive_count IS 'how many times the message was received since it was sent or last brought back, this time included';
+COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restore has brought the message back';
 
 --
 -- Queues
@@ -204,7 +213,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int)
-	IS 'create a queue, owned by the caller';
+	IS 'create a queue, owned by the caller; timeouts, max_time_to_live and what ends in _seconds in seconds, max_msg_size in bytes, max_msg_heap_num in messages, max_receive_count in receives';
 
 -- cmq_alter_queue: change settings of a queue.
 --
@@ -238,7 +247,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int)
-	IS 'change settings of a queue; NULL leaves a setting as it is';
+	IS 'change settings of a queue, in the units of cmq_create_queue; NULL leaves a setting as it is';
 
 -- cmq_drop_queue: drop a queue with its messages and history.
 --
@@ -278,7 +287,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_clear_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_clear_queue(text)
-	IS 'remove all pending messages for good, keep the history; returns how many';
+	IS 'remove all pending messages for good, keep the history; returns how many messages';
 
 -- cmq_unbind_dead_letter: end a queue's dead-letter policy.
 --
@@ -333,7 +342,7 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'cmq_queue_attributes'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
-	IS 'settings, message counts and the legal rewind range of a queue';
+	IS 'settings of a queue in the units of cmq_create_queue, numbers of messages (.._num), and the legal range of a rewind';
 
 --
 -- Messages
@@ -369,7 +378,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_send'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb)
-	IS 'send one message; returns its msg_id';
+	IS 'send one message, delayed by delay_seconds seconds; returns its msg_id, the production time in microseconds since 1970';
 
 -- cmq_send_batch: send many messages, all or nothing.
 --
@@ -390,7 +399,7 @@ RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_send_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[])
-	IS 'send many messages, all or nothing; returns their msg_ids in order';
+	IS 'send many messages, all or nothing, all delayed by delay_seconds seconds; returns their msg_ids (microseconds since 1970) in order';
 
 -- cmq_receive: take up to max_messages ready messages and make them in flight.
 --
@@ -415,7 +424,7 @@ RETURNS SETOF cmq.message
 AS 'MODULE_PATHNAME', 'cmq_receive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int)
-	IS 'take up to max_messages ready messages and make them in flight';
+	IS 'take up to max_messages ready messages and make them in flight for visibility_timeout seconds; if there is none, wait up to polling_wait_seconds seconds';
 
 -- cmq_delete: delete a message that was received: it is consumed.
 --
@@ -466,7 +475,7 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'cmq_change_visibility'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
-	IS 'set a new visibility timeout for a received message; returns the new receipt handle';
+	IS 'set a new visibility timeout for a received message, in seconds from now; returns the new receipt handle';
 
 -- cmq_rewind: consumers receive again what was deleted so far and was
 -- produced at or after start_time, in production order, then the rest (a
@@ -489,7 +498,7 @@ RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_rewind'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_rewind(text, timestamptz)
-	IS 'receive again every message deleted so far and produced at or after start_time';
+	IS 'receive again every message deleted so far and produced at or after start_time (timestamp by the queue clock)';
 
 -- cmq_cancel_rewind: what the rewind under way has not brought back yet returns
 -- to history.
@@ -536,7 +545,7 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'cmq_rewind_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
-	IS 'count what a rewind or restore would bring back';
+	IS 'count what a rewind or restore would bring back of the messages produced from start_time to before end_time (timestamps by the queue clock): messages, and bytes of their bodies';
 
 -- cmq_history: the history of a queue, for scripts that have its name as a value.
 --
@@ -601,7 +610,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_restore'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_restore(text, timestamptz, timestamptz, jsonb, bigint)
-	IS 'make the deleted messages of a window ready again; returns how many';
+	IS 'make the deleted messages ready again that were produced from start_time to before end_time (timestamps by the queue clock); returns how many messages';
 
 -- cmq_restore_messages: the same for messages with these ids.
 --
@@ -618,7 +627,7 @@ RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_restore_messages'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
-	IS 'make deleted messages ready again; returns the ids of those restored';
+	IS 'make deleted messages with these msg_ids (microseconds since 1970) ready again; returns the ids of those restored';
 
 -- cmq_replay: copy deleted messages of a window into another queue.
 --
@@ -641,7 +650,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_replay'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_replay(text, timestamptz, timestamptz, text, jsonb)
-	IS 'copy the deleted messages of a window into another queue; returns how many';
+	IS 'copy the deleted messages that were produced from start_time to before end_time (timestamps by the queue clock) into another queue; returns how many messages';
 
 -- cmq_redrive: send dead letters back to the queues they came from.
 --
@@ -662,7 +671,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_redrive(text, int)
-	IS 'send dead letters back to the queues they came from; returns how many';
+	IS 'send dead letters back to the queues they came from, max_messages messages at most; returns how many';
 
 --
 -- Topics
@@ -768,7 +777,7 @@ RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb)
-	IS 'send a message to every queue whose subscription wants it';
+	IS 'send a message to every queue whose subscription wants it; returns queues and msg_ids (microseconds since 1970)';
 
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
 -- all or nothing.
@@ -787,7 +796,7 @@ RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[])
-	IS 'publish many messages, all or nothing';
+	IS 'publish many messages, all or nothing; returns queues and msg_ids (microseconds since 1970)';
 
 --
 -- Maintenance
@@ -823,14 +832,14 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_msg_id'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq.msg_id(timestamptz)
-	IS 'msg_id of the message produced at that instant';
+	IS 'msg_id (microseconds since 1970) of the message produced at that instant (timestamp by the queue clock)';
 
 CREATE FUNCTION cmq.enqueued_at(msg_id bigint)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_enqueued_at'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq.enqueued_at(bigint)
-	IS 'production time of a message: WHERE enqueued_at = cmq.enqueued_at(msg_id) uses the index';
+	IS 'production time (timestamp) of the message with this msg_id (microseconds since 1970): WHERE enqueued_at = cmq.enqueued_at(msg_id) uses the index';
 
 -- The next functions raise 42501 without SELECT on the queue, also when the
 -- planner simplifies a call.  See cmq_views.c.
@@ -1012,6 +1021,20 @@ SELECT q.name AS queue,
 	OFFSET 0) may
  WHERE may.use OR may.own_target;
 COMMENT ON VIEW cmq.queues IS 'the queues on which the reader has any right, with their settings for readers with SELECT, and those whose dead-letter queue is the reader''s';
+COMMENT ON COLUMN cmq.queues.queue IS 'name of the queue';
+COMMENT ON COLUMN cmq.queues.owner IS 'name of the role that owns the queue';
+COMMENT ON COLUMN cmq.queues.visibility_timeout IS 'for how many seconds a received message is hidden; this and all that follow are NULL without SELECT on the queue';
+COMMENT ON COLUMN cmq.queues.polling_wait_seconds IS 'for how many seconds a receive waits that finds nothing';
+COMMENT ON COLUMN cmq.queues.msg_retention_seconds IS 'for how many seconds a message lives, from its production on';
+COMMENT ON COLUMN cmq.queues.rewind_seconds IS 'for how many seconds, from its production on, a deleted message can be brought back; 0: rewind is off';
+COMMENT ON COLUMN cmq.queues.max_msg_size IS 'bytes that a body may have';
+COMMENT ON COLUMN cmq.queues.max_msg_heap_num IS 'how many messages may be pending';
+COMMENT ON COLUMN cmq.queues.dead_letter_queue IS 'name of the queue that dead letters are moved to, NULL: none; shown to the owner of that queue, too';
+COMMENT ON COLUMN cmq.queues.max_receive_count IS 'how many times a message can be received before it is a dead letter; NULL: any number';
+COMMENT ON COLUMN cmq.queues.max_time_to_live IS 'after how many seconds a message that is not consumed is a dead letter; NULL: never';
+COMMENT ON COLUMN cmq.queues.create_time IS 'when the queue was created (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.queues.last_modify_time IS 'when settings of the queue were last changed (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.queues.rewinding_from IS 'when the first message was produced that the rewind under way may still bring back (timestamp by the queue clock); NULL: there is none under way';
 
 -- The topics on which the reader has any right.
 CREATE VIEW cmq.topics WITH (security_barrier) AS
@@ -1024,6 +1047,10 @@ SELECT t.name AS topic,
 	ON r.topic = t.name
  WHERE pg_catalog.has_table_privilege(r.relid, 'SELECT, INSERT');
 COMMENT ON VIEW cmq.topics IS 'the topics on which the reader has any right';
+COMMENT ON COLUMN cmq.topics.topic IS 'name of the topic';
+COMMENT ON COLUMN cmq.topics.owner IS 'name of the role that owns the topic';
+COMMENT ON COLUMN cmq.topics.filter_type IS 'how subscriptions choose: tag or routing';
+COMMENT ON COLUMN cmq.topics.create_time IS 'when the topic was created (timestamp by the wall clock)';
 
 -- The subscriptions of topics on which the reader has SELECT, and those of
 -- the reader's own queues.
@@ -1044,6 +1071,12 @@ SELECT s.topic,
    AND EXISTS (SELECT FROM cmq._present_queue x WHERE x.name = s.queue)
    AND EXISTS (SELECT FROM cmq._present_topic x WHERE x.name = s.topic);
 COMMENT ON VIEW cmq.subscriptions IS 'the subscriptions of the topics that the reader may read, and those of the reader''s queues';
+COMMENT ON COLUMN cmq.subscriptions.topic IS 'name of the topic';
+COMMENT ON COLUMN cmq.subscriptions.subscription IS 'name of the subscription';
+COMMENT ON COLUMN cmq.subscriptions.queue IS 'name of the queue that gets what is published';
+COMMENT ON COLUMN cmq.subscriptions.filter_tags IS 'the queue gets what has at least one of these tags; NULL: the tags do not matter';
+COMMENT ON COLUMN cmq.subscriptions.binding_keys IS 'the queue gets what has a routing key that one of these matches; NULL for topics of type tag';
+COMMENT ON COLUMN cmq.subscriptions.create_time IS 'when the queue was subscribed (timestamp by the wall clock)';
 
 -- How many messages the rewind under way has yet to bring back.  NULL without
 -- SELECT on the queue, and when only an error or a wait for a lock could tell.
@@ -1092,6 +1125,20 @@ SELECT l.id,
 	OR pg_catalog.pg_has_role((SELECT o.relowner FROM pg_catalog.pg_class o
 								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass::pg_catalog.oid), 'USAGE');
 COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';
+COMMENT ON COLUMN cmq.rewinds.id IS 'number of the row, in the order in which calls were recorded';
+COMMENT ON COLUMN cmq.rewinds.queue IS 'name of the queue';
+COMMENT ON COLUMN cmq.rewinds.kind IS 'rewind, restore, replay or cancel';
+COMMENT ON COLUMN cmq.rewinds.session_user_name IS 'name of the role that had connected';
+COMMENT ON COLUMN cmq.rewinds.current_user_name IS 'name of the role whose right was used';
+COMMENT ON COLUMN cmq.rewinds.client_addr IS 'address of the client; NULL for a connection through a socket';
+COMMENT ON COLUMN cmq.rewinds.application_name IS 'application_name of the session';
+COMMENT ON COLUMN cmq.rewinds.called_at IS 'when it was called (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.rewinds.start_time IS 'messages produced from then on (timestamp by the queue clock); NULL for a cancel';
+COMMENT ON COLUMN cmq.rewinds.end_time IS 'messages produced before (timestamp by the queue clock); NULL: to the end';
+COMMENT ON COLUMN cmq.rewinds.filter IS 'messages whose headers contain this; NULL: all';
+COMMENT ON COLUMN cmq.rewinds.into_queue IS 'name of the queue that a replay has copied into';
+COMMENT ON COLUMN cmq.rewinds.messages IS 'number of messages that were brought back or copied; for a rewind, of those left to receive now; NULL for a cancel';
+COMMENT ON COLUMN cmq.rewinds.reason IS 'cmq.reason at the time';
 
 -- Counters of the queues that the view cmq.metrics shows to the caller.
 CREATE FUNCTION cmq._metrics(
@@ -1153,6 +1200,24 @@ COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics s
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT * FROM cmq._metrics();
 COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started (NULL on a standby), and numbers of messages as of now';
+COMMENT ON COLUMN cmq.metrics.queue IS 'name of the queue';
+COMMENT ON COLUMN cmq.metrics.since IS 'when the counters began, from sent to body_bytes (timestamp by the wall clock); NULL on a standby, as they are';
+COMMENT ON COLUMN cmq.metrics.sent IS 'number of messages sent, by transactions that have committed';
+COMMENT ON COLUMN cmq.metrics.received IS 'number of messages received, by transactions that have committed; redelivered and rewound ones included';
+COMMENT ON COLUMN cmq.metrics.redelivered IS 'number of messages received that had been received before';
+COMMENT ON COLUMN cmq.metrics.rewound IS 'number of messages received because a rewind or restore has brought them back';
+COMMENT ON COLUMN cmq.metrics.deleted IS 'number of messages deleted, by transactions that have committed';
+COMMENT ON COLUMN cmq.metrics.dead_lettered IS 'number of messages moved to the dead-letter queue';
+COMMENT ON COLUMN cmq.metrics.empty_receives IS 'number of calls of cmq_receive that returned no message';
+COMMENT ON COLUMN cmq.metrics.waits IS 'number of calls of cmq_receive that began to wait';
+COMMENT ON COLUMN cmq.metrics.body_bytes IS 'bytes of the bodies sent, by transactions that have committed';
+COMMENT ON COLUMN cmq.metrics.pending_msg_num IS 'number of messages that are ready, delayed or in flight now, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
+COMMENT ON COLUMN cmq.metrics.left_of_rewind IS 'number of messages that the rewind under way still has to bring back';
+COMMENT ON COLUMN cmq.metrics.inactive_msg_num IS 'number of messages in flight now';
+COMMENT ON COLUMN cmq.metrics.delay_msg_num IS 'number of messages that are delayed now';
+COMMENT ON COLUMN cmq.metrics.oldest_ready_seconds IS 'for how many seconds the message that is ready the longest has been so; NULL if none is ready';
+COMMENT ON COLUMN cmq.metrics.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
+COMMENT ON COLUMN cmq.metrics.rewindable_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
 
 -- As with the server's statistics views, every role that may use schema cmq may read
 -- these views, and each shows a reader what the reader has rights on.

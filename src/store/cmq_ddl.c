@@ -12,12 +12,18 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_description.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/cmq_names.h"
@@ -95,6 +101,42 @@ cmq_ddl_revoke_all(Oid relid)
 							grantee == ACL_ID_PUBLIC ? "PUBLIC" :
 							quote_identifier(GetUserNameFromId(grantee, false)));
 	}
+}
+
+/*
+ * Comment on each column of a view that has just been made, by its name; the last of the
+ * comments has no column.  No SQL: 30 statements for each queue would take some
+ * milliseconds.
+ */
+void
+cmq_ddl_comment_columns(Oid relid, const CmqColumnComment *comments)
+{
+	Relation	rel = table_open(DescriptionRelationId, RowExclusiveLock);
+	CatalogIndexState indexes = CatalogOpenIndexes(rel);
+	char	   *column;
+
+	for (AttrNumber i = 1; (column = get_attname(relid, i, true)) != NULL; i++)
+	{
+		const CmqColumnComment *found = comments;
+		Datum		values[Natts_pg_description];
+		bool		isnull[Natts_pg_description] = {false};
+
+		while (found->column && strcmp(found->column, column) != 0)
+			found++;
+		if (found->column == NULL)
+			elog(ERROR, "no comment for column \"%s\"", column);
+		values[Anum_pg_description_objoid - 1] = ObjectIdGetDatum(relid);
+		values[Anum_pg_description_classoid - 1] =
+			ObjectIdGetDatum(RelationRelationId);
+		values[Anum_pg_description_objsubid - 1] = Int32GetDatum(i);
+		values[Anum_pg_description_description - 1] =
+			CStringGetTextDatum(found->comment);
+		CatalogTupleInsertWithInfo(rel, heap_form_tuple(RelationGetDescr(rel),
+														values, isnull),
+								   indexes);
+	}
+	CatalogCloseIndexes(indexes);
+	table_close(rel, RowExclusiveLock);
 }
 
 /*

@@ -144,6 +144,23 @@ static const char *const statements[] = {
 	"COMMENT ON VIEW {history} IS 'messages of queue {queue} that were deleted and can be rewound'",
 };
 
+/* Of the rights relation and of the views. */
+static const CmqColumnComment comments[] = {
+	{"queue", "name of the queue"},
+	{"msg_id", "id of the message: when it was produced, in microseconds since 1970"},
+	{"enqueued_at", "when the message was produced (timestamp by the queue clock), to the microsecond the same as msg_id"},
+	{"state", "ready, delayed, in_flight or deleted"},
+	{"first_received_at", "when the message was received for the first time since it was sent or last brought back (timestamp by the queue clock); NULL if it was not"},
+	{"visible_at", "when the message is ready, or has become so (timestamp by the queue clock); NULL if it is deleted"},
+	{"deleted_at", "when the message was deleted (timestamp by the queue clock); NULL if it is not deleted"},
+	{"deleted_by", "name of the role that has deleted the message; NULL if it is not deleted"},
+	{"receive_count", "how many times the message was received since it was sent or last brought back"},
+	{"rewind_count", "how many times a rewind or restore has brought the message back"},
+	{"headers", "headers of the message, as they were sent; NULL if it has none"},
+	{"body", "body of the message, as it was sent"},
+	{NULL, NULL}
+};
+
 /*
  * Triggers that tell of changes that are not ours, see cmq_changes.c.  Partitions
  * get those for rows from their parent; statements write through the parent.
@@ -219,6 +236,8 @@ create_relations(const char *name)
 	for (int i = 0; i < lengthof(statements); i++)
 		execute(statements[i], name);
 	create_triggers(name);
+	for (CmqRelation i = CMQ_RIGHTS; i <= CMQ_ALL_VIEW; i++)
+		cmq_ddl_comment_columns(cmq_relation_oid(i, name), comments);
 	/* a role with more than SELECT on a view could lock the tables behind it */
 	for (CmqRelation i = CMQ_RIGHTS + 1; i <= CMQ_REWIND_TABLE; i++)
 		cmq_ddl_revoke_all(cmq_relation_oid(i, name));

@@ -30,6 +30,16 @@
 PG_FUNCTION_INFO_V1(cmq_create_topic);
 PG_FUNCTION_INFO_V1(cmq_drop_topic);
 
+/* Of the view of a topic, which is a part of cmq.subscriptions. */
+static const CmqColumnComment comments[] = {
+	{"subscription", "name of the subscription"},
+	{"queue", "name of the queue that gets what is published"},
+	{"filter_tags", "the queue gets what has at least one of these tags; NULL: the tags do not matter"},
+	{"binding_keys", "the queue gets what has a routing key that one of these matches; NULL for topics of type tag"},
+	{"create_time", "when the queue was subscribed (timestamp by the wall clock)"},
+	{NULL, NULL}
+};
+
 /*
  * The names of topics that are gone: all, or, if topic is given, those that have that
  * name but for case.
@@ -141,6 +151,7 @@ create_view(const char *name)
 					view, quote_literal_cstr(name));
 	cmq_ddl_execute("COMMENT ON VIEW %s IS %s", view,
 					quote_literal_cstr(psprintf("subscriptions of topic %s; GRANTs on this view are the rights on the topic", name)));
+	cmq_ddl_comment_columns(cmq_relid(cmq_topic_view_name(name)), comments);
 	cmq_owner_leave(&scope);
 }
 

@@ -170,3 +170,38 @@ SELECT pg_describe_object(d.classid, d.objid, 0) AS without_comment
  WHERE e.extname = 'cmq' AND d.deptype = 'e' AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass)
    AND obj_description(d.objid, d.classid::regclass::text::name) IS NULL
  ORDER BY 1;
+
+--
+-- So has each column of the views, and each attribute of cmq.message, and it names the
+-- unit; comments on functions name those of parameters.
+--
+SELECT cmq_create_queue('docs_a');
+SELECT cmq_create_topic('docs_a');
+CREATE FUNCTION pg_temp.unit(name text, type regtype) RETURNS text LANGUAGE sql AS $$
+	SELECT CASE WHEN type = 'timestamptz'::regtype THEN 'timestamps? by the (queue|wall) clock'
+				WHEN name ~ '_seconds$|timeout$|^max_time_to_live$' THEN '\mseconds\M'
+				WHEN name ~ '_bytes$|_size$' THEN '\mbytes\M'
+				WHEN name ~ '^msg_ids?$' THEN 'microseconds since 1970'
+				WHEN type IN ('int'::regtype, 'bigint'::regtype, 'float8'::regtype) THEN '\mnumber of\M|how many (times|messages)' END $$;
+CREATE TEMP TABLE shown AS
+	SELECT c.relname, a.attnum, a.attname, pg_temp.unit(a.attname, a.atttypid) AS unit, col_description(c.oid, a.attnum) AS comment
+	  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+	 WHERE c.relnamespace = 'cmq'::regnamespace AND c.relkind IN ('v', 'c') AND c.relname NOT LIKE '\_%';
+SELECT relname, count(*) > 0 AS columns_found FROM shown
+ WHERE relname IN ('message', 'metrics', 'q_docs_a', 'q_docs_a_all', 'q_docs_a_history', 'q_docs_a_live', 'queues', 'rewinds', 'subscriptions', 't_docs_a', 'topics')
+ GROUP BY relname ORDER BY relname;
+SELECT relname, attname AS without_comment FROM shown WHERE comment IS NULL ORDER BY relname, attnum;
+SELECT relname, attname AS without_unit, comment FROM shown WHERE comment !~ unit ORDER BY relname, attnum;
+SELECT count(*) > 30 AS units_found FROM shown WHERE unit IS NOT NULL;
+CREATE TEMP TABLE parameter AS
+	SELECT p.oid::regprocedure AS function, a.name, pg_temp.unit(a.name, a.type) AS unit, obj_description(p.oid, 'pg_proc') AS comment
+	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid,
+		   unnest(p.proargtypes, p.proargnames[1:p.pronargs]) AS a (type, name)
+	 WHERE e.extname = 'cmq' AND p.proname NOT LIKE '\_%'
+	   AND (a.type = 'timestamptz'::regtype OR a.name ~ 'seconds|time|size|bytes|msg_id');
+SELECT count(*) > 20 AS units_found FROM parameter WHERE unit IS NOT NULL;
+SELECT function, name AS without_unit, comment FROM parameter
+ WHERE comment !~ unit AND comment !~ 'units of cmq_create_queue' ORDER BY 1, 2;
+SELECT cmq_drop_topic('docs_a');
+SELECT cmq_drop_queue('docs_a');

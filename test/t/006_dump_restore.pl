@@ -41,6 +41,8 @@ sub everything
 		   pg_get_expr(c.relpartbound, c.oid)
 	  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
 	 WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY relnamespace::regnamespace::text, c.relname;
+	SELECT attrelid::regclass, attname, col_description(attrelid, attnum) FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+	 WHERE relnamespace = 'cmq'::regnamespace AND relkind = 'v' AND relname ~ '^[qt]_' ORDER BY attrelid::regclass::text, attnum;
 	SELECT conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
 	 WHERE connamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY conrelid::regclass::text, 2;
 	SELECT queue, lower, upper, messages, rewind FROM cmq.partition ORDER BY queue, lower;
@@ -130,6 +132,7 @@ my $last_id = $node->sql(q(
 		SELECT msg_id FROM cmq.q_states_live UNION ALL SELECT msg_id FROM cmq.q_history_live) AS m));
 my $contents = everything($node);
 like($contents, qr/states.*rewound|rewound.*states/s, 'there are contents');
+like($contents, qr/^cmq\.q_states_all\|deleted_at\|when the message was deleted /m, '... and comments');
 
 # Dump in both formats; the second goes into a database whose extension lives
 # in the same schema, with parallel jobs.
