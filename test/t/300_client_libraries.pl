@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
+use Clients;
 use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -29,55 +30,21 @@ local $ENV{PGDATABASE} = 'postgres';
 local $ENV{PGUSER} = $node->sql('SELECT current_user');
 local $ENV{HOME} = $node->basedir;
 
-sub find_command
-{
-	my (@candidates) = @_;
-	for my $path (@candidates, map { my $dir = $_; map { "$dir/$_" } @candidates } split /:/, $ENV{PATH})
-	{
-		return $path if $path =~ m{/} && -x $path;
-	}
-	return undef;
-}
-
-# The command that runs a client's programs, [] if it is not there.
-sub python
-{
-	for my $python (grep { defined } '/usr/bin/python3', find_command('python3'))
-	{
-		return [$python] if -x $python && run_log([ $python, '-c', 'import psycopg' ]);
-	}
-	return [];
-}
-
-sub java
-{
-	my $java = find_command('java');
-	my $jar = '/usr/share/java/postgresql.jar';
-	my $modules = '';
-	return [] unless defined $java && -e $jar && run_log([ $java, '--list-modules' ], '>', \$modules) && $modules =~ /jdk\.compiler/;
-	return [ $java, '-Xshare:auto', '-XX:TieredStopAtLevel=1', '-cp', $jar ];
-}
-
 # node-postgres from npm, or Debian's package of it
 sub node
 {
-	my $command = find_command('node');
-	return [] unless defined $command;
 	my $dir = $node->basedir . '/node';
 	mkdir $dir or die;
-	if (find_command('npm') && run_log([ 'cp', "$top/examples/consumer/package.json", $dir ])
-		&& run_log([ 'npm', 'install', '--prefix', $dir, '--no-audit', '--no-fund', '--loglevel=error' ]))
-	{
-		$ENV{NODE_PATH} = "$dir/node_modules";
-	}
-	return run_log([ $command, '-e', 'require("pg")' ]) ? [$command] : [];
+	$ENV{NODE_PATH} = "$dir/node_modules" if run_log([ 'cp', "$top/examples/consumer/package.json", $dir ]) && npm($dir);
+	my $command = find_command('node');
+	return defined $command && run_log([ $command, '-e', 'require("pg")' ]) ? ($command) : ();
 }
 
 my $url = "jdbc:postgresql://127.0.0.1:$port/postgres?user=$ENV{PGUSER}";
 my %clients = (
-	psycopg => { command => python(), check => 'check.py', consumer => 'consumer.py', first => [] },
-	JDBC => { command => java(), check => 'Check.java', consumer => 'Consumer.java', first => [$url] },
-	'node-postgres' => { command => node(), check => 'check.js', consumer => 'consumer.js', first => [] });
+	psycopg => { command => [ python('psycopg') ], check => 'check.py', consumer => 'consumer.py', first => [] },
+	JDBC => { command => [ java() ], check => 'Check.java', consumer => 'Consumer.java', first => [$url] },
+	'node-postgres' => { command => [ node() ], check => 'check.js', consumer => 'consumer.js', first => [] });
 
 for my $name (sort keys %clients)
 {
