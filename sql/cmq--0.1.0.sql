@@ -996,7 +996,7 @@ COMMENT ON VIEW cmq._topic_rights IS 'cmq internal: the relations that carry the
 -- to a queue of the reader's.  Settings are shown to readers with SELECT.
 CREATE VIEW cmq.queues WITH (security_barrier) AS
 SELECT q.name AS queue,
-	   pg_catalog.pg_get_userbyid(r.owner) AS owner,
+	   pg_catalog.pg_get_userbyid(r.owner)::pg_catalog.text AS owner,
 	   CASE WHEN may.read THEN q.visibility_timeout END AS visibility_timeout,
 	   CASE WHEN may.read THEN q.polling_wait_seconds END AS polling_wait_seconds,
 	   CASE WHEN may.read THEN q.msg_retention_seconds END AS msg_retention_seconds,
@@ -1039,7 +1039,7 @@ COMMENT ON COLUMN cmq.queues.rewinding_from IS 'when the first message was produ
 -- The topics on which the reader has any right.
 CREATE VIEW cmq.topics WITH (security_barrier) AS
 SELECT t.name AS topic,
-	   pg_catalog.pg_get_userbyid(r.owner) AS owner,
+	   pg_catalog.pg_get_userbyid(r.owner)::pg_catalog.text AS owner,
 	   t.filter_type,
 	   t.create_time
   FROM cmq.topic t
