@@ -108,17 +108,21 @@ missing_repack()
 		[[ -z $(apt-cache search --names-only "^$package\$" 2>/dev/null) ]] || echo "$package"
 }
 
-# Print the missing packages of the clients that one test tries, each of which
-# is skipped without.
+# Print the missing packages of the clients and tools that tests try, each of
+# which is skipped without.
 missing_clients()
 {
 	command -v apt-get >/dev/null || return 0
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
+	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
+	/usr/bin/python3 -c 'import sqlalchemy' 2>/dev/null || echo python3-sqlalchemy
 	[[ -e /usr/share/java/postgresql.jar ]] || echo libpostgresql-jdbc-java
 	# a runtime alone does not run a source file
 	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless
 	# where npm is, it gets node-postgres; else Debian's package has it
 	command -v npm >/dev/null || [[ -d /usr/share/nodejs/pg ]] || echo node-pg
+	# psql completes names for a terminal alone
+	perl -MIO::Pty -e 1 2>/dev/null || echo libio-pty-perl
 }
 
 # Print the missing packages of PostgreSQL.
