@@ -1,5 +1,6 @@
--- examples/reconcile.sql: a consumer that forgets, one that books twice, and the
--- proof that afterwards all is settled.  And what reports need of the views.
+-- examples/reconcile.sql: a consumer that forgets, one that books twice, a report that
+-- changes nothing, and the proof that after the repair all is settled.  And what reports
+-- need of the views.  t/303_examples has what the example refuses.
 \getenv srcdir PG_ABS_SRCDIR
 \set helpers :srcdir '/helpers.sql'
 \i :helpers
@@ -8,10 +9,12 @@ SELECT cmq_create_queue('payments', rewind_seconds => 7200, msg_retention_second
 CREATE TABLE ledger (msg_id bigint, amount numeric);
 CREATE ROLE regress_broken;
 CREATE ROLE regress_finance;
-GRANT USAGE ON SCHEMA cmq TO regress_broken, regress_finance;
+CREATE ROLE regress_auditor;
+GRANT USAGE ON SCHEMA cmq TO regress_broken, regress_finance, regress_auditor;
 GRANT DELETE ON cmq.q_payments TO regress_broken;
 GRANT SELECT, UPDATE ON cmq.q_payments TO regress_finance;
-GRANT SELECT ON ledger TO regress_finance;
+GRANT SELECT ON cmq.q_payments TO regress_auditor;
+GRANT SELECT ON ledger TO regress_finance, regress_auditor;
 GRANT INSERT ON ledger TO regress_broken;
 
 -- twenty payments of 1 .. 20
@@ -31,19 +34,73 @@ RESET ROLE;
 SELECT count(*) FROM cmq_receive('payments', 2);
 INSERT INTO ledger VALUES (cmq.msg_id(now()), 99);
 
-\set from '(now() - interval \'1 hour\')'
-\set until '(now() + interval \'1 hour\')'
-\set example :srcdir '/../examples/reconcile.sql'
-SET ROLE regress_finance;
-\i :example
+
+-- all that a report or a repair could change
+CREATE FUNCTION pg_temp.everything() RETURNS text
+LANGUAGE sql AS $$
+	SELECT md5(concat((SELECT string_agg(a::text, ' ' ORDER BY msg_id) FROM cmq.q_payments_all a),
+					  (SELECT string_agg(l::text, ' ' ORDER BY msg_id, amount) FROM ledger l),
+					  (SELECT string_agg(r::text, ' ' ORDER BY id) FROM cmq.rewinds r WHERE queue = 'payments'),
+					  (SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM pg_class WHERE relkind IN ('r', 'v', 'p'))))
+$$;
+SELECT pg_temp.everything() AS before \gset
+
+-- SELECT is enough for the report
+\set queue payments
+\set ledger ledger
+\set from '2020-01-01 00:00+00'
+\set until '2100-01-01 00:00+00'
+\set show :srcdir '/reconcile_report.sql'
+SET ROLE regress_auditor;
+\i :show
 RESET ROLE;
-\set ON_ERROR_STOP off
+SELECT pg_temp.everything() = :'before' AS nothing_has_changed;
+
+-- the repair, and the report after it
+\set repair on
+SET ROLE regress_finance;
+\i :show
+\i :show
+RESET ROLE;
 
 -- consumed again, by somebody who books; the good consumer has nothing to do twice
 WITH m AS MATERIALIZED (SELECT * FROM cmq_receive('payments', 4)),
 	 b AS (INSERT INTO ledger SELECT msg_id, (body::jsonb ->> 'amount')::numeric FROM m)
 SELECT sum((body::jsonb ->> 'amount')::int), count(cmq_delete('payments', receipt_handle)) FROM m;
 SELECT count(*) AS not_booked FROM cmq.q_payments_history h LEFT JOIN ledger l USING (msg_id) WHERE l.msg_id IS NULL;
+
+--
+-- Names that must be quoted, a ledger with a column of the same name as one of the queue's,
+-- one called like the example's own tables, and a search_path that leads astray.
+--
+SELECT cmq_create_queue('Odd-Queue_1', rewind_seconds => 7200);
+CREATE SCHEMA "Odd schema";
+CREATE TABLE "Odd schema"."led'ger""; --" (amount numeric, enqueued_at timestamptz, deleted_by text, msg_id bigint);
+CREATE TABLE missing (msg_id bigint, amount numeric);
+CREATE FUNCTION "Odd schema".cmq_restore_messages(text, bigint[]) RETURNS SETOF bigint
+LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$;
+SELECT count(*) FROM cmq_send_batch('Odd-Queue_1', '{"{\"amount\": 1}","{\"amount\": 2}"}');
+GRANT SELECT, DELETE ON cmq."q_Odd-Queue_1" TO regress_broken;
+SET ROLE regress_broken;
+SELECT pg_temp.consume('Odd-Queue_1');
+RESET ROLE;
+-- a payment of the other queue, and the first of this one
+INSERT INTO "Odd schema"."led'ger""; --" (msg_id, amount) SELECT msg_id, 1 FROM cmq.q_payments_all WHERE body::jsonb ->> 'amount' = '1';
+INSERT INTO "Odd schema"."led'ger""; --" (msg_id, amount) SELECT msg_id, 1 FROM cmq."q_Odd-Queue_1_all" WHERE body::jsonb ->> 'amount' = '1';
+SET search_path = "Odd schema", public;
+\set queue Odd-Queue_1
+\set ledger '"Odd schema"."led\'ger""; --"'
+\set repair on
+\i :show
+SET ROLE regress_broken;
+SELECT pg_temp.consume('Odd-Queue_1');
+RESET ROLE;
+\set ledger missing
+\i :show
+RESET search_path;
+SELECT cmq_drop_queue('Odd-Queue_1');
+DROP SCHEMA "Odd schema" CASCADE;
+DROP TABLE missing;
 
 --
 -- All states in one view, which equals the two others together.
@@ -119,5 +176,5 @@ RESET ROLE;
 
 SELECT cmq_drop_queue('payments');
 DROP TABLE ledger;
-DROP OWNED BY regress_broken, regress_finance, regress_reader;
-DROP ROLE regress_broken, regress_finance, regress_reader;
+DROP OWNED BY regress_broken, regress_finance, regress_auditor, regress_reader;
+DROP ROLE regress_broken, regress_finance, regress_auditor, regress_reader;
