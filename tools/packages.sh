@@ -90,6 +90,8 @@ missing_tools()
 		# one test sets the clock with it, and is skipped without it
 		! command -v apt-get >/dev/null || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null ||
 			echo libfaketime
+		# one test draws with it, and leaves the pictures out without it
+		! command -v apt-get >/dev/null || command -v gnuplot >/dev/null || echo gnuplot-nox
 		missing_repack
 		missing_clients
 	fi

@@ -1,4 +1,4 @@
-# examples/reconcile.sql: what it says, and what it refuses.
+# examples/reconcile.sql and messages_per_minute: what they say, and what they refuse.
 
 use strict;
 use warnings;
@@ -8,6 +8,7 @@ use lib "$FindBin::RealBin/../lib";
 
 use CmqNode;
 use IPC::Run ();
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
 my $node = CmqNode->running('examples', 'cmq.maintenance_interval = 1min', allows_streaming => 1);
@@ -188,6 +189,95 @@ is($node->sql(q{SELECT string_agg(body::jsonb ->> 'amount', ' ' ORDER BY msg_id)
 ($status, $out, $err) = example('reconcile.sql', %call, repair => 'on');
 like($out, qr/\nNothing is deleted but not booked: nothing to repair\.\n$/, 'reconcile.sql: nothing to repair');
 is($node->sql(q{SELECT count(*) FROM cmq.rewinds}), 1, 'reconcile.sql: and nothing on the record');
+
+#
+# messages_per_minute
+#
+
+# one each before the window and at its end
+$node->sql(q{
+	SELECT FROM cmq_create_queue('Shop-1_x', rewind_seconds => 86400);
+	SELECT send('Shop-1_x', minute, 'deleted') FROM unnest('{-1,0,0,0,2}'::int[]) minute;
+	SELECT consume('Shop-1_x');
+	SELECT send('Shop-1_x', minute, 'in flight') FROM unnest('{2,2,4}'::int[]) minute;
+	SELECT count(*) FROM cmq_receive('Shop-1_x', 1000);
+	SELECT send('Shop-1_x', minute, 'ready') FROM unnest('{2,2,2,2,6}'::int[]) minute;
+	SELECT send('Shop-1_x', 5, 'delayed', 3000);
+});
+spread('Shop-1_x');
+%call = (queue => 'Shop-1_x', from => $from, until => $until);
+
+foreach my $variable (sort keys %call)
+{
+	my %lacking = %call;
+	delete $lacking{$variable};
+	my $err = refused("no $variable", "missing: $variable", 'messages_per_minute.sql', %lacking);
+	like($err, qr/HINT:  psql -v queue=orders -v from='.*' -v until='.*' -f /, "messages_per_minute.sql: no $variable: how to call it");
+}
+refused('the window ends before it begins', 'until must be later than from', 'messages_per_minute.sql', %call, from => $until, until => $from);
+refused('no such queue', 'there is no queue "shop-1_x"', 'messages_per_minute.sql', %call, queue => 'shop-1_x');
+refused('no end', 'from and until must be finite', 'messages_per_minute.sql', %call, until => 'infinity');
+
+my @numbers = ('0,0,0,3', '0,0,0,0', '4,0,2,1', '0,0,0,0', '0,0,1,0', '0,1,0,0');
+my $csv = join '', map { $node->sql("SELECT shown($_)") . ",$numbers[$_]\n" } 0 .. 5;
+is_deeply([ example('messages_per_minute.sql', %call) ], [ 0, "minute,ready,delayed,in_flight,deleted\n$csv", '' ], 'messages_per_minute.sql: numbers');
+
+# the third minute has the deleted one, those in flight and those ready, a second apart
+is_deeply([ example('messages_per_minute.sql', %call, from => $node->sql(q{SELECT minute(2) + interval '1 s'}), until => $node->sql(q{SELECT minute(2) + interval '5 s'})) ],
+	[ 0, "minute,ready,delayed,in_flight,deleted\n" . $node->sql('SELECT shown(2)') . ",2,0,2,0\n", '' ], 'messages_per_minute.sql: a part of a minute');
+
+# Summer time ends at 01:00 UTC: what follows is not taken for the hour before.
+{
+	local $ENV{PGTZ} = 'Europe/Berlin';
+	is_deeply([ example('messages_per_minute.sql', queue => 'Shop-1_x', from => '2025-10-26 00:59+00', until => '2025-10-26 01:01+00') ],
+		[ 0, "minute,ready,delayed,in_flight,deleted\n2025-10-26 02:59+02:00,0,0,0,0\n2025-10-26 03:00+02:00,0,0,0,0\n", '' ],
+		'messages_per_minute.sql: over the end of summer time');
+}
+
+my $script = "$top/examples/messages_per_minute.sh";
+my ($bash) = grep { -x } map { "$_/bash" } split /:/, $ENV{PATH};
+my $picture = $node->basedir . '/a picture.svg';
+
+# nobody has gnuplot here
+{
+	my $empty = $node->basedir . '/empty';
+	mkdir $empty or die;
+	local $ENV{PATH} = $empty;
+	($status, $out, $err) = outcome($bash, $script, 'Shop-1_x', $from, $until, $picture);
+	is($status, 1, 'messages_per_minute.sh: no gnuplot: status');
+	is($err, "messages_per_minute.sh: gnuplot is missing; on Debian: apt-get install gnuplot-nox\n", 'messages_per_minute.sh: no gnuplot: complaint');
+}
+($status, $out, $err) = outcome($bash, $script, 'Shop-1_x', $from, $until);
+is($status, 1, 'messages_per_minute.sh: no file: status');
+is($err, "usage: messages_per_minute.sh queue from until file.svg|file.png\n", 'messages_per_minute.sh: no file: how to call it');
+
+SKIP:
+{
+	skip 'gnuplot is not installed', 1 unless grep { -x "$_/gnuplot" } split /:/, $ENV{PATH};
+
+	($status, $out, $err) = outcome($bash, $script, 'Shop-1_x', '2025-10-26 00:59+00', '2025-10-26 01:01+00', $picture);
+	is($status, 1, 'messages_per_minute.sh: no messages: status');
+	is($err, "messages_per_minute.sh: queue Shop-1_x has no messages from 2025-10-26 00:59+00 until 2025-10-26 01:01+00\n", 'messages_per_minute.sh: no messages: complaint');
+	($status, $out, $err) = outcome($bash, $script, 'shop-1_x', $from, $until, $picture);
+	is($status, 3, 'messages_per_minute.sh: no such queue: status');
+	ok(!-e $picture, 'messages_per_minute.sh: no picture of nothing');
+
+	($status, $out, $err) = outcome($bash, $script, 'Shop-1_x', $from, $until, $picture);
+	is($status, 0, 'messages_per_minute.sh: svg') or diag $err;
+	my $svg = slurp_file($picture);
+	like($svg, qr{^<\?xml .*<svg .*</svg>\s*$}s, 'messages_per_minute.sh: svg: is one');
+	my @texts = $svg =~ m{<text>(?:<tspan[^>]*>)?([^<]*)}g;
+	my $first_to_last = $node->sql(q{SELECT to_char(minute(0), 'YYYY-MM-DD HH24:MI" to "') || to_char(minute(6), CASE WHEN minute(0)::date = minute(5)::date THEN 'HH24:MI' ELSE 'YYYY-MM-DD HH24:MI' END)});
+	foreach my $text ('delayed (1)', 'ready (4)', 'in_flight (3)', 'deleted (4)', 'Messages of queue Shop-1_x', $first_to_last, 'Minute of production (UTC+05:30)')
+	{
+		ok(scalar(grep { $_ eq $text } @texts), "messages_per_minute.sh: svg: $text") or diag join "\n", @texts;
+	}
+
+	$picture =~ s/svg$/png/;
+	($status, $out, $err) = outcome($bash, $script, 'Shop-1_x', $from, $until, $picture);
+	is($status, 0, 'messages_per_minute.sh: png') or diag $err;
+	like(slurp_file($picture), qr/^\x89PNG\r\n.*IEND/s, 'messages_per_minute.sh: png: is one');
+}
 
 $node->stop;
 done_testing();
