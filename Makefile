@@ -100,8 +100,10 @@ OBJS = \
 	src/verbs/cmq_truncate.o \
 	src/watch/cmq_attributes.o \
 	src/watch/cmq_history_rows.o \
+	src/watch/cmq_look.o \
 	src/watch/cmq_metrics.o \
 	src/watch/cmq_rewind_left.o \
+	src/watch/cmq_status.o \
 	src/watch/cmq_views.o \
 	src/worker/cmq_forget.o \
 	src/worker/cmq_launcher.o \
@@ -149,6 +151,7 @@ REGRESS = \
 	views \
 	readers \
 	metrics \
+	status \
 	errors \
 	isolation_levels \
 	eyes \

@@ -1219,6 +1219,75 @@ COMMENT ON COLUMN cmq.metrics.oldest_ready_seconds IS 'for how many seconds the 
 COMMENT ON COLUMN cmq.metrics.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
 COMMENT ON COLUMN cmq.metrics.rewindable_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
 
+-- The queues that the view cmq.status shows to the caller.
+CREATE FUNCTION cmq._status(
+	OUT queue					text,
+	OUT ready					bigint,
+	OUT in_flight				bigint,
+	OUT delayed					bigint,
+	OUT history					bigint,
+	OUT left_of_rewind			bigint,
+	OUT oldest_ready_seconds	float8,
+	OUT dead_letter_queue		text,
+	OUT earliest_rewind_time	timestamptz,
+	OUT latest_rewind_time		timestamptz,
+	OUT pending_bytes			bigint,
+	OUT history_bytes			bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'cmq_status'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION cmq._status() IS 'cmq internal: what the view cmq.status shows';
+
+-- cmq.status: each queue on which the reader has SELECT at a glance, for psql's \watch and
+-- for dashboards; members of pg_monitor see all queues.  A call reads as little as one of
+-- cmq.metrics.  On a standby each call counts in the tables.
+--   ready, in_flight, delayed
+--                         numbers of messages; ready contains those that the rewind
+--                         under way still has to bring back, and on the primary expired
+--                         ones that maintenance has not removed yet
+--   history               number of deleted messages that can be brought back: exact
+--                         while it is small, then an estimate from the size of the tables
+--   left_of_rewind, oldest_ready_seconds
+--                         as in cmq.metrics
+--   dead_letters          number of messages pending in the queue's dead-letter queue;
+--                         NULL if there is none, or the reader does not see that one
+--   earliest_rewind_time, latest_rewind_time
+--                         the legal range of cmq_rewind in this transaction, as
+--                         cmq_queue_attributes says; NULL when rewind is off
+--   pending_bytes, history_bytes
+--                         pending_bytes and rewindable_bytes of cmq.metrics
+CREATE VIEW cmq.status WITH (security_barrier) AS
+  WITH status AS MATERIALIZED (SELECT * FROM cmq._status())
+SELECT s.queue,
+	   s.ready,
+	   s.in_flight,
+	   s.delayed,
+	   s.history,
+	   s.left_of_rewind,
+	   s.oldest_ready_seconds,
+	   d.ready + d.in_flight + d.delayed AS dead_letters,
+	   s.earliest_rewind_time,
+	   s.latest_rewind_time,
+	   s.pending_bytes,
+	   s.history_bytes
+  FROM status s
+  LEFT JOIN status d
+	ON d.queue = s.dead_letter_queue
+ ORDER BY s.queue COLLATE "C";
+COMMENT ON VIEW cmq.status IS 'each queue that the reader may read, or all for members of pg_monitor: how many messages are in which state, and where a rewind may start';
+COMMENT ON COLUMN cmq.status.queue IS 'name of the queue';
+COMMENT ON COLUMN cmq.status.ready IS 'number of messages that can be received now, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
+COMMENT ON COLUMN cmq.status.in_flight IS 'number of messages that were received and whose visibility timeout is not over';
+COMMENT ON COLUMN cmq.status.delayed IS 'number of messages that were never received and whose delay is not over';
+COMMENT ON COLUMN cmq.status.history IS 'number of deleted messages that can be brought back, without left_of_rewind; exact up to 8 pages (64 kB, some 800 messages), else an estimate from the size of the tables';
+COMMENT ON COLUMN cmq.status.left_of_rewind IS 'number of messages that the rewind under way still has to bring back; 0 without one';
+COMMENT ON COLUMN cmq.status.oldest_ready_seconds IS 'for how many seconds the message that is ready the longest has been so; NULL if none is ready';
+COMMENT ON COLUMN cmq.status.dead_letters IS 'number of messages that are ready, in flight or delayed in the dead-letter queue of this queue; NULL if it has none, or the reader does not see that one';
+COMMENT ON COLUMN cmq.status.earliest_rewind_time IS 'the earliest legal start of a rewind (timestamp by the queue clock), as cmq_queue_attributes says; NULL with rewind off';
+COMMENT ON COLUMN cmq.status.latest_rewind_time IS 'the latest legal start of a rewind (timestamp by the queue clock): when the earliest message was produced that is not consumed; NULL with rewind off';
+COMMENT ON COLUMN cmq.status.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
+COMMENT ON COLUMN cmq.status.history_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
+
 -- As with the server's statistics views, every role that may use schema cmq may read
 -- these views, and each shows a reader what the reader has rights on.
-GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics, cmq.rewinds TO PUBLIC;
+GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics, cmq.status, cmq.rewinds TO PUBLIC;

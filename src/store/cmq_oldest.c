@@ -25,7 +25,8 @@
  *
  * So a call takes time in proportion to what was consumed since the last one,
  * or since maintenance did it; and, for the counts, to what is in flight or
- * delayed.  A table known to have no rows is not looked at.  The whole pending
+ * delayed.  cmq.status has tables walked that are not quite small.  A table known to
+ * have no rows is not looked at.  The whole pending
  * table is read when so much was consumed that this is faster, while expired
  * messages wait for maintenance to remove them, and by the first call after a
  * start of the server if that comes before maintenance.
@@ -57,6 +58,9 @@
 
 /* Up to so many pages, 8 MB, the pending table is read. */
 #define SMALL_TABLE_PAGES (8 * 1024 * 1024 / BLCKSZ)
+
+/* The same for calls that are made time and again. */
+#define TINY_TABLE_PAGES (128 * 1024 / BLCKSZ)
 
 /* Beyond so many steps of a walk, reading the pending table is faster. */
 #define STEPS_PER_PAGE 4
@@ -162,18 +166,19 @@ walk(CmqQueue *queue, TimestampTz from, int64 steps, TimestampTz *first)
 }
 
 /*
- * Find the earliest message of a large queue by a walk from the mark on, and raise the
- * mark.  False if the pending table is to be read: it is small, or something in it
- * has expired, or the walk would be too long.
+ * Find the earliest message of a queue by a walk from the mark on, and raise the mark.
+ * False if the pending table is to be read: it has no more than so many pages, or
+ * something in it has expired, or the walk would be too long.
  */
 static bool
-find_earliest(CmqQueue *queue, TimestampTz now, TimestampTz *earliest)
+find_earliest(CmqQueue *queue, TimestampTz now, int64 small,
+			  TimestampTz *earliest)
 {
 	int64		pages = pending_pages(queue);
 	CmqEarliestScan scan;
 
 	*earliest = DT_NOEND;
-	if (queue->shared == NULL || pages <= SMALL_TABLE_PAGES)
+	if (queue->shared == NULL || pages <= small)
 		return false;
 	cmq_earliest_read(queue->shared, &scan);
 	queue = look_afresh(queue);
@@ -251,10 +256,26 @@ cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 	if (queue->shared && !cmq_oldest_is_small(queue) &&
 		cmq_counting_pending(queue) == 0)
 		return;
-	if (!find_earliest(queue, now, &states->earliest))
+	if (!find_earliest(queue, now, SMALL_TABLE_PAGES, &states->earliest))
 		read_pending(queue, now, states);
 	else if (numbers)
 		count_large(queue, now, states);
+}
+
+/*
+ * Find the earliest message alone, for a view that is looked at time and again: the
+ * table is walked unless it is tiny, and the walk of the next look begins where this one
+ * ends.  DT_NOEND if there is none.  Not in recovery.
+ */
+TimestampTz
+cmq_oldest_look(CmqQueue *queue, TimestampTz now)
+{
+	CmqStates	states = cmq_states_none;
+
+	if (!cmq_counting_known_empty(queue) &&
+		!find_earliest(queue, now, TINY_TABLE_PAGES, &states.earliest))
+		read_pending(queue, now, &states);
+	return states.earliest;
 }
 
 /*

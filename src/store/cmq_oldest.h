@@ -17,6 +17,7 @@
 extern bool cmq_oldest_is_small(CmqQueue *queue);
 extern void cmq_oldest_count(CmqQueue *queue, TimestampTz now, bool numbers,
 							 CmqStates *states);
+extern TimestampTz cmq_oldest_look(CmqQueue *queue, TimestampTz now);
 extern bool cmq_oldest_may_expire(CmqQueue *queue,
 								  TimestampTz expired_before);
 extern void cmq_oldest_read_all(CmqQueue *queue);

@@ -65,16 +65,34 @@ cmq_scan_end(CmqScan *scan)
 	scan->rel = NULL;
 }
 
-/* How many pages a scan would read; 0 if the table does not exist any more. */
+/*
+ * How many pages a scan would read; 0 if the table does not exist any more.  *rows: about
+ * how many rows it would meet, if pages are as full as VACUUM or ANALYZE last found them.
+ * Before that, or if most pages have come since, they have per_page rows each.
+ */
 int64
-cmq_scan_pages(CmqQueue *queue, Oid relid, CmqTableKind kind)
+cmq_scan_estimate(CmqQueue *queue, Oid relid, CmqTableKind kind,
+				  double per_page, double *rows)
 {
 	Relation	rel = cmq_table_open_heap(queue, relid, kind);
 	int64		pages;
 
+	*rows = 0;
 	if (rel == NULL)
 		return 0;
 	pages = RelationGetNumberOfBlocks(rel);
+	if (rel->rd_rel->relpages > pages / 4 && rel->rd_rel->reltuples >= 0)
+		per_page = rel->rd_rel->reltuples / rel->rd_rel->relpages;
+	*rows = pages * per_page;
 	relation_close(rel, AccessShareLock);
 	return pages;
+}
+
+/* The pages alone. */
+int64
+cmq_scan_pages(CmqQueue *queue, Oid relid, CmqTableKind kind)
+{
+	double		rows;
+
+	return cmq_scan_estimate(queue, relid, kind, 0, &rows);
 }

@@ -28,6 +28,9 @@ extern bool cmq_scan_begin(CmqScan *scan, CmqQueue *queue, Oid relid,
 						   CmqTableKind kind, Snapshot snapshot);
 extern bool cmq_scan_next(CmqScan *scan);
 extern void cmq_scan_end(CmqScan *scan);
+extern int64 cmq_scan_estimate(CmqQueue *queue, Oid relid,
+							   CmqTableKind kind, double per_page,
+							   double *rows);
 extern int64 cmq_scan_pages(CmqQueue *queue, Oid relid,
 							CmqTableKind kind);
 

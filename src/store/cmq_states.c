@@ -121,5 +121,7 @@ cmq_states_find_hidden(CmqStates *states, CmqTable *pending, TimestampTz now,
 		if (cmq_slot_time(pending->slot,
 						  Anum_pending_enqueued_at) >= expired_before)
 			add_hidden(states, pending->slot);
+		else
+			states->hidden++;
 	}
 }

@@ -20,6 +20,7 @@ typedef struct CmqStates
 	int64		ready;
 	int64		in_flight;
 	int64		delayed;
+	int64		hidden;			/* of expired messages, not visible */
 	int64		history;
 	TimestampTz earliest;		/* pending message */
 	TimestampTz earliest_row;	/* the same, expired ones included */

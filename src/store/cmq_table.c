@@ -727,16 +727,12 @@ cmq_table_next(CmqTable *table)
 	return true;
 }
 
-/*
- * The newest time among all rows of a message leaf, dead and uncommitted ones
- * included; DT_NOBEGIN if the index has no entry.  Reads the index alone: the queue
- * can be used although the last page of the table is damaged.
- */
-TimestampTz
-cmq_table_newest(CmqTable *table)
+/* The first time that the primary key of a leaf has, from one of its ends. */
+static TimestampTz
+end_of_leaf(CmqTable *table, ScanDirection from)
 {
 	IndexScanDesc scan;
-	TimestampTz newest = DT_NOBEGIN;
+	TimestampTz time = DT_NOBEGIN;
 	bool		isnull;
 
 	if (table->pk == NULL)
@@ -744,11 +740,29 @@ cmq_table_newest(CmqTable *table)
 	scan = cmq_index_beginscan(table->rel, table->pk, SnapshotAny, 0);
 	scan->xs_want_itup = true;
 	index_rescan(scan, NULL, 0, NULL, 0);
-	if (index_getnext_tid(scan, BackwardScanDirection))
-		newest = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
-												   scan->xs_itupdesc, &isnull));
+	if (index_getnext_tid(scan, from))
+		time = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+												 scan->xs_itupdesc, &isnull));
 	index_endscan(scan);
-	return newest;
+	return time;
+}
+
+/*
+ * The newest time among all rows of a leaf, dead and uncommitted ones included;
+ * DT_NOBEGIN if the index has no entry.  Reads the index alone: the queue can be used
+ * although the last page of the table is damaged.
+ */
+TimestampTz
+cmq_table_newest(CmqTable *table)
+{
+	return end_of_leaf(table, BackwardScanDirection);
+}
+
+/* The same for the oldest time. */
+TimestampTz
+cmq_table_oldest(CmqTable *table)
+{
+	return end_of_leaf(table, ForwardScanDirection);
 }
 
 /* The body of the message in the slot; raises 55000 for NULL. */

@@ -115,6 +115,7 @@ extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 							TimestampTz until);
 extern bool cmq_table_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
+extern TimestampTz cmq_table_oldest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_ready_since(TupleTableSlot *slot);

@@ -394,7 +394,7 @@ sub record
 sub contents
 {
 	my ($self, $s, $q) = @_;
-	return join ' ', map { $_->{due} ? "$_->{id}:ready:0:" . ($_->{wc} + 1) : "$_->{id}:" . ($_->{state} =~ s/ /_/r) . ":$_->{rc}:$_->{wc}" }
+	return join ' ', map { $_->{due} ? "$_->{id}:ready:0:" . ($_->{wc} + 1) : "$_->{id}:$_->{state}:$_->{rc}:$_->{wc}" }
 	  $self->messages($s, $q);
 }
 
@@ -423,6 +423,21 @@ sub metrics
 	return join ' ', (map { $counted->{$_} // 0 } qw(sent received redelivered rewound deleted dead_lettered bytes)),
 	  $self->{empty_receives}{$life} // 0, 0, $left + $self->pending($s, $q), $left, (map { $n{$_} // 0 } 'in_flight', 'delayed'),
 	  (grep { $_->{due} || $_->{state} eq 'ready' } @messages) ? 't' : 'f';
+}
+
+# cmq.status: what it shows exactly, however large the history.
+sub status
+{
+	my ($self, $s, $q) = @_;
+	my @messages = $self->messages($s, $q);
+	my ($oldest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+	my $dead = $self->queue($s, $q)->{dead_letter_queue};
+	my $left = grep { $_->{due} } @messages;
+	my %n;
+	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
+	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed'), $left,
+	  $dead ? (grep { $_->{due} || $_->{state} ne 'deleted' } $self->messages($s, $dead)) + 0 : '-',
+	  !$self->queue($s, $q)->{rewind_seconds} ? 'none' : $oldest ? $oldest->{id} : 'now';
 }
 
 # A rewind shows what it has left to bring back.

@@ -320,6 +320,12 @@ BEGIN
 			RAISE EXCEPTION 'metrics: %', m USING ERRCODE = 'XX001';
 		END IF;
 	END LOOP;
+	FOR m IN SELECT * FROM cmq.status LOOP
+		IF least(m.ready, m.in_flight, m.delayed, m.history, m.left_of_rewind, m.oldest_ready_seconds, m.dead_letters) < 0
+		   OR m.latest_rewind_time > clock_timestamp() + interval '1 min' THEN
+			RAISE EXCEPTION 'status: %', m USING ERRCODE = 'XX001';
+		END IF;
+	END LOOP;
 	RETURN (SELECT count(messages) FROM cmq.rewinds);
 END $$;
 
@@ -450,7 +456,11 @@ my @nothing = (
 		  grep { $_ ne 'brief' } @queues),
 	'and the number of pending messages is that of the rows' => q{
 		SELECT rows, m.* FROM cmq.metrics m, LATERAL (SELECT count(*) AS rows FROM t.state s WHERE s.queue = m.queue AND s.state = 'pending') s
-		 WHERE pending_msg_num - left_of_rewind <> rows AND queue <> 'x'});
+		 WHERE pending_msg_num - left_of_rewind <> rows AND queue <> 'x'},
+	'cmq.status has the same numbers' => q{
+		SELECT s.* FROM cmq.status s, cmq_queue_attributes(s.queue) a
+		 WHERE (ready, in_flight, delayed, s.latest_rewind_time) IS DISTINCT FROM (active_msg_num, inactive_msg_num, delay_msg_num, a.latest_rewind_time)
+		   AND queue NOT IN ('brief', 'x') AND ready + in_flight + delayed > 0});
 
 # What is true only when all has been consumed.
 my @nothing_when_consumed = (

@@ -86,7 +86,7 @@ SELECT name, pg_temp.accepts(name, low - 1) AS below, pg_temp.accepts(name, low)
   FROM queue_setting WHERE high IS NOT NULL ORDER BY name;
 
 --
--- Columns: the views of a queue, cmq.message and cmq.rewinds, in order.
+-- Columns: the views of a queue, cmq.message, cmq.rewinds and cmq.status, in order.
 --
 SELECT cmq_create_queue('docs_a');
 SELECT relation, documented = array_to_string(array(
@@ -95,6 +95,7 @@ SELECT relation, documented = array_to_string(array(
 	('cmq.q_docs_a_live', substring(:'readme' FROM '\| `cmq\.q_orders_live` \| [^|:]*: ([^|]*) \|')),
 	('cmq.q_docs_a_history', substring(:'readme' FROM '\| `cmq\.q_orders_history` \| [^|:]*: ([^|]*) \|')),
 	('cmq.q_docs_a_all', substring(:'readme' FROM '\| `cmq\.q_orders_all` \| [^|:]*: ([^|]*) \|')),
+	('cmq.status', substring(:'readme' FROM '\| `cmq\.status` \| [^|:]*: ([^|]*) \|')),
 	('cmq.rewinds', substring(:'readme' FROM '\| `cmq\.rewinds` \| [^|:]*: ([^|]*) \|')),
 	('cmq.message', substring(:'readme' FROM 'Returns rows of `cmq\.message`: ([^|.]*)\. \|'))) v (relation, list),
 	   LATERAL regexp_replace(list, ' \([^)]*\)', '', 'g') AS documented
@@ -188,7 +189,7 @@ CREATE TEMP TABLE shown AS
 	  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	 WHERE c.relnamespace = 'cmq'::regnamespace AND c.relkind IN ('v', 'c') AND c.relname NOT LIKE '\_%';
 SELECT relname, count(*) > 0 AS columns_found FROM shown
- WHERE relname IN ('message', 'metrics', 'q_docs_a', 'q_docs_a_all', 'q_docs_a_history', 'q_docs_a_live', 'queues', 'rewinds', 'subscriptions', 't_docs_a', 'topics')
+ WHERE relname IN ('message', 'metrics', 'q_docs_a', 'q_docs_a_all', 'q_docs_a_history', 'q_docs_a_live', 'queues', 'rewinds', 'status', 'subscriptions', 't_docs_a', 'topics')
  GROUP BY relname ORDER BY relname;
 SELECT relname, attname AS without_comment FROM shown WHERE comment IS NULL ORDER BY relname, attnum;
 SELECT relname, attname AS without_unit, comment FROM shown WHERE comment !~ unit ORDER BY relname, attnum;

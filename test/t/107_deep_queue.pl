@@ -1,4 +1,4 @@
-# Attributes and the range of cmq_rewind in a queue with hundreds of thousands of
+# Attributes, cmq.status and the range of cmq_rewind in a queue with hundreds of thousands of
 # messages pending: they say what the tables say, whatever is sent, received,
 # deleted, rolled back, rewound, restored or changed by hand.  They read the pending
 # table only where src/README says so.
@@ -30,12 +30,15 @@ my $truth = q{
 	  FROM cmq_data.q_q_pending, clock};
 my $told = q{
 	SELECT active_msg_num, inactive_msg_num, delay_msg_num, min_msg_time FROM cmq_queue_attributes('q')};
+my $shown = q{
+	SELECT ready, in_flight, delayed, latest_rewind_time FROM cmq.status WHERE queue = 'q'};
 
 sub agrees
 {
 	my ($when, $before) = @_;
 	$before //= '';
-	my ($expected, $got) = map { my $result = $node->sql("$before\n$_"); $result =~ s/.*\n//s; $result } $truth, $told;
+	my ($expected, $got, $status) = map { my $result = $node->sql("$before\n$_"); $result =~ s/.*\n//s; $result } $truth, $told, $shown;
+	is($status, $expected, "$when: cmq.status shows it");
 	return is($got, $expected, "$when: $expected");
 }
 
@@ -131,6 +134,8 @@ $node->sql($consume);
 agrees_soon('consumed the oldest');
 my (undef, $walked) = rows_read($attributes);
 cmp_ok($walked, '<', 10, 'nobody walks twice over what is consumed');
+my ($pending, $seen) = rows_read($shown);
+cmp_ok($pending + $seen, '<', $few, "cmq.status reads as little: $pending pending rows, $seen messages");
 $node->sql($consume) foreach 1 .. 10;
 agrees_soon('consumed more');
 agrees_soon('consumed, not committed, seen from inside', "BEGIN; $consume");

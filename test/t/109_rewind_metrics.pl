@@ -245,6 +245,7 @@ $node->sql(q{
 	GRANT USAGE ON SCHEMA cmq TO reader, watcher, nobody;
 	GRANT SELECT ON cmq.q_q TO reader;
 	SELECT FROM cmq_create_queue('other');
+	SELECT FROM cmq_alter_queue('q', dead_letter_queue => 'other', max_receive_count => 1000);
 });
 my $standby = $node->standby('standby');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
@@ -261,6 +262,20 @@ is($standby->sql(q{SET ROLE watcher; SELECT queue FROM cmq.metrics ORDER BY queu
 is($standby->sql(q{SET ROLE nobody; SELECT queue FROM cmq.metrics}), '', 'others see none');
 is($standby->sql(q{SELECT count(*) FROM cmq.rewinds}), $node->sql(q{SELECT count(*) FROM cmq.rewinds}), 'the record is there');
 
+# cmq.status: what a look at the tables says there, and the same as here
+my $status = q{SELECT s.queue, ready, in_flight, delayed, history, left_of_rewind, oldest_ready_seconds > 0, dead_letters, pending_bytes, history_bytes,
+		(ready, in_flight, delayed, s.earliest_rewind_time) IS NOT DISTINCT FROM
+		(a.active_msg_num, a.inactive_msg_num, a.delay_msg_num, a.earliest_rewind_time),
+		abs(history - rewind_msg_num) < 200,
+		CASE WHEN ready > 0 THEN s.latest_rewind_time END
+	FROM cmq.status s, cmq_queue_attributes(s.queue) a};
+is($standby->sql($status), $node->sql($status), 'cmq.status shows the same');
+my $first = $node->sql(q{SELECT latest_rewind_time FROM cmq_queue_attributes('q')});
+like($standby->sql($status), qr/^other\|0\|0\|0\|0\|0\|\|\|\d+\|0\|t\|t\|\nq\|991\|10\|1\|\d+\|990\|t\|0\|\d+\|\d+\|t\|t\|\Q$first\E$/, 'namely');
+is($standby->sql(q{SET ROLE reader; SELECT queue, ready, dead_letters FROM cmq.status}), 'q|991|', 'a reader sees its queue');
+is($standby->sql(q{SET ROLE watcher; SELECT queue, dead_letters FROM cmq.status}), "other|\nq|0", 'pg_monitor sees all');
+is($standby->sql(q{SET ROLE nobody; SELECT queue FROM cmq.status}), '', 'others see none');
+
 # for how long: since the rewind, not since the production
 my $age = q{SELECT oldest_ready_seconds <= extract(epoch FROM clock_timestamp() - (SELECT max(called_at) FROM cmq.rewinds)) + 1
 	FROM cmq.metrics WHERE queue = 'q'};
@@ -272,6 +287,7 @@ $session->query_safe(q{BEGIN; LOCK TABLE cmq_data.q_other_pending IN ACCESS EXCL
 $node->sql(q{SELECT cmq_send('q', 'more')});
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 is($standby->sql(q{SELECT queue FROM cmq.metrics ORDER BY queue}), 'q', 'a queue that is locked is left out');
+is($standby->sql(q{SELECT queue, dead_letters FROM cmq.status}), 'q|', '... by cmq.status, too');
 $session->query_safe('ROLLBACK');
 $session->quit;
 

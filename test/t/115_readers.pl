@@ -105,6 +105,7 @@ note 'monitoring of many queues';
 # More partitions than the lock table has room for.
 $node->sql(join ';', map { "SELECT FROM cmq_create_queue('m$_', rewind_seconds => 60, msg_retention_seconds => 60)" } 1 .. 100);
 is($node->sql(q{BEGIN; SELECT count(*) FROM cmq.metrics; SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '[qmr]_m\d'}), "100\n0", 'metrics keep no lock of a queue');
+is($node->sql(q{BEGIN; SELECT count(*) FROM cmq.status; SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation::regclass::text ~ '[qmr]_m\d'}), "100\n0", 'nor does cmq.status');
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|leak|still referenced|XX000|out of shared memory/, 'the server has nothing to complain about');
 $node->stop;

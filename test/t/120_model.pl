@@ -55,7 +55,7 @@ $observer->query_safe(q{
 	DECLARE
 		result text;
 	BEGIN
-		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, replace(state, '' '', ''_''), receive_count, rewind_count), '' '' ORDER BY msg_id) FROM cmq.%I',
+		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count), '' '' ORDER BY msg_id) FROM cmq.%I',
 			'q_' || queue || '_all') INTO result;
 		RETURN coalesce(result, '');
 	END $$;
@@ -98,6 +98,9 @@ $observer->query_safe(q{
 		END LOOP;
 		RETURN QUERY SELECT concat_ws(' ', queue, 'has had', sent, received, redelivered, rewound, deleted, dead_lettered, body_bytes, empty_receives, waits,
 			pending_msg_num, left_of_rewind, inactive_msg_num, delay_msg_num, oldest_ready_seconds IS NOT NULL) FROM cmq.metrics ORDER BY queue;
+		RETURN QUERY SELECT concat_ws(' ', queue, 'shows', ready, in_flight, delayed, left_of_rewind, coalesce(dead_letters::text, '-'),
+			CASE WHEN latest_rewind_time IS NULL THEN 'none' WHEN latest_rewind_time >= statement_timestamp() THEN 'now'
+				ELSE cmq.msg_id(latest_rewind_time)::text END) FROM cmq.status;
 		RETURN QUERY SELECT 'topic ' || topic || ' ' || filter_type FROM cmq.topics ORDER BY topic;
 		RETURN QUERY SELECT concat_ws(' ', 'subscription', topic, subscription, queue, array_to_string(coalesce(filter_tags, binding_keys), ','))
 			FROM cmq.subscriptions ORDER BY topic, subscription;
@@ -854,6 +857,7 @@ sub check
 	my @expected = (
 		(map { ("$_ has " . $model->contents($stranger, $_), "$_ is " . $model->attributes($stranger, $_)) } @queues),
 		(map { "$_ has had " . $model->metrics($stranger, $_) } @queues),
+		(map { "$_ shows " . $model->status($stranger, $_) } @queues),
 		(map { "topic $_->{name} $_->{type}" } $model->rows($stranger, 'topic')),
 		(map { join ' ', 'subscription', @$_{qw(topic name queue)}, $_->{filters} ? join(',', @{ $_->{filters} }) : () } $model->rows($stranger, 'subscription')),
 		'calls recorded ' . ($rewinds_before + $model->rows($stranger, 'rewinds')));

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_look.h
+ *	  A look at each queue that the caller may see the numbers of, for the views
+ *	  cmq.metrics and cmq.status.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_LOOK_H
+#define CMQ_LOOK_H
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "nodes/execnodes.h"
+
+#include "memory/cmq_types.h"
+
+/* What a look at a queue has found. */
+typedef struct CmqLook
+{
+	bool		for_status;		/* is what cmq.status alone shows wanted? */
+	bool		found;			/* could the queue be looked at? */
+	char		queue[NAMEDATALEN];
+	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
+
+	/* in recovery there are no counters */
+	bool		counted;
+	TimestampTz since;
+	int64		counters[CMQ_NCOUNTERS];
+
+	/* numbers of messages; pending and ready contain left_of_rewind */
+	int64		pending;
+	int64		left_of_rewind;
+	int64		ready;
+	int64		in_flight;
+	int64		delayed;
+	bool		any_ready;
+	double		oldest_ready_seconds;
+
+	int64		pending_bytes;
+	int64		history_bytes;
+
+	/* for cmq.status */
+	int64		history;
+	bool		can_rewind;
+	TimestampTz earliest_rewind;
+	TimestampTz latest_rewind;
+} CmqLook;
+
+typedef void (*CmqLookRow) (const CmqLook *look, ReturnSetInfo *rsinfo);
+
+extern void cmq_look_at_queues(FunctionCallInfo fcinfo, const char *view,
+							   bool for_status, CmqLookRow make_row);
+
+#endif							/* CMQ_LOOK_H */
