@@ -60,6 +60,12 @@ is($value{$_}, $expected{$_}, $_) foreach sort keys %expected;
 cmp_ok($value{$_}, '>', 0, $_) foreach qw(oldest_ready_seconds pending_bytes rewindable_bytes);
 unlike($response->{content}, qr/queue="hidden"/, 'no queue without SELECT on it');
 
+# all queues for a member of pg_monitor, which needs no right on bodies
+$node->sql('REVOKE SELECT ON cmq.q_shown FROM monitor; GRANT pg_monitor TO monitor');
+$response = HTTP::Tiny->new(timeout => 10)->get("http://127.0.0.1:$port/metrics");
+like($response->{content}, qr/^cmq_queue_sent\{[^}]*queue="shown"[^}]*\} 4$/m, 'pg_monitor sees the queue');
+like($response->{content}, qr/^cmq_queue_sent\{[^}]*queue="hidden"[^}]*\} 0$/m, '... and all others');
+
 $run->kill;
 $node->stop;
 done_testing();
