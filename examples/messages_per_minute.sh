@@ -50,7 +50,7 @@ stats numbers using 3 skip 1 nooutput name "delayed"
 stats numbers using 4 skip 1 nooutput name "in_flight"
 stats numbers using 5 skip 1 nooutput name "deleted"
 end = minute_max + 60
-same_day = strftime("%F", minute_min) eq strftime("%F", minute_max)
+same_day = strftime("%F", minute_min) eq strftime("%F", end)
 set title sprintf("Messages of queue %s\n%s to %s", ARG3, strftime("%Y-%m-%d %H:%M", minute_min), \
 	strftime(same_day ? "%H:%M" : "%Y-%m-%d %H:%M", end)) noenhanced
 

@@ -2,7 +2,7 @@
 --
 -- A consumer books each message of a queue in a table and deletes it.  For some hours it
 -- was broken.  What was deleted but not booked, what was booked wrongly, what was never
--- consumed?  This reports it, and changes nothing:
+-- consumed?  This reports it and changes nothing:
 --
 --   psql -v queue=payments -v ledger=ledger -v from='2026-11-21 09:00+00' -v until='2026-11-21 12:00+00' -f examples/reconcile.sql
 --
@@ -37,8 +37,12 @@ SELECT :{?queue} AND :{?ledger} AND :{?from} AND :{?until} AS complete,
 								CASE WHEN NOT :{?from} THEN 'from' END, CASE WHEN NOT :{?until} THEN 'until' END) AS complaint \gset
 \if :complete
 	SELECT CASE WHEN :'repair' NOT IN ('on', 'off') THEN format('repair is on or off, not "%s"', :'repair')
+				WHEN NOT isfinite(:'from'::timestamptz) OR NOT isfinite(:'until'::timestamptz) THEN 'from and until must be finite'
 				WHEN :'until'::timestamptz <= :'from'::timestamptz THEN 'until must be later than from'
 				WHEN to_regclass(format('cmq.%I', 'q_' || :'queue' || '_all')) IS NULL THEN format('there is no queue "%s"', :'queue')
+				WHEN to_regclass(:'ledger') IS NOT NULL
+					 AND (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(:'ledger') AND attname IN ('msg_id', 'amount')) < 2
+				THEN format('ledger %s has no columns msg_id and amount', :'ledger')
 				ELSE '' END AS complaint \gset
 \endif
 SELECT set_config('reconcile.complaint', :'complaint', true) AS complaint \gset
@@ -68,6 +72,16 @@ SELECT format('cmq.%I', 'q_' || :'queue' || '_live') AS live,
 
 \qecho Reconciled
 SELECT :'queue' AS queue, :'ledger' AS ledger, :'from'::timestamptz AS "from", :'until'::timestamptz AS until;
+-- What has left the history cannot be found missing.
+SELECT coalesce(bool_or(:'from'::timestamptz < now() - rewind_seconds * interval '1 s'), false) AS too_early,
+	   max(rewind_seconds) AS rewind_seconds
+  FROM cmq.queues
+ WHERE queue = :'queue' \gset
+\if :too_early
+\qecho Note: the history of this queue has the messages that were produced in the last :rewind_seconds seconds.
+\qecho Older ones that were deleted but not booked are not reported.
+
+\endif
 
 \qecho What happened to the messages of that time
 SELECT state, count(*) AS messages, sum((body::jsonb ->> 'amount')::numeric) AS amount
@@ -117,17 +131,11 @@ SELECT count(*) AS entries, coalesce(sum(amount), 0) AS amount,
 \if :to_restore
 \if :repair
 
-\qecho Restored: exactly the missing ones
 SET LOCAL cmq.reason = 'reconciliation: deleted but not booked';
 CREATE TEMP TABLE missing ON COMMIT DROP AS :missing;
 CREATE TEMP TABLE restored ON COMMIT DROP AS
 SELECT msg_id
   FROM :cmq_restore_messages(:'queue', ARRAY(SELECT msg_id FROM pg_temp.missing)) AS msg_id;
-SELECT count(*) AS messages, sum(m.amount) AS amount
-  FROM pg_temp.restored r
-  JOIN pg_temp.missing m ON m.msg_id = r.msg_id
-  JOIN :live v ON v.msg_id = r.msg_id
- WHERE v.state = 'ready';
 -- the proof: all that were missing, and no others, are ready now; else nothing happens
 SELECT count(*) FILTER (WHERE m.msg_id = r.msg_id AND v.state = 'ready') = count(*) AS proved
   FROM pg_temp.missing m
@@ -142,6 +150,13 @@ SELECT count(*) FILTER (WHERE m.msg_id = r.msg_id AND v.state = 'ready') = count
 	END $$;
 \endif
 
+\qecho Restored: exactly the missing ones
+SELECT count(*) AS messages, sum(m.amount) AS amount
+  FROM pg_temp.restored r
+  JOIN pg_temp.missing m ON m.msg_id = r.msg_id
+  JOIN :live v ON v.msg_id = r.msg_id
+ WHERE v.state = 'ready';
+
 \qecho On the record
 SELECT kind, messages, reason
   FROM cmq.rewinds
@@ -152,7 +167,7 @@ COMMIT;
 
 \else
 COMMIT;
-\qecho Nothing was changed.  With -v repair=on as well, this makes the messages that were deleted but
+\qecho Nothing was changed. With -v repair=on as well, this makes the messages that were deleted but
 \qecho not booked ready again: :missing_messages messages, amount :missing_amount.
 \endif
 \else

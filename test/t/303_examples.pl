@@ -112,6 +112,8 @@ refused("repair is $_", qq{repair is on or off, not "$_"}, 'reconcile.sql', %cal
 refused('the window ends before it begins', 'until must be later than from', 'reconcile.sql', %call, from => $until, until => $from);
 refused('no such queue', 'there is no queue "Payments"', 'reconcile.sql', %call, queue => 'Payments');
 refused('no such ledger', 'relation "ledgers" does not exist', 'reconcile.sql', %call, ledger => 'ledgers');
+refused('a ledger of something else', 'ledger base has no columns msg_id and amount', 'reconcile.sql', %call, ledger => 'base');
+refused('no end', 'from and until must be finite', 'reconcile.sql', %call, until => 'infinity');
 refused('no such time', 'invalid input syntax for type timestamp with time zone: "nine"', 'reconcile.sql', %call, from => 'nine');
 
 my %id = map { $_ => $node->sql("SELECT cmq.msg_id(minute($_))") } 0 .. 6;
@@ -190,6 +192,10 @@ is($node->sql(q{SELECT string_agg(body::jsonb ->> 'amount', ' ' ORDER BY msg_id)
 like($out, qr/\nNothing is deleted but not booked: nothing to repair\.\n$/, 'reconcile.sql: nothing to repair');
 is($node->sql(q{SELECT count(*) FROM cmq.rewinds}), 1, 'reconcile.sql: and nothing on the record');
 
+# the window begins before the history does
+($status, $out, $err) = example('reconcile.sql', %call, from => $node->sql(q{SELECT minute(0) - interval '1 day'}));
+like($out, qr/\nNote: the history of this queue has the messages that were produced in the last 86400 seconds\.\nOlder ones /, 'reconcile.sql: a window that begins too early');
+
 #
 # messages_per_minute
 #
@@ -267,7 +273,7 @@ SKIP:
 	my $svg = slurp_file($picture);
 	like($svg, qr{^<\?xml .*<svg .*</svg>\s*$}s, 'messages_per_minute.sh: svg: is one');
 	my @texts = $svg =~ m{<text>(?:<tspan[^>]*>)?([^<]*)}g;
-	my $first_to_last = $node->sql(q{SELECT to_char(minute(0), 'YYYY-MM-DD HH24:MI" to "') || to_char(minute(6), CASE WHEN minute(0)::date = minute(5)::date THEN 'HH24:MI' ELSE 'YYYY-MM-DD HH24:MI' END)});
+	my $first_to_last = $node->sql(q{SELECT to_char(minute(0), 'YYYY-MM-DD HH24:MI" to "') || to_char(minute(6), CASE WHEN minute(0)::date = minute(6)::date THEN 'HH24:MI' ELSE 'YYYY-MM-DD HH24:MI' END)});
 	foreach my $text ('delayed (1)', 'ready (4)', 'in_flight (3)', 'deleted (4)', 'Messages of queue Shop-1_x', $first_to_last, 'Minute of production (UTC+05:30)')
 	{
 		ok(scalar(grep { $_ eq $text } @texts), "messages_per_minute.sh: svg: $text") or diag join "\n", @texts;
