@@ -163,6 +163,26 @@ sub sql
 	return $result;
 }
 
+# Milliseconds that each of some statements took at best, when they were run in turn so
+# many times in one session, after a time that does not count.
+sub timed_in_turn
+{
+	my ($self, $db, $rounds, @statements) = @_;
+	my $script = "\\o /dev/null\n\\timing on\n" . join('', map { "$_;\n" } @statements) x ($rounds + 1);
+	my $file = "$self->{dir}/in_turn.sql";
+
+	open my $out, '>', $file or die "$file: $!\n";
+	print $out $script;
+	close $out;
+	chmod 0644, $file;
+	my @ms = $self->quietly("$self->{bin}/psql", '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, $db) =~ /^Time: ([0-9.]+) ms/mg;
+	die 'some statements took no time' if @ms != @statements * ($rounds + 1);
+	return map {
+		my $i = $_;
+		(sort { $a <=> $b } map { $ms[ $i + $_ * @statements ] } 1 .. $rounds)[0]
+	} 0 .. $#statements;
+}
+
 # Milliseconds that a statement took, its commit included; by psql's \timing.
 sub timed
 {

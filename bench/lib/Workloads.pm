@@ -618,4 +618,86 @@ sub bytes
 	return;
 }
 
+# The queries of a report, about a relation and its ledger.
+sub report_queries
+{
+	my ($self, $queue) = @_;
+	my $server = $self->{server};
+	my $state = $queue eq 'waiting' ? 'state' : 'deleted_by';
+	my $time = $queue eq 'waiting' ? 'visible_at' : 'deleted_at';
+	my ($id, $at) = split /\t/, $server->sql('cmq', "SELECT msg_id, enqueued_at FROM plain_$queue ORDER BY enqueued_at OFFSET (SELECT count(*) * 2 / 5 FROM plain_$queue) LIMIT 1");
+	my ($from, $until) = split /\t/, $server->sql('cmq', $queue eq 'days'
+		? "SELECT lower, upper FROM cmq.partition WHERE queue = 'days' ORDER BY lower OFFSET 6 LIMIT 1"
+		: "SELECT min(enqueued_at) + interval '20 s', min(enqueued_at) + interval '21 s' FROM plain_$queue");
+	my $window = "h.enqueued_at >= '$from' AND h.enqueued_at < '$until'";
+	my $all = "h.msg_id, h.enqueued_at, h.first_received_at, h.$time, h.$state, h.receive_count, h.rewind_count, h.headers, h.body";
+
+	return (
+		[ 'count(*)', 'SELECT count(*) FROM %s h' ],
+		[ 'window: count', "SELECT count(*) FROM %s h WHERE $window" ],
+		[ 'window: count and bytes', "SELECT count(*), sum(octet_length(h.body)) FROM %s h WHERE $window" ],
+		[ 'not in the ledger', "SELECT h.msg_id, h.body, h.$time FROM %s h LEFT JOIN ledger_$queue l ON l.msg_id = h.msg_id WHERE l.msg_id IS NULL ORDER BY h.enqueued_at" ],
+		[ 'window: not in the ledger', "SELECT h.msg_id, h.body, h.$time FROM %s h LEFT JOIN ledger_$queue l ON l.msg_id = h.msg_id WHERE $window AND l.msg_id IS NULL ORDER BY h.enqueued_at" ],
+		[ 'one value of a header of 10', "SELECT count(*), sum(octet_length(h.body)) FROM %s h WHERE h.headers->>'kind' = 'k7'" ],
+		[ 'of 1000, with an index', "SELECT count(*), sum(octet_length(h.body)) FROM %s h WHERE h.headers->>'shop' = 's77'" ],
+		[ 'the same, all columns', "SELECT $all FROM %s h WHERE h.headers->>'shop' = 's77'" ],
+		[ 'headers @>', q(SELECT count(*) FROM %s h WHERE h.headers @> '{"shop": "s77"}') ],
+		[ 'count by a header', "SELECT h.headers->>'kind', count(*) FROM %s h GROUP BY 1" ],
+		[ 'count and bytes per minute', "SELECT date_trunc('minute', h.enqueued_at), count(*), sum(octet_length(h.body)) FROM %s h GROUP BY 1" ],
+		[ "count by $state", "SELECT h.$state, count(*) FROM %s h GROUP BY 1" ],
+		[ "count and bytes by $state", "SELECT h.$state, count(*), sum(octet_length(h.body)) FROM %s h GROUP BY 1" ],
+		[ 'one by msg_id', "SELECT $all FROM %s h WHERE h.msg_id = $id" ],
+		[ 'one by enqueued_at', "SELECT $all FROM %s h WHERE h.enqueued_at = '$at'" ],
+		[ 'first and last', 'SELECT min(h.enqueued_at), max(h.enqueued_at) FROM %s h' ],
+		[ 'last 10', "SELECT $all FROM %s h ORDER BY h.enqueued_at DESC LIMIT 10" ],
+		[ 'first 10 of a window', "SELECT $all FROM %s h WHERE $window ORDER BY h.enqueued_at LIMIT 10" ]);
+}
+
+# Queries on the views of queues against a plain table of the same rows.
+sub reports
+{
+	my ($self) = @_;
+	my $server = $self->{server};
+	my $rows = $self->{quick} ? 20_000 : 1_500_000;
+	my $rounds = $self->{quick} ? 1 : 5;
+	my @runs = map { [ @$_, "cmq.q_$_->[1]_$_->[2]", "plain_$_->[1]" ] } (
+		[ 'history, one partition', 'one', 'history' ], [ 'all, one partition', 'one', 'all' ],
+		[ 'history, 15 partitions', 'days', 'history' ], [ 'all, 15 partitions', 'days', 'all' ],
+		[ 'live, pending', 'waiting', 'live' ], [ 'all, pending', 'waiting', 'all' ]);
+
+	$server->database('cmq', 'cmq');
+	$server->sql('cmq', { rows => $rows }, "$sql/reports_setup.sql");
+	$server->sql('cmq', 'VACUUM ANALYZE');
+	$server->sql('cmq', 'CHECKPOINT');
+	foreach my $run (@runs)
+	{
+		$self->report(@$run, $rounds);
+	}
+	# what is due lies among the history, and is no part of it
+	$server->sql('cmq', "$sql/reports_rewind.sql");
+	$self->report('history, rewind under way', 'one', 'history', 'cmq.q_one_history', 'plain_rewound', $rounds);
+	$server->database('cmq', 'cmq');
+	return;
+}
+
+sub report
+{
+	my ($self, $variant, $queue, $view, $relation, $plain, $rounds) = @_;
+	my $server = $self->{server};
+
+	foreach my $query ($self->report_queries($queue))
+	{
+		my ($name, $text) = @$query;
+		my @statements = map { sprintf $text, $_ } $plain, $relation;
+			my @found = map { $server->sql('cmq', "SELECT count(*), md5(string_agg(s::text, ',' ORDER BY s::text)) FROM ($_) s") } @statements;
+
+		die "$variant, $name: the view shows other rows than the table: no figure\n" if $found[0] ne $found[1];
+		my ($of_table, $of_view) = $server->timed_in_turn('cmq', $name =~ /^(one by|first|last)/ ? 4 * $rounds : $rounds, @statements);
+		$self->{results}->note('reports', $variant, 'plain', "$name, ms", 1, $of_table);
+		$self->{results}->note('reports', $variant, 'cmq', "$name, ms", 1, $of_view);
+		$self->{results}->note('reports', $variant, 'cmq', "$name, ratio", 1, $of_view / $of_table);
+	}
+	return;
+}
+
 1;
