@@ -50,14 +50,18 @@ $observer->query_safe(q{
 		RETURN n;
 	END $$;
 
-	-- The same as those of the model.
+	-- The same as those of the model.  With a body the view is read by the message table,
+	-- without by the tables of states: both must show the same.
 	CREATE FUNCTION contents(queue text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE
-		result text;
+		states text := '';
+		messages text := '';
 	BEGIN
 		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count), '' '' ORDER BY msg_id) FROM cmq.%I',
-			'q_' || queue || '_all') INTO result;
-		RETURN coalesce(result, '');
+			'q_' || queue || '_all') INTO states;
+		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count) || left(body, 0), '' '' ORDER BY msg_id) FROM cmq.%I',
+			'q_' || queue || '_all') INTO messages;
+		RETURN coalesce(states, '') || CASE WHEN messages IS DISTINCT FROM states THEN ' but by messages ' || coalesce(messages, '') ELSE '' END;
 	END $$;
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
 		SELECT concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num,
@@ -440,6 +444,18 @@ my %operations = (
 		$bytes += $_->{bytes} foreach @meant;
 		return differ("preview in $q", $got, join ' ', scalar @meant, $bytes, @meant ? ($meant[0]{id}, $meant[-1]{id}) : ());
 	},
+	history => sub {
+		my ($s) = @_;
+		my $q = pick(qw(q q q extra));
+		my ($from, $to, undef, $window) = a_window($s, $q);
+		my $got = ask($s, "SELECT concat_ws(' ', count(*), sum(octet_length(body)), min(msg_id), max(msg_id)) FROM cmq_history('$q', $window)");
+		$model->queue($s, $q) or return differ("history of $q", $got, '!42704');
+		return differ("history of $q", $got, '!22023') if defined $to && $from > $to;
+		my @meant = $model->history($s, $q, $from, $to, '');
+		my $bytes = 0;
+		$bytes += $_->{bytes} foreach @meant;
+		return differ("history of $q", $got, join ' ', scalar @meant, @meant ? ($bytes, $meant[0]{id}, $meant[-1]{id}) : ());
+	},
 	restore => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q extra));
@@ -701,7 +717,7 @@ my %operations = (
 my %weights = (
 	receive => 24, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, send_batch => 6, publish => 4, alter_queue => 4,
 	publish_batch => 3, rewind => 3, alter_times => 3,
-	map { $_ => 2 } qw(preview restore restore_messages replay redrive maintain attributes look bind_dead_letter
+	map { $_ => 2 } qw(preview history restore restore_messages replay redrive maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
 my @operations = map { ($_) x ($weights{$_} // 1) } sort keys %operations;
 
