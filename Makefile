@@ -101,7 +101,9 @@ OBJS = \
 	src/watch/cmq_attributes.o \
 	src/watch/cmq_history_rows.o \
 	src/watch/cmq_look.o \
+	src/watch/cmq_message_state.o \
 	src/watch/cmq_metrics.o \
+	src/watch/cmq_planner.o \
 	src/watch/cmq_rewind_left.o \
 	src/watch/cmq_status.o \
 	src/watch/cmq_views.o \
@@ -150,6 +152,7 @@ REGRESS = \
 	strangers \
 	views \
 	readers \
+	reports \
 	metrics \
 	status \
 	errors \
@@ -186,6 +189,7 @@ ISOLATION = \
 	stranger_locks \
 	metrics_drop \
 	serializable \
+	reports_snapshot \
 	restore_traffic \
 	restore_stretch \
 	forget_history \

@@ -579,7 +579,7 @@ RETURNS TABLE (
 AS 'MODULE_PATHNAME', 'cmq_history'
 LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10000;
 COMMENT ON FUNCTION @extschema@.cmq_history(text, timestamptz, timestamptz)
-	IS 'the history of a queue, as cmq.q_<queue>_history shows it, produced from start_time to before end_time';
+	IS 'the history of a queue, as cmq.q_<queue>_history shows it, produced from start_time to before end_time (timestamps by the queue clock)';
 
 -- cmq_restore: make deleted messages of a window ready again at commit, in
 -- production order, whatever backlog there is.
@@ -841,6 +841,22 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq.enqueued_at(bigint)
 	IS 'production time (timestamp) of the message with this msg_id (microseconds since 1970): WHERE enqueued_at = cmq.enqueued_at(msg_id) uses the index';
 
+-- The same for comparisons in plans, without errors: an id that no time has is beyond
+-- all times.
+CREATE FUNCTION cmq._time_of(msg_id bigint)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_time_of'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._time_of(bigint)
+	IS 'cmq internal: production time to compare with instead of a msg_id';
+
+CREATE FUNCTION cmq._times_of(msg_ids bigint[])
+RETURNS timestamptz[]
+AS 'MODULE_PATHNAME', 'cmq_times_of'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._times_of(bigint[])
+	IS 'cmq internal: production times to compare with instead of msg_ids';
+
 -- The next functions raise 42501 without SELECT on the queue, also when the
 -- planner simplifies a call.  See cmq_views.c.
 CREATE FUNCTION cmq._readable_support(internal)
@@ -864,20 +880,36 @@ AS 'MODULE_PATHNAME', 'cmq_clock'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq._clock(text) IS 'cmq internal: the queue clock now';
 
--- Messages produced earlier have expired.
+-- Messages produced earlier have expired.  The cost of this function and the next one makes
+-- the planner see that a condition of an index calls it once, and a filter for each row.
 CREATE FUNCTION cmq._expired_before(queue text)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_expired_before'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION cmq._expired_before(text)
 	IS 'cmq internal: messages of the queue produced before this time have expired';
+
+-- Has a message of this time not expired?
+-- For the planner: enqueued_at >= cmq._expired_before(queue).
+CREATE FUNCTION cmq._unexpired_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'cmq_unexpired_support'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._unexpired_support(internal) IS 'cmq internal: planner support for cmq._unexpired';
+
+CREATE FUNCTION cmq._unexpired(queue text, enqueued_at timestamptz)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_unexpired'
+LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._unexpired_support;
+COMMENT ON FUNCTION cmq._unexpired(text, timestamptz)
+	IS 'cmq internal: has a message of this time not expired';
 
 -- Deleted messages produced earlier can no longer be rewound; infinity when
 -- rewind is off.
 CREATE FUNCTION cmq._since(queue text)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_since'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION cmq._since(text)
 	IS 'cmq internal: deleted messages of the queue produced before this time cannot be rewound';
 
@@ -913,6 +945,66 @@ AS 'MODULE_PATHNAME', 'cmq_due'
 LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._due_support;
 COMMENT ON FUNCTION cmq._due(text, timestamptz, timestamptz, bigint)
 	IS 'cmq internal: is this message of the history due in the rewind under way';
+
+-- What the views show of a pending row: ready, delayed or in_flight, and when it was first
+-- received.
+CREATE FUNCTION cmq._pending_state(visible_at timestamptz, receive_count int,
+	now timestamptz)
+RETURNS text
+AS 'MODULE_PATHNAME', 'cmq_pending_state'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._pending_state(timestamptz, int, timestamptz)
+	IS 'cmq internal: state of a pending message';
+
+CREATE FUNCTION cmq._pending_received_at(first_received_at timestamptz,
+	receive_count int)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_pending_received_at'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._pending_received_at(timestamptz, int)
+	IS 'cmq internal: when a pending message was first received';
+
+-- Is the message of this time in one of the states, as the statement sees it?  states is
+-- a sum: 1 pending, 2 due, 4 history.  And columns of its state, by their numbers in
+-- cmq_message_state.h; the last argument of _state_text is the queue clock.  In plans
+-- only, see cmq_planner.c and cmq_message_state.c.
+CREATE FUNCTION cmq._in_states_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'cmq_in_states_support'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._in_states_support(internal) IS 'cmq internal: planner support for cmq._in_states';
+
+CREATE FUNCTION cmq._in_states(queue text, enqueued_at timestamptz,
+	states int)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_in_states'
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 5 SUPPORT cmq._in_states_support;
+COMMENT ON FUNCTION cmq._in_states(text, timestamptz, int)
+	IS 'cmq internal: is the message of this time in one of the states';
+
+CREATE FUNCTION cmq._state_time(queue text, enqueued_at timestamptz,
+	state_column int)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'cmq_state_time'
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION cmq._state_time(text, timestamptz, int)
+	IS 'cmq internal: a time in the state of the message of this time';
+
+CREATE FUNCTION cmq._state_int(queue text, enqueued_at timestamptz,
+	state_column int)
+RETURNS int
+AS 'MODULE_PATHNAME', 'cmq_state_int'
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION cmq._state_int(text, timestamptz, int)
+	IS 'cmq internal: a count in the state of the message of this time';
+
+CREATE FUNCTION cmq._state_text(queue text, enqueued_at timestamptz,
+	state_column int, now timestamptz)
+RETURNS text
+AS 'MODULE_PATHNAME', 'cmq_state_text'
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 5;
+COMMENT ON FUNCTION cmq._state_text(text, timestamptz, int, timestamptz)
+	IS 'cmq internal: a text in the state of the message of this time';
 
 -- Triggers on each queue's tables, for rows that are written by hand, by COPY or by
 -- logical replication.  cmq's own functions fire no triggers.
@@ -1201,7 +1293,7 @@ CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT * FROM cmq._metrics();
 COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started (NULL on a standby), and numbers of messages as of now';
 COMMENT ON COLUMN cmq.metrics.queue IS 'name of the queue';
-COMMENT ON COLUMN cmq.metrics.since IS 'when the counters began, from sent to body_bytes (timestamp by the wall clock); NULL on a standby, as they are';
+COMMENT ON COLUMN cmq.metrics.since IS 'when the counters began, from sent to body_bytes (timestamp by the wall clock); NULL on a standby, like the counters';
 COMMENT ON COLUMN cmq.metrics.sent IS 'number of messages sent, by transactions that have committed';
 COMMENT ON COLUMN cmq.metrics.received IS 'number of messages received, by transactions that have committed; redelivered and rewound ones included';
 COMMENT ON COLUMN cmq.metrics.redelivered IS 'number of messages received that had been received before';

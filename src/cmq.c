@@ -29,6 +29,7 @@
 #include "store/cmq_cache.h"
 #include "store/cmq_owner.h"
 #include "verbs/cmq_publish.h"
+#include "watch/cmq_planner.h"
 #include "worker/cmq_launcher.h"
 #include "worker/cmq_turn.h"
 
@@ -93,5 +94,6 @@ _PG_init(void)
 	shmem_startup_hook = shmem_startup;
 	cmq_xact_install_callbacks();
 	cmq_owner_install_hook();
+	cmq_planner_install_hook();
 	cmq_launcher_register();
 }

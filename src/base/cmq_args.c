@@ -9,6 +9,7 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type_d.h"
+#include "nodes/primnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -31,6 +32,19 @@ char *
 cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
 {
 	return cmq_name_arg(fcinfo, argno, "queue");
+}
+
+/*
+ * Is an argument the same in all calls?  A parameter is not: the next call of a function in
+ * PL/pgSQL can have another value.
+ */
+bool
+cmq_is_constant_arg(FunctionCallInfo fcinfo, int argno)
+{
+	FuncExpr   *call = (FuncExpr *) fcinfo->flinfo->fn_expr;
+
+	return call && IsA(call, FuncExpr) && argno < list_length(call->args) &&
+		IsA(list_nth(call->args, argno), Const);
 }
 
 /* Raise 22023 if an argument is NULL; kind and name say whose it is. */

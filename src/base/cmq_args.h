@@ -54,6 +54,7 @@ typedef struct CmqWindow
 extern char *cmq_name_arg(FunctionCallInfo fcinfo, int argno,
 						  const char *argname);
 extern char *cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno);
+extern bool cmq_is_constant_arg(FunctionCallInfo fcinfo, int argno);
 extern void cmq_require_arg(FunctionCallInfo fcinfo, int argno,
 							const char *argname, const char *kind,
 							const char *name);

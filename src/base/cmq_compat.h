@@ -17,7 +17,12 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
+#include "nodes/parsenodes.h"
+#if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#endif
 #include "utils/acl.h"
 #include "utils/relcache.h"
 #include "utils/tuplestore.h"
@@ -65,6 +70,68 @@
 #define cmq_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #define cmq_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/*
+ * A view that has been replaced by its query: 16 keeps its OID and the rights to check for
+ * it in the entry of the query; before it is the first relation of the query.
+ * cmq_add_permissions() gives a query the entry of another one, for the rights alone.
+ */
+#if PG_VERSION_NUM >= 160000
+#define cmq_view_relid(rte) \
+	((rte)->rtekind == RTE_SUBQUERY && (rte)->relkind == RELKIND_VIEW ? (rte)->relid : InvalidOid)
+#define cmq_has_permissions(rte) ((rte)->perminfoindex != 0)
+
+static inline void
+cmq_add_permissions(Query *query, Query *from, RangeTblEntry *rte)
+{
+	RangeTblEntry *copy = makeNode(RangeTblEntry);
+
+	memcpy(copy, rte, sizeof(RangeTblEntry));
+	copy->rtekind = RTE_RELATION;
+	copy->subquery = NULL;
+	copy->security_barrier = copy->lateral = copy->inh = false;
+	query->rteperminfos = lappend(query->rteperminfos,
+								  getRTEPermissionInfo(from->rteperminfos, rte));
+	copy->perminfoindex = list_length(query->rteperminfos);
+	query->rtable = lappend(query->rtable, copy);
+}
+#else
+static inline RangeTblEntry *
+cmq_view_entry(Query *query)
+{
+	RangeTblEntry *rte = query->rtable == NIL ? NULL : linitial(query->rtable);
+
+	return rte && rte->rtekind == RTE_RELATION &&
+		rte->relkind == RELKIND_VIEW ? rte : NULL;
+}
+
+static inline Oid
+cmq_view_relid(RangeTblEntry *rte)
+{
+	RangeTblEntry *view = rte->rtekind == RTE_SUBQUERY ?
+		cmq_view_entry(rte->subquery) : NULL;
+
+	return view ? view->relid : InvalidOid;
+}
+
+#define cmq_has_permissions(rte) \
+	((rte)->rtekind == RTE_RELATION && (rte)->requiredPerms != 0)
+#define cmq_add_permissions(query, from, rte) \
+	((query)->rtable = lappend((query)->rtable, rte))
+#endif
+
+/* 19 tells the planner what EXPLAIN wants. */
+#if PG_VERSION_NUM >= 190000
+#define CMQ_PLANNER_PARAMS \
+	Query *parse, const char *query_string, int cursorOptions, \
+	ParamListInfo boundParams, ExplainState *es
+#define CMQ_PLANNER_ARGS parse, query_string, cursorOptions, boundParams, es
+#else
+#define CMQ_PLANNER_PARAMS \
+	Query *parse, const char *query_string, int cursorOptions, \
+	ParamListInfo boundParams
+#define CMQ_PLANNER_ARGS parse, query_string, cursorOptions, boundParams
 #endif
 
 /*

@@ -19,7 +19,9 @@
 
 #include <limits.h>
 
+#include "catalog/pg_type_d.h"
 #include "common/int.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +32,8 @@
 
 PG_FUNCTION_INFO_V1(cmq_msg_id);
 PG_FUNCTION_INFO_V1(cmq_enqueued_at);
+PG_FUNCTION_INFO_V1(cmq_time_of);
+PG_FUNCTION_INFO_V1(cmq_times_of);
 
 int64
 cmq_time_to_msg_id(TimestampTz time)
@@ -72,6 +76,45 @@ cmq_enqueued_at(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("msg_id out of range: %lld", (long long) msg_id)));
 	PG_RETURN_TIMESTAMPTZ(time);
+}
+
+/* The time with which to compare instead of this id: infinite where no time has it. */
+static TimestampTz
+time_of(int64 msg_id)
+{
+	TimestampTz time;
+
+	if (cmq_msg_id_to_time(msg_id, &time))
+		return time;
+	return msg_id < 0 ? DT_NOBEGIN : DT_NOEND;
+}
+
+Datum
+cmq_time_of(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(time_of(PG_GETARG_INT64(0)));
+}
+
+/* The same for each element; NULLs stay, and so do the dimensions. */
+Datum
+cmq_times_of(PG_FUNCTION_ARGS)
+{
+	ArrayType  *ids = PG_GETARG_ARRAYTYPE_P(0);
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(ids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!nulls[i])
+			elements[i] = TimestampTzGetDatum(time_of(DatumGetInt64(elements[i])));
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_md_array(elements, nulls, ARR_NDIM(ids),
+											 ARR_DIMS(ids), ARR_LBOUND(ids),
+											 TIMESTAMPTZOID, sizeof(TimestampTz),
+											 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* The text of a handle, palloc'd. */

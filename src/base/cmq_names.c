@@ -11,10 +11,12 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_compat.h"
@@ -112,6 +114,24 @@ cmq_relation_oid(CmqRelation which, const char *name)
 {
 	return find_relation(relations[which].schema,
 						 cmq_relation_name(which, name));
+}
+
+/*
+ * OID of a function in schema cmq.  For plans: whoever reads a view needs no USAGE on the
+ * schemas of what it is made of.
+ */
+Oid
+cmq_function_oid(const char *name, int nargs, const Oid *types)
+{
+	Oid			funcid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+										 CStringGetDatum(name),
+										 PointerGetDatum(buildoidvector(types, nargs)),
+										 ObjectIdGetDatum(get_namespace_oid(CMQ_SCHEMA,
+																			false)));
+
+	if (!OidIsValid(funcid))
+		elog(ERROR, "function %s.%s does not exist", CMQ_SCHEMA, name);
+	return funcid;
 }
 
 /* Raise 22023 unless this can be the name of a queue, a topic or a subscription. */

@@ -34,6 +34,7 @@ extern char *cmq_relation_name(CmqRelation which, const char *name);
 extern const char *cmq_relation_qualified(CmqRelation which,
 										  const char *name);
 extern Oid	cmq_relation_oid(CmqRelation which, const char *name);
+extern Oid	cmq_function_oid(const char *name, int nargs, const Oid *types);
 extern void cmq_check_name(const char *name, const char *what);
 extern void cmq_check_create(const char *schema, const char *what,
 							 const char *name, const char *schemas);

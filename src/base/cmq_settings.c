@@ -20,6 +20,7 @@ int			cmq_maintenance_interval;
 bool		cmq_async_receive;
 char	   *cmq_reason = NULL;
 bool		cmq_require_reason;
+bool		cmq_plan_views;
 int			cmq_rewind_log_retention;
 int			cmq_maintenance_timeout;
 int			cmq_clock_step_delay;
@@ -80,6 +81,11 @@ cmq_settings_define(void)
 							 "Refuses to bring messages back unless cmq.reason is set.",
 							 NULL,
 							 &cmq_require_reason, false, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("cmq.plan_views",
+							 "Helps the planner with the views of queues.",
+							 "Off, the views show the same rows, and take longer.",
+							 &cmq_plan_views, true, PGC_USERSET, GUC_EXPLAIN,
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("cmq");
 }

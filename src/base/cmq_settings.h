@@ -13,6 +13,7 @@ extern int	cmq_maintenance_interval;
 extern bool cmq_async_receive;
 extern char *cmq_reason;
 extern bool cmq_require_reason;
+extern bool cmq_plan_views;
 extern int	cmq_rewind_log_retention;
 extern int	cmq_maintenance_timeout;
 extern int	cmq_clock_step_delay;

@@ -239,21 +239,35 @@ cmq_counting_ahead(CmqQueue *queue)
 }
 
 /*
+ * The number of rows in the pending table, as the current transaction sees them, if it
+ * is known without counting; false if not.  For a moment it can be less than zero.
+ */
+bool
+cmq_counting_known(CmqQueue *queue, int64 *n)
+{
+	Count		count = get_count(queue, false);
+	bool		unknown;
+	int64		own = own_rows(&count, &unknown);
+
+	cmq_prepared_settle();
+	cmq_count_wait_for_visible();
+	if (unknown || cmq_shared_is_held(queue->shared) ||
+		!cmq_count_get(&count.counting, n))
+		return false;
+	*n += own;
+	return true;
+}
+
+/*
  * Is it known, without counting, that the pending table has no rows that the
  * current transaction sees?
  */
 bool
 cmq_counting_known_empty(CmqQueue *queue)
 {
-	Count		count = get_count(queue, false);
-	bool		unknown;
-	int64		own = own_rows(&count, &unknown);
 	int64		n;
 
-	cmq_prepared_settle();
-	cmq_count_wait_for_visible();
-	return !unknown && !cmq_shared_is_held(queue->shared) &&
-		cmq_count_get(&count.counting, &n) && n + own == 0;
+	return cmq_counting_known(queue, &n) && n == 0;
 }
 
 /*

@@ -96,3 +96,29 @@ cmq_scan_pages(CmqQueue *queue, Oid relid, CmqTableKind kind)
 
 	return cmq_scan_estimate(queue, relid, kind, 0, &rows);
 }
+
+/*
+ * Which part of the rewind rows of a leaf is of messages produced since then?  In the leaf
+ * of that time, as if they had been produced at the same rate all the time.
+ */
+double
+cmq_scan_part_since(CmqQueue *queue, CmqLeaf *leaf, TimestampTz since)
+{
+	TimestampTz oldest;
+	TimestampTz newest;
+	CmqTable	rewind;
+
+	if (leaf->lower >= since)
+		return 1;
+	if (leaf->upper <= since ||
+		!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
+						AccessShareLock))
+		return 0;
+	oldest = cmq_table_oldest(&rewind);
+	newest = cmq_table_newest(&rewind);
+	cmq_table_release(&rewind);
+	if (newest < since)
+		return 0;
+	return oldest >= since ? 1 :
+		(double) (newest - since) / (newest - oldest);
+}

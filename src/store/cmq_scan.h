@@ -33,5 +33,7 @@ extern int64 cmq_scan_estimate(CmqQueue *queue, Oid relid,
 							   double *rows);
 extern int64 cmq_scan_pages(CmqQueue *queue, Oid relid,
 							CmqTableKind kind);
+extern double cmq_scan_part_since(CmqQueue *queue, CmqLeaf *leaf,
+								  TimestampTz since);
 
 #endif							/* CMQ_SCAN_H */

@@ -41,6 +41,7 @@
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "access/transam.h"
+#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/partition.h"
@@ -53,6 +54,7 @@
 #include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -462,6 +464,8 @@ cmq_table_close(CmqTable *table)
 			 RelationGetRelationName(table->rel));
 	if (table->scan)
 		index_endscan(table->scan);
+	if (BufferIsValid(table->vmbuf))
+		ReleaseBuffer(table->vmbuf);
 	ExecDropSingleTupleTableSlot(table->slot);
 	if (table->result)
 	{
@@ -633,6 +637,7 @@ start_scan(CmqTable *table, ScanKey keys, int nkeys)
 		table->scan = cmq_index_beginscan(table->rel, table->pk,
 										  table->seen_by ? table->seen_by :
 										  &table->snapshot, nkeys);
+		table->scan->xs_want_itup = table->seen_by != NULL;
 	}
 	index_rescan(table->scan, keys, nkeys, NULL, 0);
 }
@@ -724,6 +729,46 @@ cmq_table_next(CmqTable *table)
 	} while (TransactionIdIsValid(table->snapshot.xmin));
 	table->busy_with = table->snapshot.xmax;
 	table->busy = TransactionIdIsValid(table->busy_with);
+	return true;
+}
+
+/* Does the snapshot see the row that the index entry of the scan stands for? */
+static bool
+sees_entry(CmqTable *table, ItemPointer tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+
+	if (!VM_ALL_VISIBLE(table->rel, block, &table->vmbuf))
+		return index_fetch_heap(table->scan, table->slot);
+
+	/* as an index-only scan does: the page is not read, but counts as read */
+	PredicateLockPage(table->rel, block, table->seen_by);
+	return true;
+}
+
+/*
+ * Move to the next row that table->seen_by sees, and get its key alone (key2 where it has
+ * two columns): a page whose rows all can see is not read.  False at the end.
+ */
+bool
+cmq_table_next_key(CmqTable *table, TimestampTz *key1, TimestampTz *key2)
+{
+	IndexScanDesc scan = table->scan;
+	ItemPointer tid;
+	bool		isnull;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		tid = index_getnext_tid(scan, ForwardScanDirection);
+		if (tid == NULL)
+			return false;
+	} while (!sees_entry(table, tid));
+	*key1 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+											  scan->xs_itupdesc, &isnull));
+	if (table_shapes[table->kind].nkeys > 1)
+		*key2 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 2,
+												  scan->xs_itupdesc, &isnull));
 	return true;
 }
 

@@ -15,6 +15,7 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
+#include "storage/buf.h"
 #include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
@@ -80,6 +81,8 @@ typedef struct CmqTable
 	SnapshotData snapshot;		/* a dirty one */
 	Snapshot	seen_by;		/* scans show what this one sees; NULL: the
 								 * dirty one */
+	Buffer		vmbuf;			/* of the visibility map, for
+								 * cmq_table_next_key() */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
 	bool		busy;			/* another transaction is deleting it right
@@ -114,6 +117,8 @@ extern void cmq_table_range(CmqTable *table, TimestampTz from,
 extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 							TimestampTz until);
 extern bool cmq_table_next(CmqTable *table);
+extern bool cmq_table_next_key(CmqTable *table, TimestampTz *key1,
+							   TimestampTz *key2);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern TimestampTz cmq_table_oldest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);

@@ -93,32 +93,6 @@ typedef struct Leaves
 	double		rewindable;		/* of these, of messages in the rewind window */
 } Leaves;
 
-/*
- * Which part of the rewind rows of a leaf is of messages in the rewind window?  In the leaf
- * that the window begins in, as if they had been produced at the same rate all the time.
- */
-static double
-part_in_window(CmqQueue *queue, const CmqLeaf *leaf, TimestampTz since)
-{
-	TimestampTz oldest;
-	TimestampTz newest;
-	CmqTable	rewind;
-
-	if (leaf->lower >= since)
-		return 1;
-	if (leaf->upper <= since ||
-		!cmq_table_open(&rewind, NULL, queue, leaf->rewind, CMQ_REWIND,
-						AccessShareLock))
-		return 0;
-	oldest = cmq_table_oldest(&rewind);
-	newest = cmq_table_newest(&rewind);
-	cmq_table_close(&rewind);
-	if (newest < since)
-		return 0;
-	return oldest >= since ? 1 :
-		(double) (newest - since) / (newest - oldest);
-}
-
 static Leaves
 look_at_leaves(CmqQueue *queue, bool with_window)
 {
@@ -136,7 +110,7 @@ look_at_leaves(CmqQueue *queue, bool with_window)
 										  BLCKSZ / REWIND_ROW_SIZE, &rows);
 		leaves.rows += rows;
 		if (with_window && rows > 0)
-			leaves.rewindable += rows * part_in_window(queue, leaf, since);
+			leaves.rewindable += rows * cmq_scan_part_since(queue, leaf, since);
 	}
 	return leaves;
 }

@@ -24,8 +24,8 @@
  * as constants.  Each plan made so depends on cmq.q_<queue>: whatever changes the
  * queue's row sends an invalidation of it, and the plan is made anew.  A bound
  * only moves forward while the row stays as it is, so one that was right when
- * the plan was made keeps nothing out later; cmq._since() has the present bound
- * at run time.
+ * the plan was made keeps nothing out later; cmq._since() and cmq._expired_before()
+ * have the present bounds at run time.
  *
  * Ways to break it, and the answers:
  *	- The name of the queue is no constant: nothing is simplified, and the function
@@ -49,7 +49,6 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/pathnodes.h"
 #include "nodes/supportnodes.h"
-#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -60,25 +59,32 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
+#include "watch/cmq_views.h"
 
 PG_FUNCTION_INFO_V1(cmq_readable);
 PG_FUNCTION_INFO_V1(cmq_readable_support);
 PG_FUNCTION_INFO_V1(cmq_clock);
 PG_FUNCTION_INFO_V1(cmq_expired_before);
 PG_FUNCTION_INFO_V1(cmq_since);
+PG_FUNCTION_INFO_V1(cmq_unexpired);
+PG_FUNCTION_INFO_V1(cmq_unexpired_support);
 PG_FUNCTION_INFO_V1(cmq_rewindable);
 PG_FUNCTION_INFO_V1(cmq_rewindable_support);
 PG_FUNCTION_INFO_V1(cmq_due);
 PG_FUNCTION_INFO_V1(cmq_due_support);
 
-/* What cmq._since() has found out for this statement, user and queue. */
-typedef struct Since
+/* What cmq._since() or cmq._expired_before() has found out. */
+typedef struct Found
 {
-	TimestampTz statement;
-	Oid			user;
-	char		queue[NAMEDATALEN];
-	TimestampTz since;
-} Since;
+	TimestampTz statement;		/* for this statement ... */
+	Oid			user;			/* ... user ... */
+	char		queue[NAMEDATALEN]; /* ... and queue ... */
+	bool		name_is_constant;	/* ... which is always this one */
+	TimestampTz bound;
+} Found;
+
+/* A bound of a queue, at a time of the queue clock. */
+typedef TimestampTz (*GetBound) (CmqQueue *queue, TimestampTz now);
 
 /* Look up a queue that the current user may read; raises 42501 if not. */
 static CmqQueue *
@@ -169,45 +175,88 @@ cmq_clock(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(cmq_queue_now(queue_arg(fcinfo)));
 }
 
-Datum
-cmq_expired_before(PG_FUNCTION_ARGS)
-{
-	CmqQueue   *queue = queue_arg(fcinfo);
-
-	PG_RETURN_TIMESTAMPTZ(cmq_bounds_expired_before(queue,
-													cmq_queue_now(queue)));
-}
-
 static bool
-is_same(const Since *cached, TimestampTz statement, text *name)
+is_same(const Found *found, TimestampTz statement, text *name)
 {
-	return cached->statement == statement && cached->user == GetUserId() &&
-		strlen(cached->queue) == VARSIZE_ANY_EXHDR(name) &&
-		memcmp(cached->queue, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0;
+	return found->statement == statement && found->user == GetUserId() &&
+		(found->name_is_constant ||
+		 (strlen(found->queue) == VARSIZE_ANY_EXHDR(name) &&
+		  memcmp(found->queue, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0));
 }
 
-/* May be called for each row: looks once per statement, for one queue. */
-Datum
-cmq_since(PG_FUNCTION_ARGS)
+/* Called for each row: looks once per statement, for one queue. */
+static TimestampTz
+find_bound(FunctionCallInfo fcinfo, GetBound get_bound)
 {
-	Since	   *cached = fcinfo->flinfo->fn_extra;
+	Found	   *found = fcinfo->flinfo->fn_extra;
 	TimestampTz statement = GetCurrentStatementStartTimestamp();
 
-	if (cached == NULL || PG_ARGISNULL(0) ||
-		!is_same(cached, statement, PG_GETARG_TEXT_PP(0)))
+	if (found == NULL || !is_same(found, statement, PG_GETARG_TEXT_PP(0)))
 	{
 		CmqQueue   *queue = queue_arg(fcinfo);
 
-		if (cached == NULL)
-			cached = fcinfo->flinfo->fn_extra =
-				MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Since));
-		cached->since = cmq_bounds_rewindable_since(queue,
-													cmq_queue_now(queue));
-		cached->statement = statement;
-		cached->user = GetUserId();
-		strlcpy(cached->queue, queue->name, NAMEDATALEN);
+		if (found == NULL)
+			found = fcinfo->flinfo->fn_extra =
+				MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Found));
+		found->bound = get_bound(queue, cmq_queue_now(queue));
+		found->statement = statement;
+		found->user = GetUserId();
+		strlcpy(found->queue, queue->name, NAMEDATALEN);
+		found->name_is_constant = cmq_is_constant_arg(fcinfo, 0);
 	}
-	PG_RETURN_TIMESTAMPTZ(cached->since);
+	return found->bound;
+}
+
+Datum
+cmq_expired_before(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(find_bound(fcinfo, cmq_bounds_expired_before));
+}
+
+Datum
+cmq_since(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(find_bound(fcinfo, cmq_bounds_rewindable_since));
+}
+
+/* time >= function(queue) */
+static Expr *
+make_bound_at_run_time(const char *function, Node *name, Node *time)
+{
+	Oid			type = TEXTOID;
+	FuncExpr   *call = makeFuncExpr(cmq_function_oid(function, 1, &type),
+									TIMESTAMPTZOID,
+									list_make1(copyObject(name)), InvalidOid,
+									DEFAULT_COLLATION_OID,
+									COERCE_EXPLICIT_CALL);
+
+	return make_comparison(">=", time, (Node *) call);
+}
+
+Datum
+cmq_unexpired(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue = queue_arg(fcinfo);
+
+	PG_RETURN_BOOL(PG_GETARG_TIMESTAMPTZ(1) >=
+				   cmq_bounds_expired_before(queue, cmq_queue_now(queue)));
+}
+
+Datum
+cmq_unexpired_support(PG_FUNCTION_ARGS)
+{
+	SupportRequestSimplify *request;
+	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
+										  &request);
+	List	   *args;
+
+	if (queue == NULL)
+		PG_RETURN_POINTER(NULL);
+
+	/* without the bound now: it would prune no leaf that is there for long */
+	args = request->fcall->args;
+	PG_RETURN_POINTER(make_bound_at_run_time("_expired_before", linitial(args),
+											 lsecond(args)));
 }
 
 Datum
@@ -226,26 +275,17 @@ cmq_rewindable_support(PG_FUNCTION_ARGS)
 	SupportRequestSimplify *request;
 	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
 										  &request);
-	Oid text = TEXTOID;
-	Oid			since_func;
 	List	   *args;
 	List	   *conditions;
-	Node	   *since;
 
 	if (queue == NULL)
 		PG_RETURN_POINTER(NULL);
 	args = request->fcall->args;
-	since_func = LookupFuncName(list_make2(makeString(CMQ_SCHEMA),
-										   makeString("_since")), 1, &text,
-								false);
-	since = (Node *) makeFuncExpr(since_func, TIMESTAMPTZOID,
-								  list_make1(copyObject(linitial(args))),
-								  InvalidOid, DEFAULT_COLLATION_OID,
-								  COERCE_EXPLICIT_CALL);
 	conditions = list_make2(compare_with(">=", lsecond(args),
 										 cmq_bounds_rewindable_since(queue,
 																	 cmq_queue_now(queue))),
-							make_comparison(">=", lsecond(args), since));
+							make_bound_at_run_time("_since", linitial(args),
+												   lsecond(args)));
 	if (!TIMESTAMP_IS_NOBEGIN(queue->history_since))
 		conditions = lappend(conditions,
 							 compare_with(">=", lthird(args),
@@ -286,23 +326,15 @@ make_not_concurrent(const CmqRewind *rewinding, Node *value)
 	return (Expr *) expr;
 }
 
-/* The planner's form of cmq_bounds_is_due(). */
-Datum
-cmq_due_support(PG_FUNCTION_ARGS)
+/* cmq_bounds_is_due() as a condition, for these arguments of cmq._due(). */
+Node *
+cmq_views_simplify_due(CmqQueue *queue, List *args)
 {
-	SupportRequestSimplify *request;
-	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
-										  &request);
-	const CmqRewind *rewinding;
-	List	   *args;
+	const CmqRewind *rewinding = &queue->rewinding;
 	List	   *conditions;
 
-	if (queue == NULL)
-		PG_RETURN_POINTER(NULL);
-	rewinding = &queue->rewinding;
 	if (!rewinding->active)
-		PG_RETURN_POINTER(makeBoolConst(false, false));
-	args = request->fcall->args;
+		return makeBoolConst(false, false);
 	conditions = list_make2(compare_with(">=", lsecond(args), rewinding->from),
 							compare_with("<", lthird(args),
 										 rewinding->rewound_at));
@@ -312,5 +344,17 @@ cmq_due_support(PG_FUNCTION_ARGS)
 	if (rewinding->nconcurrent > 0)
 		conditions = lappend(conditions,
 							 make_not_concurrent(rewinding, lfourth(args)));
-	PG_RETURN_POINTER(makeBoolExpr(AND_EXPR, conditions, -1));
+	return (Node *) makeBoolExpr(AND_EXPR, conditions, -1);
+}
+
+Datum
+cmq_due_support(PG_FUNCTION_ARGS)
+{
+	SupportRequestSimplify *request;
+	CmqQueue   *queue = queue_to_simplify((Node *) PG_GETARG_POINTER(0),
+										  &request);
+
+	if (queue == NULL)
+		PG_RETURN_POINTER(NULL);
+	PG_RETURN_POINTER(cmq_views_simplify_due(queue, request->fcall->args));
 }

@@ -70,6 +70,19 @@ CREATE FUNCTION pg_temp.outcomes(command text) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(pg_temp.outcome('regress_eyes_nobody', format(command, 'cmq.q_vault_' || v)), ' ' ORDER BY n) FROM unnest('{live,history,all}'::text[]) WITH ORDINALITY u (v, n)
 $$;
 SELECT n, command, pg_temp.outcomes(command) AS "live history all" FROM attack ORDER BY n;
+-- the help for the planner changes none of it
+SET cmq.plan_views = off;
+CREATE TEMP TABLE without_help AS SELECT n, pg_temp.outcomes(command) AS o FROM attack;
+RESET cmq.plan_views;
+SELECT n, command, o AS without_help, pg_temp.outcomes(command) AS with_help FROM attack JOIN without_help USING (n) WHERE o <> pg_temp.outcomes(command);
+-- nor do its functions answer
+SELECT f, pg_temp.outcome('regress_eyes_nobody', 'SELECT cmq.' || f) AS nobody, pg_temp.outcome('regress_eyes_reader', 'SELECT cmq.' || f) AS reader
+  FROM unnest(ARRAY['_in_states(''vault'', now(), 7)', '_state_time(''vault'', now(), 4)', '_state_int(''vault'', now(), 6)', '_state_text(''vault'', now(), 5, now())', '_unexpired(''vault'', now())', '_in_states(q, now(), 4) FROM unnest(''{vault,vault}''::text[]) q']) f;
+-- the right on a view itself counts as well
+REVOKE SELECT ON cmq.q_vault_live, cmq.q_vault_history FROM PUBLIC;
+SELECT command, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_live')) AS live, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_history')) AS history, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_all')) AS "all"
+  FROM unnest(ARRAY['SELECT count(*) FROM %s', 'SELECT sum(length(body)) FROM %s', 'SELECT * FROM %s ORDER BY enqueued_at LIMIT 1', 'SELECT count(*) FROM (SELECT * FROM %s) s WHERE msg_id = 1']) command;
+GRANT SELECT ON cmq.q_vault_live, cmq.q_vault_history TO PUBLIC;
 -- nothing but the right is in the way: the same role with it gets through, or, where
 -- a body is no number, as far as the bodies
 GRANT SELECT ON cmq.q_vault TO regress_eyes_nobody;

@@ -301,8 +301,25 @@ SELECT body FROM cmq_history('readers_h');
 SELECT cmq_create_queue('readers_d', rewind_seconds => 3600);
 SELECT count(*) FROM cmq_send_batch('readers_d', '{d1,d2}');
 SELECT pg_temp.consume('readers_d');
+-- who reads by a view of somebody else's needs SELECT on the queue, and no USAGE on cmq
+CREATE ROLE regress_readers_far;
+CREATE SCHEMA readers_far;
+CREATE VIEW readers_far.seen AS SELECT count(body) FROM cmq.q_readers_d_all WHERE msg_id > 0;
+GRANT USAGE ON SCHEMA readers_far TO regress_readers_far;
+GRANT SELECT ON readers_far.seen, cmq.q_readers_d TO regress_readers_far;
+SET cmq.plan_views = off;
+SELECT pg_temp.look('regress_readers_far', 'SELECT * FROM readers_far.seen');
+RESET cmq.plan_views;
+SELECT pg_temp.look('regress_readers_far', 'SELECT * FROM readers_far.seen');
+REVOKE SELECT ON cmq.q_readers_d FROM regress_readers_far;
+SELECT pg_temp.look('regress_readers_far', 'SELECT * FROM readers_far.seen');
+DROP VIEW readers_far.seen;
+DROP SCHEMA readers_far;
+DROP ROLE regress_readers_far;
 DELETE FROM cmq_data.q_readers_d WHERE body = 'd1';
+SET cmq.plan_views = off;
 SELECT pg_temp.compare('readers_d');
+RESET cmq.plan_views;
 SELECT body, receive_count FROM cmq_history('readers_d');
 -- tables that were changed
 ALTER TABLE cmq_data.q_readers_d_rewind ADD COLUMN more int;

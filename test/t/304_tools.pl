@@ -85,6 +85,11 @@ is($node->sql(sprintf "$types AND format_type(atttypid, atttypmod) NOT IN
 my $relations = found($node->sql("SELECT relname FROM $in_cmq AND relkind <> 'S'"), '(.+)');
 my $completions = found($node->sql("SELECT format('cmq.%I', relname) FROM $in_cmq"), '(.+)');
 
+# README.md has the numbers.
+my ($said, $said_partitions) = slurp_file("$top/README.md") =~ /20 queues with 15 days of history are (\d+) relations.*? The (\d+) partitions/s or die;
+is($relations =~ tr/\n// + 1, $said, 'as many relations as README.md says');
+is($partitions =~ tr/\n// + 1, $said_partitions, 'and as many partitions');
+
 note 'SQLAlchemy';
 
 SKIP:
