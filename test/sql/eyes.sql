@@ -83,6 +83,29 @@ REVOKE SELECT ON cmq.q_vault_live, cmq.q_vault_history FROM PUBLIC;
 SELECT command, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_live')) AS live, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_history')) AS history, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_all')) AS "all"
   FROM unnest(ARRAY['SELECT count(*) FROM %s', 'SELECT sum(length(body)) FROM %s', 'SELECT * FROM %s ORDER BY enqueued_at LIMIT 1', 'SELECT count(*) FROM (SELECT * FROM %s) s WHERE msg_id = 1']) command;
 GRANT SELECT ON cmq.q_vault_live, cmq.q_vault_history TO PUBLIC;
+-- and so do those that the owner of the views has on what is in them
+CREATE FUNCTION pg_temp.without(command text) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_' || v)), ' ' ORDER BY n) FROM unnest('{live,history,all}'::text[]) WITH ORDINALITY u (v, n)
+$$;
+CREATE TEMP TABLE owners (n serial, relation text, command text, helped text, unhelped text);
+INSERT INTO owners (relation, command) SELECT r, c FROM unnest('{cmq.q_vault_live,cmq.q_vault_history,cmq_data.q_vault_pending,cmq_data.q_vault_rewind,cmq_data.q_vault}'::text[]) r, unnest(ARRAY['SELECT count(*) FROM %s', 'SELECT sum(length(body)) FROM %s', 'SELECT * FROM %s ORDER BY enqueued_at LIMIT 1']) c;
+DO $$
+DECLARE
+	o owners;
+BEGIN
+	FOR o IN SELECT * FROM owners LOOP
+		EXECUTE format('REVOKE SELECT ON %s FROM regress_eyes_owner, PUBLIC', o.relation);
+		SET LOCAL cmq.plan_views = on;
+		UPDATE owners SET helped = pg_temp.without(o.command) WHERE n = o.n;
+		SET LOCAL cmq.plan_views = off;
+		UPDATE owners SET unhelped = pg_temp.without(o.command) WHERE n = o.n;
+		EXECUTE format('GRANT SELECT ON %s TO regress_eyes_owner', o.relation);
+		IF o.relation ~ '^cmq\.' THEN
+			EXECUTE format('GRANT SELECT ON %s TO PUBLIC', o.relation);
+		END IF;
+	END LOOP;
+END $$;
+SELECT relation, command, helped AS "live history all", helped IS DISTINCT FROM unhelped AS differ FROM owners ORDER BY n;
 -- nothing but the right is in the way: the same role with it gets through, or, where
 -- a body is no number, as far as the bodies
 GRANT SELECT ON cmq.q_vault TO regress_eyes_nobody;
