@@ -946,14 +946,14 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT cmq._due_support;
 COMMENT ON FUNCTION cmq._due(text, timestamptz, timestamptz, bigint)
 	IS 'cmq internal: is this message of the history due in the rewind under way';
 
--- What the views show of a pending row: ready, delayed or in_flight, and when it was first
--- received.
-CREATE FUNCTION cmq._pending_state(visible_at timestamptz, receive_count int,
-	now timestamptz)
+-- What the views show of a pending row: ready, delayed or in_flight, by the queue clock when
+-- the statement meets its first row, and when it was first received.
+CREATE FUNCTION cmq._pending_state(queue text, visible_at timestamptz,
+	receive_count int)
 RETURNS text
 AS 'MODULE_PATHNAME', 'cmq_pending_state'
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION cmq._pending_state(timestamptz, int, timestamptz)
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._pending_state(text, timestamptz, int)
 	IS 'cmq internal: state of a pending message';
 
 CREATE FUNCTION cmq._pending_received_at(first_received_at timestamptz,
@@ -966,8 +966,7 @@ COMMENT ON FUNCTION cmq._pending_received_at(timestamptz, int)
 
 -- Is the message of this time in one of the states, as the statement sees it?  states is
 -- a sum: 1 pending, 2 due, 4 history.  And columns of its state, by their numbers in
--- cmq_message_state.h; the last argument of _state_text is the queue clock.  In plans
--- only, see cmq_planner.c and cmq_message_state.c.
+-- cmq_message_state.h.  In plans only, see cmq_planner.c and cmq_message_state.c.
 CREATE FUNCTION cmq._in_states_support(internal)
 RETURNS internal
 AS 'MODULE_PATHNAME', 'cmq_in_states_support'
@@ -999,11 +998,11 @@ COMMENT ON FUNCTION cmq._state_int(text, timestamptz, int)
 	IS 'cmq internal: a count in the state of the message of this time';
 
 CREATE FUNCTION cmq._state_text(queue text, enqueued_at timestamptz,
-	state_column int, now timestamptz)
+	state_column int)
 RETURNS text
 AS 'MODULE_PATHNAME', 'cmq_state_text'
 LANGUAGE C STABLE STRICT PARALLEL SAFE COST 5;
-COMMENT ON FUNCTION cmq._state_text(text, timestamptz, int, timestamptz)
+COMMENT ON FUNCTION cmq._state_text(text, timestamptz, int)
 	IS 'cmq internal: a text in the state of the message of this time';
 
 -- Triggers on each queue's tables, for rows that are written by hand, by COPY or by

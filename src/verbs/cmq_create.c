@@ -99,7 +99,7 @@ static const char *const statements[] = {
 
 	"CREATE VIEW {live} AS "
 	"SELECT cmq.msg_id(p.enqueued_at) AS msg_id, p.enqueued_at, "
-	"cmq._pending_state(p.visible_at, p.receive_count, (SELECT cmq._clock('{queue}'))) AS state, "
+	"cmq._pending_state('{queue}', p.visible_at, p.receive_count) AS state, "
 	"cmq._pending_received_at(p.first_received_at, p.receive_count) AS first_received_at, "
 	"p.visible_at, "
 	"p.receive_count, p.rewind_count, m.headers, m.body "

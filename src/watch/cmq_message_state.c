@@ -62,7 +62,6 @@ PG_FUNCTION_INFO_V1(cmq_in_states_support);
 PG_FUNCTION_INFO_V1(cmq_state_time);
 PG_FUNCTION_INFO_V1(cmq_state_int);
 PG_FUNCTION_INFO_V1(cmq_state_text);
-PG_FUNCTION_INFO_V1(cmq_pending_state);
 PG_FUNCTION_INFO_V1(cmq_pending_received_at);
 
 #define MAX_ROWS 1024			/* of a run */
@@ -850,22 +849,13 @@ cmq_state_int(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(details->rewind_count);
 }
 
-/* What views call the state of a pending row. */
-static const char *
-pending_word(TimestampTz visible_at, int receive_count, TimestampTz now)
+/* What views call the state of a pending row, at this time of the queue clock. */
+const char *
+cmq_pending_word(TimestampTz visible_at, int receive_count, TimestampTz now)
 {
 	if (visible_at <= now)
 		return "ready";
 	return receive_count == 0 ? "delayed" : "in_flight";
-}
-
-/* The same, for views: of visible_at, receive_count and the queue clock. */
-Datum
-cmq_pending_state(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(pending_word(PG_GETARG_TIMESTAMPTZ(0),
-												  PG_GETARG_INT32(1),
-												  PG_GETARG_TIMESTAMPTZ(2))));
 }
 
 /* What views show of first_received_at, given receive_count: what has been received. */
@@ -877,7 +867,7 @@ cmq_pending_received_at(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(PG_GETARG_TIMESTAMPTZ(0));
 }
 
-/* One that is a text; the last argument is the queue clock. */
+/* One that is a text. */
 Datum
 cmq_state_text(PG_FUNCTION_ARGS)
 {
@@ -901,7 +891,7 @@ cmq_state_text(PG_FUNCTION_ARGS)
 	else if (state == CMQ_STATE_DUE)
 		word = "ready";
 	else
-		word = pending_word(details->visible_at, details->receive_count,
-							PG_GETARG_TIMESTAMPTZ(3));
+		word = cmq_pending_word(details->visible_at, details->receive_count,
+								((Known *) fcinfo->flinfo->fn_extra)->now);
 	PG_RETURN_TEXT_P(cstring_to_text(word));
 }

@@ -8,6 +8,8 @@
 #ifndef CMQ_MESSAGE_STATE_H
 #define CMQ_MESSAGE_STATE_H
 
+#include "datatype/timestamp.h"
+
 /* Sets of states, as an argument of cmq._in_states(). */
 #define CMQ_STATE_PENDING 1
 #define CMQ_STATE_DUE 2
@@ -24,4 +26,7 @@ typedef enum CmqStateColumn
 	CMQ_STATE_RECEIVE_COUNT,	/* integers ... */
 	CMQ_STATE_REWIND_COUNT
 } CmqStateColumn;
+extern const char *cmq_pending_word(TimestampTz visible_at, int receive_count,
+									TimestampTz now);
+
 #endif							/* CMQ_MESSAGE_STATE_H */

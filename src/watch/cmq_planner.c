@@ -107,7 +107,6 @@ typedef struct View
 {
 	Oid			relid;
 	CmqQueue   *queue;
-	Node	   *clock;			/* the queue clock in the statement, or NULL */
 	int			states;			/* of all branches */
 	int			depth;			/* of the query that is being parsed */
 	List	   *branches;		/* of Branch */
@@ -335,18 +334,17 @@ is_null(Node *node)
 	return IsA(node, Const) && ((Const *) node)->constisnull;
 }
 
-/*
- * Take the expression for the queue clock of the view.  False unless it is one that has
- * the same value anywhere in the view, and the only one.
- */
+/* Is the node the call that says in which state a pending row is? */
 static bool
-get_clock(Node *expr, View *view)
+is_pending_state(Node *node, Index base, View *view)
 {
-	if (contain_vars_of_level(expr, 0) || contain_volatile_functions(expr) ||
-		(view->clock && !equal(view->clock, expr)))
-		return false;
-	view->clock = expr;
-	return true;
+	List	   *args = IsA(node, FuncExpr) ? ((FuncExpr *) node)->args : NIL;
+
+	return list_length(args) == 3 &&
+		is_text(linitial(args), view->queue->name) &&
+		is_column(lsecond(args), base, Anum_pending_visible_at) &&
+		is_column(lthird(args), base, Anum_pending_receive_count) &&
+		is_ours(((FuncExpr *) node)->funcid, "_pending_state");
 }
 
 /* What a column of a pending row is in the view. */
@@ -362,9 +360,7 @@ kind_of_pending(Node *node, Index base, View *view)
 	if (is_call(node, "_pending_received_at", 2, base,
 				Anum_pending_first_received_at, Anum_pending_receive_count))
 		return KIND_COLUMN + CMQ_STATE_FIRST_RECEIVED_AT;
-	if (is_call(node, "_pending_state", 3, base, Anum_pending_visible_at,
-				Anum_pending_receive_count) &&
-		get_clock(lthird(((FuncExpr *) node)->args), view))
+	if (is_pending_state(node, base, view))
 		return KIND_COLUMN + CMQ_STATE_WORD;
 	return KIND_OTHER;
 }
@@ -1380,9 +1376,9 @@ make_states_quals(Branch *branch, View *view, Node *name)
 
 /* A call for the column of the state of a message. */
 static Node *
-make_state_call(Branch *branch, View *view, Node *name, CmqStateColumn column)
+make_state_call(Branch *branch, Node *name, CmqStateColumn column)
 {
-	static const Oid types[] = {TEXTOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID};
+	static const Oid types[] = {TEXTOID, TIMESTAMPTZOID, INT4OID};
 	List	   *args = list_make3(copyObject(name), make_time_var(branch),
 								  makeConst(INT4OID, -1, InvalidOid,
 											sizeof(int32),
@@ -1399,14 +1395,8 @@ make_state_call(Branch *branch, View *view, Node *name, CmqStateColumn column)
 	{
 		function = "_state_text";
 		result = TEXTOID;
-		args = lappend(args, column == CMQ_STATE_WORD && view->clock ?
-					   copyObject(view->clock) :
-					   (Node *) makeConst(TIMESTAMPTZOID, -1, InvalidOid,
-										  sizeof(TimestampTz),
-										  TimestampTzGetDatum(DT_NOBEGIN), false,
-										  FLOAT8PASSBYVAL));
 	}
-	return (Node *) makeFuncExpr(cmq_function_oid(function, list_length(args), types),
+	return (Node *) makeFuncExpr(cmq_function_oid(function, lengthof(types), types),
 								 result, args,
 								 result == TEXTOID ? DEFAULT_COLLATION_OID : InvalidOid,
 								 DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
@@ -1436,7 +1426,7 @@ make_column(Branch *branch, View *view, Node *name, Node *expr, int column)
 		case KIND_BOTH:
 			return make_null(expr);
 		default:
-			return make_state_call(branch, view, name, kind - KIND_COLUMN);
+			return make_state_call(branch, name, kind - KIND_COLUMN);
 	}
 }
 
@@ -1495,7 +1485,6 @@ read_messages(RangeTblEntry *rte, View *view)
 		columns = lappend(columns, tle);
 	}
 	query->targetList = columns;
-	query->hasSubLinks = checkExprHasSubLink((Node *) columns);
 	from->fromlist = list_make2(linitial(from->fromlist), branch->join->rarg);
 	from->quals = (Node *) make_ands_explicit(lcons(readable,
 													make_states_quals(branch, view,

@@ -59,6 +59,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
+#include "watch/cmq_message_state.h"
 #include "watch/cmq_views.h"
 
 PG_FUNCTION_INFO_V1(cmq_readable);
@@ -66,6 +67,7 @@ PG_FUNCTION_INFO_V1(cmq_readable_support);
 PG_FUNCTION_INFO_V1(cmq_clock);
 PG_FUNCTION_INFO_V1(cmq_expired_before);
 PG_FUNCTION_INFO_V1(cmq_since);
+PG_FUNCTION_INFO_V1(cmq_pending_state);
 PG_FUNCTION_INFO_V1(cmq_unexpired);
 PG_FUNCTION_INFO_V1(cmq_unexpired_support);
 PG_FUNCTION_INFO_V1(cmq_rewindable);
@@ -83,7 +85,7 @@ typedef struct Found
 	TimestampTz bound;
 } Found;
 
-/* A bound of a queue, at a time of the queue clock. */
+/* A bound of a queue, at a time of the queue clock; or that time itself. */
 typedef TimestampTz (*GetBound) (CmqQueue *queue, TimestampTz now);
 
 /* Look up a queue that the current user may read; raises 42501 if not. */
@@ -217,6 +219,22 @@ Datum
 cmq_since(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(find_bound(fcinfo, cmq_bounds_rewindable_since));
+}
+
+static TimestampTz
+get_clock(CmqQueue *queue, TimestampTz now)
+{
+	return now;
+}
+
+/* What the live view shows as the state of a pending row, as of the first row. */
+Datum
+cmq_pending_state(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = find_bound(fcinfo, get_clock);
+
+	PG_RETURN_TEXT_P(cstring_to_text(cmq_pending_word(PG_GETARG_TIMESTAMPTZ(1),
+													  PG_GETARG_INT32(2), now)));
 }
 
 /* time >= function(queue) */

@@ -77,7 +77,7 @@ RESET cmq.plan_views;
 SELECT n, command, o AS without_help, pg_temp.outcomes(command) AS with_help FROM attack JOIN without_help USING (n) WHERE o <> pg_temp.outcomes(command);
 -- nor do its functions answer
 SELECT f, pg_temp.outcome('regress_eyes_nobody', 'SELECT cmq.' || f) AS nobody, pg_temp.outcome('regress_eyes_reader', 'SELECT cmq.' || f) AS reader
-  FROM unnest(ARRAY['_in_states(''vault'', now(), 7)', '_state_time(''vault'', now(), 4)', '_state_int(''vault'', now(), 6)', '_state_text(''vault'', now(), 5, now())', '_unexpired(''vault'', now())', '_in_states(q, now(), 4) FROM unnest(''{vault,vault}''::text[]) q']) f;
+  FROM unnest(ARRAY['_in_states(''vault'', now(), 7)', '_state_time(''vault'', now(), 4)', '_state_int(''vault'', now(), 6)', '_state_text(''vault'', now(), 5)', '_unexpired(''vault'', now())', '_in_states(q, now(), 4) FROM unnest(''{vault,vault}''::text[]) q']) f;
 -- the right on a view itself counts as well
 REVOKE SELECT ON cmq.q_vault_live, cmq.q_vault_history FROM PUBLIC;
 SELECT command, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_live')) AS live, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_history')) AS history, pg_temp.outcome('regress_eyes_reader', format(command, 'cmq.q_vault_all')) AS "all"

@@ -279,7 +279,7 @@ BEGIN
 		RAISE NOTICE '%: %', name, cmq._in_states(name, message, 7);
 	END LOOP;
 END $$;
-SELECT cmq._in_states('reports', now(), NULL), cmq._in_states('reports', 'infinity', 7), cmq._in_states('reports', '-infinity', 7), cmq._state_time('reports', now(), 2), cmq._state_text('reports', 'infinity', 1, now()), cmq._state_int('reports', now(), 6);
+SELECT cmq._in_states('reports', now(), NULL), cmq._in_states('reports', 'infinity', 7), cmq._in_states('reports', '-infinity', 7), cmq._state_time('reports', now(), 2), cmq._state_text('reports', 'infinity', 1), cmq._state_int('reports', now(), 6);
 SELECT count(*), count(*) FILTER (WHERE cmq._in_states('reports', enqueued_at, 7)) AS any_state, count(*) FILTER (WHERE cmq._in_states('reports', enqueued_at, 4)) AS history FROM cmq_data.q_reports;
 SELECT (SELECT count(*) FROM cmq.q_reports_all) AS any_state, (SELECT count(*) FROM cmq.q_reports_history) AS history;
 SELECT cmq._time_of(0), cmq._time_of(9223372036854775807), cmq._time_of(-9223372036854775808), cmq._times_of('{{0,NULL},{-9223372036854775808,9223372036854775807}}'), cmq._times_of('{}');
