@@ -103,9 +103,13 @@ OBJS = \
 	src/watch/cmq_look.o \
 	src/watch/cmq_message_state.o \
 	src/watch/cmq_metrics.o \
+	src/watch/cmq_nodes.o \
+	src/watch/cmq_plan_ids.o \
 	src/watch/cmq_planner.o \
 	src/watch/cmq_rewind_left.o \
 	src/watch/cmq_status.o \
+	src/watch/cmq_view_shape.o \
+	src/watch/cmq_view_ways.o \
 	src/watch/cmq_views.o \
 	src/worker/cmq_forget.o \
 	src/worker/cmq_launcher.o \

@@ -60,6 +60,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
 #include "watch/cmq_message_state.h"
+#include "watch/cmq_nodes.h"
 #include "watch/cmq_views.h"
 
 PG_FUNCTION_INFO_V1(cmq_readable);
@@ -134,12 +135,8 @@ find_operator(const char *op, Oid type)
 static Expr *
 make_comparison(const char *op, Node *left, Node *right)
 {
-	Expr	   *expr = make_opclause(find_operator(op, TIMESTAMPTZOID), BOOLOID,
-									 false, (Expr *) copyObject(left),
-									 (Expr *) right, InvalidOid, InvalidOid);
-
-	set_opfuncid((OpExpr *) expr);
-	return expr;
+	return (Expr *) cmq_node_compare(find_operator(op, TIMESTAMPTZOID),
+									 copyObject(left), right);
 }
 
 /* left op time */
