@@ -181,6 +181,9 @@ SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT 'in workers' AS stage, * FROM pg_temp.try_all('reports', 0);
+-- each kind of plan can have them
+SELECT view, q, pg_temp.explain(format(q, 'cmq.q_reports_' || view)) ~ 'Parallel' AS parallel
+  FROM unnest('{live,history,all}'::text[]) WITH ORDINALITY v(view, n), unnest(ARRAY['SELECT count(*) FROM %s', 'SELECT sum(length(body)) FROM %s', 'SELECT receive_count, sum(length(body)) FROM %s GROUP BY 1']) WITH ORDINALITY u(q, m) ORDER BY n, m;
 -- other ways to join, and by index
 SET enable_seqscan = off;
 SELECT 'by index, in workers' AS stage, * FROM pg_temp.try_all('reports', 1);
