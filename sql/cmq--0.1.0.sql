@@ -51,8 +51,12 @@ CREATE TABLE cmq.queue (
 	dead_letter_queue		text COLLATE "C",
 	max_receive_count		int,
 	max_time_to_live		int,
+	retry_backoff_seconds	int NOT NULL,
+	retry_backoff_max_seconds	int NOT NULL,
+	rewind_share			int NOT NULL,
 	create_time				timestamptz NOT NULL,
 	last_modify_time		timestamptz NOT NULL,
+	paused_since			timestamptz,
 	rewind_from				timestamptz,
 	rewound_at				timestamptz,
 	rewind_concurrent		bigint[],
@@ -192,6 +196,14 @@ COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restor
 --   max_time_to_live       a message not consumed for that many seconds,
 --                          300..43200 and less than msg_retention_seconds, is
 --                          moved there when it is ready
+--   retry_backoff_seconds  seconds for which cmq_release hides a message that was
+--                          received once, 0..43200; twice as many for each receive more
+--   retry_backoff_max_seconds
+--                          and no more than these, 0..43200
+--   rewind_share           while a rewind is under way and other messages are ready:
+--                          how many of 100 messages received are such that the rewind
+--                          brings back, 1..100; 100: messages come in the order of
+--                          production
 -- Needs: CREATE on schemas cmq and cmq_data; INSERT on the dead-letter queue, for as
 --   long as dead letters are to be moved.
 -- Errors: 22023 a value is NULL or out of range or the dead-letter policy is
@@ -208,12 +220,15 @@ CREATE FUNCTION @extschema@.cmq_create_queue(
 	max_msg_heap_num		bigint DEFAULT 100000000,
 	dead_letter_queue		text DEFAULT NULL,
 	max_receive_count		int DEFAULT NULL,
-	max_time_to_live		int DEFAULT NULL)
+	max_time_to_live		int DEFAULT NULL,
+	retry_backoff_seconds	int DEFAULT 0,
+	retry_backoff_max_seconds	int DEFAULT 3600,
+	rewind_share			int DEFAULT 100)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int)
-	IS 'create a queue, owned by the caller; timeouts, max_time_to_live and what ends in _seconds in seconds, max_msg_size in bytes, max_msg_heap_num in messages, max_receive_count in receives';
+COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int)
+	IS 'create a queue, owned by the caller; timeouts, max_time_to_live and what ends in _seconds in seconds, max_msg_size in bytes, max_msg_heap_num in messages, max_receive_count in receives, rewind_share in per cent';
 
 -- cmq_alter_queue: change settings of a queue.
 --
@@ -242,11 +257,14 @@ CREATE FUNCTION @extschema@.cmq_alter_queue(
 	max_msg_heap_num		bigint DEFAULT NULL,
 	dead_letter_queue		text DEFAULT NULL,
 	max_receive_count		int DEFAULT NULL,
-	max_time_to_live		int DEFAULT NULL)
+	max_time_to_live		int DEFAULT NULL,
+	retry_backoff_seconds	int DEFAULT NULL,
+	retry_backoff_max_seconds	int DEFAULT NULL,
+	rewind_share			int DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int)
 	IS 'change settings of a queue, in the units of cmq_create_queue; NULL leaves a setting as it is';
 
 -- cmq_drop_queue: drop a queue with its messages and history.
@@ -329,6 +347,9 @@ CREATE FUNCTION @extschema@.cmq_queue_attributes(
 	OUT dead_letter_queue		text,
 	OUT max_receive_count		int,
 	OUT max_time_to_live		int,
+	OUT retry_backoff_seconds	int,
+	OUT retry_backoff_max_seconds	int,
+	OUT rewind_share			int,
 	OUT create_time				timestamptz,
 	OUT last_modify_time		timestamptz,
 	OUT active_msg_num			bigint,
@@ -1097,6 +1118,9 @@ SELECT q.name AS queue,
 	   CASE WHEN may.read OR may.own_target THEN q.dead_letter_queue END AS dead_letter_queue,
 	   CASE WHEN may.read THEN q.max_receive_count END AS max_receive_count,
 	   CASE WHEN may.read THEN q.max_time_to_live END AS max_time_to_live,
+	   CASE WHEN may.read THEN q.retry_backoff_seconds END AS retry_backoff_seconds,
+	   CASE WHEN may.read THEN q.retry_backoff_max_seconds END AS retry_backoff_max_seconds,
+	   CASE WHEN may.read THEN q.rewind_share END AS rewind_share,
 	   CASE WHEN may.read THEN q.create_time END AS create_time,
 	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
 	   CASE WHEN may.read THEN q.rewind_from END AS rewinding_from
@@ -1123,6 +1147,9 @@ COMMENT ON COLUMN cmq.queues.max_msg_heap_num IS 'how many messages may be pendi
 COMMENT ON COLUMN cmq.queues.dead_letter_queue IS 'name of the queue that dead letters are moved to, NULL: none; shown to the owner of that queue, too';
 COMMENT ON COLUMN cmq.queues.max_receive_count IS 'how many times a message can be received before it is a dead letter; NULL: any number';
 COMMENT ON COLUMN cmq.queues.max_time_to_live IS 'after how many seconds a message that is not consumed is a dead letter; NULL: never';
+COMMENT ON COLUMN cmq.queues.retry_backoff_seconds IS 'for how many seconds cmq_release hides a message that was received once; twice as many for each receive more';
+COMMENT ON COLUMN cmq.queues.retry_backoff_max_seconds IS 'for how many seconds cmq_release hides a message at most';
+COMMENT ON COLUMN cmq.queues.rewind_share IS 'per cent of the messages received that a rewind under way brings back while others are ready; 100: in the order of production';
 COMMENT ON COLUMN cmq.queues.create_time IS 'when the queue was created (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.queues.last_modify_time IS 'when settings of the queue were last changed (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.queues.rewinding_from IS 'when the first message was produced that the rewind under way may still bring back (timestamp by the queue clock); NULL: there is none under way';

@@ -24,6 +24,9 @@
 #define CMQ_MSG_SIZE_MAX			67108864	/* bytes */
 #define CMQ_HEAP_NUM_MIN			1	/* messages */
 #define CMQ_HEAP_NUM_MAX			INT64CONST(1000000000)	/* messages */
+#define CMQ_BACKOFF_MAX				43200
+#define CMQ_SHARE_MIN				1	/* per cent */
+#define CMQ_SHARE_MAX				100
 #define CMQ_RECEIVE_COUNT_MIN		1
 #define CMQ_RECEIVE_COUNT_MAX		1000
 #define CMQ_TIME_TO_LIVE_MIN		300

@@ -85,8 +85,12 @@ static const Column queue_columns[] = {
 	OPTIONAL(TEXTOID, dead_letter_queue),
 	OPTIONAL(INT4OID, max_receive_count),
 	OPTIONAL(INT4OID, max_time_to_live),
+	QUEUE(INT4OID, retry_backoff_seconds),
+	QUEUE(INT4OID, retry_backoff_max_seconds),
+	QUEUE(INT4OID, rewind_share),
 	QUEUE(TIMESTAMPTZOID, create_time),
 	QUEUE(TIMESTAMPTZOID, last_modify_time),
+	OPTIONAL(TIMESTAMPTZOID, paused_since),
 	OPTIONAL(TIMESTAMPTZOID, rewinding.from),
 	OPTIONAL(TIMESTAMPTZOID, rewinding.rewound_at),
 	OPTIONAL(INT8ARRAYOID, rewinding),	/* null if none is active */

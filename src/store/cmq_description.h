@@ -58,8 +58,12 @@ struct CmqDescription
 	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
 	int			max_receive_count;	/* 0: no limit */
 	int			max_time_to_live;	/* 0: no limit */
+	int			retry_backoff_seconds;
+	int			retry_backoff_max_seconds;
+	int			rewind_share;	/* per cent, see cmq_receive.c */
 	TimestampTz create_time;
 	TimestampTz last_modify_time;
+	TimestampTz paused_since;	/* 0: it is not paused */
 	TimestampTz expired_before;
 	TimestampTz forgotten_before;
 	TimestampTz history_since;	/* see cmq_forget.c */

@@ -15,9 +15,10 @@
 #include "store/cmq_rights.h"
 #include "verbs/cmq_queue_args.h"
 
-/* Settings that are plain numbers, in the order of the arguments. */
+/* Settings that are plain numbers. */
 typedef struct Setting
 {
+	int			argno;
 	const char *name;
 	size_t		offset;			/* in CmqQueue */
 	int64		min;
@@ -27,19 +28,28 @@ typedef struct Setting
 } Setting;
 
 static const Setting settings[] = {
-	{"visibility_timeout", offsetof(CmqQueue, visibility_timeout),
+	{1, "visibility_timeout", offsetof(CmqQueue, visibility_timeout),
 	CMQ_VISIBILITY_MIN, CMQ_VISIBILITY_MAX, " seconds", false},
-	{"polling_wait_seconds", offsetof(CmqQueue, polling_wait_seconds),
+	{2, "polling_wait_seconds", offsetof(CmqQueue, polling_wait_seconds),
 	CMQ_POLLING_MIN, CMQ_POLLING_MAX, " seconds", false},
-	{"msg_retention_seconds", offsetof(CmqQueue, msg_retention_seconds),
+	{3, "msg_retention_seconds", offsetof(CmqQueue, msg_retention_seconds),
 	CMQ_RETENTION_MIN, CMQ_RETENTION_MAX, " seconds", false},
-	{"rewind_seconds", offsetof(CmqQueue, rewind_seconds),
+	{4, "rewind_seconds", offsetof(CmqQueue, rewind_seconds),
 	CMQ_REWIND_MIN, CMQ_RETENTION_MAX, " seconds", false},
-	{"max_msg_size", offsetof(CmqQueue, max_msg_size),
+	{5, "max_msg_size", offsetof(CmqQueue, max_msg_size),
 	CMQ_MSG_SIZE_MIN, CMQ_MSG_SIZE_MAX, " bytes", false},
-	{"max_msg_heap_num", offsetof(CmqQueue, max_msg_heap_num),
+	{6, "max_msg_heap_num", offsetof(CmqQueue, max_msg_heap_num),
 	CMQ_HEAP_NUM_MIN, CMQ_HEAP_NUM_MAX, " messages", true},
+	{10, "retry_backoff_seconds", offsetof(CmqQueue, retry_backoff_seconds),
+	0, CMQ_BACKOFF_MAX, " seconds", false},
+	{11, "retry_backoff_max_seconds", offsetof(CmqQueue, retry_backoff_max_seconds),
+	0, CMQ_BACKOFF_MAX, " seconds", false},
+	{12, "rewind_share", offsetof(CmqQueue, rewind_share),
+	CMQ_SHARE_MIN, CMQ_SHARE_MAX, " per cent", false},
 };
+
+/* The first of the three arguments of a dead-letter policy. */
+#define DEAD_LETTER_ARGNO 7
 
 /* May an error say what the queue is set to?  A queue being created has no secrets. */
 static bool
@@ -49,7 +59,7 @@ may_say(CmqQueue *queue)
 }
 
 /*
- * Store the settings given from argument 1 on into queue; NULL keeps what is
+ * Store the settings given in the arguments into queue; NULL keeps what is
  * there, or is an error.  Returns whether any was given.  Raises 22023.
  */
 bool
@@ -62,7 +72,7 @@ cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool
 		const Setting *s = &settings[i];
 		int64		value;
 
-		if (PG_ARGISNULL(i + 1))
+		if (PG_ARGISNULL(s->argno))
 		{
 			if (null_keeps)
 				continue;
@@ -72,7 +82,7 @@ cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool
 							s->name, queue->name),
 					 errhint("Leave the argument out to get its default.")));
 		}
-		value = s->big ? PG_GETARG_INT64(i + 1) : PG_GETARG_INT32(i + 1);
+		value = s->big ? PG_GETARG_INT64(s->argno) : PG_GETARG_INT32(s->argno);
 		cmq_check_range(s->name, value, s->min, s->max, s->unit, queue->name);
 		if (s->big)
 			*(int64 *) ((char *) queue + s->offset) = value;
@@ -94,14 +104,14 @@ cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool
 }
 
 /*
- * Store the dead-letter policy given in the last three arguments into queue; NULL keeps
+ * Store the dead-letter policy given in the arguments into queue; NULL keeps
  * what is there.  Returns whether any was given.  Raises 22023 unless queue then has all
  * of a policy, or nothing.
  */
 bool
 cmq_queue_args_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue)
 {
-	int			argno = lengthof(settings) + 1;
+	int			argno = DEAD_LETTER_ARGNO;
 	bool		any = !PG_ARGISNULL(argno) || !PG_ARGISNULL(argno + 1) ||
 		!PG_ARGISNULL(argno + 2);
 

@@ -41,6 +41,9 @@ enum
 	Anum_attributes_dead_letter_queue,
 	Anum_attributes_max_receive_count,
 	Anum_attributes_max_time_to_live,
+	Anum_attributes_retry_backoff_seconds,
+	Anum_attributes_retry_backoff_max_seconds,
+	Anum_attributes_rewind_share,
 	Anum_attributes_create_time,
 	Anum_attributes_last_modify_time,
 	Anum_attributes_active_msg_num,
@@ -50,7 +53,7 @@ enum
 	Anum_attributes_min_msg_time,
 	Anum_attributes_earliest_rewind_time,
 	Anum_attributes_latest_rewind_time,
-	Natts_attributes = 18
+	Natts_attributes = 21
 };
 
 /* Count the queue's messages by state; returns the description of the same moment. */
@@ -104,6 +107,9 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	NULLED(max_receive_count) = queue->max_receive_count == 0;
 	VALUE(max_time_to_live) = Int32GetDatum(queue->max_time_to_live);
 	NULLED(max_time_to_live) = queue->max_time_to_live == 0;
+	VALUE(retry_backoff_seconds) = Int32GetDatum(queue->retry_backoff_seconds);
+	VALUE(retry_backoff_max_seconds) = Int32GetDatum(queue->retry_backoff_max_seconds);
+	VALUE(rewind_share) = Int32GetDatum(queue->rewind_share);
 	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);
 	VALUE(active_msg_num) = Int64GetDatum(states.ready);

@@ -182,6 +182,7 @@ CREATE FUNCTION pg_temp.unit(name text, type regtype) RETURNS text LANGUAGE sql 
 	SELECT CASE WHEN type = 'timestamptz'::regtype THEN 'timestamps? by the (queue|wall) clock'
 				WHEN name ~ '_seconds$|timeout$|^max_time_to_live$' THEN '\mseconds\M'
 				WHEN name ~ '_bytes$|_size$' THEN '\mbytes\M'
+				WHEN name = 'rewind_share' THEN 'per cent'
 				WHEN name ~ '^msg_ids?$' THEN 'microseconds since 1970'
 				WHEN type IN ('int'::regtype, 'bigint'::regtype, 'float8'::regtype) THEN '\mnumber of\M|how many (times|messages)' END $$;
 CREATE TEMP TABLE shown AS

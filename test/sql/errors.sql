@@ -75,6 +75,7 @@ INSERT INTO call
 				WHEN a.name = 'msg_retention_seconds' THEN '3600' WHEN a.name = 'rewind_seconds' THEN '3600'
 				WHEN a.name = 'max_msg_size' THEN '1024' WHEN a.name = 'max_msg_heap_num' THEN '1000000'
 				WHEN a.name IN ('max_receive_count', 'max_time_to_live') THEN 'NULL'
+				WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
 				WHEN a.name = 'dead_letter_queue' THEN CASE WHEN p.proname = 'cmq_redrive' THEN $$'errors_a'$$ ELSE 'NULL' END
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{1}'::jsonb[]$$ END,
 		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
