@@ -12,6 +12,7 @@
 #include "nodes/primnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -148,6 +149,62 @@ cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
 				 errdetail("There are %d bodies and %d headers.", nbodies, n)));
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * The message ids in the argument msg_ids, ordered, each once, palloc'd; *nids says how
+ * many.  Raises 22023 when it is NULL, has more than one dimension or a NULL element.
+ */
+int64 *
+cmq_msg_ids_arg(FunctionCallInfo fcinfo, int argno, const char *queue, int *nids)
+{
+	Datum	   *elements;
+	int64	   *ids;
+	int			n;
+
+	cmq_require_arg(fcinfo, argno, "msg_ids", "queue", queue);
+	n = cmq_array_arg(PG_GETARG_DATUM(argno), INT8OID, "msg_ids", "queue", queue,
+					  &elements, NULL);
+	ids = palloc(sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		ids[i] = DatumGetInt64(elements[i]);
+	qsort(ids, n, sizeof(int64), compare_ids);
+	*nids = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (i == 0 || ids[i] != ids[*nids - 1])
+			ids[(*nids)++] = ids[i];
+	}
+	return ids;
+}
+
+/*
+ * Put the argument filter, which may be NULL, into *filter, for
+ * cmq_slot_headers_contain(); false if it is NULL.  Raises 22023.
+ */
+bool
+cmq_filter_arg(FunctionCallInfo fcinfo, int argno, const char *queue, Datum *filter)
+{
+	*filter = (Datum) 0;
+	if (PG_ARGISNULL(argno))
+		return false;
+	/* the record of rewinds keeps it, and it is compared with each message */
+	if (toast_raw_datum_size(PG_GETARG_DATUM(argno)) - VARHDRSZ > CMQ_FILTER_SIZE_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("filter is too large for queue \"%s\"", queue),
+				 errdetail("It may have %d bytes.", CMQ_FILTER_SIZE_MAX)));
+	*filter = JsonbPGetDatum(PG_GETARG_JSONB_P(argno));
+	return true;
+}
+
 /*
  * Fill a window from two arguments: start_time, and end_time, which stands behind it.
  * Both may be NULL.  Raises 22023.
@@ -180,14 +237,6 @@ cmq_window_args(FunctionCallInfo fcinfo, int argno_start, int argno_filter,
 {
 	cmq_require_arg(fcinfo, argno_start, "start_time", "queue", queue);
 	cmq_times_args(fcinfo, argno_start, queue, window);
-	window->has_filter = !PG_ARGISNULL(argno_filter);
-	window->filter = window->has_filter ? PG_GETARG_DATUM(argno_filter) :
-		(Datum) 0;
-	/* the record of rewinds keeps it */
-	if (window->has_filter &&
-		toast_raw_datum_size(window->filter) - VARHDRSZ > CMQ_FILTER_SIZE_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("filter is too large for queue \"%s\"", queue),
-				 errdetail("It may have %d bytes.", CMQ_FILTER_SIZE_MAX)));
+	window->has_filter = cmq_filter_arg(fcinfo, argno_filter, queue,
+										&window->filter);
 }

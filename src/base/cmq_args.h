@@ -72,6 +72,10 @@ extern int	cmq_array_arg(Datum arg, Oid type, const char *argname,
 extern void cmq_headers_arg(FunctionCallInfo fcinfo, int argno,
 							const char *kind, const char *name, int nbodies,
 							Datum **headers, bool **isnull);
+extern int64 *cmq_msg_ids_arg(FunctionCallInfo fcinfo, int argno,
+							  const char *queue, int *nids);
+extern bool cmq_filter_arg(FunctionCallInfo fcinfo, int argno,
+						   const char *queue, Datum *filter);
 extern void cmq_times_args(FunctionCallInfo fcinfo, int argno_start,
 						   const char *queue, CmqWindow *window);
 extern void cmq_window_args(FunctionCallInfo fcinfo, int argno_start,

@@ -26,8 +26,6 @@
 
 #include "access/relation.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
@@ -90,9 +88,6 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 	history->lockmode = lockmode;
 	cmq_leaf_rows_begin(&history->messages, queue, CMQ_MESSAGES, AccessShareLock,
 						NULL);
-	history->context = AllocSetContextCreate(CurrentMemoryContext,
-											 "cmq history",
-											 ALLOCSET_DEFAULT_SIZES);
 }
 
 /* Let the scan, which has not moved yet, show what this snapshot sees. */
@@ -125,7 +120,6 @@ cmq_history_end(CmqHistory *history)
 						queue->name),
 				 errdetail("Rewind has been switched off meanwhile.")));
 	relation_close(history->pending, NoLock);
-	MemoryContextDelete(history->context);
 }
 
 /* Open the rewind table of the next leaf of the window; false if there is none. */
@@ -154,23 +148,6 @@ open_leaf(CmqHistory *history)
 	return false;
 }
 
-/* Do the headers of the message in the slot contain the filter? */
-static bool
-passes_filter(CmqHistory *history)
-{
-	MemoryContext old = MemoryContextSwitchTo(history->context);
-	bool		isnull;
-	Datum		headers = slot_getattr(history->messages.table.slot,
-									   Anum_messages_headers, &isnull);
-	bool		result = !isnull &&
-		DatumGetBool(DirectFunctionCall2(jsonb_contains, headers,
-										 history->window->filter));
-
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(history->context);
-	return result;
-}
-
 /* Is the message wanted whose row the scan of the leaf stands at? */
 static bool
 is_wanted(CmqHistory *history)
@@ -180,7 +157,9 @@ is_wanted(CmqHistory *history)
 	history->time = cmq_slot_time(history->rewind.slot, Anum_rewind_enqueued_at);
 	return !history->with_messages ||
 		(cmq_leaf_rows_find(&history->messages, history->time) &&
-		 (!history->window->has_filter || passes_filter(history)));
+		 (!history->window->has_filter ||
+		  cmq_slot_headers_contain(history->messages.table.slot,
+								   history->window->filter)));
 }
 
 /*

@@ -11,7 +11,6 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "storage/lockdefs.h"
-#include "utils/palloc.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -29,7 +28,6 @@ typedef struct CmqHistory
 	bool		with_messages;
 	LOCKMODE	lockmode;
 	Snapshot	seen_by;		/* as in CmqTable */
-	MemoryContext context;		/* of the filter, for one message */
 	Relation	pending;		/* open, not read */
 	int			leaf;			/* the one to open next */
 	bool		open;			/* is the one before open? */

@@ -57,7 +57,9 @@
 #include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -825,6 +827,31 @@ cmq_slot_body(TupleTableSlot *slot)
 						get_rel_name(slot->tts_tableOid)),
 				 errdetail("The table has been changed by hand.")));
 	return body;
+}
+
+/*
+ * Do the headers of the message in the slot contain this filter, a jsonb that is not
+ * toasted?  No memory stays: most scans have no context that they reset for each row.
+ */
+bool
+cmq_slot_headers_contain(TupleTableSlot *slot, Datum filter)
+{
+	MemoryContext context;
+	MemoryContext old;
+	bool		isnull;
+	Datum		headers = slot_getattr(slot, Anum_messages_headers, &isnull);
+	bool		result;
+
+	if (isnull)
+		return false;
+	/* the server keeps such contexts for the next one who wants one */
+	context = AllocSetContextCreate(CurrentMemoryContext, "cmq filter",
+									ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	result = DatumGetBool(DirectFunctionCall2(jsonb_contains, headers, filter));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return result;
 }
 
 /*

@@ -25,11 +25,9 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -131,39 +129,6 @@ cmq_restore(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(n);
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* The message ids in an array argument, ordered, each once. */
-static int64 *
-get_ids(FunctionCallInfo fcinfo, int argno, CmqQueue *queue, int *nids)
-{
-	Datum	   *elements;
-	int64	   *ids;
-	int			n;
-
-	cmq_require_arg(fcinfo, argno, "msg_ids", "queue", queue->name);
-	n = cmq_array_arg(PG_GETARG_DATUM(argno), INT8OID, "msg_ids", "queue",
-					  queue->name, &elements, NULL);
-	ids = palloc(sizeof(int64) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		ids[i] = DatumGetInt64(elements[i]);
-	qsort(ids, n, sizeof(int64), compare_ids);
-	*nids = 0;
-	for (int i = 0; i < n; i++)
-	{
-		if (i == 0 || ids[i] != ids[*nids - 1])
-			ids[(*nids)++] = ids[i];
-	}
-	return ids;
-}
-
 /* A time not after that of any message that can be restored; DT_NOEND if none can. */
 static TimestampTz
 get_first(const int64 *ids, int nids, TimestampTz since)
@@ -202,7 +167,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_restore_messages()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = open_queue(fcinfo);
-	ids = get_ids(fcinfo, 1, queue, &nids);
+	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
 
 	since = cmq_bounds_rewindable_since(queue, cmq_queue_now(queue));
 	restore_begin(&state, queue, get_first(ids, nids, since));
