@@ -79,7 +79,9 @@ OBJS = \
 	src/store/cmq_triggers.o \
 	src/verbs/cmq_alter.o \
 	src/verbs/cmq_binding.o \
+	src/verbs/cmq_candidates.o \
 	src/verbs/cmq_changes.o \
+	src/verbs/cmq_chosen.o \
 	src/verbs/cmq_clear.o \
 	src/verbs/cmq_create.o \
 	src/verbs/cmq_dead_letter.o \
@@ -96,6 +98,7 @@ OBJS = \
 	src/verbs/cmq_rewind.o \
 	src/verbs/cmq_send.o \
 	src/verbs/cmq_subscribe.o \
+	src/verbs/cmq_take.o \
 	src/verbs/cmq_topic.o \
 	src/verbs/cmq_truncate.o \
 	src/watch/cmq_attributes.o \
@@ -136,6 +139,8 @@ REGRESS = \
 	send \
 	receive \
 	delete \
+	consume \
+	chosen \
 	visibility \
 	batch \
 	full \

@@ -158,14 +158,14 @@ CREATE TYPE cmq.message AS (
 	receive_count		int,
 	rewind_count		int
 );
-COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive returns it';
+COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive and cmq_consume return it';
 COMMENT ON COLUMN cmq.message.msg_id IS 'id of the message: when it was produced, in microseconds since 1970';
-COMMENT ON COLUMN cmq.message.receipt_handle IS 'name of this delivery, for cmq_delete and cmq_change_visibility';
+COMMENT ON COLUMN cmq.message.receipt_handle IS 'name of this delivery, for cmq_delete and cmq_change_visibility; NULL if the message was consumed';
 COMMENT ON COLUMN cmq.message.body IS 'body of the message, as it was sent';
 COMMENT ON COLUMN cmq.message.headers IS 'headers of the message, as they were sent; NULL if it has none';
 COMMENT ON COLUMN cmq.message.enqueued_at IS 'when the message was produced (timestamp by the queue clock), to the microsecond the same as msg_id';
 COMMENT ON COLUMN cmq.message.first_received_at IS 'when the message was received for the first time since it was sent or last brought back (timestamp by the queue clock)';
-COMMENT ON COLUMN cmq.message.next_visible_at IS 'when the visibility timeout of this delivery is over (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.message.next_visible_at IS 'when the visibility timeout of this delivery is over (timestamp by the queue clock); NULL if the message was consumed';
 COMMENT ON COLUMN cmq.message.receive_count IS 'how many times the message was received since it was sent or last brought back, this time included';
 COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restore has brought the message back';
 
@@ -430,22 +430,96 @@ COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[])
 --   visibility_timeout    seconds, 1..43200; NULL: the queue's
 --   polling_wait_seconds  seconds to wait when no message is ready, 0..30;
 --                         NULL: the queue's
+--   filter                only messages whose headers contain this (headers @> filter),
+--                         at most 8192 bytes; NULL: all.  Messages without headers
+--                         contain nothing
 -- Result: the messages in the order in which they became visible.  For messages never
 --   received this is the order of production; a rewound message stands at its
---   production time.  No row when no message is ready.  A receive passes over messages
---   that another open transaction is changing, and never waits for them.
+--   production time.  With a rewind_share of less than 100 messages that a rewind brings
+--   back and others take turns.  No row when no message is ready.  A receive passes over
+--   messages that another open transaction is changing, and never waits for them.
+-- A filter is compared with each ready message until max_messages are found: that takes
+-- time in proportion to what it passes over, which stays for others.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_receive(
 	queue					text,
 	max_messages			int DEFAULT 1,
 	visibility_timeout		int DEFAULT NULL,
-	polling_wait_seconds	int DEFAULT NULL)
+	polling_wait_seconds	int DEFAULT NULL,
+	filter					jsonb DEFAULT NULL)
 RETURNS SETOF cmq.message
 AS 'MODULE_PATHNAME', 'cmq_receive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int, jsonb)
 	IS 'take up to max_messages ready messages and make them in flight for visibility_timeout seconds; if there is none, wait up to polling_wait_seconds seconds';
+
+-- cmq_receive_messages: receive exactly these messages, ready or delayed.
+--
+-- Parameters:
+--   queue               the queue
+--   msg_ids             a one-dimensional array without NULL
+--   visibility_timeout  seconds, 1..43200; NULL: the queue's
+-- Result: those of them that are ready or delayed, oldest first, each once.  Left out are
+--   ids of messages that are unknown, in flight, deleted, expired or dead, and those that
+--   another open transaction is changing, for which the call does not wait.
+-- Messages that wait as they were sent or brought back are found by their ids.  For those
+-- that are delayed or were received before, the call reads the pending messages that are
+-- visible after the earliest of them was produced, once for all ids.
+-- Needs: DELETE on the queue.
+-- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has several
+--   dimensions, or visibility_timeout is out of range, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_receive_messages(
+	queue				text,
+	msg_ids				bigint[],
+	visibility_timeout	int DEFAULT NULL)
+RETURNS SETOF cmq.message
+AS 'MODULE_PATHNAME', 'cmq_receive_messages'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION @extschema@.cmq_receive_messages(text, bigint[], int)
+	IS 'receive exactly the messages with these msg_ids (microseconds since 1970) that are ready or delayed, and make them in flight for visibility_timeout seconds';
+
+-- cmq_delete_messages: take back messages that are ready or delayed, without receiving
+-- them.
+--
+-- With rewind on they move to the history, with a receive_count of 0 if nobody has
+-- received them; else they are removed.
+-- Parameters, cost: as for cmq_receive_messages.
+-- Result: the ids of the messages deleted, oldest first, each once.  Left out are those
+--   that cmq_receive_messages leaves out; but dead messages are deleted.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has several
+--   dimensions, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_delete_messages(queue text, msg_ids bigint[])
+RETURNS SETOF bigint
+AS 'MODULE_PATHNAME', 'cmq_delete_messages'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cmq_delete_messages(text, bigint[])
+	IS 'take back messages with these msg_ids (microseconds since 1970) that are ready or delayed, without receiving them; returns the ids of those deleted';
+
+-- cmq_consume: receive up to max_messages ready messages and delete them in one step, in
+-- the caller's transaction.
+--
+-- The messages go straight to the history, or are removed with rewind off; nothing is in
+-- flight in between.  If the transaction is rolled back they are ready as before, and
+-- nothing was counted.  So work in the same database and the message are done together,
+-- exactly once.  For work that takes long, or is done elsewhere, cmq_receive and
+-- cmq_delete are right: a message that is consumed has no visibility timeout, and is
+-- hidden from others for as long as the transaction is open.
+-- Parameters, result: as cmq_receive; receipt_handle and next_visible_at are NULL, and
+--   first_received_at is now for a message that was not received before.
+-- Needs: DELETE on the queue.
+-- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_consume(
+	queue					text,
+	max_messages			int DEFAULT 1,
+	polling_wait_seconds	int DEFAULT NULL,
+	filter					jsonb DEFAULT NULL)
+RETURNS SETOF cmq.message
+AS 'MODULE_PATHNAME', 'cmq_consume'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION @extschema@.cmq_consume(text, int, int, jsonb)
+	IS 'receive and delete up to max_messages ready messages in one step; if there is none, wait up to polling_wait_seconds seconds';
 
 -- cmq_delete: delete a message that was received: it is consumed.
 --

@@ -59,8 +59,8 @@ struct CmqSharedQueue
 	CmqStretch	stretches[CMQ_STRETCHES];
 
 	/* receives that wait, see cmq_wait.c */
-	ConditionVariable wakeup;
-	pg_atomic_uint32 nwaiters;
+	ConditionVariable wakeup[CMQ_NWAITERS];
+	pg_atomic_uint32 nwaiters[CMQ_NWAITERS];
 	pg_atomic_uint32 nasking;	/* processes that want them to leave */
 	pg_atomic_uint32 nasked;	/* how often they were asked, modulo 2^32 */
 	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
@@ -79,6 +79,7 @@ struct CmqSharedQueue
 	/* hints, see cmq_notes.c */
 	pg_atomic_uint64 last_send; /* clock at the newest send */
 	pg_atomic_uint64 spacing;	/* of ready rows */
+	pg_atomic_uint32 turns_taken;	/* by rewind_share, modulo 2^32 */
 	pg_atomic_uint32 triggers;	/* their versions */
 	pg_atomic_uint32 demands_failed;
 	pg_atomic_uint32 letters_stuck; /* a receive could not move dead letters */

@@ -59,6 +59,13 @@ cmq_notes_set_spacing(CmqSharedQueue *shared, uint64 spacing)
 	pg_atomic_write_u64(&shared->spacing, spacing);
 }
 
+/* The number of the next turn, by which sources take turns (cmq_candidates.c). */
+uint32
+cmq_notes_next_turn(CmqSharedQueue *shared)
+{
+	return pg_atomic_fetch_add_u32(&shared->turns_taken, 1);
+}
+
 /* A message of the queue could not be read (cmq_damage.c). */
 void
 cmq_notes_damage(CmqSharedQueue *shared)

@@ -17,6 +17,7 @@ extern void cmq_notes_set_last_send(CmqSharedQueue *shared, TimestampTz time);
 extern uint64 cmq_notes_spacing(CmqSharedQueue *shared);
 extern void cmq_notes_set_spacing(CmqSharedQueue *shared, uint64 spacing);
 extern void cmq_notes_damage(CmqSharedQueue *shared);
+extern uint32 cmq_notes_next_turn(CmqSharedQueue *shared);
 extern bool cmq_notes_is_damaged(CmqSharedQueue *shared);
 extern void cmq_notes_letters_stuck(CmqSharedQueue *shared, bool stuck);
 extern bool cmq_notes_letters_are_stuck(CmqSharedQueue *shared);

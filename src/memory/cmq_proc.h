@@ -21,6 +21,7 @@
 typedef enum CmqProcUse
 {
 	CMQ_WAITING,				/* as waiting there */
+	CMQ_CHOOSING,				/* the same, with a filter */
 	CMQ_ASKING,					/* as asking waiters to leave */
 	CMQ_NUSES
 } CmqProcUse;

@@ -245,8 +245,11 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 	for (int i = 0; i < CMQ_NMARKS; i++)
 		shared->marks[i].time = shared->marks[i].rewound_at = DT_NOBEGIN;
 
-	ConditionVariableInit(&shared->wakeup);
-	pg_atomic_init_u32(&shared->nwaiters, 0);
+	for (int kind = 0; kind < CMQ_NWAITERS; kind++)
+	{
+		ConditionVariableInit(&shared->wakeup[kind]);
+		pg_atomic_init_u32(&shared->nwaiters[kind], 0);
+	}
 	pg_atomic_init_u32(&shared->nasking, 0);
 	pg_atomic_init_u32(&shared->nasked, 0);
 	pg_atomic_init_u32(&shared->nrewinds, 0);
@@ -263,6 +266,7 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 
 	pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 	pg_atomic_init_u64(&shared->spacing, 1000000);
+	pg_atomic_init_u32(&shared->turns_taken, 0);
 	pg_atomic_init_u32(&shared->triggers, triggers);
 	pg_atomic_init_u32(&shared->demands_failed, 0);
 	pg_atomic_init_u32(&shared->letters_stuck, 0);

@@ -52,6 +52,14 @@ typedef struct CmqStretch
 
 #define CMQ_STRETCHES 16
 
+/* The kinds of receives that wait, see cmq_wait.c. */
+typedef enum CmqWaiterKind
+{
+	CMQ_PLAIN_WAITER,			/* takes any message */
+	CMQ_CHOOSY_WAITER,			/* has a filter */
+	CMQ_NWAITERS
+} CmqWaiterKind;
+
 /* What is counted when a transaction commits, or at once; see cmq_count.c. */
 typedef enum CmqCounter
 {

@@ -29,6 +29,11 @@
  * Messages that become visible together are had one after the other: each receive that
  * takes one stops waiting, and signals the next.
  *
+ * A waiter with a filter is choosy: it may leave the message that it was signalled for,
+ * and one that does not plan for others must not be signalled in their place.  So choosy
+ * waiters sleep on a variable of their own.  All of them are woken whenever a message can
+ * be had, and each plans for itself alone; plain waiters go on as if there were none.
+ *
  * No wake-up is lost: a waiter counts itself in and gets onto the condition
  * variable, then looks, then sleeps.  A writer makes its rows visible, then
  * reads the count.  A full barrier stands between the two steps on each side.
@@ -74,6 +79,7 @@
 typedef struct Wait
 {
 	CmqSharedQueue *shared;
+	CmqWaiterKind kind;
 	SubTransactionId subid;
 	uint32		nasked;			/* how often waiters had been asked to leave */
 } Wait;
@@ -95,36 +101,52 @@ end_plan(CmqSharedQueue *shared, int process)
 }
 
 static void
-signal_waiters(CmqSharedQueue *shared, int n)
+signal_some(CmqSharedQueue *shared, CmqWaiterKind kind, int n)
 {
-	uint32		nwaiters;
+	uint32		nwaiters = pg_atomic_read_u32(&shared->nwaiters[kind]);
 
-	/* our rows are visible before the count is read */
-	pg_memory_barrier();
-	nwaiters = pg_atomic_read_u32(&shared->nwaiters);
 	if (nwaiters <= (uint32) n)
 	{
 		if (nwaiters > 0)
-			ConditionVariableBroadcast(&shared->wakeup);
+			ConditionVariableBroadcast(&shared->wakeup[kind]);
 		return;
 	}
 	while (n-- > 0)
-		ConditionVariableSignal(&shared->wakeup);
+		ConditionVariableSignal(&shared->wakeup[kind]);
+}
+
+/* So many messages can be had. */
+static void
+signal_waiters(CmqSharedQueue *shared, int n)
+{
+	/* our rows are visible before the counts are read */
+	pg_memory_barrier();
+	signal_some(shared, CMQ_PLAIN_WAITER, n);
+	signal_some(shared, CMQ_CHOOSY_WAITER, CMQ_ALL_WAITERS);
 }
 
 /* Stop waiting: the process of this number, which may be gone. */
 static void
-stop_waiting(CmqSharedQueue *shared, int process)
+stop_waiting(CmqSharedQueue *shared, CmqWaiterKind kind, int process)
 {
-	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
+	pg_atomic_fetch_sub_u32(&shared->nwaiters[kind], 1);
+	if (kind == CMQ_CHOOSY_WAITER)
+		return;
 	end_plan(shared, process);
-	signal_waiters(shared, 1);
+	pg_memory_barrier();
+	signal_some(shared, kind, 1);
 }
 
 static void
 take_back_waiter(CmqSharedQueue *shared, void *arg)
 {
-	stop_waiting(shared, *(int *) arg);
+	stop_waiting(shared, CMQ_PLAIN_WAITER, *(int *) arg);
+}
+
+static void
+take_back_choosy_waiter(CmqSharedQueue *shared, void *arg)
+{
+	stop_waiting(shared, CMQ_CHOOSY_WAITER, *(int *) arg);
 }
 
 static void
@@ -136,7 +158,8 @@ take_back_asker(CmqSharedQueue *shared, void *arg)
 static void
 take_back(CmqProcUse use, const CmqSharedKey *key, int number)
 {
-	cmq_shared_with(key, use == CMQ_WAITING ? take_back_waiter : take_back_asker,
+	cmq_shared_with(key, use == CMQ_WAITING ? take_back_waiter :
+					use == CMQ_CHOOSING ? take_back_choosy_waiter : take_back_asker,
 					&number);
 }
 
@@ -165,21 +188,39 @@ cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound)
 		signal_waiters(shared, n);
 }
 
+/* Show, and note for maintenance, where this process waits in this way. */
+static void
+show_wait(CmqWaiterKind kind)
+{
+	const CmqSharedKey *key = NULL;
+	ListCell   *lc;
+
+	foreach(lc, waits)
+	{
+		Wait	   *wait = lfirst(lc);
+
+		if (wait->kind == kind)
+			key = &wait->shared->key;
+	}
+	cmq_proc_set_use(kind == CMQ_CHOOSY_WAITER ? CMQ_CHOOSING : CMQ_WAITING, key);
+}
+
 /* Begin to wait: from here on, no message that arrives is missed. */
 void
-cmq_wait_begin(CmqSharedQueue *shared)
+cmq_wait_begin(CmqSharedQueue *shared, CmqWaiterKind kind)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	Wait	   *wait = palloc(sizeof(Wait));
 
 	wait->shared = shared;
+	wait->kind = kind;
 	wait->subid = GetCurrentSubTransactionId();
 	wait->nasked = pg_atomic_read_u32(&shared->nasked);
 	waits = lappend(waits, wait);
 	MemoryContextSwitchTo(old);
-	cmq_proc_set_use(CMQ_WAITING, &shared->key);
-	pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
-	ConditionVariablePrepareToSleep(&shared->wakeup);
+	show_wait(kind);
+	pg_atomic_fetch_add_u32(&shared->nwaiters[kind], 1);
+	ConditionVariablePrepareToSleep(&shared->wakeup[kind]);
 }
 
 /*
@@ -202,11 +243,13 @@ check_client(void)
  * waiter to wake then?
  */
 static bool
-plan(CmqSharedQueue *shared, TimestampTz next_visible)
+plan(CmqSharedQueue *shared, CmqWaiterKind kind, TimestampTz next_visible)
 {
 	int			me = cmq_proc_number();
 	bool		mine;
 
+	if (kind == CMQ_CHOOSY_WAITER)
+		return true;
 	SpinLockAcquire(&shared->mutex);
 	mine = shared->planner == NOBODY || shared->planner == me ||
 		next_visible < shared->planned_for;
@@ -236,9 +279,10 @@ is_asked(CmqSharedQueue *shared)
 bool
 cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible, int64 deadline)
 {
+	CmqWaiterKind kind = ((Wait *) llast(waits))->kind;
 	int64		sleep = Max(deadline - cmq_elapsed(), 0);
 
-	if (plan(shared, next_visible) && next_visible != DT_NOEND)
+	if (plan(shared, kind, next_visible) && next_visible != DT_NOEND)
 		sleep = Min(sleep, Max(next_visible - cmq_clock_peek(shared), 0));
 	if (is_asked(shared))
 		return false;
@@ -250,7 +294,7 @@ cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible, int64 deadline)
 	 * the latch that our signal has set: so it is set again.
 	 */
 	SetLatch(MyLatch);
-	(void) ConditionVariableTimedSleep(&shared->wakeup,
+	(void) ConditionVariableTimedSleep(&shared->wakeup[kind],
 									   sleep / 1000 + 1,
 									   cmq_wait_event());
 	check_client();
@@ -265,9 +309,8 @@ cmq_wait_end(void)
 
 	waits = list_delete_last(waits);
 	ConditionVariableCancelSleep();
-	cmq_proc_set_use(CMQ_WAITING, waits == NIL ? NULL :
-					 &((Wait *) llast(waits))->shared->key);
-	stop_waiting(wait->shared, cmq_proc_number());
+	show_wait(wait->kind);
+	stop_waiting(wait->shared, wait->kind, cmq_proc_number());
 }
 
 /*

@@ -17,7 +17,7 @@
 
 extern void cmq_wait_sweep(void);
 extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound);
-extern void cmq_wait_begin(CmqSharedQueue *shared);
+extern void cmq_wait_begin(CmqSharedQueue *shared, CmqWaiterKind kind);
 extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible,
 						   int64 deadline);
 extern void cmq_wait_end(void);

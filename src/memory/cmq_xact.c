@@ -304,18 +304,27 @@ cmq_xact_taken_due(CmqSharedQueue *shared, TimestampTz enqueued_at)
 }
 
 /*
- * The caller has received a message produced at enqueued_at that the rewind of
- * rewound_at brings back: its row is due no more.
+ * The caller has consumed a message produced at enqueued_at that the rewind of rewound_at
+ * brings back: its row is due no more.
  */
+void
+cmq_xact_consumed_due(CmqSharedQueue *shared, TimestampTz rewound_at,
+					  TimestampTz enqueued_at)
+{
+	cmq_xact_taken_due(shared, enqueued_at);
+	cmq_changes_add_due(&get_deed(shared)->effect.changes, -1, rewound_at,
+						enqueued_at);
+}
+
+/* The same for one that was delivered: it is pending from now on. */
 void
 cmq_xact_delivered_due(CmqSharedQueue *shared, TimestampTz rewound_at,
 					   TimestampTz enqueued_at)
 {
 	Deed	   *deed = get_deed(shared);
 
-	cmq_xact_taken_due(shared, enqueued_at);
+	cmq_xact_consumed_due(shared, rewound_at, enqueued_at);
 	deed->delivered_due = Min(deed->delivered_due, enqueued_at);
-	cmq_changes_add_due(&deed->effect.changes, -1, rewound_at, enqueued_at);
 }
 
 /* The caller has consumed or removed a message. */

@@ -52,6 +52,9 @@ extern bool cmq_xact_in_code(void);
 extern CmqOwnFloor *cmq_xact_own_floor(void);
 extern void cmq_xact_taken(CmqSharedQueue *shared, TimestampTz visible_at);
 extern void cmq_xact_taken_due(CmqSharedQueue *shared, TimestampTz enqueued_at);
+extern void cmq_xact_consumed_due(CmqSharedQueue *shared,
+								  TimestampTz rewound_at,
+								  TimestampTz enqueued_at);
 extern void cmq_xact_delivered_due(CmqSharedQueue *shared,
 								   TimestampTz rewound_at,
 								   TimestampTz enqueued_at);

@@ -17,11 +17,12 @@
  *	bring_back		slot, lowered	lowered		+1		for each		for each
  *	change_visib.	slot, taken		-			0		for each		for each
  *	take			taken			taken		-1		-				for each
+ *	take_due		taken due		-			-		-				for each
  *	take_expired	-				taken		-1		-				-
  *
  * (* Those that are delayed wake one together.)  Slot: a time in the process's slot, from
  * before the row is written.  Taken: noted, for the abort.  Lowered: at once, or the floor
- * at commit.  deliver_due also takes one from the number of due rows.
+ * at commit.  deliver_due and take_due also take one from the number of due rows.
  *
  *		All that shared memory says about pending rows is true for each
  *		transaction that sees them, whether this one commits or aborts.
@@ -71,7 +72,6 @@
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
-#include "store/cmq_due.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_recent.h"
 #include "store/cmq_table.h"
@@ -240,6 +240,15 @@ increment(int *count)
 		(*count)++;
 }
 
+/* The message of the row, which its caller takes, is received at this time. */
+void
+cmq_pending_receive(CmqPendingRow *row, TimestampTz now)
+{
+	if (row->first_received_at == DT_NOBEGIN)
+		row->first_received_at = now;
+	increment(&row->receive_count);
+}
+
 /*
  * Deliver the message of the ready row that the table stands at: the row is replaced by
  * that of the delivery, which is put into *row.  Waits for nobody; false if another
@@ -253,32 +262,45 @@ cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row)
 		return false;
 	taken(pending->queue, row->visible_at);
 	row->visible_at = pending->next_visible_at;
-	if (row->first_received_at == DT_NOBEGIN)
-		row->first_received_at = pending->now;
-	increment(&row->receive_count);
+	cmq_pending_receive(row, pending->now);
 	add_row(pending, row, false, false);
 	return true;
 }
 
-/* The same for a row that is due: the life of its message starts anew. */
+/*
+ * Take the row of a due message away that this rewind table stands at; *row becomes its
+ * pending row as if the rewind had put it there: its life starts anew.  Waits for nobody;
+ * false if another transaction has changed the row or is changing it.
+ */
+static bool
+claim_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
+{
+	row->visible_at = row->enqueued_at = cmq_slot_time(rewind->slot,
+													   Anum_rewind_enqueued_at);
+	row->first_received_at = DT_NOBEGIN;
+	row->receive_count = 0;
+	row->rewind_count = cmq_slot_int(rewind->slot, Anum_rewind_rewind_count);
+	increment(&row->rewind_count);
+	if (rewind->busy || cmq_table_delete(rewind, false) != TM_Ok)
+		return false;
+	pending->changed = true;
+	cmq_xact_wake(pending->queue->shared, 0, 1);
+	return true;
+}
+
+/* The same as cmq_pending_deliver() for a row of this rewind table that is due. */
 bool
-cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
+cmq_pending_deliver_due(CmqPending *pending, CmqTable *rewind,
 						CmqPendingRow *row)
 {
 	CmqQueue   *queue = pending->queue;
 
-	row->visible_at = pending->next_visible_at;
-	row->enqueued_at = due->time;
-	row->first_received_at = pending->now;
-	row->receive_count = 1;
-	row->rewind_count = cmq_slot_int(due->table.slot, Anum_rewind_rewind_count);
-	increment(&row->rewind_count);
-
-	if (due->table.busy || cmq_table_delete(&due->table, false) != TM_Ok)
+	if (!claim_due(pending, rewind, row))
 		return false;
 	cmq_xact_delivered_due(queue->shared, queue->rewinding.rewound_at,
-						   due->time);
-	cmq_xact_wake(queue->shared, 0, 1);
+						   row->enqueued_at);
+	row->visible_at = pending->next_visible_at;
+	cmq_pending_receive(row, pending->now);
 	add_row(pending, row, true, false);
 	return true;
 }
@@ -341,7 +363,24 @@ cmq_pending_take(CmqPending *pending, bool wait)
 	return true;
 }
 
-/* The same for a row that nobody can receive any more; waits for nobody. */
+/*
+ * Take the row of a message away that is due and does not become pending: the caller
+ * writes what it becomes.  *row is as its pending row would be; false as for
+ * cmq_pending_deliver().
+ */
+bool
+cmq_pending_take_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
+{
+	CmqQueue   *queue = pending->queue;
+
+	if (!claim_due(pending, rewind, row))
+		return false;
+	cmq_xact_consumed_due(queue->shared, queue->rewinding.rewound_at,
+						  row->enqueued_at);
+	return true;
+}
+
+/* The same as cmq_pending_take() for a row that nobody can receive any more; waits for nobody. */
 bool
 cmq_pending_take_expired(CmqPending *pending)
 {

@@ -14,7 +14,6 @@
 #include "base/cmq_handle.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
-#include "store/cmq_due.h"
 #include "store/cmq_table.h"
 
 typedef struct CmqPendingRow
@@ -52,12 +51,14 @@ extern void cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
 extern TimestampTz cmq_pending_set_times(CmqPending *pending,
 										 int visibility_timeout);
 extern bool cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row);
-extern bool cmq_pending_deliver_due(CmqPending *pending, CmqDueScan *due,
+extern bool cmq_pending_deliver_due(CmqPending *pending, CmqTable *rewind,
 									CmqPendingRow *row);
 extern void cmq_pending_expect_back(CmqPending *pending, TimestampTz first,
 									TimestampTz now);
 extern bool cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind);
 extern bool cmq_pending_take(CmqPending *pending, bool wait);
+extern bool cmq_pending_take_due(CmqPending *pending, CmqTable *rewind,
+								 CmqPendingRow *row);
 extern bool cmq_pending_take_expired(CmqPending *pending);
 extern bool cmq_pending_change_visibility(CmqPending *pending, int visibility_timeout,
 										  CmqPendingRow *row);
@@ -68,6 +69,7 @@ extern void cmq_pending_scan(CmqTable *table, const CmqPendingKey *behind,
 							 TimestampTz from, TimestampTz until);
 extern bool cmq_pending_next(CmqTable *table, TimestampTz expired_before,
 							 CmqPendingKey *key);
+extern void cmq_pending_receive(CmqPendingRow *row, TimestampTz now);
 extern void cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row);
 
 #endif							/* CMQ_PENDING_H */

@@ -100,7 +100,8 @@ static const TableShape table_shapes[] = {
 		Natts_rewind,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
 		INT4OID, INT8OID},
-		1
+		1,
+		Anum_rewind_first_received_at
 	},
 };
 

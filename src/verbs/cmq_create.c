@@ -83,7 +83,7 @@ static const char *const statements[] = {
 
 	"CREATE TABLE {rewind} ("
 	"enqueued_at timestamptz NOT NULL, "
-	"first_received_at timestamptz NOT NULL, "
+	"first_received_at timestamptz, "
 	"deleted_at timestamptz NOT NULL, "
 	"deleted_by text NOT NULL, "
 	"receive_count int NOT NULL, "

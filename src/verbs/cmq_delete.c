@@ -109,14 +109,27 @@ add_to_history(CmqDelete *state, const CmqPendingRow *row)
 
 	values[Anum_rewind_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);
 	values[Anum_rewind_first_received_at - 1] =
-		TimestampTzGetDatum(row->first_received_at == DT_NOBEGIN ? now :
-							row->first_received_at);
+		TimestampTzGetDatum(row->first_received_at);
+	isnull[Anum_rewind_first_received_at - 1] =
+		row->first_received_at == DT_NOBEGIN;
 	values[Anum_rewind_deleted_at - 1] = TimestampTzGetDatum(now);
 	values[Anum_rewind_deleted_by - 1] = state->deleted_by;
 	values[Anum_rewind_receive_count - 1] = Int32GetDatum(row->receive_count);
 	values[Anum_rewind_rewind_count - 1] = Int32GetDatum(row->rewind_count);
 	values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
 	cmq_leaf_rows_insert(&state->rows, values, isnull, CMQ_NARROW_ROW_SIZE);
+}
+
+/* The row of a message has been taken: move it to the history, or remove the message. */
+static void
+put_away(CmqDelete *state, const CmqPendingRow *row)
+{
+	cmq_xact_count(state->queue->shared, CMQ_DELETED, 1);
+	/* without a leaf the message is gone already, because it has expired */
+	if (state->rows.kind == CMQ_MESSAGES)
+		(void) cmq_leaf_rows_remove(&state->rows, row->enqueued_at);
+	else if (cmq_leaf_rows_open(&state->rows, row->enqueued_at))
+		add_to_history(state, row);
 }
 
 /*
@@ -131,12 +144,36 @@ cmq_delete_row(CmqDelete *state, bool wait)
 	cmq_pending_row(state->pending.table.slot, &row);
 	if (!cmq_pending_take(&state->pending, wait))
 		return false;
-	cmq_xact_count(state->queue->shared, CMQ_DELETED, 1);
-	/* without a leaf the message is gone already, because it has expired */
-	if (state->rows.kind == CMQ_MESSAGES)
-		(void) cmq_leaf_rows_remove(&state->rows, row.enqueued_at);
-	else if (cmq_leaf_rows_open(&state->rows, row.enqueued_at))
-		add_to_history(state, &row);
+	put_away(state, &row);
+	return true;
+}
+
+/* The same for one that is received by that: *row says how.  Waits for nobody. */
+bool
+cmq_delete_ready(CmqDelete *state, CmqPendingRow *row)
+{
+	cmq_pending_row(state->pending.table.slot, row);
+	if (!cmq_pending_take(&state->pending, false))
+		return false;
+	cmq_pending_receive(row, state->now);
+	put_away(state, row);
+	return true;
+}
+
+/*
+ * The same for a message that the rewind under way brings back, whose row this rewind
+ * table stands at; received says whether it is received by that.  It is history again,
+ * and due no more: it was deleted after the rewind.
+ */
+bool
+cmq_delete_due(CmqDelete *state, CmqTable *rewind, bool received,
+			   CmqPendingRow *row)
+{
+	if (!cmq_pending_take_due(&state->pending, rewind, row))
+		return false;
+	if (received)
+		cmq_pending_receive(row, state->now);
+	put_away(state, row);
 	return true;
 }
 

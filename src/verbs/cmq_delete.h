@@ -13,6 +13,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
+#include "store/cmq_table.h"
 
 /* Deletes in one queue; see cmq_delete.c. */
 typedef struct CmqDelete
@@ -28,5 +29,8 @@ typedef struct CmqDelete
 extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update);
 extern void cmq_delete_end(CmqDelete *state);
 extern bool cmq_delete_row(CmqDelete *state, bool wait);
+extern bool cmq_delete_ready(CmqDelete *state, CmqPendingRow *row);
+extern bool cmq_delete_due(CmqDelete *state, CmqTable *rewind, bool received,
+						   CmqPendingRow *row);
 
 #endif							/* CMQ_DELETE_H */

@@ -1,0 +1,285 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_candidates.c
+ *	  The messages that a receive could take, one after the other.
+ *
+ * Two ordered sources are merged:
+ *	- ready: pending rows with visible_at up to the queue clock, from the left
+ *	  end of the primary key.  What is in flight or delayed lies to the right
+ *	  and is never looked at.
+ *	- due: rows of the rewind tables that the rewind under way brings back, by
+ *	  enqueued_at, from rewind_from up to rewound_at.
+ * The smaller key comes first.  With a rewind_share of less than 100 the sources take
+ * turns instead while both have rows: of 100 messages taken so many are due.  The turns
+ * are counted in shared memory, so they hold for all consumers of a queue together.  A
+ * turn stays with its source until a message was taken: rows that others are taking do
+ * not use it up.
+ *
+ * Both scans begin at the floor (cmq_floor.c), not among the remains of what
+ * was consumed, and that of ready rows jumps over stretches that are of no use
+ * (cmq_stretch.c).
+ *
+ * Expired messages, rows that another transaction is changing, and dead messages are
+ * passed over; the latter are listed for the caller.  The caller need not take a
+ * candidate: the floor stops at the first row that was alive, taken or not.
+ *
+ * Locks: the caller has the pending table open; RowExclusive on the rewind leaves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/lockdefs.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_handle.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_stretch.h"
+#include "memory/cmq_types.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_pending.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_candidates.h"
+#include "verbs/cmq_dead_letter.h"
+
+/* How many dead messages are listed for one receive. */
+#define MAX_LETTERS 1000
+
+/*
+ * look_for_ready() doubles the nanoseconds that it thinks are between two ready rows up
+ * to here.
+ */
+#define MAX_SPACING		(UINT64CONST(1) << 40)
+#define NSECS_PER_USEC	1000
+
+/*
+ * Begin to look for ready rows.  An index scan takes in all that matches on a
+ * page before it returns the first row: hundreds of rows, when that many are
+ * ready.  So the first look reaches only about as far as is needed, going by
+ * the spacing of rows in this queue.  The spacing is learned: it is doubled when
+ * the first look was too short, else it shrinks a bit (learn_spacing()).
+ */
+static void
+look_for_ready(CmqCandidates *scan)
+{
+	TimestampTz floor = scan->floor.floor;
+	int64		spacing = (int64) cmq_notes_spacing(scan->queue->shared);
+
+	scan->distance = spacing * (2 * scan->wanted + 16) / NSECS_PER_USEC;
+	scan->reach = scan->now;
+	if (floor != DT_NOBEGIN && floor < scan->now - scan->distance)
+		scan->reach = floor + scan->distance;
+	cmq_pending_scan(scan->pending, NULL, floor, scan->reach);
+}
+
+/* The spacing is a hint, so it may lose what another receive has learned just now. */
+static void
+learn_spacing(CmqCandidates *scan)
+{
+	CmqSharedQueue *shared = scan->queue->shared;
+	uint64		spacing = cmq_notes_spacing(shared);
+
+	if (!scan->reach_short)
+		cmq_notes_set_spacing(shared, spacing - spacing / 32);
+	else if (spacing < MAX_SPACING)
+		cmq_notes_set_spacing(shared, spacing * 2 + 1);
+}
+
+static bool
+letters_stay(const void *arg)
+{
+	return cmq_dead_letter_stays(arg);
+}
+
+/*
+ * Begin to look, at a time that the caller has read from the queue clock.  choosy: the
+ * caller leaves what it does not want.  To be followed by cmq_candidates_end().
+ */
+void
+cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
+					 TimestampTz now, int wanted, bool choosy)
+{
+	scan->queue = queue;
+	scan->pending = pending;
+	scan->now = now;
+	scan->wanted = wanted;
+	scan->choosy = choosy;
+	scan->expired_before = cmq_bounds_expired_before(queue, now);
+	scan->ready_position = scan->due_position = CMQ_BEFORE_ROW;
+	scan->first_alive = scan->first_due = DT_NOEND;
+	scan->reach_short = false;
+	scan->turn = CMQ_NO_SOURCE;
+	scan->letters = NULL;
+	scan->nletters = 0;
+	cmq_bounds_begin_floor(&scan->floor, queue, now);
+	scan->dead_rule.max_receive_count = queue->max_receive_count;
+	scan->dead_rule.max_time_to_live = queue->max_time_to_live;
+	scan->dead_rule.stay = letters_stay;
+	scan->dead_rule.arg = queue;
+	cmq_stretch_begin(&scan->stretches, queue->shared, &scan->dead_rule,
+					  &scan->floor);
+	cmq_due_begin(&scan->due, queue, &queue->rewinding,
+				  Max(scan->expired_before, scan->floor.rewind_floor),
+				  RowExclusiveLock);
+	look_for_ready(scan);
+}
+
+/* Move to the next ready row that has not expired and is in no stretch. */
+static bool
+next_ready(CmqCandidates *scan)
+{
+	for (;;)
+	{
+		while (cmq_pending_next(scan->pending, scan->expired_before, &scan->ready))
+		{
+			CmqPendingKey last;
+
+			if (scan->first_alive == DT_NOEND)
+				scan->first_alive = scan->ready.visible_at;
+			if (!cmq_stretch_jump(&scan->stretches, &scan->ready, &last))
+				return true;
+			scan->reach = scan->now;
+			if (last.visible_at < scan->now - scan->distance)
+				scan->reach = last.visible_at + scan->distance;
+			cmq_pending_scan(scan->pending, &last, DT_NOBEGIN, scan->reach);
+		}
+		if (scan->reach >= scan->now)
+			return false;
+		cmq_pending_scan(scan->pending, NULL, scan->reach + 1, scan->now);
+		scan->reach = scan->now;
+		scan->reach_short = true;
+	}
+}
+
+/* Move to the next row that is due for the rewind. */
+static bool
+next_due(CmqCandidates *scan)
+{
+	if (!cmq_due_next(&scan->due))
+		return false;
+	if (scan->first_due == DT_NOEND)
+		scan->first_due = scan->due.time;
+	return true;
+}
+
+/* Both scans stand at a row: is it the turn of the due one? */
+static bool
+due_comes_first(CmqCandidates *scan)
+{
+	int			share = scan->queue->rewind_share;
+	int			n;
+
+	if (share == CMQ_SHARE_MAX)
+		return scan->due.time < scan->ready.visible_at;
+	if (scan->turn == CMQ_NO_SOURCE)
+	{
+		n = (int) (cmq_notes_next_turn(scan->queue->shared) % CMQ_SHARE_MAX);
+		/* evenly spread: so many of 100 numbers step over a whole */
+		scan->turn = (n + 1) * share / CMQ_SHARE_MAX > n * share / CMQ_SHARE_MAX ?
+			CMQ_DUE : CMQ_READY;
+	}
+	return scan->turn == CMQ_DUE;
+}
+
+/* The source whose scan stands at the row to be looked at next. */
+static CmqSource
+next_row(CmqCandidates *scan)
+{
+	if (scan->ready_position == CMQ_BEFORE_ROW)
+		scan->ready_position = next_ready(scan) ? CMQ_AT_ROW : CMQ_AT_END;
+	if (scan->due_position == CMQ_BEFORE_ROW)
+		scan->due_position = next_due(scan) ? CMQ_AT_ROW : CMQ_AT_END;
+
+	if (scan->due_position == CMQ_AT_ROW &&
+		(scan->ready_position == CMQ_AT_END || due_comes_first(scan)))
+	{
+		scan->due_position = CMQ_BEFORE_ROW;
+		return CMQ_DUE;
+	}
+	if (scan->ready_position == CMQ_AT_END)
+		return CMQ_NO_SOURCE;
+	scan->ready_position = CMQ_BEFORE_ROW;
+	return CMQ_READY;
+}
+
+/*
+ * Is the message of the ready row dead, or is another transaction changing the row?  A
+ * dead one is listed, to be moved when the scan has ended.
+ */
+static bool
+pass_over(CmqCandidates *scan)
+{
+	CmqTable   *pending = scan->pending;
+	bool		dead = cmq_dead_letter_reason(scan->queue, pending->slot,
+											  scan->now) != NULL;
+
+	if (!dead && !pending->busy)
+	{
+		cmq_stretch_stop(&scan->stretches);
+		return false;
+	}
+	cmq_stretch_pass(&scan->stretches, &scan->ready,
+					 dead ? InvalidTransactionId : pending->busy_with);
+	if (dead && scan->letters == NULL)
+		scan->letters = palloc(MAX_LETTERS * sizeof(CmqPendingKey));
+	if (dead && scan->nletters < MAX_LETTERS)
+		scan->letters[scan->nletters++] = scan->ready;
+	return true;
+}
+
+/*
+ * Move to the next message that could be taken, and say where it is; CMQ_NO_SOURCE at the
+ * end.
+ */
+CmqSource
+cmq_candidates_next(CmqCandidates *scan)
+{
+	for (;;)
+	{
+		CmqSource	source = next_row(scan);
+
+		if (source == CMQ_DUE ? scan->due.table.busy :
+			source == CMQ_READY && pass_over(scan))
+			continue;
+		return source;
+	}
+}
+
+/* The caller has taken the candidate. */
+void
+cmq_candidates_taken(CmqCandidates *scan)
+{
+	scan->turn = CMQ_NO_SOURCE;
+}
+
+/*
+ * When the next message that is delayed or in flight becomes visible, if that is before
+ * this time; else DT_NOEND.  Ends the look for ready ones.
+ */
+TimestampTz
+cmq_candidates_next_visible(CmqCandidates *scan, TimestampTz before)
+{
+	CmqPendingKey key;
+
+	cmq_pending_scan(scan->pending, NULL, scan->now + 1, before - 1);
+	return cmq_pending_next(scan->pending, scan->expired_before, &key) ?
+		key.visible_at : DT_NOEND;
+}
+
+/* The caller has taken so many. */
+void
+cmq_candidates_end(CmqCandidates *scan, int ntaken)
+{
+	CmqSharedQueue *shared = scan->queue->shared;
+
+	cmq_floor_end(&scan->floor, shared, scan->first_alive, scan->first_due);
+	cmq_stretch_end(&scan->stretches, shared, &scan->dead_rule, &scan->floor);
+	/* how far the message was that somebody wanted says nothing to others */
+	if (!scan->choosy && (ntaken == scan->wanted || scan->reach_short))
+		learn_spacing(scan);
+	cmq_due_end(&scan->due);
+}

@@ -1,0 +1,76 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_candidates.h
+ *	  The messages that a receive could take, one after the other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_CANDIDATES_H
+#define CMQ_CANDIDATES_H
+
+#include "datatype/timestamp.h"
+
+#include "base/cmq_handle.h"
+#include "memory/cmq_floor.h"
+#include "memory/cmq_stretch.h"
+#include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_table.h"
+
+/* What a message can come from. */
+typedef enum CmqSource
+{
+	CMQ_NO_SOURCE,
+	CMQ_READY,					/* the pending table stands at its row */
+	CMQ_DUE						/* the scan of due rows does */
+} CmqSource;
+
+/* Where the scan of a source stands. */
+typedef enum CmqPosition
+{
+	CMQ_BEFORE_ROW,
+	CMQ_AT_ROW,
+	CMQ_AT_END
+} CmqPosition;
+
+/* A scan of both sources; see cmq_candidates.c. */
+typedef struct CmqCandidates
+{
+	CmqQueue   *queue;
+	CmqTable   *pending;
+	int			wanted;			/* so many are wanted */
+	bool		choosy;			/* the caller takes what it likes */
+	TimestampTz now;
+	TimestampTz expired_before;
+	CmqFloorScan floor;
+	CmqDeadRule dead_rule;
+	CmqStretchScan stretches;
+
+	/* ready rows */
+	CmqPosition ready_position;
+	CmqPendingKey ready;		/* of the row the scan stands at */
+	TimestampTz first_alive;	/* visible_at of the first row that was met */
+	int64		distance;		/* how far a look goes, at first */
+	TimestampTz reach;			/* how far the scan of pending goes */
+	bool		reach_short;	/* the first look did not go far enough */
+
+	/* due rows */
+	CmqDueScan	due;
+	CmqPosition due_position;
+	TimestampTz first_due;		/* enqueued_at of the first row that was met */
+
+	CmqSource	turn;			/* whose turn it is, by rewind_share */
+	CmqPendingKey *letters;		/* dead ones that were passed over, or NULL */
+	int			nletters;
+} CmqCandidates;
+
+extern void cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue,
+								 CmqTable *pending, TimestampTz now, int wanted,
+								 bool choosy);
+extern CmqSource cmq_candidates_next(CmqCandidates *scan);
+extern void cmq_candidates_taken(CmqCandidates *scan);
+extern TimestampTz cmq_candidates_next_visible(CmqCandidates *scan,
+											   TimestampTz before);
+extern void cmq_candidates_end(CmqCandidates *scan, int ntaken);
+
+#endif							/* CMQ_CANDIDATES_H */

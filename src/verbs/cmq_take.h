@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_take.h
+ *	  Take a message for the caller: deliver or consume it, and return it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_TAKE_H
+#define CMQ_TAKE_H
+
+#include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+
+#include "store/cmq_damage.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf_rows.h"
+#include "store/cmq_pending.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_delete.h"
+
+/* What the caller wants. */
+typedef struct CmqTakeRequest
+{
+	bool		consume;		/* nothing is in flight afterwards */
+	int			visibility_timeout; /* seconds; of what is delivered */
+	bool		has_filter;
+	Datum		filter;			/* headers contain it; a flat jsonb */
+	ReturnSetInfo *rsinfo;		/* rows of cmq.message go there */
+} CmqTakeRequest;
+
+/* Messages of one queue being taken; see cmq_take.c. */
+typedef struct CmqTake
+{
+	CmqQueue   *queue;
+	const CmqTakeRequest *request;
+	bool		only_receives;	/* has the transaction done nothing else? */
+	CmqPending *pending;
+	CmqPending	delivering;		/* one of these two has it */
+	CmqDelete	consuming;
+	TimestampTz now;
+	CmqLeafRows messages;
+	CmqReading	reading;
+	MemoryContext context;		/* for one message */
+	bool		copied;			/* body and headers have been read */
+	Datum		body;
+	Datum		headers;
+	bool		no_headers;
+
+	/* what was done */
+	int			n;				/* messages that are returned */
+	int			nredelivered;
+	int			nrewound;
+	int			nunreadable;	/* that were put off */
+} CmqTake;
+
+extern void cmq_take_begin(CmqTake *take, CmqQueue *queue,
+						   const CmqTakeRequest *request);
+extern bool cmq_take_ready(CmqTake *take);
+extern bool cmq_take_due(CmqTake *take, CmqTable *rewind);
+extern void cmq_take_end(CmqTake *take);
+extern void cmq_take_count(CmqTake *take, bool more);
+
+#endif							/* CMQ_TAKE_H */
