@@ -23,6 +23,8 @@ my %effects = (
 	send => [ 1, 0 ],
 	receive_delete => [ 0, 1 ],
 	cycle => [ 1, 1 ],
+	consume => [ 0, 1 ],
+	send_consume => [ 1, 1 ],
 	send_batch => [ 1, 0 ],
 	receive_batch => [ 0, 0 ],
 	consume_batch => [ 0, 1 ],
@@ -163,7 +165,7 @@ sub single
 					[ $system, $what, sub {
 						($self->run_fresh($system, $what, clients => $clients, size => $size, seconds => $time))[0];
 					} ]
-				} qw(send receive_delete cycle);
+				} qw(send receive_delete cycle), $system eq 'cmq' ? qw(consume send_consume) : ();
 			}
 			push @runs, [ 'pgq', 'send', sub {
 				($self->run_fresh('pgq', 'send', clients => $clients, size => $size, seconds => $time))[0];
