@@ -4,14 +4,20 @@
  *	  Message ids and receipt handles as text and numbers.
  *
  * A receipt handle is the key of the pending row that the receive left,
- * (enqueued_at, visible_at), with the two counts of that delivery:
+ * (enqueued_at, visible_at), with the counts of that row:
  *
  *		<msg_id>-<visible_at>-<receive_count>-<rewind_count>
+ *		<msg_id>-<visible_at>-<receive_count>-<rewind_count>-<change_count>
  *
- * all decimal, times in Unix microseconds.  The key alone finds the row; the
- * counts make sure that a handle never fits a later delivery whose visibility
- * timeout happens to end in the same microsecond.  Only the one canonical
- * spelling is accepted, so equal handles are equal texts.
+ * all decimal, times in Unix microseconds; change_count is left out if it is 0.  The
+ * key alone finds the row.  The counts make sure that no message ever has the same
+ * handle twice, whenever its visibility timeouts end:
+ *	- rewind_count is one higher each time that the message is brought back;
+ *	- change_count is one higher each time that the row gets a new visible_at by
+ *	  other means than a receive, and begins anew when the message is brought back;
+ *	- receive_count is one higher with each receive, and less only where change_count
+ *	  is higher.
+ * (What is rolled back has not been, and neither have its handles.)  Only the one canonical spelling is accepted, so equal handles are equal texts.
  *
  *-------------------------------------------------------------------------
  */
@@ -121,7 +127,7 @@ cmq_times_of(PG_FUNCTION_ARGS)
 char *
 cmq_handle_out(const CmqHandle *handle)
 {
-	char	   *str = palloc(2 * (MAXINT8LEN + 1) + 2 * 12);
+	char	   *str = palloc(2 * (MAXINT8LEN + 1) + 3 * 12);
 	char	   *p = str;
 
 	p += pg_lltoa(cmq_time_to_msg_id(handle->enqueued_at), p);
@@ -131,6 +137,11 @@ cmq_handle_out(const CmqHandle *handle)
 	p += pg_ltoa(handle->receive_count, p);
 	*p++ = '-';
 	p += pg_ltoa(handle->rewind_count, p);
+	if (handle->change_count > 0)
+	{
+		*p++ = '-';
+		p += pg_ltoa(handle->change_count, p);
+	}
 	*p = '\0';
 	return str;
 }
@@ -159,6 +170,17 @@ read_number(const char **str, char delimiter, int64 max, int64 *result)
 	return true;
 }
 
+/* The last numbers of a handle: rewind_count, and change_count unless that is 0. */
+static bool
+read_last_numbers(const char **str, int64 *rewind_count, int64 *change_count)
+{
+	*change_count = 0;
+	return read_number(str, '\0', INT_MAX, rewind_count) ||
+		(read_number(str, '-', INT_MAX, rewind_count) &&
+		 read_number(str, '\0', INT_MAX, change_count) &&
+		 *change_count > 0);
+}
+
 /* Parse a handle; raises 22P02. */
 void
 cmq_handle_in(const char *str, CmqHandle *handle)
@@ -167,12 +189,13 @@ cmq_handle_in(const char *str, CmqHandle *handle)
 	int64		enqueued_at,
 				visible_at,
 				receive_count,
-				rewind_count;
+				rewind_count,
+				change_count;
 
 	if (!read_number(&p, '-', PG_INT64_MAX, &enqueued_at) ||
 		!read_number(&p, '-', PG_INT64_MAX, &visible_at) ||
 		!read_number(&p, '-', INT_MAX, &receive_count) ||
-		!read_number(&p, '\0', INT_MAX, &rewind_count))
+		!read_last_numbers(&p, &rewind_count, &change_count))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("malformed receipt handle: \"%s\"", str),
@@ -182,4 +205,5 @@ cmq_handle_in(const char *str, CmqHandle *handle)
 	handle->visible_at = visible_at - UNIX_EPOCH_OFFSET;
 	handle->receive_count = (int) receive_count;
 	handle->rewind_count = (int) rewind_count;
+	handle->change_count = (int) change_count;
 }

@@ -24,6 +24,8 @@ typedef struct CmqHandle
 	TimestampTz visible_at;
 	int			receive_count;
 	int			rewind_count;
+	int			change_count;	/* of the message, since it was sent or last
+								 * brought back */
 } CmqHandle;
 
 extern int64 cmq_time_to_msg_id(TimestampTz time);

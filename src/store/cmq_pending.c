@@ -15,7 +15,7 @@
  *	deliver			slot, taken		-			0		one				for each
  *	deliver_due		slot, taken due	at commit	+1		one				for each
  *	bring_back		slot, lowered	lowered		+1		for each		for each
- *	change_visib.	slot, taken		-			0		for each		for each
+ *	change_visib.	slot, taken		-			0		for each *		for each
  *	take			taken			taken		-1		-				for each
  *	take_due		taken due		-			-		-				for each
  *	take_expired	-				taken		-1		-				-
@@ -171,25 +171,42 @@ row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 		row->first_received_at == DT_NOBEGIN;
 	values[Anum_pending_receive_count - 1] = Int32GetDatum(row->receive_count);
 	values[Anum_pending_rewind_count - 1] = Int32GetDatum(row->rewind_count);
+	values[Anum_pending_change_count - 1] = Int32GetDatum(row->change_count);
+	/* a NULL takes no space, and most rows have none */
+	isnull[Anum_pending_change_count - 1] = row->change_count == 0;
+}
+
+/* A row is about to be added or moved. */
+static void
+check_published(CmqPending *pending)
+{
+	if (!pending->published)
+		elog(ERROR, "times of pending rows of queue \"%s\" were not published",
+			 pending->queue->name);
 }
 
 /* more: the table gets one more row; ready: the message can be received at commit. */
+static void
+count_row(CmqPending *pending, bool more, bool ready)
+{
+	pending->nadded++;
+	pending->nmore += more;
+	pending->nready += ready;
+	pending->changed = true;
+}
+
+/* Add a row; more and ready are those of count_row(). */
 static void
 add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 {
 	Datum		values[Natts_pending];
 	bool		isnull[Natts_pending];
 
-	if (!pending->published)
-		elog(ERROR, "times of pending rows of queue \"%s\" were not published",
-			 pending->queue->name);
+	check_published(pending);
 	row_values(row, values, isnull);
 	if (cmq_table_insert(&pending->table, values, isnull, CMQ_NARROW_ROW_SIZE))
 		write_rows(pending);
-	pending->nadded++;
-	pending->nmore += more;
-	pending->nready += ready;
-	pending->changed = true;
+	count_row(pending, more, ready);
 }
 
 /*
@@ -281,6 +298,7 @@ claim_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 	row->receive_count = 0;
 	row->rewind_count = cmq_slot_int(rewind->slot, Anum_rewind_rewind_count);
 	increment(&row->rewind_count);
+	row->change_count = 0;
 	if (rewind->busy || cmq_table_delete(rewind, false) != TM_Ok)
 		return false;
 	pending->changed = true;
@@ -396,40 +414,47 @@ cmq_pending_take_expired(CmqPending *pending)
 }
 
 /*
- * Have the delivery that the table stands at become visible after so many seconds; the
- * new row is put into *row.  Waits for a transaction that is changing the old row; false
- * if one has, and nothing was done.
+ * Move the delivery that the table stands at: *row is its row with another visible_at.
+ * The handle goes stale for good, even if that time happens to be one that it had before
+ * (cmq_handle.c).  Waits for a transaction that is changing the old row; false if one
+ * has, and nothing was done.
  */
-bool
-cmq_pending_change_visibility(CmqPending *pending, int visibility_timeout,
-							  CmqPendingRow *row)
+static bool
+move_row(CmqPending *pending, CmqPendingRow *row)
 {
 	Datum		values[Natts_pending];
 	bool		isnull[Natts_pending];
-	TimestampTz before;
 	ItemPointerData tid;
 
-	(void) cmq_pending_set_times(pending, visibility_timeout);
-	cmq_pending_row(pending->table.slot, row);
-	before = row->visible_at;
-	row->visible_at = pending->next_visible_at;
-	/* the old handle goes stale even if the time happens to be the same */
-	if (row->visible_at == before)
-		row->visible_at++;
+	check_published(pending);
+	increment(&row->change_count);
 	row_values(row, values, isnull);
 
 	/*
 	 * before the update, which can fail when the old row is gone for our own
 	 * scans
 	 */
-	taken(pending->queue, before);
+	taken(pending->queue, cmq_slot_time(pending->table.slot,
+										Anum_pending_visible_at));
 	if (cmq_table_update(&pending->table, values, isnull, &tid) != TM_Ok)
 		return false;
 	cmq_recent_note(pending->queue->pending, row->visible_at, row->enqueued_at,
 					&tid);
-	cmq_xact_wake(pending->queue->shared, 1, 0);
-	pending->changed = true;
+	count_row(pending, false, row->visible_at <= pending->now);
 	return true;
+}
+
+/*
+ * Have the delivery that the table stands at become visible at the time that
+ * cmq_pending_set_times() has set; the new row is put into *row.  Waits, and false, as
+ * for move_row().
+ */
+bool
+cmq_pending_change_visibility(CmqPending *pending, CmqPendingRow *row)
+{
+	cmq_pending_row(pending->table.slot, row);
+	row->visible_at = pending->next_visible_at;
+	return move_row(pending, row);
 }
 
 /* The row of this key, which could be received, has been deleted. */
@@ -459,7 +484,8 @@ is_delivery(TupleTableSlot *slot, const CmqHandle *handle)
 	return cmq_slot_time(slot, Anum_pending_visible_at) == handle->visible_at &&
 		cmq_slot_time(slot, Anum_pending_enqueued_at) == handle->enqueued_at &&
 		cmq_slot_int(slot, Anum_pending_receive_count) == handle->receive_count &&
-		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count;
+		cmq_slot_int(slot, Anum_pending_rewind_count) == handle->rewind_count &&
+		cmq_slot_int(slot, Anum_pending_change_count) == handle->change_count;
 }
 
 /* Find the row of the delivery that the handle names; false if there is none. */
@@ -516,4 +542,16 @@ cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row)
 	row->first_received_at = cmq_slot_first_received(slot);
 	row->receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
 	row->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
+	row->change_count = cmq_slot_int(slot, Anum_pending_change_count);
+}
+
+/* The handle of the delivery that has left this row. */
+void
+cmq_pending_handle(const CmqPendingRow *row, CmqHandle *handle)
+{
+	handle->enqueued_at = row->enqueued_at;
+	handle->visible_at = row->visible_at;
+	handle->receive_count = row->receive_count;
+	handle->rewind_count = row->rewind_count;
+	handle->change_count = row->change_count;
 }

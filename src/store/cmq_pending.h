@@ -23,6 +23,7 @@ typedef struct CmqPendingRow
 	TimestampTz first_received_at;	/* DT_NOBEGIN: NULL */
 	int			receive_count;
 	int			rewind_count;
+	int			change_count;	/* 0: NULL */
 } CmqPendingRow;
 
 /* The pending table of a queue, open to be written; see cmq_pending.c. */
@@ -38,7 +39,7 @@ typedef struct CmqPending
 	TimestampTz now;			/* deliveries are made at this time ... */
 	TimestampTz next_visible_at;	/* ... and become visible again at this
 									 * one */
-	int64		nadded;			/* rows added since the last flush ... */
+	int64		nadded;			/* rows written since the last flush ... */
 	int64		nmore;			/* ... but not in place of others ... */
 	int64		nready;			/* ... and that are visible at commit */
 } CmqPending;
@@ -60,8 +61,7 @@ extern bool cmq_pending_take(CmqPending *pending, bool wait);
 extern bool cmq_pending_take_due(CmqPending *pending, CmqTable *rewind,
 								 CmqPendingRow *row);
 extern bool cmq_pending_take_expired(CmqPending *pending);
-extern bool cmq_pending_change_visibility(CmqPending *pending, int visibility_timeout,
-										  CmqPendingRow *row);
+extern bool cmq_pending_change_visibility(CmqPending *pending, CmqPendingRow *row);
 extern void cmq_pending_removed(CmqQueue *queue, const CmqPendingKey *key);
 extern void cmq_pending_added(CmqQueue *queue, const CmqPendingKey *key);
 extern bool cmq_pending_find(CmqPending *pending, const CmqHandle *handle);
@@ -71,5 +71,6 @@ extern bool cmq_pending_next(CmqTable *table, TimestampTz expired_before,
 							 CmqPendingKey *key);
 extern void cmq_pending_receive(CmqPendingRow *row, TimestampTz now);
 extern void cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row);
+extern void cmq_pending_handle(const CmqPendingRow *row, CmqHandle *handle);
 
 #endif							/* CMQ_PENDING_H */

@@ -80,7 +80,7 @@ typedef struct TableShape
 	int			natts;
 	Oid			types[Natts_rewind];
 	int			nkeys;			/* primary key: the first nkeys columns */
-	AttrNumber	nullable;		/* the column that may be NULL, or 0 */
+	AttrNumber	nullable[2];	/* columns that may be NULL, or 0 */
 } TableShape;
 
 static const TableShape table_shapes[] = {
@@ -88,13 +88,14 @@ static const TableShape table_shapes[] = {
 		Natts_messages,
 		{TIMESTAMPTZOID, JSONBOID, TEXTOID},
 		1,
-		Anum_messages_headers
+		{Anum_messages_headers}
 	},
 	[CMQ_PENDING] = {
 		Natts_pending,
-		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID},
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
+		INT4OID},
 		2,
-		Anum_pending_first_received_at
+		{Anum_pending_first_received_at, Anum_pending_change_count}
 	},
 	[CMQ_REWIND] = {
 		Natts_rewind,
@@ -330,11 +331,16 @@ static void
 find_constraints(CmqTable *table)
 {
 	TupleDesc	desc = RelationGetDescr(table->rel);
-	AttrNumber	nullable = table_shapes[table->kind].nullable;
+	const AttrNumber *nullable = table_shapes[table->kind].nullable;
+	bool		found;
 
-	if (desc->constr == NULL ||
-		(desc->constr->num_check == 0 &&
-		 (nullable == 0 || !TupleDescAttr(desc, nullable - 1)->attnotnull)))
+	if (desc->constr == NULL)
+		return;
+	found = desc->constr->num_check > 0;
+	for (int i = 0; i < lengthof(table_shapes[0].nullable); i++)
+		found |= nullable[i] != 0 &&
+			TupleDescAttr(desc, nullable[i] - 1)->attnotnull;
+	if (!found)
 		return;
 	/* not table->result, whose number in the range table is made up */
 	table->has_code = true;

@@ -41,7 +41,8 @@ enum
 	Anum_pending_first_received_at,
 	Anum_pending_receive_count,
 	Anum_pending_rewind_count,
-	Natts_pending = 5
+	Anum_pending_change_count,
+	Natts_pending = 6
 };
 
 enum

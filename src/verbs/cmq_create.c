@@ -78,6 +78,7 @@ static const char *const statements[] = {
 	"first_received_at timestamptz, "
 	"receive_count int NOT NULL, "
 	"rewind_count int NOT NULL, "
+	"change_count int, "
 	"PRIMARY KEY (visible_at, enqueued_at)) "
 	"USING heap",
 

@@ -300,12 +300,13 @@ cmq_change_visibility(PG_FUNCTION_ARGS)
 						   CMQ_VISIBILITY_MAX)));
 
 	cmq_delete_begin(&state, queue, true);
+	(void) cmq_pending_set_times(&state.pending, visibility_timeout);
 	changed = find_delivery(&state, &handle) &&
-		cmq_pending_change_visibility(&state.pending, visibility_timeout, &row);
+		cmq_pending_change_visibility(&state.pending, &row);
 	cmq_delete_end(&state);
 
 	if (!changed)
 		PG_RETURN_NULL();
-	handle.visible_at = row.visible_at;
+	cmq_pending_handle(&row, &handle);
 	PG_RETURN_TEXT_P(cstring_to_text(cmq_handle_out(&handle)));
 }

@@ -248,12 +248,7 @@ return_message(CmqTake *take, const CmqPendingRow *delivery)
 	bool		consumed = take->request->consume;
 	Datum		values[Natts_message];
 	bool		isnull[Natts_message] = {false};
-	CmqHandle	handle = {
-		.enqueued_at = delivery->enqueued_at,
-		.visible_at = delivery->visible_at,
-		.receive_count = delivery->receive_count,
-		.rewind_count = delivery->rewind_count
-	};
+	CmqHandle	handle;
 	MemoryContext old;
 
 	if (!take->copied)
@@ -267,8 +262,11 @@ return_message(CmqTake *take, const CmqPendingRow *delivery)
 		Int64GetDatum(cmq_time_to_msg_id(delivery->enqueued_at));
 	isnull[Anum_message_receipt_handle - 1] = consumed;
 	if (!consumed)
+	{
+		cmq_pending_handle(delivery, &handle);
 		values[Anum_message_receipt_handle - 1] =
 			CStringGetTextDatum(cmq_handle_out(&handle));
+	}
 	values[Anum_message_body - 1] = take->body;
 	values[Anum_message_headers - 1] = take->headers;
 	isnull[Anum_message_headers - 1] = take->no_headers;

@@ -255,7 +255,8 @@ sub age
 		my %new = (%$m, id => $m->{id} - $usecs, old => 1, first => $m->{first} eq '' ? '' : 'old');
 		delete $new{due};
 		$new{key} -= $usecs if $m->{state} eq 'ready';
-		$new{handle} = join '-', $new{id}, $m->{state} eq 'ready' ? $new{key} : (split /-/, $m->{handle})[1], @new{qw(rc wc)} if $m->{handle} ne '';
+		my (undef, $key, @counts) = split /-/, $m->{handle};
+		$new{handle} = join '-', $new{id}, $m->{state} eq 'ready' ? $new{key} : $key, @counts if $m->{handle} ne '';
 		$self->remove($s, $q, $m);
 		$self->set($s, "messages of $q", $new{id}, \%new);
 	}

@@ -116,6 +116,11 @@ SELECT pg_temp.new_leaf('changes');
 SELECT line FROM pg_temp.complaint($$SELECT cmq_send('changes', 'longer than ten', headers => '{}')$$) WHERE line NOT LIKE 'Failing%';
 ALTER TABLE cmq_data.q_changes DROP CONSTRAINT short, ALTER COLUMN headers DROP NOT NULL;
 SELECT pg_temp.life('changes') AS without;
+SELECT cmq_clear_queue('changes') > 0 AS cleared;
+ALTER TABLE cmq_data.q_changes_pending ALTER COLUMN change_count SET NOT NULL;
+SELECT line FROM pg_temp.complaint($$SELECT cmq_send('changes', 'unchanged')$$) WHERE line NOT LIKE 'Failing%';
+ALTER TABLE cmq_data.q_changes_pending ALTER COLUMN change_count DROP NOT NULL;
+SELECT pg_temp.life('changes') AS without;
 -- their code is the owner's
 SET ROLE regress_changes;
 SELECT cmq_create_queue('changes_owned');

@@ -14,7 +14,7 @@ SELECT clock_timestamp() AS before \gset
 SELECT cmq_change_visibility('visibility_a', :'h1', 600) AS h2 \gset
 SELECT visible_at BETWEEN :'before'::timestamptz + interval '600 s' AND clock_timestamp() + interval '600 s' AS counted_from_now,
 	   first_received_at = :'first' AS first_kept, receive_count, rewind_count, state,
-	   :'h2' = format('%s-%s-1-0', msg_id, cmq.msg_id(visible_at)) AS handle_names_it
+	   :'h2' = format('%s-%s-1-0-1', msg_id, cmq.msg_id(visible_at)) AS handle_names_it
   FROM cmq.q_visibility_a_live;
 SELECT cmq_change_visibility('visibility_a', :'h1', 600) IS NULL AS old_is_stale;
 SELECT pg_temp.receive('visibility_a') AS received;
@@ -59,11 +59,32 @@ SELECT cmq_change_visibility('visibility_a', format('%s-%s-1-0', cmq.msg_id(enqu
 SELECT pg_temp.live('visibility_a'), pg_temp.receive('visibility_a') AS received;
 -- what is ready again comes after what became visible before it
 SELECT count(*) FROM cmq_send_batch('visibility_a', '{three,four}');
-SELECT cmq_change_visibility('visibility_a', format('%s-%s-1-0', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)), 0) IS NOT NULL AS given_back
+SELECT cmq_change_visibility('visibility_a', format('%s-%s-1-0-1', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)), 0) IS NOT NULL AS given_back
   FROM cmq_data.q_visibility_a_pending WHERE receive_count = 1;
 SELECT body, receive_count FROM cmq_receive('visibility_a', 10) WITH ORDINALITY ORDER BY ordinality;
 UPDATE cmq_data.q_visibility_a_pending SET visible_at = enqueued_at;
 SELECT pg_temp.consume('visibility_a');
+
+--
+-- No handle comes back, whatever the times: neither the first one nor one in between.
+--
+SELECT cmq_send('visibility_a', 'same time') AS id \gset
+SELECT receipt_handle AS h1 FROM cmq_receive('visibility_a') \gset
+SELECT cmq_change_visibility('visibility_a', :'h1', 100) AS h2 \gset
+SELECT cmq_change_visibility('visibility_a', :'h2', 200) AS h3 \gset
+UPDATE cmq_data.q_visibility_a_pending SET visible_at = cmq.enqueued_at(split_part(:'h1', '-', 2)::bigint);
+SELECT cmq_delete('visibility_a', :'h1') AS first, cmq_delete('visibility_a', regexp_replace(:'h1', '$', '-2')) AS deleted;
+SELECT cmq_restore_messages('visibility_a', ARRAY[:id]) = :id AS restored;
+SELECT receipt_handle AS h1 FROM cmq_receive('visibility_a') \gset
+SELECT cmq_change_visibility('visibility_a', :'h1', 100) AS h2 \gset
+SELECT cmq_change_visibility('visibility_a', :'h2', 200) AS h3 \gset
+UPDATE cmq_data.q_visibility_a_pending SET visible_at = cmq.enqueued_at(split_part(:'h2', '-', 2)::bigint);
+SELECT cmq_delete('visibility_a', :'h1') AS first, cmq_delete('visibility_a', :'h2') AS second, right(:'h3', 5) AS ends_in;
+SELECT cmq_delete('visibility_a', format('%s-%s-1-1-2', :id, cmq.msg_id(visible_at))) AS deleted FROM cmq_data.q_visibility_a_pending;
+-- a delivery after the change has the count, too; when the message is brought back it begins anew
+SELECT cmq_restore_messages('visibility_a', ARRAY[:id]) = :id AS restored;
+SELECT cmq_change_visibility('visibility_a', receipt_handle, 0) IS NOT NULL AS changed, receipt_handle ~ '-1-2$' AS begins_anew FROM cmq_receive('visibility_a');
+SELECT cmq_delete('visibility_a', receipt_handle) AS deleted, receipt_handle ~ '-2-2-1$' AS keeps_it FROM cmq_receive('visibility_a');
 
 --
 -- An expired message has no good handle any more.

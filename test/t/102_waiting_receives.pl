@@ -27,6 +27,9 @@ $node->sql(q{
 	SELECT FROM cmq_create_queue('half');
 });
 
+# The handle of a row of the pending table.
+my $handle_of_row = q{concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count, change_count)};
+
 my $waiter_no = 0;
 
 # A session that waits for a message and logs it.
@@ -115,8 +118,7 @@ sub delete_all
 {
 	# what nobody has received has no handle
 	$node->sql(q{SELECT count(*) FROM cmq_receive('w', 1000, NULL, 0)});
-	$node->sql(q{SELECT count(cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
-		|| '-' || receive_count || '-' || rewind_count)) FROM cmq_data.q_w_pending});
+	$node->sql(qq{SELECT count(cmq_delete('w', $handle_of_row)) FROM cmq_data.q_w_pending});
 }
 
 # There is something to receive: no wait at all.
@@ -183,8 +185,7 @@ send_message('back');
 my $handle = $node->handle('w');
 wakes('cmq_change_visibility to 0', 'back',
 	sub { $node->sql("SELECT cmq_change_visibility('w', '$handle', 0)") });
-$handle = $node->sql(q{SELECT cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at)
-		|| '-' || receive_count || '-' || rewind_count FROM cmq_data.q_w_pending});
+$handle = $node->sql("SELECT $handle_of_row FROM cmq_data.q_w_pending");
 wakes('the end of a visibility timeout', 'back',
 	sub { $node->sql("SELECT cmq_change_visibility('w', '$handle', 1)") });
 delete_all();
@@ -232,7 +233,7 @@ for my $case (
 	$node->sql(q{SELECT cmq_delete('w', receipt_handle) FROM cmq_receive('w')});
 	my $start = $node->sql(q{SELECT max(enqueued_at) FROM cmq_data.q_w});
 	wakes('commit of a restore', 'restored', sub { $node->sql("SELECT cmq_restore('w', '$start', NULL)") });
-	$node->sql(q{SELECT cmq_delete('w', cmq.msg_id(enqueued_at) || '-' || cmq.msg_id(visible_at) || '-' || receive_count || '-' || rewind_count) FROM cmq_data.q_w_pending});
+	$node->sql(qq{SELECT cmq_delete('w', $handle_of_row) FROM cmq_data.q_w_pending});
 
 	# due to all but the one who has cancelled the rewind and restores it
 	$locker = $node->session;

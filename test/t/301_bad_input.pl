@@ -55,7 +55,7 @@ DECLARE
 	result text[];
 BEGIN
 	IF what = 'handle' THEN
-		SELECT array_agg(h) INTO result FROM (SELECT concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count) AS h
+		SELECT array_agg(h) INTO result FROM (SELECT concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count, change_count) AS h
 			FROM cmq_data.q_q_pending ORDER BY random() LIMIT n) p;
 	ELSE
 		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq_data.q_q ORDER BY random() LIMIT n) m;
