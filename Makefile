@@ -86,6 +86,7 @@ OBJS = \
 	src/verbs/cmq_create.o \
 	src/verbs/cmq_dead_letter.o \
 	src/verbs/cmq_delete.o \
+	src/verbs/cmq_deliveries.o \
 	src/verbs/cmq_drop.o \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
@@ -93,6 +94,7 @@ OBJS = \
 	src/verbs/cmq_queue_args.o \
 	src/verbs/cmq_receive.o \
 	src/verbs/cmq_redrive.o \
+	src/verbs/cmq_release.o \
 	src/verbs/cmq_replay.o \
 	src/verbs/cmq_restore.o \
 	src/verbs/cmq_rewind.o \

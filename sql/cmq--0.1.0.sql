@@ -572,6 +572,26 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
 	IS 'set a new visibility timeout for a received message, in seconds from now; returns the new receipt handle';
 
+-- cmq_change_visibility_batch: the same for many messages.
+--
+-- Parameters: receipt_handles, a one-dimensional array; visibility_timeout, as for
+--   cmq_change_visibility, one for all, and from one moment on.
+-- Result: a row for each handle whose message was changed, in the order of the array; a
+--   stale or repeated handle is not among them.  old_handle, as it was given, is stale,
+--   and new_handle is good.
+-- Needs, errors: as cmq_change_visibility; one malformed or NULL handle fails the call.
+CREATE FUNCTION @extschema@.cmq_change_visibility_batch(
+	queue				text,
+	receipt_handles		text[],
+	visibility_timeout	int)
+RETURNS TABLE (
+	old_handle			text,
+	new_handle			text)
+AS 'MODULE_PATHNAME', 'cmq_change_visibility_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cmq_change_visibility_batch(text, text[], int)
+	IS 'set a new visibility timeout for many received messages, in seconds from now; returns old and new receipt handle of those changed';
+
 -- cmq_rewind: consumers receive again what was deleted so far and was
 -- produced at or after start_time, in production order, then the rest (a
 -- waiting message older than some of them keeps its place among them).

@@ -1,18 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_delete.c
- *	  What a consumer does with a receipt handle: delete, change visibility.
- *
- * The handle is the key of a pending row, so finding it is one index probe,
- * and a handle of an earlier delivery finds nothing.  When another transaction
- * is changing the row, these calls wait for it: its end decides whether the
- * handle is stale.  A batch takes its rows in key order, so that batches do
- * not deadlock with each other.
+ *	  Delete: a consumer is done with a message.
  *
  * With rewind on, delete moves the delivery from the pending table to the
  * rewind leaf of its time; with rewind off it removes pending row and message.
- * A message past its retention counts as gone, even while its rows are there; but
- * while it is in flight its receiver can still delete it.
+ * cmq_deliveries.c finds the delivery, and says what happens to one that another
+ * transaction is changing.
  *
  * Locks: RowExclusive on the pending table, and on the rewind leaf or the
  * message leaf.  Abort: the rows are as they were.
@@ -22,15 +16,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type_d.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lockdefs.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
@@ -46,17 +37,14 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_delete.h"
+#include "verbs/cmq_deliveries.h"
 
 PG_FUNCTION_INFO_V1(cmq_delete);
 PG_FUNCTION_INFO_V1(cmq_delete_batch);
-PG_FUNCTION_INFO_V1(cmq_change_visibility);
 
-/*
- * To be followed by cmq_delete_end().  The caller has the pending table locked;
- * update says that it will move pending rows.
- */
+/* To be followed by cmq_delete_end().  The caller has the pending table locked. */
 void
-cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
+cmq_delete_begin(CmqDelete *state, CmqQueue *queue)
 {
 	bool		rewind_on = queue->rewind_seconds > 0;
 
@@ -66,7 +54,7 @@ cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool update)
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->now = cmq_clock_now(queue->shared);
 	state->expired_before = cmq_bounds_expired_before(queue, state->now);
-	cmq_pending_open(&state->pending, queue, update);
+	cmq_pending_open(&state->pending, queue, false);
 	cmq_leaf_rows_begin(&state->rows, queue, rewind_on ? CMQ_REWIND : CMQ_MESSAGES,
 						RowExclusiveLock, rewind_on ? state->pending.estate : NULL);
 }
@@ -77,20 +65,6 @@ cmq_delete_end(CmqDelete *state)
 	cmq_leaf_rows_end(&state->rows);
 	cmq_pending_flush(&state->pending);
 	cmq_pending_close(&state->pending);
-}
-
-/* Find the delivery that the handle names; false if the handle is stale. */
-static bool
-find_delivery(CmqDelete *state, const CmqHandle *handle)
-{
-	/* a message that was never received has no handle */
-	if (handle->receive_count == 0)
-		return false;
-	/* a message past its retention can be deleted only while it is in flight */
-	if (handle->enqueued_at < state->expired_before &&
-		handle->visible_at <= state->now)
-		return false;
-	return cmq_pending_find(&state->pending, handle);
 }
 
 /* Add the rewind row of a message whose pending row has been deleted. */
@@ -181,15 +155,9 @@ cmq_delete_due(CmqDelete *state, CmqTable *rewind, bool received,
 static bool
 delete_delivery(CmqDelete *state, const CmqHandle *handle)
 {
-	return find_delivery(state, handle) && cmq_delete_row(state, true);
-}
-
-static void
-get_handle(FunctionCallInfo fcinfo, int argno, CmqQueue *queue,
-		   CmqHandle *handle)
-{
-	cmq_require_arg(fcinfo, argno, "receipt_handle", "queue", queue->name);
-	cmq_handle_in(text_to_cstring(PG_GETARG_TEXT_PP(argno)), handle);
+	return cmq_deliveries_find(&state->pending, handle, state->now,
+							   state->expired_before) &&
+		cmq_delete_row(state, true);
 }
 
 Datum
@@ -203,110 +171,32 @@ cmq_delete(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_delete()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
-	get_handle(fcinfo, 1, queue, &handle);
-	cmq_delete_begin(&state, queue, false);
+	cmq_deliveries_one(fcinfo, 1, queue, &handle);
+	cmq_delete_begin(&state, queue);
 	result = delete_delivery(&state, &handle);
 	cmq_delete_end(&state);
 	PG_RETURN_BOOL(result);
 }
 
-typedef struct BatchItem
-{
-	CmqHandle	handle;
-	int			position;		/* in the array */
-} BatchItem;
-
-static int
-compare_items(const void *a, const void *b)
-{
-	const BatchItem *x = a;
-	const BatchItem *y = b;
-
-	if (x->handle.visible_at != y->handle.visible_at)
-		return x->handle.visible_at < y->handle.visible_at ? -1 : 1;
-	if (x->handle.enqueued_at != y->handle.enqueued_at)
-		return x->handle.enqueued_at < y->handle.enqueued_at ? -1 : 1;
-	return x->position - y->position;
-}
-
 Datum
 cmq_delete_batch(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CmqQueue   *queue;
-	Datum	   *elements;
-	int			n;
-	BatchItem  *items;
-	bool	   *deleted;
+	CmqDeliveries named;
 	CmqDelete	state;
 
 	cmq_begin_write("cmq_delete_batch()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
-	cmq_require_arg(fcinfo, 1, "receipt_handles", "queue", queue->name);
-	n = cmq_array_arg(PG_GETARG_DATUM(1), TEXTOID, "receipt_handles", "queue",
-					  queue->name, &elements, NULL);
-	if (n == 0)
+	cmq_deliveries_many(fcinfo, 1, queue, &named);
+	if (named.n == 0)
 		return (Datum) 0;
 
-	items = palloc(sizeof(BatchItem) * n);
-	deleted = palloc0(sizeof(bool) * n);
-	for (int i = 0; i < n; i++)
-	{
-		cmq_handle_in(TextDatumGetCString(elements[i]), &items[i].handle);
-		items[i].position = i;
-	}
-	qsort(items, n, sizeof(BatchItem), compare_items);
-
-	cmq_delete_begin(&state, queue, false);
-	for (int i = 0; i < n; i++)
-		deleted[items[i].position] = delete_delivery(&state, &items[i].handle);
+	cmq_delete_begin(&state, queue);
+	for (int i = 0; i < named.n; i++)
+		named.each[i].done = delete_delivery(&state, &named.each[i].handle);
 	cmq_delete_end(&state);
-
-	for (int i = 0; i < n; i++)
-	{
-		bool		isnull = false;
-
-		if (deleted[i])
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
-								 &elements[i], &isnull);
-	}
+	cmq_deliveries_return_done(fcinfo, &named);
 	return (Datum) 0;
-}
-
-Datum
-cmq_change_visibility(PG_FUNCTION_ARGS)
-{
-	CmqQueue   *queue;
-	CmqHandle	handle;
-	CmqDelete	state;
-	CmqPendingRow row;
-	int			visibility_timeout;
-	bool		changed;
-
-	cmq_begin_write("cmq_change_visibility()");
-	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
-						   RowExclusiveLock);
-	get_handle(fcinfo, 1, queue, &handle);
-	cmq_require_arg(fcinfo, 2, "visibility_timeout", "queue", queue->name);
-	visibility_timeout = PG_GETARG_INT32(2);
-	if (visibility_timeout < 0 || visibility_timeout > CMQ_VISIBILITY_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("visibility_timeout is out of range for queue \"%s\": %d",
-						queue->name, visibility_timeout),
-				 errdetail("It must be between 0 and %d seconds; 0 makes the message ready at once.",
-						   CMQ_VISIBILITY_MAX)));
-
-	cmq_delete_begin(&state, queue, true);
-	(void) cmq_pending_set_times(&state.pending, visibility_timeout);
-	changed = find_delivery(&state, &handle) &&
-		cmq_pending_change_visibility(&state.pending, &row);
-	cmq_delete_end(&state);
-
-	if (!changed)
-		PG_RETURN_NULL();
-	cmq_pending_handle(&row, &handle);
-	PG_RETURN_TEXT_P(cstring_to_text(cmq_handle_out(&handle)));
 }

@@ -139,6 +139,8 @@ SELECT cmq_delete_batch('errors_a', '{1-2-3-4}');
 ROLLBACK TO s;
 SELECT cmq_change_visibility('errors_a', '1-2-3-4', 1);
 ROLLBACK TO s;
+SELECT cmq_change_visibility_batch('errors_a', '{1-2-3-4}', 1);
+ROLLBACK TO s;
 SELECT cmq_rewind('errors_a', now() - interval '10 minutes');
 ROLLBACK TO s;
 SELECT cmq_maintain('errors_a');

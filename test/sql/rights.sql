@@ -89,7 +89,9 @@ INSERT INTO action VALUES
 	(25, 'UPDATE and SELECT', 'restore, filter', $$SELECT cmq_restore('rights_a', '-infinity', NULL, '{}')$$),
 	(23, 'UPDATE', 'restore, ids', $$SELECT * FROM cmq_restore_messages('rights_a', '{1}')$$),
 	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$),
-	(26, 'SELECT', 'history', $$SELECT * FROM cmq_history('rights_a')$$);
+	(26, 'SELECT', 'history', $$SELECT * FROM cmq_history('rights_a')$$),
+	(27, 'DELETE', 'change, many', format($$SELECT * FROM cmq_change_visibility_batch('rights_a', ARRAY[%L], 60)$$, :'handle')),
+	(28, 'DELETE', 'change, none', $$SELECT * FROM cmq_change_visibility_batch('rights_a', '{}', 60)$$);
 SELECT a.needs, a.what,
 	   pg_temp.may('regress_cmq_none', command) AS "none", pg_temp.may('regress_cmq_ins', command) AS ins,
 	   pg_temp.may('regress_cmq_del', command) AS del, pg_temp.may('regress_cmq_upd', command) AS upd,

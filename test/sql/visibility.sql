@@ -1,4 +1,5 @@
--- cmq_change_visibility: longer, shorter, at once; errors; transactions.
+-- cmq_change_visibility and cmq_change_visibility_batch: longer, shorter, at once;
+-- errors; transactions.
 \getenv srcdir PG_ABS_SRCDIR
 \set helpers :srcdir '/helpers.sql'
 \i :helpers
@@ -152,4 +153,76 @@ END $$;
 SELECT receive_count FROM cmq.q_visibility_a_history WHERE body = 'long work';
 SELECT pg_temp.counts('visibility_a');
 
+--
+-- Many at once: a row for each that was changed, in the order of the array.
+--
+SELECT cmq_create_queue('visibility_b');
+SELECT count(*) FROM cmq_send_batch('visibility_b', '{a,b,c,d,e}');
+TRUNCATE got;
+INSERT INTO got SELECT * FROM cmq_receive('visibility_b', 10);
+SELECT cmq_delete('visibility_b', receipt_handle) AS e_deleted FROM got WHERE body = 'e';
+CREATE FUNCTION pg_temp.handles(bodies text[]) RETURNS text[] LANGUAGE sql AS $$
+	SELECT array_agg(receipt_handle ORDER BY ordinality) FROM unnest(bodies) WITH ORDINALITY b (body, ordinality) JOIN got USING (body)
+$$;
+CREATE TEMP TABLE changed AS
+	SELECT * FROM cmq_change_visibility_batch('visibility_b', pg_temp.handles('{d,a,e,d,b,a}') || '{1-2-3-4,9223372036854775807-2-3-4}'::text[], 600)
+		WITH ORDINALITY c (old_handle, new_handle, n);
+SELECT n, body, new_handle <> old_handle AS changed, new_handle LIKE msg_id || '-%-1-0-1' AS names_it
+  FROM changed JOIN got ON receipt_handle = old_handle ORDER BY n;
+SELECT count(DISTINCT visible_at) AS times, bool_and(visible_at > clock_timestamp() + interval '500 s') AS far, string_agg(body, ' ' ORDER BY msg_id) AS bodies
+  FROM cmq.q_visibility_b_live WHERE visible_at > clock_timestamp() + interval '100 s';
+SELECT * FROM cmq_change_visibility_batch('visibility_b', pg_temp.handles('{a,b,d,e}'), 0);
+SELECT count(*) FROM cmq_delete_batch('visibility_b', pg_temp.handles('{a,b,d,e}'));
+-- at once: they come in the order of production, as they became visible together
+SELECT count(*) FROM cmq_change_visibility_batch('visibility_b', ARRAY(SELECT new_handle FROM changed ORDER BY n) || pg_temp.handles('{c}'), 0);
+SELECT pg_temp.live('visibility_b'), pg_temp.receive('visibility_b') AS received, pg_temp.receive('visibility_b') AS received;
+-- no handle is given twice, however the times fall, and none of the old ones is good
+DO $$
+DECLARE
+	handles text[];
+	old text[] := '{}';
+	n bigint;
+BEGIN
+	UPDATE cmq_data.q_visibility_b_pending SET visible_at = enqueued_at;
+	handles := array(SELECT receipt_handle FROM cmq_receive('visibility_b', 10));
+	FOR i IN 1..300 LOOP
+		old := old || handles;
+		handles := array(SELECT new_handle FROM cmq_change_visibility_batch('visibility_b', handles, (ARRAY[0, 60, 0, 59, 61])[1 + i % 5]));
+		IF cardinality(handles) <> 4 THEN
+			RAISE EXCEPTION 'round %: %', i, handles;
+		END IF;
+	END LOOP;
+	SELECT count(*) INTO n FROM cmq_delete_batch('visibility_b', old);
+	IF n <> 0 OR (SELECT count(DISTINCT h) FROM unnest(old || handles) h) <> 4 * 301 THEN
+		RAISE EXCEPTION '% handles came back', n;
+	END IF;
+	SELECT count(*) INTO n FROM cmq_delete_batch('visibility_b', handles);
+	IF n <> 4 THEN
+		RAISE EXCEPTION '% of 4 deleted', n;
+	END IF;
+END $$;
+SELECT n, pg_temp.attempt(format('SELECT * FROM cmq_change_visibility_batch(%s)', args))
+  FROM (VALUES
+	(1, $$'visibility_b', '{}', 1$$), (2, $$'visibility_b', '{1-2-3-4}', 1$$), (3, $$'visibility_b', '{1-2-3-4,NULL}', 1$$),
+	(4, $$'visibility_b', '{1-2-3-4,x}', 1$$), (5, $$'visibility_b', '{{1-2-3-4},{1-2-3-5}}', 1$$), (6, $$'visibility_b', NULL, 1$$),
+	(7, $$'visibility_b', '{}', -1$$), (8, $$'visibility_b', '{}', 43201$$), (9, $$'visibility_b', '{}', NULL$$), (10, $$NULL, '{}', 1$$)) v (n, args)
+ ORDER BY n;
+-- undone with its transaction, or with its savepoint
+SELECT count(*) FROM cmq_send_batch('visibility_b', '{x,y}');
+TRUNCATE got;
+INSERT INTO got SELECT * FROM cmq_receive('visibility_b', 10);
+BEGIN;
+SELECT count(*) FROM cmq_change_visibility_batch('visibility_b', pg_temp.handles('{x,y}'), 0);
+SELECT pg_temp.live('visibility_b');
+ROLLBACK;
+BEGIN;
+SELECT count(*) FROM cmq_change_visibility_batch('visibility_b', pg_temp.handles('{y}'), 0);
+SAVEPOINT s;
+SELECT count(*) FROM cmq_change_visibility_batch('visibility_b', pg_temp.handles('{x,y}'), 0);
+ROLLBACK TO s;
+COMMIT;
+SELECT pg_temp.live('visibility_b');
+SELECT body, cmq_delete('visibility_b', receipt_handle) AS deleted FROM got ORDER BY msg_id;
+
 SELECT cmq_drop_queue('visibility_a');
+SELECT cmq_drop_queue('visibility_b');

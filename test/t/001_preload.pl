@@ -28,6 +28,7 @@ my %call = (
 	cmq_delete => "cmq_delete('orders', '1-1-1-0')",
 	cmq_delete_batch => "cmq_delete_batch('orders', ARRAY['1-1-1-0'])",
 	cmq_change_visibility => "cmq_change_visibility('orders', '1-1-1-0', 1)",
+	cmq_change_visibility_batch => "cmq_change_visibility_batch('orders', ARRAY['1-1-1-0'], 1)",
 	cmq_rewind => "cmq_rewind('orders', now())",
 	cmq_clear_queue => "cmq_clear_queue('orders')",
 	cmq_cancel_rewind => "cmq_cancel_rewind('orders')",

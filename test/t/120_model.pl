@@ -12,6 +12,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
 use CmqNode;
+use List::Util qw(shuffle);
 use QueueModel;
 use Seed;
 use Test::More;
@@ -183,6 +184,22 @@ sub remember_handle
 	return;
 }
 
+# Some handles, a few of them twice, in any order.
+sub some_handles
+{
+	my ($s, $q, $state) = @_;
+	my @handles = grep { $_ ne '' && !is_held($s, $q, $_) } map { a_handle($s, $q, $state) } 1 .. 1 + rand 5;
+	return shuffle(@handles);
+}
+
+# Those that are good, in order, each once.
+sub good_handles
+{
+	my ($s, $q, @handles) = @_;
+	my %seen;
+	return grep { !$seen{$_}++ && $model->holder($s, $q, $_) } @handles;
+}
+
 # Has another session's open transaction the message of this handle?
 sub is_held
 {
@@ -247,6 +264,18 @@ sub bury
 		$model->count($s, $q, dead_lettered => 1);
 	}
 	return $wrong || $model->deliver($s, $into, $ids, map { { kind => $_->{kind}, bytes => $_->{bytes}, source => $q } } @dead);
+}
+
+# The message has got a new handle.
+sub changed
+{
+	my ($s, $q, $m, $seconds, $handle) = @_;
+	my ($id, $key, $rc, $wc) = split /-/, $handle;
+	return "change of $m->{handle}: got $handle"
+	  unless defined $wc && $id == $m->{id} && $rc == $m->{rc} && $wc == $m->{wc} && $handle ne $m->{handle} && !grep { $_ eq $handle } @old_handles;
+	remember_handle($handle);
+	$model->change($s, $q, $m, state => $seconds ? 'in_flight' : 'ready', key => $key, handle => $handle);
+	return '';
 }
 
 sub restored
@@ -390,11 +419,21 @@ my %operations = (
 		return differ("change_visibility in $q", $got, '!42704') unless $model->queue($s, $q);
 		my $m = $model->holder($s, $q, $handle) or return differ("change_visibility of $handle", $got, '-');
 		return differ("change_visibility of $handle", $got, '!P0007') if is_broken($s, $q);
-		my ($id, $key, $rc, $wc) = split /-/, $got;
-		return "change_visibility of $handle: got $got" unless defined $wc && $id == $m->{id} && $rc == $m->{rc} && $wc == $m->{wc} && $got ne $handle;
-		remember_handle($got);
-		$model->change($s, $q, $m, state => $seconds ? 'in_flight' : 'ready', key => $key, handle => $got);
-		return '';
+		return changed($s, $q, $m, $seconds, $got);
+	},
+	change_visibility_batch => sub {
+		my ($s) = @_;
+		my ($q, $seconds) = (pick(qw(q q q dead extra)), pick(0, 0, 0, 600));
+		my @handles = some_handles($s, $q, pick(qr/in_flight/, qr/./)) or return '';
+		my $got = ask($s, "SELECT string_agg(old_handle || ' ' || new_handle, ' ' ORDER BY o)
+			FROM cmq_change_visibility_batch('$q', @{[text_array_sql(\@handles)]}, $seconds) WITH ORDINALITY b (old_handle, new_handle, o)");
+		return differ("change_visibility_batch in $q", $got, '!42704') unless $model->queue($s, $q);
+		my @good = good_handles($s, $q, @handles);
+		return differ("change_visibility_batch in $q", $got, '!P0007') if @good && is_broken($s, $q);
+		my @got = list($got);
+		my $wrong = differ("change_visibility_batch in $q", join(' ', @got[ grep { $_ % 2 == 0 } 0 .. $#got ]), "@good");
+		$wrong ||= changed($s, $q, $model->holder($s, $q, $good[$_]), $seconds, $got[ 2 * $_ + 1 ]) foreach 0 .. $#good;
+		return $wrong;
 	},
 	rewind => sub {
 		my ($s) = @_;
@@ -717,7 +756,7 @@ my %operations = (
 		return differ("unsubscribe $topic $name", $got, '-');
 	});
 my %weights = (
-	receive => 24, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, send_batch => 6, publish => 4, alter_queue => 4,
+	receive => 24, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4,
 	publish_batch => 3, rewind => 3, alter_times => 3,
 	map { $_ => 2 } qw(preview history restore restore_messages replay redrive maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
