@@ -102,7 +102,7 @@ static const TableShape table_shapes[] = {
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
 		INT4OID, INT8OID},
 		1,
-		Anum_rewind_first_received_at
+		{Anum_rewind_first_received_at}
 	},
 };
 

@@ -42,9 +42,12 @@
 PG_FUNCTION_INFO_V1(cmq_delete);
 PG_FUNCTION_INFO_V1(cmq_delete_batch);
 
-/* To be followed by cmq_delete_end().  The caller has the pending table locked. */
+/*
+ * To be followed by cmq_delete_end().  The caller has the pending table locked; adds: it
+ * also adds or moves pending rows.
+ */
 void
-cmq_delete_begin(CmqDelete *state, CmqQueue *queue)
+cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool adds)
 {
 	bool		rewind_on = queue->rewind_seconds > 0;
 
@@ -54,7 +57,7 @@ cmq_delete_begin(CmqDelete *state, CmqQueue *queue)
 		CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	state->now = cmq_clock_now(queue->shared);
 	state->expired_before = cmq_bounds_expired_before(queue, state->now);
-	cmq_pending_open(&state->pending, queue, false);
+	cmq_pending_open(&state->pending, queue, adds);
 	cmq_leaf_rows_begin(&state->rows, queue, rewind_on ? CMQ_REWIND : CMQ_MESSAGES,
 						RowExclusiveLock, rewind_on ? state->pending.estate : NULL);
 }
@@ -172,7 +175,7 @@ cmq_delete(PG_FUNCTION_ARGS)
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
 	cmq_deliveries_one(fcinfo, 1, queue, &handle);
-	cmq_delete_begin(&state, queue);
+	cmq_delete_begin(&state, queue, false);
 	result = delete_delivery(&state, &handle);
 	cmq_delete_end(&state);
 	PG_RETURN_BOOL(result);
@@ -193,7 +196,7 @@ cmq_delete_batch(PG_FUNCTION_ARGS)
 	if (named.n == 0)
 		return (Datum) 0;
 
-	cmq_delete_begin(&state, queue);
+	cmq_delete_begin(&state, queue, false);
 	for (int i = 0; i < named.n; i++)
 		named.each[i].done = delete_delivery(&state, &named.each[i].handle);
 	cmq_delete_end(&state);

@@ -26,7 +26,7 @@ typedef struct CmqDelete
 	CmqLeafRows rows;			/* rewind rows, or messages when rewind is off */
 } CmqDelete;
 
-extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue);
+extern void cmq_delete_begin(CmqDelete *state, CmqQueue *queue, bool adds);
 extern void cmq_delete_end(CmqDelete *state);
 extern bool cmq_delete_row(CmqDelete *state, bool wait);
 extern bool cmq_delete_ready(CmqDelete *state, CmqPendingRow *row);

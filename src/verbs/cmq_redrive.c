@@ -197,7 +197,7 @@ redrive_letters(const char *name, void *arg)
 	redrive->sent = redrive->left = 0;
 	redrive->source[0] = '\0';
 	cmq_queue_attach(queue);
-	cmq_delete_begin(&state, queue);
+	cmq_delete_begin(&state, queue, false);
 	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
 	cmq_owner_enter(&scope, queue->owner);
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
