@@ -618,18 +618,19 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind(text, timestamptz)
 -- cmq_cancel_rewind: what the rewind under way has not brought back yet returns
 -- to history.
 --
--- Without a rewind under way the call does nothing.  Messages that were received stay
--- received.  Messages that have left the rewind window since the rewind are no history
--- any more: they are gone.
+-- Messages that were received stay received.  Messages that have left the rewind window
+-- since the rewind are no history any more: they are gone.
+-- Result: true if a rewind was under way, as rewinding_from in cmq.queues shows; it is
+--   cancelled, even if it has nothing left.  Without one the call does nothing: false.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 55000 rewind is off or a reason is required,
 --   42501 no right.
 CREATE FUNCTION @extschema@.cmq_cancel_rewind(queue text)
-RETURNS void
+RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_cancel_rewind'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
-	IS 'return to history what the rewind under way has not brought back yet';
+	IS 'return to history what the rewind under way has not brought back yet; false if none was under way';
 
 -- cmq_rewind_preview: what a rewind or restore would bring back now.
 --
@@ -718,7 +719,7 @@ COMMENT ON FUNCTION @extschema@.cmq_history(text, timestamptz, timestamptz)
 CREATE FUNCTION @extschema@.cmq_restore(
 	queue			text,
 	start_time		timestamptz,
-	end_time		timestamptz,
+	end_time		timestamptz DEFAULT NULL,
 	filter			jsonb DEFAULT NULL,
 	expected_count	bigint DEFAULT NULL)
 RETURNS bigint
@@ -746,8 +747,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 
 -- cmq_replay: copy deleted messages of a window into another queue.
 --
--- Parameters: as for cmq_restore, and
+-- Parameters:
 --   into_queue     the other queue
+--   start_time, end_time, filter  as for cmq_restore
 -- Result: how many messages.  Each is a new message of the other queue.  Its headers
 --   are the old ones (under the key headers if they are no object) and cmq_origin:
 --   {queue, msg_id, enqueued_at}.  The source is not changed.
@@ -757,14 +759,14 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 --   for it, 55000 rewind is off or a reason is required, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_replay(
 	queue		text,
-	start_time	timestamptz,
-	end_time	timestamptz,
 	into_queue	text,
+	start_time	timestamptz,
+	end_time	timestamptz DEFAULT NULL,
 	filter		jsonb DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_replay'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_replay(text, timestamptz, timestamptz, text, jsonb)
+COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz, jsonb)
 	IS 'copy the deleted messages that were produced from start_time to before end_time (timestamps by the queue clock) into another queue; returns how many messages';
 
 -- cmq_redrive: send dead letters back to the queues they came from.

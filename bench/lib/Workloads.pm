@@ -447,7 +447,7 @@ sub rewind_on
 		$server->sql('cmq', "SELECT cmq_cancel_rewind('$queue')");
 		my $deleted = $server->sql('cmq', "SELECT count(*) FROM cmq_data.q_${queue}_rewind");
 		$server->sql('cmq', 'CHECKPOINT');
-		my $ms = $server->timed('cmq', "SELECT cmq_restore('$queue', '-infinity', NULL, expected_count => $deleted)");
+		my $ms = $server->timed('cmq', "SELECT cmq_restore('$queue', '-infinity', expected_count => $deleted)");
 		$self->{results}->note('rewind', $variant, 'cmq', 'restore, per s', 1, $deleted / $ms * 1000);
 		$server->sql('cmq', 'SELECT cmq_maintain()');
 		foreach my $round (1 .. 3)

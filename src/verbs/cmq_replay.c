@@ -175,9 +175,9 @@ cmq_replay(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_replay()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT,
 						   AccessShareLock);
-	cmq_window_args(fcinfo, 1, 4, queue->name, &window);
-	cmq_require_arg(fcinfo, 3, "into_queue", "queue", queue->name);
-	target = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	cmq_require_arg(fcinfo, 1, "into_queue", "queue", queue->name);
+	target = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	cmq_window_args(fcinfo, 2, 4, queue->name, &window);
 	if (strcmp(target, queue->name) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

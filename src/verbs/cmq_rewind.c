@@ -148,7 +148,7 @@ report_start_time(CmqQueue *queue, TimestampTz start_time,
 			 errdetail("A rewind starts no later, because it goes back to one point for all messages."),
 			 TIMESTAMP_NOT_FINITE(start_time) ?
 			 errhint("cmq_queue_attributes shows where a rewind can start.") :
-			 errhint("To bring back what was produced since then all the same: SELECT cmq_restore(%s, %s, NULL).",
+			 errhint("To bring back what was produced since then all the same: SELECT cmq_restore(%s, %s).",
 					 quote_literal_cstr(queue->name),
 					 quote_literal_cstr(timestamptz_to_str(start_time)))));
 }
@@ -260,9 +260,10 @@ cmq_cancel_rewind(PG_FUNCTION_ARGS)
 						   ExclusiveLock);
 	cmq_history_require(queue);
 	cmq_rewind_log_require_reason(queue);
-	if (queue->rewinding.active)
-		cmq_rewind_cancel(queue);
-	PG_RETURN_VOID();
+	if (!queue->rewinding.active)
+		PG_RETURN_BOOL(false);
+	cmq_rewind_cancel(queue);
+	PG_RETURN_BOOL(true);
 }
 
 /*

@@ -71,7 +71,7 @@ my @statements = (
 	(q{SELECT FROM cmq_receive('q', 2);}) x 4,
 	(q{SELECT FROM (SELECT cmq_change_visibility('q', receipt_handle, 0) FROM cmq_receive('q')) v;}) x 2,
 	qq{SELECT 'rewind', $named, cmq_rewind('q', least(recently_sent(), latest_rewind_time)) IS NOT NULL FROM cmq_queue_attributes('q');},
-	qq{SELECT 'restore', $named, cmq_restore('q', recently_deleted(), NULL);},
+	qq{SELECT 'restore', $named, cmq_restore('q', recently_deleted());},
 	(q{BEGIN; SELECT cmq_send('q', 'never') \g /dev/null
 ROLLBACK;}) x 2);
 

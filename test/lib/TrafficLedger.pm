@@ -267,7 +267,7 @@ END $$;
 CREATE FUNCTION t.replay(q text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	since timestamptz := cmq._clock('copy');
-	told bigint := cmq_replay(q, t.some_time(q, random()), t.some_time(q, random() + 0.1), 'copy');
+	told bigint := cmq_replay(q, 'copy', t.some_time(q, random()), t.some_time(q, random() + 0.1));
 	n bigint := t.made_since('copy', since, 'replay');
 BEGIN
 	IF n <> told THEN RAISE EXCEPTION 'replay: % told, % made', told, n USING ERRCODE = 'XX001'; END IF;

@@ -38,7 +38,7 @@ BEGIN
 	PERFORM cmq_rewind(queue, since);
 	result := pg_temp.receive(queue, 1);
 	PERFORM cmq_cancel_rewind(queue);
-	PERFORM cmq_restore(queue, since, NULL);
+	PERFORM cmq_restore(queue, since);
 	result := result || ' ' || pg_temp.receive(queue);
 	PERFORM cmq_maintain(queue);
 	RETURN result || ', ' || (SELECT active_msg_num || ' ' || inactive_msg_num || ' ' || delay_msg_num FROM cmq_queue_attributes(queue)) ||

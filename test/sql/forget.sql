@@ -60,10 +60,10 @@ SELECT rewindable_bytes FROM cmq.metrics WHERE queue = 'forget';
 --
 SELECT cmq_alter_queue('forget', rewind_seconds => 3600);
 SELECT * FROM pg_temp.eyes('forget');
-SELECT cmq_restore('forget', '-infinity', NULL) AS restored;
+SELECT cmq_restore('forget', '-infinity') AS restored;
 SELECT count(*) AS restored FROM cmq_restore_messages('forget', ARRAY(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_forget_rewind));
 SELECT cmq_create_queue('forget_copy');
-SELECT cmq_replay('forget', '-infinity', NULL, 'forget_copy') AS replayed;
+SELECT cmq_replay('forget', 'forget_copy', '-infinity') AS replayed;
 SELECT cmq_rewind('forget', now() - interval '30 minutes') AS first_due;
 SELECT rewind_from IS NULL AS no_rewind FROM cmq.queue WHERE name = 'forget';
 -- what was pending during the switch is history when it is deleted now
@@ -123,7 +123,7 @@ SELECT cmq_maintain('forget');
 SELECT * FROM pg_temp.tables('forget');
 ROLLBACK;
 SELECT * FROM pg_temp.eyes('forget');
-SELECT cmq_restore('forget', '-infinity', NULL) AS restored;
+SELECT cmq_restore('forget', '-infinity') AS restored;
 SELECT pg_temp.receive('forget', 1) AS received;
 
 --

@@ -143,7 +143,7 @@ SELECT pg_temp.left_of_rewind('metrics_r');
 BEGIN;
 SELECT cmq_cancel_rewind('metrics_r');
 SELECT pg_temp.left_of_rewind('metrics_r');
-SELECT cmq_restore('metrics_r', :'start', NULL) > 0 AS restored;
+SELECT cmq_restore('metrics_r', :'start') > 0 AS restored;
 SELECT pg_temp.left_of_rewind('metrics_r');
 ROLLBACK;
 SELECT pg_temp.left_of_rewind('metrics_r');
@@ -154,7 +154,7 @@ SELECT pg_temp.left_of_rewind('metrics_r');
 SELECT cmq_clear_queue('metrics_r') > 0 AS cleared;
 SELECT pg_temp.ready_since('metrics_r', '-infinity', 'infinity');
 SELECT clock_timestamp() AS first \gset
-SELECT cmq_restore('metrics_r', :'start', NULL) > 0 AS restored;
+SELECT cmq_restore('metrics_r', :'start') > 0 AS restored;
 SELECT pg_temp.ready_since('metrics_r', :'first', 'infinity');
 SELECT min(first_received_at) IS NULL AS not_received_yet FROM cmq.q_metrics_r_live;
 -- a message that waits since before the restore, behind those it brought back

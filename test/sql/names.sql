@@ -46,14 +46,14 @@ BEGIN
 	ASSERT n = 1, 'subscriptions';
 	since := cmq.enqueued_at(id);
 	ASSERT (SELECT messages FROM cmq_rewind_preview(name, since)) = 2, 'preview';
-	ASSERT cmq_replay(name, since, NULL, dead) = 2, 'replay';
+	ASSERT cmq_replay(name, dead, since) = 2, 'replay';
 	ASSERT (SELECT array_agg(DISTINCT headers #>> '{cmq_origin,queue}') FROM cmq_receive(dead, 10)) = ARRAY[name], 'origin';
 	ASSERT cmq_clear_queue(dead) = 2, 'clear what was replayed';
 	ASSERT cmq_rewind(name, since) IS NOT NULL, 'rewind to be cancelled';
 	PERFORM cmq_cancel_rewind(name);
 	ASSERT (SELECT messages FROM cmq_rewind_preview(name, since)) = 2, 'cancel';
 	ASSERT cmq_restore_messages(name, ARRAY[published]) = published, 'restore_messages';
-	ASSERT cmq_restore(name, since, NULL, expected_count => 1) = 1, 'restore';
+	ASSERT cmq_restore(name, since, expected_count => 1) = 1, 'restore';
 	ASSERT (SELECT count(*) FROM cmq_delete_batch(name, array(SELECT receipt_handle FROM cmq_receive(name, 2)))) = 2, 'restored';
 	ASSERT cmq_rewind(name, since) IS NOT NULL, 'rewind';
 	ASSERT (SELECT string_agg(kind, ' ' ORDER BY r.id) FROM cmq.rewinds r WHERE r.queue = name) =

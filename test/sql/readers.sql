@@ -33,7 +33,7 @@ BEGIN
 	PERFORM cmq_create_queue(queue, rewind_seconds => 3600);
 	PERFORM cmq_send_batch(queue, '{old,odd,new}');
 	PERFORM pg_temp.consume(queue, 2);
-	PERFORM cmq_restore(queue, pg_temp.produced(queue, 'odd'), NULL);
+	PERFORM cmq_restore(queue, pg_temp.produced(queue, 'odd'));
 	RETURN pg_temp.receive(queue, 1);
 END $$;
 
@@ -91,7 +91,7 @@ SELECT t AS relation, pg_temp.look('regress_readers_all', q) AS "all", pg_temp.l
 -- to read is all that they may
 SELECT c, pg_temp.outcome('regress_readers_all', c) AS "all", pg_temp.outcome('regress_readers_two', c) AS two, pg_temp.outcome('regress_readers_one', c) AS one
   FROM unnest(ARRAY[$$SELECT cmq_send('readers_a', 'x')$$, $$SELECT cmq_receive('readers_a')$$, $$SELECT cmq_delete('readers_a', '1-2-3-4')$$, $$SELECT cmq_rewind('readers_a', now())$$,
-	$$SELECT cmq_restore('readers_a', '-infinity', NULL)$$, $$SELECT cmq_replay('readers_a', '-infinity', NULL, 'readers_b')$$, $$SELECT cmq_clear_queue('readers_a')$$,
+	$$SELECT cmq_restore('readers_a', '-infinity')$$, $$SELECT cmq_replay('readers_a', 'readers_b', '-infinity')$$, $$SELECT cmq_clear_queue('readers_a')$$,
 	$$SELECT cmq_drop_queue('readers_a')$$, $$SELECT cmq_maintain('readers_a')$$, $$SELECT cmq_create_queue('readers_x')$$,
 	'UPDATE cmq_data.q_readers_a SET body = ''x''', 'DELETE FROM cmq_data.q_readers_a', 'TRUNCATE cmq_data.q_readers_a', 'DELETE FROM cmq.rewind_log',
 	'LOCK TABLE cmq.q_readers_a IN EXCLUSIVE MODE']) WITH ORDINALITY v (c, n) ORDER BY n;

@@ -171,7 +171,7 @@ SELECT (SELECT count(*) FROM cmq.q_payments_live) AS live, (SELECT count(*) FROM
 SELECT pg_temp.attempt('SELECT * FROM cmq_data.q_payments_' || t) FROM unnest('{pending,rewind}'::text[]) t;
 SELECT pg_temp.attempt(c)
   FROM unnest(ARRAY[$$SELECT cmq_send('payments', 'x')$$, $$SELECT cmq_receive('payments')$$, $$SELECT cmq_rewind('payments', now())$$,
-					$$SELECT cmq_restore('payments', now(), NULL)$$, $$DELETE FROM cmq_data.q_payments$$, $$DELETE FROM cmq.q_payments$$, $$DELETE FROM cmq.q_payments_all$$]) c;
+					$$SELECT cmq_restore('payments', now())$$, $$DELETE FROM cmq_data.q_payments$$, $$DELETE FROM cmq.q_payments$$, $$DELETE FROM cmq.q_payments_all$$]) c;
 RESET ROLE;
 
 SELECT cmq_drop_queue('payments');

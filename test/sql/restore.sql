@@ -98,13 +98,13 @@ SELECT pg_temp.counts('restore_a') AS as_before, pg_temp.receive('restore_a') AS
 
 -- filter
 SELECT messages FROM cmq_rewind_preview('restore_a', '-infinity', NULL, '{"odd": true}');
-SELECT cmq_restore('restore_a', '-infinity', NULL, '{"odd": true}') AS restored;
+SELECT cmq_restore('restore_a', '-infinity', filter => '{"odd": true}') AS restored;
 SELECT pg_temp.consume('restore_a');
 
 -- expected_count
-SELECT pg_temp.attempt($$SELECT cmq_restore('restore_a', '-infinity', NULL, expected_count => 11)$$) AS one_less;
+SELECT pg_temp.attempt($$SELECT cmq_restore('restore_a', '-infinity', expected_count => 11)$$) AS one_less;
 SELECT pg_temp.counts('restore_a') AS unchanged, pg_temp.receive('restore_a') AS nothing;
-SELECT cmq_restore('restore_a', '-infinity', NULL, expected_count => 12);
+SELECT cmq_restore('restore_a', '-infinity', expected_count => 12);
 SELECT pg_temp.consume('restore_a');
 
 -- savepoints
@@ -132,7 +132,7 @@ RESET TimeZone;
 -- a full queue takes restored messages all the same, a rewind goes on
 SELECT cmq_alter_queue('restore_a', max_msg_heap_num => 1);
 SELECT cmq_rewind('restore_a', pg_temp.at(8)) = pg_temp.at(8) AS rewound;
-SELECT cmq_restore('restore_a', pg_temp.at(7), NULL) AS "only m7";
+SELECT cmq_restore('restore_a', pg_temp.at(7)) AS "only m7";
 SELECT pg_temp.consume('restore_a');
 SELECT cmq_alter_queue('restore_a', max_msg_heap_num => 1000000);
 
@@ -173,25 +173,25 @@ SELECT pg_temp.consume('restore_a');
 --
 SELECT cmq_create_queue('restore_copy', rewind_seconds => 3600, max_msg_heap_num => 1000);
 SELECT pg_temp.counts('restore_a') AS before \gset
-SELECT cmq_replay('restore_a', pg_temp.at(3), pg_temp.at(6), 'restore_copy') AS copied;
+SELECT cmq_replay('restore_a', 'restore_copy', pg_temp.at(3), pg_temp.at(6)) AS copied;
 SELECT pg_temp.counts('restore_a') = :'before' AS unchanged;
 SELECT r.body, r.headers - 'cmq_origin' AS headers, r.headers #>> '{cmq_origin,queue}' AS queue,
 	   (r.headers #>> '{cmq_origin,msg_id}')::bigint = cmq.msg_id(m.enqueued_at) AS msg_id,
 	   (r.headers #>> '{cmq_origin,enqueued_at}')::timestamptz = m.enqueued_at AS enqueued_at,
 	   r.receive_count, r.rewind_count
   FROM cmq_receive('restore_copy', 10) r JOIN cmq_data.q_restore_a m USING (body) ORDER BY r.msg_id;
-SELECT cmq_replay('restore_a', '-infinity', NULL, 'restore_copy', '{"odd": true}') AS copied;
+SELECT cmq_replay('restore_a', 'restore_copy', '-infinity', filter => '{"odd": true}') AS copied;
 -- many, large, and with headers that are no object
 SELECT count(*) FROM cmq_send_batch('restore_a', array(SELECT repeat(md5(i::text), 100) FROM generate_series(1, 1200) i), headers => array_fill('[1]'::jsonb, '{1200}'));
 DO $$ BEGIN WHILE pg_temp.consume('restore_a') IS NOT NULL LOOP END LOOP; END $$;
-SELECT pg_temp.attempt($$SELECT cmq_replay('restore_a', now() - interval '1 min', NULL, 'restore_copy')$$) AS "full";
+SELECT pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_copy', now() - interval '1 min')$$) AS "full";
 SELECT cmq_alter_queue('restore_copy', max_msg_heap_num => 100000);
-SELECT cmq_replay('restore_a', now() - interval '1 min', NULL, 'restore_copy') AS copied;
+SELECT cmq_replay('restore_a', 'restore_copy', now() - interval '1 min') AS copied;
 SELECT count(*), count(DISTINCT c.body), bool_and(c.body = m.body AND c.headers -> 'headers' = '[1]') AS same
   FROM cmq.q_restore_copy_live c JOIN cmq_data.q_restore_a m ON m.enqueued_at = (c.headers #>> '{cmq_origin,enqueued_at}')::timestamptz
  WHERE c.headers ? 'headers';
 SELECT cmq_alter_queue('restore_copy', max_msg_size => 1024);
-SELECT pg_temp.attempt($$SELECT cmq_replay('restore_a', now() - interval '1 min', NULL, 'restore_copy')$$) AS too_large;
+SELECT pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_copy', now() - interval '1 min')$$) AS too_large;
 SELECT cmq_drop_queue('restore_copy');
 
 --
@@ -218,24 +218,24 @@ ROLLBACK;
 --
 SELECT cmq_create_queue('restore_off');
 SELECT pg_temp.attempt($$SELECT cmq_rewind_preview('restore_off', now())$$) AS off,
-	   pg_temp.attempt($$SELECT cmq_restore('restore_off', now(), NULL)$$) AS off,
+	   pg_temp.attempt($$SELECT cmq_restore('restore_off', now())$$) AS off,
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_off', '{1}')$$) AS off,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_off', now(), NULL, 'restore_a')$$) AS off,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_off', 'restore_a', now())$$) AS off,
 	   pg_temp.attempt($$SELECT cmq_cancel_rewind('restore_off')$$) AS off \gx
 SELECT pg_temp.attempt($$SELECT cmq_rewind_preview('restore_a', NULL)$$) AS preview,
 	   pg_temp.attempt($$SELECT cmq_rewind_preview('restore_a', now(), now() - interval '1 s')$$) AS preview,
-	   pg_temp.attempt($$SELECT cmq_restore('restore_a', NULL, NULL)$$) AS restore,
+	   pg_temp.attempt($$SELECT cmq_restore('restore_a', NULL)$$) AS restore,
 	   pg_temp.attempt($$SELECT cmq_restore('restore_a', 'infinity', '-infinity')$$) AS restore,
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_a', NULL)$$) AS ids,
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_a', '{1,NULL}')$$) AS ids,
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_a', '{{1},{2}}')$$) AS ids,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', NULL, NULL, 'restore_off')$$) AS replay,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, NULL)$$) AS replay,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, 'restore_a')$$) AS itself,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, 'restore_none')$$) AS target \gx
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_off', NULL)$$) AS replay,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', NULL, now())$$) AS replay,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_a', now())$$) AS itself,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_none', now())$$) AS target \gx
 SELECT pg_temp.attempt(format(command, '''restore_none''')) AS unknown, pg_temp.attempt(format(command, 'NULL')) AS "null"
-  FROM unnest(ARRAY['SELECT cmq_rewind_preview(%s, now())', 'SELECT cmq_restore(%s, now(), NULL)', 'SELECT cmq_restore_messages(%s, ''{1}'')',
-					'SELECT cmq_replay(%s, now(), NULL, ''restore_a'')', 'SELECT cmq_cancel_rewind(%s)']) command;
+  FROM unnest(ARRAY['SELECT cmq_rewind_preview(%s, now())', 'SELECT cmq_restore(%s, now())', 'SELECT cmq_restore_messages(%s, ''{1}'')',
+					'SELECT cmq_replay(%s, ''restore_a'', now())', 'SELECT cmq_cancel_rewind(%s)']) command;
 
 --
 -- Rights, and the record.
@@ -245,9 +245,9 @@ GRANT USAGE ON SCHEMA cmq TO regress_restore;
 GRANT INSERT, DELETE ON cmq.q_restore_a TO regress_restore;
 SET ROLE regress_restore;
 SELECT pg_temp.attempt($$SELECT cmq_rewind_preview('restore_a', now())$$) AS preview,
-	   pg_temp.attempt($$SELECT cmq_restore('restore_a', now(), NULL)$$) AS restore,
+	   pg_temp.attempt($$SELECT cmq_restore('restore_a', now())$$) AS restore,
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_a', '{1}')$$) AS ids,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, 'restore_off')$$) AS source,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_off', now())$$) AS source,
 	   pg_temp.attempt($$SELECT cmq_cancel_rewind('restore_a')$$) AS cancel,
 	   cmq._rewind_left('restore_a') AS "left",
 	   pg_temp.attempt($$SELECT * FROM cmq.rewind_log$$) AS log,
@@ -256,7 +256,7 @@ RESET ROLE;
 GRANT SELECT ON cmq.q_restore_a TO regress_restore;
 SET ROLE regress_restore;
 SELECT pg_temp.attempt($$SELECT cmq_rewind_preview('restore_a', now())$$) AS preview,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, 'restore_off')$$) AS target,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_off', now())$$) AS target,
 	   (SELECT count(*) > 0 FROM cmq.rewinds) AS rewinds,
 	   pg_temp.attempt($$DELETE FROM cmq.rewinds$$) AS "delete",
 	   pg_temp.attempt($$UPDATE cmq.rewind_log SET reason = ''$$) AS "update" \gx
@@ -280,7 +280,7 @@ SELECT count(*) FROM cmq_restore_messages('restore_a', ARRAY[cmq.msg_id(pg_temp.
 SELECT pg_temp.consume('restore_a');
 SELECT count(*) FROM cmq_restore_messages('restore_a', '{1}');
 SELECT cmq_create_queue('restore_copy');
-SELECT cmq_replay('restore_a', pg_temp.at(4), pg_temp.at(5), 'restore_copy') AS copied;
+SELECT cmq_replay('restore_a', 'restore_copy', pg_temp.at(4), pg_temp.at(5)) AS copied;
 -- what is rolled back leaves nothing
 BEGIN;
 SELECT cmq_restore('restore_a', pg_temp.at(1), pg_temp.at(2)) AS restored;
@@ -293,15 +293,15 @@ SELECT kind, session_user_name = session_user AS session, current_user_name = 'r
 -- a reason can be required
 SET cmq.require_reason = on;
 SELECT pg_temp.attempt($$SELECT cmq_rewind('restore_a', now())$$) AS rewind,
-	   pg_temp.attempt($$SELECT cmq_restore('restore_a', now(), NULL)$$) AS restore,
+	   pg_temp.attempt($$SELECT cmq_restore('restore_a', now())$$) AS restore,
 	   pg_temp.attempt($$SELECT cmq_restore_messages('restore_a', '{}')$$) AS ids,
-	   pg_temp.attempt($$SELECT cmq_replay('restore_a', now(), NULL, 'restore_copy')$$) AS replay,
+	   pg_temp.attempt($$SELECT cmq_replay('restore_a', 'restore_copy', now())$$) AS replay,
 	   pg_temp.attempt($$SELECT cmq_cancel_rewind('restore_a')$$) AS cancel,
 	   pg_temp.attempt($$SELECT cmq_rewind_preview('restore_a', now())$$) AS preview \gx
 SET cmq.reason = '  ';
-SELECT pg_temp.attempt($$SELECT cmq_restore('restore_a', now(), NULL)$$) AS blank;
+SELECT pg_temp.attempt($$SELECT cmq_restore('restore_a', now())$$) AS blank;
 SET cmq.reason = 'because';
-SELECT cmq_restore('restore_a', 'infinity', NULL);
+SELECT cmq_restore('restore_a', 'infinity');
 RESET cmq.reason;
 SET ROLE regress_restore;
 SELECT pg_temp.attempt($$SET cmq.require_reason = off$$) AS not_by_users;
@@ -358,13 +358,13 @@ SELECT count(*) AS stored FROM known;
 SELECT (SELECT messages FROM cmq_rewind_preview('window', '-infinity')) AS preview,
 	   (SELECT messages FROM cmq_rewind_preview('window', '-infinity', NULL, '{"a": 1}')) AS with_filter,
 	   (SELECT count(*) FROM cmq.q_window_history) AS history,
-	   cmq_replay('window', '-infinity', NULL, 'window_copy') AS replayed;
+	   cmq_replay('window', 'window_copy', '-infinity') AS replayed;
 SELECT pg_temp.consume('window_copy');
 SET client_min_messages = notice;
 SELECT k.body FROM cmq_restore_messages('window', ARRAY(SELECT msg_id FROM known UNION ALL SELECT 1)) r (msg_id) JOIN known k USING (msg_id) ORDER BY 1;
 SET client_min_messages = warning;
 SELECT pg_temp.consume('window');
-SELECT cmq_restore('window', '-infinity', NULL) AS restored;
+SELECT cmq_restore('window', '-infinity') AS restored;
 SELECT pg_temp.consume('window');
 
 --
@@ -374,15 +374,15 @@ SELECT pg_temp.consume('window');
 GRANT SELECT ON cmq.q_window TO regress_restore;
 GRANT INSERT ON cmq.q_window_copy TO regress_restore;
 SET ROLE regress_restore;
-SELECT cmq_replay('window', '-infinity', NULL, 'window_copy') AS replayed;
-SELECT pg_temp.attempt($$SELECT cmq_restore('window', '-infinity', NULL)$$) AS restore,
+SELECT cmq_replay('window', 'window_copy', '-infinity') AS replayed;
+SELECT pg_temp.attempt($$SELECT cmq_restore('window', '-infinity')$$) AS restore,
 	   pg_temp.attempt($$SELECT * FROM cmq_receive('window_copy')$$) AS receive;
 RESET ROLE;
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT messages FROM cmq_rewind_preview('window', '-infinity');
-SELECT cmq_replay('window', '-infinity', NULL, 'window_copy') AS replayed;
+SELECT cmq_replay('window', 'window_copy', '-infinity') AS replayed;
 SELECT count(*) AS restored FROM cmq_restore_messages('window', ARRAY(SELECT msg_id FROM known WHERE body = 'new1'));
-SELECT cmq_restore('window', '-infinity', NULL) AS restored;
+SELECT cmq_restore('window', '-infinity') AS restored;
 COMMIT;
 SELECT pg_temp.consume('window'), pg_temp.consume('window_copy');
 BEGIN ISOLATION LEVEL SERIALIZABLE;
@@ -392,8 +392,8 @@ COMMIT;
 SELECT pg_temp.consume('window');
 BEGIN READ ONLY;
 SELECT pg_temp.attempt(c)
-  FROM unnest(ARRAY[$$SELECT cmq_rewind('window', now())$$, $$SELECT cmq_cancel_rewind('window')$$, $$SELECT cmq_restore('window', now(), NULL)$$,
-					$$SELECT cmq_restore_messages('window', '{1}')$$, $$SELECT cmq_replay('window', now(), NULL, 'window_copy')$$,
+  FROM unnest(ARRAY[$$SELECT cmq_rewind('window', now())$$, $$SELECT cmq_cancel_rewind('window')$$, $$SELECT cmq_restore('window', now())$$,
+					$$SELECT cmq_restore_messages('window', '{1}')$$, $$SELECT cmq_replay('window', 'window_copy', now())$$,
 					$$SELECT cmq_rewind_preview('window', '-infinity')$$]) c;
 COMMIT;
 SELECT cmq_drop_queue('window');

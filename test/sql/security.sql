@@ -78,7 +78,7 @@ SELECT cmq_unbind_dead_letter('evil');
 SELECT count(*) AS sent FROM cmq_send_batch('evil', array(SELECT repeat('x', 100000) FROM generate_series(1, 3)));
 SELECT cmq_change_visibility('evil', receipt_handle, 0) IS NOT NULL AS changed FROM cmq_receive('evil', 2);
 SELECT count(*) AS deleted FROM cmq_delete_batch('evil', array(SELECT receipt_handle FROM cmq_receive('evil', 10)));
-SELECT cmq_restore('evil', '-infinity', NULL) AS restored;
+SELECT cmq_restore('evil', '-infinity') AS restored;
 SELECT cmq_clear_queue('evil') AS cleared;
 SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'evil';
 DROP INDEX cmq_data.forget;

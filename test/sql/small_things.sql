@@ -14,16 +14,16 @@ SELECT cmq_create_topic('small');
 --
 -- The record: nothing without a bound, and no row for nothing.
 --
-SELECT cmq_restore('small', 'infinity', NULL), cmq_restore('small', '-infinity', NULL), cmq_rewind('small', now() - interval '1 min');
+SELECT cmq_restore('small', 'infinity'), cmq_restore('small', '-infinity'), cmq_rewind('small', now() - interval '1 min');
 SELECT count(*) FROM cmq_restore_messages('small', '{1,2}');
 SELECT count(*) AS rows FROM cmq.rewinds WHERE queue = 'small';
 SELECT cmq_send('small', 'm') > 0 AS sent;
 SELECT pg_temp.consume('small');
 SELECT set_config('cmq.reason', repeat('r', 1001), false) IS NOT NULL AS set;
-SELECT pg_temp.attempt($$SELECT cmq_restore('small', '-infinity', NULL)$$) AS long_reason;
+SELECT pg_temp.attempt($$SELECT cmq_restore('small', '-infinity')$$) AS long_reason;
 SELECT set_config('cmq.reason', repeat('r', 1000), false) IS NOT NULL AS set;
-SELECT pg_temp.attempt(format($$SELECT cmq_restore('small', '-infinity', NULL, %L)$$, jsonb_build_object('k', repeat('f', 9000)))) AS large_filter;
-SELECT cmq_restore('small', '-infinity', NULL) AS restored;
+SELECT pg_temp.attempt(format($$SELECT cmq_restore('small', '-infinity', filter => %L)$$, jsonb_build_object('k', repeat('f', 9000)))) AS large_filter;
+SELECT cmq_restore('small', '-infinity') AS restored;
 SELECT kind, length(reason) FROM cmq.rewinds WHERE queue = 'small';
 RESET cmq.reason;
 

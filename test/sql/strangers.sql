@@ -154,9 +154,9 @@ INSERT INTO cmq_data.q_victim_rewind SELECT enqueued_at, enqueued_at, enqueued_a
 DELETE FROM cmq_data.q_victim_pending;
 SELECT regexp_replace(pg_temp.attempt($$SELECT * FROM cmq_rewind_preview('victim', '-infinity')$$), '\d{12,}|victim_\d+', 'N', 'g');
 SELECT cmq_create_queue('other');
-SELECT regexp_replace(pg_temp.attempt($$SELECT cmq_replay('victim', '-infinity', NULL, 'other')$$), '\d{12,}|victim_\d+', 'N', 'g');
+SELECT regexp_replace(pg_temp.attempt($$SELECT cmq_replay('victim', 'other', '-infinity')$$), '\d{12,}|victim_\d+', 'N', 'g');
 SELECT cmq_alter_queue('victim', dead_letter_queue => 'other', max_receive_count => 1);
-SELECT cmq_restore('victim', '-infinity', NULL) > 0 AS restored;
+SELECT cmq_restore('victim', '-infinity') > 0 AS restored;
 UPDATE cmq_data.q_victim_pending SET receive_count = 1;
 SELECT pg_temp.receive('victim', 1) IS NULL AS nothing;
 SELECT cmq_maintain('victim');

@@ -70,7 +70,7 @@ SELECT cmq_send('long', 'to be restored') AS msg_id \gset
 SELECT got FROM consume();
 SELECT enqueued_at AS time FROM cmq.q_long_history WHERE body = 'to be restored' \gset
 SELECT cmq_send('long', 'later') AS msg_id \gset
-SELECT cmq_restore('long', :'time', NULL);
+SELECT cmq_restore('long', :'time');
 SELECT got FROM consume();
 SELECT got FROM consume();
 

@@ -93,10 +93,10 @@ foreach my $libraries ("$library,cmq", "cmq,$library")
 	$node->sql(q{SELECT FROM cmq_send_batch('q', '{x,y}'); SELECT FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM cmq_receive('q')))});
 	my $before = $node->sql($numbers);
 	like($node->complaint(qq{BEGIN; SELECT cmq_send('q', 'never');\n$receive\nSELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q');
-		SELECT cmq_restore('q', '-infinity', NULL); SET LOCAL at_commit.action = 'fail'; COMMIT}), qr/at_commit fails/, '... and of one that did everything');
+		SELECT cmq_restore('q', '-infinity'); SET LOCAL at_commit.action = 'fail'; COMMIT}), qr/at_commit fails/, '... and of one that did everything');
 	is($node->sql($numbers), $before, '... nothing of it counts');
 	is($node->sql(q{SELECT count(*) FROM (SELECT cmq_delete('q', receipt_handle) AS ok FROM cmq_receive('q', 1000)) d WHERE ok}), (split /\|/, $before)[1], '... and all that is ready is received');
-	$node->sql(q{SELECT FROM cmq_restore('q', '-infinity', NULL)});
+	$node->sql(q{SELECT FROM cmq_restore('q', '-infinity')});
 }
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'cmq'\n");
 $node->restart;

@@ -83,7 +83,7 @@ my $start = $node->sql(
 is($node->consume('rewound', 10), '5', 'all messages are deleted');
 $node->sql("SELECT cmq_send('rewound', 'waiting')");
 $node->sql("SELECT cmq_rewind('rewound', '$start')");
-$node->sql("SET cmq.reason = 'before the dump'; SELECT FROM cmq_restore('rewound', 'infinity', NULL, '{}')");
+$node->sql("SET cmq.reason = 'before the dump'; SELECT FROM cmq_restore('rewound', 'infinity', filter => '{}')");
 is($node->consume('rewound', 1), '1', 'one rewound message is deleted again');
 my $rewound_handle = $node->handle('rewound');
 

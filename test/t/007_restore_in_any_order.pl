@@ -202,7 +202,7 @@ foreach (@splits)
 		join(' ', map("m$_", 17 .. 30), 'm16'), "$name: what is ready");
 	cmp_ok($node->sql("SELECT cmq_send('states', 'new')"), '>', $last, "$name: ids go on increasing");
 	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"), 'new', "$name: what is sent is received");
-	is($node->sql("SELECT cmq_restore('states', '-infinity', NULL); SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
+	is($node->sql("SELECT cmq_restore('states', '-infinity'); SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
 		"10\n" . join(' ', map("m$_", 1 .. 10)), "$name: the history comes back");
 	is($node->sql("SELECT queue FROM cmq_publish('news', 'x')"), 'states', "$name: publish");
 	is($node->sql("SELECT cmq_rewind('states', latest_rewind_time) IS NULL FROM cmq_queue_attributes('states')"), 't', "$name: rewind");
@@ -286,7 +286,7 @@ foreach my $options ([ '-j', '2' ], undef)
 	is($node->sql(q(SELECT count(*) FROM (SELECT m.enqueued_at FROM cmq_data.q_t m
 				LEFT JOIN cmq_data.q_t_pending p USING (enqueued_at) LEFT JOIN cmq_data.q_t_rewind r USING (enqueued_at)
 				WHERE (p.enqueued_at IS NULL) = (r.enqueued_at IS NULL)) x)), '0', "$db: each is pending or deleted");
-	is($node->sql(q(SELECT FROM cmq_maintain(); SELECT FROM cmq_restore('t', '-infinity', NULL);
+	is($node->sql(q(SELECT FROM cmq_maintain(); SELECT FROM cmq_restore('t', '-infinity');
 			WITH got AS MATERIALIZED (SELECT count(DISTINCT n) AS n FROM (SELECT body AS n FROM cmq.q_t_live) x)
 			SELECT n = (SELECT 2 * count(*) FROM audit) FROM got)), 't', "$db: none is lost to a restore of the history");
 }

@@ -49,7 +49,7 @@ $from->sql(q{
 	SELECT FROM cmq_delete_batch('a', array(SELECT receipt_handle FROM cmq_receive('a', 3)));
 	RESET ROLE;
 	SET cmq.reason = 'before the upgrade';
-	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd3'), NULL);
+	SELECT FROM cmq_restore('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd3'));
 	SELECT FROM cmq_rewind('a', (SELECT enqueued_at FROM cmq_data.q_a WHERE body = 'd1'));
 });
 my $handle = $from->handle('a');
@@ -80,7 +80,7 @@ is( $to->sql(q{SELECT queue FROM cmq_publish('t', 'published', '{yes}')}),
 is( $to->receive('a', 10),
 	'd2 d3 f4 r5 new published', 'the rewind goes on, and what was waiting is received');
 is( $to->sql(q{
-		SELECT cmq_cancel_rewind('a');
+		SELECT FROM cmq_cancel_rewind('a');
 		SELECT string_agg(body, ' ') FROM cmq_restore_messages('a', array(SELECT msg_id FROM cmq.q_a_history)) i JOIN cmq.q_a_all a ON a.msg_id = i}),
 	"\nd1", 'history can be restored');
 is($to->sql(q{SELECT cmq_maintain(); SELECT count(*) > 0 FROM cmq.partition}), "\nt", 'maintenance works');

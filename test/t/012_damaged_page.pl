@@ -127,7 +127,7 @@ foreach my $settings ('', ', rewind_seconds => 43200')
 	repair($queue, $leaf);
 	is(is_sound($queue), 't', 'after the repair each message is in one state');
 	is($node->sql("SELECT count(*) FROM cmq.q_${queue}_live"), '0', '... those on the page are gone');
-	is($node->sql("SELECT cmq_restore('$queue', '-infinity', NULL)"), 101 - @bad, '... the history is there') if $settings;
+	is($node->sql("SELECT cmq_restore('$queue', '-infinity')"), 101 - @bad, '... the history is there') if $settings;
 	is(consume($queue, 1000), but(@bad) . ' 101', '... to be received again') if $settings;
 	$node->sql("SELECT cmq_drop_queue('$queue')");
 

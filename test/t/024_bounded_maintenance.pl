@@ -292,7 +292,7 @@ foreach my $signal ('TERM', 'KILL')
 }
 # Traffic beside it.
 $node->sql(q{SELECT cmq_delete('big', receipt_handle) FROM cmq_receive('big', 50);
-	SELECT cmq_restore('big', now() - interval '20 min', NULL)});
+	SELECT cmq_restore('big', now() - interval '20 min')});
 $node->maintained('other', 'other queues are maintained meanwhile');
 $node->poll("SELECT ($expired) = 1", 'all that has expired is removed, but what is in flight');
 rounds(0);

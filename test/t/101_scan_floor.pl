@@ -200,7 +200,7 @@ SELECT cmq_restore('q', now() - interval '100 ms', now() - interval '20 ms');
 \set ms random(1, 50)
 \set pause random(120, 250)
 BEGIN;
-SELECT cmq_restore('q', now() - interval '100 ms', NULL);
+SELECT cmq_restore('q', now() - interval '100 ms');
 \sleep :ms ms
 SELECT consume(2);
 COMMIT;
@@ -211,7 +211,7 @@ COMMIT;
 \set ms random(1, 50)
 \set pause random(120, 250)
 BEGIN;
-SELECT cmq_restore('q', now() - interval '100 ms', NULL);
+SELECT cmq_restore('q', now() - interval '100 ms');
 PREPARE TRANSACTION ':client_id.r:gid';
 \sleep :ms ms
 COMMIT PREPARED ':client_id.r:gid';
@@ -221,7 +221,7 @@ COMMIT PREPARED ':client_id.r:gid';
 \set ms random(1, 50)
 BEGIN;
 SAVEPOINT a;
-SELECT cmq_restore('q', now() - interval '100 ms', NULL);
+SELECT cmq_restore('q', now() - interval '100 ms');
 SELECT count(*) FROM cmq_receive('q', 2);
 ROLLBACK TO a;
 SELECT count(*) FROM cmq_receive('q', 1);
@@ -229,7 +229,7 @@ SELECT count(*) FROM cmq_receive('q', 1);
 ROLLBACK;
 },
 	'replay@1' => q{
-SELECT cmq_replay('q', now() - interval '50 ms', NULL, 'copy');
+SELECT cmq_replay('q', 'copy', now() - interval '50 ms');
 },
 );
 

@@ -232,14 +232,14 @@ for my $case (
 	$node->sql(q{SELECT cmq_send('w', 'restored')});
 	$node->sql(q{SELECT cmq_delete('w', receipt_handle) FROM cmq_receive('w')});
 	my $start = $node->sql(q{SELECT max(enqueued_at) FROM cmq_data.q_w});
-	wakes('commit of a restore', 'restored', sub { $node->sql("SELECT cmq_restore('w', '$start', NULL)") });
+	wakes('commit of a restore', 'restored', sub { $node->sql("SELECT cmq_restore('w', '$start')") });
 	$node->sql(qq{SELECT cmq_delete('w', $handle_of_row) FROM cmq_data.q_w_pending});
 
 	# due to all but the one who has cancelled the rewind and restores it
 	$locker = $node->session;
 	$locker->query_safe('SELECT pg_advisory_lock(1)');
 	$node->sql("SELECT cmq_rewind('w', '$start')");
-	$holder = $node->start_psql("BEGIN; SELECT cmq_cancel_rewind('w'); SELECT cmq_restore('w', '$start', NULL); SELECT pg_advisory_xact_lock(1); ROLLBACK");
+	$holder = $node->start_psql("BEGIN; SELECT cmq_cancel_rewind('w'); SELECT cmq_restore('w', '$start'); SELECT pg_advisory_xact_lock(1); ROLLBACK");
 	poll(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a restore is open');
 	wakes('ROLLBACK of a restore', 'restored', sub { $locker->quit; $holder->finish });
 	delete_all();

@@ -64,14 +64,14 @@ SELECT 'restore', count(*) FROM cmq_restore_messages('q', array(SELECT msg_id FR
 },
 	back => q{
 BEGIN;
-SELECT cmq_restore('q', some_time(0.5), NULL);
+SELECT cmq_restore('q', some_time(0.5));
 ROLLBACK;
 },
 	cancel => q{
 SELECT cmq_cancel_rewind('q');
 },
 	replay => q{
-INSERT INTO brought_back SELECT 'replay', cmq_replay('q', some_time(random()), some_time(1.0), 'copy');
+INSERT INTO brought_back SELECT 'replay', cmq_replay('q', 'copy', some_time(random()), some_time(1.0));
 });
 
 my %weights = (send => 12, rewind => 4, restore => 4, ids => 2, back => 2, cancel => 2, replay => 2);
@@ -166,7 +166,7 @@ $node->sql(q{
 	DO $$ BEGIN FOR i IN 1 .. 200 LOOP PERFORM FROM cmq_delete_batch('many', array(SELECT receipt_handle FROM cmq_receive('many', 1000))); COMMIT; END LOOP; END $$;
 });
 my $record = $node->sql('SELECT count(*) FROM cmq.rewinds');
-my %into = (q{cmq_restore('many', '-infinity', NULL)} => 'many', q{cmq_replay('many', '-infinity', NULL, 'target')} => 'target');
+my %into = (q{cmq_restore('many', '-infinity')} => 'many', q{cmq_replay('many', 'target', '-infinity')} => 'target');
 for my $call (sort keys %into)
 {
 	my $pending = "cmq_data.q_$into{$call}_pending";
@@ -187,7 +187,7 @@ for my $call (sort keys %into)
 # A reason that no SET would have let through.
 {
 	local $ENV{PGOPTIONS} = "-c cmq.reason=\xff";
-	like($node->complaint("\\set VERBOSITY verbose\nSELECT cmq_restore('many', '-infinity', NULL)"), qr/ERROR:  22021/, 'a reason that is no text');
+	like($node->complaint("\\set VERBOSITY verbose\nSELECT cmq_restore('many', '-infinity')"), qr/ERROR:  22021/, 'a reason that is no text');
 }
 
 $node->stop;

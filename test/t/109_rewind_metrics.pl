@@ -76,7 +76,7 @@ $node->sql(qq{SELECT count(*) FROM cmq_restore_messages('q', ARRAY(SELECT msg_id
 is($node->sql(qq{SELECT oldest_ready_seconds >= extract(epoch FROM now() - '$sent') FROM cmq.metrics}), 't', 'behind 900 restored messages one waits for longer');
 $node->sql(q{VACUUM ANALYZE});
 my $restored = $node->sql(q{SELECT clock_timestamp()});
-$node->sql(qq{SELECT cmq_restore('q', now() - interval '1 hour', NULL)});
+$node->sql(qq{SELECT cmq_restore('q', now() - interval '1 hour')});
 is($node->sql(qq{SELECT oldest_ready_seconds BETWEEN 0 AND extract(epoch FROM clock_timestamp() - '$sent') FROM cmq.metrics}), 't', 'behind 50,000: since a restore');
 $pages = pages();
 cmp_ok($pages - $before, '<', $history / 5, "a look reads $pages pages");
@@ -202,7 +202,7 @@ $node->restart;
 is(is_exact('a fourth one, and a restart'), 970, 'no less');
 $node->sql(q{COMMIT PREPARED 'd'});
 is(is_exact('the fourth one committed'), 965, 'five less');
-$node->sql(qq{BEGIN; SELECT cmq_cancel_rewind('q'); SELECT cmq_restore('q', '$start', NULL); PREPARE TRANSACTION 'e'});
+$node->sql(qq{BEGIN; SELECT cmq_cancel_rewind('q'); SELECT cmq_restore('q', '$start'); PREPARE TRANSACTION 'e'});
 is(is_exact('a cancel and a restore prepared'), 965, 'no less');
 $node->sql(q{COMMIT PREPARED 'e'});
 is(is_exact('and committed'), 0, 'nothing left');

@@ -76,7 +76,7 @@ foreach my $db ('postgres', 'copy')
 	is(tables('a', $db), '17000|13000|4000|f', "$db: it removes that alone, more than it looks at in one go");
 	is(history('a', $db), '13000|13000|13000', '... and not history');
 	is($node->sql(q{SELECT count(*) FROM cmq.q_a_live WHERE body = 'kept' AND state = 'in_flight'}, $db), '4000', '... nor what is in flight');
-	is($node->sql(q{SELECT cmq_restore('a', '-infinity', NULL)}, $db), '13000', '... and all history can be restored');
+	is($node->sql(q{SELECT cmq_restore('a', '-infinity')}, $db), '13000', '... and all history can be restored');
 }
 
 note 'the worker, with rewind off';

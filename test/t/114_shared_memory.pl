@@ -341,8 +341,8 @@ foreach my $call (
 	qq{cmq_change_visibility('pubq', '$handle', 0)}, qq{SELECT count(*) FROM cmq_delete_batch('pubq', '{$handle}')}, qq{cmq_delete('pubq', '$handle')},
 	q{SELECT count(*) FROM cmq_publish('t', 'x')}, q{SELECT count(*) FROM cmq_publish_batch('t', '{x}')},
 	q{cmq_alter_queue('pubq', msg_retention_seconds => 7200)}, q{cmq_alter_queue('pubq', rewind_seconds => 0)}, q{cmq_clear_queue('pubq')},
-	q{cmq_rewind('pubq', now())}, q{cmq_cancel_rewind('pubq')}, q{cmq_restore('pubq', '-infinity', NULL)}, qq{SELECT count(*) FROM cmq_restore_messages('pubq', '{$msg_id}')},
-	q{cmq_replay('pubq', '-infinity', NULL, 'pubq')}, q{cmq_redrive('deadq')}, q{cmq_unbind_dead_letter('pubq')}, q{cmq_maintain()}, q{cmq_maintain('pubq')},
+	q{cmq_rewind('pubq', now())}, q{cmq_cancel_rewind('pubq')}, q{cmq_restore('pubq', '-infinity')}, qq{SELECT count(*) FROM cmq_restore_messages('pubq', '{$msg_id}')},
+	q{cmq_replay('pubq', 'pubq', '-infinity')}, q{cmq_redrive('deadq')}, q{cmq_unbind_dead_letter('pubq')}, q{cmq_maintain()}, q{cmq_maintain('pubq')},
 	q{cmq_create_queue('own')}, q{cmq_drop_queue('pubq')}, q{cmq_create_topic('own')}, q{cmq_drop_topic('t')}, q{cmq_subscribe('t', 's2', 'pubq')}, q{cmq_unsubscribe('t', 's')})
 {
 	my ($function) = $call =~ /(cmq_\w+)/;

@@ -466,9 +466,10 @@ my %operations = (
 		my $got = ask($s, "SELECT cmq_cancel_rewind('$q')");
 		my $queue = $model->queue($s, $q) or return differ("cancel in $q", $got, '!42704');
 		return differ("cancel in $q", $got, '!55000') unless $queue->{rewind_seconds};
+		my $was_under_way = $queue->{rewind} ? 'true' : 'false';
 		$model->record($s, kind => 'cancel', queue => $q) if $queue->{rewind};
 		$model->alter($s, $q, rewind => undef);
-		return differ("cancel in $q", $got, '-');
+		return differ("cancel in $q", $got, $was_under_way);
 	},
 	preview => sub {
 		my ($s) = @_;
@@ -532,7 +533,7 @@ my %operations = (
 		my ($s) = @_;
 		my ($q, $into) = (pick(qw(q q q extra)), pick(qw(copy copy dead extra q)));
 		my ($from, $to, $kind, $window, $filter) = a_window($s, $q);
-		my $got = ask($s, "SELECT cmq_replay('$q', $window, '$into', $filter)");
+		my $got = ask($s, "SELECT cmq_replay('$q', '$into', $window, $filter)");
 		my $what = "replay of $q into $into";
 		my $queue = $model->queue($s, $q) or return differ($what, $got, '!42704');
 		return differ($what, $got, '!22023') if (defined $to && $from > $to) || $into eq $q;

@@ -51,7 +51,7 @@ $node->sql(q{
 	SELECT cmq_maintain();
 });
 is(consume('replicated'), 'b c d', 'a publication for all tables does not stop queues');
-is($node->sql(q{SELECT cmq_restore('replicated', '-infinity', NULL)}), '3', 'nor a restore');
+is($node->sql(q{SELECT cmq_restore('replicated', '-infinity')}), '3', 'nor a restore');
 is($node->sql(q{SELECT cmq_clear_queue('replicated')}), '4', 'nor clear');
 cmp_ok(
 	$node->sql(q{SELECT count(*) FROM pg_logical_slot_get_binary_changes('slot', NULL, NULL, 'proto_version', '1', 'publication_names', 'everything')}),

@@ -33,7 +33,7 @@ $node->sql(q{
 			SELECT receipt_handle INTO handle FROM cmq_receive('q');
 			handle := cmq_change_visibility('q', handle, 600);
 			PERFORM cmq_delete('q', handle);
-			PERFORM cmq_restore('q', 'infinity', NULL);
+			PERFORM cmq_restore('q', 'infinity');
 			PERFORM cmq_rewind_preview('q', 'infinity');
 			PERFORM FROM cmq_history('q', now() - interval '1 s');
 			BEGIN
@@ -102,8 +102,8 @@ $session->query_safe(q{
 	CREATE INDEX ON cmq_data.q_big_pending (look(receive_count));
 });
 for my $call (
-	q{cmq_replay('big', '-infinity', %s, 'copy')},
-	q{cmq_replay('big', '-infinity', %s, 'copy', '{"a": 1}')},
+	q{cmq_replay('big', 'copy', '-infinity', %s)},
+	q{cmq_replay('big', 'copy', '-infinity', %s, '{"a": 1}')},
 	q{cmq_restore('big', '-infinity', %s, '{"a": 1}')})
 {
 	my @peaks;

@@ -206,7 +206,7 @@ foreach my $case ([ 'shop', 'public', 0 ], [ 'odd', '"Odd schema"', 0 ], [ 'path
 			SELECT pg_catalog.count(*) FROM cmq.queues; SELECT pg_catalog.count(*) FROM cmq.topics; SELECT pg_catalog.count(*) FROM cmq.subscriptions;
 			SELECT pg_catalog.count(*) FROM cmq.metrics; SELECT pg_catalog.count(*) FROM cmq.status; SELECT pg_catalog.count(*) FROM cmq.q_orders${n}_all; SELECT pg_catalog.count(*) FROM cmq.t_news$n;
 			SELECT $schema.cmq_queue_attributes('orders$n'); SELECT $schema.cmq_maintain();
-			SELECT $schema.cmq_restore('orders$n', '-infinity', NULL);
+			SELECT $schema.cmq_restore('orders$n', '-infinity');
 			SELECT $schema.cmq_delete('orders$n', receipt_handle) FROM $schema.cmq_receive('orders$n', 1);
 			SELECT $schema.cmq_rewind('orders$n', earliest_rewind_time) FROM $schema.cmq_queue_attributes('orders$n');
 			SELECT pg_catalog.count(*) FROM cmq.rewinds; SELECT $schema.cmq_maintain(); SELECT $schema.cmq_clear_queue('orders$n')}, $db);

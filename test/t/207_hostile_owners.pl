@@ -105,9 +105,9 @@ is($node->sql(q{SELECT string_agg(body, ' ' ORDER BY body) FROM cmq.q_bait_live}
 
 foreach my $call (
 	q{cmq_redrive('shared_dead')},
-	q{cmq_restore('bait', '-infinity', NULL)}, q{count(*) FROM cmq_restore_messages('bait', array(SELECT msg_id FROM cmq.q_bait_history))},
+	q{cmq_restore('bait', '-infinity')}, q{count(*) FROM cmq_restore_messages('bait', array(SELECT msg_id FROM cmq.q_bait_history))},
 	q{cmq_maintain('bait')}, q{cmq_rewind('bait', (SELECT min(enqueued_at) FROM cmq.q_bait_history))}, q{cmq_cancel_rewind('bait')},
-	q{count(*) FROM cmq_publish('own', 'p')}, q{cmq_replay('good', '-infinity', NULL, 'bait')}, q{cmq_alter_queue('bait', rewind_seconds => 3601)},
+	q{count(*) FROM cmq_publish('own', 'p')}, q{cmq_replay('good', 'bait', '-infinity')}, q{cmq_alter_queue('bait', rewind_seconds => 3601)},
 	q{cmq_alter_queue('bait', rewind_seconds => 0)}, q{cmq_alter_queue('bait', rewind_seconds => 3600)}, q{cmq_clear_queue('bait')},
 	q{count(*) FROM cmq_queue_attributes('bait')}, q{count(*) FROM cmq.metrics}, q{count(*) FROM cmq.rewinds}, q{cmq_unbind_dead_letter('bait')})
 {
@@ -199,7 +199,7 @@ must('attacker', q{
 				WHEN 'retention' THEN PERFORM public.cmq_alter_queue(g.queue, msg_retention_seconds => 7200);
 				WHEN 'clear' THEN PERFORM public.cmq_clear_queue(g.queue);
 				WHEN 'receive' THEN PERFORM public.cmq_delete_batch(g.queue, array(SELECT receipt_handle FROM public.cmq_receive(g.queue, 10)));
-				WHEN 'restore' THEN PERFORM public.cmq_restore(g.queue, '-infinity', NULL);
+				WHEN 'restore' THEN PERFORM public.cmq_restore(g.queue, '-infinity');
 				WHEN 'rewind' THEN PERFORM public.cmq_rewind(g.queue, latest_rewind_time) FROM public.cmq_queue_attributes(g.queue);
 				WHEN 'by hand' THEN
 					FOR r IN SELECT c.oid::regclass AS rel FROM pg_class c WHERE relkind IN ('r', 'p', 'v') AND relowner = 'attacker'::regrole
@@ -254,8 +254,8 @@ sub wrong
 # call returns if nothing comes of the trick.
 my $attempt = 0;
 my %calls = (
-	replay => [ 'q_DST (a.idx(body))', 1, q{cmq_replay('SRC', '-infinity', NULL, 'DST')}, 1002 ],
-	restore => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{cmq_restore('SRC', '-infinity', NULL)}, 1002 ],
+	replay => [ 'q_DST (a.idx(body))', 1, q{cmq_replay('SRC', 'DST', '-infinity')}, 1002 ],
+	restore => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{cmq_restore('SRC', '-infinity')}, 1002 ],
 	restore_messages => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{count(*) FROM cmq_restore_messages('SRC', array(SELECT msg_id FROM cmq.q_SRC_history))}, 1002 ],
 	send => [ 'q_SRC (a.idx(body))', 1, q{cmq_send('SRC', 'n') > 0}, 't' ],
 	send_pending => [ 'q_SRC_pending (a.idx(receive_count))', 1, q{cmq_send('SRC', 'n') > 0}, 't' ],
