@@ -94,6 +94,7 @@ OBJS = \
 	src/verbs/cmq_queue_args.o \
 	src/verbs/cmq_receive.o \
 	src/verbs/cmq_redrive.o \
+	src/verbs/cmq_redrive_list.o \
 	src/verbs/cmq_release.o \
 	src/verbs/cmq_replay.o \
 	src/verbs/cmq_restore.o \
@@ -148,6 +149,7 @@ REGRESS = \
 	full \
 	clear \
 	dead_letter \
+	redrive \
 	topic \
 	names \
 	rewind \
@@ -196,6 +198,7 @@ ISOLATION = \
 	publish_changes \
 	dead_letter_bind \
 	dead_letter_rewind \
+	redrive_traffic \
 	drop_races \
 	stranger_locks \
 	metrics_drop \

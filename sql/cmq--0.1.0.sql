@@ -777,18 +777,36 @@ COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz,
 -- letter, or its queue does not exist any more, has another dead-letter queue now,
 -- grants the caller no INSERT, is full, takes no message of that size, or fails or
 -- takes longer than 5 seconds (then there is a WARNING, and this call sends no more to
--- that queue).  A NOTICE tells how many stay.
--- Parameters: max_messages, at least 1; NULL: all.
+-- that queue).  A NOTICE tells how many stay of those that were chosen.
+-- Parameters:
+--   queue          the dead-letter queue
+--   max_messages   how many messages at most, at least 1; NULL: all
+--   filter         only messages whose headers contain this (headers @> filter), at
+--                  most 8192 bytes; NULL: all.  The headers are those that they have in
+--                  the dead-letter queue: {"cmq_dead_letter": {"queue": "orders"}}
+--                  chooses those of one queue.
+--   msg_ids        only messages with these ids, of the dead-letter queue: a
+--                  one-dimensional array without NULL; NULL: all.  A NOTICE tells how
+--                  many of them are not ready.
+-- With filter and msg_ids only messages that both choose are sent back.
 -- Result: how many were sent back.
--- Needs: DELETE on the dead-letter queue; INSERT on those that get messages.
--- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
-CREATE FUNCTION @extschema@.cmq_redrive(dead_letter_queue text,
-	max_messages int DEFAULT NULL)
+-- The call takes time in proportion to what it sends back, with a filter to what is
+-- ready, with msg_ids to their number; if any of these was received before, or is not
+-- ready, also to what is ready.
+-- Needs: DELETE on the dead-letter queue; with msg_ids or filter UPDATE instead, with a
+--   filter also SELECT.  INSERT on the queues that get messages.
+-- Errors: 42704 no such queue; 22023 max_messages out of range, filter too large, the
+--   array or an element wrong; 42501 no right.
+CREATE FUNCTION @extschema@.cmq_redrive(
+	queue			text,
+	max_messages	int DEFAULT NULL,
+	filter			jsonb DEFAULT NULL,
+	msg_ids			bigint[] DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_redrive(text, int)
-	IS 'send dead letters back to the queues they came from, max_messages messages at most; returns how many';
+COMMENT ON FUNCTION @extschema@.cmq_redrive(text, int, jsonb, bigint[])
+	IS 'send dead letters back to the queues they came from, max_messages messages at most, of those with chosen headers or msg_ids (microseconds since 1970); returns how many';
 
 --
 -- Topics

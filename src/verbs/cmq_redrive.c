@@ -9,6 +9,10 @@
  * its limits, and is written as that queue's owner.  What cannot be sent back
  * stays, whatever the reason, and stops no other.
  *
+ * Which letters are meant, and where they are, is said by cmq_redrive_list.c.  Without filter and
+ * ids a redrive takes what comes, as a receive does, and needs the right of one; who
+ * chooses manages the queue.
+ *
  * Letters are listed and sent back in chunks, each in a subtransaction with a limit of
  * time, because code of the queues' owners runs in it.  A queue whose code fails, and an
  * owner whose code takes too long, are left out of the rest of the call (blame()).
@@ -41,17 +45,17 @@
 #include "base/cmq_try.h"
 #include "base/cmq_uses.h"
 #include "memory/cmq_clock.h"
-#include "memory/cmq_floor.h"
 #include "memory/cmq_shared.h"
-#include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
 #include "verbs/cmq_delete.h"
+#include "verbs/cmq_redrive_list.h"
 #include "verbs/cmq_send.h"
 
 /* How many are sent back in one subtransaction. */
@@ -91,7 +95,7 @@ typedef struct Redrive
 	List	   *slow;			/* owners whose code has taken too long */
 	CmqUses		uses;			/* in this call; the dead-letter queue is the
 								 * host */
-	CmqPendingKey letters[CHUNK];
+	const CmqPendingKey *letters;	/* of this chunk */
 	int			n;
 	int			sent;
 	int			left;
@@ -271,35 +275,38 @@ redrive_chunk(Redrive *redrive)
 		redrive->slow = lappend_oid(redrive->slow, slow);
 }
 
-/*
- * List the next ready messages behind the last one listed; false if there is
- * none.  What another transaction is changing is passed over.
- */
-static bool
-list_ready(Redrive *redrive, CmqQueue *queue, TimestampTz from, TimestampTz now,
-		   int max)
+/* Lock the dead-letter queue.  A filter says something about what it contains. */
+static CmqQueue *
+open_queue(FunctionCallInfo fcinfo)
 {
-	TimestampTz expired_before = cmq_bounds_expired_before(queue, now);
-	bool		first = redrive->n == 0;
-	CmqPendingKey last;
-	CmqPendingKey letter;
-	CmqTable	pending;
+	char	   *name = cmq_queue_name_arg(fcinfo, 0);
+	bool		by_filter = !PG_ARGISNULL(2);
+	bool		by_ids = !PG_ARGISNULL(3);
+	AclMode		mode = by_filter || by_ids ? ACL_UPDATE : ACL_DELETE;
+	CmqQueue   *queue = cmq_queue_lookup(name, mode);
 
-	if (!first)
-		last = redrive->letters[redrive->n - 1];
-	redrive->n = 0;
-	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
-						RowExclusiveLock))
-		return false;
-	cmq_pending_scan(&pending, first ? NULL : &last, from, now);
-	while (redrive->n < Min(max, CHUNK) &&
-		   cmq_pending_next(&pending, expired_before, &letter))
-	{
-		if (!pending.busy)
-			redrive->letters[redrive->n++] = letter;
-	}
-	cmq_table_close(&pending);
-	return redrive->n > 0;
+	if (by_filter)
+		cmq_rights_check_acl(queue, ACL_SELECT);
+	queue = cmq_queue_open(name, mode, RowExclusiveLock);
+	if (by_filter)
+		cmq_rights_check_acl(queue, ACL_SELECT);
+	return queue;
+}
+
+/* Tell what was chosen and not sent back. */
+static void
+report_left(const Redrive *redrive, const CmqRedriveList *list, int nids, int64 left)
+{
+	if (list->nmissing > 0)
+		ereport(NOTICE,
+				(errmsg("%d of %d messages are not ready in queue \"%s\"",
+						list->nmissing, nids, redrive->name),
+				 errdetail("They are unknown, consumed, delayed, in flight or expired, or another transaction is changing them.")));
+	if (left > 0)
+		ereport(NOTICE,
+				(errmsg("%lld messages of queue \"%s\" were left where they are",
+						(long long) left, redrive->name),
+				 errdetail("They are no dead letters, or the queue they came from does not exist any more, has another dead-letter queue now, grants you no INSERT, is full, takes no messages of that size, or fails.")));
 }
 
 Datum
@@ -307,15 +314,14 @@ cmq_redrive(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	Redrive    *redrive = palloc0(sizeof(Redrive));
-	CmqFloorScan scan;
-	TimestampTz now;
+	CmqRedriveList	list;
+	int			nids;
 	int64		max_messages = PG_INT64_MAX;
 	int64		n = 0;
 	int64		left = 0;
 
 	cmq_begin_write("cmq_redrive()");
-	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
-						   RowExclusiveLock);
+	queue = open_queue(fcinfo);
 	if (!PG_ARGISNULL(1))
 		max_messages = PG_GETARG_INT32(1);
 	if (max_messages < 1)
@@ -324,26 +330,24 @@ cmq_redrive(PG_FUNCTION_ARGS)
 				 errmsg("max_messages is out of range for queue \"%s\": %lld",
 						queue->name, (long long) max_messages),
 				 errdetail("It must be at least 1, or NULL for all.")));
+	cmq_redrive_list_args(&list, fcinfo, 2, 3, queue->name);
+	nids = list.nids;
 
 	redrive->name = pstrdup(queue->name);
 	redrive->owner = queue->owner;
 	redrive->caller = GetUserId();
 	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
-	now = cmq_clock_now(queue->shared);
-	cmq_bounds_begin_floor(&scan, queue, now);
+	cmq_redrive_list_begin(&list, queue, cmq_clock_now(queue->shared), CHUNK);
 	while (n < max_messages &&
-		   list_ready(redrive, queue, scan.floor, now,
-					  (int) Min(max_messages - n, CHUNK)))
+		   (redrive->n = cmq_redrive_list_next(&list, queue, redrive->n,
+										 (int) Min(max_messages - n, CHUNK),
+										 &redrive->letters)) > 0)
 	{
 		redrive_chunk(redrive);
 		n += redrive->sent;
 		left += redrive->left;
 		queue = cmq_queue_again(queue);
 	}
-	if (left > 0)
-		ereport(NOTICE,
-				(errmsg("%lld messages of queue \"%s\" were left where they are",
-						(long long) left, redrive->name),
-				 errdetail("They are no dead letters, or the queue they came from does not exist any more, has another dead-letter queue now, grants you no INSERT, is full, takes no messages of that size, or fails.")));
+	report_left(redrive, &list, nids, left);
 	PG_RETURN_INT64(n);
 }

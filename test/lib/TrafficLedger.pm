@@ -283,10 +283,21 @@ DECLARE
 	since timestamptz := cmq._clock(q);
 	before text[] := array(SELECT t.deleted_since(q, since));
 	source_since timestamptz[] := array(SELECT cmq._clock(s) FROM unnest(sources) s);
-	told bigint := cmq_redrive(q, 1 + (random() * 20)::int);
+	most int := 1 + (random() * 20)::int;
+	way float8 := random();
+	ids bigint[];
+	told bigint;
 	deleted bigint;
 	n bigint := 0;
 BEGIN
+	IF way < 0.5 THEN
+		told := cmq_redrive(q, most);
+	ELSIF way < 0.75 THEN
+		told := cmq_redrive(q, most, jsonb_build_object('cmq_dead_letter', jsonb_build_object('queue', sources[1])));
+	ELSE
+		EXECUTE format('SELECT array(SELECT msg_id FROM cmq.%I WHERE random() < 0.3 LIMIT 20)', 'q_' || q || '_live') INTO ids;
+		told := cmq_redrive(q, most, msg_ids => ids);
+	END IF;
 	INSERT INTO t.gone SELECT q, t.part(h, 1), t.part(h, 4), t.part(h, 3), 'redrive' FROM t.deleted_since(q, since) h WHERE h <> ALL (before);
 	GET DIAGNOSTICS deleted = ROW_COUNT;
 	FOR i IN 1 .. cardinality(sources) LOOP

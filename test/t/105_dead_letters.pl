@@ -1,5 +1,6 @@
 # Dead letters among many clients, with rollbacks, maintenance at work and a
-# crash: each message is in one queue, once.  When several redrive it, it is back, once.
+# crash: each message is in one queue, once.  When several redrive it, whatever comes or
+# chosen ones, it is back, once.
 
 use strict;
 use warnings;
@@ -33,7 +34,8 @@ sub all_are_there
 $node->sql(qq{
 	SELECT FROM cmq_create_queue('dead');
 	SELECT FROM cmq_create_queue('source', visibility_timeout => 43200, dead_letter_queue => 'dead', max_receive_count => 3);
-	SELECT FROM cmq_send_batch('source', array(SELECT 'm' || i FROM generate_series(1, $messages) i));
+	SELECT FROM cmq_send_batch('source', array(SELECT 'm' || i FROM generate_series(1, $messages) i),
+		headers => array(SELECT jsonb_build_object('half', i % 2) FROM generate_series(1, $messages) i));
 });
 
 # A consumer that fails: what it receives is ready again at once.
@@ -71,8 +73,15 @@ is($node->sql(q{SELECT DISTINCT headers #>> '{cmq_dead_letter,queue}', headers #
 # Several send them back; one in four changes its mind.
 my $redrive = $node->script('redrive', <<'SQL');
 \set what random(1, 4)
+\set how random(1, 3)
 BEGIN;
-SELECT cmq_redrive('dead', 7);
+\if :how = 1
+SELECT cmq_redrive('dead', 5);
+\elif :how = 2
+SELECT cmq_redrive('dead', 5, '{"half": 1}');
+\else
+SELECT cmq_redrive('dead', msg_ids => array(SELECT msg_id FROM cmq.q_dead_live ORDER BY random() LIMIT 5));
+\endif
 \if :what = 1
 ROLLBACK;
 \else
@@ -81,6 +90,13 @@ COMMIT;
 SQL
 $node->start_pgbench(@clients, '-f', $redrive, '-t', '10')->succeeds('redriven by six clients');
 all_are_there('redrive');
+my %left = map { $_ => $node->sql("SELECT count(*) FROM cmq.q_dead_live WHERE headers @> '{\"half\": $_}'") } 0, 1;
+cmp_ok($left{0}, '>', 0, 'some are left');
+is($node->sql(q{SELECT cmq_redrive('dead', filter => '{"half": 0}')}), $left{0}, 'those of one half by filter');
+is($node->sql(q{SELECT count(*) FROM cmq.q_dead_live WHERE headers @> '{"half": 0}'}), '0', '... all of them');
+is($node->sql(q{SELECT count(*) FROM cmq.q_dead_live}), $left{1}, '... and no other');
+all_are_there('redrive by filter');
+is($node->sql(q{SELECT cmq_redrive('dead', msg_ids => array(SELECT msg_id FROM cmq.q_dead_live ORDER BY msg_id LIMIT 10))}), $left{1} < 10 ? $left{1} : 10, 'ten by their ids');
 while ($node->sql(q{SELECT cmq_redrive('dead')}) > 0) { }
 is($node->sql('SELECT count(*) FROM cmq.q_source_live'), $messages, 'all are back');
 all_are_there('all back');

@@ -552,10 +552,17 @@ my %operations = (
 	redrive => sub {
 		my ($s) = @_;
 		my ($q, $max) = (pick(qw(dead dead extra)), pick('NULL', 'NULL', 1, 2));
+		# by a header of its own, or by the queue that it came from
+		my ($kind, $from) = @{ pick([ '', '' ], [ '', '' ], [ pick('a', 'b'), '' ], [ '', pick('q', 'copy') ]) };
+		my @messages = $model->messages($s, $q);
+		my %ids = @messages && rand() < 0.4 ? map { pick(@messages)->{id} + pick(0, 0, 0, 0, 1) => 1 } 1 .. 1 + rand 6 : ();
+		my $filter = $from ne '' ? "'{\"cmq_dead_letter\": {\"queue\": \"$from\"}}'" : kind_sql($kind);
+		my $ids = %ids ? "'{" . join(',', reverse sort keys %ids) . "}'" : 'NULL';
 		my (@back, %n);
 		foreach my $m ($model->ready($s, $q))
 		{
 			last if $max ne 'NULL' && @back == $max;
+			next if ($kind ne '' && $m->{kind} ne $kind) || ($from ne '' && $m->{source} ne $from) || (%ids && !$ids{ $m->{id} });
 			my $source = $m->{source} ne '' && $model->queue($s, $m->{source});
 			next unless $source && $source->{dead_letter_queue} eq $q;
 			# what its queue does not take stays
@@ -563,7 +570,7 @@ my %operations = (
 			push @back, $m;
 			push @{ $n{ $m->{source} } }, $m;
 		}
-		my $got = ask($s, "SELECT cmq_redrive('$q', $max)");
+		my $got = ask($s, "SELECT cmq_redrive('$q', $max, $filter, $ids)");
 		return differ("redrive $q", $got, '!42704') unless $model->queue($s, $q);
 		my $wrong = differ("redrive $q", $got, scalar @back);
 		$model->consume($s, $q, $_) foreach @back;
@@ -758,8 +765,8 @@ my %operations = (
 	});
 my %weights = (
 	receive => 24, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4,
-	publish_batch => 3, rewind => 3, alter_times => 3,
-	map { $_ => 2 } qw(preview history restore restore_messages replay redrive maintain attributes look bind_dead_letter
+	publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4,
+	map { $_ => 2 } qw(preview history restore restore_messages replay maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
 my @operations = map { ($_) x ($weights{$_} // 1) } sort keys %operations;
 

@@ -156,6 +156,36 @@ for my $call (
 }
 $session->query_safe(q{SELECT cmq_drop_queue('small')});
 
+# Chosen dead letters among many.
+$session->query_safe(q{
+	SELECT FROM cmq_create_queue('letters');
+	SELECT FROM cmq_create_queue('home', dead_letter_queue => 'letters', max_receive_count => 1);
+	SELECT count(*) FROM (SELECT cmq_send_batch('letters', array_fill('m'::text, '{10000}'),
+		headers => array(SELECT jsonb_build_object('cmq_dead_letter', '{"queue": "home"}'::jsonb, 'of_ten', i % 10) FROM generate_series(1, 10000) i)) FROM generate_series(1, 3)) s;
+	DROP TABLE ids;
+	CREATE TABLE ids AS SELECT msg_id, row_number() OVER (ORDER BY msg_id) AS n FROM cmq.q_letters_live;
+	CREATE INDEX ON cmq_data.q_home_pending (sometimes(enqueued_at));
+});
+for my $call (
+	q{cmq_redrive('letters', filter => CASE WHEN %1$s = 3000 THEN '{"of_ten": 3}' ELSE '{}' END::jsonb)},
+	q{cmq_redrive('letters', %1$s, '{}')},
+	q{cmq_redrive('letters', msg_ids => array(SELECT msg_id FROM ids WHERE n <= %1$s))})
+{
+	my @peaks;
+	for my $n (3000, 3000, 30_000)
+	{
+		$session->query_safe(q{BEGIN; DELETE FROM peak});
+		is($session->query_safe('SELECT ' . sprintf($call, $n)), $n, "$n messages by $call");
+		push @peaks, $session->query_safe(q{SELECT max(bytes) FROM peak});
+		$session->query_safe('ROLLBACK');
+	}
+	note("bytes: @peaks");
+	cmp_ok($peaks[1], '>', 0, 'measured');
+	# the argument is an array of all ids, and so is what was found
+	cmp_ok($peaks[2] - $peaks[1], '<', $call =~ /ids/ ? 5_000_000 : 200_000, 'ten times as many take no more memory');
+}
+$session->query_safe(q{SELECT cmq_unbind_dead_letter('home'), cmq_drop_queue('home'), cmq_drop_queue('letters')});
+
 # The server's own cache of catalog rows keeps something of each relation that was
 # ever dropped, cmq or not: about a kilobyte.  That aside:
 sub contexts

@@ -49,7 +49,7 @@ BEGIN
 END $$;
 SELECT setup();
 
--- Handles or ids of messages of q, while there is one.
+-- Handles or ids of messages of q, ids of its dead letters, while there is one.
 CREATE FUNCTION known(what text, n int) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
 	result text[];
@@ -57,6 +57,8 @@ BEGIN
 	IF what = 'handle' THEN
 		SELECT array_agg(h) INTO result FROM (SELECT concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count, change_count) AS h
 			FROM cmq_data.q_q_pending ORDER BY random() LIMIT n) p;
+	ELSIF what = 'letter' THEN
+		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq_data."q_q-dead_pending" ORDER BY random() LIMIT n) m;
 	ELSE
 		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq_data.q_q ORDER BY random() LIMIT n) m;
 	END IF;
@@ -90,6 +92,10 @@ BEGIN
 	-- a topic takes one of these or the other
 	ELSIF f IN ('cmq_publish', 'cmq_publish_batch') AND arg IN ('tags', 'routing_key') AND random() < 0.7 THEN
 		RETURN 'NULL::' || type;
+	ELSIF f = 'cmq_redrive' AND arg = 'filter' AND random() < 0.3 THEN
+		RETURN 'NULL::jsonb';
+	ELSIF f = 'cmq_redrive' AND arg = 'msg_ids' AND random() < 0.6 THEN
+		RETURN format('%L::bigint[]', CASE WHEN random() < 0.6 THEN known('letter', 5) END);
 	ELSIF arg = 'filter_type' AND random() < 0.5 THEN
 		RETURN quote_literal('tag');
 	ELSIF f IN ('cmq_create_queue', 'cmq_alter_queue') AND arg <> 'queue' AND random() < 0.85 THEN
