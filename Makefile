@@ -58,6 +58,7 @@ OBJS = \
 	src/store/cmq_ddl.o \
 	src/store/cmq_due.o \
 	src/store/cmq_dump.o \
+	src/store/cmq_find.o \
 	src/store/cmq_history.o \
 	src/store/cmq_leaf.o \
 	src/store/cmq_leaf_rows.o \
