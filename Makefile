@@ -51,6 +51,7 @@ OBJS = \
 	src/memory/cmq_workers.o \
 	src/memory/cmq_xact.o \
 	src/store/cmq_bounds.o \
+	src/store/cmq_by_id.o \
 	src/store/cmq_cache.o \
 	src/store/cmq_catalog.o \
 	src/store/cmq_counting.o \
@@ -88,6 +89,7 @@ OBJS = \
 	src/verbs/cmq_dead_letter.o \
 	src/verbs/cmq_delete.o \
 	src/verbs/cmq_deliveries.o \
+	src/verbs/cmq_deliveries_of.o \
 	src/verbs/cmq_drop.o \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
@@ -145,6 +147,7 @@ REGRESS = \
 	delete \
 	consume \
 	chosen \
+	by_id \
 	visibility \
 	batch \
 	full \

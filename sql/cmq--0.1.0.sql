@@ -463,9 +463,10 @@ COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int, jsonb)
 -- Result: those of them that are ready or delayed, oldest first, each once.  Left out are
 --   ids of messages that are unknown, in flight, deleted, expired or dead, and those that
 --   another open transaction is changing, for which the call does not wait.
--- Messages that wait as they were sent or brought back are found by their ids.  For those
--- that are delayed or were received before, the call reads the pending messages that are
--- visible after the earliest of them was produced, once for all ids.
+-- Messages that wait as they were sent or brought back are found by their ids, and so are
+-- all if the queue's owner has added an index on enqueued_at to cmq_data.q_<queue>_pending.
+-- Else, for those that are delayed or were received before, the call reads what is delayed
+-- or in flight, and then what is ready, once for all ids.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has several
 --   dimensions, or visibility_timeout is out of range, 42501 no right.
@@ -807,6 +808,20 @@ AS 'MODULE_PATHNAME', 'cmq_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_redrive(text, int, jsonb, bigint[])
 	IS 'send dead letters back to the queues they came from, max_messages messages at most, of those with chosen headers or msg_ids (microseconds since 1970); returns how many';
+
+-- The deliveries of messages of which a client knows the ids alone: of those that were
+-- received and not deleted, in flight or ready again.  contents: with body and headers;
+-- else they are NULL.  Raises 42501 without DELETE on the queue.
+-- For examples/pgmq.sql.  Messages that this session has received are found at once, and
+-- so are all if the owner of the queue has added an index on enqueued_at to
+-- cmq_data.q_<queue>_pending; else what is in flight or delayed is read, and then what is
+-- ready.
+CREATE FUNCTION cmq._deliveries_of(queue text, msg_ids bigint[], contents boolean)
+RETURNS SETOF cmq.message
+AS 'MODULE_PATHNAME', 'cmq_deliveries_of'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION cmq._deliveries_of(text, bigint[], boolean)
+	IS 'cmq internal: the deliveries that messages with these msg_ids (microseconds since 1970) are in';
 
 --
 -- Topics

@@ -18,8 +18,7 @@
 typedef enum CmqWaits
 {
 	CMQ_WAITS_NOT,				/* it does not wait */
-	CMQ_WAITS_SOMEWHERE,			/* somewhere in the pending table */
-	CMQ_WAITS_PENDING,			/* there, at this visible_at */
+	CMQ_WAITS_PENDING,			/* in the pending table, at this visible_at */
 	CMQ_WAITS_DUE
 } CmqWaits;
 

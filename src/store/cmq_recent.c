@@ -66,3 +66,14 @@ cmq_recent_find(Oid pending, TimestampTz visible_at, TimestampTz enqueued_at)
 		return &place->tid;
 	return NULL;
 }
+
+/* The same for whichever delivery of the message was noted last. */
+ItemPointer
+cmq_recent_find_message(Oid pending, TimestampTz enqueued_at)
+{
+	Place	   *place = get_place(enqueued_at);
+
+	if (place->pending == pending && place->enqueued_at == enqueued_at)
+		return &place->tid;
+	return NULL;
+}

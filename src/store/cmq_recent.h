@@ -16,5 +16,6 @@ extern void cmq_recent_note(Oid pending, TimestampTz visible_at,
 							const ItemPointerData *tid);
 extern ItemPointer cmq_recent_find(Oid pending, TimestampTz visible_at,
 								   TimestampTz enqueued_at);
+extern ItemPointer cmq_recent_find_message(Oid pending, TimestampTz enqueued_at);
 
 #endif							/* CMQ_RECENT_H */

@@ -473,6 +473,10 @@ cmq_table_close(CmqTable *table)
 			 RelationGetRelationName(table->rel));
 	if (table->scan)
 		index_endscan(table->scan);
+	if (table->other_scan)
+		index_endscan(table->other_scan);
+	if (table->other)
+		index_close(table->other, NoLock);
 	if (BufferIsValid(table->vmbuf))
 		ReleaseBuffer(table->vmbuf);
 	ExecDropSingleTupleTableSlot(table->slot);
@@ -667,6 +671,83 @@ cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
 	return cmq_table_next(table);
 }
 
+/* Is the index fit to find rows by this column, a timestamptz, and does it run no code? */
+static bool
+is_on_column(Relation index, AttrNumber attno)
+{
+	return index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_index->indisvalid &&
+		index->rd_index->indkey.values[0] == attno &&
+		index->rd_opcintype[0] == TIMESTAMPTZOID &&
+		!is_foreign(index->rd_opfamily[0], NULL) &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
+/*
+ * Has somebody added an index by which cmq_table_find_otherwise() can find rows by this
+ * column?
+ */
+bool
+cmq_table_has_other(CmqTable *table, AttrNumber attno)
+{
+	List	   *oids;
+	ListCell   *lc;
+
+	if (table->other || table->no_other)
+		return table->other != NULL;
+	oids = RelationGetIndexList(table->rel);
+	foreach(lc, oids)
+	{
+		/* to write rows is to have all indexes open, with a lock that is stronger */
+		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
+
+		if (table->other == NULL && is_on_column(index, attno))
+			table->other = index;
+		else
+			index_close(index, NoLock);
+	}
+	list_free(oids);
+	table->no_other = table->other == NULL;
+	return table->other != NULL;
+}
+
+/* Move to the next row of the scan that has not been added by another open transaction. */
+static bool
+next_of(CmqTable *table, IndexScanDesc scan)
+{
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_slot(scan, ForwardScanDirection, table->slot))
+			return false;
+		/* a dirty snapshot also shows what others have not committed yet */
+	} while (TransactionIdIsValid(table->snapshot.xmin));
+	table->busy_with = table->snapshot.xmax;
+	table->busy = TransactionIdIsValid(table->busy_with);
+	return true;
+}
+
+/*
+ * Find a row by the column that cmq_table_has_other() was asked for and has said yes;
+ * false if none has the value.
+ */
+bool
+cmq_table_find_otherwise(CmqTable *table, TimestampTz value)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(value));
+	if (table->other_scan == NULL)
+	{
+		InitDirtySnapshot(table->snapshot);
+		table->other_scan = cmq_index_beginscan(table->rel, table->other,
+												&table->snapshot, 1);
+	}
+	index_rescan(table->other_scan, &key, 1, NULL, 0);
+	return next_of(table, table->other_scan);
+}
+
 /* Get the row at this TID; false if there is none. */
 bool
 cmq_table_fetch(CmqTable *table, ItemPointer tid)
@@ -729,16 +810,7 @@ cmq_table_after(CmqTable *table, const CmqPendingKey *key, TimestampTz until)
 bool
 cmq_table_next(CmqTable *table)
 {
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!index_getnext_slot(table->scan, ForwardScanDirection, table->slot))
-			return false;
-		/* a dirty snapshot also shows what others have not committed yet */
-	} while (TransactionIdIsValid(table->snapshot.xmin));
-	table->busy_with = table->snapshot.xmax;
-	table->busy = TransactionIdIsValid(table->busy_with);
-	return true;
+	return next_of(table, table->scan);
 }
 
 /* Does the snapshot see the row that the index entry of the scan stands for? */

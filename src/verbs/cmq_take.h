@@ -18,6 +18,21 @@
 #include "store/cmq_table.h"
 #include "verbs/cmq_delete.h"
 
+/* Columns of type cmq.message. */
+enum
+{
+	Anum_message_msg_id = 1,
+	Anum_message_receipt_handle,
+	Anum_message_body,
+	Anum_message_headers,
+	Anum_message_enqueued_at,
+	Anum_message_first_received_at,
+	Anum_message_next_visible_at,
+	Anum_message_receive_count,
+	Anum_message_rewind_count,
+	Natts_message = 9
+};
+
 /* What the caller wants. */
 typedef struct CmqTakeRequest
 {

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_by_id.h
+ *	  Find the pending rows of messages that are known by their ids alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef CMQ_BY_ID_H
+#define CMQ_BY_ID_H
+
+#include "datatype/timestamp.h"
+
+#include "store/cmq_description.h"
+#include "store/cmq_pending.h"
+#include "store/cmq_table.h"
+
+/* A message that is looked for. */
+typedef struct CmqById
+{
+	TimestampTz time;			/* its enqueued_at */
+	bool		found;			/* it has a pending row: */
+	CmqPendingRow row;
+} CmqById;
+
+extern void cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now,
+						   CmqById *messages, int n);
+
+#endif							/* CMQ_BY_ID_H */

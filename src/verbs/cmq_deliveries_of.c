@@ -1,0 +1,113 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_deliveries_of.c
+ *	  The deliveries of messages, for clients that know the ids of messages alone.
+ *
+ * A client that has a message's id and no receipt handle can name what it has received by
+ * means of this: examples/pgmq.sql does.  A receipt handle is no secret to a role that may
+ * receive; what it names is looked at again when it is used, so a delivery that has ended
+ * meanwhile costs nothing but an answer that it is stale.
+ *
+ * A message that was received and is ready again has a delivery, until it is received anew.
+ * So has one that another transaction is receiving or deleting at this moment: whoever uses
+ * the handle waits for it.
+ *
+ * Locks: AccessShare on the pending table and on leaves.  It only reads.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lockdefs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_handle.h"
+#include "memory/cmq_shared.h"
+#include "store/cmq_by_id.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf_rows.h"
+#include "store/cmq_pending.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_take.h"
+
+PG_FUNCTION_INFO_V1(cmq_deliveries_of);
+
+/* Add a delivery to the result; messages are the leaves to read it from, or NULL. */
+static void
+return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row, CmqLeafRows *messages)
+{
+	Datum		values[Natts_message] = {0};
+	bool		isnull[Natts_message] = {false};
+	CmqHandle	handle;
+
+	cmq_pending_handle(row, &handle);
+	values[Anum_message_msg_id - 1] =
+		Int64GetDatum(cmq_time_to_msg_id(row->enqueued_at));
+	values[Anum_message_receipt_handle - 1] =
+		CStringGetTextDatum(cmq_handle_out(&handle));
+	isnull[Anum_message_body - 1] = isnull[Anum_message_headers - 1] = true;
+	if (messages && cmq_leaf_rows_find(messages, row->enqueued_at))
+	{
+		TupleTableSlot *slot = messages->table.slot;
+
+		values[Anum_message_body - 1] = cmq_slot_body(slot);
+		isnull[Anum_message_body - 1] = false;
+		values[Anum_message_headers - 1] =
+			slot_getattr(slot, Anum_messages_headers,
+						 &isnull[Anum_message_headers - 1]);
+	}
+	values[Anum_message_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);
+	values[Anum_message_first_received_at - 1] =
+		TimestampTzGetDatum(row->first_received_at);
+	values[Anum_message_next_visible_at - 1] = TimestampTzGetDatum(row->visible_at);
+	values[Anum_message_receive_count - 1] = Int32GetDatum(row->receive_count);
+	values[Anum_message_rewind_count - 1] = Int32GetDatum(row->rewind_count);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+}
+
+Datum
+cmq_deliveries_of(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	CmqQueue   *queue;
+	CmqTable	pending;
+	CmqLeafRows leaves;
+	CmqById    *messages;
+	int64	   *ids;
+	int			nids;
+	int			n = 0;
+	bool		contents;
+
+	cmq_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   AccessShareLock);
+	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
+	cmq_require_arg(fcinfo, 2, "contents", "queue", queue->name);
+	contents = PG_GETARG_BOOL(2);
+
+	messages = palloc(sizeof(CmqById) * Max(nids, 1));
+	for (int i = 0; i < nids; i++)
+		n += cmq_msg_id_to_time(ids[i], &messages[n].time);
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						AccessShareLock))
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	cmq_by_id_find(queue, &pending, cmq_queue_now(queue), messages, n);
+	cmq_table_close(&pending);
+
+	cmq_leaf_rows_begin(&leaves, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		if (messages[i].found && messages[i].row.receive_count > 0)
+			return_delivery(rsinfo, &messages[i].row, contents ? &leaves : NULL);
+	}
+	cmq_leaf_rows_end(&leaves);
+	return (Datum) 0;
+}
