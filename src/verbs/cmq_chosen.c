@@ -7,7 +7,7 @@
  * production.  What does not wait is left out.
  *
  * Dead messages are not received: they are delivered no more (cmq_dead_letter.c).  They can
- * be deleted.
+ * be deleted.  A delayed message is not dead, however old it is.
  *
  * Locks: those of cmq_find.c, and of cmq_take.c or cmq_delete.c.  Abort: the rows are there
  * as they were.
@@ -35,6 +35,14 @@
 
 PG_FUNCTION_INFO_V1(cmq_receive_messages);
 PG_FUNCTION_INFO_V1(cmq_delete_messages);
+
+/* Is the message dead whose pending row the table stands at, and which waits? */
+static bool
+is_dead(CmqQueue *queue, CmqTable *pending, TimestampTz now)
+{
+	return cmq_slot_time(pending->slot, Anum_pending_visible_at) <= now &&
+		cmq_dead_letter_reason(queue, pending->slot, now) != NULL;
+}
 
 Datum
 cmq_receive_messages(PG_FUNCTION_ARGS)
@@ -66,8 +74,7 @@ cmq_receive_messages(PG_FUNCTION_ARGS)
 			continue;
 		if (find.found[i].place == CMQ_WAITS_DUE)
 			(void) cmq_take_due(&take, &find.rewind.table);
-		else if (cmq_dead_letter_reason(queue, take.pending->table.slot,
-										take.now) == NULL)
+		else if (!is_dead(queue, &take.pending->table, take.now))
 			(void) cmq_take_ready(&take);
 	}
 	cmq_find_end(&find);

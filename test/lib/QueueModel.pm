@@ -171,7 +171,7 @@ sub create
 		{
 			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
 			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0,
-			rewind => undef, life => $self->number, %settings
+			rewind_share => 100, rewind => undef, life => $self->number, %settings
 		});
 	return;
 }
@@ -229,13 +229,68 @@ sub ready
 	  grep { ($_->{due} || $_->{state} eq 'ready') && !$self->is_held($s, $q, $_) } $self->messages($s, $q);
 }
 
+# The same as lists, each with an order of its own: with a rewind_share what a rewind
+# brings back and the other messages take turns, and the model does not say whose it is.
+sub sources_of_receive
+{
+	my ($self, $s, $q) = @_;
+	my @ready = $self->ready($s, $q);
+	return [@ready] if !$self->queue($s, $q) || $self->queue($s, $q)->{rewind_share} == 100;
+	return ([ grep { $_->{due} } @ready ], [ grep { !$_->{due} } @ready ]);
+}
+
+# A receive of so many messages of a kind ('': all) has returned these ids.  Returns what
+# is wrong with them; the messages; the dead ones that it has passed over, and those that
+# it may have.
+sub received
+{
+	my ($self, $s, $q, $n, $kind, @ids) = @_;
+	my @sources = $self->sources_of_receive($s, $q);
+	my (@taken, @dead, @perhaps);
+	my $wanted = sub { my ($m) = @_; return !$self->is_dead($s, $q, $m) && ($kind eq '' || $m->{kind} eq $kind); };
+	foreach my $id (@ids)
+	{
+		my $found;
+		foreach my $source (@sources)
+		{
+			my ($i) = grep { $wanted->($source->[$_]) } 0 .. $#$source;
+			next if $found || !defined $i || $source->[$i]{id} != $id;
+			push @dead, grep { $self->is_dead($s, $q, $_) } splice @$source, 0, $i;
+			$found = shift @$source;
+		}
+		return "not the turn of $id" unless $found;
+		push @taken, $found;
+	}
+	my $left = grep { $wanted->($_) } map { @$_ } @sources;
+	return 'too many' if @ids > $n;
+	return "$left left" if @ids < $n && $left;
+	foreach my $source (@sources)
+	{
+		next if grep { $wanted->($_) } @$source;
+		# at the end of one source it may have been that one's turn
+		my $passed = @ids < $n ? \@dead : @sources > 1 && $taken[-1]{due} ? \@perhaps : [];
+		push @$passed, grep { $self->is_dead($s, $q, $_) } @$source;
+	}
+	my %place = do { my $i = 0; map { $_->{id} => $i++ } $self->ready($s, $q) };
+	@dead = sort { $place{ $a->{id} } <=> $place{ $b->{id} } } @dead;
+	return ('', \@taken, \@dead, \@perhaps);
+}
+
+# Those of these ids that wait, in the order of production.
+sub waiting
+{
+	my ($self, $s, $q, @ids) = @_;
+	my %wanted = map { $_ => 1 } @ids;
+	return grep { $wanted{ $_->{id} } && ($_->{due} || $_->{state} =~ /ready|delayed/) && !$self->is_held($s, $q, $_) } $self->messages($s, $q);
+}
+
 # Why a message is dead, '' if it is not.  A message older than max_time_to_live is dead;
 # the age of one that was brought back begins with its first receive.
 sub is_dead
 {
 	my ($self, $s, $q, $m) = @_;
 	my $queue = $self->queue($s, $q);
-	return '' if $queue->{dead_letter_queue} eq '' || $m->{due};
+	return '' if $queue->{dead_letter_queue} eq '' || $m->{due} || $m->{state} ne 'ready';
 	return 'max_receive_count' if $queue->{max_receive_count} && $m->{rc} >= $queue->{max_receive_count};
 	return 'max_time_to_live' if $queue->{max_time_to_live} && ($m->{wc} ? $m->{first} eq 'old' : $m->{old});
 	return '';
@@ -301,6 +356,15 @@ sub remove
 	return;
 }
 
+# Receive the message; returns what it is then.
+sub receive
+{
+	my ($self, $s, $q, $m) = @_;
+	my ($rc, $wc) = $m->{due} ? (1, $m->{wc} + 1) : ($m->{rc} + 1, $m->{wc});
+	$self->count($s, $q, received => 1, redelivered => $rc > 1 ? 1 : 0, rewound => $rc == 1 && $wc > 0 ? 1 : 0);
+	return { %$m, rc => $rc, wc => $wc, first => $m->{due} || $m->{first} eq '' ? 'new' : $m->{first} };
+}
+
 sub consume
 {
 	my ($self, $s, $q, $m) = @_;
@@ -308,6 +372,13 @@ sub consume
 	else                                          { $self->remove($s, $q, $m); }
 	$self->count($s, $q, deleted => 1);
 	return;
+}
+
+# Delete a message that waits.  If a rewind brings it back nobody has received it since.
+sub take_back
+{
+	my ($self, $s, $q, $m) = @_;
+	return $self->consume($s, $q, $m->{due} ? { %$m, rc => 0, wc => $m->{wc} + 1 } : $m);
 }
 
 # Add the messages sent by one call, with the ids that the server gave them.  Returns
@@ -408,7 +479,7 @@ sub attributes
 	my %n;
 	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
 	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed', 'deleted'),
-	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds max_msg_size max_msg_heap_num)},
+	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds rewind_share max_msg_size max_msg_heap_num)},
 	  $queue->{dead_letter_queue} || '-', @$queue{qw(max_receive_count max_time_to_live)}, $oldest ? $oldest->{id} : 'now', 't';
 }
 

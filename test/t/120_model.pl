@@ -66,7 +66,7 @@ $observer->query_safe(q{
 	END $$;
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
 		SELECT concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num,
-			visibility_timeout, msg_retention_seconds, rewind_seconds, max_msg_size, max_msg_heap_num,
+			visibility_timeout, msg_retention_seconds, rewind_seconds, rewind_share, max_msg_size, max_msg_heap_num,
 			coalesce(dead_letter_queue, '-'), coalesce(max_receive_count, 0), coalesce(max_time_to_live, 0),
 			CASE WHEN min_msg_time >= statement_timestamp() THEN 'now' ELSE cmq.msg_id(min_msg_time)::text END,
 			CASE WHEN rewind_seconds > 0 THEN earliest_rewind_time = now() - make_interval(secs => rewind_seconds) AND latest_rewind_time = min_msg_time
@@ -242,11 +242,12 @@ sub arrived
 # Does a write into this queue fail?
 sub is_broken { my ($s, $q) = @_; return $s->{breaks} && $q eq 'dead'; }
 
-# Dead letters of a queue.
+# Dead letters of a queue, and those that may have been moved with them.
 sub bury
 {
-	my ($s, $q, @dead) = @_;
-	return '' if !@dead || $model->is_stuck($s, $q);
+	my ($s, $q, $dead, $perhaps) = @_;
+	my @dead = @$dead;
+	return '' if !(@dead || @$perhaps) || $model->is_stuck($s, $q);
 	my $into = $model->queue($s, $q)->{dead_letter_queue};
 	if (is_broken($s, $into))
 	{
@@ -257,6 +258,7 @@ sub bury
 	# maintenance has moved those of other queues too
 	my @own = grep { $lines[$_] =~ /^$q / } 0 .. $#lines;
 	($ids, @lines) = ([ @$ids[@own] ], @lines[@own]);
+	push @dead, @$perhaps if @lines == @dead + @$perhaps;
 	my $wrong = differ("dead letters of $q", join('; ', @lines), join('; ', map { "$q $_->{id} $_->{rc} " . $model->is_dead($s, $q, $_) } @dead));
 	foreach my $m (@dead)
 	{
@@ -276,6 +278,73 @@ sub changed
 	remember_handle($handle);
 	$model->change($s, $q, $m, state => $seconds ? 'in_flight' : 'ready', key => $key, handle => $handle);
 	return '';
+}
+
+# Messages that a call returns, as one text.
+sub returned_sql { return q{string_agg(concat_ws(' ', msg_id, receive_count, rewind_count, length(body), headers->>'kind', receipt_handle), ';' ORDER BY o)}; }
+
+sub returned_columns { return 'WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, receive_count, rewind_count, o)'; }
+
+sub ids_of { my ($got) = @_; return $got eq '-' ? '' : join ' ', map { (split / /)[0] } split /;/, $got; }
+
+# These messages were returned, by a call that delivers them or consumes them.
+sub returned
+{
+	my ($s, $q, $what, $got, @messages) = @_;
+	my @got = split /;/, $got;
+	foreach my $m (@messages)
+	{
+		my $now = $model->receive($s, $q, $m);
+		my $line = shift @got;
+		my $handle = $what eq 'receive' && $line =~ s/ (\S+)$// ? $1 : '';
+		my $wrong = differ("$what from $q", $line, join ' ', @$now{qw(id rc wc bytes)}, $m->{kind} || ());
+		return $wrong if $wrong;
+		if ($what eq 'consume')
+		{
+			$model->consume($s, $q, $now);
+			next;
+		}
+		remember_handle($handle);
+		$model->change($s, $q, $now, state => 'in_flight', handle => $handle);
+	}
+	return '';
+}
+
+# A call that receives or consumes, of which the function makes the text.
+sub receive
+{
+	my ($s, $q, $what, $call) = @_;
+	my $n = 1 + int rand 8;
+	my $kind = rand() < 0.7 ? '' : a_kind();
+	my @sources = $model->sources_of_receive($s, $q);
+	my @ready = map { @$_ } @sources;
+	my @dead = grep { $model->is_dead($s, $q, $_) } @ready;
+	my $there = grep { !$model->is_dead($s, $q, $_) && ($kind eq '' || $_->{kind} eq $kind) } @ready;
+	my $dead_is_broken = @dead && is_broken($s, $model->queue($s, $q)->{dead_letter_queue});
+	# nobody would know whether it has met one
+	return '' if $dead_is_broken && @sources > 1;
+	# returns at once if there is anything
+	my $may_move = @dead && !$model->is_stuck($s, $q) && !$dead_is_broken;
+	my $wait = ($there || $may_move) && rand() < 0.3 ? 1 : 0;
+	my $got = ask($s, "SELECT @{[returned_sql()]} FROM @{[$call->($n, $wait, kind_sql($kind))]} @{[returned_columns()]}");
+	return differ("$what from $q", $got, '!42704') unless $model->queue($s, $q);
+	return differ("$what from $q", $got, '!P0007') if $there && $what eq 'receive' && is_broken($s, $q);
+	return "$what from $q: got $got" if $got =~ /^!/;
+	my ($wrong, $take, $passed, $perhaps) = $model->received($s, $q, $n, $kind, split / /, ids_of($got));
+	return "$what of $n '$kind' from $q: $wrong: got $got, there are " . join(', ', map { join ' ', map { "$_->{id}:$_->{kind}" } @$_ } @sources) if $wrong;
+	$model->count_empty_receive($s, $q) unless @$take;
+	return returned($s, $q, $what, $got, @$take) || bury($s, $q, $passed, $perhaps);
+}
+
+# Ids of messages in any state, and of none, in any order.
+sub some_ids
+{
+	my ($s, $q) = @_;
+	my @messages = $model->messages($s, $q);
+	my @pending = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+	my @ids = map { my @from = rand() < 0.7 && @pending ? @pending : @messages; @from ? pick(@from)->{id} + pick(0, 0, 0, 0, 1) : () } 1 .. 1 + rand 5;
+	push @ids, pick(0, -1, 1, 1 << 62) if rand() < 0.1;
+	return @ids;
 }
 
 sub restored
@@ -356,37 +425,33 @@ my %operations = (
 	receive => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q q dead copy extra));
-		my $n = 1 + int rand 8;
-		my (@take, @dead);
-		foreach my $m ($model->ready($s, $q))
-		{
-			last if @take == $n;
-			push @{ $model->is_dead($s, $q, $m) ? \@dead : \@take }, $m;
-		}
-		# returns at once if there is anything
-		my $may_move = @dead && !$model->is_stuck($s, $q) && !is_broken($s, $model->queue($s, $q)->{dead_letter_queue});
-		my $wait = (@take || $may_move) && rand() < 0.3 ? 1 : 0;
 		my $timeout = pick('NULL', 43200);
-		my $got = ask($s, "SELECT string_agg(concat_ws(' ', msg_id, receive_count, rewind_count, length(body), headers->>'kind', receipt_handle), ';' ORDER BY o)
-			FROM cmq_receive('$q', $n, $timeout, $wait) WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, receive_count, rewind_count, o)");
-		return differ("receive from $q", $got, '!42704') unless $model->queue($s, $q);
-		return differ("receive from $q", $got, '!P0007') if @take && is_broken($s, $q);
-		my @got = $got eq '-' ? () : split /;/, $got;
-		foreach my $m (@take)
-		{
-			my ($rc, $wc) = $m->{due} ? (1, $m->{wc} + 1) : ($m->{rc} + 1, $m->{wc});
-			my $line = shift @got // 'nothing';
-			my ($handle) = $line =~ s/ (\S+)$// ? $1 : '';
-			my $wrong = differ("receive from $q", $line, join ' ', $m->{id}, $rc, $wc, $m->{bytes}, $m->{kind} || ());
-			return $wrong if $wrong;
-			remember_handle($handle);
-			$model->change($s, $q, $m, state => 'in_flight', rc => $rc, wc => $wc, handle => $handle,
-				first => $m->{due} || $m->{first} eq '' ? 'new' : $m->{first});
-			$model->count($s, $q, received => 1, redelivered => $rc > 1 ? 1 : 0, rewound => $rc == 1 && $wc > 0 ? 1 : 0);
-		}
-		return "receive from $q: too much: @got" if @got;
-		$model->count_empty_receive($s, $q) unless @take;
-		return bury($s, $q, @dead);
+		return receive($s, $q, 'receive', sub { my ($n, $wait, $filter) = @_; return "cmq_receive('$q', $n, $timeout, $wait, $filter)"; });
+	},
+	consume => sub {
+		my ($s) = @_;
+		my $q = pick(qw(q q q q dead copy extra));
+		return receive($s, $q, 'consume', sub { my ($n, $wait, $filter) = @_; return "cmq_consume('$q', $n, $wait, $filter)"; });
+	},
+	receive_messages => sub {
+		my ($s) = @_;
+		my $q = pick(qw(q q q q dead copy extra));
+		my @ids = some_ids($s, $q);
+		my $got = ask($s, "SELECT @{[returned_sql()]} FROM cmq_receive_messages('$q', '{@{[join ',', @ids]}}') @{[returned_columns()]}");
+		return differ("receive_messages from $q", $got, '!42704') unless $model->queue($s, $q);
+		my @meant = grep { !$model->is_dead($s, $q, $_) } $model->waiting($s, $q, @ids);
+		return differ("receive_messages from $q", $got, '!P0007') if @meant && is_broken($s, $q);
+		return differ("receive_messages from $q", ids_of($got), join(' ', map { $_->{id} } @meant)) || returned($s, $q, 'receive', $got, @meant);
+	},
+	delete_messages => sub {
+		my ($s) = @_;
+		my $q = pick(qw(q q q q dead copy extra));
+		my @ids = some_ids($s, $q);
+		my $got = ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_delete_messages('$q', '{@{[join ',', @ids]}}') WITH ORDINALITY d (i, o)");
+		return differ("delete_messages in $q", $got, '!42704') unless $model->queue($s, $q);
+		my @meant = $model->waiting($s, $q, @ids);
+		$model->take_back($s, $q, $_) foreach @meant;
+		return differ("delete_messages in $q", $got, join(' ', map { $_->{id} } @meant) || '-');
 	},
 	delete => sub {
 		my ($s) = @_;
@@ -603,7 +668,7 @@ my %operations = (
 		foreach my $name ($q eq 'all' ? map { $_->{name} } $model->rows($s, 'queue') : $q)
 		{
 			$model->stick($s, $name, 0) if $model->queue($s, $name)->{dead_letter_queue} ne '';
-			$wrong ||= bury($s, $name, grep { $model->is_dead($s, $name, $_) } $model->ready($s, $name));
+			$wrong ||= bury($s, $name, [ grep { $model->is_dead($s, $name, $_) } $model->ready($s, $name) ], []);
 			# forgets a rewind that is done, unless somebody else has the lock
 			$model->alter($s, $name, rewind => undef)
 			  if $model->lock($s, "queue $name") && !grep { $_->{due} } $model->messages($s, $name);
@@ -631,7 +696,7 @@ my %operations = (
 		my $q = pick(qw(q q copy extra));
 		my $room = $model->pending($s, $q) + pick(0, 1, 5);
 		my ($setting, $value) = @{ pick([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ],
-			[ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]) };
+			[ rewind_share => pick(1, 40, 70, 100) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]) };
 		my $queue = $model->queue($s, $q);
 		return '' if $setting eq 'rewind_seconds' && $queue && !$queue->{rewind_seconds};
 		return '' unless $model->lock($s, "queue $q");
@@ -698,11 +763,11 @@ my %operations = (
 		return '' if !$model->lock($s, 'creation of queues') || ($dead && !$model->lock($s, "queue $dead"));
 		my $exists = $model->queue($s, 'extra');
 		my $name = $exists ? pick(qw(extra Extra)) : 'extra';
-		my $policy = $dead ? "dead_letter_queue => '$dead', max_receive_count => 2" : 'max_msg_size => 1024';
+		my $policy = $dead ? "dead_letter_queue => '$dead', max_receive_count => 2, rewind_share => 50" : 'max_msg_size => 1024';
 		my $got = ask($s, "SELECT cmq_create_queue('$name', visibility_timeout => 43200, rewind_seconds => $seconds, $policy)");
 		return differ("create $name", $got, '!42710') if $exists;
 		$model->create($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds,
-			$dead ? (dead_letter_queue => $dead, max_receive_count => 2) : (max_msg_size => 1024));
+			$dead ? (dead_letter_queue => $dead, max_receive_count => 2, rewind_share => 50) : (max_msg_size => 1024));
 		return differ("create $name", $got, '-');
 	},
 	drop_queue => sub {
@@ -764,8 +829,8 @@ my %operations = (
 		return differ("unsubscribe $topic $name", $got, '-');
 	});
 my %weights = (
-	receive => 24, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4,
-	publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4,
+	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9,
+	change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4,
 	map { $_ => 2 } qw(preview history restore restore_messages replay maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
 my @operations = map { ($_) x ($weights{$_} // 1) } sort keys %operations;
