@@ -48,11 +48,20 @@ SELECT cmq_change_visibility('code', :'handle', 100) AS handle \gset
 SELECT cmq_delete('code', :'handle');
 SELECT array_agg(receipt_handle) AS handles FROM cmq_receive('code', 10) \gset
 SELECT count(*) FROM cmq_delete_batch('code', :'handles');
+-- what is consumed leaves the pending table, and comes into the history
+SELECT count(*) FROM cmq_send_batch('code', '{e,f}', headers => ARRAY['{}', '{}']::jsonb[]);
+SELECT msg_id AS id, body FROM cmq_consume('code') \gset
+SELECT body FROM cmq_consume('code', filter => '{}');
+SELECT body AS by_id, receipt_handle AS handle FROM cmq_receive_messages('code', ARRAY[(SELECT cmq_send('code', 'g'))]) \gset
+SELECT :'body' AS body, :'by_id' AS by_id, cmq_delete('code', :'handle') AS deleted;
 SELECT current_user, current_setting('search_path') AS path, current_setting('cmq.reason') AS reason, current_setting('statement_timeout') AS timeout;
 RESET ROLE;
 -- as a superuser, too
 SELECT cmq_send('code', 'd') > 0 AS sent;
 SELECT body FROM cmq_receive('code');
+SELECT cmq_rewind('code', now() - interval '50 min') IS NOT NULL AS rewound;
+SELECT body FROM cmq_consume('code', 2) WITH ORDINALITY ORDER BY ordinality;
+SELECT count(*) AS taken_back FROM cmq_delete_messages('code', array(SELECT msg_id FROM cmq.q_code_live WHERE body = 'c'));
 SET client_min_messages = warning;
 
 -- The caller's cursors: neither read nor replaced, and none is left behind.
@@ -108,6 +117,10 @@ FETCH 1 FROM app;
 SELECT receipt_handle AS handle FROM cmq_receive('cursors') \gset
 FETCH 1 FROM app;
 SELECT cmq_delete('cursors', :'handle');
+SELECT cmq_send('cursors', 'y') > 0 AS sent;
+FETCH 1 FROM app;
+SELECT body FROM cmq_consume('cursors');
+FETCH 1 FROM app;
 SAVEPOINT s;
 SELECT cmq_send('cursors', NULL);
 ROLLBACK TO s;

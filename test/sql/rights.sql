@@ -94,7 +94,14 @@ INSERT INTO action VALUES
 	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$),
 	(26, 'SELECT', 'history', $$SELECT * FROM cmq_history('rights_a')$$),
 	(27, 'DELETE', 'change, many', format($$SELECT * FROM cmq_change_visibility_batch('rights_a', ARRAY[%L], 60)$$, :'handle')),
-	(28, 'DELETE', 'change, none', $$SELECT * FROM cmq_change_visibility_batch('rights_a', '{}', 60)$$);
+	(28, 'DELETE', 'change, none', $$SELECT * FROM cmq_change_visibility_batch('rights_a', '{}', 60)$$),
+	(29, 'DELETE', 'receive, filter', $$SELECT * FROM cmq_receive('rights_a', 10, filter => '{}')$$),
+	(30, 'DELETE', 'consume', $$SELECT * FROM cmq_consume('rights_a', 10)$$),
+	(31, 'DELETE', 'consume, filter', $$SELECT * FROM cmq_consume('rights_a', 10, filter => '{}')$$),
+	(32, 'DELETE', 'receive_messages', $$SELECT * FROM cmq_receive_messages('rights_a', '{1}')$$),
+	(33, 'DELETE', 'receive_messages, none', $$SELECT * FROM cmq_receive_messages('rights_a', '{}')$$),
+	(34, 'UPDATE', 'delete_messages', $$SELECT * FROM cmq_delete_messages('rights_a', '{1}')$$),
+	(35, 'UPDATE', 'delete_messages, none', $$SELECT * FROM cmq_delete_messages('rights_a', '{}')$$);
 SELECT a.needs, a.what,
 	   pg_temp.may('regress_cmq_none', command) AS "none", pg_temp.may('regress_cmq_ins', command) AS ins,
 	   pg_temp.may('regress_cmq_del', command) AS del, pg_temp.may('regress_cmq_upd', command) AS upd,
@@ -130,6 +137,23 @@ SET ROLE regress_cmq_del;
 SELECT cmq_delete('rights_a', :'handle') AS in_flight_since_before;
 RESET ROLE;
 SELECT body, deleted_by FROM cmq.q_rights_a_history ORDER BY msg_id;
+-- the same of what is consumed, also after a rewind, or taken back by id
+SET ROLE regress_cmq_ins;
+SELECT cmq_send('rights_a', 'e') AS e, cmq_send('rights_a', 'f') AS f, cmq_send('rights_a', 'g') AS g \gset
+SET ROLE regress_cmq_del;
+SELECT body FROM cmq_consume('rights_a');
+SELECT body, cmq_delete('rights_a', receipt_handle) AS deleted FROM cmq_receive_messages('rights_a', ARRAY[:g, :e]);
+SET ROLE regress_cmq_upd;
+SELECT cmq_delete_messages('rights_a', ARRAY[:e, :f, :g]) = :f AS taken_back;
+RESET ROLE;
+SELECT body, deleted_by FROM cmq.q_rights_a_history WHERE msg_id >= :e ORDER BY msg_id;
+SET ROLE regress_cmq_upd;
+SELECT cmq_rewind('rights_a', now() - interval '30 minutes') IS NOT NULL AS rewound;
+SELECT cmq_delete_messages('rights_a', ARRAY[:e]) = :e AS taken_back;
+SET ROLE regress_cmq_del;
+SELECT body FROM cmq_consume('rights_a', 10) WITH ORDINALITY ORDER BY ordinality;
+RESET ROLE;
+SELECT body, deleted_by, receive_count, rewind_count FROM cmq.q_rights_a_history ORDER BY msg_id;
 -- tables of the machinery are nobody's
 SELECT role, pg_temp.may(role, 'SELECT FROM cmq.queue') AS queue, pg_temp.may(role, 'SELECT FROM cmq.partition') AS partition,
 	   pg_temp.may(role, 'SELECT FROM cmq_data.q_rights_a_pending') AS pending, pg_temp.may(role, 'SELECT FROM cmq_data.q_rights_a_rewind') AS rewind,

@@ -75,6 +75,13 @@ SET ROLE regress_only_delete;
 SELECT count(cmq_delete('pay', receipt_handle)) FROM cmq_receive('pay', 10);
 SET ROLE regress_only_update;
 SELECT cmq_rewind('pay', now() - interval '30 s') IS NOT NULL AS rewound;
+SET ROLE regress_only_delete;
+SELECT msg_id AS id FROM cmq_consume('pay') \gset
+SELECT count(*) AS by_id FROM cmq_receive_messages('pay', ARRAY[:id]);
+SET ROLE regress_only_insert;
+SELECT cmq_send('pay', 'y') AS id \gset
+SET ROLE regress_only_update;
+SELECT cmq_delete_messages('pay', ARRAY[:id]) = :id AS taken_back;
 RESET ROLE;
 
 --
@@ -89,7 +96,8 @@ RESET ROLE;
 GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_only_all;
 SET ROLE regress_only_all;
 CREATE VIEW cmq.q_arch AS SELECT 'arch'::text AS queue;
-SELECT pg_temp.attempt(c) FROM unnest(ARRAY[$$SELECT body FROM cmq_receive('arch')$$, $$SELECT cmq_clear_queue('arch')$$, $$SELECT cmq_send('arch', 'x')$$,
+SELECT pg_temp.attempt(c) FROM unnest(ARRAY[$$SELECT body FROM cmq_receive('arch')$$, $$SELECT body FROM cmq_consume('arch')$$, $$SELECT body FROM cmq_receive_messages('arch', '{1}')$$,
+	$$SELECT cmq_delete_messages('arch', '{1}')$$, $$SELECT cmq_clear_queue('arch')$$, $$SELECT cmq_send('arch', 'x')$$,
 	$$SELECT * FROM cmq_queue_attributes('arch')$$, $$SELECT cmq_drop_queue('arch')$$, $$SELECT cmq_maintain('arch')$$, $$SELECT cmq_alter_queue('arch', visibility_timeout => 1)$$]) c;
 SELECT queue, owner FROM cmq.queues WHERE queue = 'arch';
 DROP VIEW cmq.q_arch;

@@ -333,12 +333,15 @@ my $rows = q{SELECT (SELECT count(*) FROM cmq_data.q_pubq), (SELECT count(*) FRO
 my $before = $node->sql($rows);
 my $handle = $node->sql(q{SELECT receipt_handle FROM cmq_receive('pubq', visibility_timeout => 43200)});
 my $msg_id = $node->sql(q{SELECT msg_id FROM cmq.q_pubq_history LIMIT 1});
+my $pending_id = $node->sql(q{SELECT msg_id FROM cmq.q_pubq_live WHERE state = 'ready' LIMIT 1});
 
 $old = hold();
 floor_rises('before');
 foreach my $call (
 	q{cmq_send('pubq', 'x')}, q{SELECT count(*) FROM cmq_send_batch('pubq', '{x,y}')}, q{SELECT count(*) FROM cmq_receive('pubq')},
 	qq{cmq_change_visibility('pubq', '$handle', 0)}, qq{SELECT count(*) FROM cmq_delete_batch('pubq', '{$handle}')}, qq{cmq_delete('pubq', '$handle')},
+	q{SELECT count(*) FROM cmq_consume('pubq')}, q{SELECT count(*) FROM cmq_consume('pubq', 1, 10, '{}')},
+	qq{SELECT count(*) FROM cmq_receive_messages('pubq', '{$pending_id}')}, qq{SELECT count(*) FROM cmq_delete_messages('pubq', '{$pending_id}')},
 	q{SELECT count(*) FROM cmq_publish('t', 'x')}, q{SELECT count(*) FROM cmq_publish_batch('t', '{x}')},
 	q{cmq_alter_queue('pubq', msg_retention_seconds => 7200)}, q{cmq_alter_queue('pubq', rewind_seconds => 0)}, q{cmq_clear_queue('pubq')},
 	q{cmq_rewind('pubq', now())}, q{cmq_cancel_rewind('pubq')}, q{cmq_restore('pubq', '-infinity')}, qq{SELECT count(*) FROM cmq_restore_messages('pubq', '{$msg_id}')},
@@ -347,7 +350,7 @@ foreach my $call (
 {
 	my ($function) = $call =~ /(cmq_\w+)/;
 	like(in_worker($call), qr/ERROR: +cannot execute $function\(\) during a parallel operation/, "$call in a parallel worker");
-	floor_rises($call) if $call =~ /send|receive|alter|publish\(|delete\(|restore\(|replay/;
+	floor_rises($call) if $call =~ /send|receive|consume|alter|publish\(|delete\(|delete_messages|restore\(|replay/;
 	# what was kept until now need not be walked over again
 	$old->query('COMMIT');
 	$old->quit;

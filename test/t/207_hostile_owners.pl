@@ -107,7 +107,10 @@ foreach my $call (
 	q{cmq_redrive('shared_dead')},
 	q{cmq_restore('bait', '-infinity')}, q{count(*) FROM cmq_restore_messages('bait', array(SELECT msg_id FROM cmq.q_bait_history))},
 	q{cmq_maintain('bait')}, q{cmq_rewind('bait', (SELECT min(enqueued_at) FROM cmq.q_bait_history))}, q{cmq_cancel_rewind('bait')},
-	q{count(*) FROM cmq_publish('own', 'p')}, q{cmq_replay('good', 'bait', '-infinity')}, q{cmq_alter_queue('bait', rewind_seconds => 3601)},
+	q{count(*) FROM cmq_publish('own', 'p')}, q{cmq_replay('good', 'bait', '-infinity')},
+	q{count(*) FROM cmq_consume('bait', 10)}, q{count(*) FROM cmq_receive('bait', 10, filter => '{}')},
+	q{count(*) FROM cmq_receive_messages('bait', array(SELECT msg_id FROM cmq.q_bait_live))},
+	q{count(*) FROM cmq_delete_messages('bait', array(SELECT msg_id FROM cmq.q_bait_live))}, q{cmq_alter_queue('bait', rewind_seconds => 3601)},
 	q{cmq_alter_queue('bait', rewind_seconds => 0)}, q{cmq_alter_queue('bait', rewind_seconds => 3600)}, q{cmq_clear_queue('bait')},
 	q{count(*) FROM cmq_queue_attributes('bait')}, q{count(*) FROM cmq.metrics}, q{count(*) FROM cmq.rewinds}, q{cmq_unbind_dead_letter('bait')})
 {
@@ -116,9 +119,10 @@ foreach my $call (
 	must('attacker', q{
 		SELECT cmq_send('bait', 'h'); SELECT cmq_delete('bait', receipt_handle) FROM cmq_receive('bait', 100);
 		SELECT cmq_send('shared_dead', 'forged', headers => '{"cmq_dead_letter": {"queue": "bait"}}')});
+	must('attacker', q{SELECT cmq_send('bait', 'w', headers => '{}')}) if $call =~ /consume|cmq_receive|delete_messages/;
 	$node->sql("TRUNCATE public.ran_as; SELECT $call");
 	is($node->sql(q{SELECT count(*) FROM public.ran_as WHERE role <> 'attacker'}), '0', "$call runs none of it as a superuser");
-	cmp_ok($node->sql(q{SELECT count(*) FROM public.ran_as}), '>', 0, '... but as its owner') if $call =~ /redrive|restore|publish|replay/;
+	cmp_ok($node->sql(q{SELECT count(*) FROM public.ran_as}), '>', 0, '... but as its owner') if $call =~ /redrive|restore|publish|replay|consume|cmq_receive|delete_messages/;
 }
 is($node->sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'attacker'}), 'f', 'the attacker is no superuser');
 # nor does a superuser make it one who sends to its queue, receives and deletes
@@ -261,6 +265,12 @@ my %calls = (
 	send_pending => [ 'q_SRC_pending (a.idx(receive_count))', 1, q{cmq_send('SRC', 'n') > 0}, 't' ],
 	send_batch => [ 'q_SRC (a.idx(body))', 2, q{count(*) FROM cmq_send_batch('SRC', array_fill(repeat('y', 1000), '{2000}'))}, 2000 ],
 	receive => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{count(*) FROM cmq_receive('SRC', 20)}, 20 ],
+	receive_messages => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{count(*) FROM cmq_receive_messages('SRC', array(SELECT msg_id FROM cmq.q_SRC_live WHERE state = 'ready' LIMIT 20))}, 20 ],
+	consume => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_consume('SRC', 20)}, 20 ],
+	consume_rewound => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_consume('SRC', 1000)}, 1000 ],
+	take_back => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_delete_messages('SRC', array(SELECT msg_id FROM cmq.q_SRC_live WHERE state = 'ready' LIMIT 20))}, 20 ],
+	# a thousand are written in the midst of the call
+	take_back_rewound => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_delete_messages('SRC', array(SELECT msg_id FROM cmq.q_SRC_live WHERE state = 'ready'))}, 1041 ],
 	delete => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_delete_batch('SRC', array(SELECT receipt_handle FROM a.had))}, 20 ],
 	change_visibility => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{count(*) FROM a.had WHERE cmq_change_visibility('SRC', receipt_handle, 0) IS NOT NULL}, 20 ],
 	redrive => [ 'q_DST (a.idx(body))', 2, q{cmq_redrive('SRC', 20)}, 20 ],
@@ -287,7 +297,7 @@ sub attempt
 		. ($call eq 'redrive_from' ? q{; SELECT FROM cmq_create_queue('LETTERS'); SELECT FROM cmq_alter_queue('SRC', dead_letter_queue => 'LETTERS', max_receive_count => 2);
 			SELECT FROM cmq_send_batch('LETTERS', '{l1,l2}', headers => array_fill('{"cmq_dead_letter": {"queue": "SRC"}}'::jsonb, '{2}'))} : '')
 		# a message of 1.1 MB, after which a replay writes, and a thousand more
-		. ($call =~ /replay|restore/ ? q{;
+		. ($call =~ /replay|restore|rewound/ ? q{;
 			SELECT cmq_send('SRC', repeat('x', 1100000));
 			SELECT FROM cmq_send_batch('SRC', array_fill('old'::text, '{1001}'));
 			SELECT FROM cmq_delete_batch('SRC', array(SELECT receipt_handle FROM cmq_receive('SRC', 1000)));
@@ -299,6 +309,7 @@ sub attempt
 			SELECT FROM cmq_alter_queue('SRC', dead_letter_queue => 'DST', max_receive_count => 1);
 			SELECT count(cmq_change_visibility('SRC', receipt_handle, 0)) FROM a.had;
 		} : '') . qq{
+		} . ($call =~ /rewound/ ? q{SELECT FROM cmq_rewind('SRC', (SELECT earliest_rewind_time FROM cmq_queue_attributes('SRC')));} : '') . qq{
 		CREATE INDEX ON cmq_data.$index;
 		TRUNCATE a.go; INSERT INTO a.go VALUES ($rows, 'SRC', '$action', } . ($renamed ? 'true' : 'false') . ', ' . ($feed ? 'true' : 'false') . ')'));
 
@@ -354,12 +365,12 @@ foreach my $call ('replay', grep { $_ ne 'replay' } sort keys %calls)
 	attempt($call, 'drop', 0, 0, 1);
 	attempt($call, 'drop', 1, $_, 1) foreach 0, 1;
 }
-foreach my $call (qw(replay restore send_batch receive delete redrive dead_letter))
+foreach my $call (qw(replay restore send_batch receive consume_rewound take_back_rewound delete redrive dead_letter))
 {
 	attempt($call, $_, 0, 0, 1) foreach 'off', 'retention', 'clear', 'receive', 'restore', 'rewind', 'by hand', 'detach';
 }
 # the rewind is switched on in the midst of a redrive and of others
-attempt($_, 'on', 0, 0, 0) foreach qw(send send_batch receive change_visibility redrive redrive_from dead_letter maintain publish);
+attempt($_, 'on', 0, 0, 0) foreach qw(send send_batch receive receive_messages change_visibility redrive redrive_from dead_letter maintain publish);
 
 $node->is_sound;
 $node->stop;
