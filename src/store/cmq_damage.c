@@ -15,7 +15,7 @@
  *
  * What is noticed: the errors of a damaged table (class XX, also internal
  * errors, which values without checksum cause), of the disk, of a file that is
- * missing, and a message without a body.
+ * missing, and a message without a body; and by a consume a message that is not there.
  *
  * The note stays until the server is restarted, also when the transaction aborts:
  * reading in subtransactions is a little slower and otherwise the same.

@@ -301,8 +301,12 @@ take_message(CmqTake *take, TimestampTz time, CmqTable *rewind)
 		return_message(take, &row);
 		taken = true;
 	}
-	else if (found == UNREADABLE && take->pending->adds &&
-			 claim(take, rewind, false, &row))
+	else if (found == UNREADABLE && !take->pending->adds)
+	{
+		/* this consume adds no rows: the next one will, and put it off */
+		cmq_notes_damage(take->queue->shared);
+	}
+	else if (found == UNREADABLE && claim(take, rewind, false, &row))
 		take->nunreadable++;
 	MemoryContextReset(take->context);
 	if (take->pending->estate)

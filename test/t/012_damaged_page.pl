@@ -158,6 +158,32 @@ foreach my $settings ('', ', rewind_seconds => 43200')
 	$node->sql("SELECT cmq_drop_queue('$queue')");
 }
 
+foreach my $settings ('', ', rewind_seconds => 43200')
+{
+	my $name = $settings eq '' ? 'consumes' : 'consumes with rewind';
+	fill('eaten', $settings);
+	my $leaf = leaf('eaten', 'messages');
+	my @bad = on_page('eaten', $leaf, 2);
+	spoil($leaf, 2);
+	like($node->complaint(q{SELECT FROM cmq_consume('eaten', 100)}), qr/ERROR:  invalid page in block 2 of relation .*\nCONTEXT:  message \d+ of queue "eaten"$/m, "$name: an error says which message");
+	is($node->sql(q{SELECT active_msg_num FROM cmq_queue_attributes('eaten')}), '100', '... and nothing was consumed');
+	my @got = map { split /\n/, ($node->both(q{SELECT split_part(body, ' ', 1) FROM cmq_consume('eaten', 7, 0)}))[0] } 1 .. 100;
+	is(join(' ', @got), but(@bad), '... then all others are, each once');
+	is($node->sql(q{SELECT active_msg_num, inactive_msg_num, rewind_msg_num FROM cmq_queue_attributes('eaten')}),
+		join('|', 0, scalar @bad, $settings ? 100 - @bad : 0), '... those on the page are in flight');
+	repair('eaten', $leaf);
+	is(is_sound('eaten'), 't', '... after the repair each message is in one state');
+	$node->sql(q{SELECT cmq_drop_queue('eaten')});
+}
+
+note 'messages that were removed by hand';
+fill('gaps', ', rewind_seconds => 43200');
+$node->sql(q{DELETE FROM cmq_data.q_gaps WHERE split_part(body, ' ', 1)::int <= 10});
+is($node->sql(q{SELECT split_part(body, ' ', 1) FROM cmq_consume('gaps')}), '11', 'a consume has the next one');
+is($node->sql(q{SELECT split_part(body, ' ', 1) FROM cmq_consume('gaps')}), '12', '... and the one behind that');
+is($node->sql(q{SELECT inactive_msg_num FROM cmq_queue_attributes('gaps')}), '10', '... for which it has put them off');
+$node->sql(q{SELECT cmq_drop_queue('gaps')});
+
 note 'a body in a TOAST table';
 $node->sql(q{SELECT FROM cmq_create_queue('large', visibility_timeout => 43200);
 	ALTER TABLE cmq_data.q_large ALTER body SET STORAGE external});
