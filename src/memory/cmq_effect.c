@@ -39,7 +39,7 @@ void
 cmq_effect_merge(CmqEffect *effect, const CmqEffect *more)
 {
 	cmq_effect_wake(effect, more->wake_at_commit, more->wake_at_abort);
-	effect->rewound |= more->rewound;
+	effect->changed |= more->changed;
 	cmq_changes_merge(&effect->changes, &more->changes);
 }
 
@@ -52,7 +52,7 @@ cmq_effect_committed(const CmqEffect *effect, CmqSharedQueue *shared,
 					 TransactionId xid)
 {
 	cmq_count_add(shared, &effect->changes, xid);
-	cmq_wait_signal(shared, effect->wake_at_commit, effect->rewound);
+	cmq_wait_signal(shared, effect->wake_at_commit, effect->changed);
 }
 
 /* It has aborted: what it had taken is ready again. */

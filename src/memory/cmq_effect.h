@@ -16,7 +16,7 @@ typedef struct CmqEffect
 	CmqSharedKey key;			/* of the queue */
 	int			wake_at_commit; /* how many waiters, cmq_wait.c */
 	int			wake_at_abort;
-	bool		rewound;
+	bool		changed;		/* waiters read the queue's row again */
 	CmqChanges	changes;
 } CmqEffect;
 

@@ -63,7 +63,7 @@ struct CmqSharedQueue
 	pg_atomic_uint32 nwaiters[CMQ_NWAITERS];
 	pg_atomic_uint32 nasking;	/* processes that want them to leave */
 	pg_atomic_uint32 nasked;	/* how often they were asked, modulo 2^32 */
-	pg_atomic_uint32 nrewinds;	/* committed, modulo 2^32 */
+	pg_atomic_uint32 nchanges;	/* of the row, committed, modulo 2^32 */
 	int			planner;		/* who plans for the next message; under mutex */
 	TimestampTz planned_for;
 

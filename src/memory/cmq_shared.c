@@ -252,7 +252,7 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 	}
 	pg_atomic_init_u32(&shared->nasking, 0);
 	pg_atomic_init_u32(&shared->nasked, 0);
-	pg_atomic_init_u32(&shared->nrewinds, 0);
+	pg_atomic_init_u32(&shared->nchanges, 0);
 	shared->planner = -1;
 
 	LWLockInitialize(&shared->count_lock, entries_lock->tranche);

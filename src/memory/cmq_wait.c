@@ -175,15 +175,15 @@ cmq_wait_sweep(void)
 }
 
 /*
- * Signal so many waiters of a queue.  After a rewind nobody knows how many messages it
- * brings back, and waiters have to read the queue's row again: they cannot wait for the
+ * Signal so many waiters of a queue.  changed: the queue's row has been, in a way that
+ * waiters must know before they look again, by a rewind.  They cannot wait for the
  * invalidation that says so, which is sent after the signal.
  */
 void
-cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound)
+cmq_wait_signal(CmqSharedQueue *shared, int n, bool changed)
 {
-	if (rewound)
-		pg_atomic_fetch_add_u32(&shared->nrewinds, 1);
+	if (changed)
+		pg_atomic_fetch_add_u32(&shared->nchanges, 1);
 	if (n > 0)
 		signal_waiters(shared, n);
 }
@@ -352,9 +352,9 @@ cmq_wait_end_of(SubTransactionId subid)
 		cmq_wait_asked();
 }
 
-/* How many rewinds of the queue have committed, modulo 2^32. */
+/* How many changes of the queue's row waiters have been told of, modulo 2^32. */
 uint32
-cmq_wait_nrewinds(CmqSharedQueue *shared)
+cmq_wait_nchanges(CmqSharedQueue *shared)
 {
-	return pg_atomic_read_u32(&shared->nrewinds);
+	return pg_atomic_read_u32(&shared->nchanges);
 }

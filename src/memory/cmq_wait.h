@@ -16,7 +16,7 @@
 #define CMQ_ALL_WAITERS PG_INT32_MAX
 
 extern void cmq_wait_sweep(void);
-extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool rewound);
+extern void cmq_wait_signal(CmqSharedQueue *shared, int n, bool changed);
 extern void cmq_wait_begin(CmqSharedQueue *shared, CmqWaiterKind kind);
 extern bool cmq_wait_sleep(CmqSharedQueue *shared, TimestampTz next_visible,
 						   int64 deadline);
@@ -24,6 +24,6 @@ extern void cmq_wait_end(void);
 extern void cmq_wait_end_of(SubTransactionId subid);
 extern void cmq_wait_ask_to_leave(CmqSharedQueue *shared);
 extern void cmq_wait_asked(void);
-extern uint32 cmq_wait_nrewinds(CmqSharedQueue *shared);
+extern uint32 cmq_wait_nchanges(CmqSharedQueue *shared);
 
 #endif							/* CMQ_WAIT_H */

@@ -509,14 +509,22 @@ cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort)
 	cmq_effect_wake(&get_deed(shared)->effect, at_commit, at_abort);
 }
 
-/* The same for a rewind: all if it commits, and they read the queue's row again. */
+/*
+ * If the transaction commits, waiters read the queue's row again before they look next: the
+ * caller has changed it.
+ */
 void
-cmq_xact_wake_for_rewind(CmqSharedQueue *shared)
+cmq_xact_row_changed(CmqSharedQueue *shared)
 {
-	CmqEffect  *effect = &get_deed(shared)->effect;
+	get_deed(shared)->effect.changed = true;
+}
 
-	effect->wake_at_commit = CMQ_ALL_WAITERS;
-	effect->rewound = true;
+/* The same, and all of them look at once. */
+void
+cmq_xact_wake_all(CmqSharedQueue *shared)
+{
+	cmq_xact_row_changed(shared);
+	cmq_xact_wake(shared, CMQ_ALL_WAITERS, 0);
 }
 
 /*

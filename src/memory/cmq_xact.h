@@ -75,7 +75,8 @@ extern void cmq_xact_due_unknown(CmqSharedQueue *shared);
 extern int64 cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at,
 							  bool *unknown);
 extern void cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort);
-extern void cmq_xact_wake_for_rewind(CmqSharedQueue *shared);
+extern void cmq_xact_row_changed(CmqSharedQueue *shared);
+extern void cmq_xact_wake_all(CmqSharedQueue *shared);
 extern void cmq_xact_note_statement(CmqSharedQueue *shared, const char *name,
 									bool history);
 extern bool cmq_xact_has_statement(const char *name, bool history);

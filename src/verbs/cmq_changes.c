@@ -170,7 +170,7 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	{
 		cmq_floor_added_unknown(queue->shared);
 		cmq_earliest_lower(queue->shared, DT_NOBEGIN);
-		cmq_xact_wake_for_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 	}
 	cmq_xact_note_statement(queue->shared, queue->name, which == CMQ_REWIND);
 	return PointerGetDatum(NULL);
@@ -195,7 +195,7 @@ rewind_row_added(CmqQueue *queue, TupleTableSlot *slot)
 	cmq_clock_advance(queue->shared,
 					  cmq_slot_time(slot, Anum_rewind_deleted_at));
 	if (queue->rewinding.active)
-		cmq_xact_wake_for_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 }
 
 /*
@@ -280,7 +280,7 @@ cmq_messages_added(PG_FUNCTION_ARGS)
 
 		if (newest != DT_NOBEGIN)
 			cmq_clock_advance(queue->shared, newest);
-		cmq_xact_wake_for_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 	}
 	/* a change of a few rows by hand must not read all of the history */
 	else if (which == CMQ_REWIND && IsLogicalWorker())

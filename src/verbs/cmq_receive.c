@@ -137,7 +137,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 	/* in elapsed time, which nobody sets */
 	int64		deadline = cmq_elapsed() +
 		request->polling_wait_seconds * USECS_PER_SEC;
-	uint32		nrewinds = 0;
+	uint32		nchanges = 0;
 	bool		first = true;
 
 	cmq_count_event(shared, CMQ_WAITS);
@@ -146,7 +146,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 	for (;;)
 	{
 		TimestampTz next_visible;
-		uint32		nrewinds_now = cmq_wait_nrewinds(shared);
+		uint32		nchanges_now = cmq_wait_nchanges(shared);
 		ResourceOwner caller;
 		bool		must_commit;
 		bool		over;
@@ -159,9 +159,9 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		}
 		caller = begin_look();
 		/* the signal of a rewind is faster than its invalidation */
-		if (first || nrewinds_now != nrewinds)
+		if (first || nchanges_now != nchanges)
 			cmq_cache_mark_stale(queue->name);
-		nrewinds = nrewinds_now;
+		nchanges = nchanges_now;
 		first = false;
 		next_visible = cmq_clock_peek(shared) + Max(deadline - cmq_elapsed(), 0);
 		queue = cmq_queue_reopen(queue, ACL_DELETE, RowExclusiveLock);

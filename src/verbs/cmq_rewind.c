@@ -225,7 +225,7 @@ cmq_rewind(PG_FUNCTION_ARGS)
 	if (first == DT_NOEND)
 		rewinding->active = false;
 	else
-		cmq_xact_wake_for_rewind(queue->shared);
+		cmq_xact_wake_all(queue->shared);
 	cmq_catalog_update_queue(&changed);
 	/* a rewind that brings nothing back, and ends no other, needs no row */
 	if (first != DT_NOEND || queue->rewinding.active)
