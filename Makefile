@@ -93,6 +93,7 @@ OBJS = \
 	src/verbs/cmq_drop.o \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
+	src/verbs/cmq_pause.o \
 	src/verbs/cmq_publish.o \
 	src/verbs/cmq_queue_args.o \
 	src/verbs/cmq_receive.o \
@@ -152,6 +153,7 @@ REGRESS = \
 	batch \
 	full \
 	clear \
+	pause \
 	dead_letter \
 	redrive \
 	topic \
@@ -192,6 +194,7 @@ ISOLATION = \
 	rewind_receive \
 	rewind_delete \
 	rewind_rewind \
+	pause_receive \
 	drop_receive \
 	clear_traffic \
 	alter_retention \

@@ -22,8 +22,9 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 -- on the queue before; no role needs a grant on the tables.
 --
 
--- One row per queue: settings, the rewind under way, and the bounds that
--- settings changes leave behind.
+-- One row per queue: settings, whether it is paused, the rewind under way, and the
+-- bounds that settings changes leave behind.
+--   paused_since: when the queue was paused, or NULL.
 --   rewind_from, rewound_at, rewind_concurrent: the rewind under way, or NULL.
 --       A message of the history is due when enqueued_at >= rewind_from,
 --       deleted_at < rewound_at and the deleting transaction is not one of
@@ -115,8 +116,9 @@ CREATE TABLE cmq.subscription (
 );
 COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is published to which topics';
 
--- What was brought back, by whom and why.  cmq_rewind, cmq_restore, cmq_replay and
--- cmq_cancel_rewind add rows; maintenance removes old ones.
+-- What was brought back, and when the queue was paused and resumed, by whom and why.
+-- cmq_rewind, cmq_restore, cmq_replay, cmq_cancel_rewind, cmq_pause_queue and
+-- cmq_resume_queue add rows; maintenance removes old ones.
 CREATE TABLE cmq.rewind_log (
 	id					bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	queue				text COLLATE "C" NOT NULL,
@@ -307,6 +309,46 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_clear_queue(text)
 	IS 'remove all pending messages for good, keep the history; returns how many messages';
 
+-- cmq_pause_queue: from the commit on no message is delivered, until cmq_resume_queue.
+--
+-- A receive finds the queue empty: it returns nothing, or waits.  A receive that waits
+-- already gets nothing either; one that is taking messages at the moment of the commit
+-- may still return them.  All else goes on: sends; cmq_delete, cmq_change_visibility
+-- and the end of the timeout of what is in flight; rewind, restore, replay, redrive
+-- and clear; changes of settings, drop.  Time goes on: messages expire, and delays
+-- end.  No message moves to the dead-letter queue, since no consumer can have it;
+-- what is dead by then moves after the resume.
+-- The call waits for no traffic, and none waits for it.  That the queue is paused is
+-- seen in cmq.status and cmq.queues, and survives restarts, promotions and dumps.
+-- Parameters:
+--   queue    the queue
+--   reason   why, for the record in cmq.rewinds, at most 1000 bytes; NULL or blank: what
+--            the setting cmq.reason says.  cmq.require_reason does not matter.
+-- Result: true; false if the queue is paused already: then nothing changes, and
+--   nothing is recorded.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 queue NULL or the reason too long, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_pause_queue(queue text, reason text DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_pause_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cmq_pause_queue(text, text)
+	IS 'deliver no message of a queue until cmq_resume_queue is called; false if the queue is paused already';
+
+-- cmq_resume_queue: deliver again.  Receives that wait are woken at the commit.
+--
+-- The record in cmq.rewinds has cmq.reason as the reason.
+-- Result: true; false if the queue is not paused: then nothing changes, and nothing
+--   is recorded.
+-- Needs: UPDATE on the queue.
+-- Errors: 42704 no such queue, 22023 NULL or cmq.reason too long, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_resume_queue(queue text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'cmq_resume_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cmq_resume_queue(text)
+	IS 'deliver the messages of a queue again that was paused; false if it is not paused';
+
 -- cmq_unbind_dead_letter: end a queue's dead-letter policy.
 --
 -- Dead letters that were moved stay where they are.  Without a policy the call does
@@ -462,7 +504,8 @@ COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int, jsonb)
 --   visibility_timeout  seconds, 1..43200; NULL: the queue's
 -- Result: those of them that are ready or delayed, oldest first, each once.  Left out are
 --   ids of messages that are unknown, in flight, deleted, expired or dead, and those that
---   another open transaction is changing, for which the call does not wait.
+--   another open transaction is changing, for which the call does not wait.  No row from
+--   a paused queue.
 -- Messages that wait as they were sent or brought back are found by their ids, and so are
 -- all if the queue's owner has added an index on enqueued_at to cmq_data.q_<queue>_pending.
 -- Else, for those that are delayed or were received before, the call reads what is delayed
@@ -1252,6 +1295,7 @@ SELECT q.name AS queue,
 	   CASE WHEN may.read THEN q.rewind_share END AS rewind_share,
 	   CASE WHEN may.read THEN q.create_time END AS create_time,
 	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
+	   CASE WHEN may.read THEN q.paused_since END AS paused_since,
 	   CASE WHEN may.read THEN q.rewind_from END AS rewinding_from
   FROM cmq._present_queue q
   LEFT JOIN cmq._queue_rights r
@@ -1281,6 +1325,7 @@ COMMENT ON COLUMN cmq.queues.retry_backoff_max_seconds IS 'for how many seconds 
 COMMENT ON COLUMN cmq.queues.rewind_share IS 'per cent of the messages received that a rewind under way brings back while others are ready; 100: in the order of production';
 COMMENT ON COLUMN cmq.queues.create_time IS 'when the queue was created (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.queues.last_modify_time IS 'when settings of the queue were last changed (timestamp by the queue clock)';
+COMMENT ON COLUMN cmq.queues.paused_since IS 'when the queue was paused (timestamp by the queue clock); NULL: it is not paused';
 COMMENT ON COLUMN cmq.queues.rewinding_from IS 'when the first message was produced that the rewind under way may still bring back (timestamp by the queue clock); NULL: there is none under way';
 
 -- The topics on which the reader has any right.
@@ -1334,17 +1379,19 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION cmq._rewind_left(text)
 	IS 'cmq internal: number of messages that the rewind under way has yet to bring back';
 
--- cmq.rewinds: what was brought back from the queues that the reader may read.
--- The owner of the extension also sees the rows of queues that are gone.
---   kind              rewind, restore, replay or cancel
---   called_at         queue clock of the call
+-- cmq.rewinds: what was brought back from the queues that the reader may read, and when
+-- they were paused and resumed.  The owner of the extension also sees the rows of queues
+-- that are gone.
+--   kind              rewind, restore, replay, cancel, pause or resume
+--   called_at         queue clock of the call; of a pause: paused_since of cmq.status
 --   start_time, end_time, filter, into_queue
 --                     its arguments; for cmq_restore_messages the range of what
 --                     was restored, not which ids
 --   messages          how many; for a rewind, those left to receive now: 0 when
---                     it is done, cancelled or replaced by another; for a cancel
---                     NULL.  A cancel with nothing under way leaves no row.
---   reason            cmq.reason at the time
+--                     it is done, cancelled or replaced by another; for a cancel,
+--                     a pause and a resume NULL.  A call that changed nothing
+--                     leaves no row.
+--   reason            cmq.reason at the time, or the argument of cmq_pause_queue
 CREATE VIEW cmq.rewinds WITH (security_barrier) AS
 SELECT l.id,
 	   l.queue,
@@ -1371,21 +1418,21 @@ SELECT l.id,
  WHERE pg_catalog.has_table_privilege(r.relid, 'SELECT')
 	OR pg_catalog.pg_has_role((SELECT o.relowner FROM pg_catalog.pg_class o
 								WHERE o.oid = 'cmq.rewind_log'::pg_catalog.regclass::pg_catalog.oid), 'USAGE');
-COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays and cancels of the queues that the reader may read';
+COMMENT ON VIEW cmq.rewinds IS 'rewinds, restores, replays, cancels, pauses and resumes of the queues that the reader may read';
 COMMENT ON COLUMN cmq.rewinds.id IS 'number of the row, in the order in which calls were recorded';
 COMMENT ON COLUMN cmq.rewinds.queue IS 'name of the queue';
-COMMENT ON COLUMN cmq.rewinds.kind IS 'rewind, restore, replay or cancel';
+COMMENT ON COLUMN cmq.rewinds.kind IS 'rewind, restore, replay, cancel, pause or resume';
 COMMENT ON COLUMN cmq.rewinds.session_user_name IS 'name of the role that had connected';
 COMMENT ON COLUMN cmq.rewinds.current_user_name IS 'name of the role whose right was used';
 COMMENT ON COLUMN cmq.rewinds.client_addr IS 'address of the client; NULL for a connection through a socket';
 COMMENT ON COLUMN cmq.rewinds.application_name IS 'application_name of the session';
 COMMENT ON COLUMN cmq.rewinds.called_at IS 'when it was called (timestamp by the queue clock)';
-COMMENT ON COLUMN cmq.rewinds.start_time IS 'messages produced from then on (timestamp by the queue clock); NULL for a cancel';
+COMMENT ON COLUMN cmq.rewinds.start_time IS 'messages produced from then on (timestamp by the queue clock); NULL for a cancel, a pause and a resume';
 COMMENT ON COLUMN cmq.rewinds.end_time IS 'messages produced before (timestamp by the queue clock); NULL: to the end';
 COMMENT ON COLUMN cmq.rewinds.filter IS 'messages whose headers contain this; NULL: all';
 COMMENT ON COLUMN cmq.rewinds.into_queue IS 'name of the queue that a replay has copied into';
-COMMENT ON COLUMN cmq.rewinds.messages IS 'number of messages that were brought back or copied; for a rewind, of those left to receive now; NULL for a cancel';
-COMMENT ON COLUMN cmq.rewinds.reason IS 'cmq.reason at the time';
+COMMENT ON COLUMN cmq.rewinds.messages IS 'number of messages that were brought back or copied; for a rewind, of those left to receive now; NULL for a cancel, a pause and a resume';
+COMMENT ON COLUMN cmq.rewinds.reason IS 'cmq.reason at the time, or the reason that the pause was given';
 
 -- Counters of the queues that the view cmq.metrics shows to the caller.
 CREATE FUNCTION cmq._metrics(
@@ -1476,6 +1523,7 @@ CREATE FUNCTION cmq._status(
 	OUT left_of_rewind			bigint,
 	OUT oldest_ready_seconds	float8,
 	OUT dead_letter_queue		text,
+	OUT paused_since			timestamptz,
 	OUT earliest_rewind_time	timestamptz,
 	OUT latest_rewind_time		timestamptz,
 	OUT pending_bytes			bigint,
@@ -1498,6 +1546,8 @@ COMMENT ON FUNCTION cmq._status() IS 'cmq internal: what the view cmq.status sho
 --                         as in cmq.metrics
 --   dead_letters          number of messages pending in the queue's dead-letter queue;
 --                         NULL if there is none, or the reader does not see that one
+--   paused_since          when the queue was paused; NULL: it is not.  What is ready is
+--                         not delivered then
 --   earliest_rewind_time, latest_rewind_time
 --                         the legal range of cmq_rewind in this transaction, as
 --                         cmq_queue_attributes says; NULL when rewind is off
@@ -1513,6 +1563,7 @@ SELECT s.queue,
 	   s.left_of_rewind,
 	   s.oldest_ready_seconds,
 	   d.ready + d.in_flight + d.delayed AS dead_letters,
+	   s.paused_since,
 	   s.earliest_rewind_time,
 	   s.latest_rewind_time,
 	   s.pending_bytes,
@@ -1523,13 +1574,14 @@ SELECT s.queue,
  ORDER BY s.queue COLLATE "C";
 COMMENT ON VIEW cmq.status IS 'each queue that the reader may read, or all for members of pg_monitor: how many messages are in which state, and where a rewind may start';
 COMMENT ON COLUMN cmq.status.queue IS 'name of the queue';
-COMMENT ON COLUMN cmq.status.ready IS 'number of messages that can be received now, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
+COMMENT ON COLUMN cmq.status.ready IS 'number of messages that can be received now, or could if the queue were not paused, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
 COMMENT ON COLUMN cmq.status.in_flight IS 'number of messages that were received and whose visibility timeout is not over';
 COMMENT ON COLUMN cmq.status.delayed IS 'number of messages that were never received and whose delay is not over';
 COMMENT ON COLUMN cmq.status.history IS 'number of deleted messages that can be brought back, without left_of_rewind; exact up to 8 pages (64 kB, some 800 messages), else an estimate from the size of the tables';
 COMMENT ON COLUMN cmq.status.left_of_rewind IS 'number of messages that the rewind under way still has to bring back; 0 without one';
 COMMENT ON COLUMN cmq.status.oldest_ready_seconds IS 'for how many seconds the message that is ready the longest has been so; NULL if none is ready';
 COMMENT ON COLUMN cmq.status.dead_letters IS 'number of messages that are ready, in flight or delayed in the dead-letter queue of this queue; NULL if it has none, or the reader does not see that one';
+COMMENT ON COLUMN cmq.status.paused_since IS 'when the queue was paused (timestamp by the queue clock), so that nothing is delivered; NULL: it is not paused';
 COMMENT ON COLUMN cmq.status.earliest_rewind_time IS 'the earliest legal start of a rewind (timestamp by the queue clock), as cmq_queue_attributes says; NULL with rewind off';
 COMMENT ON COLUMN cmq.status.latest_rewind_time IS 'the latest legal start of a rewind (timestamp by the queue clock): when the earliest message was produced that is not consumed; NULL with rewind off';
 COMMENT ON COLUMN cmq.status.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';

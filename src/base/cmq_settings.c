@@ -73,7 +73,7 @@ cmq_settings_define(void)
 							 &cmq_async_receive, true, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomStringVariable("cmq.reason",
-							   "Says why messages are brought back, for the record in cmq.rewinds.",
+							   "Says why messages are brought back, or a queue is paused or resumed, for the record in cmq.rewinds.",
 							   NULL,
 							   &cmq_reason, "", PGC_USERSET, 0,
 							   NULL, NULL, NULL);

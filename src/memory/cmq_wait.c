@@ -10,7 +10,8 @@
  *
  * A transaction signals when it ends, once for all that it did (cmq_xact.c):
  *	- commit of sends, of restores, of visibility changes, of receives (what they put in
- *	  flight becomes visible some day: somebody must plan for it), of a rewind
+ *	  flight becomes visible some day: somebody must plan for it), of a rewind, of a
+ *	  resume
  *	- abort of receives, deletes, restores and visibility changes, also of a
  *	  subtransaction: the messages are ready again.  Each claim notes that at
  *	  once, because an error can come right after it.
@@ -28,6 +29,8 @@
  *	  and the one that it signals looks.
  * Messages that become visible together are had one after the other: each receive that
  * takes one stops waiting, and signals the next.
+ * At a paused queue nobody plans: a look finds nothing and sees no time, whatever is
+ * there.  The resume signals all, and they plan anew (cmq_pause.c).
  *
  * A waiter with a filter is choosy: it may leave the message that it was signalled for,
  * and one that does not plan for others must not be signalled in their place.  So choosy
@@ -176,8 +179,8 @@ cmq_wait_sweep(void)
 
 /*
  * Signal so many waiters of a queue.  changed: the queue's row has been, in a way that
- * waiters must know before they look again, by a rewind.  They cannot wait for the
- * invalidation that says so, which is sent after the signal.
+ * waiters must know before they look again, by a rewind, a pause or a resume.  They cannot
+ * wait for the invalidation that says so, which is sent after the signal.
  */
 void
 cmq_wait_signal(CmqSharedQueue *shared, int n, bool changed)

@@ -81,4 +81,6 @@ struct CmqDescription
 	uint64		used_in;		/* the transaction that shared is good for */
 };
 
+#define cmq_is_paused(queue) ((queue)->paused_since != 0)
+
 #endif							/* CMQ_DESCRIPTION_H */

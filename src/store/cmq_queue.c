@@ -38,8 +38,8 @@
  *
  * Locks of a queue, in the order in which they are taken:
  *	1. the queue lock (cmq_queue_lock), an object lock: rewind, cancel, restore,
- *	   clear, alter, drop and the maintenance steps that change the queue's row
- *	   take it exclusive
+ *	   clear, pause, alter, drop and the maintenance steps that change the queue's
+ *	   row take it exclusive
  *	2. the pending table: RowExclusive for traffic; ShareRowExclusive to
  *	   switch rewind on or off, to change the retention and to drop, then
  *	   AccessExclusive to drop (cmq_lock.c)

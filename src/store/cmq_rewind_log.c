@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_rewind_log.c
- *	  The record of rewinds, restores, replays and cancels, cmq.rewind_log.
+ *	  The record of what operators did to queues, cmq.rewind_log.
  *
- * Each call adds one row in its own transaction, so a call that was rolled back leaves
- * none.  Rows are added here, whatever rights the caller has on the table.  No role
+ * Rewinds, restores, replays and cancels are recorded, pauses and resumes.  Each call
+ * adds one row in its own transaction, so a call that was rolled back leaves none, and
+ * so does one that has changed nothing.  Rows are added here, whatever rights the caller has on the table.  No role
  * has any, so nobody changes a row.  Maintenance removes rows that are older than
  * cmq.rewind_log_retention.
  *
@@ -63,31 +64,71 @@ enum
 /* How many rows one round of maintenance removes. */
 #define PRUNE_MAX 100000
 
-static bool
-has_reason(void)
+/* NULL for a reason that says nothing. */
+static const char *
+unless_blank(const char *reason)
 {
-	return cmq_reason && cmq_reason[strspn(cmq_reason, " \t\n")] != '\0';
+	return reason && reason[strspn(reason, " \t\n")] != '\0' ? reason : NULL;
+}
+
+/* What the setting says, or NULL. */
+static const char *
+reason_set(void)
+{
+	return unless_blank(cmq_reason);
 }
 
 /*
- * Raise 55000 if the administrator wants a reason and there is none, 22021 if it
- * is no text, 22023 if it is too long: a setting of a role or of a connection is
- * checked by nobody else.
+ * Raise 22021 if the setting is no text, 22023 if it is too long: one of a role or of a
+ * connection is checked by nobody else.
+ */
+static void
+check_reason_set(void)
+{
+	const char *reason = reason_set();
+
+	if (reason == NULL)
+		return;
+	(void) pg_verifymbstr(reason, strlen(reason), false);
+	if (strlen(reason) > CMQ_REASON_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"cmq.reason\" is too long"),
+				 errdetail("It has %zu bytes, and may have %d.",
+						   strlen(reason), CMQ_REASON_MAX)));
+}
+
+/*
+ * The reason of a call that has it as an argument, which may be NULL or blank: then it is
+ * that of the setting, or NULL if that is blank, too.  Raises 22021 and 22023.
+ */
+const char *
+cmq_rewind_log_reason(CmqQueue *queue, const char *given)
+{
+	given = unless_blank(given);
+	if (given == NULL)
+	{
+		check_reason_set();
+		return reason_set();
+	}
+	if (strlen(given) > CMQ_REASON_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reason is too long for queue \"%s\"", queue->name),
+				 errdetail("It has %zu bytes, and may have %d.",
+						   strlen(given), CMQ_REASON_MAX)));
+	return given;
+}
+
+/*
+ * For a call that brings messages back.  Raises 55000 if the administrator wants a reason
+ * and there is none, 22021 and 22023 if it is not as it should be.
  */
 void
 cmq_rewind_log_require_reason(CmqQueue *queue)
 {
-	if (has_reason())
-	{
-		(void) pg_verifymbstr(cmq_reason, strlen(cmq_reason), false);
-		if (strlen(cmq_reason) > CMQ_REASON_MAX)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"cmq.reason\" is too long"),
-					 errdetail("It has %zu bytes, and may have %d.",
-							   strlen(cmq_reason), CMQ_REASON_MAX)));
-	}
-	if (cmq_require_reason && !has_reason())
+	check_reason_set();
+	if (cmq_require_reason && reason_set() == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a reason is required to bring messages of queue \"%s\" back",
@@ -119,14 +160,10 @@ get_text(const char *text, bool *isnull)
 	return text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
-/*
- * Record a call; time is that of the queue clock.  A window of NULL has no
- * bounds, an into_queue of NULL is none, messages < 0 are not known.
- */
-void
-cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
-				   const CmqWindow *window, const char *into_queue,
-				   int64 messages)
+static void
+add_row(CmqQueue *queue, const char *kind, TimestampTz time,
+		const CmqWindow *window, const char *into_queue, int64 messages,
+		const char *reason)
 {
 	Relation	rel = cmq_catalog_open("rewind_log", RowExclusiveLock);
 	Oid			sequence = cmq_relid("rewind_log_id_seq");
@@ -155,7 +192,7 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 	SET_TEXT(into_queue, into_queue);
 	NULLED(messages) = messages < 0;
 	VALUE(messages) = Int64GetDatum(messages);
-	SET_TEXT(reason, has_reason() ? cmq_reason : NULL);
+	SET_TEXT(reason, reason);
 
 	/* a queue made anew under this name is another one */
 	VALUE(queue_create_time) = TimestampTzGetDatum(queue->create_time);
@@ -163,6 +200,26 @@ cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
 	cmq_catalog_store(rel, NULL, values, isnull);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
+}
+
+/*
+ * Record a call; time is that of the queue clock.  A window of NULL has no
+ * bounds, an into_queue of NULL is none, messages < 0 are not known.
+ */
+void
+cmq_rewind_log_add(CmqQueue *queue, const char *kind, TimestampTz time,
+				   const CmqWindow *window, const char *into_queue,
+				   int64 messages)
+{
+	add_row(queue, kind, time, window, into_queue, messages, reason_set());
+}
+
+/* Record a pause, or a resume; the reason, which may be NULL, is checked already. */
+void
+cmq_rewind_log_add_pause(CmqQueue *queue, bool pause, TimestampTz time,
+						 const char *reason)
+{
+	add_row(queue, pause ? "pause" : "resume", time, NULL, NULL, -1, reason);
 }
 
 /* Maintenance: remove some of the rows that are too old; the next round goes on. */

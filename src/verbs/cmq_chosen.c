@@ -9,6 +9,8 @@
  * Dead messages are not received: they are delivered no more (cmq_dead_letter.c).  They can
  * be deleted.  A delayed message is not dead, however old it is.
  *
+ * A paused queue delivers none of them (cmq_pause.c), but they can be deleted.
+ *
  * Locks: those of cmq_find.c, and of cmq_take.c or cmq_delete.c.  Abort: the rows are there
  * as they were.
  *
@@ -65,6 +67,8 @@ cmq_receive_messages(PG_FUNCTION_ARGS)
 					CMQ_VISIBILITY_MAX, queue->visibility_timeout, true,
 					queue->name);
 
+	if (cmq_is_paused(queue))
+		return (Datum) 0;
 	cmq_take_begin(&take, queue, &request);
 	cmq_find_begin(&find, queue, &take.pending->table, take.now, ids, nids);
 	for (int i = 0; i < find.n; i++)

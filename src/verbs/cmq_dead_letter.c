@@ -17,6 +17,9 @@
  * say where it comes from; and deletes the message, which leaves no history.  All
  * of that is one transaction.
  *
+ * While a queue is paused no letter leaves it, because its consumers have no chance.
+ * That the dead-letter queue is paused does not matter, sends to it go on.
+ *
  * A letter is moved only while the owner of its queue has INSERT on the
  * dead-letter queue, and obeys the limits of that queue.  It is written as the
  * owner of the dead-letter queue, whose code in indexes runs then.  Who moves:
@@ -117,7 +120,7 @@ dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
 
 /*
  * Lock the dead-letter queue of move->queue, with a leaf for the present time; NULL if
- * the queue is no longer bound to it.  Renews move->queue.  Raises an error if lock or
+ * the queue is no longer bound to it, or is paused.  Renews move->queue.  Raises an error if lock or
  * leaf cannot be had, or the right that the binding rests on is gone.
  */
 static CmqQueue *
@@ -136,7 +139,8 @@ open_target(CmqLetterMove *move)
 
 	/* by now it may be unbound and dropped, and another queue have the name */
 	move->queue = cmq_queue_again(move->queue);
-	if (strcmp(move->queue->dead_letter_queue, name) != 0)
+	if (strcmp(move->queue->dead_letter_queue, name) != 0 ||
+		cmq_is_paused(move->queue))
 		return NULL;
 	target = cmq_queue_again(target);
 	if (pg_class_aclcheck(target->relid, move->queue->owner,

@@ -9,6 +9,8 @@
  * Dead messages are passed over, and moved after the scan if that needs no wait
  * and no code of another owner (cmq_dead_letter.c).
  *
+ * A paused queue is not looked at at all (cmq_pause.c).
+ *
  * Locks: those of cmq_candidates.c and cmq_take.c, to the end of the transaction, but not
  * while a receive waits.  Abort: the rows that were claimed are there as they were.
  *
@@ -72,6 +74,7 @@ take_candidates(CmqTake *take, CmqCandidates *scan, int max_messages)
  * is delayed or in flight becomes visible, or DT_NOEND if that is not before the
  * time in it.  Sets *must_commit if dead messages were moved, or nothing but
  * messages that cannot be read was met: the caller does not wait with these uncommitted.
+ * A paused queue is empty to all who receive: nothing is there, and nothing will be.
  */
 static int
 receive_messages(CmqQueue *queue, const Request *request,
@@ -81,6 +84,13 @@ receive_messages(CmqQueue *queue, const Request *request,
 	CmqCandidates scan;
 	int			nmoved = 0;
 
+	*must_commit = false;
+	if (cmq_is_paused(queue))
+	{
+		if (next_visible)
+			*next_visible = DT_NOEND;
+		return 0;
+	}
 	cmq_take_begin(&take, queue, &request->take);
 	cmq_candidates_begin(&scan, queue, &take.pending->table, take.now,
 						 request->max_messages, request->take.has_filter);
@@ -158,7 +168,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 			break;
 		}
 		caller = begin_look();
-		/* the signal of a rewind is faster than its invalidation */
+		/* the signal of a rewind or a resume is faster than its invalidation */
 		if (first || nchanges_now != nchanges)
 			cmq_cache_mark_stale(queue->name);
 		nchanges = nchanges_now;

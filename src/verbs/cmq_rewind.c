@@ -26,8 +26,8 @@
  * receive that stands at a due row at that moment may still take it; cmq_earliest.c says
  * what follows from that.
  *
- * Locks: rewind, cancel, restore, clear, alter and the step of maintenance that moves
- * rewind_from forward hold the queue lock to the end of their transactions.  Traffic is
+ * Locks: rewind, cancel, restore, clear, pause, alter and the step of maintenance that
+ * moves rewind_from forward hold the queue lock to the end of their transactions.  Traffic is
  * not held up: it sees the new pair when the rewind has committed.
  * Abort and crash: all that a rewind leaves is in the queue's row.
  *

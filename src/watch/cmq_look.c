@@ -292,6 +292,7 @@ get_look(const char *name, CmqLook *look)
 
 	strlcpy(look->queue, queue->name, NAMEDATALEN);
 	strlcpy(look->dead_letter_queue, queue->dead_letter_queue, NAMEDATALEN);
+	look->paused_since = queue->paused_since;
 	get_numbers(queue, look, &states);
 	leaves = look_at_leaves(queue, look->for_status);
 	get_sizes(queue, &leaves, look);

@@ -22,6 +22,7 @@ typedef struct CmqLook
 	bool		found;			/* could the queue be looked at? */
 	char		queue[NAMEDATALEN];
 	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
+	TimestampTz paused_since;	/* 0: it is not paused */
 
 	/* in recovery there are no counters */
 	bool		counted;

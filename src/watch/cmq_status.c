@@ -29,11 +29,12 @@ enum
 	Anum_status_left_of_rewind,
 	Anum_status_oldest_ready_seconds,
 	Anum_status_dead_letter_queue,
+	Anum_status_paused_since,
 	Anum_status_earliest_rewind_time,
 	Anum_status_latest_rewind_time,
 	Anum_status_pending_bytes,
 	Anum_status_history_bytes,
-	Natts_status = 12
+	Natts_status = 13
 };
 
 #define VALUE(att) values[Anum_status_##att - 1]
@@ -55,6 +56,8 @@ make_row(const CmqLook *look, ReturnSetInfo *rsinfo)
 	VALUE(oldest_ready_seconds) = Float8GetDatum(look->oldest_ready_seconds);
 	NULLED(dead_letter_queue) = look->dead_letter_queue[0] == '\0';
 	VALUE(dead_letter_queue) = CStringGetTextDatum(look->dead_letter_queue);
+	NULLED(paused_since) = look->paused_since == 0;
+	VALUE(paused_since) = TimestampTzGetDatum(look->paused_since);
 	NULLED(earliest_rewind_time) = NULLED(latest_rewind_time) =
 		!look->can_rewind;
 	VALUE(earliest_rewind_time) = TimestampTzGetDatum(look->earliest_rewind);

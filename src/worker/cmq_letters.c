@@ -65,6 +65,13 @@ typedef struct Look
 	int			n;
 } Look;
 
+/* May dead letters leave the queue?  Each move asks again (cmq_dead_letter.c). */
+static bool
+may_leave(CmqQueue *queue)
+{
+	return queue->dead_letter_queue[0] != '\0' && !cmq_is_paused(queue);
+}
+
 /* Find the dead messages, MAX_SWEEP at most. */
 static void
 list_letters(CmqQueue *queue, Look *look)
@@ -203,8 +210,8 @@ sweep_letters(Sweep *sweep, CmqPendingKey *letters, int n)
 		done += move->n;
 		/* the queue's description may have been replaced */
 		move->queue = cmq_queue_again(move->queue);
-		/* unbound meanwhile */
-		if (move->queue->dead_letter_queue[0] == '\0')
+		/* unbound or paused meanwhile */
+		if (!may_leave(move->queue))
 			sweep->ended = true;
 		if (done % CHUNK == 0)
 			size = CHUNK;
@@ -299,7 +306,7 @@ sweep(CmqQueue *queue, const CmqPortion *portion, int limit, CmqUses *uses)
 CmqStepResult
 cmq_letters_sweep(CmqQueue *queue, const CmqPortion *portion)
 {
-	if (queue->dead_letter_queue[0] == '\0')
+	if (!may_leave(queue))
 		return CMQ_STEP_DONE;
 	cmq_notes_letters_stuck(queue->shared, false);
 	/* the sweep ends, and commits, before the step would be cancelled */
@@ -319,7 +326,8 @@ cmq_letters_sweep_stranger(CmqQueue *queue, int limit)
 	CmqPortion	portion = {.bounded = true};
 	CmqOwnerScope scope;
 
-	if (queue->is_target || cmq_dead_letter_stranger(queue) == NULL)
+	if (queue->is_target || !may_leave(queue) ||
+		cmq_dead_letter_stranger(queue) == NULL)
 		return;
 	portion.begun = cmq_elapsed();
 	cmq_owner_enter(&scope, queue->owner);

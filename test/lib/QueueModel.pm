@@ -6,8 +6,8 @@ package QueueModel;
 # what is committed; its commit makes its changes committed, its rollback forgets them.
 # Rows are replaced, never changed in place.
 #
-#   queue              settings; rewind: the rewind under way, or undef; life: which
-#                      one of the queues that have had this name
+#   queue              settings; paused; rewind: the rewind under way, or undef; life:
+#                      which one of the queues that have had this name
 #   messages of <q>    see add()
 #   topic              name, type
 #   subscription       topic, name, queue, filters
@@ -171,7 +171,7 @@ sub create
 		{
 			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
 			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0,
-			rewind_share => 100, rewind => undef, life => $self->number, %settings
+			rewind_share => 100, paused => 0, rewind => undef, life => $self->number, %settings
 		});
 	return;
 }
@@ -220,7 +220,9 @@ sub pending
 # Has another open transaction changed the message?  Receives pass it over, others wait.
 sub is_held { my ($self, $s, $q, $m) = @_; return $self->is_busy($s, "messages of $q", $m->{id}); }
 
-# What a receive may take, in order.
+sub is_paused { my ($self, $s, $q) = @_; my $queue = $self->queue($s, $q); return $queue && $queue->{paused}; }
+
+# What a receive may take, in order, unless the queue is paused.
 sub ready
 {
 	my ($self, $s, $q) = @_;
@@ -234,7 +236,7 @@ sub ready
 sub sources_of_receive
 {
 	my ($self, $s, $q) = @_;
-	my @ready = $self->ready($s, $q);
+	my @ready = $self->is_paused($s, $q) ? () : $self->ready($s, $q);
 	return [@ready] if !$self->queue($s, $q) || $self->queue($s, $q)->{rewind_share} == 100;
 	return ([ grep { $_->{due} } @ready ], [ grep { !$_->{due} } @ready ]);
 }
@@ -507,7 +509,7 @@ sub status
 	my $left = grep { $_->{due} } @messages;
 	my %n;
 	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
-	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed'), $left,
+	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed'), $left, $self->is_paused($s, $q) ? 'paused' : 'goes',
 	  $dead ? (grep { $_->{due} || $_->{state} ne 'deleted' } $self->messages($s, $dead)) + 0 : '-',
 	  !$self->queue($s, $q)->{rewind_seconds} ? 'none' : $oldest ? $oldest->{id} : 'now';
 }

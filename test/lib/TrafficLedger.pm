@@ -353,6 +353,12 @@ BEGIN
 	END CASE;
 END $$;
 
+-- Most of the time no queue is paused.
+CREATE FUNCTION t.pause(q text) RETURNS bigint LANGUAGE sql AS $$ SELECT cmq_pause_queue(q, 'for a moment')::int $$;
+CREATE FUNCTION t.resume() RETURNS bigint LANGUAGE sql AS $$
+	SELECT sum(cmq_resume_queue(queue)::int) FROM (SELECT queue FROM cmq.queues WHERE paused_since IS NOT NULL ORDER BY random() LIMIT 1) q
+$$;
+
 CREATE FUNCTION t.bind(q text) RETURNS void LANGUAGE sql AS $$
 	SELECT cmq_alter_queue(q, dead_letter_queue => CASE q WHEN 'c' THEN 'far' ELSE 'dead' END, max_receive_count => 2 + (random() * 2)::int)
 $$;
@@ -578,6 +584,7 @@ sub heal
 		END $$;
 		DELETE FROM t.made WHERE queue = 'x';
 		SELECT FROM unnest('{a,b,c,d,copy}'::text[]) q, cmq_alter_queue(q, max_msg_heap_num => 1000000) WHERE q <> 'd';
+		SELECT FROM (SELECT queue FROM cmq.queues WHERE paused_since IS NOT NULL) q, cmq_resume_queue(queue);
 		SELECT cmq_maintain();
 	});
 	return;

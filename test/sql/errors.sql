@@ -65,7 +65,8 @@ RESET ROLE;
 CREATE TEMP TABLE call (f text, arg int, name text, value text, nullable boolean);
 INSERT INTO call
 	SELECT p.proname, a.arg, a.name,
-		   CASE WHEN a.name = 'queue' THEN $$'errors_a'$$ WHEN a.name = 'body' THEN $$'x'$$
+		   CASE WHEN a.name = 'queue' AND p.proname = 'cmq_pause_queue' THEN $$'errors_off'$$ WHEN a.name = 'queue' THEN $$'errors_a'$$
+				WHEN a.name = 'reason' THEN $$'because'$$ WHEN a.name = 'body' THEN $$'x'$$
 				WHEN a.name = 'bodies' THEN $$'{x}'::text[]$$ WHEN a.name = 'receipt_handle' THEN $$'1-2-3-4'$$
 				WHEN a.name = 'receipt_handles' THEN $$'{1-2-3-4}'::text[]$$ WHEN a.name = 'start_time' THEN 'now()'
 				WHEN a.name = 'end_time' THEN 'now()' WHEN a.name = 'msg_ids' THEN $$'{1}'::bigint[]$$
@@ -79,7 +80,7 @@ INSERT INTO call
 				WHEN a.name = 'dead_letter_queue' THEN 'NULL'
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{1}'::jsonb[]$$ END,
 		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
-		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
+		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
 		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds')
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',
@@ -90,6 +91,7 @@ SELECT c.f, c.name, c.nullable, left(pg_temp.attempt(format('SELECT %I(%s)', c.f
 		(SELECT string_agg(CASE WHEN o.arg = c.arg THEN 'NULL' ELSE o.value END, ', ' ORDER BY o.arg) FROM call o WHERE o.f = c.f))), 60) AS with_null
   FROM call c WHERE c.f NOT IN ('cmq_create_queue', 'cmq_drop_queue') ORDER BY c.f COLLATE "C", c.arg;
 SELECT pg_temp.counts('errors_a');
+SELECT cmq_resume_queue('errors_off') AS was_paused;
 -- and on the functions that the views are made of: NULL in, NULL out
 SELECT cmq._readable(NULL), cmq._clock(NULL), cmq._expired_before(NULL), cmq._since(NULL), cmq._rewindable(NULL, now(), now()),
 	   cmq._due(NULL, now(), now(), 1), cmq._rewind_left(NULL);
@@ -142,6 +144,10 @@ ROLLBACK TO s;
 SELECT cmq_change_visibility_batch('errors_a', '{1-2-3-4}', 1);
 ROLLBACK TO s;
 SELECT cmq_rewind('errors_a', now() - interval '10 minutes');
+ROLLBACK TO s;
+SELECT cmq_pause_queue('errors_a');
+ROLLBACK TO s;
+SELECT cmq_resume_queue('errors_a');
 ROLLBACK TO s;
 SELECT cmq_maintain('errors_a');
 ROLLBACK TO s;

@@ -80,6 +80,32 @@ is($node->receive('rewound'), '-', 'rewound: nothing comes twice');
 $node->rewind('rewound');
 is($node->receive('rewound'), 'd1 d2', 'rewound: rewind after a restart');
 
+note 'pause';
+
+create('paused');
+create('resumed');
+$node->sql(q{SELECT cmq_send('paused', 'm1'), cmq_send('resumed', 'm1')});
+is($node->sql(q{SELECT cmq_pause_queue('paused', 'over the restart'), cmq_pause_queue('resumed'), cmq_resume_queue('resumed')}), 't|t|t', 'paused: one is, one was');
+my $paused = q{SELECT queue, paused_since FROM cmq.status WHERE queue IN ('paused', 'resumed')};
+$before = $node->sql($paused);
+like($before, qr/^paused\|\S.*\nresumed\|$/, 'paused: it is seen');
+# prepared
+create('p_paused');
+create('p_resumed');
+$node->sql(q{SELECT cmq_send('p_paused', 'm1'), cmq_send('p_resumed', 'm1'), cmq_pause_queue('p_resumed');
+	BEGIN; SELECT cmq_pause_queue('p_paused'), cmq_resume_queue('p_resumed'); PREPARE TRANSACTION 'pause'});
+
+$node->restart;
+
+is($node->sql($paused), $before, 'paused: as before the restart');
+is($node->receive($_), $_ eq 'paused' ? '-' : 'm1', "$_: received after the restart") foreach qw(paused resumed);
+is($node->sql(q{SELECT cmq_send('paused', 'm2') > 0, cmq_resume_queue('paused')}), 't|t', 'paused: sends and a resume');
+is($node->receive('paused'), 'm1 m2', 'paused: all is there');
+is($node->receive('p_resumed'), '-', 'prepared pause: what is prepared is not in effect');
+$node->sql(q{COMMIT PREPARED 'pause'});
+is($node->receive('p_resumed'), 'm1', 'prepared pause: the resume is, when it is committed');
+is($node->receive('p_paused'), '-', 'prepared pause: so is the pause');
+
 note 'prepared transactions, committed';
 
 create('prepared');

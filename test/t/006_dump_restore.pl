@@ -97,6 +97,12 @@ my $xid = $node->sql(
 $xid =~ s/\s.*//s;
 my $open_handle = $node->handle('history');
 
+# paused
+$node->sql("SELECT FROM cmq_create_queue('paused', $settings);
+	SELECT cmq_send('paused', 'm1');
+	SELECT cmq_pause_queue('paused', 'before the dump');
+	SELECT cmq_send('paused', 'm2')");
+
 # rewind off, altered settings, odd names, empty queues
 $node->sql("SELECT FROM cmq_create_queue('plain', msg_retention_seconds => 86400);
 	SELECT FROM cmq_send_batch('plain', ARRAY['p1', 'p2'])");
@@ -202,7 +208,7 @@ foreach my $format ('plain', 'custom')
 
 	# maintenance first: it must not take anything that lives
 	is($node->sql('SELECT FROM cmq_maintain(); SELECT count(*) FROM cmq.queues'),
-		'11', "$format: maintenance works");
+		'12', "$format: maintenance works");
 
 	# states
 	my $id = $node->sql("SELECT cmq_send('states', 'new')");
@@ -262,6 +268,11 @@ foreach my $format ('plain', 'custom')
 	is($node->receive('history'), 'open', "$format: the next rewind does");
 	$session->quit;
 
+	# paused
+	is($node->receive('paused'), '-', "$format: what was paused is paused");
+	is($node->sql(q{SELECT cmq_resume_queue('paused')}), 't', "$format: it is resumed");
+	is($node->receive('paused'), 'm1 m2', "$format: and goes on");
+
 	# rewind off, settings
 	is($node->receive('plain'), 'p2', "$format: queue without rewind");
 	is($node->sql(q(SELECT dead_letter_queue, max_receive_count, max_msg_heap_num FROM cmq_queue_attributes('plain'))),
@@ -294,7 +305,7 @@ foreach my $format ('plain', 'custom')
 	$node->sql("SELECT FROM cmq_alter_queue('states', rewind_seconds => 0, msg_retention_seconds => 60)");
 	$node->sql('SELECT FROM cmq_maintain()');
 	is($node->sql('SELECT count(*) FROM cmq.queues'),
-		'7', "$format: queues dropped");
+		'8', "$format: queues dropped");
 
 	$node->stop;
 }

@@ -438,6 +438,97 @@ SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
 		't', 'everything sent is in the history');
 }
 
+# A paused queue is an empty one to those who wait: they sleep, whatever is in it, until
+# the resume has committed.
+sub pause { $node->sql(q{SELECT cmq_pause_queue('w')}); return; }
+
+sub resume { $node->sql(q{SELECT cmq_resume_queue('w')}); return; }
+
+# A waiter does not get what is ready while this is done and after it, but at the resume.
+sub obeys
+{
+	my ($what, $body, $do) = @_;
+	my $session = waiter();
+	$node->wait_for_waiters(1);
+	my $before = $proc_counts ? sleeps() : undef;
+	$do->();
+	poll(q{SELECT ready FROM cmq.status WHERE queue = 'w'}, "$what: a message is ready", '1');
+	# whoever does not see that it is paused has the message by now
+	ok(eventually { woken_since($before) > 0 }, '... who waits has been woken for it') if $proc_counts;
+	$before = sleeps() if $proc_counts;
+	$node->sql('SELECT 1') foreach 1 .. 10;
+	$node->wait_for_waiters(1);
+	is(woken_since($before), 0, '... and sleeps on') if $proc_counts;
+	is($node->sql("SELECT count(*) FROM got WHERE waiter = $waiter_no"), '0', '... without it');
+	resume();
+	poll("SELECT string_agg(body, ',') FROM got WHERE waiter = $waiter_no", '... until the resume', $body);
+	$session->finish;
+	is($session->{err}, '', '... without an error');
+	delete_all();
+	return;
+}
+
+{
+	foreach my $way (
+		[ 'cmq_resume_queue', sub { resume() } ],
+		[ 'COMMIT PREPARED of a resume', sub { $node->sql(q{BEGIN; SELECT cmq_resume_queue('w'); PREPARE TRANSACTION 'p'}); $node->sql(q{COMMIT PREPARED 'p'}) } ],
+		[ 'a resume that was undone and done', sub { $node->sql(q{BEGIN; SAVEPOINT a; SELECT cmq_resume_queue('w'); ROLLBACK TO a; SELECT cmq_resume_queue('w'); COMMIT}) } ])
+	{
+		pause();
+		send_message('kept');
+		wakes($way->[0], 'kept', $way->[1]);
+		delete_all();
+	}
+	# the signal of a resume is faster than the news, too
+	for my $round (1 .. 5)
+	{
+		pause();
+		send_message("kept $round");
+		wakes("cmq_resume_queue, round $round", "kept $round", \&resume, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+		delete_all();
+	}
+
+	obeys('a pause and a send', 'after', sub { pause(); send_message('after') });
+	# ... and that of the message must not be faster than the news of the pause
+	obeys("a pause with a send, round $_", "with $_", sub { $node->sql("BEGIN; SELECT cmq_pause_queue('w'), cmq_send('w', 'with $_'); COMMIT") }) foreach 1 .. 5;
+	obeys('COMMIT PREPARED of a pause with a send', 'prepared', sub {
+		$node->sql(q{BEGIN; SELECT cmq_pause_queue('w'), cmq_send('w', 'prepared'); PREPARE TRANSACTION 'p'});
+		$node->sql(q{COMMIT PREPARED 'p'});
+	});
+	obeys('a pause, and the end of a delay', 'late', sub { $node->sql(q{SELECT cmq_send('w', 'late', 2)}); pause() });
+
+	# what did not commit is not obeyed
+	wakes('a send after a pause that was rolled back', 'back', sub { $node->sql(q{BEGIN; SELECT cmq_pause_queue('w'); ROLLBACK; SELECT cmq_send('w', 'back')}) });
+	wakes('a send in a transaction whose pause was undone', 'back', sub {
+		$node->sql(q{BEGIN; SAVEPOINT a; SELECT cmq_pause_queue('w'); ROLLBACK TO a; SELECT cmq_send('w', 'back'); COMMIT}) });
+	wakes('a send after ROLLBACK PREPARED of a pause', 'back', sub {
+		$node->sql(q{BEGIN; SELECT cmq_pause_queue('w'); PREPARE TRANSACTION 'p'});
+		$node->sql(q{ROLLBACK PREPARED 'p'});
+		send_message('back');
+	});
+	delete_all();
+
+	# many wait, and many messages are ready
+	$node->sql('TRUNCATE got');
+	pause();
+	$node->sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'p' || i FROM generate_series(1, 30) i))});
+	my @waiters = map { waiter() } 1 .. 30;
+	$node->wait_for_waiters(30);
+  SKIP:
+	{
+		skip 'the system does not count how often a process sleeps', 2 unless $proc_counts;
+		my $before = sleeps();
+		$node->sql('SELECT 1') foreach 1 .. 20;
+		is(woken_since($before), 0, 'thirty who wait at a paused queue with thirty messages sleep');
+		$node->sql(q{BEGIN; SELECT cmq_resume_queue('w'); ROLLBACK});
+		is(woken_since($before), 0, '... and a resume that is rolled back wakes none');
+	}
+	resume();
+	poll('SELECT count(DISTINCT body), count(DISTINCT waiter) FROM got', 'resumed, each gets one', '30|30');
+	$_->finish foreach @waiters;
+	delete_all();
+}
+
 # Those who need the queue for themselves do not wait for waiters.
 {
 	my @waiters = map { $node->start_psql(q{SELECT count(*) FROM cmq_receive('w')}) } 1 .. 3;
@@ -446,11 +537,13 @@ SELECT count(*) FROM cmq_send_batch('w', array_fill('load'::text, ARRAY[:n]));
 	is(join(',', map { $_->finish =~ s/\s//r } @waiters), '0,0,0',
 		'switching rewind off makes waiters return without a message');
 
+	pause();
+	send_message('never');
 	@waiters = map { $node->start_psql(q{SELECT count(*) FROM cmq_receive('w')}) } 1 .. 3;
 	$node->wait_for_waiters(3);
 	$node->sql(q{SET statement_timeout = '10s'; SELECT cmq_drop_queue('w')});
 	is(join(',', map { $_->finish =~ s/\s//r } @waiters), '0,0,0',
-		'dropping the queue too');
+		'dropping the queue too, which is paused');
 }
 
 # A client that dies while it waits takes no message with it.

@@ -177,7 +177,28 @@ as('keeper', q{REVOKE INSERT ON cmq.q_sink FROM seller});
 as('keeper', q{SELECT cmq_unbind_dead_letter('orders')});
 like(as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max_receive_count => 1)}), qr/ERROR: +42501/, 'without the right nobody binds it');
 as('keeper', q{GRANT INSERT ON cmq.q_sink TO seller});
-as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max_receive_count => 2)});
+
+note 'a queue that is paused';
+
+as('seller', q{SELECT cmq_alter_queue('orders', dead_letter_queue => 'sink', max_receive_count => 1)});
+$sent += 2;
+# in one transaction, so that the worker does not come before the pause
+$node->sql(qq{BEGIN;
+	SELECT FROM cmq_send_batch('orders', '{m@{[$sent - 1]},m$sent}');
+	SELECT FROM give_up(2);
+	SELECT cmq_pause_queue('orders');
+	COMMIT});
+round_passes();
+are_there(3, 18, 'paused');
+$node->sql(q{SELECT cmq_resume_queue('orders')});
+$node->poll(q{SELECT count(*) = 20 FROM cmq.q_sink_live}, 'they go when it is resumed');
+# that the dead-letter queue is paused does not matter
+$node->sql(q{SELECT cmq_pause_queue('sink')});
+letters(1);
+$node->poll(q{SELECT count(*) = 21 FROM cmq.q_sink_live}, 'letters go to a queue that is paused');
+$node->sql(q{SELECT cmq_resume_queue('sink')});
+are_there(1, 21, 'resumed');
+as('seller', q{SELECT cmq_alter_queue('orders', max_receive_count => 2)});
 
 note 'all of it at once';
 

@@ -246,6 +246,7 @@ $node->sql(q{
 	GRANT SELECT ON cmq.q_q TO reader;
 	SELECT FROM cmq_create_queue('other');
 	SELECT FROM cmq_alter_queue('q', dead_letter_queue => 'other', max_receive_count => 1000);
+	SELECT cmq_pause_queue('q');
 });
 my $standby = $node->standby('standby');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
@@ -263,7 +264,7 @@ is($standby->sql(q{SET ROLE nobody; SELECT queue FROM cmq.metrics}), '', 'others
 is($standby->sql(q{SELECT count(*) FROM cmq.rewinds}), $node->sql(q{SELECT count(*) FROM cmq.rewinds}), 'the record is there');
 
 # cmq.status: what a look at the tables says there, and the same as here
-my $status = q{SELECT s.queue, ready, in_flight, delayed, history, left_of_rewind, oldest_ready_seconds > 0, dead_letters, pending_bytes, history_bytes,
+my $status = q{SELECT s.queue, ready, in_flight, delayed, history, left_of_rewind, oldest_ready_seconds > 0, dead_letters, paused_since, pending_bytes, history_bytes,
 		(ready, in_flight, delayed, s.earliest_rewind_time) IS NOT DISTINCT FROM
 		(a.active_msg_num, a.inactive_msg_num, a.delay_msg_num, a.earliest_rewind_time),
 		abs(history - rewind_msg_num) < 200,
@@ -271,7 +272,8 @@ my $status = q{SELECT s.queue, ready, in_flight, delayed, history, left_of_rewin
 	FROM cmq.status s, cmq_queue_attributes(s.queue) a};
 is($standby->sql($status), $node->sql($status), 'cmq.status shows the same');
 my $first = $node->sql(q{SELECT latest_rewind_time FROM cmq_queue_attributes('q')});
-like($standby->sql($status), qr/^other\|0\|0\|0\|0\|0\|\|\|\d+\|0\|t\|t\|\nq\|991\|10\|1\|\d+\|990\|t\|0\|\d+\|\d+\|t\|t\|\Q$first\E$/, 'namely');
+my $paused = $node->sql(q{SELECT called_at FROM cmq.rewinds WHERE kind = 'pause'});
+like($standby->sql($status), qr/^other\|0\|0\|0\|0\|0\|\|\|\|\d+\|0\|t\|t\|\nq\|991\|10\|1\|\d+\|990\|t\|0\|\Q$paused\E\|\d+\|\d+\|t\|t\|\Q$first\E$/, 'namely');
 is($standby->sql(q{SET ROLE reader; SELECT queue, ready, dead_letters FROM cmq.status}), 'q|991|', 'a reader sees its queue');
 is($standby->sql(q{SET ROLE watcher; SELECT queue, dead_letters FROM cmq.status}), "other|\nq|0", 'pg_monitor sees all');
 is($standby->sql(q{SET ROLE nobody; SELECT queue FROM cmq.status}), '', 'others see none');
@@ -295,5 +297,8 @@ $node->stop;
 $standby->promote;
 is(is_exact('after promotion', $standby), 990, 'as before');
 is($standby->sql(q{SELECT queue, sent FROM cmq.metrics ORDER BY queue}), "other|0\nq|0", 'and counters');
+is($standby->receive('q', 1), '-', 'what was paused is so after promotion');
+is($standby->sql(q{SELECT cmq_resume_queue('q')}), 't', '... until it is resumed');
+isnt($standby->receive('q', 1), '-', '... there');
 $standby->stop;
 done_testing();

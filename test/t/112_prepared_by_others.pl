@@ -78,6 +78,30 @@ foreach my $how ('restart', 'crash')
 	$node->counts_agree('touched', 'are right');
 }
 
+# a pause and a resume that were prepared before the start, and who waits
+foreach my $how ('restart', 'crash')
+{
+	$node->sql(q{BEGIN; SELECT cmq_pause_queue('touched'); PREPARE TRANSACTION 'ours'});
+	$node->stop($how eq 'crash' ? 'immediate' : 'fast');
+	$node->start;
+	$waiter = $node->wait_for_message('touched');
+	$node->sql(q{COMMIT PREPARED 'ours'});
+	$node->sql(q{SELECT cmq_send('touched', 'paused')});
+	is($node->sql(q{SELECT count(*) FROM cmq_receive('touched', 1, NULL, 1)}), '0', "a pause that is committed after a $how is obeyed");
+	is($node->sql(q{SELECT ready FROM cmq.status WHERE queue = 'touched'}), '1', '... by who waited, too');
+	$node->sql(q{SELECT cmq_resume_queue('touched')});
+	is($node->waited($waiter), 'paused at once', '... until the resume');
+	$node->sql(q{SELECT FROM cmq_delete_batch('touched', array(SELECT receipt_handle FROM cmq_receive('touched', 100)));
+		SELECT cmq_pause_queue('touched'), cmq_send('touched', 'again')});
+	$node->sql(q{BEGIN; SELECT cmq_resume_queue('touched'); PREPARE TRANSACTION 'ours'});
+	$node->stop($how eq 'crash' ? 'immediate' : 'fast');
+	$node->start;
+	$waiter = $node->wait_for_message('touched');
+	$node->sql(q{COMMIT PREPARED 'ours'});
+	is($node->waited($waiter), 'again at once', "a resume that is committed after a $how wakes");
+	$node->sql(q{SELECT FROM cmq_delete_batch('touched', array(SELECT receipt_handle FROM cmq_receive('touched', 100)))});
+}
+
 note 'promotion';
 
 my $standby = $node->standby('standby');

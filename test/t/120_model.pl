@@ -103,7 +103,8 @@ $observer->query_safe(q{
 		END LOOP;
 		RETURN QUERY SELECT concat_ws(' ', queue, 'has had', sent, received, redelivered, rewound, deleted, dead_lettered, body_bytes, empty_receives, waits,
 			pending_msg_num, left_of_rewind, inactive_msg_num, delay_msg_num, oldest_ready_seconds IS NOT NULL) FROM cmq.metrics ORDER BY queue;
-		RETURN QUERY SELECT concat_ws(' ', queue, 'shows', ready, in_flight, delayed, left_of_rewind, coalesce(dead_letters::text, '-'),
+		RETURN QUERY SELECT concat_ws(' ', queue, 'shows', ready, in_flight, delayed, left_of_rewind,
+			CASE WHEN paused_since IS NULL THEN 'goes' ELSE 'paused' END, coalesce(dead_letters::text, '-'),
 			CASE WHEN latest_rewind_time IS NULL THEN 'none' WHEN latest_rewind_time >= statement_timestamp() THEN 'now'
 				ELSE cmq.msg_id(latest_rewind_time)::text END) FROM cmq.status;
 		RETURN QUERY SELECT 'topic ' || topic || ' ' || filter_type FROM cmq.topics ORDER BY topic;
@@ -357,6 +358,19 @@ sub restored
 	return;
 }
 
+sub set_paused
+{
+	my ($s, $paused, $q) = @_;
+	return '' unless $model->lock($s, "queue $q");
+	my $kind = $paused ? 'pause' : 'resume';
+	my $got = ask($s, "SELECT cmq_${kind}_queue('$q')");
+	my $queue = $model->queue($s, $q) or return differ("$kind of $q", $got, '!42704');
+	return differ("$kind of $q", $got, 'false') if $queue->{paused} == $paused;
+	$model->record($s, kind => $kind, queue => $q);
+	$model->alter($s, $q, paused => $paused);
+	return differ("$kind of $q", $got, 'true');
+}
+
 sub publish
 {
 	my ($s, $function, $bodies, $headers, $kind, @bytes) = @_;
@@ -439,7 +453,7 @@ my %operations = (
 		my @ids = some_ids($s, $q);
 		my $got = ask($s, "SELECT @{[returned_sql()]} FROM cmq_receive_messages('$q', '{@{[join ',', @ids]}}') @{[returned_columns()]}");
 		return differ("receive_messages from $q", $got, '!42704') unless $model->queue($s, $q);
-		my @meant = grep { !$model->is_dead($s, $q, $_) } $model->waiting($s, $q, @ids);
+		my @meant = $model->is_paused($s, $q) ? () : grep { !$model->is_dead($s, $q, $_) } $model->waiting($s, $q, @ids);
 		return differ("receive_messages from $q", $got, '!P0007') if @meant && is_broken($s, $q);
 		return differ("receive_messages from $q", ids_of($got), join(' ', map { $_->{id} } @meant)) || returned($s, $q, 'receive', $got, @meant);
 	},
@@ -658,6 +672,12 @@ my %operations = (
 		$model->alter($s, $q, rewind => undef);
 		return differ("clear of $q", $got, scalar @pending);
 	},
+	pause => sub { my ($s) = @_; return set_paused($s, 1, pick(qw(q copy dead extra))); },
+	resume => sub {
+		my ($s) = @_;
+		my @paused = grep { $model->is_paused($s, $_) } qw(q copy dead extra);
+		return set_paused($s, 0, pick(qw(q copy dead extra), (@paused) x 5));
+	},
 	maintain => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q extra all));
@@ -667,8 +687,11 @@ my %operations = (
 		my $wrong = differ("maintain $q", $got, '-');
 		foreach my $name ($q eq 'all' ? map { $_->{name} } $model->rows($s, 'queue') : $q)
 		{
-			$model->stick($s, $name, 0) if $model->queue($s, $name)->{dead_letter_queue} ne '';
-			$wrong ||= bury($s, $name, [ grep { $model->is_dead($s, $name, $_) } $model->ready($s, $name) ], []);
+			if (!$model->is_paused($s, $name))
+			{
+				$model->stick($s, $name, 0) if $model->queue($s, $name)->{dead_letter_queue} ne '';
+				$wrong ||= bury($s, $name, [ grep { $model->is_dead($s, $name, $_) } $model->ready($s, $name) ], []);
+			}
 			# forgets a rewind that is done, unless somebody else has the lock
 			$model->alter($s, $name, rewind => undef)
 			  if $model->lock($s, "queue $name") && !grep { $_->{due} } $model->messages($s, $name);
@@ -830,7 +853,7 @@ my %operations = (
 	});
 my %weights = (
 	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9,
-	change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4,
+	change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4, pause => 1, resume => 3,
 	map { $_ => 2 } qw(preview history restore restore_messages replay maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
 my @operations = map { ($_) x ($weights{$_} // 1) } sort keys %operations;

@@ -1,5 +1,5 @@
 # Everything at once: sessions send, publish, receive, wait, delete, give back, rewind,
-# restore, cancel, replay, redrive, clear, alter, bind, subscribe and maintain, in
+# restore, cancel, replay, redrive, clear, pause, alter, bind, subscribe and maintain, in
 # transactions with savepoints, some of which are rolled back or prepared, on queues
 # joined by topics and dead-letter bindings.  Meanwhile clients are killed, backends
 # cancelled and terminated, the dead-letter queues break and heal, and tables are
@@ -74,6 +74,8 @@ my @calls = (
 	[ 1 => sub { "t.attributes('" . pick(qw(a b c d dead far brief copy)) . "')" } ],
 	[ 0.5 => sub { 't.metrics()' } ],
 	[ 1 => sub { "t.alter('" . pick(qw(a b)) . "')" } ],
+	[ 1 => sub { "t.pause('" . pick(qw(a b c d dead far brief copy)) . "')" } ],
+	[ 6 => sub { 't.resume()' } ],
 	[ 1.5 => sub { "t.bind('" . pick(qw(a b c)) . "')" } ]);
 
 my @alone = (

@@ -37,6 +37,7 @@ DECLARE
 BEGIN
 	FOREACH command IN ARRAY ARRAY[
 		'cmq_create_queue(''q'', rewind_seconds => 3600)', 'cmq_create_queue(''q-dead'')', 'cmq_create_queue(''full'', max_msg_heap_num => 3, max_msg_size => 1024)',
+		'cmq_resume_queue(''q'')', 'cmq_resume_queue(''q-dead'')', 'cmq_resume_queue(''full'')',
 		'cmq_alter_queue(''q'', msg_retention_seconds => 86400, rewind_seconds => 3600, max_msg_heap_num => 1000000, dead_letter_queue => ''q-dead'', max_receive_count => 3)',
 		'cmq_create_topic(''t'')', 'cmq_create_topic(''r'', ''routing'')', 'cmq_subscribe(''t'', ''s'', ''q'')', 'cmq_subscribe(''r'', ''s'', ''q'', binding_keys => ''{a.*}'')']
 	LOOP
