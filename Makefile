@@ -150,6 +150,7 @@ REGRESS = \
 	chosen \
 	by_id \
 	visibility \
+	release \
 	batch \
 	full \
 	clear \
@@ -191,6 +192,7 @@ ISOLATION = \
 	receive_receive \
 	receive_beginning \
 	receive_delete \
+	release_races \
 	rewind_receive \
 	rewind_delete \
 	rewind_rewind \

@@ -162,13 +162,13 @@ CREATE TYPE cmq.message AS (
 );
 COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive and cmq_consume return it';
 COMMENT ON COLUMN cmq.message.msg_id IS 'id of the message: when it was produced, in microseconds since 1970';
-COMMENT ON COLUMN cmq.message.receipt_handle IS 'name of this delivery, for cmq_delete and cmq_change_visibility; NULL if the message was consumed';
+COMMENT ON COLUMN cmq.message.receipt_handle IS 'name of this delivery, for cmq_delete, cmq_change_visibility and cmq_release; NULL if the message was consumed';
 COMMENT ON COLUMN cmq.message.body IS 'body of the message, as it was sent';
 COMMENT ON COLUMN cmq.message.headers IS 'headers of the message, as they were sent; NULL if it has none';
 COMMENT ON COLUMN cmq.message.enqueued_at IS 'when the message was produced (timestamp by the queue clock), to the microsecond the same as msg_id';
 COMMENT ON COLUMN cmq.message.first_received_at IS 'when the message was received for the first time since it was sent or last brought back (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.message.next_visible_at IS 'when the visibility timeout of this delivery is over (timestamp by the queue clock); NULL if the message was consumed';
-COMMENT ON COLUMN cmq.message.receive_count IS 'how many times the message was received since it was sent or last brought back, this time included';
+COMMENT ON COLUMN cmq.message.receive_count IS 'how many times the message was received since it was sent or last brought back, this time included; what was released uncounted is not';
 COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restore has brought the message back';
 
 --
@@ -368,8 +368,8 @@ COMMENT ON FUNCTION @extschema@.cmq_unbind_dead_letter(text)
 -- delayed and in the history; those that wait to be received cost nothing, except
 -- while expired messages wait for maintenance.
 --   active_msg_num        ready, rewound and not yet received ones included
---   inactive_msg_num      in flight
---   delay_msg_num         delayed, never received
+--   inactive_msg_num      in flight: received and hidden, also after a release
+--   delay_msg_num         delayed, and not received, or released uncounted
 --   rewind_msg_num        deleted and still rewindable
 --   min_msg_time          production time of the earliest unconsumed message,
 --                         the queue clock if there is none
@@ -570,8 +570,8 @@ COMMENT ON FUNCTION @extschema@.cmq_consume(text, int, int, jsonb)
 -- With rewind on the delivery moves to the history, else the message is
 -- removed.  Waits for a transaction that is changing the same message.
 -- Result: true; false when the handle is stale: the message was received again, its
---   visibility was changed, it was deleted or cleared, or both its retention and its
---   visibility timeout have passed.
+--   visibility was changed, it was released, deleted or cleared, or both its retention and
+--   its visibility timeout have passed.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 22P02 not a receipt handle,
 --   42501 no right.
@@ -635,6 +635,38 @@ AS 'MODULE_PATHNAME', 'cmq_change_visibility_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_change_visibility_batch(text, text[], int)
 	IS 'set a new visibility timeout for many received messages, in seconds from now; returns old and new receipt handle of those changed';
+
+-- cmq_release: give back messages that were received, because their work has failed.
+--
+-- Parameters:
+--   receipt_handles  a one-dimensional array
+--   delay_seconds    seconds from now until they can be received again, from 0, at once, to
+--                    msg_retention_seconds - 1; NULL: for each message the queue's
+--                    back-off, the smaller of retry_backoff_max_seconds and
+--                    retry_backoff_seconds * 2 ^ (receive_count - 1)
+--   counted          whether these deliveries count.  false, for a consumer that stops or
+--                    is replaced: receive_count is one less, as if the message had not
+--                    been received this time; and if it was not before, since it was sent
+--                    or last brought back, it has no first_received_at.
+-- Result: the handles released, in the order of the array; a stale or repeated handle is
+--   not among them.  All of them are stale then, for good.
+-- A message that is ready again stands behind those that became ready before.  One that was
+-- received max_receive_count times, this time counted, becomes a dead letter when it is
+-- ready.  A message that is released for longer than it has left to live is gone.
+-- Waits as cmq_delete does.
+-- Needs: DELETE on the queue.
+-- Errors: 42704 no such queue, 22023 NULL or out of range, 22P02 not a receipt handle,
+--   42501 no right; one malformed or NULL handle fails the call.
+CREATE FUNCTION @extschema@.cmq_release(
+	queue				text,
+	receipt_handles		text[],
+	delay_seconds		int DEFAULT NULL,
+	counted				boolean DEFAULT true)
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'cmq_release'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.cmq_release(text, text[], int, boolean)
+	IS 'give back messages that were received, to be received again after delay_seconds seconds, or after the queue''s back-off; returns the receipt handles of those released';
 
 -- cmq_rewind: consumers receive again what was deleted so far and was
 -- produced at or after start_time, in production order, then the rest (a
@@ -1498,7 +1530,7 @@ COMMENT ON COLUMN cmq.metrics.queue IS 'name of the queue';
 COMMENT ON COLUMN cmq.metrics.since IS 'when the counters began, from sent to body_bytes (timestamp by the wall clock); NULL on a standby, like the counters';
 COMMENT ON COLUMN cmq.metrics.sent IS 'number of messages sent, by transactions that have committed';
 COMMENT ON COLUMN cmq.metrics.received IS 'number of messages received, by transactions that have committed; redelivered and rewound ones included';
-COMMENT ON COLUMN cmq.metrics.redelivered IS 'number of messages received that had been received before';
+COMMENT ON COLUMN cmq.metrics.redelivered IS 'number of messages received that had been received before, by receive_count: after a release that does not count they had not';
 COMMENT ON COLUMN cmq.metrics.rewound IS 'number of messages received because a rewind or restore has brought them back';
 COMMENT ON COLUMN cmq.metrics.deleted IS 'number of messages deleted, by transactions that have committed';
 COMMENT ON COLUMN cmq.metrics.dead_lettered IS 'number of messages moved to the dead-letter queue';
@@ -1575,8 +1607,8 @@ SELECT s.queue,
 COMMENT ON VIEW cmq.status IS 'each queue that the reader may read, or all for members of pg_monitor: how many messages are in which state, and where a rewind may start';
 COMMENT ON COLUMN cmq.status.queue IS 'name of the queue';
 COMMENT ON COLUMN cmq.status.ready IS 'number of messages that can be received now, or could if the queue were not paused, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
-COMMENT ON COLUMN cmq.status.in_flight IS 'number of messages that were received and whose visibility timeout is not over';
-COMMENT ON COLUMN cmq.status.delayed IS 'number of messages that were never received and whose delay is not over';
+COMMENT ON COLUMN cmq.status.in_flight IS 'number of messages that were received and are hidden: the visibility timeout, or the delay of a release, is not over';
+COMMENT ON COLUMN cmq.status.delayed IS 'number of messages that were not received, or released uncounted, and whose delay is not over';
 COMMENT ON COLUMN cmq.status.history IS 'number of deleted messages that can be brought back, without left_of_rewind; exact up to 8 pages (64 kB, some 800 messages), else an estimate from the size of the tables';
 COMMENT ON COLUMN cmq.status.left_of_rewind IS 'number of messages that the rewind under way still has to bring back; 0 without one';
 COMMENT ON COLUMN cmq.status.oldest_ready_seconds IS 'for how many seconds the message that is ready the longest has been so; NULL if none is ready';

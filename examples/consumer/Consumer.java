@@ -72,9 +72,9 @@ public class Consumer {
     }
 
     static void retryLater(Connection conn, String queue, Message message) throws SQLException {
-        try (PreparedStatement st = conn.prepareStatement("SELECT cmq_change_visibility(?, ?, ?)")) {
+        try (PreparedStatement st = conn.prepareStatement("SELECT cmq_release(?, ?, ?)")) {
             st.setString(1, queue);
-            st.setString(2, message.receiptHandle());
+            st.setArray(2, conn.createArrayOf("text", new String[] {message.receiptHandle()}));
             st.setInt(3, RETRY);
             st.execute();
         }

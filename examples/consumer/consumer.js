@@ -53,7 +53,7 @@ async function consume(client, queue, message) {
   } catch (error) {
     await client.query('ROLLBACK'); // fails if the connection is lost
     console.error(`message ${message.msg_id} failed: ${error.message}`);
-    await client.query('SELECT cmq_change_visibility($1, $2, $3)', [queue, message.receipt_handle, RETRY]);
+    await client.query('SELECT cmq_release($1, $2, $3)', [queue, [message.receipt_handle], RETRY]);
   }
 }
 

@@ -83,8 +83,8 @@ def consume(conn, queue, message):
             raise
         print(f"message {message.msg_id} failed: {error}", file=sys.stderr)
         conn.execute(
-            "SELECT cmq_change_visibility(%s, %s, %s)",
-            (queue, message.receipt_handle, RETRY),
+            "SELECT cmq_release(%s, %s, %s)",
+            (queue, [message.receipt_handle], RETRY),
         )
 
 

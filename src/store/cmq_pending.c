@@ -16,6 +16,7 @@
  *	deliver_due		slot, taken due	at commit	+1		one				for each
  *	bring_back		slot, lowered	lowered		+1		for each		for each
  *	change_visib.	slot, taken		-			0		for each *		for each
+ *	release			slot, taken		-			0		for each *		for each
  *	take			taken			taken		-1		-				for each
  *	take_due		taken due		-			-		-				for each
  *	take_expired	-				taken		-1		-				-
@@ -455,6 +456,25 @@ cmq_pending_change_visibility(CmqPending *pending, CmqPendingRow *row)
 	cmq_pending_row(pending->table.slot, row);
 	row->visible_at = pending->next_visible_at;
 	return move_row(pending, row);
+}
+
+/*
+ * Give back the delivery that the table stands at: its message is ready so many seconds
+ * from the time of the call on, which cmq_pending_set_times() has read.  Unless it
+ * counts the delivery has not been: a message that was not received otherwise, since it
+ * was sent or brought back, is as one that comes to its visible_at for the first time.
+ * Waits, and false, as for move_row().
+ */
+bool
+cmq_pending_release(CmqPending *pending, int delay, bool counted)
+{
+	CmqPendingRow row;
+
+	cmq_pending_row(pending->table.slot, &row);
+	row.visible_at = pending->now + delay * USECS_PER_SEC;
+	if (!counted && --row.receive_count == 0)
+		row.first_received_at = DT_NOBEGIN;
+	return move_row(pending, &row);
 }
 
 /* The row of this key, which could be received, has been deleted. */

@@ -62,6 +62,7 @@ extern bool cmq_pending_take_due(CmqPending *pending, CmqTable *rewind,
 								 CmqPendingRow *row);
 extern bool cmq_pending_take_expired(CmqPending *pending);
 extern bool cmq_pending_change_visibility(CmqPending *pending, CmqPendingRow *row);
+extern bool cmq_pending_release(CmqPending *pending, int delay, bool counted);
 extern void cmq_pending_removed(CmqQueue *queue, const CmqPendingKey *key);
 extern void cmq_pending_added(CmqQueue *queue, const CmqPendingKey *key);
 extern bool cmq_pending_find(CmqPending *pending, const CmqHandle *handle);

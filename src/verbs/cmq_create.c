@@ -153,7 +153,7 @@ static const CmqColumnComment comments[] = {
 	{"visible_at", "when the message is ready, or has become so (timestamp by the queue clock); NULL if it is deleted"},
 	{"deleted_at", "when the message was deleted (timestamp by the queue clock); NULL if it is not deleted"},
 	{"deleted_by", "name of the role that has deleted the message; NULL if it is not deleted"},
-	{"receive_count", "how many times the message was received since it was sent or last brought back"},
+	{"receive_count", "how many times the message was received since it was sent or last brought back; what was released uncounted is not in it"},
 	{"rewind_count", "how many times a rewind or restore has brought the message back"},
 	{"headers", "headers of the message, as they were sent; NULL if it has none"},
 	{"body", "body of the message, as it was sent"},

@@ -1,11 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_release.c
- *	  What a consumer does with a receipt handle other than delete: change visibility.
+ *	  What a consumer does with a receipt handle other than delete: change visibility,
+ *	  release.
  *
  * The pending row of the delivery gets another visible_at.  A batch is as of one moment,
  * and its rows are moved in the order of their keys (cmq_deliveries.c), so that those who
  * wait for each other make no circle; nobody else knows the keys that they get.
+ *
+ * A release ends a delivery that has failed, and no handle is good until the message is
+ * received again.  The receive counts for max_receive_count, unless the caller says that
+ * it does not; such a message is never dead for that, however often it is released.
  *
  * Locks: RowExclusive on the pending table.  Abort: the rows are as they were.
  *
@@ -29,10 +34,12 @@
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
 #include "verbs/cmq_deliveries.h"
 
 PG_FUNCTION_INFO_V1(cmq_change_visibility);
 PG_FUNCTION_INFO_V1(cmq_change_visibility_batch);
+PG_FUNCTION_INFO_V1(cmq_release);
 
 /* Deliveries of one queue that get another visible_at. */
 typedef struct Moves
@@ -162,5 +169,74 @@ cmq_change_visibility_batch(PG_FUNCTION_ARGS)
 								 isnull);
 		}
 	}
+	return (Datum) 0;
+}
+
+/* The argument of that name; raises 22023. */
+static int
+get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
+{
+	int			delay = PG_GETARG_INT32(argno);
+
+	if (delay < 0 || delay >= queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
+						queue->name, delay),
+				 delay < 0 ? errdetail("It must not be negative.") :
+				 cmq_rights_is_readable(queue) ?
+				 errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
+						   queue->msg_retention_seconds) :
+				 errdetail("A message that is delayed for as long as the queue keeps it would never be received.")));
+	return delay;
+}
+
+/* For how many seconds a message stays away that was received so often. */
+static int
+back_off(CmqQueue *queue, int receive_count)
+{
+	int64		seconds = queue->retry_backoff_seconds;
+
+	if (seconds == 0)
+		return 0;
+	for (int i = 1; i < receive_count && seconds < queue->retry_backoff_max_seconds; i++)
+		seconds *= 2;
+	return (int) Min(seconds, queue->retry_backoff_max_seconds);
+}
+
+Datum
+cmq_release(PG_FUNCTION_ARGS)
+{
+	CmqQueue   *queue;
+	CmqDeliveries named;
+	Moves		moves;
+	bool		backs_off = PG_ARGISNULL(2);
+	int			delay = 0;
+	bool		counted;
+
+	cmq_begin_write("cmq_release()");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
+						   RowExclusiveLock);
+	cmq_deliveries_many(fcinfo, 1, queue, &named);
+	if (!backs_off)
+		delay = get_delay(fcinfo, 2, queue);
+	cmq_require_arg(fcinfo, 3, "counted", "queue", queue->name);
+	counted = PG_GETARG_BOOL(3);
+	if (named.n == 0)
+		return (Datum) 0;
+
+	begin_moves(&moves, queue, 0);
+	for (int i = 0; i < named.n; i++)
+	{
+		CmqDelivery *delivery = &named.each[i];
+
+		if (backs_off)
+			delay = back_off(queue, delivery->handle.receive_count);
+		delivery->done = find(&moves, &delivery->handle) &&
+			cmq_pending_release(&moves.pending, delay, counted);
+	}
+	end_moves(&moves);
+	cmq_deliveries_return_done(fcinfo, &named);
 	return (Datum) 0;
 }

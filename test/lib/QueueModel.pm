@@ -171,7 +171,7 @@ sub create
 		{
 			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
 			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0,
-			rewind_share => 100, paused => 0, rewind => undef, life => $self->number, %settings
+			retry_backoff_seconds => 0, retry_backoff_max_seconds => 3600, rewind_share => 100, paused => 0, rewind => undef, life => $self->number, %settings
 		});
 	return;
 }
@@ -365,6 +365,24 @@ sub receive
 	my ($rc, $wc) = $m->{due} ? (1, $m->{wc} + 1) : ($m->{rc} + 1, $m->{wc});
 	$self->count($s, $q, received => 1, redelivered => $rc > 1 ? 1 : 0, rewound => $rc == 1 && $wc > 0 ? 1 : 0);
 	return { %$m, rc => $rc, wc => $wc, first => $m->{due} || $m->{first} eq '' ? 'new' : $m->{first} };
+}
+
+# For how many seconds a message that is released stays away.
+sub back_off
+{
+	my ($self, $s, $q, $m) = @_;
+	my $queue = $self->queue($s, $q);
+	my $seconds = $queue->{retry_backoff_seconds} * 2**($m->{rc} - 1);
+	return $seconds < $queue->{retry_backoff_max_seconds} ? $seconds : $queue->{retry_backoff_max_seconds};
+}
+
+# The receiver gives a message back: it becomes visible at key.
+sub release
+{
+	my ($self, $s, $q, $m, $seconds, $counted, $key) = @_;
+	my $rc = $m->{rc} - ($counted ? 0 : 1);
+	$self->change($s, $q, $m, state => !$seconds ? 'ready' : $rc ? 'in_flight' : 'delayed', rc => $rc, first => $rc ? $m->{first} : '', key => $key, handle => '');
+	return;
 }
 
 sub consume

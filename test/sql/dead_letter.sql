@@ -269,7 +269,7 @@ BEGIN
 		PERFORM cmq_delete('dead_a', m.receipt_handle);
 		RETURN m.body || ': done';
 	EXCEPTION WHEN check_violation THEN
-		PERFORM cmq_change_visibility('dead_a', m.receipt_handle, 60);
+		PERFORM cmq_release('dead_a', ARRAY[m.receipt_handle], 60);
 		RETURN m.body || ': failed, received ' || m.receive_count;
 	END;
 END $$;

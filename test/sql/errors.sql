@@ -76,12 +76,12 @@ INSERT INTO call
 				WHEN a.name = 'msg_retention_seconds' THEN '3600' WHEN a.name = 'rewind_seconds' THEN '3600'
 				WHEN a.name = 'max_msg_size' THEN '1024' WHEN a.name = 'max_msg_heap_num' THEN '1000000'
 				WHEN a.name IN ('max_receive_count', 'max_time_to_live') THEN 'NULL'
-				WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
+				WHEN a.name = 'counted' THEN 'true' WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
 				WHEN a.name = 'dead_letter_queue' THEN 'NULL'
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{1}'::jsonb[]$$ END,
 		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
 		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
-		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds')
+		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds') OR p.proname = 'cmq_release' AND a.name = 'delay_seconds'
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',
 		   LATERAL unnest(p.proargtypes::oid[], p.proargnames[1:p.pronargs]) WITH ORDINALITY a (type, name, arg)
@@ -142,6 +142,8 @@ ROLLBACK TO s;
 SELECT cmq_change_visibility('errors_a', '1-2-3-4', 1);
 ROLLBACK TO s;
 SELECT cmq_change_visibility_batch('errors_a', '{1-2-3-4}', 1);
+ROLLBACK TO s;
+SELECT cmq_release('errors_a', '{1-2-3-4}');
 ROLLBACK TO s;
 SELECT cmq_rewind('errors_a', now() - interval '10 minutes');
 ROLLBACK TO s;

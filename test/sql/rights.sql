@@ -104,7 +104,9 @@ INSERT INTO action VALUES
 	(35, 'UPDATE', 'delete_messages, none', $$SELECT * FROM cmq_delete_messages('rights_a', '{}')$$),
 	(36, 'UPDATE', 'pause', $$SELECT cmq_pause_queue('rights_a')$$),
 	(37, 'UPDATE', 'pause, reason', $$SELECT cmq_pause_queue('rights_a', 'because')$$),
-	(38, 'UPDATE', 'resume', $$SELECT cmq_resume_queue('rights_a')$$);
+	(38, 'UPDATE', 'resume', $$SELECT cmq_resume_queue('rights_a')$$),
+	(39, 'DELETE', 'release', format($$SELECT * FROM cmq_release('rights_a', ARRAY[%L])$$, :'handle')),
+	(43, 'DELETE', 'release, none', $$SELECT * FROM cmq_release('rights_a', '{}')$$);
 SELECT a.needs, a.what,
 	   pg_temp.may('regress_cmq_none', command) AS "none", pg_temp.may('regress_cmq_ins', command) AS ins,
 	   pg_temp.may('regress_cmq_del', command) AS del, pg_temp.may('regress_cmq_upd', command) AS upd,

@@ -29,6 +29,7 @@ my %call = (
 	cmq_delete_batch => "cmq_delete_batch('orders', ARRAY['1-1-1-0'])",
 	cmq_change_visibility => "cmq_change_visibility('orders', '1-1-1-0', 1)",
 	cmq_change_visibility_batch => "cmq_change_visibility_batch('orders', ARRAY['1-1-1-0'], 1)",
+	cmq_release => "cmq_release('orders', ARRAY['1-1-1-0'])",
 	cmq_rewind => "cmq_rewind('orders', now())",
 	cmq_clear_queue => "cmq_clear_queue('orders')",
 	cmq_pause_queue => "cmq_pause_queue('orders')",

@@ -514,6 +514,35 @@ my %operations = (
 		$wrong ||= changed($s, $q, $model->holder($s, $q, $good[$_]), $seconds, $got[ 2 * $_ + 1 ]) foreach 0 .. $#good;
 		return $wrong;
 	},
+	release => sub {
+		my ($s) = @_;
+		my ($q, $delay, $counted) = (pick(qw(q q q dead extra)), pick('NULL', 'NULL', 0, 0, 0, 600), pick(1, 1, 0));
+		my @handles = some_handles($s, $q, pick(qr/in_flight/, qr/./)) or return '';
+		my $arguments = join ', ', text_array_sql(\@handles), $delay, $counted ? pick('true', 'DEFAULT') : 'false';
+		$arguments =~ s/, DEFAULT$//;
+		my $got = ask($s, "SELECT string_agg(h, ' ' ORDER BY o) FROM cmq_release('$q', $arguments) WITH ORDINALITY r (h, o)");
+		return differ("release in $q", $got, '!42704') unless $model->queue($s, $q);
+		my @good = good_handles($s, $q, @handles);
+		return differ("release in $q", $got, '!P0007') if @good && is_broken($s, $q);
+		my $wrong = differ("release in $q", $got, join(' ', @good) || '-');
+		return $wrong if $wrong || !@good;
+		my @messages = map { $model->holder($s, $q, $_) } @good;
+		# an old snapshot shows rows that others have moved, too: the one with the highest counts is ours
+		my %key = list(ask($s, "SELECT string_agg(concat_ws(' ', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at)), ' ' ORDER BY rewind_count, change_count)
+			FROM cmq_data.q_${q}_pending WHERE change_count > 0 AND cmq.msg_id(enqueued_at) IN (@{[join ', ', map { $_->{id} } @messages]})"));
+		# all are released at one moment, about now
+		my $moment;
+		foreach my $m (@messages)
+		{
+			my $seconds = $delay eq 'NULL' ? $model->back_off($s, $q, $m) : $delay;
+			my $its_moment = $key{ $m->{id} } - $seconds * 1_000_000;
+			$moment //= $its_moment;
+			$wrong ||= differ("moment of the release of $m->{id}", $its_moment, $moment);
+			$wrong ||= "release of $m->{id}, away for $seconds s, at $its_moment" if abs($its_moment - time * 1_000_000) > 600_000_000;
+			$model->release($s, $q, $m, $seconds, $counted, $key{ $m->{id} });
+		}
+		return $wrong;
+	},
 	rewind => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q extra));
@@ -719,7 +748,8 @@ my %operations = (
 		my $q = pick(qw(q q copy extra));
 		my $room = $model->pending($s, $q) + pick(0, 1, 5);
 		my ($setting, $value) = @{ pick([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ],
-			[ rewind_share => pick(1, 40, 70, 100) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]) };
+			[ rewind_share => pick(1, 40, 70, 100) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ],
+			[ retry_backoff_seconds => pick(0, 0, 2000) ], [ retry_backoff_max_seconds => pick(0, 3000, 43200) ]) };
 		my $queue = $model->queue($s, $q);
 		return '' if $setting eq 'rewind_seconds' && $queue && !$queue->{rewind_seconds};
 		return '' unless $model->lock($s, "queue $q");
@@ -853,7 +883,7 @@ my %operations = (
 	});
 my %weights = (
 	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9,
-	change_visibility_batch => 6, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4, pause => 1, resume => 3,
+	change_visibility_batch => 6, release => 9, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4, pause => 1, resume => 3,
 	map { $_ => 2 } qw(preview history restore restore_messages replay maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
 my @operations = map { ($_) x ($weights{$_} // 1) } sort keys %operations;
