@@ -143,12 +143,20 @@ get_first(const int64 *ids, int nids, TimestampTz since)
 	return DT_NOEND;
 }
 
-/* Is the message of this time in the history?  If so rewind stands at its row. */
+/*
+ * Restore the message of this time, if it is in the history.  A transaction that we have
+ * waited for may have deleted it again: so we look again after that.
+ */
 static bool
-find_in_history(CmqLeafRows *rewind, TimestampTz time)
+restore_message(RestoreState *state, CmqLeafRows *rewind, TimestampTz time)
 {
-	return cmq_leaf_rows_find(rewind, time) &&
-		cmq_slot_is_history(rewind->queue, rewind->table.slot);
+	while (cmq_leaf_rows_find(rewind, time) &&
+		   cmq_slot_is_history(rewind->queue, rewind->table.slot))
+	{
+		if (cmq_pending_bring_back(&state->pending, &rewind->table))
+			return true;
+	}
+	return false;
 }
 
 Datum
@@ -179,8 +187,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (!cmq_msg_id_to_time(ids[i], &time) || time < since)
 			continue;
-		if (find_in_history(&rewind, time) &&
-			cmq_pending_bring_back(&state.pending, &rewind.table))
+		if (restore_message(&state, &rewind, time))
 		{
 			Datum		id = Int64GetDatum(ids[i]);
 			bool		isnull = false;
