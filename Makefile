@@ -193,9 +193,12 @@ ISOLATION = \
 	receive_beginning \
 	receive_delete \
 	release_races \
+	consume_consume \
+	chosen_receive \
 	rewind_receive \
 	rewind_delete \
 	rewind_rewind \
+	consume_rewind \
 	pause_receive \
 	drop_receive \
 	clear_traffic \
