@@ -23,8 +23,9 @@ package TrafficLedger;
 # The books:
 #   t.made      messages sent, published, redriven or replayed: by id and body
 #   t.grip      handles: one for each delivery, and one for each change of visibility,
-#               whose parent is the handle before
-#   t.gone      deletions, one for each life of a message
+#               whose parent is the handle before; what is consumed in one step has
+#               a made-up one
+#   t.gone      deletions, one for each life of a message, also of one nobody received
 #   t.brought   what restores said that they bring back
 #   t.cleared   what clears said that they remove
 
@@ -115,16 +116,19 @@ CREATE FUNCTION t.body() RETURNS text LANGUAGE sql AS $$
 	SELECT 'm' || nextval('t.bodies') || CASE WHEN random() < 0.05 THEN repeat(md5(random()::text), 300) ELSE '' END
 $$;
 
+-- What a filter asks for; messages of topics have none of it.
+CREATE FUNCTION t.kind() RETURNS jsonb VOLATILE LANGUAGE sql AS $$ SELECT jsonb_build_object('kind', (random() * 2)::int) $$;
+
 CREATE FUNCTION t.send(q text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	bodies text[] := array(SELECT t.body() FROM generate_series(1, 1 + (random() * 3)::int));
 	delay int := CASE WHEN random() < 0.1 THEN 1 ELSE 0 END;
 BEGIN
 	IF cardinality(bodies) = 1 THEN
-		INSERT INTO t.made SELECT q, cmq_send(q, bodies[1], delay), 'send', md5(bodies[1]), octet_length(bodies[1]);
+		INSERT INTO t.made SELECT q, cmq_send(q, bodies[1], delay, t.kind()), 'send', md5(bodies[1]), octet_length(bodies[1]);
 	ELSE
 		INSERT INTO t.made SELECT q, id, 'send', md5(bodies[n]), octet_length(bodies[n])
-		  FROM cmq_send_batch(q, bodies, delay) WITH ORDINALITY s (id, n);
+		  FROM cmq_send_batch(q, bodies, delay, array(SELECT t.kind() FROM unnest(bodies))) WITH ORDINALITY s (id, n);
 	END IF;
 END $$;
 
@@ -140,14 +144,62 @@ BEGIN
 			  FROM cmq_publish_batch(topic, bodies, tags, key)) p;
 END $$;
 
+CREATE FUNCTION t.check_filter(got jsonb, filter jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT coalesce(got @> filter, filter IS NULL) THEN
+		RAISE EXCEPTION '% for %', got, filter USING ERRCODE = 'XX001';
+	END IF;
+	RETURN true;
+END $$;
+
 -- Receive; what is received is held by this client.
-CREATE FUNCTION t.take(q text, n int, wait int DEFAULT 0) RETURNS bigint LANGUAGE sql AS $$
+CREATE FUNCTION t.take(q text, n int, wait int DEFAULT 0, filter jsonb DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
 	WITH timeout AS MATERIALIZED (SELECT 1 + (random() * 1.2)::int AS s),
-		 got AS MATERIALIZED (SELECT timeout.s, r.* FROM timeout, cmq_receive(q, n, timeout.s, wait) r),
+		 got AS MATERIALIZED (SELECT timeout.s, r.*, t.check_filter(r.headers, filter) FROM timeout, cmq_receive(q, n, timeout.s, wait, filter) r),
 		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, s, t.part(receipt_handle, 2), md5(body), t.me()
 					FROM got RETURNING 1)
 	SELECT count(*) FROM book
 $$;
+
+-- Ids of messages that are pending, or were a moment ago.
+CREATE FUNCTION t.some_ids(q text) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+	ids bigint[];
+BEGIN
+	EXECUTE format('SELECT array(SELECT msg_id FROM cmq.%I WHERE random() < 0.2 LIMIT 10)', 'q_' || q || '_live') INTO ids;
+	RETURN ids;
+END $$;
+
+CREATE FUNCTION t.take_ids(q text) RETURNS bigint LANGUAGE sql AS $$
+	WITH ids AS MATERIALIZED (SELECT t.some_ids(q) AS ids),
+		 got AS MATERIALIZED (SELECT r.* FROM ids, cmq_receive_messages(q, ids, 2) r WHERE msg_id = ANY (ids)),
+		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, 2, t.part(receipt_handle, 2), md5(body), t.me()
+					FROM got RETURNING 1)
+	SELECT count(*) FROM book
+$$;
+
+-- Consume in one step.
+CREATE FUNCTION t.eat(q text, n int, wait int DEFAULT 0, filter jsonb DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
+	WITH got AS MATERIALIZED (SELECT r.*, t.check_filter(r.headers, filter) FROM cmq_consume(q, n, wait, filter) r),
+		 book AS (INSERT INTO t.grip SELECT concat_ws(' ', q, msg_id, receive_count, rewind_count), q, NULL, msg_id, receive_count, rewind_count, 0,
+						cmq.msg_id(cmq._clock(q)), md5(body), t.me(), 'deleted'
+					FROM got RETURNING 1),
+		 gone AS (INSERT INTO t.gone SELECT q, msg_id, rewind_count, receive_count, 'consume' FROM got RETURNING 1)
+	SELECT (SELECT count(*) FROM book) + 0 * (SELECT count(*) FROM gone)
+$$;
+
+-- Delete by ids, in a queue with rewind on: the newest row of each says how it was.
+CREATE FUNCTION t.take_back(q text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	ids bigint[] := array(SELECT cmq_delete_messages(q, t.some_ids(q)));
+	n bigint;
+BEGIN
+	EXECUTE format('INSERT INTO t.gone SELECT DISTINCT ON (enqueued_at) %L, cmq.msg_id(enqueued_at), rewind_count, receive_count, ''by id'' FROM cmq_data.%I
+		WHERE enqueued_at = ANY (array(SELECT cmq.enqueued_at(i) FROM unnest($1) i)) ORDER BY enqueued_at, rewind_count DESC', q, 'q_' || q || '_rewind') USING ids;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	IF n <> cardinality(ids) THEN RAISE EXCEPTION 'by id: % told, % deleted', cardinality(ids), n USING ERRCODE = 'XX001'; END IF;
+	RETURN n;
+END $$;
 
 -- Handles that this client holds; now and then somebody else's, who may use them now.
 CREATE FUNCTION t.held(q text, n int) RETURNS SETOF text LANGUAGE sql AS $$
@@ -343,12 +395,13 @@ END $$;
 -- Settings that change nothing that is counted.
 CREATE FUNCTION t.alter(q text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	CASE (random() * 5)::int
+	CASE (random() * 6)::int
 		WHEN 0 THEN PERFORM cmq_alter_queue(q, visibility_timeout => 1 + (random() * 1.2)::int);
 		WHEN 1 THEN PERFORM cmq_alter_queue(q, polling_wait_seconds => 0);
 		WHEN 2 THEN PERFORM cmq_alter_queue(q, max_receive_count => 2 + (random() * 2)::int);
 		WHEN 3 THEN PERFORM cmq_alter_queue(q, max_msg_heap_num => CASE WHEN random() < 0.1 THEN 10 ELSE 1000000 END);
 		WHEN 4 THEN PERFORM cmq_alter_queue(q, rewind_seconds => 3500 + (random() * 100)::int);
+		WHEN 5 THEN PERFORM cmq_alter_queue(q, rewind_share => 1 + (random() * 99)::int);
 		ELSE PERFORM cmq_unbind_dead_letter(q);
 	END CASE;
 END $$;

@@ -1,5 +1,5 @@
-# Everything at once: sessions send, publish, receive, wait, delete, give back, rewind,
-# restore, cancel, replay, redrive, clear, pause, alter, bind, subscribe and maintain, in
+# Everything at once: sessions send, publish, receive, consume, wait, delete, give back,
+# rewind, restore, cancel, replay, redrive, clear, pause, alter, bind, subscribe and maintain, in
 # transactions with savepoints, some of which are rolled back or prepared, on queues
 # joined by topics and dead-letter bindings.  Meanwhile clients are killed, backends
 # cancelled and terminated, the dead-letter queues break and heal, and tables are
@@ -54,6 +54,8 @@ sub pick { return $_[ rand @_ ]; }
 # What clients do
 #
 
+sub filter { return pick('NULL', map { "'{\"kind\": $_}'" } 0 .. 2); }
+
 sub rewindable { return pick(qw(a a b c d dead far brief)); }
 
 # Calls, as often as they shall come; those in the second list cannot share a
@@ -62,7 +64,10 @@ my @calls = (
 	[ 10 => sub { 't.send(' . "'" . pick(qw(a a a b b c c d brief)) . "')" } ],
 	[ 6 => sub { "t.publish('" . pick(qw(news routes)) . "')" } ],
 	[ 20 => sub { "t.consume('" . pick(qw(a a a b b c c d brief copy dead far)) . "', " . pick(1, 5, 20, 50) . ')' } ],
-	[ 10 => sub { "t.take('" . pick(qw(a a b b c c d brief dead)) . "', " . pick(1, 2, 5) . ')' } ],
+	[ 10 => sub { "t.eat('" . pick(qw(a a a b b c c d brief copy dead far)) . "', " . pick(1, 5, 20) . ', 0, ' . filter() . ')' } ],
+	[ 10 => sub { "t.take('" . pick(qw(a a b b c c d brief dead)) . "', " . pick(1, 2, 5) . ', 0, ' . pick('NULL', filter()) . ')' } ],
+	[ 3 => sub { "t.take_ids('" . pick(qw(a a b c d brief dead)) . "')" } ],
+	[ 2 => sub { "t.take_back('" . pick(qw(a a b d brief)) . "')" } ],
 	[ 10 => sub { "t.finish('" . pick(qw(a a b b c c d brief dead)) . "', 5)" } ],
 	[ 7 => sub { "t.change('" . pick(qw(a a b b c d brief dead)) . "', " . pick(0, 0, 0, 1, 2) . ')' } ],
 	[ 2 => sub { "t.rewind('" . pick(qw(a a c d dead far brief)) . "')" } ],
@@ -80,7 +85,8 @@ my @calls = (
 
 my @alone = (
 	[ 3 => 'READ COMMITTED' => sub { "t.consume('" . pick(qw(a b c d copy)) . "', 10, 1)" } ],
-	[ 2 => 'READ COMMITTED' => sub { "t.take('" . pick(qw(a b c d dead)) . "', 3, 1)" } ],
+	[ 2 => 'READ COMMITTED' => sub { "t.take('" . pick(qw(a b c d dead)) . "', 3, 1, " . filter() . ')' } ],
+	[ 3 => 'READ COMMITTED' => sub { "t.eat('" . pick(qw(a b c d copy)) . "', 10, 1, " . filter() . ')' } ],
 	[ 2 => 'REPEATABLE READ' => sub { "t.redrive('" . pick(qw(dead dead far)) . "')" } ],
 	[ 1 => 'REPEATABLE READ' => sub { "t.replay('" . pick(qw(a b d c)) . "')" } ],
 	[ 0.5 => 'READ COMMITTED' => sub { "t.times('" . pick(qw(a b c d)) . "')" } ],
@@ -281,14 +287,15 @@ sub end_clients
 # Whoever waits is woken still, whatever has become of those who waited before.
 sub check_wake_up
 {
-	my ($when, $q) = @_;
+	my ($when, $q, $call, $filter) = @_;
 	my $waiter = $node->session;
 	$waiter->set_query_timer_restart;
 	$waiter->query_safe(q{SET application_name = 'waiter'});
-	$waiter->query_until(qr/waits/, "\\echo waits\nSELECT 'got ' || t.take('$q', 1, 30);\n");
+	$waiter->query_until(qr/waits/, "\\echo waits\nSELECT 'got ' || $call('$q', 1, 30$filter);\n");
 	$node->wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND wait_event_type = 'Extension'});
 	my $start = time;
-	$node->sql("SELECT t.send('$q')");
+	# three kinds of messages, each some time
+	$node->sql("SELECT t.send('$q') FROM generate_series(1, 20)");
 	$waiter->query_until(qr/got/, '');
 	cmp_ok(time - $start, '<', 20, "$when: who waits at $q for 30 seconds is woken before");
 	$waiter->quit;
@@ -346,8 +353,13 @@ for my $round (1 .. $rounds)
 	$ledger->check("round $round, not all consumed", 0);
 	$ledger->heal;
 	$ledger->drain;
-	check_wake_up("round $round", $_) foreach qw(a b c d copy);
-	$ledger->drain;
+	foreach my $q (qw(a b c d copy))
+	{
+		check_wake_up("round $round", $q, 't.take', '');
+		$ledger->drain;
+		check_wake_up("round $round, with a filter", $q, 't.eat', q{, '{"kind": 1}'});
+		$ledger->drain;
+	}
 	$ledger->check("round $round, all consumed", 1);
 	# what has come to one of these since it was heard of last has been looked at
 	foreach my $q (qw(a b c d dead far copy))
