@@ -849,7 +849,7 @@ COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz,
 --
 -- Each becomes a new message of its queue, without the header cmq_dead_letter,
 -- and is deleted from the dead-letter queue as by cmq_delete.  The call takes ready
--- messages, oldest first.  A message that cannot be sent back stays: it is no dead
+-- messages, oldest first, those that a rewind under way brings back, too.  A message that cannot be sent back stays: it is no dead
 -- letter, or its queue does not exist any more, has another dead-letter queue now,
 -- grants the caller no INSERT, is full, takes no message of that size, or fails or
 -- takes longer than 5 seconds (then there is a WARNING, and this call sends no more to

@@ -37,7 +37,8 @@ typedef struct CmqFind
 	CmqLeafRows rewind;
 	TimestampTz now;
 	int			n;
-	CmqFound   *found;			/* ordered by time, each once; none has expired */
+	CmqFound   *found;			/* ordered by time, each once; none has
+								 * expired */
 } CmqFind;
 
 extern void cmq_find_begin(CmqFind *find, CmqQueue *queue, CmqTable *pending,

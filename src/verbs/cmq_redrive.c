@@ -9,16 +9,18 @@
  * its limits, and is written as that queue's owner.  What cannot be sent back
  * stays, whatever the reason, and stops no other.
  *
- * Which letters are meant, and where they are, is said by cmq_redrive_list.c.  Without filter and
- * ids a redrive takes what comes, as a receive does, and needs the right of one; who
- * chooses manages the queue.
+ * Which letters are meant, and where they are, is said by cmq_redrive_list.c.  Without
+ * filter and ids a redrive takes what comes, as a receive does, and needs the right of
+ * one; who chooses manages the queue.  Letters that a rewind under way brings back are
+ * ready like any other.
  *
  * Letters are listed and sent back in chunks, each in a subtransaction with a limit of
  * time, because code of the queues' owners runs in it.  A queue whose code fails, and an
  * owner whose code takes too long, are left out of the rest of the call (blame()).
  *
- * Locks: RowExclusive on the pending tables of both queues.  That mode does not conflict
- * with itself, so moves to the dead-letter queue and from it may take them in any order.
+ * Locks: RowExclusive on the pending tables of both queues, and on the leaves that are
+ * written.  That mode does not conflict with itself, so moves to the dead-letter queue and
+ * from it may take them in any order.
  *
  * Abort: a chunk that fails is undone, and tried again without the queue or owner to
  * blame.
@@ -47,6 +49,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
@@ -95,10 +98,11 @@ typedef struct Redrive
 	List	   *slow;			/* owners whose code has taken too long */
 	CmqUses		uses;			/* in this call; the dead-letter queue is the
 								 * host */
-	const CmqPendingKey *letters;	/* of this chunk */
+	const CmqLetter *letters;	/* of this chunk */
 	int			n;
 	int			sent;
 	int			left;
+	int			gone;			/* taken by others since they were listed */
 	char		source[NAMEDATALEN];	/* the queue being sent to */
 } Redrive;
 
@@ -148,21 +152,56 @@ open_source(Redrive *redrive, const char *name)
 	return source;
 }
 
-/* Send the dead letter whose pending row is in the slot back; false if it stays. */
-static bool
-redrive_letter(Redrive *redrive, CmqDelete *state, CmqLeafRows *messages)
+/* The tables of the dead-letter queue that a chunk reads and writes. */
+typedef struct Chunk
 {
-	TimestampTz time = cmq_slot_time(state->pending.table.slot,
-									 Anum_pending_enqueued_at);
+	CmqDelete	deletes;
+	CmqLeafRows rewind;			/* to take due rows from */
+	CmqLeafRows messages;
+} Chunk;
+
+/*
+ * Is the letter still there, and nobody else taking it?  Then the pending table stands at
+ * its row, or chunk->rewind.table does if it is due.
+ */
+static bool
+find_letter(Chunk *chunk, const CmqLetter *letter)
+{
+	CmqTable   *pending = &chunk->deletes.pending.table;
+	CmqTable   *rewind = &chunk->rewind.table;
+
+	if (letter->due)
+		return cmq_leaf_rows_find(&chunk->rewind, letter->key.enqueued_at) &&
+			!rewind->busy &&
+			cmq_slot_is_due(&chunk->rewind.queue->rewinding, rewind->slot);
+	return cmq_table_find(pending, letter->key.visible_at, letter->key.enqueued_at) &&
+		!pending->busy;
+}
+
+/* Delete the letter that was found; false if it stays. */
+static bool
+delete_letter(Chunk *chunk, const CmqLetter *letter)
+{
+	CmqPendingRow row;
+
+	return letter->due ?
+		cmq_delete_due(&chunk->deletes, &chunk->rewind.table, false, &row) :
+		cmq_delete_row(&chunk->deletes, false);
+}
+
+/* Send the dead letter that was found back; false if it stays. */
+static bool
+redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
+{
 	TupleTableSlot *slot;
 	CmqQueue   *source;
 	Datum		body;
 	Datum		headers;
 	bool		isnull;
 
-	if (!cmq_leaf_rows_find(messages, time))
+	if (!cmq_leaf_rows_find(&chunk->messages, letter->key.enqueued_at))
 		return false;
-	slot = messages->table.slot;
+	slot = chunk->messages.table.slot;
 	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
 	source = isnull ? NULL : open_source(redrive, get_source(headers));
 	if (source == NULL)
@@ -171,7 +210,7 @@ redrive_letter(Redrive *redrive, CmqDelete *state, CmqLeafRows *messages)
 	headers = DirectFunctionCall2(jsonb_delete, headers,
 								  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));
 	if (!cmq_dead_letter_fits(source, body, headers) ||
-		!cmq_delete_row(state, false))
+		!delete_letter(chunk, letter))
 		return false;
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
 	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
@@ -191,31 +230,32 @@ redrive_letters(const char *name, void *arg)
 {
 	Redrive    *redrive = arg;
 	CmqQueue   *queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
-	CmqDelete	state;
-	CmqLeafRows messages;
-	CmqTable   *pending = &state.pending.table;
+	Chunk		chunk;
 	MemoryContext context;
 	MemoryContext old;
 	CmqOwnerScope scope;
 
-	redrive->sent = redrive->left = 0;
+	redrive->sent = redrive->left = redrive->gone = 0;
 	redrive->source[0] = '\0';
 	cmq_queue_attach(queue);
-	cmq_delete_begin(&state, queue, false);
-	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	cmq_delete_begin(&chunk.deletes, queue, false);
+	cmq_leaf_rows_begin(&chunk.rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
+	cmq_leaf_rows_begin(&chunk.messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
 	cmq_owner_enter(&scope, queue->owner);
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
 									ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < redrive->n; i++)
 	{
-		const CmqPendingKey *letter = &redrive->letters[i];
+		const CmqLetter *letter = &redrive->letters[i];
 
 		CHECK_FOR_INTERRUPTS();
-		if (!cmq_table_find(pending, letter->visible_at, letter->enqueued_at) ||
-			pending->busy)
+		if (!find_letter(&chunk, letter))
+		{
+			redrive->gone++;
 			continue;
+		}
 		old = MemoryContextSwitchTo(context);
-		if (redrive_letter(redrive, &state, &messages))
+		if (redrive_letter(redrive, &chunk, letter))
 			redrive->sent++;
 		else
 			redrive->left++;
@@ -223,8 +263,9 @@ redrive_letters(const char *name, void *arg)
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
-	cmq_leaf_rows_end(&messages);
-	cmq_delete_end(&state);
+	cmq_leaf_rows_end(&chunk.messages);
+	cmq_leaf_rows_end(&chunk.rewind);
+	cmq_delete_end(&chunk.deletes);
 	cmq_owner_leave(&scope);
 }
 
@@ -293,14 +334,14 @@ open_queue(FunctionCallInfo fcinfo)
 	return queue;
 }
 
-/* Tell what was chosen and not sent back. */
+/* Tell what was chosen and not sent back: missing are ids of no ready message. */
 static void
-report_left(const Redrive *redrive, const CmqRedriveList *list, int nids, int64 left)
+report_left(const Redrive *redrive, const CmqRedriveList *list, int64 missing, int64 left)
 {
-	if (list->nmissing > 0)
+	if (list->has_ids && missing > 0)
 		ereport(NOTICE,
-				(errmsg("%d of %d messages are not ready in queue \"%s\"",
-						list->nmissing, nids, redrive->name),
+				(errmsg("%lld of %d messages are not ready in queue \"%s\"",
+						(long long) missing, list->nids, redrive->name),
 				 errdetail("They are unknown, consumed, delayed, in flight or expired, or another transaction is changing them.")));
 	if (left > 0)
 		ereport(NOTICE,
@@ -314,11 +355,11 @@ cmq_redrive(PG_FUNCTION_ARGS)
 {
 	CmqQueue   *queue;
 	Redrive    *redrive = palloc0(sizeof(Redrive));
-	CmqRedriveList	list;
-	int			nids;
+	CmqRedriveList list;
 	int64		max_messages = PG_INT64_MAX;
 	int64		n = 0;
 	int64		left = 0;
+	int64		missing;
 
 	cmq_begin_write("cmq_redrive()");
 	queue = open_queue(fcinfo);
@@ -331,23 +372,26 @@ cmq_redrive(PG_FUNCTION_ARGS)
 						queue->name, (long long) max_messages),
 				 errdetail("It must be at least 1, or NULL for all.")));
 	cmq_redrive_list_args(&list, fcinfo, 2, 3, queue->name);
-	nids = list.nids;
 
 	redrive->name = pstrdup(queue->name);
 	redrive->owner = queue->owner;
 	redrive->caller = GetUserId();
 	cmq_uses_init(&redrive->uses, CurrentMemoryContext);
 	cmq_redrive_list_begin(&list, queue, cmq_clock_now(queue->shared), CHUNK);
-	while (n < max_messages &&
-		   (redrive->n = cmq_redrive_list_next(&list, queue, redrive->n,
-										 (int) Min(max_messages - n, CHUNK),
-										 &redrive->letters)) > 0)
+	missing = list.nmissing;
+	while (n < max_messages)
 	{
+		redrive->n = cmq_redrive_list_next(&list, queue, redrive->n,
+										   (int) Min(max_messages - n, CHUNK),
+										   &redrive->letters);
+		if (redrive->n == 0)
+			break;
 		redrive_chunk(redrive);
 		n += redrive->sent;
 		left += redrive->left;
+		missing += redrive->gone;
 		queue = cmq_queue_again(queue);
 	}
-	report_left(redrive, &list, nids, left);
+	report_left(redrive, &list, missing, left);
 	PG_RETURN_INT64(n);
 }

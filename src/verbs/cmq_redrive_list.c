@@ -4,31 +4,34 @@
  *	  List what a redrive is to send back: all that is ready, or chosen messages.
  *
  * A redrive deletes some messages at a time, and what it has not deleted yet must be
- * found again.  So they are listed in portions, in the order of a receive, and each
- * portion begins behind the last row that the one before has looked at.  All rows are
- * looked at once, and memory does not grow with the queue, however few are chosen.
+ * found again.  So they are listed in portions, in the order of a receive: ready rows and
+ * those that a rewind under way brings back, the smaller key first.  Each portion begins
+ * behind the last rows that the one before has looked at.  So all rows are looked at once,
+ * and memory does not grow with the queue, however few are chosen.  Due rows are listed
+ * for the rewind alone that was under way when the call began.
  *
- * Ids are all looked for before the first portion; memory grows with them.  A message
- * that nobody has received is found by its key, for it has been visible since its
- * production.  If any is not there one scan looks for the rest, among what is ready.
+ * Ids are all looked for before the first portion (cmq_find.c); memory grows with them.
  *
- * What another transaction is changing is passed over, and counts as not ready.  A
- * message can be taken by others after it was listed: the caller looks again.
+ * What another transaction is changing may be listed or not, and what was listed may be
+ * taken by others: the caller looks again.
  *
- * Locks: RowExclusive on the pending table, AccessShare on message leaves.  Abort:
- * nothing was written.
+ * Locks: RowExclusive on the pending table, AccessShare on message leaves; on rewind
+ * leaves AccessShare while they are read, and the lock of cmq_find.c.  Abort: nothing was
+ * written.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "storage/lockdefs.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
-#include "memory/cmq_floor.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_find.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_table.h"
@@ -36,32 +39,43 @@
 
 /* The arguments filter and msg_ids, each of which may be NULL.  Raises 22023. */
 void
-cmq_redrive_list_args(CmqRedriveList *letters, FunctionCallInfo fcinfo, int argno_filter,
-				int argno_ids, const char *queue)
+cmq_redrive_list_args(CmqRedriveList *list, FunctionCallInfo fcinfo,
+					  int argno_filter, int argno_ids, const char *queue)
 {
-	memset(letters, 0, sizeof(*letters));
-	letters->has_filter = cmq_filter_arg(fcinfo, argno_filter, queue,
-										&letters->filter);
-	letters->has_ids = !PG_ARGISNULL(argno_ids);
-	if (letters->has_ids)
-		letters->ids = cmq_msg_ids_arg(fcinfo, argno_ids, queue, &letters->nids);
+	memset(list, 0, sizeof(*list));
+	list->has_filter = cmq_filter_arg(fcinfo, argno_filter, queue, &list->filter);
+	list->has_ids = !PG_ARGISNULL(argno_ids);
+	if (list->has_ids)
+		list->ids = cmq_msg_ids_arg(fcinfo, argno_ids, queue, &list->nids);
 }
 
-/* The tables of a queue that a listing reads. */
+/* Where a scan stands. */
+typedef enum Position
+{
+	BEFORE_ROW,
+	AT_ROW,
+	AT_END
+} Position;
+
+/* A portion being listed. */
 typedef struct Listing
 {
-	CmqRedriveList  *letters;
+	CmqRedriveList *list;
 	TimestampTz expired_before;
 	CmqTable	pending;
 	CmqLeafRows messages;
+	Position	ready_position;
+	CmqPendingKey ready;		/* of the row that this scan stands at */
+	Position	due_position;
+	CmqDueScan	due;
 } Listing;
 
 /* False if the queue has no pending table any more. */
 static bool
-listing_begin(Listing *listing, CmqRedriveList *letters, CmqQueue *queue)
+listing_begin(Listing *listing, CmqRedriveList *list, CmqQueue *queue)
 {
-	listing->letters = letters;
-	listing->expired_before = cmq_bounds_expired_before(queue, letters->now);
+	listing->list = list;
+	listing->expired_before = cmq_bounds_expired_before(queue, list->now);
 	if (!cmq_table_open(&listing->pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return false;
@@ -77,165 +91,161 @@ listing_end(Listing *listing)
 	cmq_table_close(&listing->pending);
 }
 
-/* List the message of this ready row, unless its headers are not wanted. */
+/* List the letter, unless its headers are not wanted. */
 static void
-list(Listing *listing, const CmqPendingKey *key)
+add(Listing *listing, const CmqLetter *letter)
 {
-	CmqRedriveList  *letters = listing->letters;
+	CmqRedriveList *list = listing->list;
 
-	if (!letters->has_filter ||
-		(cmq_leaf_rows_find(&listing->messages, key->enqueued_at) &&
-		 cmq_slot_headers_contain(listing->messages.table.slot, letters->filter)))
-		letters->listed[letters->n++] = *key;
+	if (!list->has_filter ||
+		(cmq_leaf_rows_find(&listing->messages, letter->key.enqueued_at) &&
+		 cmq_slot_headers_contain(listing->messages.table.slot, list->filter)))
+		list->letters[list->n++] = *letter;
+}
+
+/* Begin both scans where the portion before has ended. */
+static void
+begin_scans(Listing *listing, CmqQueue *queue)
+{
+	CmqRedriveList *list = listing->list;
+
+	cmq_pending_scan(&listing->pending, list->began ? &list->last_ready : NULL,
+					 list->floor.floor, list->now);
+	cmq_due_begin(&listing->due, queue, &queue->rewinding,
+				  Max(listing->expired_before, list->next_due), AccessShareLock);
+	listing->ready_position = BEFORE_ROW;
+	listing->due_position =
+		queue->rewinding.rewound_at == list->floor.rewound_at ? BEFORE_ROW : AT_END;
+}
+
+/* Move to the next row; false at the end. */
+static bool
+next_row(Listing *listing, CmqLetter *letter)
+{
+	CmqRedriveList *list = listing->list;
+
+	if (listing->ready_position == BEFORE_ROW)
+		listing->ready_position =
+			cmq_pending_next(&listing->pending, listing->expired_before,
+							 &listing->ready) ? AT_ROW : AT_END;
+	if (listing->due_position == BEFORE_ROW)
+		listing->due_position = cmq_due_next(&listing->due) ? AT_ROW : AT_END;
+
+	letter->due = listing->due_position == AT_ROW &&
+		(listing->ready_position == AT_END ||
+		 listing->due.time < listing->ready.visible_at);
+	if (letter->due)
+	{
+		letter->key.visible_at = letter->key.enqueued_at = listing->due.time;
+		list->next_due = listing->due.time + 1;
+		listing->due_position = BEFORE_ROW;
+		return true;
+	}
+	if (listing->ready_position == AT_END)
+		return false;
+	letter->key = list->last_ready = listing->ready;
+	list->began = true;
+	listing->ready_position = BEFORE_ROW;
+	return true;
 }
 
 /* List the next messages, so many at most. */
 static void
-list_portion(CmqRedriveList *letters, CmqQueue *queue, int max)
+list_portion(CmqRedriveList *list, CmqQueue *queue, int max)
 {
 	Listing		listing;
-	CmqPendingKey key;
+	CmqLetter	letter;
 
-	letters->n = letters->next = 0;
-	letters->ended = true;
-	if (!listing_begin(&listing, letters, queue))
+	list->n = list->next = 0;
+	list->ended = true;
+	if (!listing_begin(&listing, list, queue))
 		return;
-	cmq_pending_scan(&listing.pending, letters->began ? &letters->last : NULL,
-					 letters->floor, letters->now);
-	while (letters->n < max &&
-		   cmq_pending_next(&listing.pending, listing.expired_before, &key))
+	begin_scans(&listing, queue);
+	while (list->n < max && next_row(&listing, &letter))
 	{
-		letters->began = true;
-		letters->last = key;
-		if (!listing.pending.busy)
-			list(&listing, &key);
+		if (letter.due ? !listing.due.table.busy : !listing.pending.busy)
+			add(&listing, &letter);
 	}
-	letters->ended = letters->n < max;
+	list->ended = list->n < max;
+	cmq_due_end(&listing.due);
 	listing_end(&listing);
 }
 
-/*
- * List the messages that nobody has received yet, and keep the ids of those that may have
- * been.
- */
-static void
-list_at_place(Listing *listing)
-{
-	CmqRedriveList  *letters = listing->letters;
-	int			nleft = 0;
-
-	for (int i = 0; i < letters->nids; i++)
-	{
-		CmqPendingKey key;
-
-		if (!cmq_msg_id_to_time(letters->ids[i], &key.enqueued_at) ||
-			key.enqueued_at < listing->expired_before ||
-			key.enqueued_at > letters->now)
-			continue;
-		key.visible_at = key.enqueued_at;
-		if (!cmq_table_find(&listing->pending, key.visible_at, key.enqueued_at))
-			letters->ids[nleft++] = letters->ids[i];
-		else if (!listing->pending.busy)
-		{
-			letters->nmissing--;
-			list(listing, &key);
-		}
-	}
-	letters->nids = nleft;
-}
-
 static int
-compare_to_id(const void *id, const void *element)
+compare_letters(const void *a, const void *b)
 {
-	int64		x = *(const int64 *) id;
-	int64		y = *(const int64 *) element;
-
-	return x < y ? -1 : x > y;
-}
-
-/* List the messages with the ids that are left, wherever they are among what is ready. */
-static void
-list_elsewhere(Listing *listing)
-{
-	CmqRedriveList  *letters = listing->letters;
-	CmqPendingKey key;
-	int			nleft = letters->nids;
-
-	cmq_pending_scan(&listing->pending, NULL, letters->floor, letters->now);
-	while (nleft > 0 &&
-		   cmq_pending_next(&listing->pending, listing->expired_before, &key))
-	{
-		int64		id = cmq_time_to_msg_id(key.enqueued_at);
-
-		if (bsearch(&id, letters->ids, letters->nids, sizeof(int64),
-					compare_to_id) == NULL)
-			continue;
-		nleft--;
-		if (!listing->pending.busy)
-		{
-			letters->nmissing--;
-			list(listing, &key);
-		}
-	}
-}
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	const CmqPendingKey *x = a;
-	const CmqPendingKey *y = b;
+	const CmqPendingKey *x = &((const CmqLetter *) a)->key;
+	const CmqPendingKey *y = &((const CmqLetter *) b)->key;
 
 	if (x->visible_at != y->visible_at)
 		return x->visible_at < y->visible_at ? -1 : 1;
 	return x->enqueued_at < y->enqueued_at ? -1 : x->enqueued_at > y->enqueued_at;
 }
 
+/* List the messages with the ids: of those that wait, the ready ones. */
 static void
-list_ids(CmqRedriveList *letters, CmqQueue *queue)
+list_ids(CmqRedriveList *list, CmqQueue *queue)
 {
 	Listing		listing;
+	CmqFind		find;
 
-	letters->ended = true;
-	letters->nmissing = letters->nids;
-	if (!listing_begin(&listing, letters, queue))
+	list->ended = true;
+	list->nmissing = list->nids;
+	if (!listing_begin(&listing, list, queue))
 		return;
-	list_at_place(&listing);
-	list_elsewhere(&listing);
+	cmq_find_begin(&find, queue, &listing.pending, list->now, list->ids, list->nids);
+	for (int i = 0; i < find.n; i++)
+	{
+		const CmqFound *found = &find.found[i];
+		CmqLetter	letter = {
+			.key = {found->time, found->time},
+			.due = found->place == CMQ_WAITS_DUE
+		};
+
+		if (found->place == CMQ_WAITS_PENDING)
+			letter.key.visible_at = found->visible_at;
+		else if (!letter.due)
+			continue;
+		if (letter.key.visible_at > list->now)
+			continue;
+		list->nmissing--;
+		add(&listing, &letter);
+	}
+	cmq_find_end(&find);
 	listing_end(&listing);
-	qsort(letters->listed, letters->n, sizeof(CmqPendingKey), compare_keys);
+	qsort(list->letters, list->n, sizeof(CmqLetter), compare_letters);
 }
 
 /*
- * Begin to choose among what is ready now in a queue that the caller has open.  The caller
- * will ask for at most so many messages at a time.
+ * Begin to list what is ready now in a queue that the caller has open.  The caller will ask
+ * for at most so many messages at a time.
  */
 void
-cmq_redrive_list_begin(CmqRedriveList *letters, CmqQueue *queue, TimestampTz now, int portion)
+cmq_redrive_list_begin(CmqRedriveList *list, CmqQueue *queue, TimestampTz now,
+					   int portion)
 {
-	CmqFloorScan scan;
-
-	cmq_bounds_begin_floor(&scan, queue, now);
-	letters->now = now;
-	letters->floor = scan.floor;
-	letters->listed = palloc_extended(sizeof(CmqPendingKey) *
-									 Max(letters->has_ids ? letters->nids : portion, 1),
-									 MCXT_ALLOC_HUGE);
-	if (letters->has_ids)
-		list_ids(letters, queue);
+	cmq_bounds_begin_floor(&list->floor, queue, now);
+	list->now = now;
+	list->next_due = list->floor.rewind_floor;
+	list->letters = palloc_extended(sizeof(CmqLetter) *
+									Max(list->has_ids ? list->nids : portion, 1),
+									MCXT_ALLOC_HUGE);
+	if (list->has_ids)
+		list_ids(list, queue);
 }
 
 /*
- * Have the keys of the next messages in *keys, at most so many; returns how many, 0 at
- * the end.  ndone is how many of those that were returned last have been dealt with: the
- * rest comes again.
+ * Have the next letters in *letters, at most so many; returns how many, 0 at the end.
+ * ndone is how many of those that were returned last have been dealt with: the rest comes
+ * again.
  */
 int
-cmq_redrive_list_next(CmqRedriveList *letters, CmqQueue *queue, int ndone, int max,
-				const CmqPendingKey **keys)
+cmq_redrive_list_next(CmqRedriveList *list, CmqQueue *queue, int ndone, int max,
+					  const CmqLetter **letters)
 {
-	letters->next += ndone;
-	if (letters->next == letters->n && !letters->ended)
-		list_portion(letters, queue, max);
-	*keys = letters->listed + letters->next;
-	return Min(letters->n - letters->next, max);
+	list->next += ndone;
+	if (list->next == list->n && !list->ended)
+		list_portion(list, queue, max);
+	*letters = list->letters + list->next;
+	return Min(list->n - list->next, max);
 }

@@ -159,7 +159,71 @@ SELECT pg_temp.attempt(format('SELECT cmq_redrive(%s)', args))
 	(12, $$'redrive_dlq', NULL, NULL, NULL$$)) v (n, args)
  ORDER BY n;
 SELECT pg_temp.live('redrive_dlq') AS dead, pg_temp.live('redrive_b') AS back;
+--
+-- Letters that a rewind or a restore has brought back are ready like any other.
+--
 SELECT cmq_clear_queue('redrive_dlq') AS cleared, cmq_clear_queue('redrive_b') AS cleared;
+SELECT cmq_alter_queue('redrive_dlq', rewind_seconds => 0);
+SELECT cmq_alter_queue('redrive_dlq', rewind_seconds => 3600);
+SET client_min_messages = notice;
+SELECT pg_temp.die('redrive_a', '{f1,f2,f3,f4,f5,f6}');
+SELECT pg_temp.die('redrive_b', '{g1}');
+SELECT cmq_redrive('redrive_dlq') AS by_mistake;
+SELECT * FROM pg_temp.outcome();
+CREATE FUNCTION pg_temp.rewind() RETURNS text LANGUAGE sql AS $$
+	SELECT body FROM cmq.q_redrive_dlq_all WHERE enqueued_at = cmq_rewind('redrive_dlq', (SELECT min(enqueued_at) FROM cmq.q_redrive_dlq_all))
+$$;
+SELECT pg_temp.rewind();
+SELECT pg_temp.live('redrive_dlq') AS dead, pg_temp.counts('redrive_dlq');
+BEGIN;
+SELECT cmq_redrive('redrive_dlq') AS all_of_them;
+SELECT * FROM pg_temp.outcome();
+SELECT pg_temp.counts('redrive_dlq');
+ROLLBACK;
+SELECT * FROM pg_temp.outcome();
+SELECT cmq_redrive('redrive_dlq', msg_ids => pg_temp.ids('f3', 'f2')) AS two;
+SELECT * FROM pg_temp.outcome();
+SELECT cmq_redrive('redrive_dlq', msg_ids => pg_temp.ids('f3', 'f2')) AS history_again;
+-- the life of a message begins anew with a rewind
+SELECT body, receive_count, rewind_count, first_received_at IS NULL AS not_received, deleted_by = current_user AS by_me FROM cmq.q_redrive_dlq_history ORDER BY msg_id;
+SELECT left_of_rewind, pending_msg_num FROM cmq.metrics WHERE queue = 'redrive_dlq';
+-- among those that wait; one that was received is in flight, and not brought back again
+SELECT cmq_send('redrive_dlq', 'waits', headers => '{"cmq_dead_letter": {"queue": "redrive_b"}}') > 0 AS sent;
+SELECT body FROM cmq_receive('redrive_dlq');
+SELECT cmq_redrive('redrive_dlq', 1) AS "f4";
+SELECT * FROM pg_temp.outcome();
+SELECT cmq_redrive('redrive_dlq', 2, '{"cmq_dead_letter": {"queue": "redrive_b"}}') AS "g1, waits";
+SELECT * FROM pg_temp.outcome();
+SELECT cmq_redrive('redrive_dlq', 1, '{"n": 6}', pg_temp.ids('f1', 'f5', 'f6')) AS "f6; f1 is in flight";
+SELECT * FROM pg_temp.outcome();
+-- what stays is brought back all the same
+SELECT cmq_unbind_dead_letter('redrive_a');
+SELECT cmq_redrive('redrive_dlq') AS none;
+SELECT * FROM pg_temp.outcome();
+SELECT cmq_cancel_rewind('redrive_dlq') AS cancelled;
+SELECT cmq_redrive('redrive_dlq') AS none;
+SELECT pg_temp.live('redrive_dlq') AS dead, pg_temp.history('redrive_dlq') AS history;
+-- rewound once more; restored; with one that waits
+UPDATE cmq_data.q_redrive_dlq_pending SET visible_at = enqueued_at;
+SELECT cmq_alter_queue('redrive_a', dead_letter_queue => 'redrive_dlq', max_receive_count => 1);
+SELECT pg_temp.rewind();
+SELECT cmq_redrive('redrive_dlq', 3) AS "f1 .. f3";
+SELECT * FROM pg_temp.outcome();
+SELECT count(*) AS restored FROM cmq_restore_messages('redrive_dlq', pg_temp.ids('f1', 'f2'));
+SELECT cmq_redrive('redrive_dlq', 4) AS "f1, f2, f4, f5";
+SELECT * FROM pg_temp.outcome();
+SELECT count(*) AS restored FROM cmq_restore_messages('redrive_dlq', pg_temp.ids('f3', 'f4'));
+SELECT cmq_redrive('redrive_dlq', filter => '{"n": 4}') AS "f4";
+SELECT cmq_redrive('redrive_dlq', msg_ids => pg_temp.ids('f6', 'f3', 'f1')) AS "f3, f6";
+SELECT * FROM pg_temp.outcome();
+SELECT body, receive_count, rewind_count FROM cmq.q_redrive_dlq_history ORDER BY msg_id;
+-- a clear removes what was restored, and gives back what is left of a rewind
+SELECT count(*) AS restored FROM cmq_restore_messages('redrive_dlq', pg_temp.ids('f1'));
+SELECT pg_temp.live('redrive_dlq') AS dead;
+SELECT cmq_clear_queue('redrive_dlq') AS cleared;
+SELECT pg_temp.live('redrive_dlq') AS dead, pg_temp.history('redrive_dlq') AS history;
+SELECT cmq_redrive('redrive_dlq') AS none;
+SET client_min_messages = warning;
 
 --
 -- Many.  The entries of the index are walked over two or three times, to list the letters
@@ -188,6 +252,16 @@ SELECT * FROM pg_temp.counted($$cmq_redrive('redrive_dlq', msg_ids => array(SELE
 UPDATE cmq_data.q_redrive_dlq_pending p SET visible_at = visible_at + interval '1 us' FROM ids WHERE p.enqueued_at = cmq.enqueued_at(msg_id) AND odd;
 VACUUM cmq_data.q_redrive_dlq_pending;
 SELECT * FROM pg_temp.counted($$cmq_redrive('redrive_dlq', msg_ids => array(SELECT msg_id FROM ids))$$);
+
+-- and so are those of the rewind tables
+SELECT count(*) FROM cmq_delete_messages('redrive_dlq', array(SELECT msg_id FROM ids));
+SELECT pg_temp.rewind();
+CREATE OR REPLACE FUNCTION pg_temp.walked() RETURNS bigint LANGUAGE sql AS $$
+	SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid))::bigint FROM cmq.partition p JOIN pg_index i ON i.indrelid = p.rewind WHERE p.queue = 'redrive_dlq'
+$$;
+SELECT * FROM pg_temp.counted($$cmq_redrive('redrive_dlq', filter => '{"rare": 7}')$$);
+SELECT * FROM pg_temp.counted($$cmq_redrive('redrive_dlq', filter => '{"part": 1}')$$);
+SELECT * FROM pg_temp.counted($$cmq_redrive('redrive_dlq', msg_ids => array(SELECT msg_id FROM ids WHERE odd))$$);
 
 SELECT cmq_drop_queue('redrive_a');
 SELECT cmq_drop_queue('redrive_b');

@@ -545,7 +545,7 @@ my %operations = (
 	},
 	rewind => sub {
 		my ($s) = @_;
-		my $q = pick(qw(q q q extra));
+		my $q = pick(qw(q q q dead extra));
 		return '' unless $model->lock($s, "queue $q");
 		my @messages = $model->messages($s, $q);
 		my ($earliest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
@@ -569,7 +569,7 @@ my %operations = (
 	},
 	cancel_rewind => sub {
 		my ($s) = @_;
-		my $q = pick(qw(q q q extra));
+		my $q = pick(qw(q q q dead extra));
 		return '' unless $model->lock($s, "queue $q");
 		my $got = ask($s, "SELECT cmq_cancel_rewind('$q')");
 		my $queue = $model->queue($s, $q) or return differ("cancel in $q", $got, '!42704');
@@ -581,7 +581,7 @@ my %operations = (
 	},
 	preview => sub {
 		my ($s) = @_;
-		my $q = pick(qw(q q q extra));
+		my $q = pick(qw(q q q dead extra));
 		my ($from, $to, $kind, $window, $filter) = a_window($s, $q);
 		my $got = ask($s, "SELECT concat_ws(' ', messages, body_bytes, cmq.msg_id(first_enqueued_at), cmq.msg_id(last_enqueued_at)) FROM cmq_rewind_preview('$q', $window, $filter)");
 		my $queue = $model->queue($s, $q) or return differ("preview in $q", $got, '!42704');
@@ -594,7 +594,7 @@ my %operations = (
 	},
 	history => sub {
 		my ($s) = @_;
-		my $q = pick(qw(q q q extra));
+		my $q = pick(qw(q q q dead extra));
 		my ($from, $to, undef, $window) = a_window($s, $q);
 		my $got = ask($s, "SELECT concat_ws(' ', count(*), sum(octet_length(body)), min(msg_id), max(msg_id)) FROM cmq_history('$q', $window)");
 		$model->queue($s, $q) or return differ("history of $q", $got, '!42704');
@@ -681,7 +681,7 @@ my %operations = (
 		my $got = ask($s, "SELECT cmq_redrive('$q', $max, $filter, $ids)");
 		return differ("redrive $q", $got, '!42704') unless $model->queue($s, $q);
 		my $wrong = differ("redrive $q", $got, scalar @back);
-		$model->consume($s, $q, $_) foreach @back;
+		$model->take_back($s, $q, $_) foreach @back;
 		foreach my $source (sort keys %n)
 		{
 			my ($ids) = arrived($s, $source);
@@ -1080,7 +1080,7 @@ sub begin_anew
 			FOR r IN SELECT queue FROM cmq.queues ORDER BY dead_letter_queue NULLS LAST LOOP
 				PERFORM cmq_drop_queue(r.queue);
 			END LOOP;
-			PERFORM cmq_create_queue('dead', visibility_timeout => 43200);
+			PERFORM cmq_create_queue('dead', visibility_timeout => 43200, rewind_seconds => 86400);
 			CREATE INDEX broken ON cmq_data.q_dead_pending (breaks(receive_count));
 			PERFORM cmq_create_queue('copy', visibility_timeout => 43200);
 			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1);
@@ -1089,7 +1089,8 @@ sub begin_anew
 		END $$});
 	$model = QueueModel->new(@sessions);
 	my $s = $sessions[0];
-	$model->create($s, $_, visibility_timeout => 43200) foreach qw(dead copy);
+	$model->create($s, 'dead', visibility_timeout => 43200, rewind_seconds => 86400);
+	$model->create($s, 'copy', visibility_timeout => 43200);
 	$model->create($s, 'q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1);
 	$model->set($s, 'topic', $_->[0], { name => $_->[0], type => $_->[1] }) foreach [qw(news tag)], [qw(routes routing)];
 	$model->set($s, 'subscription', "$_->[0] s1", { topic => $_->[0], name => 's1', queue => $_->[1], filters => [ $_->[2] ] })
