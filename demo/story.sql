@@ -37,9 +37,9 @@ CREATE TABLE ledger (
 \set ECHO none
 
 \echo
-\echo 'And this is B, release 1: receive, book, delete, in one transaction.  ON'
-\echo 'CONFLICT DO NOTHING makes it idempotent: a payment that comes a second'
-\echo 'time is not booked a second time.'
+\echo 'And this is B, release 1: consume and book, in one transaction: the message is'
+\echo 'gone if and only if it is booked.  ON CONFLICT DO NOTHING makes it idempotent: a'
+\echo 'payment that somebody brings back is not booked a second time.'
 \echo
 \set ECHO queries
 CREATE FUNCTION b_release_1(OUT received int, OUT booked int)
@@ -51,13 +51,12 @@ DECLARE
 BEGIN
     received := 0;
     booked := 0;
-    FOR message IN SELECT * FROM cmq_receive('payments', max_messages => 100) LOOP
+    FOR message IN SELECT * FROM cmq_consume('payments', max_messages => 100) LOOP
         payment := message.body;
         INSERT INTO ledger (msg_id, account, amount)
         VALUES (message.msg_id, payment->>'account', (payment->>'amount')::numeric)
         ON CONFLICT (msg_id) DO NOTHING;
         GET DIAGNOSTICS changed = ROW_COUNT;
-        PERFORM cmq_delete('payments', message.receipt_handle);
         received := received + 1;
         booked := booked + changed;
     END LOOP;
@@ -120,8 +119,8 @@ SELECT * FROM b_release_1();
 \echo '======================================================================'
 \echo
 \echo 'B gets a new release, and it has a bug: it looks for the amount under another'
-\echo 'name, finds none, takes the payment for an empty one and skips it.  It'
-\echo 'still deletes the message.'
+\echo 'name, finds none, takes the payment for an empty one and skips it.  The'
+\echo 'message is consumed all the same.'
 \echo
 \set ECHO queries
 CREATE FUNCTION b_release_2(OUT received int, OUT booked int)
@@ -132,7 +131,7 @@ DECLARE
 BEGIN
     received := 0;
     booked := 0;
-    FOR message IN SELECT * FROM cmq_receive('payments', max_messages => 100) LOOP
+    FOR message IN SELECT * FROM cmq_consume('payments', max_messages => 100) LOOP
         payment := message.body;
         IF payment->>'total' IS NOT NULL THEN     -- the bug: A writes "amount"
             INSERT INTO ledger (msg_id, account, amount)
@@ -140,7 +139,6 @@ BEGIN
             ON CONFLICT (msg_id) DO NOTHING;
             booked := booked + 1;
         END IF;
-        PERFORM cmq_delete('payments', message.receipt_handle);
         received := received + 1;
     END LOOP;
 END $$;
@@ -176,13 +174,17 @@ SELECT h.enqueued_at, h.deleted_at, h.deleted_by, h.body
 \echo ' 4. Rewind'
 \echo '======================================================================'
 \echo
-\echo 'B is stopped and goes back to release 1.  A knows nothing of all this and goes'
-\echo 'on sending.'
+\echo 'The queue is paused: from now on it delivers nothing, whoever still runs.  B goes'
+\echo 'back to release 1.  A knows nothing of all this and goes on sending.'
 \echo
 \set ECHO queries
+SELECT cmq_pause_queue('payments', 'release 2 of B books nothing');
+
 SELECT cmq_send_batch('payments', ARRAY[
     '{"account": "dora",  "amount":  42.00}',
     '{"account": "emil",  "amount": 150.00}']) AS msg_id;
+
+SELECT * FROM b_release_1();
 \set ECHO none
 
 \echo 'A rewind may start anywhere between now - rewind_seconds and the production time'
@@ -191,6 +193,12 @@ SELECT cmq_send_batch('payments', ARRAY[
 \set ECHO queries
 SELECT earliest_rewind_time, latest_rewind_time
   FROM cmq_queue_attributes('payments');
+\set ECHO none
+
+\echo 'What would come back from the time when B was known to be fine:'
+\echo
+\set ECHO queries
+SELECT messages, body_bytes FROM cmq_rewind_preview('payments', :'known_good');
 \set ECHO none
 
 \echo 'Back to the time when B was known to be fine.  Everything produced since then'
@@ -214,10 +222,12 @@ SELECT enqueued_at, state, rewind_count, body
 \echo '======================================================================'
 \echo
 \set ECHO queries
+SELECT cmq_resume_queue('payments');
+
 SELECT * FROM b_release_1();
 \set ECHO none
 
-\echo 'Eight received, six booked: the two payments between known_good and the bad'
+\echo 'Eight consumed, six booked: the two payments between known_good and the bad'
 \echo 'release were in the books already, and stayed there once.'
 \echo
 \echo '======================================================================'
@@ -242,6 +252,12 @@ SELECT count(*) AS consumed,
        sum(l.amount) AS booked_amount
   FROM cmq.q_payments_history h
   LEFT JOIN ledger l USING (msg_id);
+\set ECHO none
+
+\echo 'And what was done to the queue, by whom and why:'
+\echo
+\set ECHO queries
+SELECT kind, current_user_name, called_at, start_time, reason FROM cmq.rewinds ORDER BY id;
 \set ECHO none
 
 -- Not part of the story: does it end as it says?

@@ -3,8 +3,6 @@ import java.sql.DriverManager;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
-import java.util.ArrayList;
-import java.util.List;
 
 /**
  * A consumer of a cmq queue with JDBC: books each order once.
@@ -13,42 +11,42 @@ import java.util.List;
  *
  * Runs until it is killed, or with --drain until the queue has nothing ready.
  *
- * Receives are committed at once, so a message that this consumer cannot handle,
- * or was handling when it died, comes back when its visibility timeout is over,
- * and goes to the dead-letter queue if there is one.  The work and the delete are
- * one transaction: a message is deleted if and only if it is booked.
+ * The work is in the same database, so a message and its work are one transaction: it
+ * is consumed if and only if it is booked, exactly once, and what this consumer was
+ * handling when it died is ready at once.  A message that it cannot handle is rolled
+ * back, and then received by its id and released: that is counted, so that it comes
+ * again later, and goes to the dead-letter queue in the end if there is one.
  *
- * When the server restarts it connects again, with growing pauses.  What it had
- * received by then, and not yet deleted, comes back when the visibility timeout is
- * over.  If the connection was lost during a commit nobody knows whether the message
- * was booked: it comes back if it was not.
+ * Work that takes long, or is done elsewhere, does not go into a transaction: then
+ * receive, commit, work, and delete (README.md, Receive and delete).
+ *
+ * When the server restarts it connects again, with growing pauses.  If the connection
+ * was lost during a commit nobody knows whether the message was booked: it is ready
+ * again if it was not.
  */
 public class Consumer {
-    /** Seconds a receive waits for a message. */
+    /** Seconds a call waits for a message. */
     static final int WAIT = 20;
-    /** Seconds until a message that failed is received again. */
+    /** Seconds until a message that failed is ready again. */
     static final int RETRY = 10;
     /** Seconds between two tries to connect, at most. */
     static final int MAX_PAUSE = 30;
 
-    record Message(long msgId, String receiptHandle, String body) {}
+    record Message(long msgId, String body) {}
 
-    static List<Message> receive(Connection conn, String queue, int wait) throws SQLException {
-        List<Message> messages = new ArrayList<>();
+    /** The message that is consumed by the transaction, or null if there is none. */
+    static Message take(Connection conn, String queue, int wait) throws SQLException {
         try (PreparedStatement st = conn.prepareStatement(
-                "SELECT * FROM cmq_receive(?, 10, polling_wait_seconds => ?)")) {
+                "SELECT * FROM cmq_consume(?, polling_wait_seconds => ?)")) {
             st.setString(1, queue);
             st.setInt(2, wait);
             try (ResultSet rs = st.executeQuery()) {
-                while (rs.next())
-                    messages.add(new Message(rs.getLong("msg_id"), rs.getString("receipt_handle"),
-                            rs.getString("body")));
+                return rs.next() ? new Message(rs.getLong("msg_id"), rs.getString("body")) : null;
             }
         }
-        return messages;
     }
 
-    /** Book one order.  A message can come twice: the second time changes nothing. */
+    /** Book one order.  A message that is brought back changes nothing. */
     static void handle(Connection conn, Message message) throws SQLException {
         try (PreparedStatement st = conn.prepareStatement(
                 "INSERT INTO ledger (msg_id, item, amount)"
@@ -60,52 +58,46 @@ public class Consumer {
         }
     }
 
-    static boolean delete(Connection conn, String queue, Message message) throws SQLException {
-        try (PreparedStatement st = conn.prepareStatement("SELECT cmq_delete(?, ?)")) {
+    /** Have a message come again later.  Nothing happens if somebody else has it by now. */
+    static void countFailure(Connection conn, String queue, Message message) throws SQLException {
+        try (PreparedStatement st = conn.prepareStatement(
+                "SELECT cmq_release(?, ARRAY(SELECT receipt_handle"
+                        + " FROM cmq_receive_messages(?, ARRAY[?::bigint])), ?)")) {
             st.setString(1, queue);
-            st.setString(2, message.receiptHandle());
-            try (ResultSet rs = st.executeQuery()) {
-                rs.next();
-                return rs.getBoolean(1);
-            }
-        }
-    }
-
-    static void retryLater(Connection conn, String queue, Message message) throws SQLException {
-        try (PreparedStatement st = conn.prepareStatement("SELECT cmq_release(?, ?, ?)")) {
-            st.setString(1, queue);
-            st.setArray(2, conn.createArrayOf("text", new String[] {message.receiptHandle()}));
-            st.setInt(3, RETRY);
+            st.setString(2, queue);
+            st.setLong(3, message.msgId());
+            st.setInt(4, RETRY);
             st.execute();
         }
     }
 
-    static void consume(Connection conn, String queue, Message message) throws SQLException {
+    /** Consume one message, if there is any: true.  Waits for so many seconds. */
+    static boolean consume(Connection conn, String queue, int wait) throws SQLException {
+        Message message = null;
         conn.setAutoCommit(false);
         try {
-            handle(conn, message);
-            if (delete(conn, queue, message))
-                conn.commit();
-            else
-                conn.rollback(); // it took too long and somebody else has it
+            message = take(conn, queue, wait);
+            if (message != null)
+                handle(conn, message);
+            conn.commit();
             conn.setAutoCommit(true);
         } catch (SQLException error) {
             conn.rollback(); // fails if the connection is lost
             conn.setAutoCommit(true);
+            if (message == null)
+                throw error;
             System.err.println("message " + message.msgId() + " failed: " + error.getMessage());
-            retryLater(conn, queue, message);
+            countFailure(conn, queue, message);
         }
+        return message != null;
     }
 
     /** True when the queue is drained, false when the connection is lost. */
     static boolean work(Connection conn, String queue, boolean drain) throws SQLException {
         try {
             for (;;) {
-                List<Message> messages = receive(conn, queue, drain ? 0 : WAIT);
-                if (drain && messages.isEmpty())
+                if (!consume(conn, queue, drain ? 0 : WAIT) && drain)
                     return true;
-                for (Message message : messages)
-                    consume(conn, queue, message);
             }
         } catch (SQLException error) {
             if (conn.isValid(10))

@@ -7,20 +7,23 @@
  * Connects as node-postgres does (PGHOST, PGDATABASE, ...).  Runs until it gets
  * SIGINT or SIGTERM, or with --drain until the queue has nothing ready.
  *
- * Receives are committed at once, so a message that this consumer cannot handle,
- * or was handling when it died, comes back when its visibility timeout is over,
- * and goes to the dead-letter queue if there is one.  The work and the delete are
- * one transaction: a message is deleted if and only if it is booked.
+ * The work is in the same database, so a message and its work are one transaction: it
+ * is consumed if and only if it is booked, exactly once, and what this consumer was
+ * handling when it died is ready at once.  A message that it cannot handle is rolled
+ * back, and then received by its id and released: that is counted, so that it comes
+ * again later, and goes to the dead-letter queue in the end if there is one.
  *
- * When the server restarts it connects again, with growing pauses.  What it had
- * received by then, and not yet deleted, comes back when the visibility timeout is
- * over.  If the connection was lost during a commit nobody knows whether the message
- * was booked: it comes back if it was not.
+ * Work that takes long, or is done elsewhere, does not go into a transaction: then
+ * receive, commit, work, and delete (README.md, Receive and delete).
+ *
+ * When the server restarts it connects again, with growing pauses.  If the connection
+ * was lost during a commit nobody knows whether the message was booked: it is ready
+ * again if it was not.
  */
 const { Client } = require('pg');
 
-const WAIT = 20; // seconds a receive waits for a message
-const RETRY = 10; // seconds until a message that failed is received again
+const WAIT = 20; // seconds a call waits for a message
+const RETRY = 10; // seconds until a message that failed is ready again
 const MAX_PAUSE = 30; // seconds between two tries to connect, at most
 
 async function connect() {
@@ -35,7 +38,7 @@ async function isLost(client) {
   return client.query('SELECT 1').then(() => false, () => true);
 }
 
-// Book one order.  A message can come twice: the second time changes nothing.
+// Book one order.  A message that is brought back changes nothing.
 async function handle(client, message) {
   const order = JSON.parse(message.body);
   await client.query(
@@ -43,32 +46,39 @@ async function handle(client, message) {
     [message.msg_id, order.item, order.amount]);
 }
 
-async function consume(client, queue, message) {
+// Have a message come again later.  Nothing happens if somebody else has it by now.
+async function countFailure(client, queue, message) {
+  await client.query(
+    `SELECT cmq_release($1, ARRAY(SELECT receipt_handle
+       FROM cmq_receive_messages($1, ARRAY[$2::bigint])), $3)`,
+    [queue, message.msg_id, RETRY]);
+}
+
+// Consume one message, if there is any: true.  Waits for so many seconds.
+async function consume(client, queue, wait) {
+  let message;
   try {
     await client.query('BEGIN');
-    await handle(client, message);
-    const { rows } = await client.query('SELECT cmq_delete($1, $2) AS deleted', [queue, message.receipt_handle]);
-    // if not, it took too long and somebody else has it
-    await client.query(rows[0].deleted ? 'COMMIT' : 'ROLLBACK');
+    ({ rows: [message] } = await client.query(
+      'SELECT * FROM cmq_consume($1, polling_wait_seconds => $2)', [queue, wait]));
+    if (message) await handle(client, message);
+    await client.query('COMMIT');
   } catch (error) {
     await client.query('ROLLBACK'); // fails if the connection is lost
+    if (!message) throw error;
     console.error(`message ${message.msg_id} failed: ${error.message}`);
-    await client.query('SELECT cmq_release($1, $2, $3)', [queue, [message.receipt_handle], RETRY]);
+    await countFailure(client, queue, message);
   }
+  return message !== undefined;
 }
 
 async function work(client, queue, drain, state) {
   while (!state.stopping) {
-    let rows;
     try {
-      ({ rows } = await client.query(
-        'SELECT * FROM cmq_receive($1, 10, polling_wait_seconds => $2)', [queue, drain ? 0 : WAIT]));
+      if (!await consume(client, queue, drain ? 0 : WAIT) && drain) return;
     } catch (error) {
-      if (error.code === '57014') continue; // cancelled
-      throw error;
+      if (error.code !== '57014') throw error; // not cancelled
     }
-    if (drain && rows.length === 0) return;
-    for (const message of rows) await consume(client, queue, message);
   }
 }
 
@@ -97,7 +107,7 @@ async function main(queue, drain) {
     state.stopping = true;
     state.wake();
     try {
-      // ends a receive that waits
+      // ends a call that waits
       const other = await connect();
       await other.query('SELECT pg_cancel_backend($1)', [client.processID]);
       await other.end();

@@ -6,15 +6,18 @@
 Connects as libpq does (PGHOST, PGDATABASE, ...).  Runs until it gets SIGINT or
 SIGTERM, or with --drain until the queue has nothing ready.
 
-Receives are committed at once, so a message that this consumer cannot handle,
-or was handling when it died, comes back when its visibility timeout is over,
-and goes to the dead-letter queue if there is one.  The work and the delete are
-one transaction: a message is deleted if and only if it is booked.
+The work is in the same database, so a message and its work are one transaction: it
+is consumed if and only if it is booked, exactly once, and what this consumer was
+handling when it died is ready at once.  A message that it cannot handle is rolled
+back, and then received by its id and released: that is counted, so that it comes
+again later, and goes to the dead-letter queue in the end if there is one.
 
-When the server restarts it connects again, with growing pauses.  What it had
-received by then, and not yet deleted, comes back when the visibility timeout is
-over.  If the connection was lost during a commit nobody knows whether the message
-was booked: it comes back if it was not.
+Work that takes long, or is done elsewhere, does not go into a transaction: then
+receive, commit, work, and delete (README.md, Receive and delete).
+
+When the server restarts it connects again, with growing pauses.  If the connection
+was lost during a commit nobody knows whether the message was booked: it is ready
+again if it was not.
 """
 
 import json
@@ -26,8 +29,8 @@ import time
 import psycopg
 from psycopg.rows import namedtuple_row
 
-WAIT = 20  # seconds a receive waits for a message
-RETRY = 10  # seconds until a message that failed is received again
+WAIT = 20  # seconds a call waits for a message
+RETRY = 10  # seconds until a message that failed is ready again
 MAX_PAUSE = 30  # seconds between two tries to connect, at most
 
 
@@ -59,7 +62,7 @@ def is_lost(conn):
 
 
 def handle(conn, message):
-    """Book one order.  A message can come twice: the second time changes nothing."""
+    """Book one order.  A message that is brought back changes nothing."""
     order = json.loads(message.body)
     conn.execute(
         "INSERT INTO ledger (msg_id, item, amount) VALUES (%s, %s, %s)"
@@ -68,39 +71,40 @@ def handle(conn, message):
     )
 
 
-def consume(conn, queue, message):
+def count_failure(conn, queue, message):
+    """Have a message come again later.  Nothing happens if somebody else has it by now."""
+    conn.execute(
+        "SELECT cmq_release(%s, ARRAY(SELECT receipt_handle"
+        " FROM cmq_receive_messages(%s, ARRAY[%s::bigint])), %s)",
+        (queue, queue, message.msg_id, RETRY),
+    )
+
+
+def consume(conn, queue, wait):
+    """Consume one message, if there is any: true.  Waits for so many seconds."""
+    message = None
     try:
         with conn.transaction():
-            handle(conn, message)
-            deleted = conn.execute(
-                "SELECT cmq_delete(%s, %s)", (queue, message.receipt_handle)
-            ).fetchone()[0]
-            if not deleted:
-                # it took too long and somebody else has it: undo the work
-                raise psycopg.Rollback()
+            message = conn.execute(
+                "SELECT * FROM cmq_consume(%s, polling_wait_seconds => %s)", (queue, wait)
+            ).fetchone()
+            if message:
+                handle(conn, message)
     except Exception as error:
-        if is_lost(conn):
+        if message is None or is_lost(conn):
             raise
         print(f"message {message.msg_id} failed: {error}", file=sys.stderr)
-        conn.execute(
-            "SELECT cmq_release(%s, %s, %s)",
-            (queue, [message.receipt_handle], RETRY),
-        )
+        count_failure(conn, queue, message)
+    return message is not None
 
 
 def work(conn, queue, drain, stopping):
     while not stopping:
         try:
-            messages = conn.execute(
-                "SELECT * FROM cmq_receive(%s, 10, polling_wait_seconds => %s)",
-                (queue, 0 if drain else WAIT),
-            ).fetchall()
+            if not consume(conn, queue, 0 if drain else WAIT) and drain:
+                return
         except psycopg.errors.QueryCanceled:
             continue
-        if drain and not messages:
-            return
-        for message in messages:
-            consume(conn, queue, message)
 
 
 def main(queue, drain=False):
@@ -110,7 +114,7 @@ def main(queue, drain=False):
     def stop(*_):
         stopping.append(True)
         try:
-            conn.cancel()  # ends a receive that waits
+            conn.cancel()  # ends a call that waits
         except psycopg.Error:
             pass  # the connection is lost
 

@@ -51,7 +51,7 @@ our @EXPORT = qw($top $waiting eventually);
 our $top = abs_path(dirname(__FILE__) . '/../..');
 
 # Receives that wait, as the rest of a query.
-our $waiting = q{FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%cmq_receive%' AND backend_type = 'client backend'};
+our $waiting = q{FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query ~ 'cmq_(receive|consume)' AND backend_type = 'client backend'};
 
 # Try until the block is true, for as long as PostgreSQL's own tests would.
 sub eventually(&;$)

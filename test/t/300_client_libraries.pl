@@ -99,7 +99,7 @@ for my $name (sort keys %clients)
 		$node->poll("SELECT count(*) = 1 $waiting", "$name: consumer waits");
 		$run->signal('TERM');
 		$run->finish;
-		$node->poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%cmq_receive%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}, "$name: and ends on SIGTERM");
+		$node->poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%cmq_consume%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}, "$name: and ends on SIGTERM");
 
 		# The server restarts: while the consumer waits, while it works, by a crash, and for
 		# as long as it takes to try in vain twice.  It goes on by itself; what it had received
