@@ -23,8 +23,9 @@ package TrafficLedger;
 # The books:
 #   t.made      messages sent, published, redriven or replayed: by id and body
 #   t.grip      handles: one for each delivery, and one for each change of visibility,
-#               whose parent is the handle before; what is consumed in one step has
-#               a made-up one
+#               whose parent is the handle before; root is that of the delivery.  What is
+#               consumed in one step has a made-up one, and so has a release.  A delivery
+#               that was released uncounted does not count
 #   t.gone      deletions, one for each life of a message, also of one nobody received
 #   t.brought   what restores said that they bring back
 #   t.cleared   what clears said that they remove
@@ -93,8 +94,10 @@ CREATE SCHEMA t;
 CREATE SEQUENCE t.bodies;
 CREATE TABLE t.made (queue text, msg_id bigint, via text, body text, bytes int, PRIMARY KEY (queue, msg_id));
 CREATE TABLE t.grip (handle text PRIMARY KEY, queue text, parent text UNIQUE, msg_id bigint, receive_count int, rewind_count int,
-	timeout int, visible_at bigint, body text, client text, state text DEFAULT 'open');
-CREATE UNIQUE INDEX ON t.grip (queue, msg_id, rewind_count, receive_count) WHERE parent IS NULL;
+	timeout int, visible_at bigint, body text, client text, state text DEFAULT 'open', root text, counted boolean DEFAULT true,
+	CHECK (root IS NOT NULL));
+CREATE UNIQUE INDEX ON t.grip (queue, msg_id, rewind_count, receive_count) WHERE parent IS NULL AND counted;
+CREATE INDEX ON t.grip (root);
 CREATE INDEX ON t.grip (client, queue) WHERE state = 'open';
 CREATE TABLE t.gone (queue text, msg_id bigint, rewind_count int, receive_count int, via text, PRIMARY KEY (queue, msg_id, rewind_count));
 CREATE TABLE t.brought (queue text, n bigint);
@@ -109,7 +112,7 @@ sub _calls
 {
 	return q{
 CREATE FUNCTION t.me() RETURNS text LANGUAGE sql AS $$ SELECT current_setting('application_name') $$;
-CREATE FUNCTION t.part(handle text, n int) RETURNS bigint IMMUTABLE LANGUAGE sql AS $$ SELECT split_part(handle, '-', n)::bigint $$;
+CREATE FUNCTION t.part(handle text, n int) RETURNS bigint IMMUTABLE LANGUAGE sql AS $$ SELECT coalesce(nullif(split_part(handle, '-', n), ''), '0')::bigint $$;
 
 -- A body that no other message has, a few of them large.
 CREATE FUNCTION t.body() RETURNS text LANGUAGE sql AS $$
@@ -156,7 +159,7 @@ END $$;
 CREATE FUNCTION t.take(q text, n int, wait int DEFAULT 0, filter jsonb DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
 	WITH timeout AS MATERIALIZED (SELECT 1 + (random() * 1.2)::int AS s),
 		 got AS MATERIALIZED (SELECT timeout.s, r.*, t.check_filter(r.headers, filter) FROM timeout, cmq_receive(q, n, timeout.s, wait, filter) r),
-		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, s, t.part(receipt_handle, 2), md5(body), t.me()
+		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, s, t.part(receipt_handle, 2), md5(body), t.me(), 'open', receipt_handle
 					FROM got RETURNING 1)
 	SELECT count(*) FROM book
 $$;
@@ -173,7 +176,7 @@ END $$;
 CREATE FUNCTION t.take_ids(q text) RETURNS bigint LANGUAGE sql AS $$
 	WITH ids AS MATERIALIZED (SELECT t.some_ids(q) AS ids),
 		 got AS MATERIALIZED (SELECT r.* FROM ids, cmq_receive_messages(q, ids, 2) r WHERE msg_id = ANY (ids)),
-		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, 2, t.part(receipt_handle, 2), md5(body), t.me()
+		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, 2, t.part(receipt_handle, 2), md5(body), t.me(), 'open', receipt_handle
 					FROM got RETURNING 1)
 	SELECT count(*) FROM book
 $$;
@@ -182,7 +185,7 @@ $$;
 CREATE FUNCTION t.eat(q text, n int, wait int DEFAULT 0, filter jsonb DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
 	WITH got AS MATERIALIZED (SELECT r.*, t.check_filter(r.headers, filter) FROM cmq_consume(q, n, wait, filter) r),
 		 book AS (INSERT INTO t.grip SELECT concat_ws(' ', q, msg_id, receive_count, rewind_count), q, NULL, msg_id, receive_count, rewind_count, 0,
-						cmq.msg_id(cmq._clock(q)), md5(body), t.me(), 'deleted'
+						cmq.msg_id(cmq._clock(q)), md5(body), t.me(), 'deleted', concat_ws(' ', q, msg_id, receive_count, rewind_count)
 					FROM got RETURNING 1),
 		 gone AS (INSERT INTO t.gone SELECT q, msg_id, rewind_count, receive_count, 'consume' FROM got RETURNING 1)
 	SELECT (SELECT count(*) FROM book) + 0 * (SELECT count(*) FROM gone)
@@ -225,23 +228,68 @@ BEGIN
 	RETURN cardinality(good);
 END $$;
 
-CREATE FUNCTION t.change(q text, seconds int) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-	h text;
-	new text;
-	n bigint := 0;
+-- Change visibility, one by one or all at once.
+CREATE FUNCTION t.changes(q text, handles text[], seconds int) RETURNS TABLE (old text, new text) LANGUAGE plpgsql AS $$
 BEGIN
-	FOREACH h IN ARRAY array(SELECT t.held(q, 2)) LOOP
-		new := cmq_change_visibility(q, h, seconds);
-		IF new IS NULL THEN
-			UPDATE t.grip SET state = 'stale' WHERE handle = h AND state = 'open';
-		ELSE
-			UPDATE t.grip SET state = 'changed' WHERE handle = h;
-			INSERT INTO t.grip SELECT new, q, h, msg_id, receive_count, rewind_count, seconds, t.part(new, 2), body, t.me() FROM t.grip WHERE handle = h;
-			n := n + 1;
+	IF random() < 0.5 THEN
+		RETURN QUERY SELECT * FROM cmq_change_visibility_batch(q, handles, seconds);
+		RETURN;
+	END IF;
+	FOREACH old IN ARRAY handles LOOP
+		new := cmq_change_visibility(q, old, seconds);
+		IF new IS NOT NULL THEN
+			RETURN NEXT;
 		END IF;
 	END LOOP;
-	RETURN n;
+END $$;
+
+CREATE FUNCTION t.change(q text, seconds int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	handles text[] := array(SELECT t.held(q, 3));
+	good text[] := '{}';
+	r record;
+BEGIN
+	FOR r IN SELECT * FROM t.changes(q, handles, seconds) LOOP
+		UPDATE t.grip SET state = 'changed' WHERE handle = r.old;
+		INSERT INTO t.grip SELECT r.new, q, r.old, msg_id, receive_count, rewind_count, seconds, t.part(r.new, 2), body, t.me(), 'open', root FROM t.grip WHERE handle = r.old;
+		good := good || r.old;
+	END LOOP;
+	UPDATE t.grip SET state = 'stale' WHERE handle = ANY (handles) AND handle <> ALL (good) AND state = 'open';
+	RETURN cardinality(good);
+END $$;
+
+CREATE FUNCTION t.release(q text, n int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	handles text[] := array(SELECT t.held(q, n));
+	seconds int := (array[NULL, 0, 0, 1])[1 + (random() * 3)::int];
+	counts boolean := random() < 0.6;
+	since bigint := cmq.msg_id(cmq._clock(q));
+	good text[] := array(SELECT cmq_release(q, handles, seconds, counts));
+BEGIN
+	UPDATE t.grip SET state = 'released' WHERE handle = ANY (good);
+	UPDATE t.grip SET state = 'stale' WHERE handle = ANY (handles) AND handle <> ALL (good) AND state = 'open';
+	-- not received again before this; what is delayed can be had by its id
+	INSERT INTO t.grip SELECT 'after ' || handle, q, handle, msg_id, receive_count, rewind_count, 0,
+			since + CASE WHEN counts THEN coalesce(seconds, 0) * 1000000 ELSE 0 END, body, t.me(), 'no handle', root
+	  FROM t.grip WHERE handle = ANY (good);
+	IF NOT counts THEN
+		UPDATE t.grip SET counted = false WHERE root IN (SELECT root FROM t.grip WHERE handle = ANY (good));
+	END IF;
+	RETURN cardinality(good);
+END $$;
+
+-- Handles that have become stale, some time ago or just now: nothing must come of them.
+CREATE FUNCTION t.use_stale(q text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	handles text[] := array(SELECT handle FROM t.grip TABLESAMPLE SYSTEM (10) WHERE queue = q AND state NOT IN ('open', 'no handle') AND handle LIKE '%-%' LIMIT 20) ||
+		array(SELECT parent FROM t.grip WHERE client = t.me() AND queue = q AND state = 'open' AND parent IS NOT NULL LIMIT 5);
+	good text[] := array(SELECT cmq_release(q, handles, 0)) || array(SELECT old_handle FROM cmq_change_visibility_batch(q, handles, 1)) ||
+		array(SELECT cmq_delete_batch(q, handles)) || array(SELECT h FROM unnest(handles) h WHERE cmq_delete(q, h));
+BEGIN
+	IF good <> '{}' THEN
+		RAISE EXCEPTION 'stale handles of % were good: %', q, good USING ERRCODE = 'XX001';
+	END IF;
+	RETURN cardinality(handles);
 END $$;
 
 -- Receive and delete; what has become stale in between, or is not deleted, is held.
@@ -250,7 +298,7 @@ CREATE FUNCTION t.consume(q text, n int, wait int DEFAULT 0) RETURNS bigint LANG
 		 got AS MATERIALIZED (SELECT timeout.s, r.* FROM timeout, cmq_receive(q, n, timeout.s, wait) r),
 		 del AS MATERIALIZED (SELECT *, random() < 0.9 AND cmq_delete(q, receipt_handle) AS deleted FROM got),
 		 book AS (INSERT INTO t.grip SELECT receipt_handle, q, NULL, msg_id, receive_count, rewind_count, s, t.part(receipt_handle, 2), md5(body), t.me(),
-						CASE WHEN deleted THEN 'deleted' ELSE 'open' END
+						CASE WHEN deleted THEN 'deleted' ELSE 'open' END, receipt_handle
 					FROM del RETURNING 1),
 		 gone AS (INSERT INTO t.gone SELECT q, msg_id, rewind_count, receive_count, 'delete' FROM del WHERE deleted RETURNING 1)
 	SELECT (SELECT count(*) FROM book) + 0 * (SELECT count(*) FROM gone)
@@ -395,13 +443,14 @@ END $$;
 -- Settings that change nothing that is counted.
 CREATE FUNCTION t.alter(q text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	CASE (random() * 6)::int
+	CASE (random() * 7)::int
 		WHEN 0 THEN PERFORM cmq_alter_queue(q, visibility_timeout => 1 + (random() * 1.2)::int);
 		WHEN 1 THEN PERFORM cmq_alter_queue(q, polling_wait_seconds => 0);
 		WHEN 2 THEN PERFORM cmq_alter_queue(q, max_receive_count => 2 + (random() * 2)::int);
 		WHEN 3 THEN PERFORM cmq_alter_queue(q, max_msg_heap_num => CASE WHEN random() < 0.1 THEN 10 ELSE 1000000 END);
 		WHEN 4 THEN PERFORM cmq_alter_queue(q, rewind_seconds => 3500 + (random() * 100)::int);
 		WHEN 5 THEN PERFORM cmq_alter_queue(q, rewind_share => 1 + (random() * 99)::int);
+		WHEN 6 THEN PERFORM cmq_alter_queue(q, retry_backoff_seconds => (random() * 1.2)::int, retry_backoff_max_seconds => (random() * 2)::int);
 		ELSE PERFORM cmq_unbind_dead_letter(q);
 	END CASE;
 END $$;
@@ -484,17 +533,22 @@ my @nothing = (
 		SELECT g.* FROM t.grip g LEFT JOIN (SELECT queue, msg_id, body FROM t.made UNION ALL SELECT dead, dead_id, body FROM t.letter) m USING (queue, msg_id)
 		 WHERE g.queue <> 'x' AND m.body IS DISTINCT FROM g.body},
 	'deliveries of each life are counted from one, without a gap' => q{
-		SELECT queue, msg_id, rewind_count, array_agg(receive_count ORDER BY receive_count) FROM t.grip WHERE parent IS NULL
+		SELECT queue, msg_id, rewind_count, array_agg(receive_count ORDER BY receive_count) FROM t.grip WHERE parent IS NULL AND counted
 		 GROUP BY 1, 2, 3 HAVING count(*) <> max(receive_count)},
 	'no message was had by two at a time' => q{
-		SELECT n.handle, l.handle FROM t.grip n
-		  JOIN t.grip l ON l.queue = n.queue AND l.msg_id = n.msg_id AND l.rewind_count = n.rewind_count AND l.receive_count = n.receive_count - 1
-		   AND NOT EXISTS (SELECT FROM t.grip c WHERE c.parent = l.handle)
-		 WHERE n.parent IS NULL AND n.visible_at - n.timeout * 1000000 < l.visible_at},
+		SELECT n.handle, l.handle FROM (
+			-- in each life, in the order of the counts; what is consumed in one step is the last
+			SELECT *, lag(handle) OVER (PARTITION BY queue, msg_id, rewind_count
+					ORDER BY CASE WHEN handle LIKE '%-%' THEN t.part(handle, 5) ELSE 1000000 END, receive_count) AS before
+			  FROM t.grip WHERE parent IS NULL) n
+		  JOIN t.grip l ON l.root = n.before AND NOT EXISTS (SELECT FROM t.grip c WHERE c.parent = l.handle)
+		 WHERE n.visible_at - n.timeout * 1000000 < l.visible_at},
+	'a receive that does not count was given back' => q{
+		SELECT * FROM t.grip g WHERE NOT counted AND parent IS NULL AND NOT EXISTS (SELECT FROM t.grip c WHERE c.root = g.root AND c.state = 'released')},
 	'each life was ended once, in order' => q{
 		SELECT queue, msg_id, array_agg(rewind_count ORDER BY rewind_count) FROM t.gone GROUP BY 1, 2 HAVING count(*) <> max(rewind_count) + 1},
 	'by the last delivery' => q{
-		SELECT g.*, max(p.receive_count) FROM t.gone g LEFT JOIN t.grip p USING (queue, msg_id, rewind_count)
+		SELECT g.*, max(p.receive_count) FROM t.gone g LEFT JOIN (SELECT * FROM t.grip WHERE counted) p USING (queue, msg_id, rewind_count)
 		 GROUP BY 1, 2, 3, 4, 5 HAVING g.receive_count <> coalesce(max(p.receive_count), 0)},
 	'what is in the history was deleted as often as it lived' => q{
 		SELECT s.*, count(g.msg_id) FROM t.state s LEFT JOIN t.gone g USING (queue, msg_id) WHERE s.state = 'deleted'

@@ -69,6 +69,14 @@ is($node->states('orders'),
 	'a batch of deletes and a change of visibility are there');
 is($node->sql("SELECT cmq_delete('orders', '$new_handle')"),
 	't', 'the new handle is good');
+my $released = $node->handle('orders');
+is($node->sql("SELECT count(*) FROM cmq_release('orders', ARRAY['$released'], 0, counted => false)"), '1', 'm5 is released');
+$node->crash;
+is($node->states('orders'),
+	'm1:history m2:history m3:history m4:history m5:ready m6:ready',
+	'a release is there');
+is($node->sql("SELECT cmq_delete('orders', '$released')"), 'f', 'its handle is stale');
+is($node->sql("SELECT receive_count FROM cmq.q_orders_live WHERE body = 'm5'"), '0', 'the delivery does not count');
 
 $node->sql("SELECT cmq_rewind('orders', now() - interval '1 hour')");
 $node->crash;
@@ -83,7 +91,7 @@ is($node->states('orders'),
 is($node->sql("SELECT cmq_delete('orders', '$handle')"), 't', 'm1 deleted again');
 $node->crash;
 send_checked('m7');
-is($node->receive('orders'), 'm2 m3 m4 m5 m6 m7', 'the rewind goes on, then the rest');
+is($node->receive('orders'), 'm2 m3 m4 m6 m5 m7', 'the rewind goes on, then the rest, behind it what was released');
 is($node->states('orders'),
 	'm1:history m2:in_flight m3:in_flight m4:in_flight m5:in_flight m6:in_flight m7:in_flight',
 	'every message counted');

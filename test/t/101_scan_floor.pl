@@ -81,6 +81,10 @@ ROLLBACK;
 	'ready_again@2' => q{
 SELECT count(cmq_change_visibility('q', receipt_handle, 0)) FROM cmq_receive('q');
 },
+	'released@2' => q{
+\set counted random(0, 1)
+SELECT count(*) FROM cmq_release('q', array(SELECT receipt_handle FROM cmq_receive('q', 2)), 0, :counted = 1);
+},
 );
 my %traffic = (
 	'send@8' => q{
@@ -143,6 +147,20 @@ COMMIT;
 	'visibility@8' => q{
 \set timeout random(0, 1)
 SELECT count(cmq_change_visibility('q', receipt_handle, :timeout)) FROM cmq_receive('q', 2);
+},
+	'release@8' => q{
+\set delay random(0, 1)
+\set counted random(0, 1)
+\set ms random(1, 10)
+\set end random(1, 4)
+BEGIN;
+SELECT count(*) FROM cmq_release('q', array(SELECT receipt_handle FROM cmq_receive('q', 2)), :delay, :counted = 1);
+\sleep :ms ms
+\if :end = 1
+ROLLBACK;
+\else
+COMMIT;
+\endif
 },
 );
 

@@ -152,12 +152,15 @@ delete_all();
 	$session->finish;
 }
 
-# However much one transaction sends, it wakes once, when it commits; and never,
-# if it does not.  Delayed messages: the waiter looks, plans and sleeps on.
+# However much one transaction sends or puts off, it wakes once, when it commits; and
+# never, if it does not.  Delayed messages: the waiter looks, plans and sleeps on.
 SKIP:
 {
-	skip 'the system does not count how often a process sleeps', 4 unless $proc_counts;
+	skip 'the system does not count how often a process sleeps', 6 unless $proc_counts;
 	$node->sql(q{SELECT cmq_create_queue('delayed')});
+	$node->sql(q{SELECT FROM cmq_send_batch('delayed', array_fill('m'::text, ARRAY[2000]));
+		CREATE TABLE held AS SELECT array(SELECT receipt_handle FROM cmq_receive('delayed', 1000, 43200)) AS first,
+			array(SELECT receipt_handle FROM cmq_receive('delayed', 1000, 43200)) AS second});
 	my $session = $node->start_psql(q{SELECT count(*) FROM cmq_receive('delayed', polling_wait_seconds => 30)});
 	$node->wait_for_waiters(1);
 	my $sends = join('', map { "SELECT cmq_send('delayed', 'm$_', 3600);\n" } 1 .. 1000);
@@ -167,7 +170,9 @@ SKIP:
 	my %times = (
 		'a thousand sends in one transaction' => "BEGIN; $sends COMMIT",
 		'a batch of a thousand' =>
-		  q{SELECT count(*) FROM cmq_send_batch('delayed', array_fill('m'::text, ARRAY[1000]), 3600)});
+		  q{SELECT count(*) FROM cmq_send_batch('delayed', array_fill('m'::text, ARRAY[1000]), 3600)},
+		'a release of a thousand' => q{SELECT count(*) FROM held, cmq_release('delayed', first, 3600)},
+		'a change of visibility of a thousand' => q{SELECT count(*) FROM held, cmq_change_visibility_batch('delayed', second, 3600)});
 	foreach my $what (sort keys %times)
 	{
 		$before = sleeps();
@@ -188,6 +193,35 @@ wakes('cmq_change_visibility to 0', 'back',
 $handle = $node->sql("SELECT $handle_of_row FROM cmq_data.q_w_pending");
 wakes('the end of a visibility timeout', 'back',
 	sub { $node->sql("SELECT cmq_change_visibility('w', '$handle', 1)") });
+delete_all();
+
+# A release, too: at once, after a delay and after the back-off, counted or not.
+sub wakes_by_release
+{
+	my ($what, $arguments) = @_;
+	send_message('released');
+	my $h = $node->handle('w');
+	wakes("cmq_release $what", 'released', sub { is($node->sql("SELECT count(*) FROM cmq_release('w', ARRAY['$h']$arguments)"), '1', "released $what") });
+	delete_all();
+	return;
+}
+wakes_by_release('at once', '');
+wakes_by_release('uncounted', ', 0, false');
+wakes_by_release('with a delay', ', 1');
+wakes_by_release('uncounted with a delay', ', 1, false');
+$node->sql(q{SELECT cmq_alter_queue('w', retry_backoff_seconds => 1)});
+wakes_by_release('with back-off', '');
+$node->sql(q{SELECT cmq_alter_queue('w', retry_backoff_seconds => 0)});
+# as many as there are messages
+$node->sql(q{SELECT FROM cmq_send_batch('w', '{r,r,r}')});
+{
+	my $handles = $node->sql(q{SELECT array_agg(receipt_handle) FROM cmq_receive('w', 3)});
+	my @waiting = map { waiter() } 1 .. 3;
+	$node->wait_for_waiters(3);
+	$node->sql("SELECT FROM cmq_release('w', '$handles')");
+	poll("SELECT string_agg(body, ',') FROM got WHERE waiter > $waiter_no - 3", 'a release of three wakes three', 'r,r,r');
+	$_->finish foreach @waiting;
+}
 delete_all();
 
 # Several times: the signal must not be faster than the news.

@@ -1,10 +1,10 @@
 # Everything at once: sessions send, publish, receive, consume, wait, delete, give back,
-# rewind, restore, cancel, replay, redrive, clear, pause, alter, bind, subscribe and maintain, in
-# transactions with savepoints, some of which are rolled back or prepared, on queues
-# joined by topics and dead-letter bindings.  Meanwhile clients are killed, backends
-# cancelled and terminated, the dead-letter queues break and heal, and tables are
-# vacuumed and reindexed, and in a long run the power fails once.  Then all is consumed,
-# and each message counted.
+# release, rewind, restore, cancel, replay, redrive, clear, pause, alter, bind, subscribe
+# and maintain, in transactions with savepoints, some of which are rolled back or
+# prepared, on queues joined by topics and dead-letter bindings.  Meanwhile clients are
+# killed, backends cancelled and terminated, the dead-letter queues break and heal, and
+# tables are vacuumed and reindexed, and in a long run the power fails once.  Then all is
+# consumed, and each message counted.
 #
 # The books are in the database, see lib/TrafficLedger.pm.  What the clients do is
 # drawn from CMQ_TEST_SEED; how they meet is not, so a seed does not repeat a run.
@@ -70,6 +70,8 @@ my @calls = (
 	[ 2 => sub { "t.take_back('" . pick(qw(a a b d brief)) . "')" } ],
 	[ 10 => sub { "t.finish('" . pick(qw(a a b b c c d brief dead)) . "', 5)" } ],
 	[ 7 => sub { "t.change('" . pick(qw(a a b b c d brief dead)) . "', " . pick(0, 0, 0, 1, 2) . ')' } ],
+	[ 7 => sub { "t.release('" . pick(qw(a a b b c d brief dead)) . "', " . pick(1, 2, 5) . ')' } ],
+	[ 2 => sub { "t.use_stale('" . pick(qw(a b c d brief dead)) . "')" } ],
 	[ 2 => sub { "t.rewind('" . pick(qw(a a c d dead far brief)) . "')" } ],
 	[ 3 => sub { "t.restore('" . pick(qw(a b b d c dead)) . "')" } ],
 	[ 1 => sub { "t.cancel('" . pick(qw(a c d dead)) . "')" } ],
