@@ -339,7 +339,8 @@ $old = hold();
 floor_rises('before');
 foreach my $call (
 	q{cmq_send('pubq', 'x')}, q{SELECT count(*) FROM cmq_send_batch('pubq', '{x,y}')}, q{SELECT count(*) FROM cmq_receive('pubq')},
-	qq{cmq_change_visibility('pubq', '$handle', 0)}, qq{SELECT count(*) FROM cmq_delete_batch('pubq', '{$handle}')}, qq{cmq_delete('pubq', '$handle')},
+	qq{cmq_change_visibility('pubq', '$handle', 0)}, qq{SELECT count(*) FROM cmq_change_visibility_batch('pubq', '{$handle}', 0)},
+	qq{SELECT count(*) FROM cmq_release('pubq', '{$handle}')}, qq{SELECT count(*) FROM cmq_delete_batch('pubq', '{$handle}')}, qq{cmq_delete('pubq', '$handle')},
 	q{SELECT count(*) FROM cmq_consume('pubq')}, q{SELECT count(*) FROM cmq_consume('pubq', 1, 10, '{}')},
 	qq{SELECT count(*) FROM cmq_receive_messages('pubq', '{$pending_id}')}, qq{SELECT count(*) FROM cmq_delete_messages('pubq', '{$pending_id}')},
 	q{SELECT count(*) FROM cmq_publish('t', 'x')}, q{SELECT count(*) FROM cmq_publish_batch('t', '{x}')},

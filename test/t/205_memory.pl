@@ -42,6 +42,9 @@ $node->sql(q{
 			PERFORM cmq_send('q', 'body', headers => '{"a": 1}');
 			SELECT receipt_handle INTO handle FROM cmq_receive('q');
 			handle := cmq_change_visibility('q', handle, 600);
+			handle := (SELECT new_handle FROM cmq_change_visibility_batch('q', ARRAY[handle], 600));
+			PERFORM cmq_release('q', ARRAY[handle], 0, i % 2 = 0);
+			SELECT receipt_handle INTO handle FROM cmq_receive('q');
 			PERFORM cmq_delete('q', handle);
 			PERFORM cmq_restore('q', 'infinity');
 			PERFORM cmq_rewind_preview('q', 'infinity');

@@ -273,6 +273,7 @@ my %calls = (
 	take_back_rewound => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_delete_messages('SRC', array(SELECT msg_id FROM cmq.q_SRC_live WHERE state = 'ready'))}, 1041 ],
 	delete => [ 'q_SRC_rewind (a.idx(receive_count))', 2, q{count(*) FROM cmq_delete_batch('SRC', array(SELECT receipt_handle FROM a.had))}, 20 ],
 	change_visibility => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{count(*) FROM a.had WHERE cmq_change_visibility('SRC', receipt_handle, 0) IS NOT NULL}, 20 ],
+	release => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{count(*) FROM cmq_release('SRC', array(SELECT receipt_handle FROM a.had), 0)}, 20 ],
 	redrive => [ 'q_DST (a.idx(body))', 2, q{cmq_redrive('SRC', 20)}, 20 ],
 	redrive_from => [ 'q_SRC_pending (a.idx(receive_count))', 2, q{cmq_redrive('LETTERS')}, 2 ],
 	publish => [ 'q_SRC (a.idx(body))', 1, q{count(*) FROM cmq_publish('SRC', 'n')}, 1 ],
@@ -304,7 +305,7 @@ sub attempt
 			SELECT FROM cmq_delete_batch('SRC', array(SELECT receipt_handle FROM cmq_receive('SRC', 1000)))} : '')
 		. q{;
 		SELECT FROM cmq_send_batch('SRC', array_fill('w'::text, '{40}'), headers => array_fill('{"cmq_dead_letter": {"queue": "DST"}}'::jsonb, '{40}'));
-		DROP TABLE IF EXISTS a.had; CREATE TABLE a.had AS SELECT * FROM cmq_receive('SRC', } . ($call =~ /delete|visibility|maintain|dead_letter/ ? 20 : 0) . q{ + 1) OFFSET 1;
+		DROP TABLE IF EXISTS a.had; CREATE TABLE a.had AS SELECT * FROM cmq_receive('SRC', } . ($call =~ /delete|visibility|release|maintain|dead_letter/ ? 20 : 0) . q{ + 1) OFFSET 1;
 		} . ($call =~ /maintain|dead_letter/ ? q{
 			SELECT FROM cmq_alter_queue('SRC', dead_letter_queue => 'DST', max_receive_count => 1);
 			SELECT count(cmq_change_visibility('SRC', receipt_handle, 0)) FROM a.had;
@@ -365,12 +366,12 @@ foreach my $call ('replay', grep { $_ ne 'replay' } sort keys %calls)
 	attempt($call, 'drop', 0, 0, 1);
 	attempt($call, 'drop', 1, $_, 1) foreach 0, 1;
 }
-foreach my $call (qw(replay restore send_batch receive consume_rewound take_back_rewound delete redrive dead_letter))
+foreach my $call (qw(replay restore send_batch receive consume_rewound take_back_rewound delete release redrive dead_letter))
 {
 	attempt($call, $_, 0, 0, 1) foreach 'off', 'retention', 'clear', 'receive', 'restore', 'rewind', 'by hand', 'detach';
 }
 # the rewind is switched on in the midst of a redrive and of others
-attempt($_, 'on', 0, 0, 0) foreach qw(send send_batch receive receive_messages change_visibility redrive redrive_from dead_letter maintain publish);
+attempt($_, 'on', 0, 0, 0) foreach qw(send send_batch receive receive_messages change_visibility release redrive redrive_from dead_letter maintain publish);
 
 $node->is_sound;
 $node->stop;
