@@ -326,4 +326,16 @@ SELECT pg_temp.receive('release_a') AS none;
 SELECT pg_temp.release('release_a', '{m}', 0) AS released;
 SELECT pg_temp.receive('release_a') AS found;
 
+-- a paused queue takes back what is released, and delivers it when it is resumed
+SELECT cmq_send('release_a', 'y') > 0 AS sent;
+SELECT pg_temp.get('release_a');
+SELECT cmq_pause_queue('release_a');
+SELECT pg_temp.away('release_a', 'y', 0, 0, false), pg_temp.receive('release_a') AS none;
+SELECT cmq_resume_queue('release_a');
+SELECT pg_temp.get('release_a');
+-- what is consumed in one step has no handle; what was released before keeps its counts
+SELECT pg_temp.away('release_a', 'y', 0, 0);
+SELECT body, receive_count, receipt_handle IS NULL AS no_handle FROM cmq_consume('release_a');
+SELECT pg_temp.release('release_a', '{y}', 0) AS stale;
+
 SELECT cmq_drop_queue('release_a');
