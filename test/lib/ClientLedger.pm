@@ -1,6 +1,6 @@
 package ClientLedger;
 
-# Clients that send, receive, delete, rewind and restore, and a ledger, on their
+# Clients that send, receive, delete, consume, rewind and restore, and a ledger, on their
 # side, of what a server acknowledged: a result is printed only when its transaction
 # has committed.  A client whose server goes away tries again, on each server that takes
 # writes, until it gets on.
@@ -67,12 +67,16 @@ my @statements = (
 	(q{SELECT 's', cmq_send('q', 'm');}) x 16,
 	(q{SELECT 's', id FROM cmq_send_batch('q', ARRAY['b1', 'b2', 'b3']) id;}) x 6,
 	(q{SELECT 's', cmq_send('q', 'late', 1);}) x 2,
-	($consume) x 28,
+	($consume) x 16,
+	(q{SELECT 'd', msg_id FROM cmq_consume('q', 3);}) x 12,
+	(q{SELECT 'd', id FROM cmq_delete_messages('q', array(SELECT msg_id FROM cmq.q_q_live LIMIT 2)) id;}) x 2,
 	(q{SELECT FROM cmq_receive('q', 2);}) x 4,
 	(q{SELECT FROM (SELECT cmq_change_visibility('q', receipt_handle, 0) FROM cmq_receive('q')) v;}) x 2,
 	qq{SELECT 'rewind', $named, cmq_rewind('q', least(recently_sent(), latest_rewind_time)) IS NOT NULL FROM cmq_queue_attributes('q');},
 	qq{SELECT 'restore', $named, cmq_restore('q', recently_deleted());},
 	(q{BEGIN; SELECT cmq_send('q', 'never') \g /dev/null
+ROLLBACK;}) x 2,
+	(q{BEGIN; SELECT count(*) FROM cmq_consume('q', 3) \g /dev/null
 ROLLBACK;}) x 2);
 
 # Runs in a client until it is killed, or the test is gone.

@@ -147,6 +147,27 @@ is($node->receive('orders'), 'm8 m9 m10', 'nothing is lost by the crash of a bac
 is($node->sql('SELECT count(*), count(DISTINCT enqueued_at) FROM cmq_data.q_orders'),
 	'10|10', 'every message counted');
 
+# What is consumed in one step is consumed, if that was committed.
+$node->sql("SELECT FROM cmq_create_queue('eaten', visibility_timeout => 43200, rewind_seconds => 3600);
+	SELECT FROM cmq_create_queue('vanished');
+	SELECT FROM cmq_send_batch('eaten', ARRAY['e1', 'e2', 'e3', 'e4']); SELECT FROM cmq_send_batch('vanished', ARRAY['v1', 'v2'])");
+is($node->sql("SELECT body FROM cmq_consume('eaten'); SELECT body FROM cmq_consume('vanished')"), "e1\nv1", 'messages are consumed');
+$node->crash;
+is($node->states('eaten') . ', ' . $node->states('vanished'), 'e1:history e2:ready e3:ready e4:ready, v2:ready', 'a consume is there');
+$session = $node->session(on_error_stop => 0);
+$session->query_safe("BEGIN; SELECT FROM cmq_consume('eaten', 2); SELECT FROM cmq_consume('vanished')");
+$node->crash;
+eval { $session->quit; };
+is($node->states('eaten') . ', ' . $node->states('vanished'), 'e1:history e2:ready e3:ready e4:ready, v2:ready', 'nothing of one that was open');
+$node->sql("SELECT FROM cmq_rewind('eaten', now() - interval '1 hour'); SELECT FROM cmq_consume('eaten')");
+$node->crash;
+is($node->sql(q{SELECT body, state, rewind_count FROM cmq.q_eaten_all ORDER BY msg_id LIMIT 1}), 'e1|deleted|1', 'a consume of a rewound message is there');
+is($node->sql(q{SELECT count(*) FROM cmq_delete_messages('eaten', array(SELECT msg_id FROM cmq.q_eaten_live WHERE body = 'e3'));
+	SELECT body FROM cmq_receive_messages('eaten', array(SELECT msg_id FROM cmq.q_eaten_live WHERE body = 'e4'))}), "1\ne4", 'messages are deleted and received by id');
+$node->crash;
+is($node->states('eaten'), 'e1:history e2:ready e3:history e4:in_flight', 'both are there');
+is($node->sql("SELECT body FROM cmq_consume('eaten', 10)"), 'e2', 'consumes go on');
+
 # A transaction that does nothing but receive need not wait for the disk.
 $node->set('cmq.async_receive', 'on');
 $node->poll('SHOW cmq.async_receive', 'receives do not wait for the disk', wanted => 'on');

@@ -21,7 +21,9 @@ CONF
 $node->sql(q{
 	CREATE TABLE business (n int);
 	SELECT FROM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 3600);
-	SELECT FROM cmq_send_batch('q', array(SELECT 'm' || i FROM generate_series(1, 100) i));
+	SELECT FROM cmq_create_queue('off', visibility_timeout => 43200);
+	SELECT FROM cmq_send_batch('q', array(SELECT 'm' || i FROM generate_series(1, 1000) i), headers => array(SELECT jsonb_build_object('n', i % 2) FROM generate_series(1, 1000) i));
+	SELECT FROM cmq_send_batch('off', array(SELECT 'm' || i FROM generate_series(1, 100) i));
 	-- ledger: written in the same transactions, so as durable as they are
 	CREATE TABLE sent (msg_id bigint PRIMARY KEY);
 	CREATE TABLE deleted (msg_id bigint PRIMARY KEY);
@@ -41,7 +43,16 @@ sub flushed
 	});
 }
 
+# The WAL writer flushes when it likes, but not after each of many commits.
+sub unflushed
+{
+	my ($work) = @_;
+	return scalar(grep { flushed($work) eq 'f' } 1 .. 10);
+}
+
 my $receive = q{SELECT cmq_receive('q') IS NOT NULL \g /dev/null};
+my $consume = q{SELECT body FROM cmq_consume('q') \g /dev/null};
+my $by_id = q{SELECT body FROM cmq_receive_messages('q', array(SELECT msg_id FROM cmq.q_q_live WHERE state = 'ready' LIMIT 1)) \g /dev/null};
 my %mixed = (
 	'receive and INSERT' => "$receive\nINSERT INTO business VALUES (1)",
 	'INSERT and receive' => "INSERT INTO business VALUES (1);\n$receive\n",
@@ -49,18 +60,23 @@ my %mixed = (
 	'receive and send' => "$receive\nSELECT cmq_send('q', 'x') \\g /dev/null\n",
 	'receive and delete' =>
 	  q{SELECT cmq_delete('q', receipt_handle) FROM cmq_receive('q') \g /dev/null} . "\n",
-);
-is(flushed($mixed{$_} . "\n"), 't', "$_: on disk at commit")
-  foreach sort keys %mixed;
-
-# The WAL writer flushes when it likes, but not after each of many commits.
-sub unflushed
+	'consume' => "$consume\n",
+	'consume with rewind off' => q{SELECT body FROM cmq_consume('off') \g /dev/null} . "\n",
+	'consume with a filter' => q{SELECT body FROM cmq_consume('q', filter => '{"n": 1}') \g /dev/null} . "\n",
+	'receive and consume' => "$receive\n$consume\n",
+	'consume and receive' => "$consume\n$receive\n",
+	'receive and consume in a subtransaction' => "$receive\nSAVEPOINT s;\n$consume\nRELEASE s;\n$receive\n",
+	'delete by id' => q{SELECT cmq_delete_messages('q', array(SELECT msg_id FROM cmq.q_q_live WHERE state = 'ready' LIMIT 1)) \g /dev/null} . "\n",
+	'receive by id and consume' => "$by_id\n$consume\n");
+foreach my $what (sort keys %mixed)
 {
-	my ($work) = @_;
-	return scalar(grep { flushed($work) eq 'f' } 1 .. 10);
+	is(unflushed($mixed{$what} . "\n"), 0, "$what: on disk at commit");
 }
+
 cmp_ok(unflushed("$receive\n"), '>', 0, 'receive alone: not waited for');
 cmp_ok(unflushed("$receive\n$receive\n"), '>', 0, 'receives alone: not waited for');
+cmp_ok(unflushed("$by_id\n"), '>', 0, 'receive by id alone: not waited for');
+cmp_ok(unflushed(qq{$receive\nSELECT body FROM cmq_consume('q', filter => '{"none": 1}') \\g /dev/null\n}), '>', 0, 'receive, and a consume that finds nothing: not waited for');
 $node->set('cmq.async_receive', 'off');
 is(unflushed("$receive\n"), 0, 'receive with cmq.async_receive off: on disk at commit');
 $node->sql('ALTER SYSTEM RESET cmq.async_receive; SELECT pg_reload_conf()');
@@ -108,6 +124,9 @@ INSERT INTO sent SELECT cmq_send('q', 'body');
 },
 	receive => q{
 SELECT count(*) FROM cmq_receive('q', 2);
+},
+	eat => q{
+INSERT INTO deleted SELECT msg_id FROM cmq_consume('q', 2);
 },
 	consume => q{
 WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', 2))

@@ -26,8 +26,8 @@ CONF
 my $ledger = ClientLedger->new($node);
 my @nodes = ($node);
 
-# a queue whose messages leave nothing behind
-$ledger->sql(q{SELECT FROM cmq_create_queue('gone', msg_retention_seconds => 7200)});
+# a queue whose messages leave nothing behind, and one of which one message is consumed
+$ledger->sql(q{SELECT FROM cmq_create_queue('gone', msg_retention_seconds => 7200); SELECT FROM cmq_create_queue('eaten', rewind_seconds => 3600)});
 
 sub make_standby
 {
@@ -43,7 +43,7 @@ sub make_standby
 
 sub clocks_are_ahead
 {
-	return $ledger->sql(q{SELECT bool_and(cmq._clock(queue) > clock_timestamp() + interval '1 min') FROM cmq.queues}) eq 't';
+	return $ledger->sql(q{SELECT bool_and(cmq._clock(queue) > clock_timestamp() + interval '1 min') FROM cmq.queues WHERE queue <> 'eaten'}) eq 't';
 }
 
 # As after a wall clock that was set back: a message lies ahead of it, as far as
@@ -98,7 +98,11 @@ for my $no (1 .. $promotions)
 	$ledger->start(6, $node, $standby);
 	$ledger->wait_for(int(300 + rand 1000));
 	$ledger->rewind_all;
+	$ledger->sql(qq{SELECT cmq_clear_queue('eaten'); SELECT FROM cmq_send_batch('eaten', '{committed$no,open$no}'); SELECT FROM cmq_consume('eaten')});
+	my $open = $node->session(on_error_stop => 0);
+	is($open->query_safe(q{BEGIN; SELECT body FROM cmq_consume('eaten')}), "open$no", "$when: a consume is open");
 	$node->kill_server;
+	eval { $open->quit; };
 	$ledger->wait_for_refused;
 
 	$standby->promote;
@@ -109,6 +113,9 @@ for my $no (1 .. $promotions)
 	$node->reload;
 	$ledger->check($when);
 	$ledger->check_came_back($when);
+	is($ledger->sql(q{SELECT string_agg(body || ' ' || state, ', ') FROM cmq.q_eaten_all WHERE body ~ '} . $no . q{$'}), "committed$no deleted, open$no ready",
+		"$when: what was consumed stays, unless that was open");
+	is($ledger->sql(q{SELECT body FROM cmq_consume('eaten')}), "open$no", '... then it is consumed');
 	if ($ahead)
 	{
 		ok(clocks_are_ahead(), "$when: the clocks are still ahead");
