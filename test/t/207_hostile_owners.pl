@@ -104,7 +104,8 @@ foreach my $who ([ 'operator', 3 ], [ 'DEFAULT', 2 ])
 is($node->sql(q{SELECT string_agg(body, ' ' ORDER BY body) FROM cmq.q_bait_live}) . '|' . $node->sql(q{SELECT string_agg(body, ' ') FROM cmq.q_good_live}), 'forged forged letter|back back', 'all of them are back');
 
 foreach my $call (
-	q{cmq_redrive('shared_dead')},
+	q{cmq_redrive('shared_dead')}, q{cmq_redrive('shared_dead', filter => '{}')},
+	q{cmq_redrive('shared_dead', msg_ids => array(SELECT msg_id FROM cmq.q_shared_dead_live))},
 	q{cmq_restore('bait', '-infinity')}, q{count(*) FROM cmq_restore_messages('bait', array(SELECT msg_id FROM cmq.q_bait_history))},
 	q{cmq_maintain('bait')}, q{cmq_rewind('bait', (SELECT min(enqueued_at) FROM cmq.q_bait_history))}, q{cmq_cancel_rewind('bait')},
 	q{count(*) FROM cmq_publish('own', 'p')}, q{cmq_replay('good', 'bait', '-infinity')},
