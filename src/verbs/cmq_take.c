@@ -175,9 +175,7 @@ try_read(const char *name, void *arg)
 
 	cmq_leaf_rows_begin(&messages, take->queue, CMQ_MESSAGES, AccessShareLock,
 						NULL);
-	if (!cmq_leaf_rows_open(&messages, try->time))
-		try->found = GONE;
-	else if (cmq_leaf_rows_find(&messages, try->time))
+	if (cmq_leaf_rows_find(&messages, try->time))
 	{
 		try->found = UNWANTED;
 		if (is_wanted(take, messages.table.slot))
@@ -208,19 +206,17 @@ read_carefully(CmqTake *take, TimestampTz time)
 static Found
 find_message(CmqTake *take, TimestampTz time)
 {
-	Found		found = GONE;
+	Found		found = UNREADABLE;
 
 	take->copied = false;
+	/* before the reading: a leaf that was changed fails the call, and is no damage */
+	if (!cmq_leaf_rows_open(&take->messages, time))
+		return GONE;
 	if (unlikely(cmq_notes_is_damaged(take->queue->shared) && take->pending->adds))
 		return read_carefully(take, time);
 	take->reading.message = time;
-	if (cmq_leaf_rows_open(&take->messages, time))
-	{
-		if (!cmq_leaf_rows_find(&take->messages, time))
-			found = UNREADABLE;
-		else
-			found = is_wanted(take, take->messages.table.slot) ? WANTED : UNWANTED;
-	}
+	if (cmq_leaf_rows_find(&take->messages, time))
+		found = is_wanted(take, take->messages.table.slot) ? WANTED : UNWANTED;
 	take->reading.message = DT_NOBEGIN;
 	return found;
 }

@@ -138,7 +138,13 @@ ALTER TABLE cmq_data.q_changes_pending SET UNLOGGED;
 SELECT line FROM pg_temp.complaint($$SELECT cmq_send('changes', 'x')$$);
 SELECT line FROM pg_temp.complaint($$SELECT cmq_queue_attributes('changes')$$);
 SELECT pg_temp.undo($$SELECT cmq_send('changes', 'x')$$);
+SELECT cmq_clear_queue('changes') > 0 AS cleared, cmq_send('changes', 'x') > 0 AS sent;
 DO $$ BEGIN EXECUTE format('ALTER TABLE %s SET UNLOGGED', pg_temp.leaf('changes', 'm')); EXECUTE format('ALTER TABLE %s SET UNLOGGED', pg_temp.leaf('changes', 'r')); END $$;
+-- each call fails, and puts off no message for it
+SELECT line FROM pg_temp.complaint($$SELECT cmq_receive('changes')$$);
+SELECT line FROM pg_temp.complaint($$SELECT cmq_receive('changes')$$);
+SELECT line FROM pg_temp.complaint($$SELECT cmq_consume('changes')$$);
+SELECT sum(receive_count) AS received FROM cmq_data.q_changes_pending;
 SELECT line FROM pg_temp.complaint($$SELECT cmq_send('changes', 'x')$$);
 SELECT pg_temp.undo($$SELECT cmq_send('changes', 'x')$$);
 SELECT line FROM pg_temp.complaint($$SELECT cmq_rewind_preview('changes', '-infinity')$$);
