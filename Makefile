@@ -220,6 +220,7 @@ ISOLATION = \
 	restore_stretch \
 	forget_history \
 	history_rows \
+	leaf_locks \
 	forget_leaves \
 	cancel_receive \
 	rewind_floor \

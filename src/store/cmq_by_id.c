@@ -17,7 +17,8 @@
  * What is found may change at once, unless the caller's transaction changes it: whoever
  * takes a row looks at it again.
  *
- * Locks: on the pending table those of the caller; AccessShare on leaves.
+ * Locks: on the pending table those of the caller; AccessShare on leaves, but the lock that
+ * the caller asks for on those that a delete writes.
  *
  *-------------------------------------------------------------------------
  */
@@ -104,25 +105,28 @@ scan(CmqTable *pending, TimestampTz from, TimestampTz until, CmqById *messages, 
 
 /*
  * Find the pending rows of messages, which are ordered by time, each once.  The caller has
- * the pending table open.
+ * the pending table open.  lockmode is for leaves that a delete writes: a caller that will
+ * write them asks for that now, because to get a stronger lock later can be a deadlock.
  */
 void
-cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, CmqById *messages,
-			   int n)
+cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, LOCKMODE lockmode,
+			   CmqById *messages, int n)
 {
+	bool		rewind_on = queue->rewind_seconds > 0;
 	CmqLeafRows rewind;
 	CmqLeafRows bodies;
 	TimestampTz first = DT_NOEND;
 	int			nleft = 0;
 
-	cmq_leaf_rows_begin(&rewind, queue, CMQ_REWIND, AccessShareLock, NULL);
-	cmq_leaf_rows_begin(&bodies, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	cmq_leaf_rows_begin(&rewind, queue, CMQ_REWIND, lockmode, NULL);
+	cmq_leaf_rows_begin(&bodies, queue, CMQ_MESSAGES,
+						rewind_on ? AccessShareLock : lockmode, NULL);
 	for (int i = 0; i < n; i++)
 	{
 		TimestampTz time = messages[i].time;
 
 		if (!probe(pending, &messages[i]) &&
-			!(queue->rewind_seconds > 0 && cmq_leaf_rows_find(&rewind, time)) &&
+			!(rewind_on && cmq_leaf_rows_find(&rewind, time)) &&
 			cmq_leaf_rows_find(&bodies, time) && nleft++ == 0)
 			first = time;
 	}

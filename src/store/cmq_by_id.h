@@ -9,6 +9,7 @@
 #define CMQ_BY_ID_H
 
 #include "datatype/timestamp.h"
+#include "storage/lockdefs.h"
 
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
@@ -23,6 +24,6 @@ typedef struct CmqById
 } CmqById;
 
 extern void cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now,
-						   CmqById *messages, int n);
+						   LOCKMODE lockmode, CmqById *messages, int n);
 
 #endif							/* CMQ_BY_ID_H */

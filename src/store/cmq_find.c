@@ -11,8 +11,8 @@
  * Memory grows with the ids alone.  What was found may be taken by others: the caller looks
  * again.
  *
- * Locks: the caller has the pending table open; RowExclusive on the rewind leaves,
- * AccessShare on the message leaves.  Abort: nothing was written.
+ * Locks: the caller has the pending table open; those of cmq_by_id.c, and RowExclusive on
+ * rewind leaves with due rows.  Abort: nothing was written.
  *
  *-------------------------------------------------------------------------
  */
@@ -76,12 +76,12 @@ get_place(CmqFind *find, const CmqById *message)
 }
 
 /*
- * Find messages with these ids, which are ordered, each once; the pending table is open.  To
- * be followed by cmq_find_end().
+ * Find messages with these ids, which are ordered, each once; the pending table is open.
+ * lockmode is that of cmq_by_id_find().  To be followed by cmq_find_end().
  */
 void
 cmq_find_begin(CmqFind *find, CmqQueue *queue, CmqTable *pending,
-			   TimestampTz now, const int64 *ids, int nids)
+			   TimestampTz now, LOCKMODE lockmode, const int64 *ids, int nids)
 {
 	CmqById    *messages = palloc(sizeof(CmqById) * Max(nids, 1));
 
@@ -92,7 +92,7 @@ cmq_find_begin(CmqFind *find, CmqQueue *queue, CmqTable *pending,
 	find->n = get_times(find, ids, nids, messages);
 	find->found = palloc(sizeof(CmqFound) * Max(nids, 1));
 	cmq_leaf_rows_begin(&find->rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
-	cmq_by_id_find(queue, pending, now, messages, find->n);
+	cmq_by_id_find(queue, pending, now, lockmode, messages, find->n);
 	for (int i = 0; i < find->n; i++)
 	{
 		find->found[i].time = messages[i].time;

@@ -9,6 +9,7 @@
 #define CMQ_FIND_H
 
 #include "datatype/timestamp.h"
+#include "storage/lockdefs.h"
 
 #include "store/cmq_description.h"
 #include "store/cmq_leaf_rows.h"
@@ -42,7 +43,8 @@ typedef struct CmqFind
 } CmqFind;
 
 extern void cmq_find_begin(CmqFind *find, CmqQueue *queue, CmqTable *pending,
-						   TimestampTz now, const int64 *ids, int nids);
+						   TimestampTz now, LOCKMODE lockmode, const int64 *ids,
+						   int nids);
 extern bool cmq_find_again(CmqFind *find, const CmqFound *found);
 extern void cmq_find_end(CmqFind *find);
 

@@ -20,6 +20,7 @@
 
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lockdefs.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -70,7 +71,9 @@ cmq_receive_messages(PG_FUNCTION_ARGS)
 	if (cmq_is_paused(queue))
 		return (Datum) 0;
 	cmq_take_begin(&take, queue, &request);
-	cmq_find_begin(&find, queue, &take.pending->table, take.now, ids, nids);
+	cmq_find_begin(&find, queue, &take.pending->table, take.now,
+				   queue->rewinding.active ? RowExclusiveLock : AccessShareLock,
+				   ids, nids);
 	for (int i = 0; i < find.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -105,7 +108,8 @@ cmq_delete_messages(PG_FUNCTION_ARGS)
 	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
 
 	cmq_delete_begin(&state, queue, false);
-	cmq_find_begin(&find, queue, &state.pending.table, state.now, ids, nids);
+	cmq_find_begin(&find, queue, &state.pending.table, state.now,
+				   RowExclusiveLock, ids, nids);
 	for (int i = 0; i < find.n; i++)
 	{
 		CmqFound   *found = &find.found[i];

@@ -99,7 +99,8 @@ cmq_deliveries_of(PG_FUNCTION_ARGS)
 	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
 						AccessShareLock))
 		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
-	cmq_by_id_find(queue, &pending, cmq_queue_now(queue), messages, n);
+	cmq_by_id_find(queue, &pending, cmq_queue_now(queue), AccessShareLock, messages,
+				   n);
 	cmq_table_close(&pending);
 
 	cmq_leaf_rows_begin(&leaves, queue, CMQ_MESSAGES, AccessShareLock, NULL);

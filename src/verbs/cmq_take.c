@@ -23,8 +23,8 @@
  * A message whose leaf is gone has expired.
  *
  * Locks: RowExclusive on the pending table and on the leaf that is written, AccessShare
- * on the message leaves; to the end of the transaction.  Abort: each row that was claimed
- * is there as it was.
+ * on message leaves that are only read; to the end of the transaction.  Abort: each row
+ * that was claimed is there as it was.
  *
  *-------------------------------------------------------------------------
  */
@@ -89,8 +89,10 @@ cmq_take_begin(CmqTake *take, CmqQueue *queue, const CmqTakeRequest *request)
 		take->now = cmq_pending_set_times(take->pending,
 										  request->visibility_timeout);
 	}
-	cmq_leaf_rows_begin(&take->messages, queue, CMQ_MESSAGES, AccessShareLock,
-						NULL);
+	/* what it removes is locked for that now: a stronger lock later can be a deadlock */
+	cmq_leaf_rows_begin(&take->messages, queue, CMQ_MESSAGES,
+						request->consume && queue->rewind_seconds == 0 ?
+						RowExclusiveLock : AccessShareLock, NULL);
 	take->context = AllocSetContextCreate(CurrentMemoryContext, "cmq take",
 										  ALLOCSET_DEFAULT_SIZES);
 	cmq_damage_begin_reading(&take->reading, queue);
@@ -173,8 +175,8 @@ try_read(const char *name, void *arg)
 	CmqTake    *take = try->take;
 	CmqLeafRows messages;
 
-	cmq_leaf_rows_begin(&messages, take->queue, CMQ_MESSAGES, AccessShareLock,
-						NULL);
+	cmq_leaf_rows_begin(&messages, take->queue, CMQ_MESSAGES,
+						take->messages.lockmode, NULL);
 	if (cmq_leaf_rows_find(&messages, try->time))
 	{
 		try->found = UNWANTED;
