@@ -28,7 +28,9 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "memory/cmq_notes.h"
 #include "store/cmq_by_id.h"
+#include "store/cmq_damage.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
@@ -104,6 +106,30 @@ scan(CmqTable *pending, TimestampTz from, TimestampTz until, CmqById *messages, 
 }
 
 /*
+ * Is there a message of this time?  Of a queue with damaged pages none is read for that: the
+ * leaf is enough then.
+ */
+static bool
+exists(CmqQueue *queue, CmqLeafRows *bodies, TimestampTz time)
+{
+	CmqReading	reading;
+	bool		found;
+
+	/* in recovery nobody notes damage */
+	if (queue->shared == NULL)
+		return cmq_leaf_rows_find(bodies, time);
+	if (!cmq_leaf_rows_open(bodies, time))
+		return false;
+	if (cmq_notes_is_damaged(queue->shared))
+		return true;
+	cmq_damage_begin_reading(&reading, queue);
+	reading.message = time;
+	found = cmq_leaf_rows_find(bodies, time);
+	cmq_damage_end_reading(&reading);
+	return found;
+}
+
+/*
  * Find the pending rows of messages, which are ordered by time, each once.  The caller has
  * the pending table open.  lockmode is for leaves that a delete writes: a caller that will
  * write them asks for that now, because to get a stronger lock later can be a deadlock.
@@ -127,7 +153,7 @@ cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, LOCKMODE loc
 
 		if (!probe(pending, &messages[i]) &&
 			!(rewind_on && cmq_leaf_rows_find(&rewind, time)) &&
-			cmq_leaf_rows_find(&bodies, time) && nleft++ == 0)
+			exists(queue, &bodies, time) && nleft++ == 0)
 			first = time;
 	}
 	cmq_leaf_rows_end(&bodies);

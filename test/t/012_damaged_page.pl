@@ -176,6 +176,24 @@ foreach my $settings ('', ', rewind_seconds => 43200')
 	$node->sql(q{SELECT cmq_drop_queue('eaten')});
 }
 
+note 'by ids';
+fill('named', ', rewind_seconds => 43200');
+# else their pending rows are found without a look at the messages
+my $move = q{UPDATE cmq_data.q_named_pending SET visible_at = enqueued_at + interval '1 us'};
+$node->sql($move);
+my $named = leaf('named', 'messages');
+my @unread = on_page('named', $named, 2);
+spoil($named, 2);
+my $ids = q{ARRAY(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_named_pending)};
+like($node->complaint("SELECT FROM cmq_receive_messages('named', $ids)"), qr/ERROR:  invalid page in block 2 of relation .*\nCONTEXT:  message \d+ of queue "named"$/m, 'an error says which message');
+is(($node->both("SELECT count(*) FROM cmq_receive_messages('named', $ids)"))[0], 100 - @unread, '... then all others are received');
+is($node->sql("SELECT inactive_msg_num FROM cmq_queue_attributes('named')"), '100', '... and all are in flight');
+$node->sql($move);
+is($node->sql("SELECT count(*) FROM cmq_delete_messages('named', $ids)"), '100', '... and with rewind all can be deleted, for the repair');
+repair('named', $named);
+is(is_sound('named'), 't', '... after which each message is in one state');
+$node->sql(q{SELECT cmq_drop_queue('named')});
+
 note 'messages that were removed by hand';
 fill('gaps', ', rewind_seconds => 43200');
 $node->sql(q{DELETE FROM cmq_data.q_gaps WHERE split_part(body, ' ', 1)::int <= 10});
