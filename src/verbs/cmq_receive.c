@@ -20,6 +20,7 @@
 
 #include "funcapi.h"
 #include "storage/lockdefs.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -149,6 +150,9 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		request->polling_wait_seconds * USECS_PER_SEC;
 	uint32		nchanges = 0;
 	bool		first = true;
+	MemoryContext caller_context = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(caller_context, "cmq wait",
+												  ALLOCSET_DEFAULT_SIZES);
 
 	cmq_count_event(shared, CMQ_WAITS);
 	cmq_wait_begin(shared, request->take.has_filter ? CMQ_CHOOSY_WAITER :
@@ -174,9 +178,13 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		nchanges = nchanges_now;
 		first = false;
 		next_visible = cmq_clock_peek(shared) + Max(deadline - cmq_elapsed(), 0);
+		MemoryContextSwitchTo(context);
 		queue = cmq_queue_reopen(queue, ACL_DELETE, RowExclusiveLock);
 		over = queue == NULL ||
 			receive_messages(queue, request, &next_visible, &must_commit) > 0 || must_commit;
+		MemoryContextSwitchTo(caller_context);
+		/* there may be very many looks */
+		MemoryContextReset(context);
 		end_look(caller, over);
 		if (over)
 			break;
@@ -188,6 +196,7 @@ wait_and_receive(CmqQueue *queue, const Request *request)
 		}
 	}
 	cmq_wait_end();
+	MemoryContextDelete(context);
 }
 
 /*

@@ -243,6 +243,44 @@ foreach my $what ('ready', 'due')
 }
 $session->query_safe(q{SELECT cmq_drop_queue('passed')});
 
+# A receive that waits and looks time and again, each time past dead letters that stay.
+$session->query_safe(q{
+	CREATE ROLE memory_other;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO memory_other;
+	SET ROLE memory_other;
+	SELECT FROM cmq_create_queue('letters');
+	RESET ROLE;
+	SELECT FROM cmq_create_queue('home', dead_letter_queue => 'letters', max_receive_count => 1);
+	SELECT FROM cmq_send_batch('home', array_fill('m'::text, '{10}'), headers => array_fill('{"a": 1}'::jsonb, '{10}'));
+	SELECT FROM cmq_receive('home', 10) r, LATERAL cmq_change_visibility('home', r.receipt_handle, 0);
+	CREATE PROCEDURE sends(n int) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. n LOOP
+			PERFORM cmq_send('home', 'x', headers => '{"a": 2}');
+			COMMIT;
+			PERFORM cmq_delete_messages('home', array(SELECT msg_id FROM cmq.q_home_live WHERE receive_count = 0));
+			COMMIT;
+		END LOOP;
+	END $$});
+foreach my $call (q{cmq_receive('home', 1, 60, 30, '{"a": 3}')}, q{cmq_consume('home', 1, 30, '{"a": 3}')})
+{
+	my $waiter = $node->start_psql('SELECT body FROM ' . $call);
+	my $waiting = q{FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE 'SELECT body FROM %'};
+	$node->wait_until("SELECT count(*) = 1 $waiting");
+	my $waiting_pid = $session->query_safe("SELECT pid $waiting");
+	my @kb;
+	foreach my $n (500, 3000)
+	{
+		$session->query_safe("CALL sends($n)");
+		push @kb, slurp_file("/proc/$waiting_pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	}
+	note("$kb[0] kB, $kb[1] kB");
+	cmp_ok($kb[1] - $kb[0], '<', 1000, "many looks of $call: memory is flat");
+	$session->query_safe(q{SELECT cmq_send('home', 'the one', headers => '{"a": 3}')});
+	is($waiter->complete, "the one\n", '... until it has what it waits for');
+}
+$session->query_safe(q{SELECT cmq_unbind_dead_letter('home'), cmq_drop_queue('home'), cmq_drop_queue('letters')});
+
 # The server's own cache of catalog rows keeps something of each relation that was
 # ever dropped, cmq or not: about a kilobyte.  That aside:
 sub contexts
