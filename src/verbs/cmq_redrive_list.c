@@ -193,7 +193,8 @@ list_ids(CmqRedriveList *list, CmqQueue *queue)
 	list->nmissing = list->nids;
 	if (!listing_begin(&listing, list, queue))
 		return;
-	cmq_find_begin(&find, queue, &listing.pending, list->now, list->ids, list->nids);
+	cmq_find_begin(&find, queue, &listing.pending, list->now, RowExclusiveLock,
+				   list->ids, list->nids);
 	for (int i = 0; i < find.n; i++)
 	{
 		const CmqFound *found = &find.found[i];
