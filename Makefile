@@ -180,6 +180,7 @@ REGRESS = \
 	eyes \
 	rights_only \
 	numbers \
+	metadata \
 	owners_code \
 	bindings \
 	small_things \

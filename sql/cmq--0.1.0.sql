@@ -19,7 +19,9 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 
 --
 -- Metadata.  The C functions alone write these tables, and check the caller's rights
--- on the queue before; no role needs a grant on the tables.
+-- on the queue before; no role needs a grant on the tables.  The CHECK constraints are
+-- what the functions rely on: they meet rows that are written by hand, or come from a dump
+-- that was edited.
 --
 
 -- One row per queue: settings, whether it is paused, the rewind under way, and the
@@ -42,19 +44,21 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 --       with.  A relation that takes the name of one of them does not become the
 --       queue's.
 CREATE TABLE cmq.queue (
-	name					text COLLATE "C" PRIMARY KEY,
-	visibility_timeout		int NOT NULL,
-	polling_wait_seconds	int NOT NULL,
-	msg_retention_seconds	int NOT NULL,
+	name					text COLLATE "C" PRIMARY KEY
+							CHECK (name ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	visibility_timeout		int NOT NULL CHECK (visibility_timeout BETWEEN 1 AND 43200),
+	polling_wait_seconds	int NOT NULL CHECK (polling_wait_seconds BETWEEN 0 AND 30),
+	msg_retention_seconds	int NOT NULL CHECK (msg_retention_seconds BETWEEN 60 AND 1296000),
 	rewind_seconds			int NOT NULL,
-	max_msg_size			int NOT NULL,
-	max_msg_heap_num		bigint NOT NULL,
-	dead_letter_queue		text COLLATE "C",
-	max_receive_count		int,
-	max_time_to_live		int,
-	retry_backoff_seconds	int NOT NULL,
-	retry_backoff_max_seconds	int NOT NULL,
-	rewind_share			int NOT NULL,
+	max_msg_size			int NOT NULL CHECK (max_msg_size BETWEEN 1024 AND 67108864),
+	max_msg_heap_num		bigint NOT NULL CHECK (max_msg_heap_num BETWEEN 1 AND 1000000000),
+	dead_letter_queue		text COLLATE "C"
+							CHECK (dead_letter_queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	max_receive_count		int CHECK (max_receive_count BETWEEN 1 AND 1000),
+	max_time_to_live		int CHECK (max_time_to_live BETWEEN 300 AND 43200),
+	retry_backoff_seconds	int NOT NULL CHECK (retry_backoff_seconds BETWEEN 0 AND 43200),
+	retry_backoff_max_seconds	int NOT NULL CHECK (retry_backoff_max_seconds BETWEEN 0 AND 43200),
+	rewind_share			int NOT NULL CHECK (rewind_share BETWEEN 1 AND 100),
 	create_time				timestamptz NOT NULL,
 	last_modify_time		timestamptz NOT NULL,
 	paused_since			timestamptz,
@@ -70,7 +74,18 @@ CREATE TABLE cmq.queue (
 	rights					regclass NOT NULL,
 	messages				regclass NOT NULL,
 	pending					regclass NOT NULL,
-	rewind					regclass NOT NULL
+	rewind					regclass NOT NULL,
+	CONSTRAINT queue_rewind_seconds_check CHECK (rewind_seconds BETWEEN 0 AND msg_retention_seconds),
+	CONSTRAINT queue_dead_letter_check CHECK (dead_letter_queue <> name AND max_time_to_live < msg_retention_seconds),
+	-- all of a policy, or nothing
+	CONSTRAINT queue_dead_letter_whole_check
+	CHECK ((dead_letter_queue IS NULL) = (max_receive_count IS NULL AND max_time_to_live IS NULL)),
+	-- all of a rewind, or nothing
+	CONSTRAINT queue_rewind_whole_check
+	CHECK (num_nulls(rewind_from, rewound_at, rewind_concurrent, rewound_in) IN (0, 4)),
+	CONSTRAINT queue_rewind_off_check CHECK (rewind_from IS NULL OR rewind_seconds > 0),
+	CONSTRAINT queue_rewind_concurrent_check
+	CHECK (COALESCE(array_ndims(rewind_concurrent), 1) = 1 AND array_position(rewind_concurrent, NULL) IS NULL)
 );
 -- two names may not differ in case alone
 CREATE UNIQUE INDEX queue_name_folded ON cmq.queue (pg_catalog.lower(name));
@@ -86,33 +101,39 @@ COMMENT ON FUNCTION cmq._here() IS 'cmq internal: a name of this database';
 -- The partition map: which leaf tables hold the messages of which time, and in which
 -- database the leaf tables were made.
 CREATE TABLE cmq.partition (
-	queue		text COLLATE "C" NOT NULL,
-	lower		timestamptz NOT NULL,
-	upper		timestamptz NOT NULL,
+	queue		text COLLATE "C" NOT NULL CHECK (queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	lower		timestamptz NOT NULL CHECK (isfinite(lower)),
+	upper		timestamptz NOT NULL CHECK (isfinite(upper)),
 	messages	regclass NOT NULL,
 	rewind		regclass NOT NULL,
 	made_in		bigint DEFAULT cmq._here(),
-	PRIMARY KEY (queue, lower)
+	PRIMARY KEY (queue, lower),
+	CONSTRAINT partition_bounds_check CHECK (lower < upper)
 );
 COMMENT ON TABLE cmq.partition IS 'cmq internal: the leaf tables of each queue and the times they cover';
 
 -- Topics and their subscriptions.
 CREATE TABLE cmq.topic (
-	name			text COLLATE "C" PRIMARY KEY,
-	filter_type		text COLLATE "C" NOT NULL,
+	name			text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	filter_type		text COLLATE "C" NOT NULL CHECK (filter_type IN ('tag', 'routing')),
 	create_time		timestamptz NOT NULL,
 	relation		regclass NOT NULL	-- cmq.t_<topic>, as it was made
 );
 COMMENT ON TABLE cmq.topic IS 'cmq internal: the topics';
 
 CREATE TABLE cmq.subscription (
-	topic			text COLLATE "C" NOT NULL,
-	name			text COLLATE "C" NOT NULL,
-	queue			text COLLATE "C" NOT NULL,
-	filter_tags		text[],
-	binding_keys	text[],
+	topic			text COLLATE "C" NOT NULL CHECK (topic ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	name			text COLLATE "C" NOT NULL CHECK (name ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	queue			text COLLATE "C" NOT NULL CHECK (queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	filter_tags		text[]
+					CHECK (array_ndims(filter_tags) = 1 AND cardinality(filter_tags) BETWEEN 1 AND 5
+						   AND array_position(filter_tags, NULL) IS NULL),
+	binding_keys	text[]
+					CHECK (array_ndims(binding_keys) = 1 AND cardinality(binding_keys) BETWEEN 1 AND 5
+						   AND array_position(binding_keys, NULL) IS NULL),
 	create_time		timestamptz NOT NULL,
-	PRIMARY KEY (topic, name)
+	PRIMARY KEY (topic, name),
+	CONSTRAINT subscription_filters_check CHECK (filter_tags IS NULL OR binding_keys IS NULL)
 );
 COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is published to which topics';
 
@@ -121,8 +142,9 @@ COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is pub
 -- cmq_resume_queue add rows; maintenance removes old ones.
 CREATE TABLE cmq.rewind_log (
 	id					bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	queue				text COLLATE "C" NOT NULL,
-	kind				text COLLATE "C" NOT NULL,
+	queue				text COLLATE "C" NOT NULL CHECK (queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	kind				text COLLATE "C" NOT NULL
+						CHECK (kind IN ('rewind', 'restore', 'replay', 'cancel', 'pause', 'resume')),
 	session_user_name	text NOT NULL,
 	current_user_name	text NOT NULL,
 	client_addr			inet,
@@ -131,10 +153,15 @@ CREATE TABLE cmq.rewind_log (
 	start_time			timestamptz,
 	end_time			timestamptz,
 	filter				jsonb,
-	into_queue			text COLLATE "C",
-	messages			bigint,
+	into_queue			text COLLATE "C" CHECK (into_queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	messages			bigint CHECK (messages >= 0),
 	reason				text,
-	queue_create_time	timestamptz NOT NULL
+	queue_create_time	timestamptz NOT NULL,
+	CONSTRAINT rewind_log_window_check CHECK (start_time <= end_time),
+	-- what brings messages back has a window
+	CONSTRAINT rewind_log_start_time_check
+	CHECK ((start_time IS NOT NULL) = (kind IN ('rewind', 'restore', 'replay'))),
+	CONSTRAINT rewind_log_replay_check CHECK ((into_queue IS NOT NULL) = (kind = 'replay'))
 );
 -- maintenance finds old rows by it
 CREATE INDEX rewind_log_called_at ON cmq.rewind_log (called_at);

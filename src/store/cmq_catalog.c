@@ -13,7 +13,10 @@
  * load the queue again, and ends with a command counter increment, so that this backend
  * does, too.  For a queue whose tables are dropped DDL has sent the invalidation.
  *
- * The functions here check no rights: roles have none on these tables.
+ * The functions here check no rights: roles have none on these tables.  The tables have
+ * CHECK constraints, for rows that somebody writes by hand, or that come from a dump which
+ * was edited.  Rows of cmq's own are checked as well, though each value has been checked
+ * before as an argument: a row that broke a constraint could not be restored from a dump.
  *
  * Locks: AccessShare to read, to the end of the scan; RowExclusive to write, to the end
  * of the transaction.  Abort: rows go with the transaction, and the invalidation is sent
@@ -228,6 +231,17 @@ cmq_catalog_end(CmqCatalogScan *cs)
 				cs->lockmode == AccessShareLock ? AccessShareLock : NoLock);
 }
 
+/* Raise 23514 or 23502 for a row that a dump could not bring back. */
+static void
+check_row(Relation rel, TupleTableSlot *slot, EState *estate)
+{
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+
+	/* in no range table, which an error would look into */
+	InitResultRelInfo(result, rel, 0, NULL, 0);
+	ExecConstraints(result, slot, estate);
+}
+
 /* Insert a row (old is NULL) or replace the row old; raises an error if it has changed. */
 void
 cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
@@ -240,6 +254,7 @@ cmq_catalog_store(Relation rel, HeapTuple old, Datum *values, bool *isnull)
 	memcpy(slot->tts_values, values, RelationGetDescr(rel)->natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, isnull, RelationGetDescr(rel)->natts * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
+	check_row(rel, slot, estate);
 
 	InitResultRelInfo(result, rel, 1, NULL, 0);
 	ExecOpenIndices(result, false);

@@ -164,6 +164,15 @@ foreach my $format ('plain', 'custom')
 
 	if ($format eq 'plain')
 	{
+		# a restore of a dump that was edited, to what is not possible
+		my $edited = slurp_file("$dir/plain.sql");
+		ok($edited =~ s/^states\t43200\t/states\t0\t/m, 'the dump is edited');
+		append_to_file("$dir/edited.sql", $edited);
+		$target->sql('CREATE DATABASE edited', 'postgres');
+		command_fails_like(
+			[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/edited.sql", '-d', $target->connstr('edited') ],
+			qr/violates check constraint "queue_visibility_timeout_check"/,
+			'it is refused');
 		command_ok(
 			[
 				'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1',
