@@ -152,6 +152,7 @@ REGRESS = \
 	visibility \
 	release \
 	batch \
+	headers \
 	full \
 	clear \
 	pause \

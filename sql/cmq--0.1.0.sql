@@ -446,7 +446,7 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --                  encoding
 --   delay_seconds  seconds until it can be received, 0..3600 and less than
 --                  msg_retention_seconds
---   headers        any jsonb of at most max_msg_size bytes, or NULL
+--   headers        a JSON object of at most max_msg_size bytes, or NULL
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
 -- A queue is full when max_msg_heap_num messages are pending.  Expired messages
@@ -853,9 +853,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 -- Parameters:
 --   into_queue     the other queue
 --   start_time, end_time, filter  as for cmq_restore
--- Result: how many messages.  Each is a new message of the other queue.  Its headers
---   are the old ones (under the key headers if they are no object) and cmq_origin:
---   {queue, msg_id, enqueued_at}.  The source is not changed.
+-- Result: how many messages.  Each is a new message of the other queue, and ready at
+--   once.  Its headers are the old ones and cmq_origin: {queue, msg_id, enqueued_at}.
+--   The source is not changed.
 -- Needs: SELECT on the source, INSERT on the other queue.
 -- Errors: 42704 no such queue, 22023 start_time NULL, end_time before it or both
 --   queues the same, 53400 the other queue is full, 54000 a body is too large

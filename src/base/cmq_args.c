@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_headers.h"
 
 /* The name in an argument, palloc'd; raises 22023 when it is NULL. */
 char *
@@ -132,7 +133,7 @@ cmq_array_arg(Datum arg, Oid type, const char *argname, const char *kind,
 
 /*
  * The headers in an array, an argument that is not NULL.  Raises 22023 unless there are
- * as many as bodies.
+ * as many as bodies, each an object or NULL.
  */
 void
 cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
@@ -147,6 +148,11 @@ cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
 				 errmsg("bodies and headers differ in number for %s \"%s\"",
 						kind, name),
 				 errdetail("There are %d bodies and %d headers.", nbodies, n)));
+	for (int i = 0; i < n; i++)
+	{
+		if (!(*isnull)[i])
+			cmq_headers_check((*headers)[i], i + 1, kind, name);
+	}
 }
 
 static int

@@ -1,17 +1,28 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_headers.c
- *	  What cmq adds to the headers of a message that it sends for another one.
+ *	  Headers of messages: a JSON object, and what cmq adds to those of a message that it
+ *	  sends for another one.
  *
  * cmq adds one key, which begins with cmq_.  The value is an object that says where the
  * message comes from.  Any role that may send can write such keys itself: a reader that
  * trusts them trusts every sender.
  *
+ *		The headers of a message are a JSON object, or NULL.
+ *
+ * A call that takes headers from its caller checks them here; what cmq adds makes an
+ * object of any.  Who writes message tables by hand, by COPY or by replication meets a
+ * constraint on them, which cmq's own writes need not be checked by (cmq_table.c).  An
+ * owner who drops it can write other headers.  They are received, shown and restored as
+ * they are; what cmq sends for such a message has none of them.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -29,10 +40,40 @@ cmq_headers_time(TimestampTz time)
 	return str;
 }
 
+/* Are these headers an object?  Of large ones only the beginning is read. */
+static bool
+is_object(Datum headers)
+{
+	struct varlena *begin = PG_DETOAST_DATUM_SLICE(headers, 0, sizeof(uint32));
+	uint32		header;
+
+	memcpy(&header, VARDATA_ANY(begin), sizeof(header));
+	return (header & JB_FOBJECT) != 0;
+}
+
 /*
- * Add {key: {members}}; members is JSON text.  Headers that are no object can have no
- * key added: they are kept under the key "headers".
+ * Raise 22023 unless the headers, which are not SQL NULL, are an object.  They are for a
+ * queue or topic of this name; of many they are those of message number so, counted from
+ * 1, else that is 0.
  */
+void
+cmq_headers_check(Datum headers, int number, const char *kind, const char *name)
+{
+	char	   *type;
+
+	if (is_object(headers))
+		return;
+	type = TextDatumGetCString(DirectFunctionCall1(jsonb_typeof, headers));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("headers must be a JSON object for %s \"%s\"", kind, name),
+			 number == 0 ?
+			 errdetail("They are of JSON type %s.", type) :
+			 errdetail("Those of message %d are of JSON type %s.", number, type),
+			 errhint("Give an object, such as {\"key\": [1, 2]}, or NULL for no headers.")));
+}
+
+/* Add {key: {members}}, or return that alone; members is JSON text. */
 Datum
 cmq_headers_add(Datum headers, bool isnull, const char *key,
 				const char *members)
@@ -42,14 +83,7 @@ cmq_headers_add(Datum headers, bool isnull, const char *key,
 							CStringGetDatum(psprintf("{\"%s\": {%s}}", key,
 													 members)));
 
-	if (isnull)
+	if (isnull || !is_object(headers))
 		return added;
-	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
-	{
-		char	   *old = JsonbToCString(NULL, &DatumGetJsonbP(headers)->root, -1);
-
-		headers = DirectFunctionCall1(jsonb_in,
-									  CStringGetDatum(psprintf("{\"headers\": %s}", old)));
-	}
 	return DirectFunctionCall2(jsonb_concat, headers, added);
 }

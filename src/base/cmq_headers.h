@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_headers.h
- *	  What cmq adds to the headers of a message that it sends for another one.
+ *	  Headers of messages: a JSON object, and what cmq adds to those of a message that it
+ *	  sends for another one.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,6 +14,12 @@
 #define CMQ_DEAD_LETTER_HEADER "cmq_dead_letter"
 #define CMQ_ORIGIN_HEADER "cmq_origin"
 
+/* The constraint on message tables that says so. */
+#define CMQ_HEADERS_CONSTRAINT "cmq_headers_object"
+#define CMQ_HEADERS_CHECK "jsonb_typeof(headers) = 'object'"
+
+extern void cmq_headers_check(Datum headers, int number, const char *kind,
+							  const char *name);
 extern char *cmq_headers_time(TimestampTz time);
 extern Datum cmq_headers_add(Datum headers, bool isnull, const char *key,
 							 const char *members);

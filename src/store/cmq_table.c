@@ -23,9 +23,10 @@
  * a crash does not empty the table, and that it has the owner of the queue.  Columns
  * that were added and dropped again stay behind ours in the rows, as NULL; leaves
  * made later do not have them.  Constraints that were added are checked, as the
- * owner, so that each row can be dumped and restored; triggers, foreign keys among
- * them, are not fired.  Expressions and predicates of indexes may have code of the
- * owner's.  That code runs as the owner (cmq_owner.c), when an index is opened and
+ * owner, so that each row can be dumped and restored; the one that message tables are
+ * made with is not, because what cmq writes obeys it (cmq_headers.c).  Triggers, foreign
+ * keys among them, are not fired.  Expressions and predicates of indexes may have code of
+ * the owner's.  That code runs as the owner (cmq_owner.c), when an index is opened and
  * when it is written, whatever role calls cmq.
  *
  * Locks: on tables and their indexes, to the end of the transaction.  Two locks end
@@ -66,6 +67,7 @@
 
 #include "base/cmq_compat.h"
 #include "base/cmq_handle.h"
+#include "base/cmq_headers.h"
 #include "base/cmq_names.h"
 #include "store/cmq_description.h"
 #include "store/cmq_owner.h"
@@ -326,21 +328,38 @@ open_indexes(CmqTable *table)
 	table->result = result;
 }
 
+/* Does the table have the one CHECK constraint that it was made with, and no other? */
+static bool
+has_own_check_alone(CmqTable *table)
+{
+	TupleConstr *constr = RelationGetDescr(table->rel)->constr;
+
+	return table->kind == CMQ_MESSAGES && constr->num_check == 1 &&
+		strcmp(constr->check[0].ccname, CMQ_HEADERS_CONSTRAINT) == 0;
+}
+
+/* Is a column NOT NULL that may be NULL in rows of ours? */
+static bool
+has_new_not_null(CmqTable *table)
+{
+	const TableShape *shape = &table_shapes[table->kind];
+	bool		found = false;
+
+	for (int i = 0; i < lengthof(shape->nullable) && shape->nullable[i] > 0; i++)
+		found |= TupleDescAttr(RelationGetDescr(table->rel),
+							   shape->nullable[i] - 1)->attnotnull;
+	return found;
+}
+
 /* Has somebody added constraints? */
 static void
 find_constraints(CmqTable *table)
 {
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	const AttrNumber *nullable = table_shapes[table->kind].nullable;
-	bool		found;
+	TupleConstr *constr = RelationGetDescr(table->rel)->constr;
 
-	if (desc->constr == NULL)
-		return;
-	found = desc->constr->num_check > 0;
-	for (int i = 0; i < lengthof(table_shapes[0].nullable); i++)
-		found |= nullable[i] != 0 &&
-			TupleDescAttr(desc, nullable[i] - 1)->attnotnull;
-	if (!found)
+	if (constr == NULL ||
+		((constr->num_check == 0 || has_own_check_alone(table)) &&
+		 !has_new_not_null(table)))
 		return;
 	/* not table->result, whose number in the range table is made up */
 	table->has_code = true;

@@ -17,6 +17,7 @@
 #include "utils/fmgrprotos.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_headers.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_count.h"
@@ -69,7 +70,8 @@ static const char *const statements[] = {
 	"enqueued_at timestamptz NOT NULL, "
 	"headers jsonb" COMPRESSION ", "
 	"body text" COMPRESSION " NOT NULL, "
-	"PRIMARY KEY (enqueued_at)) "
+	"PRIMARY KEY (enqueued_at), "
+	"CONSTRAINT " CMQ_HEADERS_CONSTRAINT " CHECK (" CMQ_HEADERS_CHECK ")) "
 	"PARTITION BY RANGE (enqueued_at)",
 
 	"CREATE TABLE {pending} ("

@@ -41,6 +41,7 @@
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
+#include "base/cmq_headers.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_cache.h"
@@ -365,11 +366,6 @@ add_headers(const Publishing *p, Datum headers, bool isnull)
 	StringInfoData json;
 	Datum		added;
 
-	if (!isnull && !JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object for topic \"%s\"",
-						p->topic)));
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"cmq_topic\": \"%s\"", p->topic);
 	if (p->ntags > 0)
@@ -521,6 +517,8 @@ cmq_publish(PG_FUNCTION_ARGS)
 	check_body(&p, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(4);
+	if (!headers_null)
+		cmq_headers_check(headers, 0, "topic", p.topic);
 	p.bodies = &body;
 	p.headers = &headers;
 	p.headers_null = &headers_null;

@@ -26,6 +26,7 @@
 
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
+#include "base/cmq_headers.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
@@ -244,7 +245,10 @@ cmq_send(PG_FUNCTION_ARGS)
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(3);
 	if (!headers_null)
+	{
+		cmq_headers_check(headers, 0, "queue", queue->name);
 		cmq_send_check_headers(queue, headers, 0);
+	}
 	cmq_send_check_room(queue, 1);
 	send_messages(queue, 1, &body, &headers, &headers_null, delay, &time);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));

@@ -29,14 +29,14 @@ SELECT count(*) AS received, bool_and(body = ordinality::text) AS in_order
 -- subscripts need not start at 1
 SELECT cmq_drop_queue('batch_a');
 SELECT cmq_create_queue('batch_a', rewind_seconds => 3600, max_msg_size => 1024);
-SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '[5:7]={x,y,z}', 0, '[-1:1]={1,2,3}');
+SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '[5:7]={x,y,z}', 0, '[-1:1]={"{\"n\": 1}","{\"n\": 2}","{\"n\": 3}"}');
 SELECT body, headers FROM cmq_receive('batch_a', 10) WITH ORDINALITY ORDER BY ordinality;
 
 --
 -- Headers: none, one for each, NULL for some.
 --
 SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '{a,b,c,d}', 0,
-	ARRAY['{"n": 1}', NULL, 'null', '[4]']::jsonb[]);
+	ARRAY['{"n": 1}', NULL, '{}', '{"n": [4]}']::jsonb[]);
 SELECT body, headers, headers IS NULL AS is_null FROM cmq_receive('batch_a', 10) WITH ORDINALITY ORDER BY ordinality;
 SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '{a,b}', headers => NULL);
 SELECT body, headers FROM cmq_receive('batch_a', 10) WITH ORDINALITY ORDER BY ordinality;

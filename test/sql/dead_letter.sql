@@ -85,14 +85,14 @@ SELECT pg_temp.counts('dead_a') AS source, pg_temp.counts('dead_dlq') AS dlq;
 --
 SELECT cmq_create_queue('dead_b', dead_letter_queue => 'dead_dlq', max_time_to_live => 300);
 SELECT pg_temp.consume('dead_dlq');
-SELECT count(*) FROM cmq_send_batch('dead_b', '{old,older}', headers => ARRAY['[1, 2]', NULL]::jsonb[]);
+SELECT count(*) FROM cmq_send_batch('dead_b', '{old,older}', headers => ARRAY['{"k": [1, 2]}', NULL]::jsonb[]);
 SELECT cmq_maintain('dead_b');
 SELECT pg_temp.counts('dead_b') AS source;
 SELECT pg_temp.age('dead_b', '301 s');
 SELECT cmq_send('dead_b', 'young') IS NOT NULL AS sent;
 SELECT cmq_maintain('dead_b');
 SELECT pg_temp.counts('dead_b') AS source, pg_temp.counts('dead_dlq') AS dlq;
--- headers that are no object are kept under a key
+-- the old headers are kept
 SELECT body, headers - 'cmq_dead_letter' AS old_headers, headers #>> '{cmq_dead_letter,reason}' AS reason FROM cmq.q_dead_dlq_live ORDER BY msg_id;
 -- by a receive; in flight it is not dead
 SELECT pg_temp.receive('dead_b', 1, 43200);

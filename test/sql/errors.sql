@@ -47,9 +47,11 @@ SELECT cmq_delete('errors_a', 'no handle');
 SELECT cmq_send('errors_a', repeat('x', 1025));
 SELECT cmq_send('errors_a', '');
 SELECT cmq_send('errors_a', 'x', 3601);
+SELECT cmq_send('errors_a', 'x', headers => '[1]');
 SELECT cmq_alter_queue('errors_off', msg_retention_seconds => 60);
 SELECT cmq_send('errors_off', 'x', 60);
-SELECT cmq_send_batch('errors_a', '{a,b}', 0, '{1}');
+SELECT cmq_send_batch('errors_a', '{a,b}', 0, '{NULL}');
+SELECT cmq_send_batch('errors_a', '{a,b}', 0, '{NULL,1}');
 SET ROLE pg_monitor;
 SELECT cmq_send('errors_a', 'x');
 SELECT cmq_receive('errors_a');
@@ -78,7 +80,7 @@ INSERT INTO call
 				WHEN a.name IN ('max_receive_count', 'max_time_to_live') THEN 'NULL'
 				WHEN a.name = 'counted' THEN 'true' WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
 				WHEN a.name = 'dead_letter_queue' THEN 'NULL'
-				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{1}'::jsonb[]$$ END,
+				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{"{}"}'::jsonb[]$$ END,
 		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
 		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
 		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds') OR p.proname = 'cmq_release' AND a.name = 'delay_seconds'

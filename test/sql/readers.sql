@@ -140,7 +140,7 @@ END $$;
 
 SET ROLE regress_readers_app;
 SELECT cmq_create_queue('readers_h', rewind_seconds => 3600);
-SELECT count(*) FROM cmq_send_batch('readers_h', '{h1,h2,h3,h4,h5,live}', 0, '{"{\"k\": 1}",NULL,"[2]","3","null","{}"}');
+SELECT count(*) FROM cmq_send_batch('readers_h', '{h1,h2,h3,h4,h5,live}', 0, '{"{\"k\": 1}",NULL,"{\"k\": [2]}","{\"k\": null}",NULL,"{}"}');
 SELECT pg_temp.compare('readers_h') AS nothing_deleted;
 SELECT pg_temp.consume('readers_h', 5);
 SELECT pg_temp.compare('readers_h');

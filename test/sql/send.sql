@@ -1,4 +1,4 @@
--- cmq_send: bodies, headers, delays, ids; errors; transactions.
+-- cmq_send: bodies, ids; errors; transactions.  headers.sql and delays.sql have the rest.
 \getenv srcdir PG_ABS_SRCDIR
 \set helpers :srcdir '/helpers.sql'
 \i :helpers
@@ -54,7 +54,6 @@ SELECT pg_temp.attempt($$SELECT cmq_send('send_a', '')$$) AS empty,
 	   pg_temp.attempt($$SELECT cmq_send('send_a', NULL)$$) AS "null";
 -- any text comes back byte for byte
 SELECT cmq_create_queue('send_b', max_msg_size => 67108864);
-SELECT cmq_create_queue('send_c', msg_retention_seconds => 60);
 CREATE TEMP TABLE sample (n int PRIMARY KEY, body text, headers jsonb);
 INSERT INTO sample VALUES
 	(1, ' '), (2, E'\n'), (3, E'\t\r\n\\ "quoted" ''single'' %s $1'), (4, 'naïve café'),
@@ -83,37 +82,6 @@ SELECT cmq_send_batch('send_b', ARRAY[body, 'small']) > 0 AS sent FROM send_sour
 DROP TABLE send_source;
 SELECT octet_length(body) AS bytes, body = 'small' OR md5(body) = (SELECT md5(body) FROM sample WHERE n = 12) AS same
   FROM cmq_receive('send_b', 1000) WITH ORDINALITY ORDER BY ordinality;
-
---
--- Headers: any jsonb, or none.
---
-TRUNCATE sample;
-INSERT INTO sample VALUES
-	(1, 'h', NULL), (2, 'h', '{}'), (3, 'h', '[]'), (4, 'h', 'null'), (5, 'h', '"text"'), (6, 'h', '12.50'),
-	(7, 'h', '{"b": {"c": [1, "zwei", null]}, "a": true}'),
-	(8, 'h', jsonb_build_object('k', repeat('v', 300000)));
-SELECT count(cmq_send('send_b', body, headers => headers)) AS sent FROM (SELECT * FROM sample ORDER BY n) s;
-SELECT s.n, r.headers IS NULL AS is_null, left(r.headers::text, 60) AS headers,
-	   r.headers IS NOT DISTINCT FROM s.headers AS same
-  FROM cmq_receive('send_b', 1000) WITH ORDINALITY r
-  FULL JOIN sample s ON s.n = r.ordinality ORDER BY s.n;
-
---
--- Delays: 0..3600 and less than the retention.
---
-SELECT n, pg_temp.attempt(format('SELECT cmq_send(%L, ''delayed'', %s)', queue, delay))
-  FROM (VALUES (1, 'send_a', '0'), (2, 'send_a', '3600'), (3, 'send_a', '3601'), (4, 'send_a', '-1'),
-			   (5, 'send_a', 'NULL'), (6, 'send_c', '59'), (7, 'send_c', '60'), (8, 'send_c', '3600'),
-			   (9, 'send_a', '2147483647')) v (n, queue, delay)
- ORDER BY n;
-SELECT state, visible_at - enqueued_at AS delay, receive_count FROM cmq.q_send_a_live
- WHERE body = 'delayed' ORDER BY msg_id;
-SELECT pg_temp.counts('send_a') AS send_a, pg_temp.counts('send_c') AS send_c;
--- only the one without delay can be received
-SELECT body, receive_count FROM cmq_receive('send_a', 100);
--- let the hour pass
-UPDATE cmq_data.q_send_a_pending SET visible_at = visible_at - interval '1 hour' WHERE receive_count = 0;
-SELECT body, receive_count FROM cmq_receive('send_a', 100);
 
 --
 -- Errors about the queue.
@@ -195,4 +163,3 @@ DEALLOCATE send;
 
 SELECT cmq_drop_queue('send_a');
 SELECT cmq_drop_queue('send_b');
-SELECT cmq_drop_queue('send_c');

@@ -23,7 +23,7 @@ SELECT visibility_timeout, polling_wait_seconds, msg_retention_seconds, rewind_s
 SELECT a.create_time = q.create_time AND a.last_modify_time = q.last_modify_time AS same_times,
 	   a.earliest_rewind_time = now() - interval '1 hour' AS earliest, a.latest_rewind_time = a.min_msg_time AS latest
   FROM cmq_queue_attributes('views_a') a, cmq.queues q WHERE q.queue = 'views_a';
-SELECT count(*) FROM cmq_send_batch('views_a', '{h1,h2,h3,h4}', 0, '{"{\"k\": 1}",NULL,"[2]","3"}');
+SELECT count(*) FROM cmq_send_batch('views_a', '{h1,h2,h3,h4}', 0, '{"{\"k\": 1}",NULL,"{\"k\": [2]}","{}"}');
 SELECT pg_temp.consume('views_a');
 SELECT count(*) FROM cmq_send_batch('views_a', '{f1,f2,r1,r2,r3}');
 SELECT pg_temp.receive('views_a', 2);
@@ -170,7 +170,7 @@ SELECT n, i.used AS index_used, s.used AS scan_used, substring(s.result FROM '^\
 -- an index expression that fails makes the send fail, whole
 CREATE INDEX views_fail ON cmq_data.q_views_a ((1 / CASE WHEN headers ? 'fail' THEN 0 ELSE 1 END));
 SELECT pg_temp.attempt($$SELECT cmq_send('views_a', 'x', headers => '{"fail": 1}')$$) AS send,
-	   pg_temp.attempt($$SELECT cmq_send_batch('views_a', '{x,y}', 0, '{1,"{\"fail\": 1}"}')$$) AS send_batch;
+	   pg_temp.attempt($$SELECT cmq_send_batch('views_a', '{x,y}', 0, '{NULL,"{\"fail\": 1}"}')$$) AS send_batch;
 SELECT count(*) AS of_those FROM cmq_data.q_views_a WHERE headers ? 'fail';
 DROP INDEX cmq_data.views_fail;
 SELECT cmq_send('views_a', 'y', headers => '{"fail": 1}') > 0 AS sent;
@@ -179,7 +179,7 @@ SELECT cmq_send('views_a', 'y', headers => '{"fail": 1}') > 0 AS sent;
 -- The queue with the longest name.
 --
 SELECT 'Views-B_' || repeat('y', 40) AS long \gset
-SELECT cmq_send(:'long', 'hello', headers => '"there"') > 0 AS sent;
+SELECT cmq_send(:'long', 'hello', headers => '{"there": 1}') > 0 AS sent;
 SELECT pg_temp.consume(:'long'), pg_temp.history(:'long'), pg_temp.counts(:'long');
 SELECT relname, octet_length(relname) AS bytes, relkind FROM pg_class
  WHERE relnamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) AND relname LIKE 'q\_Views-B%' AND relkind IN ('r', 'p', 'v') ORDER BY relname COLLATE "C";

@@ -45,6 +45,8 @@ sub everything
 	 WHERE relnamespace = 'cmq'::regnamespace AND relkind = 'v' AND relname ~ '^[qt]_' ORDER BY attrelid::regclass::text, attnum;
 	SELECT conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint
 	 WHERE connamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY conrelid::regclass::text, 2;
+	SELECT conname, convalidated FROM pg_constraint WHERE conrelid = 'cmq_data.q_states'::regclass;
+	SELECT * FROM cmq_data.q_states_pending ORDER BY enqueued_at;
 	SELECT queue, lower, upper, messages, rewind FROM cmq.partition ORDER BY queue, lower;
 	SELECT name, rewind_from, rewound_at, expired_before, forgotten_before FROM cmq.queue ORDER BY name;
 	SELECT * FROM cmq.rewinds ORDER BY id)) . $node->contents;
