@@ -153,6 +153,7 @@ REGRESS = \
 	release \
 	batch \
 	headers \
+	delays \
 	full \
 	clear \
 	pause \

@@ -222,9 +222,9 @@ COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restor
 --                          least one of:
 --   max_receive_count      a message received that often, 1..1000, and ready
 --                          again is moved there
---   max_time_to_live       a message not consumed for that many seconds,
---                          300..43200 and less than msg_retention_seconds, is
---                          moved there when it is ready
+--   max_time_to_live       a message not consumed for that many seconds since it could
+--                          first be received, 300..43200 and less than
+--                          msg_retention_seconds, is moved there when it is ready
 --   retry_backoff_seconds  seconds for which cmq_release hides a message that was
 --                          received once, 0..43200; twice as many for each receive more
 --   retry_backoff_max_seconds
@@ -444,18 +444,23 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --   queue          the queue
 --   body           the text, 1 byte .. max_msg_size bytes in the database's
 --                  encoding
---   delay_seconds  seconds until it can be received, 0..3600 and less than
---                  msg_retention_seconds
+--   delay_seconds  seconds from its production until it can be received,
+--                  0..msg_retention_seconds - 1
 --   headers        a JSON object of at most max_msg_size bytes, or NULL
+--   deliver_at     when it can be received, by the queue clock; a time that is not after
+--                  its production: at once; at the latest msg_retention_seconds - 1
+--                  seconds after its production; NULL: delay_seconds says when.  Not
+--                  together with a delay_seconds other than 0.
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
 -- A queue is full when max_msg_heap_num messages are pending.  Expired messages
 -- count until maintenance has removed them.  What other transactions have sent
 -- or deleted counts when they have committed, so senders at work at the same
 -- time may together exceed the limit by what they have not committed yet.
--- Errors: 42704 no such queue, 22023 body NULL or empty or delay out of
---   range, 54000 body or headers larger than max_msg_size, 53400 the queue is full or
---   max_worker_processes is used up, 55P03 the message needs a new partition, and
+-- Errors: 42704 no such queue, 22023 body NULL or empty, delay_seconds NULL or out of
+--   range, deliver_at infinite, out of range or given beside delay_seconds, headers no
+--   JSON object, 54000 body or headers larger than max_msg_size, 53400 the queue is full
+--   or max_worker_processes is used up, 55P03 the message needs a new partition, and
 --   another transaction has had a lock on the queue's tables for 2 seconds, 55000 the
 --   partition could not be made for another reason, or a subscription writes the
 --   queue's tables, 42501 no right.
@@ -463,12 +468,13 @@ CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
 	body			text,
 	delay_seconds	int DEFAULT 0,
-	headers			jsonb DEFAULT NULL)
+	headers			jsonb DEFAULT NULL,
+	deliver_at		timestamptz DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_send'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb)
-	IS 'send one message, delayed by delay_seconds seconds; returns its msg_id, the production time in microseconds since 1970';
+COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz)
+	IS 'send one message, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns its msg_id, the production time in microseconds since 1970';
 
 -- cmq_send_batch: send many messages, all or nothing.
 --
@@ -476,7 +482,8 @@ COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb)
 --   queue          the queue
 --   bodies         one-dimensional array of bodies, each as in cmq_send
 --   delay_seconds  one delay for all, as in cmq_send
---   headers        NULL, or an array of as many elements as bodies
+--   headers        NULL, or an array of as many elements as bodies, each as in cmq_send
+--   deliver_at     one time for all, as in cmq_send
 -- Result: the msg_ids, in the order of the array, strictly increasing; no row
 --   for an empty array.
 -- Needs, errors: as cmq_send.
@@ -484,12 +491,13 @@ CREATE FUNCTION @extschema@.cmq_send_batch(
 	queue			text,
 	bodies			text[],
 	delay_seconds	int DEFAULT 0,
-	headers			jsonb[] DEFAULT NULL)
+	headers			jsonb[] DEFAULT NULL,
+	deliver_at		timestamptz DEFAULT NULL)
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_send_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[])
-	IS 'send many messages, all or nothing, all delayed by delay_seconds seconds; returns their msg_ids (microseconds since 1970) in order';
+COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[], timestamptz)
+	IS 'send many messages, all or nothing, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns their msg_ids (microseconds since 1970) in order';
 
 -- cmq_receive: take up to max_messages ready messages and make them in flight.
 --
@@ -1015,21 +1023,25 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 --                which needs it
 --   headers      a JSON object, or NULL; cmq_topic, cmq_tags and cmq_routing_key
 --                are added
+--   delay_seconds  seconds from its production until each copy can be received, 0 or
+--                more and less than the msg_retention_seconds of each queue
 -- Result: a row for each message sent; none if no subscription wants it.
 -- Needs: INSERT on the topic; nothing on the queues.
--- Errors: 42704 no such topic, 22023 a value is NULL or not possible, 54000 body
---   larger than a queue takes, 53400 a queue is full, 42501 no right.
+-- Errors: 42704 no such topic, 22023 a value is NULL or not possible, or the delay is
+--   no shorter than a queue keeps a message, 54000 body larger than a queue takes, 53400 a
+--   queue is full, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_publish(
 	topic		text,
 	body		text,
 	tags		text[] DEFAULT NULL,
 	routing_key	text DEFAULT NULL,
-	headers		jsonb DEFAULT NULL)
+	headers		jsonb DEFAULT NULL,
+	delay_seconds	int DEFAULT 0)
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb)
-	IS 'send a message to every queue whose subscription wants it; returns queues and msg_ids (microseconds since 1970)';
+COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int)
+	IS 'send a message to every queue whose subscription wants it, each copy to be received after delay_seconds seconds; returns queues and msg_ids (microseconds since 1970)';
 
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
 -- all or nothing.
@@ -1043,12 +1055,13 @@ CREATE FUNCTION @extschema@.cmq_publish_batch(
 	bodies		text[],
 	tags		text[] DEFAULT NULL,
 	routing_key	text DEFAULT NULL,
-	headers		jsonb[] DEFAULT NULL)
+	headers		jsonb[] DEFAULT NULL,
+	delay_seconds	int DEFAULT 0)
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[])
-	IS 'publish many messages, all or nothing; returns queues and msg_ids (microseconds since 1970)';
+COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[], int)
+	IS 'publish many messages, all or nothing, each copy to be received after delay_seconds seconds; returns queues and msg_ids (microseconds since 1970)';
 
 --
 -- Maintenance
@@ -1378,7 +1391,7 @@ COMMENT ON COLUMN cmq.queues.max_msg_size IS 'bytes that a body may have';
 COMMENT ON COLUMN cmq.queues.max_msg_heap_num IS 'how many messages may be pending';
 COMMENT ON COLUMN cmq.queues.dead_letter_queue IS 'name of the queue that dead letters are moved to, NULL: none; shown to the owner of that queue, too';
 COMMENT ON COLUMN cmq.queues.max_receive_count IS 'how many times a message can be received before it is a dead letter; NULL: any number';
-COMMENT ON COLUMN cmq.queues.max_time_to_live IS 'after how many seconds a message that is not consumed is a dead letter; NULL: never';
+COMMENT ON COLUMN cmq.queues.max_time_to_live IS 'after how many seconds, from when it could first be received, a message that is not consumed is a dead letter; NULL: never';
 COMMENT ON COLUMN cmq.queues.retry_backoff_seconds IS 'for how many seconds cmq_release hides a message that was received once; twice as many for each receive more';
 COMMENT ON COLUMN cmq.queues.retry_backoff_max_seconds IS 'for how many seconds cmq_release hides a message at most';
 COMMENT ON COLUMN cmq.queues.rewind_share IS 'per cent of the messages received that a rewind under way brings back while others are ready; 100: in the order of production';

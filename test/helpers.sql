@@ -178,7 +178,7 @@ BEGIN
 	EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || queue)
 		USING by;
 	EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1,
-		visible_at = visible_at - $1, first_received_at = first_received_at - $1',
+		visible_at = visible_at - $1, first_received_at = first_received_at - $1, delayed_until = delayed_until - $1',
 		'q_' || queue || '_pending') USING by;
 	EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1,
 		deleted_at = deleted_at - $1, first_received_at = first_received_at - $1',

@@ -40,8 +40,7 @@
 #define CMQ_REASON_MAX				1000	/* bytes */
 #define CMQ_HEADERS_ADDED			4096	/* bytes of headers that cmq adds,
 											 * at most */
-#define CMQ_DELAY_MIN				0
-#define CMQ_DELAY_MAX				3600
+#define CMQ_DELAY_MAX				(CMQ_RETENTION_MAX - 1)
 #define CMQ_RECEIVE_MIN				1	/* messages */
 #define CMQ_RECEIVE_MAX				1000	/* messages */
 

@@ -175,6 +175,9 @@ row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 	values[Anum_pending_change_count - 1] = Int32GetDatum(row->change_count);
 	/* a NULL takes no space, and most rows have none */
 	isnull[Anum_pending_change_count - 1] = row->change_count == 0;
+	values[Anum_pending_delayed_until - 1] =
+		TimestampTzGetDatum(row->delayed_until);
+	isnull[Anum_pending_delayed_until - 1] = row->delayed_until == 0;
 }
 
 /* A row is about to be added or moved. */
@@ -212,21 +215,26 @@ add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 
 /*
  * Add the row of a new message, which has just got its time from the queue clock; the
- * first one gets the smallest.
+ * first one gets the smallest.  The message is ready at once, or, if that is later, from
+ * not_before on; DT_NOBEGIN: at once.
  */
 void
-cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at, int delay)
+cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
+					TimestampTz not_before)
 {
 	CmqPendingRow row = {
-		.visible_at = enqueued_at + delay * USECS_PER_SEC,
+		.visible_at = Max(enqueued_at, not_before),
 		.enqueued_at = enqueued_at,
 		.first_received_at = DT_NOBEGIN
 	};
+	bool		ready = row.visible_at == enqueued_at;
 
+	if (!ready)
+		row.delayed_until = row.visible_at;
 	/* the time without the delay, because cmq_earliest.c needs it */
 	if (!pending->published)
 		publish(pending, enqueued_at);
-	add_row(pending, &row, true, delay == 0);
+	add_row(pending, &row, true, ready);
 }
 
 /*
@@ -300,6 +308,7 @@ claim_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 	row->rewind_count = cmq_slot_int(rewind->slot, Anum_rewind_rewind_count);
 	increment(&row->rewind_count);
 	row->change_count = 0;
+	row->delayed_until = 0;
 	if (rewind->busy || cmq_table_delete(rewind, false) != TM_Ok)
 		return false;
 	pending->changed = true;
@@ -563,6 +572,9 @@ cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row)
 	row->receive_count = cmq_slot_int(slot, Anum_pending_receive_count);
 	row->rewind_count = cmq_slot_int(slot, Anum_pending_rewind_count);
 	row->change_count = cmq_slot_int(slot, Anum_pending_change_count);
+	row->delayed_until = cmq_slot_time(slot, Anum_pending_delayed_until);
+	if (row->delayed_until == DT_NOBEGIN)
+		row->delayed_until = 0;
 }
 
 /* The handle of the delivery that has left this row. */

@@ -24,6 +24,8 @@ typedef struct CmqPendingRow
 	int			receive_count;
 	int			rewind_count;
 	int			change_count;	/* 0: NULL */
+	TimestampTz delayed_until;	/* 0: it was not delayed, since it was last
+								 * brought back */
 } CmqPendingRow;
 
 /* The pending table of a queue, open to be written; see cmq_pending.c. */
@@ -48,7 +50,7 @@ extern void cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds);
 extern void cmq_pending_flush(CmqPending *pending);
 extern void cmq_pending_close(CmqPending *pending);
 extern void cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
-								int delay);
+								TimestampTz not_before);
 extern TimestampTz cmq_pending_set_times(CmqPending *pending,
 										 int visibility_timeout);
 extern bool cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row);

@@ -82,7 +82,7 @@ typedef struct TableShape
 	int			natts;
 	Oid			types[Natts_rewind];
 	int			nkeys;			/* primary key: the first nkeys columns */
-	AttrNumber	nullable[2];	/* columns that may be NULL, or 0 */
+	AttrNumber	nullable[3];	/* columns that may be NULL; 0: no more */
 } TableShape;
 
 static const TableShape table_shapes[] = {
@@ -95,9 +95,10 @@ static const TableShape table_shapes[] = {
 	[CMQ_PENDING] = {
 		Natts_pending,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
-		INT4OID},
+		INT4OID, TIMESTAMPTZOID},
 		2,
-		{Anum_pending_first_received_at, Anum_pending_change_count}
+		{Anum_pending_first_received_at, Anum_pending_change_count,
+		Anum_pending_delayed_until}
 	},
 	[CMQ_REWIND] = {
 		Natts_rewind,
@@ -961,6 +962,17 @@ cmq_slot_first_received(TupleTableSlot *slot)
 {
 	return cmq_slot_int(slot, Anum_pending_receive_count) == 0 ? DT_NOBEGIN :
 		cmq_slot_time(slot, Anum_pending_first_received_at);
+}
+
+/*
+ * From when on the message of a pending row could be received at first: since it was sent,
+ * or since its delay was over.  Not for one that was brought back.
+ */
+TimestampTz
+cmq_slot_ready_first(TupleTableSlot *slot)
+{
+	return Max(cmq_slot_time(slot, Anum_pending_enqueued_at),
+			   cmq_slot_time(slot, Anum_pending_delayed_until));
 }
 
 /*

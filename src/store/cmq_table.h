@@ -42,7 +42,8 @@ enum
 	Anum_pending_receive_count,
 	Anum_pending_rewind_count,
 	Anum_pending_change_count,
-	Natts_pending = 6
+	Anum_pending_delayed_until,
+	Natts_pending = 7
 };
 
 enum
@@ -131,6 +132,7 @@ extern TimestampTz cmq_table_oldest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern bool cmq_slot_headers_contain(TupleTableSlot *slot, Datum filter);
 extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);
+extern TimestampTz cmq_slot_ready_first(TupleTableSlot *slot);
 extern TimestampTz cmq_slot_ready_since(TupleTableSlot *slot);
 
 /* A timestamptz column of the row; DT_NOBEGIN for NULL. */

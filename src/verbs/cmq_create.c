@@ -81,6 +81,7 @@ static const char *const statements[] = {
 	"receive_count int NOT NULL, "
 	"rewind_count int NOT NULL, "
 	"change_count int, "
+	"delayed_until timestamptz, "
 	"PRIMARY KEY (visible_at, enqueued_at)) "
 	"USING heap",
 

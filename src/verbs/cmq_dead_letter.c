@@ -5,9 +5,10 @@
  *	  cmq_redrive.c sends them back.
  *
  * A ready message is dead when it has been received max_receive_count times, or
- * max_time_to_live seconds after its production.  A rewound or restored message starts
- * anew: the seconds are counted from when it is first received again.  A message in
- * flight or delayed is not dead: its consumer may still be done with it.
+ * max_time_to_live seconds after it could first be received: after its production, or the
+ * end of its delay, which may be longer than these seconds.  A rewound or restored message
+ * starts anew: the seconds are counted from when it is first received again.  A message in
+ * flight or delayed is not dead: its consumer may still be done with it, or has not had it.
  *
  * Invariant: a message is never in both queues, and never in neither.
  *
@@ -92,7 +93,7 @@ cmq_dead_letter_reason(CmqQueue *queue, TupleTableSlot *slot, TimestampTz now)
 		TimestampTz since =
 			cmq_slot_int(slot, Anum_pending_rewind_count) > 0 ?
 			cmq_slot_first_received(slot) :
-			cmq_slot_time(slot, Anum_pending_enqueued_at);
+			cmq_slot_ready_first(slot);
 
 		/* a restored message that nobody has received yet has no such time */
 		if (since != DT_NOBEGIN &&
@@ -241,7 +242,7 @@ move_letter(MoveState *state, const char *reason)
 	cmq_xact_count(move->queue->shared, CMQ_DEAD_LETTERED, 1);
 	cmq_uses_guest(move->uses, state->target->owner,
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	cmq_send_as_owner(state->target, 1, &body, &headers, &isnull, NULL);
+	cmq_send_as_owner(state->target, 1, &body, &headers, &isnull, 0, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	(void) cmq_leaf_rows_remove(&state->messages, time);
 	move->moved++;

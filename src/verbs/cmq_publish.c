@@ -11,7 +11,8 @@
  *
  * All copies are sent in the caller's transaction.  The caller needs a right on the
  * topic, and none on the queues.  The limits of each queue apply: if one queue refuses
- * its copy, the whole call fails.
+ * its copy, because it is full, takes no body of that size or keeps no message for as long
+ * as the delay, the whole call fails.
  *
  * Backends cache descriptions of topics, with their subscriptions.  A change of a topic
  * sends a relcache invalidation for its view.  A look-up frees a stale description and
@@ -94,6 +95,7 @@ typedef struct Publishing
 	Datum	   *bodies;
 	Datum	   *headers;
 	bool	   *headers_null;
+	int			delay;			/* seconds, of all copies */
 } Publishing;
 
 /*
@@ -408,9 +410,10 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 		cmq_send_check_body(queue, p->bodies[i], false);
 		cmq_send_check_headers(queue, p->headers[i], CMQ_HEADERS_ADDED);
 	}
+	cmq_send_check_delay(queue, p->delay);
 	cmq_send_check_room(queue, p->n);
 	cmq_send_as_owner(queue, p->n, p->bodies, p->headers, p->headers_null,
-					  times);
+					  p->delay, times);
 	return true;
 }
 
@@ -458,6 +461,21 @@ get_tags_and_key(FunctionCallInfo fcinfo, Publishing *p)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("routing_key must not be NULL for topic \"%s\"", name),
 				 errdetail("The topic filters by routing key.")));
+}
+
+/* Get the delay from argument 5.  Raises 22023 if no queue can have it. */
+static void
+get_delay(FunctionCallInfo fcinfo, Publishing *p)
+{
+	cmq_require_arg(fcinfo, 5, "delay_seconds", "topic", p->topic);
+	p->delay = PG_GETARG_INT32(5);
+	if (p->delay < 0 || p->delay > CMQ_DELAY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds is out of range for topic \"%s\": %d",
+						p->topic, p->delay),
+				 errdetail("It must be between 0 and %d seconds.",
+						   CMQ_DELAY_MAX)));
 }
 
 /* Send the messages to all queues that want them, and return queues and ids. */
@@ -522,6 +540,7 @@ cmq_publish(PG_FUNCTION_ARGS)
 	p.bodies = &body;
 	p.headers = &headers;
 	p.headers_null = &headers_null;
+	get_delay(fcinfo, &p);
 	publish(fcinfo, &p);
 	return (Datum) 0;
 }
@@ -549,6 +568,7 @@ cmq_publish_batch(PG_FUNCTION_ARGS)
 		p.headers_null = palloc(Max(p.n, 1) * sizeof(bool));
 		memset(p.headers_null, true, p.n * sizeof(bool));
 	}
+	get_delay(fcinfo, &p);
 	if (p.n > 0)
 		publish(fcinfo, &p);
 	return (Datum) 0;

@@ -215,7 +215,7 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
 	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	cmq_send_as_owner(source, 1, &body, &headers, &isnull, NULL);
+	cmq_send_as_owner(source, 1, &body, &headers, &isnull, 0, NULL);
 	cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 	return true;
 }

@@ -34,8 +34,8 @@
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
-#include "store/cmq_rights.h"
 #include "verbs/cmq_deliveries.h"
+#include "verbs/cmq_send.h"
 
 PG_FUNCTION_INFO_V1(cmq_change_visibility);
 PG_FUNCTION_INFO_V1(cmq_change_visibility_batch);
@@ -178,16 +178,7 @@ get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
 {
 	int			delay = PG_GETARG_INT32(argno);
 
-	if (delay < 0 || delay >= queue->msg_retention_seconds)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
-						queue->name, delay),
-				 delay < 0 ? errdetail("It must not be negative.") :
-				 cmq_rights_is_readable(queue) ?
-				 errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
-						   queue->msg_retention_seconds) :
-				 errdetail("A message that is delayed for as long as the queue keeps it would never be received.")));
+	cmq_send_check_delay(queue, delay);
 	return delay;
 }
 

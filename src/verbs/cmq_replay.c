@@ -128,7 +128,7 @@ replay_flush(Replay *replay)
 		}
 		cmq_send_check_room(target, replay->n);
 		cmq_send_as_owner(target, replay->n, replay->bodies, replay->headers,
-						  replay->headers_null, NULL);
+						  replay->headers_null, 0, NULL);
 	}
 	replay->n = 0;
 	replay->bytes = 0;

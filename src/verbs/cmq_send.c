@@ -5,7 +5,9 @@
  *
  * A send takes its id from the queue clock and writes two rows: the message
  * itself, which is never written again, into the leaf of its time, and a
- * narrow pending row.
+ * narrow pending row, which says from when on the message can be received.  That is
+ * before the retention ends, and never before the message's own time, whatever time the
+ * sender asks for.
  *
  * Locks: RowExclusive on the pending table and on the leaf.  Abort: nothing was sent;
  * the id is not used again.
@@ -111,26 +113,85 @@ cmq_send_check_room(CmqQueue *queue, int n)
 				 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
 }
 
-static int
-get_delay(FunctionCallInfo fcinfo, int argno, CmqQueue *queue)
+/* When the messages of a call become ready. */
+typedef struct Delay
 {
-	int			delay;
+	int			seconds;		/* after their production */
+	TimestampTz until;			/* or then; DT_NOBEGIN: not given */
+} Delay;
 
-	cmq_require_arg(fcinfo, argno, "delay_seconds", "queue", queue->name);
-	delay = PG_GETARG_INT32(argno);
-	if (delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ||
-		delay >= queue->msg_retention_seconds)
+/* Why a delay is too long; for ereport(). */
+static int
+detail_of_retention(CmqQueue *queue)
+{
+	return cmq_rights_is_readable(queue) ?
+		errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
+				  queue->msg_retention_seconds) :
+		errdetail("A message that is delayed for as long as the queue keeps it would never be received.");
+}
+
+static int
+hint_of_retention(void)
+{
+	return errhint("Choose a shorter delay, or lengthen msg_retention_seconds with cmq_alter_queue.");
+}
+
+/* Raise 22023 for a delay that is negative or as long as the queue keeps a message. */
+void
+cmq_send_check_delay(CmqQueue *queue, int delay)
+{
+	if (delay < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
 						queue->name, delay),
-				 delay < CMQ_DELAY_MIN || delay > CMQ_DELAY_MAX ?
-				 errdetail("It must be between %d and %d seconds.",
-						   CMQ_DELAY_MIN, CMQ_DELAY_MAX) :
-				 cmq_rights_is_readable(queue) ?
-				 errdetail("The queue keeps a message for %d seconds: one that is delayed for so long would never be received.",
-						   queue->msg_retention_seconds) :
-				 errdetail("A message that is delayed for as long as the queue keeps it would never be received.")));
+				 errdetail("It must not be negative.")));
+	if (delay >= queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds is out of range for queue \"%s\": %d",
+						queue->name, delay),
+				 detail_of_retention(queue), hint_of_retention()));
+}
+
+/* The same for a time.  The messages are produced after this call, so it will fit. */
+static void
+check_deliver_at(CmqQueue *queue, TimestampTz deliver_at)
+{
+	if (TIMESTAMP_NOT_FINITE(deliver_at))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("deliver_at must not be infinite for queue \"%s\"",
+						queue->name)));
+	if (deliver_at > cmq_queue_now(queue) +
+		(queue->msg_retention_seconds - 1) * USECS_PER_SEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("deliver_at is out of range for queue \"%s\": %s",
+						queue->name, timestamptz_to_str(deliver_at)),
+				 detail_of_retention(queue), hint_of_retention()));
+}
+
+/* The delay in the arguments delay_seconds and deliver_at.  Raises 22023. */
+static Delay
+get_delay(FunctionCallInfo fcinfo, CmqQueue *queue)
+{
+	Delay		delay = {.until = DT_NOBEGIN};
+
+	cmq_require_arg(fcinfo, 2, "delay_seconds", "queue", queue->name);
+	delay.seconds = PG_GETARG_INT32(2);
+	cmq_send_check_delay(queue, delay.seconds);
+	if (PG_ARGISNULL(4))
+		return delay;
+	delay.until = PG_GETARG_TIMESTAMPTZ(4);
+	check_deliver_at(queue, delay.until);
+	if (delay.seconds != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay_seconds and deliver_at are both given for queue \"%s\"",
+						queue->name),
+				 errdetail("One says after how many seconds the message can be received, the other one from what time on."),
+				 errhint("Leave one of them out.")));
 	return delay;
 }
 
@@ -162,7 +223,7 @@ next_time(CmqLeafRows *messages)
  */
 static void
 send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-			  bool *headers_null, int delay, TimestampTz *times)
+			  bool *headers_null, Delay delay, TimestampTz *times)
 {
 	CmqSharedQueue *shared = queue->shared;
 	CmqPending	pending;
@@ -188,7 +249,8 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 		Size		size = toast_raw_datum_size(bodies[i]);
 
 		time = next_time(&messages);
-		cmq_pending_add_new(&pending, time, delay);
+		cmq_pending_add_new(&pending, time, delay.seconds > 0 ?
+							time + delay.seconds * USECS_PER_SEC : delay.until);
 		if (times)
 			times[i] = time;
 
@@ -212,17 +274,18 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 
 /*
  * The same for what the caller does not send to this queue itself: what is published,
- * replayed or redriven, and dead letters.  The owner's code in indexes runs as the owner,
- * not as the caller, who may not even know the queue.
+ * replayed or redriven, and dead letters; delayed by so many seconds.  The owner's code in
+ * indexes runs as the owner, not as the caller, who may not even know the queue.
  */
 void
 cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-				  bool *headers_null, TimestampTz *times)
+				  bool *headers_null, int delay, TimestampTz *times)
 {
+	Delay		seconds = {.seconds = delay,.until = DT_NOBEGIN};
 	CmqOwnerScope scope;
 
 	cmq_owner_enter(&scope, queue->owner);
-	send_messages(queue, n, bodies, headers, headers_null, 0, times);
+	send_messages(queue, n, bodies, headers, headers_null, seconds, times);
 	cmq_owner_leave(&scope);
 }
 
@@ -233,14 +296,14 @@ cmq_send(PG_FUNCTION_ARGS)
 	Datum		body;
 	Datum		headers;
 	bool		headers_null = PG_ARGISNULL(3);
-	int			delay;
+	Delay		delay;
 	TimestampTz time;
 
 	cmq_begin_write("cmq_send()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_INSERT,
 						   RowExclusiveLock);
 	cmq_send_check_body(queue, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
-	delay = get_delay(fcinfo, 2, queue);
+	delay = get_delay(fcinfo, queue);
 
 	body = PG_GETARG_DATUM(1);
 	headers = PG_GETARG_DATUM(3);
@@ -264,7 +327,7 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 	Datum	   *headers = NULL;
 	bool	   *headers_null = NULL;
 	TimestampTz *times;
-	int			delay;
+	Delay		delay;
 	int			n;
 
 	cmq_begin_write("cmq_send_batch()");
@@ -276,7 +339,7 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 					  queue->name, &bodies, &bodies_null);
 	for (int i = 0; i < n; i++)
 		cmq_send_check_body(queue, bodies[i], bodies_null[i]);
-	delay = get_delay(fcinfo, 2, queue);
+	delay = get_delay(fcinfo, queue);
 	if (!PG_ARGISNULL(3))
 	{
 		cmq_headers_arg(fcinfo, 3, "queue", queue->name, n, &headers,

@@ -227,7 +227,7 @@ sub ready
 {
 	my ($self, $s, $q) = @_;
 	my $key = sub { $_[0]{due} ? $_[0]{id} : $_[0]{key} };
-	return sort { $key->($a) <=> $key->($b) }
+	return sort { $key->($a) <=> $key->($b) || $a->{id} <=> $b->{id} }
 	  grep { ($_->{due} || $_->{state} eq 'ready') && !$self->is_held($s, $q, $_) } $self->messages($s, $q);
 }
 
@@ -287,7 +287,8 @@ sub waiting
 }
 
 # Why a message is dead, '' if it is not.  A message older than max_time_to_live is dead;
-# the age of one that was brought back begins with its first receive.
+# the age of one that was delayed begins with the end of the delay, that of one that was
+# brought back with its first receive.
 sub is_dead
 {
 	my ($self, $s, $q, $m) = @_;
@@ -303,13 +304,14 @@ sub stick { my ($self, $s, $q, $stuck) = @_; $self->{stuck}{ $self->queue($s, $q
 
 sub is_stuck { my ($self, $s, $q) = @_; return $self->{stuck}{ $self->queue($s, $q)->{life} }; }
 
-# Make all messages of a queue older by so much, while no transaction is open.
+# Make all messages of a queue older by so much, while no transaction is open.  Delays go
+# on: they end when they would have ended.
 sub age
 {
 	my ($self, $s, $q, $usecs) = @_;
 	foreach my $m ($self->messages($s, $q))
 	{
-		my %new = (%$m, id => $m->{id} - $usecs, old => 1, first => $m->{first} eq '' ? '' : 'old');
+		my %new = (%$m, id => $m->{id} - $usecs, old => $m->{waits} ? 0 : 1, first => $m->{first} eq '' ? '' : 'old');
 		delete $new{due};
 		$new{key} -= $usecs if $m->{state} eq 'ready';
 		my (undef, $key, @counts) = split /-/, $m->{handle};
@@ -317,6 +319,14 @@ sub age
 		$self->remove($s, $q, $m);
 		$self->set($s, "messages of $q", $new{id}, \%new);
 	}
+	return;
+}
+
+# All delays in a queue are over, since this time, while no transaction is open.
+sub end_delays
+{
+	my ($self, $s, $q, $time) = @_;
+	$self->change($s, $q, $_, waits => 0, $_->{state} eq 'delayed' ? (state => 'ready', key => $time) : ()) foreach $self->messages($s, $q);
 	return;
 }
 
@@ -332,13 +342,14 @@ sub holder
 # flight or deleted; deletion, its number if it is deleted; rc and wc, receive_count
 # and rewind_count; handle of the last delivery; kind, a header; bytes of the body;
 # source, of a dead letter; old, if it has been made so; first, when it was first received
-# since it was sent or brought back: '', new or old.
+# since it was sent or brought back: '', new or old; waits, if the delay that it was sent
+# with goes on.
 sub add
 {
 	my ($self, $s, $q, $id, %more) = @_;
 	my %m = (
 		id => $id, key => $id, state => 'ready', deletion => '', rc => 0, wc => 0, handle => '', kind => '', bytes => 1,
-		source => '', old => 0, first => '', %more);
+		source => '', old => 0, first => '', waits => 0, %more);
 	$self->set($s, "messages of $q", $id, \%m);
 	$self->count($s, $q, sent => 1, bytes => $m{bytes});
 	return;
@@ -419,12 +430,13 @@ sub deliver
 }
 
 # The error that a send of so many bytes must meet, '' if none; n more messages have
-# been sent before it by the same call.
+# been sent before it by the same call.  The delay is in seconds.
 sub refusal
 {
-	my ($self, $s, $q, $bytes, $n) = @_;
+	my ($self, $s, $q, $bytes, $n, $delay) = @_;
 	my $queue = $self->queue($s, $q) or return '!42704';
 	return '!54000' if grep { $_ > $queue->{max_msg_size} } @$bytes;
+	return '!22023' if ($delay // 0) >= $queue->{msg_retention_seconds};
 	return '!53400' if $self->pending($s, $q) + $n + @$bytes > $queue->{max_msg_heap_num};
 	return '';
 }

@@ -127,12 +127,14 @@ CREATE FUNCTION t.send(q text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	bodies text[] := array(SELECT t.body() FROM generate_series(1, 1 + (random() * 3)::int));
 	delay int := CASE WHEN random() < 0.1 THEN 1 ELSE 0 END;
+	-- a moment ago, or in a moment
+	at timestamptz := CASE WHEN delay = 0 AND random() < 0.1 THEN clock_timestamp() + (random() * 2 - 0.5) * interval '1 s' END;
 BEGIN
 	IF cardinality(bodies) = 1 THEN
-		INSERT INTO t.made SELECT q, cmq_send(q, bodies[1], delay, t.kind()), 'send', md5(bodies[1]), octet_length(bodies[1]);
+		INSERT INTO t.made SELECT q, cmq_send(q, bodies[1], delay, t.kind(), at), 'send', md5(bodies[1]), octet_length(bodies[1]);
 	ELSE
 		INSERT INTO t.made SELECT q, id, 'send', md5(bodies[n]), octet_length(bodies[n])
-		  FROM cmq_send_batch(q, bodies, delay, array(SELECT t.kind() FROM unnest(bodies))) WITH ORDINALITY s (id, n);
+		  FROM cmq_send_batch(q, bodies, delay, array(SELECT t.kind() FROM unnest(bodies)), at) WITH ORDINALITY s (id, n);
 	END IF;
 END $$;
 
@@ -145,7 +147,7 @@ BEGIN
 	INSERT INTO t.made
 	SELECT queue, msg_id, 'publish', md5(bodies[n]), octet_length(bodies[n])
 	  FROM (SELECT queue, msg_id, row_number() OVER (PARTITION BY queue ORDER BY msg_id) AS n
-			  FROM cmq_publish_batch(topic, bodies, tags, key)) p;
+			  FROM cmq_publish_batch(topic, bodies, tags, key, NULL, (random() < 0.1)::int)) p;
 END $$;
 
 CREATE FUNCTION t.check_filter(got jsonb, filter jsonb) RETURNS boolean LANGUAGE plpgsql AS $$

@@ -44,7 +44,7 @@ SELECT body, headers FROM cmq_receive('batch_a', 10) WITH ORDINALITY ORDER BY or
 --
 -- A delay is for all.
 --
-SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '{a,b,c}', 3600);
+SELECT count(*) AS rows FROM cmq_send_batch('batch_a', '{a,b,c}', 86400);
 SELECT body, state, visible_at - enqueued_at AS delay FROM cmq.q_batch_a_live WHERE state = 'delayed' ORDER BY msg_id;
 SELECT pg_temp.receive('batch_a') AS received;
 UPDATE cmq_data.q_batch_a_pending SET visible_at = enqueued_at WHERE receive_count = 0;
@@ -69,7 +69,7 @@ SELECT n, pg_temp.attempt(format('SELECT cmq_send_batch(%s)', args))
 	(11, $$'batch_a', '{}', 0, '{1}'$$),
 	(12, $$'batch_a', '{a,b}', 0, '{{1,2}}'$$),
 	(13, $$'batch_a', '{a}', -1$$),
-	(14, $$'batch_a', '{a}', 3601$$),
+	(14, $$'batch_a', '{a}', 345600$$),
 	(15, $$'batch_a', '{a}', NULL$$),
 	(16, $$'batch_x', '{a}'$$),
 	(17, $$NULL, '{a}'$$),

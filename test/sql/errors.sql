@@ -46,7 +46,10 @@ SELECT cmq_change_visibility('errors_a', '1-2-3-4', 43201);
 SELECT cmq_delete('errors_a', 'no handle');
 SELECT cmq_send('errors_a', repeat('x', 1025));
 SELECT cmq_send('errors_a', '');
-SELECT cmq_send('errors_a', 'x', 3601);
+SELECT cmq_send('errors_a', 'x', 345600);
+SELECT cmq_send('errors_a', 'x', -1);
+SELECT cmq_send('errors_a', 'x', deliver_at => 'infinity');
+SELECT cmq_send('errors_a', 'x', 1, deliver_at => 'epoch');
 SELECT cmq_send('errors_a', 'x', headers => '[1]');
 SELECT cmq_alter_queue('errors_off', msg_retention_seconds => 60);
 SELECT cmq_send('errors_off', 'x', 60);
@@ -71,7 +74,7 @@ INSERT INTO call
 				WHEN a.name = 'reason' THEN $$'because'$$ WHEN a.name = 'body' THEN $$'x'$$
 				WHEN a.name = 'bodies' THEN $$'{x}'::text[]$$ WHEN a.name = 'receipt_handle' THEN $$'1-2-3-4'$$
 				WHEN a.name = 'receipt_handles' THEN $$'{1-2-3-4}'::text[]$$ WHEN a.name = 'start_time' THEN 'now()'
-				WHEN a.name = 'end_time' THEN 'now()' WHEN a.name = 'msg_ids' THEN $$'{1}'::bigint[]$$
+				WHEN a.name IN ('end_time', 'deliver_at') THEN 'now()' WHEN a.name = 'msg_ids' THEN $$'{1}'::bigint[]$$
 				WHEN a.name = 'into_queue' THEN $$'errors_off'$$ WHEN a.name = 'expected_count' THEN '0'
 				WHEN a.name = 'max_messages' THEN '1' WHEN a.name = 'visibility_timeout' THEN '600'
 				WHEN a.name = 'polling_wait_seconds' THEN '0' WHEN a.name = 'delay_seconds' THEN '0'
@@ -81,7 +84,7 @@ INSERT INTO call
 				WHEN a.name = 'counted' THEN 'true' WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
 				WHEN a.name = 'dead_letter_queue' THEN 'NULL'
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{"{}"}'::jsonb[]$$ END,
-		   a.name = 'headers' OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
+		   a.name IN ('headers', 'deliver_at') OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
 		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
 		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds') OR p.proname = 'cmq_release' AND a.name = 'delay_seconds'
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'

@@ -231,7 +231,7 @@ END $$;
 CREATE TABLE public.eyes_call (n int, command text);
 INSERT INTO public.eyes_call VALUES
 	(1, $$SELECT cmq_send('vault', 'x')$$), (2, $$SELECT cmq_send('vault', repeat('x', 2000))$$), (3, $$SELECT cmq_send('vault', 'x', headers => jsonb_build_object('k', repeat('x', 2000)))$$),
-	(4, $$SELECT cmq_send('vault', 'x', 5000)$$), (5, $$SELECT cmq_rewind('vault', '2001-01-01')$$), (6, $$SELECT cmq_alter_queue('vault', rewind_seconds => 1296000)$$),
+	(4, $$SELECT cmq_send('vault', 'x', 1000000)$$), (5, $$SELECT cmq_rewind('vault', '2001-01-01')$$), (6, $$SELECT cmq_alter_queue('vault', rewind_seconds => 1296000)$$),
 	(7, $$SELECT cmq_publish('vault', 'x')$$), (8, $$SELECT cmq_publish('vault', repeat('x', 2000))$$);
 GRANT SELECT ON public.eyes_call TO PUBLIC;
 SELECT cmq_create_topic('vault');

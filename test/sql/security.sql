@@ -155,19 +155,19 @@ SELECT cmq_create_queue('victim');
 SELECT cmq_send('victim', 'secret') > 0 AS sent;
 SET ROLE regress_evil;
 ALTER TABLE cmq_data.q_evil_pending RENAME TO q_evil_away;
-CREATE VIEW cmq_data.q_evil_pending AS SELECT now() AS visible_at, now() AS enqueued_at, now() AS first_received_at, 1 AS receive_count, 1 AS rewind_count;
+CREATE VIEW cmq_data.q_evil_pending AS SELECT now() AS visible_at, now() AS enqueued_at, now() AS first_received_at, 1 AS receive_count, 1 AS rewind_count, now() AS delayed_until;
 RESET ROLE;
 SELECT pg_temp.attempt($$SELECT cmq_send('evil', 'x')$$) AS send, pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS receive,
 	   pg_temp.attempt($$SELECT cmq_maintain('evil')$$) AS maintain, pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('evil')$$) AS attributes \gx
 SET ROLE regress_evil;
 DROP VIEW cmq_data.q_evil_pending;
-CREATE TABLE cmq_data.q_evil_pending (visible_at text, enqueued_at text, first_received_at text, receive_count text, rewind_count text, PRIMARY KEY (visible_at, enqueued_at));
+CREATE TABLE cmq_data.q_evil_pending (visible_at text, enqueued_at text, first_received_at text, receive_count text, rewind_count text, delayed_until text, PRIMARY KEY (visible_at, enqueued_at));
 RESET ROLE;
 SELECT pg_temp.attempt($$SELECT cmq_send('evil', 'x')$$) AS send, pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS receive,
 	   pg_temp.attempt($$SELECT cmq_maintain('evil')$$) AS maintain, pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('evil')$$) AS attributes \gx
 SET ROLE regress_evil;
 DROP TABLE cmq_data.q_evil_pending;
-CREATE TABLE cmq_data.q_evil_pending (visible_at timestamptz, enqueued_at timestamptz, first_received_at timestamptz, receive_count int, rewind_count int, PRIMARY KEY (visible_at));
+CREATE TABLE cmq_data.q_evil_pending (visible_at timestamptz, enqueued_at timestamptz, first_received_at timestamptz, receive_count int, rewind_count int, delayed_until timestamptz, PRIMARY KEY (visible_at));
 RESET ROLE;
 SELECT pg_temp.attempt($$SELECT * FROM cmq_receive('evil')$$) AS other_key;
 SET ROLE regress_evil;

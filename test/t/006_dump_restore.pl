@@ -69,7 +69,7 @@ $node->sql("SELECT FROM cmq_create_queue('states', $settings)");
 $node->sql(q(SELECT FROM cmq_send_batch('states', ARRAY['deleted', 'flight1', 'flight2', 'shown', 'ready', E'odd "\\\\ \t\n\u00e4'],
 			headers => array_fill('{"k": [1, null]}'::jsonb, ARRAY[6]));
 	SELECT cmq_send('states', repeat('x', 500000));
-	SELECT cmq_send('states', 'delayed', 3600)));
+	SELECT cmq_send('states', 'delayed', deliver_at => now() + interval '20 hours 0.1 s')));
 is($node->consume('states', 1), '1', 'one message is deleted');
 my ($flight1, $stale) = ($node->handle('states'), $node->handle('states'));
 my $flight2 =

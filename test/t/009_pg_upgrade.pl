@@ -44,7 +44,7 @@ $from->sql(q{
 	SELECT FROM cmq_create_topic('t');
 	SELECT FROM cmq_subscribe('t', 's', 'a', '{yes}');
 	SELECT FROM cmq_send_batch('a', '{d1,d2,d3,f4,r5}', headers => array_fill('{"x": 1}'::jsonb, '{5}'));
-	SELECT FROM cmq_send('a', 'later', 3600);
+	SELECT FROM cmq_send('a', 'later', deliver_at => now() + interval '3 days');
 	SET ROLE consumer;
 	SELECT FROM cmq_delete_batch('a', array(SELECT receipt_handle FROM cmq_receive('a', 3)));
 	RESET ROLE;

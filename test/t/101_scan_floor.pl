@@ -41,6 +41,10 @@ $node->sql(q{
 	CREATE FUNCTION send(n int, delay int DEFAULT 0) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO sent SELECT cmq_send_batch('q', array_fill('m'::text, ARRAY[n]), delay)
 	$$;
+	-- to be received from so long after now on, or before it
+	CREATE FUNCTION send_at(n int, after interval) RETURNS void LANGUAGE sql AS $$
+		INSERT INTO sent SELECT cmq_send_batch('q', array_fill('m'::text, ARRAY[n]), deliver_at => clock_timestamp() + after)
+	$$;
 	CREATE FUNCTION consume(n int) RETURNS bigint LANGUAGE sql AS $$
 		WITH got AS MATERIALIZED (SELECT * FROM cmq_receive('q', n)),
 			 gone AS (INSERT INTO deleted SELECT msg_id, rewind_count FROM got WHERE cmq_delete('q', receipt_handle))
@@ -92,6 +96,15 @@ SELECT send(1);
 },
 	'send_delayed@1' => q{
 SELECT send(1, 1);
+},
+	'send_at@3' => q{
+\set us random(-5000, 20000)
+\set ms random(1, 10)
+BEGIN;
+SELECT send_at(3, :us * interval '1 us');
+\sleep :ms ms
+SELECT send_at(1, :us * interval '1 us');
+COMMIT;
 },
 	'send_late@6' => q{
 \set ms random(1, 20)

@@ -135,6 +135,12 @@ wakes('send to a transaction that has received and sent', 'more',
 	sub { send_message('more') },
 	q{BEGIN; SELECT cmq_send('w', 'own'); SELECT count(*) FROM cmq_receive('w', 10)});
 wakes('the end of a delay', 'late', sub { $node->sql(q{SELECT cmq_send('w', 'late', 1)}) });
+wakes('a time that comes', 'at', sub { $node->sql(q{SELECT cmq_send('w', 'at', deliver_at => clock_timestamp() + interval '0.7 s')}) });
+wakes('a time that has passed', 'past', sub { $node->sql(q{SELECT cmq_send('w', 'past', deliver_at => '2020-02-29 12:00+00')}) });
+wakes('the end of the delay of what is published', 'news', sub {
+	$node->sql(q{SELECT cmq_create_topic('t'), cmq_subscribe('t', 's', 'w'); SELECT FROM cmq_publish('t', 'news', delay_seconds => 1);
+		SELECT cmq_unsubscribe('t', 's'); SELECT cmq_drop_topic('t')})
+});
 wakes('a thousand sends', 'k1', sub {
 	$node->sql(q{SELECT count(*) FROM cmq_send_batch('w', array(SELECT 'k' || i FROM generate_series(1, 1000) i))})
 });

@@ -85,12 +85,23 @@ $observer->query_safe(q{
 		IF there THEN RETURN false; END IF;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || q) USING s;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1, first_received_at = first_received_at - $1,
-			visible_at = CASE WHEN visible_at <= cmq._clock(%L) THEN visible_at - $1 ELSE visible_at END', 'q_' || q || '_pending', q) USING s;
+			visible_at = CASE WHEN visible_at <= cmq._clock(%L) THEN visible_at - $1 ELSE visible_at END,
+			delayed_until = CASE WHEN delayed_until <= cmq._clock(%2$L) THEN delayed_until - $1 ELSE delayed_until END', 'q_' || q || '_pending', q) USING s;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1, first_received_at = first_received_at - $1', 'q_' || q || '_rewind') USING s;
 		UPDATE cmq.queue SET rewind_from = rewind_from - s, forgotten_before = forgotten_before - s, expired_before = expired_before - s WHERE name = q;
 		-- tells all sessions
 		EXECUTE format('GRANT SELECT ON cmq.%I TO CURRENT_USER', 'q_' || q);
 		RETURN true;
+	END $$;
+
+	-- End all delays in a queue, when nobody is at work.  Returns the time since when they are over.
+	CREATE FUNCTION end_delays(q text) RETURNS bigint LANGUAGE plpgsql AS $$
+	DECLARE
+		now timestamptz := cmq._clock(q);
+	BEGIN
+		EXECUTE format('UPDATE cmq_data.%I SET delayed_until = least(delayed_until, $1),
+			visible_at = CASE WHEN receive_count = 0 THEN least(visible_at, $1) ELSE visible_at END', 'q_' || q || '_pending') USING now;
+		RETURN cmq.msg_id(now);
 	END $$;
 
 	CREATE FUNCTION everything() RETURNS SETOF text LANGUAGE plpgsql AS $$
@@ -160,6 +171,16 @@ sub kind_sql { my ($kind) = @_; return $kind eq '' ? 'NULL' : "'{\"kind\": \"$ki
 sub a_size { return rand() < 0.1 ? 1500 : 1; }
 
 sub body_sql { my ($bytes) = @_; return $bytes == 1 ? "'x'" : "repeat('x', $bytes)"; }
+
+# A delay: in seconds, 0 for what is ready at once; and as the arguments of a send that come
+# before and behind the headers.
+sub a_delay
+{
+	return (0, '0', '') if rand() < 0.7;
+	return @{ pick([ 3600, '3600', '' ], [ 86400, '86400', '' ], [ 300000, '300000', '' ], [ 2_000_000, '-1', '' ],
+		[ 0, '0', q{, '2020-02-29 12:00+00'} ], [ 0, '0', q{, now()} ], [ 172800, '0', q{, now() + interval '2 days 0.25 s'} ], [ 300001, '0', q{, now() + interval '300001 s'} ],
+		[ 2_000_000, '0', q{, 'infinity'} ], [ 2_000_000, '1', q{, now()} ]) };
+}
 
 sub array_sql { my (@elements) = @_; return 'ARRAY[' . join(', ', @elements) . ']'; }
 
@@ -377,14 +398,16 @@ sub publish
 	my $name = pick(qw(news routes));
 	my ($tags, $key) = $name eq 'news' ? (pick(undef, ['a'], ['b'], [ 'a', 'b' ]), undef) : (undef, pick(qw(a a.b a.b.c b b.a)));
 	my $key_sql = defined $key ? "'$key'" : 'NULL';
+	my $delay = rand() < 0.8 ? 0 : pick(3600, 300000);
+	my $delay_sql = $delay ? ", $delay" : '';
 	my $got = ask($s, "SELECT string_agg(queue || ' ' || msg_id, ' ' ORDER BY o)
-		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers) WITH ORDINALITY p (queue, msg_id, o)");
+		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql) WITH ORDINALITY p (queue, msg_id, o)");
 	my $topic = $model->row($s, 'topic', $name) or return differ("publish to $name", $got, '!42704');
 	my @queues = map { $_->{queue} } grep { $_->{topic} eq $name && $model->wants($topic, $_, $tags // [], $key) } $model->rows($s, 'subscription');
 	my %n;
 	foreach my $q (@queues)
 	{
-		my $refusal = $model->refusal($s, $q, \@bytes, $n{$q} // 0);
+		my $refusal = $model->refusal($s, $q, \@bytes, $n{$q} // 0, $delay);
 		return differ("publish to $q", $got, $refusal) if $refusal;
 		return differ("publish to $q", $got, '!P0007') if is_broken($s, $q);
 		$n{$q} += @bytes;
@@ -396,7 +419,7 @@ sub publish
 	my $wrong = differ("publish to $name", "@got_queues", "@expected");
 	foreach my $q (@queues)
 	{
-		$wrong ||= $model->deliver($s, $q, [ splice @ids, 0, @bytes ], map { { kind => $kind, bytes => $_ } } @bytes);
+		$wrong ||= $model->deliver($s, $q, [ splice @ids, 0, @bytes ], map { { kind => $kind, bytes => $_, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	}
 	return $wrong;
 }
@@ -409,22 +432,26 @@ my %operations = (
 	send => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q copy dead extra));
-		my ($kind, $bytes, $delay) = (a_kind(), a_size(), rand() < 0.2 ? 3600 : 0);
-		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $delay, @{[kind_sql($kind)]})");
-		my $refusal = $model->refusal($s, $q, [$bytes], 0);
+		my ($kind, $bytes) = (a_kind(), a_size());
+		my ($delay, $before, $behind) = a_delay();
+		# no object
+		my $headers = rand() < 0.02 ? pick(q{'[1]'}, q{'null'}) : kind_sql($kind);
+		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $before, $headers$behind)");
+		my $refusal = $model->refusal($s, $q, [$bytes], 0, $headers =~ /kind|NULL/ ? $delay : 2_000_000);
 		return differ("send to $q", $got, $refusal) if $refusal;
 		return differ("send to $q", $got, '!P0007') if is_broken($s, $q);
-		return $model->deliver($s, $q, [$got], { kind => $kind, bytes => $bytes, state => $delay ? 'delayed' : 'ready' });
+		return $model->deliver($s, $q, [$got], { kind => $kind, bytes => $bytes, $delay ? (state => 'delayed', waits => 1) : () });
 	},
 	send_batch => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q extra));
 		my ($kind, @bytes) = (a_kind(), map { a_size() } 1 .. 1 + rand 4);
+		my ($delay, $before, $behind) = a_delay();
 		my $got = ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_send_batch('$q', @{[array_sql(map { body_sql($_) } @bytes)]},
-			headers => @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[]) WITH ORDINALITY b (i, o)");
-		my $refusal = $model->refusal($s, $q, \@bytes, 0);
+			$before, @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[]$behind) WITH ORDINALITY b (i, o)");
+		my $refusal = $model->refusal($s, $q, \@bytes, 0, $delay);
 		return differ("batch to $q", $got, $refusal) if $refusal;
-		return $model->deliver($s, $q, [ list($got) ], map { { kind => $kind, bytes => $_ } } @bytes);
+		return $model->deliver($s, $q, [ list($got) ], map { { kind => $kind, bytes => $_, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	},
 	publish => sub {
 		my ($s) = @_;
@@ -985,6 +1012,19 @@ sub age
 	return;
 }
 
+# The delays in a queue are over.  Nobody is at work.
+sub end_delays
+{
+	my $q = pick(qw(q q copy dead extra));
+	return unless $model->queue($stranger, $q);
+	my $time = $observer->query_safe("SELECT end_delays('$q')");
+	push @trace, "  observer: end_delays('$q') = $time";
+	my $s = $sessions[0];
+	$model->end_delays($s, $q, $time);
+	$model->commit($s);
+	return;
+}
+
 # One may be in the other.
 sub run_in_savepoint
 {
@@ -1112,6 +1152,7 @@ for my $step (1 .. $steps)
 	end_all() unless $overlap;
 	push @trace, "step $step";
 	age() if !$overlap && rand() < 0.1;
+	end_delays() if !$overlap && rand() < 0.2;
 	step(pick(@sessions), $overlap);
 	check();
 

@@ -97,6 +97,11 @@ BEGIN
 		RETURN 'NULL::jsonb';
 	ELSIF f = 'cmq_redrive' AND arg = 'msg_ids' AND random() < 0.6 THEN
 		RETURN format('%L::bigint[]', CASE WHEN random() < 0.6 THEN known('letter', 5) END);
+	-- one of these at most, and an object or nothing
+	ELSIF arg = 'delay_seconds' AND random() < 0.6 THEN
+		RETURN '0';
+	ELSIF arg = 'deliver_at' AND random() < 0.6 OR arg = 'headers' AND random() < 0.4 THEN
+		RETURN 'NULL::' || type;
 	ELSIF arg = 'filter_type' AND random() < 0.5 THEN
 		RETURN quote_literal('tag');
 	ELSIF f IN ('cmq_create_queue', 'cmq_alter_queue') AND arg <> 'queue' AND random() < 0.85 THEN
@@ -116,14 +121,15 @@ BEGIN
 				handle, left(handle, 20), handle || '0', replace(handle, '-', '--'), '1-2-3-4', '-1-2-3-4', '99999999999999999999-1-1-1', '0-0-0-0',
 				'9223372036854775807-9223372036854775807-2147483647-2147483647', repeat('9', 300)];
 		WHEN 'int'::regtype THEN
-			pool := '{0,1,-1,2,10,30,60,61,300,1000,1001,1024,3600,43200,43201,2147483647,-2147483648}';
+			pool := '{0,1,-1,2,10,30,60,61,300,1000,1001,1024,3600,43200,43201,86399,86400,1295999,1296000,2147483647,-2147483648}';
 		WHEN 'boolean'::regtype THEN
 			pool := '{true,false}';
 		WHEN 'bigint'::regtype THEN
 			pool := '{0,1,-1,1000,9223372036854775807,-9223372036854775808,1700000000000000}';
 		WHEN 'timestamptz'::regtype THEN
 			pool := ARRAY['-infinity', 'infinity', '4714-11-24 00:00:00+00 BC', '294276-12-31 23:59:59.999999+00', '1970-01-01 00:00+00',
-				now()::text, legal_start(), legal_start(), (now() - interval '1 hour')::text, (now() - interval '1 s')::text, (now() + interval '1 s')::text];
+				now()::text, legal_start(), legal_start(), (now() - interval '1 hour')::text, (now() - interval '1 s')::text, (now() + interval '1 s')::text,
+				(now() + interval '86398 s')::text, (now() + interval '4 days')::text];
 		WHEN 'jsonb'::regtype THEN
 			pool := ARRAY['{}', 'null', '[]', '"x"', '1e300', '{"a": 1}', repeat('[', 100) || repeat(']', 100), repeat('{"a":', 100) || '1' || repeat('}', 100),
 				'{"cmq_dead_letter": {"queue": "q"}}', '{"cmq_dead_letter": 1}', '{"cmq_dead_letter": {"queue": {}}}', '{"cmq_topic": []}',
