@@ -6,8 +6,10 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.OffsetDateTime;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.List;
+import org.postgresql.util.PGobject;
 
 /** What arrives in JDBC: native types; arrays go in; a waiting receive can be cancelled. */
 public class Check {
@@ -23,7 +25,7 @@ public class Check {
                     "SELECT cmq_send_batch(?, ?, 0, CAST(? AS jsonb[]))")) {
                 st.setString(1, queue);
                 st.setArray(2, conn.createArrayOf("text", new String[] {"a", "quoted \"b\"", "\u00fc"}));
-                st.setArray(3, conn.createArrayOf("text", new String[] {"{\"n\": 1}", null, "[true]"}));
+                st.setArray(3, conn.createArrayOf("text", new String[] {"{\"n\": 1}", null, "{\"list\": [true]}"}));
                 ResultSet rs = st.executeQuery();
                 while (rs.next())
                     ids.add(rs.getObject(1, Long.class));
@@ -67,6 +69,38 @@ public class Check {
                 while (rs.next())
                     n++;
                 check(n == 2, "an array of ids goes in");
+            }
+            OffsetDateTime later = OffsetDateTime.now().plusHours(1).truncatedTo(ChronoUnit.MICROS);
+            try (PreparedStatement st = conn.prepareStatement("SELECT cmq_send(?, ?, deliver_at => ?)");
+                    Statement look = conn.createStatement()) {
+                look.execute("SELECT cmq_clear_queue('" + queue + "')");
+                st.setString(1, queue);
+                st.setString(2, "later");
+                st.setObject(3, later);
+                st.execute();
+                ResultSet rs = look.executeQuery("SELECT state, visible_at FROM cmq.\"q_" + queue + "_live\"");
+                rs.next();
+                check("delayed".equals(rs.getString(1)) && later.isEqual(rs.getObject(2, OffsetDateTime.class)), "an OffsetDateTime goes in");
+            }
+            PGobject json = new PGobject();
+            json.setType("jsonb");
+            json.setValue("{\"item\": \"apples\"}");
+            try (PreparedStatement st = conn.prepareStatement("SELECT cmq_send(?, ?)")) {
+                st.setString(1, queue);
+                st.setObject(2, json);
+                st.execute();
+                check(false, "a jsonb body needs a cast");
+            } catch (SQLException error) {
+                check("42883".equals(error.getSQLState()), "a jsonb body needs a cast");
+            }
+            try (PreparedStatement st = conn.prepareStatement("SELECT cmq_send(?, CAST(CAST(? AS jsonb) AS text))");
+                    Statement get = conn.createStatement()) {
+                st.setString(1, queue);
+                st.setObject(2, json);
+                st.execute();
+                ResultSet rs = get.executeQuery("SELECT CAST(body AS jsonb) ->> 'item' FROM cmq_receive('" + queue + "')");
+                rs.next();
+                check("apples".equals(rs.getString(1)), "a JSON body comes back");
             }
             try (Statement st = conn.createStatement()) {
                 st.execute("SELECT cmq_clear_queue('" + queue + "')");
