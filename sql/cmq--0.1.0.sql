@@ -338,13 +338,14 @@ COMMENT ON FUNCTION @extschema@.cmq_clear_queue(text)
 
 -- cmq_pause_queue: from the commit on no message is delivered, until cmq_resume_queue.
 --
--- A receive finds the queue empty: it returns nothing, or waits.  A receive that waits
--- already gets nothing either; one that is taking messages at the moment of the commit
--- may still return them.  All else goes on: sends; cmq_delete, cmq_change_visibility
--- and the end of the timeout of what is in flight; rewind, restore, replay, redrive
--- and clear; changes of settings, drop.  Time goes on: messages expire, and delays
--- end.  No message moves to the dead-letter queue, since no consumer can have it;
--- what is dead by then moves after the resume.
+-- cmq_receive, cmq_consume and cmq_receive_messages find the queue empty: they return
+-- nothing, or wait.  Who waits already gets nothing either; a call that is taking
+-- messages at the moment of the commit may still return them.  All else goes on: sends;
+-- cmq_delete, cmq_change_visibility, cmq_release and the end of the timeout of what is in
+-- flight; cmq_delete_messages; rewind, restore, replay, redrive and clear; changes of
+-- settings, drop.  Time goes on: messages expire, and delays end.  No message moves to the
+-- dead-letter queue, since no consumer can have it; what is dead by then moves after the
+-- resume.
 -- The call waits for no traffic, and none waits for it.  That the queue is paused is
 -- seen in cmq.status and cmq.queues, and survives restarts, promotions and dumps.
 -- Parameters:

@@ -121,8 +121,8 @@ dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
 
 /*
  * Lock the dead-letter queue of move->queue, with a leaf for the present time; NULL if
- * the queue is no longer bound to it, or is paused.  Renews move->queue.  Raises an error if lock or
- * leaf cannot be had, or the right that the binding rests on is gone.
+ * the queue is no longer bound to it, or is paused.  Renews move->queue.  Raises an error
+ * if lock or leaf cannot be had, or the right that the binding rests on is gone.
  */
 static CmqQueue *
 open_target(CmqLetterMove *move)

@@ -3,10 +3,11 @@
  * cmq_pause.c
  *	  Pause a queue, so that it delivers nothing, and resume it.
  *
- * To receivers a paused queue is empty: receive_messages() in cmq_receive.c asks.  No
- * dead letter leaves it: open_target() in cmq_dead_letter.c asks.  All else goes on:
- * sends, what a consumer does with deliveries that it has, what brings messages back,
- * expiry, changes of the queue and its drop.
+ * To receivers and consumers a paused queue is empty: receive_messages() in cmq_receive.c
+ * asks, and cmq_receive_messages().  No dead letter leaves it: open_target() in
+ * cmq_dead_letter.c asks.  All else goes on: sends, what a consumer does with deliveries
+ * that it has, what takes messages back or brings them back, expiry, changes of the queue
+ * and its drop.
  *
  * That a queue is paused, and since when, stands in its row.  So it outlives a restart,
  * and is in dumps and on standbys.

@@ -64,6 +64,12 @@ SELECT body, cmq_delete('pause_a', receipt_handle) AS deleted FROM held WHERE bo
 SELECT body, cmq_change_visibility('pause_a', receipt_handle, 1200) IS NOT NULL AS extended FROM held WHERE body = 'e';
 SELECT body, cmq_change_visibility('pause_a', receipt_handle, 0) IS NOT NULL AS given_back FROM held WHERE body = 'f';
 SELECT pg_temp.receive('pause_a') AS received, pg_temp.live('pause_a');
+-- other ways to have messages
+SELECT count(*) AS consumed FROM cmq_consume('pause_a', 10);
+SELECT count(*) AS with_filter FROM cmq_receive('pause_a', 10, filter => '{}');
+SELECT count(*) AS by_ids FROM cmq_receive_messages('pause_a', ARRAY[cmq.msg_id(pg_temp.produced('pause_a', 'g')), cmq.msg_id(pg_temp.produced('pause_a', 'i'))]);
+-- taking them back goes on
+SELECT cmq_delete_messages('pause_a', ARRAY[cmq.msg_id(pg_temp.produced('pause_a', 'j'))]) = cmq.msg_id(pg_temp.produced('pause_a', 'j')) AS taken_back;
 -- bring back, cancel
 SELECT messages FROM cmq_rewind_preview('pause_a', now() - interval '1 hour');
 SELECT cmq_rewind('pause_a', pg_temp.produced('pause_a', 'b')) = pg_temp.produced('pause_a', 'b') AS rewound;

@@ -35,6 +35,16 @@ $node->sql(q{
 			 book AS (INSERT INTO done SELECT msg_id, rewind_count FROM deleted RETURNING 1)
 		SELECT count(*) FROM book
 	$$;
+	CREATE FUNCTION consume_at_once(n int, wait int) RETURNS bigint LANGUAGE sql AS $$
+		WITH book AS (INSERT INTO done SELECT msg_id, rewind_count FROM (SELECT nextval('deliveries'), * FROM cmq_consume('p', n, wait)) c RETURNING 1)
+		SELECT count(*) FROM book
+	$$;
+	CREATE FUNCTION consume_by_ids() RETURNS bigint LANGUAGE sql AS $$
+		WITH got AS MATERIALIZED (SELECT nextval('deliveries'), * FROM cmq_receive_messages('p', array(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.q_p_pending LIMIT 5))),
+			 deleted AS MATERIALIZED (SELECT * FROM got WHERE cmq_delete('p', receipt_handle)),
+			 book AS (INSERT INTO done SELECT msg_id, rewind_count FROM deleted RETURNING 1)
+		SELECT count(*) FROM book
+	$$;
 	CREATE FUNCTION give_up(wait int) RETURNS bigint LANGUAGE sql AS $$
 		SELECT count(nextval('deliveries')) + count(cmq_change_visibility('p', receipt_handle, 0)) FROM cmq_receive('p', 1, NULL, wait)
 	$$});
@@ -52,6 +62,8 @@ my @traffic = (
 	traffic('sender', 1, send => "INSERT INTO sent SELECT cmq_send('p', 'm');\n\\sleep 3 ms\n"),
 	traffic('consumer', 6,
 		'consume@4' => "SELECT consume(3, 1);\n",
+		'consume_at_once@2' => "SELECT consume_at_once(2, 1);\n",
+		'consume_by_ids@1' => "SELECT consume_by_ids();\n",
 		'look@1' => "SELECT consume(10, 0);\n\\sleep 10 ms\n",
 		'give_up@3' => "SELECT give_up(1);\n",
 		'rollback@1' => "BEGIN;\nSELECT consume(2, 1);\nROLLBACK;\n"));
