@@ -8,6 +8,7 @@ package CmqNode;
 #   my $standby = $node->standby('standby');    follows it
 #   $node->crash; $node->kill_server;           an immediate stop and a start; kill -9 of all
 #   $node->set('cmq.async_receive', 'off');     and wait until it is in effect
+#   $node->build_module('at_commit');           a library of test/modules
 #
 #   $node->sql('SELECT 1');                     its result; dies of an error
 #   $node->complaint('SELECT 1/0');             what psql writes to stderr
@@ -140,6 +141,16 @@ sub kill_server
 	$self->kill9;
 	eventually(sub { !grep { kill 0, $_ } $postmaster, @children }) or BAIL_OUT('processes of the server are still there');
 	return;
+}
+
+# Build a library of test/modules; its path, for shared_preload_libraries.
+sub build_module
+{
+	my ($self, $name) = @_;
+	my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
+	my ($library, $source) = ($self->basedir . "/$name.so", "$top/test/modules/$name.c");
+	PostgreSQL::Test::Utils::system_or_bail('sh', '-c', qq{\${CC:-cc} -O2 -fPIC -shared -I"\$($pg_config --includedir-server)" -o '$library' '$source'});
+	return $library;
 }
 
 # Change a setting of the server; it is in effect when this returns.

@@ -1,6 +1,8 @@
 /*
- * A library of somebody else's that does something when a transaction is about to
- * commit, as at_commit.action says: "write" writes WAL, "fail" raises an error.
+ * A library of somebody else's that does something when a transaction commits, as
+ * at_commit.action says.  When it is about to: "write" writes WAL, "fail" raises an error.
+ * When it has: "sleep" takes half a second.  Others see the rows by then, and have not
+ * been sent the invalidations.
  */
 #include "postgres.h"
 
@@ -20,6 +22,8 @@ static char *action = NULL;
 static void
 at_commit(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_COMMIT && strcmp(action, "sleep") == 0)
+		pg_usleep(500000);
 	if (event != XACT_EVENT_PRE_COMMIT)
 		return;
 	if (strcmp(action, "write") == 0)

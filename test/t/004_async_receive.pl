@@ -90,10 +90,7 @@ is( $node->sql(q{SET synchronous_commit = local;
 
 # Another library that writes WAL when the transaction is about to commit, which
 # cmq sees beforehand or not, depending on which of them was loaded first.
-my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
-my $library = $node->basedir . '/at_commit.so';
-my $source = "$top/test/modules/at_commit.c";
-system_or_bail('sh', '-c', qq{\${CC:-cc} -O2 -fPIC -shared -I"\$($pg_config --includedir-server)" -o '$library' '$source'});
+my $library = $node->build_module('at_commit');
 foreach my $libraries ("$library,cmq", "cmq,$library")
 {
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$libraries'\n");

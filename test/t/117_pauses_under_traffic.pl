@@ -12,7 +12,6 @@ use lib "$FindBin::RealBin/../lib";
 use CmqNode;
 use Seed;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $rounds = $ENV{CMQ_TEST_LONG} ? 300 : 25;
 
@@ -150,6 +149,19 @@ is($node->sql(q{SELECT (SELECT count(*) FROM cmq_data.q_p) + (SELECT count(*) FR
 $node->counts_agree('p', 'agree');
 is($node->sql(q{SELECT count(*) FROM (SELECT kind, lag(kind) OVER (ORDER BY id) AS before FROM cmq.rewinds WHERE queue = 'p' AND kind IN ('pause', 'resume')) r
 	WHERE kind = before OR before IS NULL AND kind <> 'pause'}), '0', 'pauses and resumes alternate in the record');
+
+# A receive that waits is signalled before it is sent the news of the queue's row; here
+# half a second before.  It knows all the same that the queue is paused, or resumed.
+$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . $node->build_module('at_commit') . ",cmq'\n");
+$node->restart;
+my $waiter = $node->wait_for_message('p');
+$node->sql(q{BEGIN; SELECT cmq_pause_queue('p'), cmq_send('p', 'kept'); SET LOCAL at_commit.action = 'sleep'; COMMIT});
+is($node->sql(q{SELECT ready, in_flight FROM cmq.status WHERE queue = 'p'}), '1|0', 'who waits does not get what comes with a pause');
+# by the time that another one has waited it has looked once more, and heard of the pause
+is($node->sql(q{SELECT cmq_send('p', 'more') > 0; SELECT count(*) FROM cmq_receive('p', 1, NULL, 1)}), "t\n0", '... nor what comes later');
+$node->sql(q{BEGIN; SELECT cmq_resume_queue('p'); SET LOCAL at_commit.action = 'sleep'; COMMIT});
+is($node->waited($waiter), 'kept at once', '... and has it with the resume');
+
 note(join ', ', map { "$_ $done{$_}" } sort keys %done);
 note($node->sql(q{SELECT kind, count(*), sum(messages) FROM cmq.rewinds GROUP BY 1 ORDER BY 1}));
 
