@@ -46,7 +46,7 @@ cmq_notes_set_last_send(CmqSharedQueue *shared, TimestampTz time)
 	pg_atomic_write_u64(&shared->last_send, (uint64) time);
 }
 
-/* Nanoseconds between two ready rows, as receives have learned it (cmq_receive.c). */
+/* Nanoseconds between two ready rows, as receives have learned it (cmq_candidates.c). */
 uint64
 cmq_notes_spacing(CmqSharedQueue *shared)
 {

@@ -8,7 +8,7 @@
  * message stands first again, and nobody would get any other.  So the error is
  * noticed (by an error context, which costs nothing until there is one) and the
  * queue's shared entry says "damaged".  From then on receives read each message
- * in a subtransaction.  A message that cannot be read stays claimed, and in flight
+ * in a subtransaction.  A message that cannot be read is claimed, and in flight
  * for its visibility timeout, as if it had been delivered; the receive warns of it
  * by name, and goes on with the next.  So no message is lost: it comes back, in case
  * the page has been repaired, and is tried no more often than that.

@@ -60,7 +60,7 @@ struct CmqDescription
 	int			max_time_to_live;	/* 0: no limit */
 	int			retry_backoff_seconds;
 	int			retry_backoff_max_seconds;
-	int			rewind_share;	/* per cent, see cmq_receive.c */
+	int			rewind_share;	/* per cent, see cmq_candidates.c */
 	TimestampTz create_time;
 	TimestampTz last_modify_time;
 	TimestampTz paused_since;	/* 0: it is not paused */
