@@ -149,6 +149,7 @@ REGRESS = \
 	consume \
 	chosen \
 	by_id \
+	pgmq \
 	visibility \
 	release \
 	batch \
