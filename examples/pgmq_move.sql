@@ -1,0 +1,90 @@
+-- Replace pgmq by examples/pgmq.sql, and take queues, messages and bindings along.
+--
+--   psql -X -d shop -f examples/pgmq_move.sql
+--   psql -X -d shop -v retention=604800 -v rewind=86400 -f examples/pgmq_move.sql
+--
+-- Stop producers and consumers before, and let consumers finish what they have read.  All is
+-- done in one transaction: if anything fails, pgmq is there as before.  Time and space are in
+-- proportion to the messages in the queues and archives, which are copied.
+--
+-- Messages get new ids, in the same order, and live for :retention seconds from now on.  One
+-- that was hidden stays hidden until its vt.  How often it was read is forgotten.  The tables
+-- of pgmq stay as they were in schema pgmq_old, the archives among them; drop the schema when
+-- nobody needs them.  A binding that cmq cannot have is left out, with a warning.
+--
+-- Needs the extension cmq, and what examples/pgmq.sql needs; schema pgmq may be that of the
+-- extension, or have been installed as SQL alone.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\set in_transaction yes
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+
+DO $do$
+BEGIN
+	IF to_regclass('pgmq.meta') IS NULL OR (SELECT relkind FROM pg_class WHERE oid = to_regclass('pgmq.meta')) <> 'r' THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'undefined_object',
+			MESSAGE = 'this database does not have pgmq',
+			HINT = 'examples/pgmq.sql alone makes a schema pgmq on top of cmq.';
+	ELSIF to_regnamespace('pgmq_old') IS NOT NULL THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'duplicate_schema',
+			MESSAGE = 'schema pgmq_old exists already',
+			HINT = 'Tables of pgmq would go there.  Rename it.';
+	END IF;
+END $do$;
+
+-- a copy, because tables can be members of the extension
+CREATE SCHEMA pgmq_old;
+DO $do$
+DECLARE
+	name text;
+BEGIN
+	FOR name IN SELECT tables.name
+				  FROM pgmq.meta m, LATERAL (VALUES ('q_' || lower(m.queue_name)), ('a_' || lower(m.queue_name))) tables (name)
+				 UNION SELECT unnest('{meta,topic_bindings,notify_insert_throttle}'::text[])
+	LOOP
+		IF to_regclass(format('pgmq.%I', name)) IS NOT NULL THEN
+			EXECUTE format('LOCK pgmq.%I IN EXCLUSIVE MODE', name);
+			EXECUTE format('CREATE TABLE pgmq_old.%1$I AS TABLE pgmq.%1$I', name);
+		END IF;
+	END LOOP;
+END $do$;
+DROP EXTENSION IF EXISTS pgmq CASCADE;
+DROP SCHEMA IF EXISTS pgmq CASCADE;
+
+\ir pgmq.sql
+
+DO $do$
+DECLARE
+	queue text;
+	binding record;
+	message jsonb;
+BEGIN
+	FOR queue IN SELECT queue_name FROM pgmq_old.meta ORDER BY created_at LOOP
+		PERFORM pgmq.create(queue);
+		-- older versions of pgmq have no headers
+		FOR message IN EXECUTE format('SELECT to_jsonb(q) FROM pgmq_old.%I q ORDER BY msg_id', 'q_' || lower(queue)) LOOP
+			PERFORM pgmq.send(queue, message -> 'message', nullif(message -> 'headers', 'null'),
+							  least((message ->> 'vt')::timestamptz, clock_timestamp() + make_interval(secs => pgmq._retention() / 2)));
+		END LOOP;
+	END LOOP;
+	IF to_regclass('pgmq_old.topic_bindings') IS NOT NULL THEN
+		FOR binding IN SELECT pattern, queue_name FROM pgmq_old.topic_bindings ORDER BY bound_at LOOP
+			BEGIN
+				PERFORM pgmq.bind_topic(binding.pattern, binding.queue_name);
+			EXCEPTION WHEN feature_not_supported OR program_limit_exceeded OR invalid_parameter_value THEN
+				RAISE WARNING 'queue "%" is not bound to %: %', binding.queue_name, binding.pattern, SQLERRM;
+			END;
+		END LOOP;
+	END IF;
+	IF to_regclass('pgmq_old.notify_insert_throttle') IS NOT NULL THEN
+		PERFORM pgmq.enable_notify_insert(n.queue_name, n.throttle_interval_ms) FROM pgmq_old.notify_insert_throttle n;
+	END IF;
+END $do$;
+
+COMMIT;
+SELECT queue_name, queue_length FROM pgmq.metrics_all();
