@@ -590,8 +590,11 @@ sub bytes
 	my $n = $self->{quick} ? 500 : 20_000;
 	my $server = $self->{server};
 
-	foreach my $system (grep { $self->has($_) } 'cmq', 'pgmq', 'pgq')
+	# how each system takes a message, and what that is called in the results
+	foreach my $case ([ 'cmq', 'receive_delete', '' ], [ 'cmq', 'consume', ', consumed' ], [ 'pgmq', 'receive_delete', '' ], [ 'pgq', '', '' ])
 	{
+		my ($system, $take, $name) = @$case;
+		next unless $self->has($system);
 		my $vars = $self->variables(1000, batch => 1);
 		$server->database($system, $extensions{$system});
 		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
@@ -609,13 +612,13 @@ sub bytes
 		}
 		else
 		{
-			$server->pgbench($system, script => "$sql/${system}_receive_delete.sql", clients => 1, transactions => $n, vars => $vars);
+			$server->pgbench($system, script => "$sql/${system}_$take.sql", clients => 1, transactions => $n, vars => $vars);
 		}
 		my $wal = $server->sql($system, "SELECT pg_current_wal_insert_lsn() - '$lsn'");
 		my (undef, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
 		die "$system: $consumed messages of $n consumed: no figure\n" if $consumed != $n;
-		$self->{results}->note('bytes', '1000 bytes', $system, 'WAL per life', 1, $wal / $n);
-		$self->{results}->note('bytes', '1000 bytes', $system, 'tables per life', 1, ($size->() - $before) / $n);
+		$self->{results}->note('bytes', '1000 bytes', $system, "WAL per life$name", 1, $wal / $n);
+		$self->{results}->note('bytes', '1000 bytes', $system, "tables per life$name", 1, ($size->() - $before) / $n);
 	}
 	return;
 }
