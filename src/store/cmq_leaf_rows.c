@@ -22,6 +22,16 @@
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_table.h"
 
+/*
+ * The lock on message leaves for a caller that reads messages and then deletes some: with
+ * rewind off that removes them, and to get a stronger lock later can be a deadlock.
+ */
+LOCKMODE
+cmq_leaf_rows_delete_lock(CmqQueue *queue)
+{
+	return queue->rewind_seconds > 0 ? AccessShareLock : RowExclusiveLock;
+}
+
 /* estate is NULL if no rows are inserted.  To be followed by cmq_leaf_rows_end(). */
 void
 cmq_leaf_rows_begin(CmqLeafRows *messages, CmqQueue *queue, CmqTableKind kind,

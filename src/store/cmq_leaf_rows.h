@@ -30,6 +30,7 @@ typedef struct CmqLeafRows
 	CmqTable	table;			/* of this leaf, at the row found last */
 } CmqLeafRows;
 
+extern LOCKMODE cmq_leaf_rows_delete_lock(CmqQueue *queue);
 extern void cmq_leaf_rows_begin(CmqLeafRows *messages, CmqQueue *queue,
 								CmqTableKind kind, LOCKMODE lockmode,
 								EState *estate);

@@ -240,8 +240,8 @@ redrive_letters(const char *name, void *arg)
 	cmq_queue_attach(queue);
 	cmq_delete_begin(&chunk.deletes, queue, false);
 	cmq_leaf_rows_begin(&chunk.rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
-	cmq_leaf_rows_begin(&chunk.messages, queue, CMQ_MESSAGES, cmq_redrive_lock(queue),
-						NULL);
+	cmq_leaf_rows_begin(&chunk.messages, queue, CMQ_MESSAGES,
+						cmq_leaf_rows_delete_lock(queue), NULL);
 	cmq_owner_enter(&scope, queue->owner);
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
 									ALLOCSET_DEFAULT_SIZES);

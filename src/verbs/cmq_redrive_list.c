@@ -15,9 +15,9 @@
  * What another transaction is changing may be listed or not, and what was listed may be
  * taken by others: the caller looks again.
  *
- * Locks: RowExclusive on the pending table, cmq_redrive_lock() on message leaves; on rewind
- * leaves AccessShare while they are read, and those of cmq_find.c.  Abort: nothing was
- * written.
+ * Locks: RowExclusive on the pending table; on message leaves the lock for the delete that
+ * follows; on rewind leaves AccessShare while they are read, and the lock of cmq_find.c.
+ * Abort: nothing was written.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,16 +36,6 @@
 #include "store/cmq_pending.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_redrive_list.h"
-
-/*
- * How a redrive locks message leaves that it reads: as it will write them, for it deletes
- * messages when rewind is off.
- */
-LOCKMODE
-cmq_redrive_lock(CmqQueue *queue)
-{
-	return queue->rewind_seconds > 0 ? AccessShareLock : RowExclusiveLock;
-}
 
 /* The arguments filter and msg_ids, each of which may be NULL.  Raises 22023. */
 void
@@ -90,7 +80,7 @@ listing_begin(Listing *listing, CmqRedriveList *list, CmqQueue *queue)
 						RowExclusiveLock))
 		return false;
 	cmq_leaf_rows_begin(&listing->messages, queue, CMQ_MESSAGES,
-						cmq_redrive_lock(queue), NULL);
+						cmq_leaf_rows_delete_lock(queue), NULL);
 	return true;
 }
 

@@ -10,7 +10,6 @@
 
 #include "datatype/timestamp.h"
 #include "fmgr.h"
-#include "storage/lockdefs.h"
 
 #include "base/cmq_handle.h"
 #include "memory/cmq_floor.h"
@@ -46,7 +45,6 @@ typedef struct CmqRedriveList
 	TimestampTz next_due;		/* due rows before this have been looked at */
 } CmqRedriveList;
 
-extern LOCKMODE cmq_redrive_lock(CmqQueue *queue);
 extern void cmq_redrive_list_args(CmqRedriveList *list, FunctionCallInfo fcinfo,
 								  int argno_filter, int argno_ids,
 								  const char *queue);

@@ -88,10 +88,8 @@ cmq_take_begin(CmqTake *take, CmqQueue *queue, const CmqTakeRequest *request)
 		take->now = cmq_pending_set_times(take->pending,
 										  request->visibility_timeout);
 	}
-	/* what it removes is locked for that now: a stronger lock later can be a deadlock */
-	cmq_leaf_rows_begin(&take->messages, queue, CMQ_MESSAGES,
-						request->consume && queue->rewind_seconds == 0 ?
-						RowExclusiveLock : AccessShareLock, NULL);
+	cmq_leaf_rows_begin(&take->messages, queue, CMQ_MESSAGES, request->consume ?
+						cmq_leaf_rows_delete_lock(queue) : AccessShareLock, NULL);
 	take->context = AllocSetContextCreate(CurrentMemoryContext, "cmq take",
 										  ALLOCSET_DEFAULT_SIZES);
 	cmq_damage_begin_reading(&take->reading, queue);
