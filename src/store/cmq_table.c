@@ -718,7 +718,10 @@ cmq_table_has_other(CmqTable *table, AttrNumber attno)
 	oids = RelationGetIndexList(table->rel);
 	foreach(lc, oids)
 	{
-		/* to write rows is to have all indexes open, with a lock that is stronger */
+		/*
+		 * to write rows is to have all indexes open, with a lock that is
+		 * stronger
+		 */
 		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
 
 		if (table->other == NULL && is_on_column(index, attno))

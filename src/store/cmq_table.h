@@ -86,8 +86,8 @@ typedef struct CmqTable
 	Buffer		vmbuf;			/* of the visibility map, for
 								 * cmq_table_next_key() */
 	IndexScanDesc scan;
-	Relation	other;			/* see cmq_table_find_otherwise(); NULL:
-								 * not needed yet, or there is none */
+	Relation	other;			/* see cmq_table_find_otherwise(); NULL: not
+								 * needed yet, or there is none */
 	bool		no_other;		/* there is none */
 	IndexScanDesc other_scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */

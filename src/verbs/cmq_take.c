@@ -208,7 +208,11 @@ find_message(CmqTake *take, TimestampTz time)
 	Found		found = UNREADABLE;
 
 	take->copied = false;
-	/* before the reading: a leaf that was changed fails the call, and is no damage */
+
+	/*
+	 * before the reading: a leaf that was changed fails the call, and is no
+	 * damage
+	 */
 	if (!cmq_leaf_rows_open(&take->messages, time))
 		return GONE;
 	if (unlikely(cmq_notes_is_damaged(take->queue->shared) && take->pending->adds))
