@@ -18,7 +18,7 @@ use Seed;
 use Test::More;
 
 my $full_program = 700;
-my $steps = $ENV{CMQ_TEST_STEPS} // ($ENV{CMQ_TEST_LONG} ? 10_000 : $full_program);
+my $steps = $ENV{CMQ_TEST_STEPS} || ($ENV{CMQ_TEST_LONG} ? 10_000 : $full_program);
 
 my $node = CmqNode->running('model', <<'CONF');
 max_prepared_transactions = 20

@@ -25,7 +25,7 @@ use TrafficLedger;
 
 my $clients = 10;
 my $rounds = $ENV{CMQ_TEST_LONG} ? 8 : 1;
-my $seconds = $ENV{CMQ_TEST_SECONDS} // ($ENV{CMQ_TEST_LONG} ? 40 : 12);
+my $seconds = $ENV{CMQ_TEST_SECONDS} || ($ENV{CMQ_TEST_LONG} ? 40 : 12);
 
 my $node = CmqNode->configured('everything', <<'CONF');
 max_connections = 40
