@@ -233,6 +233,22 @@ note 'whatever else makes messages ready';
 	$node->sql("SELECT cmq_change_visibility('c', '$handle', 1)");
 	has($a, 'a1', 1, 'a change of visibility to a second');
 	clean($b);
+	foreach my $delay (0, 1)
+	{
+		send_message('a1');
+		$handle = $node->handle('c');
+		($b, $a) = waiters('b', 'a');
+		$node->sql("SELECT cmq_release('c', ARRAY['$handle'], $delay)");
+		has($a, 'a1', 1, "a release, to be ready in $delay s");
+		clean($b);
+	}
+	$node->sql(q{SELECT cmq_pause_queue('c')});
+	send_message('a1');
+	($b, $a) = waiters('b', 'a');
+	is($node->sql(q{SELECT count(*) FROM got}), '0', 'a paused queue has nothing for anybody');
+	$node->sql(q{SELECT cmq_resume_queue('c')});
+	has($a, 'a1', 1, 'the end of a pause');
+	clean($b);
 }
 
 note 'many';
@@ -290,6 +306,16 @@ SKIP:
 
 note 'those who need the queue for themselves';
 {
+	send_message('c1');
+	my @asleep = waiters('a', 'b');
+	is($node->sql(qq{SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND relation <> 'got'::regclass AND pid IN (SELECT pid $waiting)}), '0', 'who sleeps has no locks, though it has looked at messages');
+	foreach my $statement ('VACUUM FULL cmq_data.q_c_pending', 'VACUUM FULL cmq_data.q_c', 'REINDEX TABLE cmq_data.q_c_pending')
+	{
+		is($node->complaint("SET statement_timeout = '10s'; $statement"), '', "$statement beside them");
+	}
+	send_message($_) foreach 'b1', 'a1';
+	$node->poll(q{SELECT string_agg(body, ' ' ORDER BY body) FROM got}, '... and they have their messages', wanted => 'a1 b1', seconds => 15);
+	clean(@asleep);
 	my @waiters = waiters('a', '', 'b', '');
 	$node->sql(q{SET statement_timeout = '10s'; SELECT cmq_alter_queue('c', rewind_seconds => 0)});
 	$_->finish foreach @waiters;

@@ -39,15 +39,16 @@ my %ways = (
 sub fill
 {
 	my ($old, $new, $share) = @_;
-	my $batch = q{cmq_send_batch('s', array_fill('m'::text, '{1000}'), headers => array_fill('{"k": 1}'::jsonb, '{1000}'))};
+	# each row a call
+	my $batch = q{cmq_send_batch('s', array_fill('m'::text, ARRAY[1000 + 0 * i]), headers => array_fill('{"k": 1}'::jsonb, ARRAY[1000 + 0 * i]))};
 	$node->sql(qq{
 		TRUNCATE had;
 		SELECT cmq_drop_queue('s');
 		SELECT FROM cmq_create_queue('s', visibility_timeout => 43200, rewind_seconds => 3600, rewind_share => $share);
-		SELECT count(*) FROM generate_series(1, $old), LATERAL $batch;
-		SELECT count(*) FROM generate_series(1, $old), LATERAL cmq_consume('s', 1000);
+		SELECT count(*) FROM generate_series(1, $old) i, LATERAL $batch;
+		SELECT count(*) FROM generate_series(1, $old) i, LATERAL cmq_consume('s', 1000 + 0 * i);
 		SELECT cmq_rewind('s', now() - interval '30 min');
-		SELECT count(*) FROM generate_series(1, $new), LATERAL $batch});
+		SELECT count(*) FROM generate_series(1, $new) i, LATERAL $batch});
 	return;
 }
 
