@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #if PG_VERSION_NUM >= 160000
 #include "parser/parse_relation.h"
@@ -164,13 +165,17 @@ typedef bool CmqUpdateIndexes;
 #define CMQ_ALL_INDEXES true
 #endif
 
-/* 15 declares the walker without its arguments, which C23 takes for none */
-#if PG_VERSION_NUM >= 160000
-#define cmq_tree_walker(node, walker, context) \
-	expression_tree_walker(node, walker, context)
-#else
-#define cmq_tree_walker(node, walker, context) \
+/*
+ * 15 declares walkers and mutators without their arguments, which C23, the default of
+ * gcc 15, takes for none.
+ */
+#if PG_VERSION_NUM < 160000
+#define expression_tree_walker(node, walker, context) \
 	expression_tree_walker(node, (void *) (walker), context)
+#define expression_tree_mutator(node, mutator, context) \
+	expression_tree_mutator(node, (void *) (mutator), context)
+#define query_tree_walker(query, walker, context, flags) \
+	query_tree_walker(query, (void *) (walker), context, flags)
 #endif
 
 /* 16 has one ownership check for all kinds of objects */

@@ -250,7 +250,7 @@ has_code(Node *node, void *context)
 			return true;
 	}
 	return check_functions_in_node(node, is_foreign, NULL) ||
-		cmq_tree_walker(node, has_code, context);
+		expression_tree_walker(node, has_code, context);
 }
 
 static bool

@@ -19,6 +19,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
+#include "base/cmq_compat.h"
 #include "watch/cmq_nodes.h"
 #include "watch/cmq_plan_ids.h"
 #include "watch/cmq_view_shape.h"
