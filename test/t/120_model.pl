@@ -99,7 +99,7 @@ $observer->query_safe(q{
 	DECLARE
 		now timestamptz := cmq._clock(q);
 	BEGIN
-		EXECUTE format('UPDATE cmq_data.%I SET delayed_until = least(delayed_until, $1),
+		EXECUTE format('UPDATE cmq_data.%I SET delayed_until = CASE WHEN delayed_until > $1 THEN $1 ELSE delayed_until END,
 			visible_at = CASE WHEN receive_count = 0 THEN least(visible_at, $1) ELSE visible_at END', 'q_' || q || '_pending') USING now;
 		RETURN cmq.msg_id(now);
 	END $$;
@@ -178,7 +178,7 @@ sub a_delay
 {
 	return (0, '0', '') if rand() < 0.7;
 	return @{ pick([ 3600, '3600', '' ], [ 86400, '86400', '' ], [ 300000, '300000', '' ], [ 2_000_000, '-1', '' ],
-		[ 0, '0', q{, '2020-02-29 12:00+00'} ], [ 0, '0', q{, now()} ], [ 172800, '0', q{, now() + interval '2 days 0.25 s'} ], [ 300001, '0', q{, now() + interval '300001 s'} ],
+		[ 0, '0', q{, '2020-02-29 12:00+00'} ], [ 0, '0', q{, now() - interval '1 min'} ], [ 172800, '0', q{, now() + interval '2 days 0.25 s'} ], [ 300001, '0', q{, now() + interval '300001 s'} ],
 		[ 2_000_000, '0', q{, 'infinity'} ], [ 2_000_000, '1', q{, now()} ]) };
 }
 
