@@ -1009,13 +1009,15 @@ sub age
 	my $s = $sessions[0];
 	$model->age($s, $q, 400_000_000) if $observer->query_safe("SELECT age('$q', 400)") eq 't';
 	$model->commit($s);
+	# what was delayed meanwhile is no older for that
+	end_delays($q) if rand() < 0.6;
 	return;
 }
 
 # The delays in a queue are over.  Nobody is at work.
 sub end_delays
 {
-	my $q = pick(qw(q q copy dead extra));
+	my $q = shift // pick(qw(q q copy dead extra));
 	return unless $model->queue($stranger, $q);
 	my $time = $observer->query_safe("SELECT end_delays('$q')");
 	push @trace, "  observer: end_delays('$q') = $time";
