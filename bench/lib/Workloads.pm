@@ -70,7 +70,8 @@ sub run_fresh
 	my $server = $self->{server};
 	my $batch = $what =~ /_batch/ ? $arg{batch} : 1;
 	my ($sends, $deletes) = map { $_ * $batch } @{ $effects{$what} };
-	my $backlog = $arg{backlog} // ($deletes > $sends ? 100_000 : $deletes ? 1000 : 0);
+	# a consume alone may take more than 20,000 a second
+	my $backlog = $arg{backlog} // ($what eq 'consume' ? 250_000 : $deletes > $sends ? 100_000 : $deletes ? 1000 : 0);
 	my $vars = $self->variables($arg{size} // 1000, batch => $batch);
 
 	$server->sql($system, { %$vars, backlog => $backlog }, "$sql/${system}_setup.sql");
