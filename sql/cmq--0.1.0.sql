@@ -517,7 +517,8 @@ COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[], times
 --   back and others take turns.  No row when no message is ready.  A receive passes over
 --   messages that another open transaction is changing, and never waits for them.
 -- A filter is compared with each ready message until max_messages are found: that takes
--- time in proportion to what it passes over, which stays for others.
+-- time in proportion to what it passes over, which stays for others.  A call that waits
+-- compares each message once.
 -- Needs: DELETE on the queue.
 -- Errors: 42704 no such queue, 22023 out of range, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_receive(

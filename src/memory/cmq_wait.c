@@ -36,6 +36,7 @@
  * and one that does not plan for others must not be signalled in their place.  So choosy
  * waiters sleep on a variable of their own.  All of them are woken whenever a message can
  * be had, and each plans for itself alone; plain waiters go on as if there were none.
+ * What it has left once it does not look at again (cmq_candidates.c).
  *
  * No wake-up is lost: a waiter counts itself in and gets onto the condition
  * variable, then looks, then sleeps.  A writer makes its rows visible, then

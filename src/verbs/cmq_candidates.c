@@ -23,6 +23,11 @@
  * passed over; the latter are listed for the caller.  The caller need not take a
  * candidate: the floor stops at the first row that was alive, taken or not.
  *
+ * A receive with a filter that waits looks time and again.  It remembers how far no row is
+ * wanted, and begins there.  That is a floor of its own, for its filter, with the limits of
+ * the floor: it stops at rows that were passed over, which may come back, and begins anew
+ * with each generation.
+ *
  * Locks: the caller has the pending table open; RowExclusive on the rewind leaves.
  *
  *-------------------------------------------------------------------------
@@ -66,7 +71,7 @@
 static void
 look_for_ready(CmqCandidates *scan)
 {
-	TimestampTz floor = scan->floor.floor;
+	TimestampTz floor = scan->from;
 	int64		spacing = (int64) cmq_notes_spacing(scan->queue->shared);
 
 	scan->distance = spacing * (2 * scan->wanted + 16) / NSECS_PER_USEC;
@@ -89,6 +94,45 @@ learn_spacing(CmqCandidates *scan)
 		cmq_notes_set_spacing(shared, spacing * 2 + 1);
 }
 
+/* Have both scans begin behind what is known not to be wanted; returns where, for due rows. */
+static TimestampTz
+begin_behind(CmqCandidates *scan)
+{
+	const CmqLooked *looked = scan->looked;
+	const CmqFloorScan *floor = &scan->floor;
+
+	scan->from = floor->floor;
+	if (looked == NULL)
+		return floor->rewind_floor;
+	/* the floors do not rise over what this scan does not see */
+	if (looked->generation == floor->view.generation && looked->ready > floor->floor)
+	{
+		scan->from = looked->ready;
+		scan->first_alive = floor->floor;
+	}
+	if (floor->rewound_at == DT_NOBEGIN || looked->rewound_at != floor->rewound_at ||
+		looked->rewind_generation != floor->rewind_view.generation ||
+		looked->due <= floor->rewind_floor)
+		return floor->rewind_floor;
+	scan->first_due = floor->rewind_floor;
+	return looked->due;
+}
+
+/* Both scans have come to their ends: remember how far nothing is wanted. */
+static void
+remember(CmqCandidates *scan)
+{
+	CmqLooked  *looked = scan->looked;
+	const CmqFloorScan *floor = &scan->floor;
+
+	looked->generation = floor->view.generation;
+	looked->ready = Max(scan->from, Min(scan->first_kept, floor->own_limit));
+	looked->rewound_at = floor->rewound_at;
+	looked->rewind_generation = floor->rewind_view.generation;
+	/* as in cmq_floor_end() */
+	looked->due = floor->own_limit == DT_NOBEGIN ? DT_NOBEGIN : scan->first_due_kept;
+}
+
 static bool
 letters_stay(const void *arg)
 {
@@ -96,26 +140,31 @@ letters_stay(const void *arg)
 }
 
 /*
- * Begin to look, at a time that the caller has read from the queue clock.  choosy: the
- * caller leaves what it does not want.  To be followed by cmq_candidates_end().
+ * Begin to look, at a time that the caller has read from the queue clock.  looked: the
+ * caller leaves what it does not want, and has looked before; CMQ_NOT_LOOKED if it has not.
+ * To be followed by cmq_candidates_end().
  */
 void
 cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
-					 TimestampTz now, int wanted, bool choosy)
+					 TimestampTz now, int wanted, CmqLooked *looked)
 {
+	TimestampTz due_from;
+
 	scan->queue = queue;
 	scan->pending = pending;
 	scan->now = now;
 	scan->wanted = wanted;
-	scan->choosy = choosy;
+	scan->looked = looked;
 	scan->expired_before = cmq_bounds_expired_before(queue, now);
 	scan->ready_position = scan->due_position = CMQ_BEFORE_ROW;
 	scan->first_alive = scan->first_due = DT_NOEND;
+	scan->first_kept = scan->first_due_kept = DT_NOEND;
 	scan->reach_short = false;
 	scan->turn = CMQ_NO_SOURCE;
 	scan->letters = NULL;
 	scan->nletters = 0;
 	cmq_bounds_begin_floor(&scan->floor, queue, now);
+	due_from = begin_behind(scan);
 	scan->dead_rule.max_receive_count = queue->max_receive_count;
 	scan->dead_rule.max_time_to_live = queue->max_time_to_live;
 	scan->dead_rule.stay = letters_stay;
@@ -123,7 +172,7 @@ cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
 	cmq_stretch_begin(&scan->stretches, queue->shared, &scan->dead_rule,
 					  &scan->floor);
 	cmq_due_begin(&scan->due, queue, &queue->rewinding,
-				  Max(scan->expired_before, scan->floor.rewind_floor),
+				  Max(scan->expired_before, due_from),
 				  RowExclusiveLock);
 	look_for_ready(scan);
 }
@@ -142,6 +191,7 @@ next_ready(CmqCandidates *scan)
 				scan->first_alive = scan->ready.visible_at;
 			if (!cmq_stretch_jump(&scan->stretches, &scan->ready, &last))
 				return true;
+			cmq_candidates_keep(scan, CMQ_READY);
 			scan->reach = scan->now;
 			if (last.visible_at < scan->now - scan->distance)
 				scan->reach = last.visible_at + scan->distance;
@@ -242,11 +292,21 @@ cmq_candidates_next(CmqCandidates *scan)
 	{
 		CmqSource	source = next_row(scan);
 
-		if (source == CMQ_DUE ? scan->due.table.busy :
-			source == CMQ_READY && pass_over(scan))
-			continue;
-		return source;
+		if (source == CMQ_DUE ? !scan->due.table.busy :
+			source == CMQ_NO_SOURCE || !pass_over(scan))
+			return source;
+		cmq_candidates_keep(scan, source);
 	}
+}
+
+/* The row that was looked at last may be wanted by a later look. */
+void
+cmq_candidates_keep(CmqCandidates *scan, CmqSource source)
+{
+	if (source == CMQ_READY && scan->first_kept == DT_NOEND)
+		scan->first_kept = scan->ready.visible_at;
+	else if (source == CMQ_DUE && scan->first_due_kept == DT_NOEND)
+		scan->first_due_kept = scan->due.time;
 }
 
 /* The caller has taken the candidate. */
@@ -279,7 +339,10 @@ cmq_candidates_end(CmqCandidates *scan, int ntaken)
 	cmq_floor_end(&scan->floor, shared, scan->first_alive, scan->first_due);
 	cmq_stretch_end(&scan->stretches, shared, &scan->dead_rule, &scan->floor);
 	/* how far the message was that somebody wanted says nothing to others */
-	if (!scan->choosy && (ntaken == scan->wanted || scan->reach_short))
+	if (scan->looked == NULL && (ntaken == scan->wanted || scan->reach_short))
 		learn_spacing(scan);
+	if (scan->looked && scan->ready_position == CMQ_AT_END &&
+		scan->due_position == CMQ_AT_END)
+		remember(scan);
 	cmq_due_end(&scan->due);
 }

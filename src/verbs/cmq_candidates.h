@@ -33,13 +33,28 @@ typedef enum CmqPosition
 	CMQ_AT_END
 } CmqPosition;
 
+/*
+ * What a receive with a filter has looked at before: no row before these times is wanted,
+ * as long as the generations of the floors are these.
+ */
+typedef struct CmqLooked
+{
+	uint64		generation;
+	TimestampTz ready;			/* visible_at */
+	uint64		rewind_generation;
+	TimestampTz rewound_at;
+	TimestampTz due;			/* enqueued_at, for that rewind */
+} CmqLooked;
+
+#define CMQ_NOT_LOOKED	{.ready = DT_NOBEGIN,.due = DT_NOBEGIN}
+
 /* A scan of both sources; see cmq_candidates.c. */
 typedef struct CmqCandidates
 {
 	CmqQueue   *queue;
 	CmqTable   *pending;
 	int			wanted;			/* so many are wanted */
-	bool		choosy;			/* the caller takes what it likes */
+	CmqLooked  *looked;			/* NULL: the caller takes what comes */
 	TimestampTz now;
 	TimestampTz expired_before;
 	CmqFloorScan floor;
@@ -49,7 +64,9 @@ typedef struct CmqCandidates
 	/* ready rows */
 	CmqPosition ready_position;
 	CmqPendingKey ready;		/* of the row the scan stands at */
+	TimestampTz from;			/* the scan begins here */
 	TimestampTz first_alive;	/* visible_at of the first row that was met */
+	TimestampTz first_kept;		/* ... that may be wanted later */
 	int64		distance;		/* how far a look goes, at first */
 	TimestampTz reach;			/* how far the scan of pending goes */
 	bool		reach_short;	/* the first look did not go far enough */
@@ -58,6 +75,7 @@ typedef struct CmqCandidates
 	CmqDueScan	due;
 	CmqPosition due_position;
 	TimestampTz first_due;		/* enqueued_at of the first row that was met */
+	TimestampTz first_due_kept; /* ... that may be wanted later */
 
 	CmqSource	turn;			/* whose turn it is, by rewind_share */
 	CmqPendingKey *letters;		/* dead ones that were passed over, or NULL */
@@ -66,9 +84,10 @@ typedef struct CmqCandidates
 
 extern void cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue,
 								 CmqTable *pending, TimestampTz now, int wanted,
-								 bool choosy);
+								 CmqLooked *looked);
 extern CmqSource cmq_candidates_next(CmqCandidates *scan);
 extern void cmq_candidates_taken(CmqCandidates *scan);
+extern void cmq_candidates_keep(CmqCandidates *scan, CmqSource source);
 extern TimestampTz cmq_candidates_next_visible(CmqCandidates *scan,
 											   TimestampTz before);
 extern void cmq_candidates_end(CmqCandidates *scan, int ntaken);

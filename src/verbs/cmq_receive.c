@@ -50,6 +50,7 @@ PG_FUNCTION_INFO_V1(cmq_consume);
 typedef struct Request
 {
 	CmqTakeRequest take;
+	CmqLooked	looked;			/* with a filter */
 	int			max_messages;
 	int			polling_wait_seconds;
 } Request;
@@ -66,6 +67,8 @@ take_candidates(CmqTake *take, CmqCandidates *scan, int max_messages)
 		if (source == CMQ_READY ? cmq_take_ready(take) :
 			cmq_take_due(take, &scan->due.table))
 			cmq_candidates_taken(scan);
+		else if (!take->unwanted)
+			cmq_candidates_keep(scan, source);
 	}
 }
 
@@ -78,7 +81,7 @@ take_candidates(CmqTake *take, CmqCandidates *scan, int max_messages)
  * A paused queue is empty to all who receive: nothing is there, and nothing will be.
  */
 static int
-receive_messages(CmqQueue *queue, const Request *request,
+receive_messages(CmqQueue *queue, Request *request,
 				 TimestampTz *next_visible, bool *must_commit)
 {
 	CmqTake		take;
@@ -94,7 +97,8 @@ receive_messages(CmqQueue *queue, const Request *request,
 	}
 	cmq_take_begin(&take, queue, &request->take);
 	cmq_candidates_begin(&scan, queue, &take.pending->table, take.now,
-						 request->max_messages, request->take.has_filter);
+						 request->max_messages,
+						 request->take.has_filter ? &request->looked : NULL);
 	take_candidates(&take, &scan, request->max_messages);
 	if (take.n == 0 && next_visible)
 		*next_visible = cmq_candidates_next_visible(&scan, *next_visible);
@@ -141,7 +145,7 @@ end_look(ResourceOwner caller, bool keep_locks)
 
 /* Nothing was found: wait for the request's time at most. */
 static void
-wait_and_receive(CmqQueue *queue, const Request *request)
+wait_and_receive(CmqQueue *queue, Request *request)
 {
 	CmqSharedQueue *shared = queue->shared;
 
@@ -240,7 +244,10 @@ receive(FunctionCallInfo fcinfo, const Arguments *args)
 {
 	int			wait = args->polling_wait_seconds;
 	CmqQueue   *queue;
-	Request		request = {.take.consume = args->consume};
+	Request		request = {
+		.take.consume = args->consume,
+		.looked = CMQ_NOT_LOOKED
+	};
 	ResourceOwner caller = NULL;
 	bool		must_commit;
 	bool		over;

@@ -295,6 +295,7 @@ take_message(CmqTake *take, TimestampTz time, CmqTable *rewind)
 	CmqPendingRow row;
 	bool		taken = false;
 
+	take->unwanted = found == UNWANTED;
 	if (found == WANTED && claim(take, rewind, take->request->consume, &row))
 	{
 		return_message(take, &row);

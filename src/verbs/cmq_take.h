@@ -62,6 +62,7 @@ typedef struct CmqTake
 	bool		no_headers;
 
 	/* what was done */
+	bool		unwanted;		/* the one tried last does not fit the filter */
 	int			n;				/* messages that are returned */
 	int			nredelivered;
 	int			nrewound;

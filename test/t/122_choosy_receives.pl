@@ -304,6 +304,60 @@ SKIP:
 	clean(@waiters);
 }
 
+SKIP:
+{
+	skip 'the system does not count how often a process sleeps', 42 unless $counts_sleeps;
+	note 'no message is looked at twice that is not wanted';
+
+	# so many times the message leaf was asked for a message, by sessions that have ended
+	my $look_ups = sub {
+		return $node->sql(q{SELECT sum(idx_scan) FROM pg_stat_user_indexes i JOIN cmq.partition p ON i.relid = p.messages WHERE queue = 'c'});
+	};
+	my $unwanted = sub { send_message('z' . $_[0]); sleeps(); };
+	$node->sql(q{SELECT count(*) FROM cmq_send_batch('c', array_fill('z'::text, '{1000}'), headers => array_fill('{"kind": "z"}'::jsonb, '{1000}'))});
+	my ($first) = waiters('a');
+	$unwanted->($_) foreach 1 .. 20;
+	send_message('a1');
+	has($first, 'a1', 0, 'one behind a thousand');
+	$node->poll("SELECT sum(idx_scan) >= 1000 FROM pg_stat_user_indexes i JOIN cmq.partition p ON i.relid = p.messages WHERE queue = 'c'", 'each was looked at');
+	cmp_ok($look_ups->(), '<', 2000, '... but not by each look');
+	clean();
+
+	# A look has passed over what comes back, or comes late, with a time that is long gone.
+	my $begin = sub { my ($sql) = @_; my $session = $node->session; $session->query_safe("BEGIN; $sql"); return $session; };
+	my $late = q{SELECT cmq_send('c', 'a1', headers => '{"kind": "a"}')};
+	my $take = q{SELECT FROM cmq_consume('c', 10, 0, '{"kind": "a"}')};
+	my $rewind = q{SELECT FROM cmq_rewind('c', now() - interval '30 min')};
+	my @returns = (
+		[ 'a consume that rolls back', sub { send_message('a1'); return $begin->($take) }, sub { $_[0]->query_safe('ROLLBACK') } ],
+		[ 'a send that commits late', sub { return $begin->($late) }, sub { $_[0]->query_safe('COMMIT') } ],
+		[ 'a send that was prepared', sub { $node->sql("BEGIN; $late; PREPARE TRANSACTION 'p'") }, sub { $node->sql(q{COMMIT PREPARED 'p'}) } ],
+		[ 'a restore', sub { send_message('a1'); $node->sql($take) }, sub { $node->sql(q{SELECT cmq_restore('c', '-infinity')}) } ],
+		[ 'a rewind', sub { send_message('a1'); $node->sql($take) }, sub { $node->sql($rewind) } ],
+		[ 'a rewind that replaces another one',
+			sub { send_message('z0'); $node->sql(q{SELECT FROM cmq_consume('c')}); send_message('a1'); my $taken = $begin->($take); $node->sql($rewind); return $taken },
+			sub { $_[0]->query_safe('COMMIT'); sleeps(); $node->sql($rewind) } ],
+		[ 'a consume of a rewound message that rolls back', sub { send_message('a1'); $node->sql("$take; $rewind"); return $begin->($take) }, sub { $_[0]->query_safe('ROLLBACK') } ],
+		[ 'a change of visibility', sub { send_message('a1'); return $node->sql(q{SELECT receipt_handle FROM cmq_receive('c', 1, NULL, 0, '{"kind": "a"}')}) }, sub { $node->sql("SELECT cmq_change_visibility('c', '$_[0]', 0)") } ],
+		[ 'a row that is written by hand', sub { },
+			sub { $node->sql(q{BEGIN;
+				INSERT INTO cmq_data.q_c SELECT min(enqueued_at) + interval '1 us', '{"kind": "a"}', 'a1' FROM cmq_data.q_c;
+				INSERT INTO cmq_data.q_c_pending SELECT enqueued_at, enqueued_at, NULL, 0, 0 FROM cmq_data.q_c WHERE body = 'a1';
+				COMMIT}) } ]);
+	foreach my $case (@returns)
+	{
+		my ($name, $before, $after) = @$case;
+		$unwanted->($_) foreach 1 .. 2;
+		my $held = $before->();
+		my ($a) = waiters('a');
+		$unwanted->($_) foreach 3 .. 5;
+		$after->($held);
+		has($a, 'a1', 0, $name);
+		$held->quit if ref $held;
+		clean();
+	}
+}
+
 note 'those who need the queue for themselves';
 {
 	send_message('c1');
