@@ -96,7 +96,7 @@ scan(CmqTable *pending, TimestampTz from, TimestampTz until, CmqById *messages, 
 		};
 		CmqById    *message = bsearch(&key, messages, n, sizeof(CmqById), compare);
 
-		if (message && !message->found)
+		if (message && message->wanted && !message->found)
 		{
 			note(pending, message);
 			nleft--;
@@ -151,9 +151,10 @@ cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, LOCKMODE loc
 	{
 		TimestampTz time = messages[i].time;
 
-		if (!probe(pending, &messages[i]) &&
+		messages[i].wanted = !probe(pending, &messages[i]) &&
 			!(rewind_on && cmq_leaf_rows_find(&rewind, time)) &&
-			exists(queue, &bodies, time) && nleft++ == 0)
+			exists(queue, &bodies, time);
+		if (messages[i].wanted && nleft++ == 0)
 			first = time;
 	}
 	cmq_leaf_rows_end(&bodies);

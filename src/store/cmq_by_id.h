@@ -19,6 +19,7 @@
 typedef struct CmqById
 {
 	TimestampTz time;			/* its enqueued_at */
+	bool		wanted;			/* by the scans of cmq_by_id.c */
 	bool		found;			/* it has a pending row: */
 	CmqPendingRow row;
 } CmqById;
