@@ -17,7 +17,8 @@
  *	  other means than a receive, and begins anew when the message is brought back;
  *	- receive_count is one higher with each receive, and less only where change_count
  *	  is higher.
- * (What is rolled back has not been, and neither have its handles.)  Only the one canonical spelling is accepted, so equal handles are equal texts.
+ * (What is rolled back has not been, and neither have its handles.)  Only the one
+ * canonical spelling is accepted, so equal handles are equal texts.
  *
  *-------------------------------------------------------------------------
  */

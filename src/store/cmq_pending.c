@@ -408,7 +408,10 @@ cmq_pending_take_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 	return true;
 }
 
-/* The same as cmq_pending_take() for a row that nobody can receive any more; waits for nobody. */
+/*
+ * The same as cmq_pending_take() for a row that nobody can receive any more; waits for
+ * nobody.
+ */
 bool
 cmq_pending_take_expired(CmqPending *pending)
 {

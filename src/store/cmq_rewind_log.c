@@ -4,10 +4,10 @@
  *	  The record of what operators did to queues, cmq.rewind_log.
  *
  * Rewinds, restores, replays and cancels are recorded, pauses and resumes.  Each call
- * adds one row in its own transaction, so a call that was rolled back leaves none, and
- * so does one that has changed nothing.  Rows are added here, whatever rights the caller has on the table.  No role
- * has any, so nobody changes a row.  Maintenance removes rows that are older than
- * cmq.rewind_log_retention.
+ * adds one row in its own transaction, so a call that was rolled back leaves none; nor
+ * does one that has changed nothing.  Rows are added here, whatever rights the caller has
+ * on the table.  No role has any, so nobody changes a row.  Maintenance removes rows that
+ * are older than cmq.rewind_log_retention.
  *
  * The record has names of roles and not their OIDs: it outlives the roles.
  *
