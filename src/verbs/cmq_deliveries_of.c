@@ -43,16 +43,10 @@ PG_FUNCTION_INFO_V1(cmq_deliveries_of);
 static void
 return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row, CmqLeafRows *messages)
 {
-	Datum		values[Natts_message] = {0};
-	bool		isnull[Natts_message] = {false};
-	CmqHandle	handle;
+	Datum		values[Natts_message];
+	bool		isnull[Natts_message];
 
-	cmq_pending_handle(row, &handle);
-	values[Anum_message_msg_id - 1] =
-		Int64GetDatum(cmq_time_to_msg_id(row->enqueued_at));
-	values[Anum_message_receipt_handle - 1] =
-		CStringGetTextDatum(cmq_handle_out(&handle));
-	isnull[Anum_message_body - 1] = isnull[Anum_message_headers - 1] = true;
+	cmq_take_columns(row, false, values, isnull);
 	if (messages && cmq_leaf_rows_find(messages, row->enqueued_at))
 	{
 		TupleTableSlot *slot = messages->table.slot;
@@ -63,12 +57,6 @@ return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row, CmqLeafRows *me
 			slot_getattr(slot, Anum_messages_headers,
 						 &isnull[Anum_message_headers - 1]);
 	}
-	values[Anum_message_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);
-	values[Anum_message_first_received_at - 1] =
-		TimestampTzGetDatum(row->first_received_at);
-	values[Anum_message_next_visible_at - 1] = TimestampTzGetDatum(row->visible_at);
-	values[Anum_message_receive_count - 1] = Int32GetDatum(row->receive_count);
-	values[Anum_message_rewind_count - 1] = Int32GetDatum(row->rewind_count);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }
 

@@ -224,15 +224,45 @@ find_message(CmqTake *take, TimestampTz time)
 	return found;
 }
 
+/*
+ * Set the columns of type cmq.message for the delivery that has left this row, but for body
+ * and headers, which become NULL.  A message that was consumed has no handle, and is never
+ * visible again.
+ */
+void
+cmq_take_columns(const CmqPendingRow *row, bool consumed, Datum *values,
+				 bool *isnull)
+{
+	CmqHandle	handle;
+
+	memset(isnull, false, Natts_message * sizeof(bool));
+	isnull[Anum_message_body - 1] = isnull[Anum_message_headers - 1] = true;
+	values[Anum_message_msg_id - 1] =
+		Int64GetDatum(cmq_time_to_msg_id(row->enqueued_at));
+	isnull[Anum_message_receipt_handle - 1] = consumed;
+	if (!consumed)
+	{
+		cmq_pending_handle(row, &handle);
+		values[Anum_message_receipt_handle - 1] =
+			CStringGetTextDatum(cmq_handle_out(&handle));
+	}
+	values[Anum_message_enqueued_at - 1] = TimestampTzGetDatum(row->enqueued_at);
+	values[Anum_message_first_received_at - 1] =
+		TimestampTzGetDatum(row->first_received_at);
+	values[Anum_message_next_visible_at - 1] =
+		TimestampTzGetDatum(row->visible_at);
+	isnull[Anum_message_next_visible_at - 1] = consumed;
+	values[Anum_message_receive_count - 1] = Int32GetDatum(row->receive_count);
+	values[Anum_message_rewind_count - 1] = Int32GetDatum(row->rewind_count);
+}
+
 /* Add the message, which has been claimed, to the result. */
 static void
 return_message(CmqTake *take, const CmqPendingRow *delivery)
 {
 	ReturnSetInfo *rsinfo = take->request->rsinfo;
-	bool		consumed = take->request->consume;
 	Datum		values[Natts_message];
-	bool		isnull[Natts_message] = {false};
-	CmqHandle	handle;
+	bool		isnull[Natts_message];
 	MemoryContext old;
 
 	if (!take->copied)
@@ -242,29 +272,11 @@ return_message(CmqTake *take, const CmqPendingRow *delivery)
 		take->reading.message = DT_NOBEGIN;
 	}
 	old = MemoryContextSwitchTo(take->context);
-	values[Anum_message_msg_id - 1] =
-		Int64GetDatum(cmq_time_to_msg_id(delivery->enqueued_at));
-	isnull[Anum_message_receipt_handle - 1] = consumed;
-	if (!consumed)
-	{
-		cmq_pending_handle(delivery, &handle);
-		values[Anum_message_receipt_handle - 1] =
-			CStringGetTextDatum(cmq_handle_out(&handle));
-	}
+	cmq_take_columns(delivery, take->request->consume, values, isnull);
 	values[Anum_message_body - 1] = take->body;
+	isnull[Anum_message_body - 1] = false;
 	values[Anum_message_headers - 1] = take->headers;
 	isnull[Anum_message_headers - 1] = take->no_headers;
-	values[Anum_message_enqueued_at - 1] =
-		TimestampTzGetDatum(delivery->enqueued_at);
-	values[Anum_message_first_received_at - 1] =
-		TimestampTzGetDatum(delivery->first_received_at);
-	values[Anum_message_next_visible_at - 1] =
-		TimestampTzGetDatum(delivery->visible_at);
-	isnull[Anum_message_next_visible_at - 1] = consumed;
-	values[Anum_message_receive_count - 1] =
-		Int32GetDatum(delivery->receive_count);
-	values[Anum_message_rewind_count - 1] =
-		Int32GetDatum(delivery->rewind_count);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 	MemoryContextSwitchTo(old);
 

@@ -74,6 +74,8 @@ extern void cmq_take_begin(CmqTake *take, CmqQueue *queue,
 extern bool cmq_take_ready(CmqTake *take);
 extern bool cmq_take_due(CmqTake *take, CmqTable *rewind);
 extern void cmq_take_end(CmqTake *take);
+extern void cmq_take_columns(const CmqPendingRow *row, bool consumed,
+							 Datum *values, bool *isnull);
 extern void cmq_take_count(CmqTake *take, bool more);
 
 #endif							/* CMQ_TAKE_H */
