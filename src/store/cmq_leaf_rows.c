@@ -108,10 +108,22 @@ cmq_leaf_rows_insert(CmqLeafRows *messages, Datum *values, bool *isnull, Size si
 	MemoryContextSwitchTo(old);
 }
 
-/* Remove the row of this time, waiting for whoever changes it; false if there is none. */
+/* Does the leaf that is open stand at the row of this time? */
+static bool
+stands_at(CmqLeafRows *messages, TimestampTz time)
+{
+	/* the time is the first column of both kinds */
+	return messages->leaf && !TTS_EMPTY(messages->table.slot) &&
+		cmq_slot_time(messages->table.slot, Anum_messages_enqueued_at) == time;
+}
+
+/*
+ * Remove the row of this time, waiting for whoever changes it; false if there is none.  A
+ * caller that has just found it does not look for it again.
+ */
 bool
 cmq_leaf_rows_remove(CmqLeafRows *messages, TimestampTz time)
 {
-	return cmq_leaf_rows_find(messages, time) &&
+	return (stands_at(messages, time) || cmq_leaf_rows_find(messages, time)) &&
 		cmq_table_delete(&messages->table, true) == TM_Ok;
 }

@@ -88,8 +88,11 @@ cmq_take_begin(CmqTake *take, CmqQueue *queue, const CmqTakeRequest *request)
 		take->now = cmq_pending_set_times(take->pending,
 										  request->visibility_timeout);
 	}
-	cmq_leaf_rows_begin(&take->messages, queue, CMQ_MESSAGES, request->consume ?
-						cmq_leaf_rows_delete_lock(queue) : AccessShareLock, NULL);
+	take->messages = &take->own_messages;
+	cmq_leaf_rows_begin(take->messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	/* what is removed is read where it is removed: one look, one lock */
+	if (request->consume && take->consuming.rows.kind == CMQ_MESSAGES)
+		take->messages = &take->consuming.rows;
 	take->context = AllocSetContextCreate(CurrentMemoryContext, "cmq take",
 										  ALLOCSET_DEFAULT_SIZES);
 	cmq_damage_begin_reading(&take->reading, queue);
@@ -102,7 +105,7 @@ cmq_take_end(CmqTake *take)
 	cmq_damage_end_reading(&take->reading);
 	/* code of the owner may have done what must not be lost */
 	take->only_receives &= !take->pending->table.has_code;
-	cmq_leaf_rows_end(&take->messages);
+	cmq_leaf_rows_end(&take->own_messages);
 	if (take->request->consume)
 		cmq_delete_end(&take->consuming);
 	else
@@ -173,7 +176,7 @@ try_read(const char *name, void *arg)
 	CmqLeafRows messages;
 
 	cmq_leaf_rows_begin(&messages, take->queue, CMQ_MESSAGES,
-						take->messages.lockmode, NULL);
+						take->messages->lockmode, NULL);
 	if (cmq_leaf_rows_find(&messages, try->time))
 	{
 		try->found = UNWANTED;
@@ -213,13 +216,13 @@ find_message(CmqTake *take, TimestampTz time)
 	 * before the reading: a leaf that was changed fails the call, and is no
 	 * damage
 	 */
-	if (!cmq_leaf_rows_open(&take->messages, time))
+	if (!cmq_leaf_rows_open(take->messages, time))
 		return GONE;
 	if (unlikely(cmq_notes_is_damaged(take->queue->shared) && take->pending->adds))
 		return read_carefully(take, time);
 	take->reading.message = time;
-	if (cmq_leaf_rows_find(&take->messages, time))
-		found = is_wanted(take, take->messages.table.slot) ? WANTED : UNWANTED;
+	if (cmq_leaf_rows_find(take->messages, time))
+		found = is_wanted(take, take->messages->table.slot) ? WANTED : UNWANTED;
 	take->reading.message = DT_NOBEGIN;
 	return found;
 }
@@ -268,7 +271,7 @@ return_message(CmqTake *take, const CmqPendingRow *delivery)
 	if (!take->copied)
 	{
 		take->reading.message = delivery->enqueued_at;
-		read_values(take, take->messages.table.slot, false);
+		read_values(take, take->messages->table.slot, false);
 		take->reading.message = DT_NOBEGIN;
 	}
 	old = MemoryContextSwitchTo(take->context);

@@ -53,7 +53,8 @@ typedef struct CmqTake
 	CmqPending	delivering;		/* one of these two has it */
 	CmqDelete	consuming;
 	TimestampTz now;
-	CmqLeafRows messages;
+	CmqLeafRows *messages;		/* to be read from */
+	CmqLeafRows own_messages;	/* unless those of consuming are */
 	CmqReading	reading;
 	MemoryContext context;		/* for one message */
 	bool		copied;			/* body and headers have been read */
