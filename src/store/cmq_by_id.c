@@ -57,14 +57,14 @@ probe(CmqTable *pending, CmqById *message)
 	if (tid && cmq_table_fetch(pending, tid) &&
 		cmq_slot_time(pending->slot, Anum_pending_enqueued_at) == message->time)
 		note(pending, message);
-	else if (cmq_table_has_other(pending, Anum_pending_enqueued_at))
+	else if (cmq_table_has_index_on(pending, Anum_pending_enqueued_at))
 	{
 		/*
 		 * Twice: a delivery that commits meanwhile may have hidden its new
 		 * row from the first look, and its old one.
 		 */
-		if (cmq_table_find_otherwise(pending, message->time) ||
-			cmq_table_find_otherwise(pending, message->time))
+		if (cmq_table_find_by(pending, message->time) ||
+			cmq_table_find_by(pending, message->time))
 			note(pending, message);
 	}
 	else if (cmq_table_find(pending, message->time, message->time))

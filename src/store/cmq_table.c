@@ -493,10 +493,10 @@ cmq_table_close(CmqTable *table)
 			 RelationGetRelationName(table->rel));
 	if (table->scan)
 		index_endscan(table->scan);
-	if (table->other_scan)
-		index_endscan(table->other_scan);
-	if (table->other)
-		index_close(table->other, NoLock);
+	if (table->extra_scan)
+		index_endscan(table->extra_scan);
+	if (table->extra)
+		index_close(table->extra, NoLock);
 	if (BufferIsValid(table->vmbuf))
 		ReleaseBuffer(table->vmbuf);
 	ExecDropSingleTupleTableSlot(table->slot);
@@ -704,17 +704,17 @@ is_on_column(Relation index, AttrNumber attno)
 }
 
 /*
- * Has somebody added an index by which cmq_table_find_otherwise() can find rows by this
+ * Has somebody added an index by which cmq_table_find_by() can find rows by this
  * column?
  */
 bool
-cmq_table_has_other(CmqTable *table, AttrNumber attno)
+cmq_table_has_index_on(CmqTable *table, AttrNumber attno)
 {
 	List	   *oids;
 	ListCell   *lc;
 
-	if (table->other || table->no_other)
-		return table->other != NULL;
+	if (table->extra || table->no_extra)
+		return table->extra != NULL;
 	oids = RelationGetIndexList(table->rel);
 	foreach(lc, oids)
 	{
@@ -724,14 +724,14 @@ cmq_table_has_other(CmqTable *table, AttrNumber attno)
 		 */
 		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
 
-		if (table->other == NULL && is_on_column(index, attno))
-			table->other = index;
+		if (table->extra == NULL && is_on_column(index, attno))
+			table->extra = index;
 		else
 			index_close(index, NoLock);
 	}
 	list_free(oids);
-	table->no_other = table->other == NULL;
-	return table->other != NULL;
+	table->no_extra = table->extra == NULL;
+	return table->extra != NULL;
 }
 
 /* Move to the next row of the scan that has not been added by another open transaction. */
@@ -751,24 +751,24 @@ next_of(CmqTable *table, IndexScanDesc scan)
 }
 
 /*
- * Find a row by the column that cmq_table_has_other() was asked for and has said yes;
+ * Find a row by the column that cmq_table_has_index_on() was asked for and has said yes;
  * false if none has the value.
  */
 bool
-cmq_table_find_otherwise(CmqTable *table, TimestampTz value)
+cmq_table_find_by(CmqTable *table, TimestampTz value)
 {
 	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
 				TimestampTzGetDatum(value));
-	if (table->other_scan == NULL)
+	if (table->extra_scan == NULL)
 	{
 		InitDirtySnapshot(table->snapshot);
-		table->other_scan = cmq_index_beginscan(table->rel, table->other,
+		table->extra_scan = cmq_index_beginscan(table->rel, table->extra,
 												&table->snapshot, 1);
 	}
-	index_rescan(table->other_scan, &key, 1, NULL, 0);
-	return next_of(table, table->other_scan);
+	index_rescan(table->extra_scan, &key, 1, NULL, 0);
+	return next_of(table, table->extra_scan);
 }
 
 /* Get the row at this TID; false if there is none. */

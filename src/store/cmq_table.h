@@ -86,10 +86,10 @@ typedef struct CmqTable
 	Buffer		vmbuf;			/* of the visibility map, for
 								 * cmq_table_next_key() */
 	IndexScanDesc scan;
-	Relation	other;			/* see cmq_table_find_otherwise(); NULL: not
+	Relation	extra;			/* see cmq_table_find_by(); NULL: not
 								 * needed yet, or there is none */
-	bool		no_other;		/* there is none */
-	IndexScanDesc other_scan;
+	bool		no_extra;		/* there is none */
+	IndexScanDesc extra_scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
 	bool		busy;			/* another transaction is deleting it right
 								 * now */
@@ -117,8 +117,8 @@ extern TM_Result cmq_table_update(CmqTable *table, Datum *values,
 extern TM_Result cmq_table_delete(CmqTable *table, bool wait);
 extern bool cmq_table_find(CmqTable *table, TimestampTz key1,
 						   TimestampTz key2);
-extern bool cmq_table_has_other(CmqTable *table, AttrNumber attno);
-extern bool cmq_table_find_otherwise(CmqTable *table, TimestampTz value);
+extern bool cmq_table_has_index_on(CmqTable *table, AttrNumber attno);
+extern bool cmq_table_find_by(CmqTable *table, TimestampTz value);
 extern bool cmq_table_fetch(CmqTable *table, ItemPointer tid);
 extern void cmq_table_range(CmqTable *table, TimestampTz from,
 							TimestampTz until, bool include_until);
