@@ -256,7 +256,8 @@ sub chaos
 	}
 	elsif ($what < 0.16) { try("SELECT pg_cancel_backend(pid) $client_backend"); $done{cancelled}++; }
 	elsif ($what < 0.21) { try("SELECT pg_terminate_backend(pid) $client_backend"); $done{terminated}++; }
-	elsif ($what < ($is_broken ? 0.3 : 0.25)) { break_or_heal(); }
+	# until something was broken, as that waits for locks and may not get them
+	elsif ($what < ($is_broken ? 0.3 : 0.25) || !$done{broken}) { break_or_heal(); }
 	elsif ($what < 0.35 && $ENV{CMQ_TEST_CLOCK}) { $node->set_clock(pick(0, 0, -3600, -5, 5, 60)); }
 	end_prepared(0.5);
 	return;
