@@ -65,6 +65,7 @@ OBJS = \
 	src/store/cmq_leaf_rows.o \
 	src/store/cmq_load.o \
 	src/store/cmq_lock.o \
+	src/store/cmq_merge.o \
 	src/store/cmq_oldest.o \
 	src/store/cmq_orphan.o \
 	src/store/cmq_owner.o \

@@ -86,8 +86,8 @@ typedef struct CmqTable
 	Buffer		vmbuf;			/* of the visibility map, for
 								 * cmq_table_next_key() */
 	IndexScanDesc scan;
-	Relation	extra;			/* see cmq_table_find_by(); NULL: not
-								 * needed yet, or there is none */
+	Relation	extra;			/* see cmq_table_find_by(); NULL: not needed
+								 * yet, or there is none */
 	bool		no_extra;		/* there is none */
 	IndexScanDesc extra_scan;
 	TupleTableSlot *slot;		/* the row that find or next stopped at */

@@ -46,6 +46,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_merge.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_candidates.h"
@@ -139,48 +140,12 @@ letters_stay(const void *arg)
 	return cmq_dead_letter_stays(arg);
 }
 
-/*
- * Begin to look, at a time that the caller has read from the queue clock.  looked: the
- * caller leaves what it does not want, and has looked before; CMQ_NOT_LOOKED if it has not.
- * To be followed by cmq_candidates_end().
- */
-void
-cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
-					 TimestampTz now, int wanted, CmqLooked *looked)
-{
-	TimestampTz due_from;
-
-	scan->queue = queue;
-	scan->pending = pending;
-	scan->now = now;
-	scan->wanted = wanted;
-	scan->looked = looked;
-	scan->expired_before = cmq_bounds_expired_before(queue, now);
-	scan->ready_position = scan->due_position = CMQ_BEFORE_ROW;
-	scan->first_alive = scan->first_due = DT_NOEND;
-	scan->first_kept = scan->first_due_kept = DT_NOEND;
-	scan->reach_short = false;
-	scan->turn = CMQ_NO_SOURCE;
-	scan->letters = NULL;
-	scan->nletters = 0;
-	cmq_bounds_begin_floor(&scan->floor, queue, now);
-	due_from = begin_behind(scan);
-	scan->dead_rule.max_receive_count = queue->max_receive_count;
-	scan->dead_rule.max_time_to_live = queue->max_time_to_live;
-	scan->dead_rule.stay = letters_stay;
-	scan->dead_rule.arg = queue;
-	cmq_stretch_begin(&scan->stretches, queue->shared, &scan->dead_rule,
-					  &scan->floor);
-	cmq_due_begin(&scan->due, queue, &queue->rewinding,
-				  Max(scan->expired_before, due_from),
-				  RowExclusiveLock);
-	look_for_ready(scan);
-}
-
 /* Move to the next ready row that has not expired and is in no stretch. */
 static bool
-next_ready(CmqCandidates *scan)
+next_ready(void *arg)
 {
+	CmqCandidates *scan = arg;
+
 	for (;;)
 	{
 		while (cmq_pending_next(scan->pending, scan->expired_before, &scan->ready))
@@ -207,8 +172,10 @@ next_ready(CmqCandidates *scan)
 
 /* Move to the next row that is due for the rewind. */
 static bool
-next_due(CmqCandidates *scan)
+next_due(void *arg)
 {
+	CmqCandidates *scan = arg;
+
 	if (!cmq_due_next(&scan->due))
 		return false;
 	if (scan->first_due == DT_NOEND)
@@ -218,8 +185,9 @@ next_due(CmqCandidates *scan)
 
 /* Both scans stand at a row: is it the turn of the due one? */
 static bool
-due_comes_first(CmqCandidates *scan)
+due_comes_first(void *arg)
 {
+	CmqCandidates *scan = arg;
 	int			share = scan->queue->rewind_share;
 	int			n;
 
@@ -235,25 +203,48 @@ due_comes_first(CmqCandidates *scan)
 	return scan->turn == CMQ_DUE;
 }
 
-/* The source whose scan stands at the row to be looked at next. */
-static CmqSource
-next_row(CmqCandidates *scan)
+/*
+ * Begin to look, at a time that the caller has read from the queue clock.  looked: the
+ * caller leaves what it does not want, and has looked before; CMQ_NOT_LOOKED if it has not.
+ * To be followed by cmq_candidates_end().
+ */
+void
+cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
+					 TimestampTz now, int wanted, CmqLooked *looked)
 {
-	if (scan->ready_position == CMQ_BEFORE_ROW)
-		scan->ready_position = next_ready(scan) ? CMQ_AT_ROW : CMQ_AT_END;
-	if (scan->due_position == CMQ_BEFORE_ROW)
-		scan->due_position = next_due(scan) ? CMQ_AT_ROW : CMQ_AT_END;
+	TimestampTz due_from;
 
-	if (scan->due_position == CMQ_AT_ROW &&
-		(scan->ready_position == CMQ_AT_END || due_comes_first(scan)))
+	scan->queue = queue;
+	scan->pending = pending;
+	scan->now = now;
+	scan->wanted = wanted;
+	scan->looked = looked;
+	scan->expired_before = cmq_bounds_expired_before(queue, now);
+	scan->first_alive = scan->first_due = DT_NOEND;
+	scan->first_kept = scan->first_due_kept = DT_NOEND;
+	scan->reach_short = false;
+	scan->turn = CMQ_NO_SOURCE;
+	scan->letters = NULL;
+	scan->nletters = 0;
+	scan->merge = (CmqMerge)
 	{
-		scan->due_position = CMQ_BEFORE_ROW;
-		return CMQ_DUE;
-	}
-	if (scan->ready_position == CMQ_AT_END)
-		return CMQ_NO_SOURCE;
-	scan->ready_position = CMQ_BEFORE_ROW;
-	return CMQ_READY;
+		.next_ready = next_ready,
+			.next_due = next_due,
+			.due_comes_first = due_comes_first,
+			.arg = scan
+	};
+	cmq_bounds_begin_floor(&scan->floor, queue, now);
+	due_from = begin_behind(scan);
+	scan->dead_rule.max_receive_count = queue->max_receive_count;
+	scan->dead_rule.max_time_to_live = queue->max_time_to_live;
+	scan->dead_rule.stay = letters_stay;
+	scan->dead_rule.arg = queue;
+	cmq_stretch_begin(&scan->stretches, queue->shared, &scan->dead_rule,
+					  &scan->floor);
+	cmq_due_begin(&scan->due, queue, &queue->rewinding,
+				  Max(scan->expired_before, due_from),
+				  RowExclusiveLock);
+	look_for_ready(scan);
 }
 
 /*
@@ -290,7 +281,7 @@ cmq_candidates_next(CmqCandidates *scan)
 {
 	for (;;)
 	{
-		CmqSource	source = next_row(scan);
+		CmqSource	source = cmq_merge_next(&scan->merge);
 
 		if (source == CMQ_DUE ? !scan->due.table.busy :
 			source == CMQ_NO_SOURCE || !pass_over(scan))
@@ -341,8 +332,8 @@ cmq_candidates_end(CmqCandidates *scan, int ntaken)
 	/* how far the message was that somebody wanted says nothing to others */
 	if (scan->looked == NULL && (ntaken == scan->wanted || scan->reach_short))
 		learn_spacing(scan);
-	if (scan->looked && scan->ready_position == CMQ_AT_END &&
-		scan->due_position == CMQ_AT_END)
+	if (scan->looked && scan->merge.ready == CMQ_AT_END &&
+		scan->merge.due == CMQ_AT_END)
 		remember(scan);
 	cmq_due_end(&scan->due);
 }

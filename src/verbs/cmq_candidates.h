@@ -15,23 +15,8 @@
 #include "memory/cmq_stretch.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_merge.h"
 #include "store/cmq_table.h"
-
-/* What a message can come from. */
-typedef enum CmqSource
-{
-	CMQ_NO_SOURCE,
-	CMQ_READY,					/* the pending table stands at its row */
-	CMQ_DUE						/* the scan of due rows does */
-} CmqSource;
-
-/* Where the scan of a source stands. */
-typedef enum CmqPosition
-{
-	CMQ_BEFORE_ROW,
-	CMQ_AT_ROW,
-	CMQ_AT_END
-} CmqPosition;
 
 /*
  * What a receive with a filter has looked at before: no row before these times is wanted,
@@ -57,12 +42,12 @@ typedef struct CmqCandidates
 	CmqLooked  *looked;			/* NULL: the caller takes what comes */
 	TimestampTz now;
 	TimestampTz expired_before;
+	CmqMerge	merge;
 	CmqFloorScan floor;
 	CmqDeadRule dead_rule;
 	CmqStretchScan stretches;
 
 	/* ready rows */
-	CmqPosition ready_position;
 	CmqPendingKey ready;		/* of the row the scan stands at */
 	TimestampTz from;			/* the scan begins here */
 	TimestampTz first_alive;	/* visible_at of the first row that was met */
@@ -73,7 +58,6 @@ typedef struct CmqCandidates
 
 	/* due rows */
 	CmqDueScan	due;
-	CmqPosition due_position;
 	TimestampTz first_due;		/* enqueued_at of the first row that was met */
 	TimestampTz first_due_kept; /* ... that may be wanted later */
 

@@ -34,6 +34,7 @@
 #include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_merge.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "verbs/cmq_candidates.h"

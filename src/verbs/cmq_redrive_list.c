@@ -33,6 +33,7 @@
 #include "store/cmq_due.h"
 #include "store/cmq_find.h"
 #include "store/cmq_leaf_rows.h"
+#include "store/cmq_merge.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_redrive_list.h"
@@ -49,14 +50,6 @@ cmq_redrive_list_args(CmqRedriveList *list, FunctionCallInfo fcinfo,
 		list->ids = cmq_msg_ids_arg(fcinfo, argno_ids, queue, &list->nids);
 }
 
-/* Where a scan stands. */
-typedef enum Position
-{
-	BEFORE_ROW,
-	AT_ROW,
-	AT_END
-} Position;
-
 /* A portion being listed. */
 typedef struct Listing
 {
@@ -64,9 +57,8 @@ typedef struct Listing
 	TimestampTz expired_before;
 	CmqTable	pending;
 	CmqLeafRows messages;
-	Position	ready_position;
-	CmqPendingKey ready;		/* of the row that this scan stands at */
-	Position	due_position;
+	CmqMerge	merge;
+	CmqPendingKey ready;		/* of the row that the scan stands at */
 	CmqDueScan	due;
 } Listing;
 
@@ -103,6 +95,29 @@ add(Listing *listing, const CmqLetter *letter)
 		list->letters[list->n++] = *letter;
 }
 
+static bool
+next_ready(void *arg)
+{
+	Listing    *listing = arg;
+
+	return cmq_pending_next(&listing->pending, listing->expired_before,
+							&listing->ready);
+}
+
+static bool
+next_due(void *arg)
+{
+	return cmq_due_next(&((Listing *) arg)->due);
+}
+
+static bool
+due_comes_first(void *arg)
+{
+	Listing    *listing = arg;
+
+	return listing->due.time < listing->ready.visible_at;
+}
+
 /* Begin both scans where the portion before has ended. */
 static void
 begin_scans(Listing *listing, CmqQueue *queue)
@@ -113,9 +128,15 @@ begin_scans(Listing *listing, CmqQueue *queue)
 					 list->floor.floor, list->now);
 	cmq_due_begin(&listing->due, queue, &queue->rewinding,
 				  Max(listing->expired_before, list->next_due), AccessShareLock);
-	listing->ready_position = BEFORE_ROW;
-	listing->due_position =
-		queue->rewinding.rewound_at == list->floor.rewound_at ? BEFORE_ROW : AT_END;
+	listing->merge = (CmqMerge)
+	{
+		.next_ready = next_ready,
+			.next_due = next_due,
+			.due_comes_first = due_comes_first,
+			.arg = listing
+	};
+	if (queue->rewinding.rewound_at != list->floor.rewound_at)
+		listing->merge.due = CMQ_AT_END;
 }
 
 /* Move to the next row; false at the end. */
@@ -123,30 +144,20 @@ static bool
 next_row(Listing *listing, CmqLetter *letter)
 {
 	CmqRedriveList *list = listing->list;
+	CmqSource	source = cmq_merge_next(&listing->merge);
 
-	if (listing->ready_position == BEFORE_ROW)
-		listing->ready_position =
-			cmq_pending_next(&listing->pending, listing->expired_before,
-							 &listing->ready) ? AT_ROW : AT_END;
-	if (listing->due_position == BEFORE_ROW)
-		listing->due_position = cmq_due_next(&listing->due) ? AT_ROW : AT_END;
-
-	letter->due = listing->due_position == AT_ROW &&
-		(listing->ready_position == AT_END ||
-		 listing->due.time < listing->ready.visible_at);
+	letter->due = source == CMQ_DUE;
 	if (letter->due)
 	{
 		letter->key.visible_at = letter->key.enqueued_at = listing->due.time;
 		list->next_due = listing->due.time + 1;
-		listing->due_position = BEFORE_ROW;
-		return true;
 	}
-	if (listing->ready_position == AT_END)
-		return false;
-	letter->key = list->last_ready = listing->ready;
-	list->began = true;
-	listing->ready_position = BEFORE_ROW;
-	return true;
+	else if (source == CMQ_READY)
+	{
+		letter->key = list->last_ready = listing->ready;
+		list->began = true;
+	}
+	return source != CMQ_NO_SOURCE;
 }
 
 /* List the next messages, so many at most. */
