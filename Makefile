@@ -40,6 +40,8 @@ OBJS = \
 	src/memory/cmq_earliest.o \
 	src/memory/cmq_effect.o \
 	src/memory/cmq_floor.o \
+	src/memory/cmq_group_events.o \
+	src/memory/cmq_laggards.o \
 	src/memory/cmq_mark.o \
 	src/memory/cmq_notes.o \
 	src/memory/cmq_prepared.o \
@@ -48,6 +50,7 @@ OBJS = \
 	src/memory/cmq_stretch.o \
 	src/memory/cmq_visits.o \
 	src/memory/cmq_wait.o \
+	src/memory/cmq_window.o \
 	src/memory/cmq_workers.o \
 	src/memory/cmq_xact.o \
 	src/store/cmq_bounds.o \

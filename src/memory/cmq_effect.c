@@ -15,6 +15,7 @@
 
 #include "memory/cmq_count.h"
 #include "memory/cmq_effect.h"
+#include "memory/cmq_group_events.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
 
@@ -40,18 +41,20 @@ cmq_effect_merge(CmqEffect *effect, const CmqEffect *more)
 {
 	cmq_effect_wake(effect, more->wake_at_commit, more->wake_at_abort);
 	effect->changed |= more->changed;
+	cmq_group_events_merge(&effect->groups, &more->groups);
 	cmq_changes_merge(&effect->changes, &more->changes);
 }
 
 /*
- * The transaction has committed, and can be seen: count before waiters look.  See
- * cmq_count_add() for the id.
+ * The transaction has committed, and can be seen: count, and say which groups have
+ * changed, before waiters look.  See cmq_count_add() for the id.
  */
 void
 cmq_effect_committed(const CmqEffect *effect, CmqSharedQueue *shared,
 					 TransactionId xid)
 {
 	cmq_count_add(shared, &effect->changes, xid);
+	cmq_group_events_raise(shared, &effect->groups);
 	cmq_wait_signal(shared, effect->wake_at_commit, effect->changed);
 }
 
@@ -59,5 +62,6 @@ cmq_effect_committed(const CmqEffect *effect, CmqSharedQueue *shared,
 void
 cmq_effect_aborted(const CmqEffect *effect, CmqSharedQueue *shared)
 {
+	cmq_group_events_raise(shared, &effect->groups);
 	cmq_wait_signal(shared, effect->wake_at_abort, false);
 }

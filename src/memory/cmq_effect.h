@@ -17,6 +17,7 @@ typedef struct CmqEffect
 	int			wake_at_commit; /* how many waiters, cmq_wait.c */
 	int			wake_at_abort;
 	bool		changed;		/* waiters read the queue's row again */
+	CmqGroupEvents groups;		/* which it has changed */
 	CmqChanges	changes;
 } CmqEffect;
 

@@ -58,6 +58,14 @@ struct CmqSharedQueue
 	int			nstretches;		/* may be read without it, as a hint */
 	CmqStretch	stretches[CMQ_STRETCHES];
 
+	/* of ordered queues, see cmq_laggards.c */
+	CmqLaggards laggards[CMQ_NLAGGARDS];	/* by the kind of mark; under mutex */
+	pg_atomic_uint32 group_events[CMQ_GROUP_EVENTS];
+	pg_atomic_uint32 group_moves;
+	pg_atomic_uint32 group_crossings;
+	pg_atomic_uint32 look_ahead;
+	pg_atomic_uint64 hops[CMQ_NHOPS];
+
 	/* receives that wait, see cmq_wait.c */
 	ConditionVariable wakeup[CMQ_NWAITERS];
 	pg_atomic_uint32 nwaiters[CMQ_NWAITERS];

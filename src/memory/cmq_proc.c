@@ -7,6 +7,7 @@
  *	- from which time on the process's transaction may have written rows that nobody
  *	  else can see yet (cmq_floor.c): each receive reads that of all slots
  *	- which transaction is about to commit, and to add what it counts (cmq_count.c)
+ *	- whether it has taken a time and not yet written the row (cmq_window.c)
  *	- at which queue the process has counted itself as a waiter, or as asking waiters
  *	  to leave (cmq_wait.c), to be taken back if it is gone
  * and has a cache line of its own: its process writes it at each send and receive.
@@ -49,6 +50,7 @@ typedef struct ProcSlot
 	pg_atomic_uint32 committing;	/* a transaction id */
 	pg_atomic_uint64 published; /* a time */
 	pg_atomic_uint64 uses[CMQ_NUSES];	/* packed keys; 0: none */
+	CmqProcWindow window;
 } ProcSlot;
 
 typedef union PaddedSlot
@@ -92,6 +94,7 @@ clear_slot(ProcSlot *slot)
 {
 	pg_atomic_write_u64(&slot->published, (uint64) CMQ_TIME_NONE);
 	pg_atomic_write_u32(&slot->committing, InvalidTransactionId);
+	pg_atomic_write_u64(&slot->window.time, (uint64) CMQ_TIME_NONE);
 }
 
 /* Called under AddinShmemInitLock. */
@@ -119,6 +122,9 @@ cmq_proc_shmem_init(LWLock *lock)
 		pg_atomic_init_u64(&slot->published, (uint64) CMQ_TIME_NONE);
 		for (int use = 0; use < CMQ_NUSES; use++)
 			pg_atomic_init_u64(&slot->uses[use], 0);
+		pg_atomic_init_u64(&slot->window.time, (uint64) CMQ_TIME_NONE);
+		pg_atomic_init_u64(&slot->window.groups, 0);
+		pg_atomic_init_u64(&slot->window.queue, 0);
 	}
 }
 
@@ -228,6 +234,13 @@ cmq_proc_published_by_others(void)
 	pg_memory_barrier();
 	prepared = (TimestampTz) pg_atomic_read_u64(&procs->prepared);
 	return Min(smallest, prepared);
+}
+
+/* The window of the process of this slot, to be read and written by cmq_window.c. */
+CmqProcWindow *
+cmq_proc_window(int number)
+{
+	return &get_slot(number)->window;
 }
 
 /* This transaction is about to commit and to add; InvalidTransactionId: it has added. */

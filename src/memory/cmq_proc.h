@@ -9,6 +9,7 @@
 #define CMQ_PROC_H
 
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 #include "storage/lwlock.h"
 
 #include "memory/cmq_types.h"
@@ -26,6 +27,14 @@ typedef enum CmqProcUse
 	CMQ_NUSES
 } CmqProcUse;
 
+/* A send that has a time and not yet the row, see cmq_window.c. */
+typedef struct CmqProcWindow
+{
+	pg_atomic_uint64 time;		/* CMQ_TIME_NONE: it is closed */
+	pg_atomic_uint64 groups;	/* bits */
+	pg_atomic_uint64 queue;		/* a packed key; 0: of many */
+} CmqProcWindow;
+
 extern Size cmq_proc_shmem_size(void);
 extern void cmq_proc_shmem_init(LWLock *lock);
 extern void cmq_proc_take_slot(void);
@@ -34,6 +43,7 @@ extern int	cmq_proc_count(void);
 extern void cmq_proc_publish(TimestampTz time);
 extern void cmq_proc_publish_prepared(TimestampTz time);
 extern TimestampTz cmq_proc_published_by_others(void);
+extern CmqProcWindow *cmq_proc_window(int number);
 extern void cmq_proc_commit(TransactionId xid);
 extern TransactionId cmq_proc_committing(int number);
 extern void cmq_proc_set_use(CmqProcUse use, const CmqSharedKey *key);

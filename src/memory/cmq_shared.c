@@ -46,6 +46,7 @@
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_entry.h"
+#include "memory/cmq_group_events.h"
 #include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
@@ -266,6 +267,12 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 
 	pg_atomic_init_u64(&shared->last_send, (uint64) last_send);
 	pg_atomic_init_u64(&shared->spacing, 1000000);
+	for (int i = 0; i < lengthof(shared->laggards); i++)
+		shared->laggards[i].floor = shared->laggards[i].rewound_at = DT_NOBEGIN;
+	cmq_group_events_init(shared);
+	pg_atomic_init_u32(&shared->look_ahead, 0);
+	for (int i = 0; i < CMQ_NHOPS; i++)
+		pg_atomic_init_u64(&shared->hops[i], (uint64) PG_INT64_MIN);
 	pg_atomic_init_u32(&shared->turns_taken, 0);
 	pg_atomic_init_u32(&shared->triggers, triggers);
 	pg_atomic_init_u32(&shared->demands_failed, 0);

@@ -52,6 +52,48 @@ typedef struct CmqStretch
 
 #define CMQ_STRETCHES 16
 
+/* A group that has rows where no other one has any, see cmq_laggards.c. */
+typedef struct CmqLaggard
+{
+	int64		group;
+	TimestampTz from;			/* no row of it is below */
+	TimestampTz until;			/* it is blocked until then; DT_NOBEGIN: who
+								 * knows ... */
+	uint32		event;			/* ... unless this is not its count any more */
+} CmqLaggard;
+
+#define CMQ_LAGGARDS 64
+
+/* They are kept for the first two kinds of marks. */
+#define CMQ_NLAGGARDS (CMQ_REWIND_FLOOR + 1)
+
+/* Below the floor are rows of these groups alone. */
+typedef struct CmqLaggards
+{
+	uint64		generation;		/* of the mark that the floor goes with */
+	TimestampTz rewound_at;		/* the rewind that it is for */
+	TimestampTz floor;
+	int			n;
+	CmqLaggard	each[CMQ_LAGGARDS];
+} CmqLaggards;
+
+/* Changes of groups are counted in so many places, by the hash of the group. */
+#define CMQ_GROUP_EVENTS 256
+
+/* Which of them a transaction changes. */
+typedef struct CmqGroupEvents
+{
+	uint64		bits[CMQ_GROUP_EVENTS / 64];
+} CmqGroupEvents;
+
+/* What a receive walks through group by group, see cmq_laggards.c. */
+typedef enum CmqHopKind
+{
+	CMQ_HOP_PENDING,
+	CMQ_HOP_DUE,
+	CMQ_NHOPS
+} CmqHopKind;
+
 /* The kinds of receives that wait, see cmq_wait.c. */
 typedef enum CmqWaiterKind
 {

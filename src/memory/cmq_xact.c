@@ -21,16 +21,16 @@
  *		lower marks				as above
  *		reserve a place			the last step that can fail (cmq_prepared.c)
  *	committed
- *		end waits
+ *		end waits, windows
  *		add counts, wake		a waiter that is woken finds rows and numbers right
  *		clear the slot			what was published can be seen, and counts are added
  *		make durable			others need not wait for it
  *	aborted
- *		end waits
+ *		end waits, windows		before waiters look for what the windows hid
  *		wake					what was taken is ready again
  *		clear the slot
  *	prepared
- *		end waits
+ *		end waits, windows
  *		add to shared memory	before the slot is cleared: nobody misses both
  *		clear the slot
  *	ended, in whichever way
@@ -65,6 +65,7 @@
 #include "memory/cmq_async.h"
 #include "memory/cmq_count.h"
 #include "memory/cmq_effect.h"
+#include "memory/cmq_group_events.h"
 #include "memory/cmq_mark.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_prepared.h"
@@ -72,6 +73,7 @@
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
+#include "memory/cmq_window.h"
 #include "memory/cmq_xact.h"
 
 /* What one subtransaction has done to one queue. */
@@ -509,6 +511,13 @@ cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort)
 	cmq_effect_wake(&get_deed(shared)->effect, at_commit, at_abort);
 }
 
+/* When it ends, however, this group may be had, or may not: say so before that. */
+void
+cmq_xact_group_changed(CmqSharedQueue *shared, int64 group)
+{
+	cmq_group_events_note(&get_deed(shared)->effect.groups, group);
+}
+
 /*
  * If the transaction commits, waiters read the queue's row again before they look next: the
  * caller has changed it.
@@ -731,6 +740,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 			cmq_wait_end_of(TopSubTransactionId);
+			cmq_window_end_of(TopSubTransactionId);
 			committed();
 			clear_slot();
 			cmq_async_after_xact(true);
@@ -739,6 +749,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 			cmq_wait_end_of(TopSubTransactionId);
+			cmq_window_end_of(TopSubTransactionId);
 			aborted();
 			clear_slot();
 			cmq_async_after_xact(false);
@@ -746,6 +757,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PREPARE:
 			cmq_wait_end_of(TopSubTransactionId);
+			cmq_window_end_of(TopSubTransactionId);
 			prepared();
 			clear_slot();
 			cmq_async_after_xact(false);
@@ -795,6 +807,7 @@ undo_in_subtransaction(Deed *deed)
 	{
 		own_floor.floor = Min(own_floor.floor, deed->taken.ready);
 		own_floor.rewind_floor = Min(own_floor.rewind_floor, deed->taken.due);
+		own_floor.nundone++;
 	}
 	deed->subid = InvalidSubTransactionId;
 }
@@ -819,7 +832,10 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 
 	last_deed = NULL;
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
 		cmq_wait_end_of(mySubid);
+		cmq_window_end_of(mySubid);
+	}
 	for (Deed **link = &deeds; *link;)
 	{
 		Deed	   *deed = *link;

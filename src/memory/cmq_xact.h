@@ -36,6 +36,7 @@ typedef struct CmqOwnFloor
 	uint64		rewind_generation;
 	TimestampTz rewound_at;
 	TimestampTz rewind_floor;
+	uint64		nundone;		/* subtransactions that were, see cmq_laggards.c */
 } CmqOwnFloor;
 
 extern void cmq_xact_install_callbacks(void);
@@ -75,6 +76,7 @@ extern void cmq_xact_due_unknown(CmqSharedQueue *shared);
 extern int64 cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at,
 							  bool *unknown);
 extern void cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort);
+extern void cmq_xact_group_changed(CmqSharedQueue *shared, int64 group);
 extern void cmq_xact_row_changed(CmqSharedQueue *shared);
 extern void cmq_xact_wake_all(CmqSharedQueue *shared);
 extern void cmq_xact_note_statement(CmqSharedQueue *shared, const char *name,

@@ -40,6 +40,7 @@
 #include "base/cmq_args.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_floor.h"
+#include "memory/cmq_laggards.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_stretch.h"
 #include "memory/cmq_types.h"
@@ -103,6 +104,17 @@ begin_behind(CmqCandidates *scan)
 	const CmqFloorScan *floor = &scan->floor;
 
 	scan->from = floor->floor;
+	if (scan->laggards)
+	{
+		CmqSharedQueue *shared = scan->queue->shared;
+		CmqLaggards *ready = &scan->laggards[CMQ_FLOOR];
+		CmqLaggards *due = &scan->laggards[CMQ_REWIND_FLOOR];
+
+		cmq_laggards_read(shared, CMQ_FLOOR, floor, ready);
+		cmq_laggards_read(shared, CMQ_REWIND_FLOOR, floor, due);
+		scan->from = Max(floor->floor, ready->floor);
+		return Max(floor->rewind_floor, due->floor);
+	}
 	if (looked == NULL)
 		return floor->rewind_floor;
 	/* the floors do not rise over what this scan does not see */
@@ -206,11 +218,13 @@ due_comes_first(void *arg)
 /*
  * Begin to look, at a time that the caller has read from the queue clock.  looked: the
  * caller leaves what it does not want, and has looked before; CMQ_NOT_LOOKED if it has not.
+ * laggards: the queue is ordered; what is known of its groups is put there (cmq_ordered.c).
  * To be followed by cmq_candidates_end().
  */
 void
 cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
-					 TimestampTz now, int wanted, CmqLooked *looked)
+					 TimestampTz now, int wanted, CmqLooked *looked,
+					 CmqLaggards *laggards)
 {
 	TimestampTz due_from;
 
@@ -219,6 +233,7 @@ cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
 	scan->now = now;
 	scan->wanted = wanted;
 	scan->looked = looked;
+	scan->laggards = laggards;
 	scan->expired_before = cmq_bounds_expired_before(queue, now);
 	scan->first_alive = scan->first_due = DT_NOEND;
 	scan->first_kept = scan->first_due_kept = DT_NOEND;
@@ -247,6 +262,16 @@ cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
 	look_for_ready(scan);
 }
 
+/* List a dead message, to be moved by the caller when the scan has ended. */
+void
+cmq_candidates_letter(CmqCandidates *scan, const CmqPendingKey *key)
+{
+	if (scan->letters == NULL)
+		scan->letters = palloc(MAX_LETTERS * sizeof(CmqPendingKey));
+	if (scan->nletters < MAX_LETTERS)
+		scan->letters[scan->nletters++] = *key;
+}
+
 /*
  * Is the message of the ready row dead, or is another transaction changing the row?  A
  * dead one is listed, to be moved when the scan has ended.
@@ -265,11 +290,16 @@ pass_over(CmqCandidates *scan)
 	}
 	cmq_stretch_pass(&scan->stretches, &scan->ready,
 					 dead ? InvalidTransactionId : pending->busy_with);
-	if (dead && scan->letters == NULL)
-		scan->letters = palloc(MAX_LETTERS * sizeof(CmqPendingKey));
-	if (dead && scan->nletters < MAX_LETTERS)
-		scan->letters[scan->nletters++] = scan->ready;
+	if (dead)
+		cmq_candidates_letter(scan, &scan->ready);
 	return true;
+}
+
+/* Move to the next row, whatever it is like. */
+CmqSource
+cmq_candidates_next_row(CmqCandidates *scan)
+{
+	return cmq_merge_next(&scan->merge);
 }
 
 /*
@@ -281,7 +311,7 @@ cmq_candidates_next(CmqCandidates *scan)
 {
 	for (;;)
 	{
-		CmqSource	source = cmq_merge_next(&scan->merge);
+		CmqSource	source = cmq_candidates_next_row(scan);
 
 		if (source == CMQ_DUE ? !scan->due.table.busy :
 			source == CMQ_NO_SOURCE || !pass_over(scan))

@@ -40,6 +40,8 @@ typedef struct CmqCandidates
 	CmqTable   *pending;
 	int			wanted;			/* so many are wanted */
 	CmqLooked  *looked;			/* NULL: the caller takes what comes */
+	CmqLaggards *laggards;		/* by source, of an ordered queue; NULL: it is
+								 * none */
 	TimestampTz now;
 	TimestampTz expired_before;
 	CmqMerge	merge;
@@ -68,9 +70,11 @@ typedef struct CmqCandidates
 
 extern void cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue,
 								 CmqTable *pending, TimestampTz now, int wanted,
-								 CmqLooked *looked);
+								 CmqLooked *looked, CmqLaggards *laggards);
+extern CmqSource cmq_candidates_next_row(CmqCandidates *scan);
 extern CmqSource cmq_candidates_next(CmqCandidates *scan);
 extern void cmq_candidates_taken(CmqCandidates *scan);
+extern void cmq_candidates_letter(CmqCandidates *scan, const CmqPendingKey *key);
 extern void cmq_candidates_keep(CmqCandidates *scan, CmqSource source);
 extern TimestampTz cmq_candidates_next_visible(CmqCandidates *scan,
 											   TimestampTz before);

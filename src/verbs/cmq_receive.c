@@ -99,7 +99,7 @@ receive_messages(CmqQueue *queue, Request *request,
 	cmq_take_begin(&take, queue, &request->take);
 	cmq_candidates_begin(&scan, queue, &take.pending->table, take.now,
 						 request->max_messages,
-						 request->take.has_filter ? &request->looked : NULL);
+						 request->take.has_filter ? &request->looked : NULL, NULL);
 	take_candidates(&take, &scan, request->max_messages);
 	if (take.n == 0 && next_visible)
 		*next_visible = cmq_candidates_next_visible(&scan, *next_visible);

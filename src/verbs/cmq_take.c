@@ -311,6 +311,7 @@ take_message(CmqTake *take, TimestampTz time, CmqTable *rewind)
 	bool		taken = false;
 
 	take->unwanted = found == UNWANTED;
+	take->gone = found == GONE;
 	if (found == WANTED && claim(take, rewind, take->request->consume, &row))
 	{
 		return_message(take, &row);

@@ -63,7 +63,8 @@ typedef struct CmqTake
 	bool		no_headers;
 
 	/* what was done */
-	bool		unwanted;		/* the one tried last does not fit the filter */
+	bool		unwanted;		/* the one tried last does not fit the filter ... */
+	bool		gone;			/* ... or has expired with its leaf */
 	int			n;				/* messages that are returned */
 	int			nredelivered;
 	int			nrewound;

@@ -1,0 +1,196 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_window.c
+ *	  Senders between taking a time and writing the row that has it.
+ *
+ * A message's time is taken from the queue clock a moment before its row is written.  In
+ * that moment, a window, a later message can be seen, and the earlier one cannot.  Who must
+ * not miss the earlier one asks here: receives from ordered queues, and sends that look for
+ * a key in an older leaf.
+ *
+ * Invariant: who has read the queue clock, and then reads the windows of the queue, finds
+ * each sender whose row has a time that is not later, and is not written yet.
+ *		sender:	queue and groups; write barrier; time := unknown; full barrier; take the
+ *				time; time := it; write rows and index entries; full barrier;
+ *				time := none
+ *		reader:	read the clock; full barrier; read all times; full barrier; read rows
+ * A sender whose window the reader does not see has taken its time after the reader has read
+ * the clock, or has written its row before the reader looks for it.
+ *
+ * Each process has one window at a time.  An owner's code that runs in it, in an index, may
+ * send, too: that send widens the window to the groups, and the queues, of both; it is open
+ * until the outer call closes it.
+ *
+ * Nobody waits for a transaction within a window, for others may wait for the window.
+ *
+ * Abort, also of a subtransaction: what its calls have opened is closed (cmq_xact.c); no row
+ * comes.  Exit: the slot is cleared (cmq_proc.c).  Crash: shared memory begins anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "port/atomics.h"
+
+#include "memory/cmq_proc.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_window.h"
+
+/*
+ * The calls of this process that have it open, by their subtransactions.  There may be
+ * several: code of an owner's that runs in one call can make another.
+ */
+#define MAX_OPENED 16
+static SubTransactionId opened[MAX_OPENED];
+static int	nopened = 0;
+
+static CmqProcWindow *
+mine(void)
+{
+	return cmq_proc_window(cmq_proc_number());
+}
+
+static uint64
+queue_of(CmqSharedQueue *shared)
+{
+	CmqSharedKey key = cmq_shared_key(shared);
+
+	return ((uint64) key.database << 32) | key.pending;
+}
+
+/*
+ * The caller is about to take times from the queue clock, for messages of groups with these
+ * bits.  To be followed by cmq_window_close().
+ */
+void
+cmq_window_open(CmqSharedQueue *shared, uint64 groups)
+{
+	CmqProcWindow *window = mine();
+	uint64		queue = queue_of(shared);
+
+	if (nopened > 0)
+	{
+		groups |= pg_atomic_read_u64(&window->groups);
+		if (pg_atomic_read_u64(&window->queue) != queue)
+			queue = 0;
+	}
+	if (nopened < MAX_OPENED)
+		opened[nopened] = GetCurrentSubTransactionId();
+	nopened++;
+	pg_atomic_write_u64(&window->groups, groups);
+	pg_atomic_write_u64(&window->queue, queue);
+	pg_write_barrier();
+	pg_atomic_write_u64(&window->time, (uint64) CMQ_TIME_UNKNOWN);
+	pg_memory_barrier();
+}
+
+/* No message of the window has an earlier time than this one, which was just taken. */
+void
+cmq_window_time(TimestampTz time)
+{
+	if (nopened == 1)
+		pg_atomic_write_u64(&mine()->time, (uint64) time);
+}
+
+static void
+close_mine(void)
+{
+	pg_memory_barrier();
+	pg_atomic_write_u64(&mine()->time, (uint64) CMQ_TIME_NONE);
+}
+
+/* All rows, and their index entries, are written. */
+void
+cmq_window_close(void)
+{
+	if (nopened > 0 && --nopened == 0)
+		close_mine();
+}
+
+/* This subtransaction is undone, or has ended: its calls write no more. */
+void
+cmq_window_end_of(SubTransactionId subid)
+{
+	if (nopened == 0)
+		return;
+	while (nopened > 0 &&
+		   (nopened > MAX_OPENED || opened[nopened - 1] >= subid))
+		nopened--;
+	if (nopened == 0)
+		close_mine();
+}
+
+/* The time of the window of this number, if it is of this queue, and its groups. */
+static TimestampTz
+read_window(int number, uint64 queue, uint64 *groups)
+{
+	CmqProcWindow *window = cmq_proc_window(number);
+	TimestampTz time = (TimestampTz) pg_atomic_read_u64(&window->time);
+	uint64		its_queue;
+
+	if (time == CMQ_TIME_NONE)
+		return CMQ_TIME_NONE;
+	pg_read_barrier();
+	its_queue = pg_atomic_read_u64(&window->queue);
+	*groups = pg_atomic_read_u64(&window->groups);
+	return its_queue == queue || its_queue == 0 ? time : CMQ_TIME_NONE;
+}
+
+/* All windows of the queue, but for our own; the caller has read its clock before. */
+void
+cmq_windows_read(CmqSharedQueue *shared, CmqWindows *all)
+{
+	uint64		queue = queue_of(shared);
+	int			n;
+
+	all->n = 0;
+	pg_memory_barrier();
+	n = cmq_proc_count();
+	for (int i = 0; i < n; i++)
+	{
+		uint64		groups;
+		TimestampTz time = i == cmq_proc_number() ? CMQ_TIME_NONE :
+			read_window(i, queue, &groups);
+
+		if (time == CMQ_TIME_NONE)
+			continue;
+		if (all->n < CMQ_WINDOWS)
+		{
+			all->each[all->n].time = time;
+			all->each[all->n++].groups = groups;
+			continue;
+		}
+		/* the last one stands for all the rest */
+		all->each[CMQ_WINDOWS - 1].time =
+			Min(all->each[CMQ_WINDOWS - 1].time, time);
+		all->each[CMQ_WINDOWS - 1].groups = ~UINT64CONST(0);
+	}
+	pg_memory_barrier();
+}
+
+/* May a message of a group with this bit come that is earlier than this time? */
+bool
+cmq_windows_close_to(const CmqWindows *all, TimestampTz time, uint64 group)
+{
+	for (int i = 0; i < all->n; i++)
+	{
+		if (all->each[i].time < time && (all->each[i].groups & group) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* The smallest time of the windows of a queue, but for our own; CMQ_TIME_NONE: none. */
+TimestampTz
+cmq_windows_first(CmqSharedQueue *shared)
+{
+	CmqWindows	all;
+	TimestampTz first = CMQ_TIME_NONE;
+
+	cmq_windows_read(shared, &all);
+	for (int i = 0; i < all.n; i++)
+		first = Min(first, all.each[i].time);
+	return first;
+}
