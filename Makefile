@@ -25,6 +25,7 @@ PGFILEDESC = "cmq - message queues with visibility timeouts and rewind"
 MODULE_big = cmq
 OBJS = \
 	src/base/cmq_args.o \
+	src/base/cmq_group.o \
 	src/base/cmq_handle.o \
 	src/base/cmq_headers.o \
 	src/base/cmq_identity.o \
@@ -97,6 +98,8 @@ OBJS = \
 	src/verbs/cmq_drop.o \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
+	src/verbs/cmq_group_take.o \
+	src/verbs/cmq_ordered.o \
 	src/verbs/cmq_pause.o \
 	src/verbs/cmq_publish.o \
 	src/verbs/cmq_queue_args.o \

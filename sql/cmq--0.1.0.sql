@@ -59,6 +59,7 @@ CREATE TABLE cmq.queue (
 	retry_backoff_seconds	int NOT NULL CHECK (retry_backoff_seconds BETWEEN 0 AND 43200),
 	retry_backoff_max_seconds	int NOT NULL CHECK (retry_backoff_max_seconds BETWEEN 0 AND 43200),
 	rewind_share			int NOT NULL CHECK (rewind_share BETWEEN 1 AND 100),
+	ordered					boolean NOT NULL,
 	create_time				timestamptz NOT NULL,
 	last_modify_time		timestamptz NOT NULL,
 	paused_since			timestamptz,
@@ -233,6 +234,9 @@ COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restor
 --                          how many of 100 messages received are such that the rewind
 --                          brings back, 1..100; 100: messages come in the order of
 --                          production
+--   ordered                the queue has groups (message_group of cmq_send), whose messages
+--                          are delivered in the order of production, one after the
+--                          other; it cannot be changed
 -- Needs: CREATE on schemas cmq and cmq_data; INSERT on the dead-letter queue, for as
 --   long as dead letters are to be moved.
 -- Errors: 22023 a value is NULL or out of range or the dead-letter policy is
@@ -252,11 +256,12 @@ CREATE FUNCTION @extschema@.cmq_create_queue(
 	max_time_to_live		int DEFAULT NULL,
 	retry_backoff_seconds	int DEFAULT 0,
 	retry_backoff_max_seconds	int DEFAULT 3600,
-	rewind_share			int DEFAULT 100)
+	rewind_share			int DEFAULT 100,
+	ordered					boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int, boolean)
 	IS 'create a queue, owned by the caller; timeouts, max_time_to_live and what ends in _seconds in seconds, max_msg_size in bytes, max_msg_heap_num in messages, max_receive_count in receives, rewind_share in per cent';
 
 -- cmq_alter_queue: change settings of a queue.
@@ -452,6 +457,9 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --                  its production: at once; at the latest msg_retention_seconds - 1
 --                  seconds after its production; NULL: delay_seconds says when.  Not
 --                  together with a delay_seconds other than 0.
+--   message_group  the group of the message, 1..128 bytes, if the queue is ordered: it is
+--                  delivered when all messages of the group sent before are done.  NULL:
+--                  the message is free of order.  Not together with a delay.
 -- Result: the msg_id, the production time in Unix microseconds.
 -- Needs: INSERT on the queue.
 -- A queue is full when max_msg_heap_num messages are pending.  Expired messages
@@ -460,7 +468,8 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 -- time may together exceed the limit by what they have not committed yet.
 -- Errors: 42704 no such queue, 22023 body NULL or empty, delay_seconds NULL or out of
 --   range, deliver_at infinite, out of range or given beside delay_seconds, headers no
---   JSON object, 54000 body or headers larger than max_msg_size, 53400 the queue is full
+--   JSON object, message_group empty, too long, given beside a delay or for a queue that
+--   is not ordered, 54000 body or headers larger than max_msg_size, 53400 the queue is full
 --   or max_worker_processes is used up, 55P03 the message needs a new partition, and
 --   another transaction has had a lock on the queue's tables for 2 seconds, 55000 the
 --   partition could not be made for another reason, or a subscription writes the
@@ -470,11 +479,12 @@ CREATE FUNCTION @extschema@.cmq_send(
 	body			text,
 	delay_seconds	int DEFAULT 0,
 	headers			jsonb DEFAULT NULL,
-	deliver_at		timestamptz DEFAULT NULL)
+	deliver_at		timestamptz DEFAULT NULL,
+	message_group	text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_send'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz)
+COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz, text)
 	IS 'send one message, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns its msg_id, the production time in microseconds since 1970';
 
 -- cmq_send_batch: send many messages, all or nothing.
@@ -493,11 +503,12 @@ CREATE FUNCTION @extschema@.cmq_send_batch(
 	bodies			text[],
 	delay_seconds	int DEFAULT 0,
 	headers			jsonb[] DEFAULT NULL,
-	deliver_at		timestamptz DEFAULT NULL)
+	deliver_at		timestamptz DEFAULT NULL,
+	message_groups	text[] DEFAULT NULL)
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_send_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[], timestamptz)
+COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[], timestamptz, text[])
 	IS 'send many messages, all or nothing, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns their msg_ids (microseconds since 1970) in order';
 
 -- cmq_receive: take up to max_messages ready messages and make them in flight.

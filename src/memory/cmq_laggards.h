@@ -9,7 +9,6 @@
 #define CMQ_LAGGARDS_H
 
 #include "memory/cmq_floor.h"
-#include "memory/cmq_mark.h"
 #include "memory/cmq_types.h"
 
 extern void cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,

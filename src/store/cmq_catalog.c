@@ -91,6 +91,7 @@ static const Column queue_columns[] = {
 	QUEUE(INT4OID, retry_backoff_seconds),
 	QUEUE(INT4OID, retry_backoff_max_seconds),
 	QUEUE(INT4OID, rewind_share),
+	QUEUE(BOOLOID, ordered),
 	QUEUE(TIMESTAMPTZOID, create_time),
 	QUEUE(TIMESTAMPTZOID, last_modify_time),
 	OPTIONAL(TIMESTAMPTZOID, paused_since),

@@ -61,6 +61,7 @@ struct CmqDescription
 	int			retry_backoff_seconds;
 	int			retry_backoff_max_seconds;
 	int			rewind_share;	/* per cent, see cmq_candidates.c */
+	bool		ordered;		/* it has groups; never changed */
 	TimestampTz create_time;
 	TimestampTz last_modify_time;
 	TimestampTz paused_since;	/* 0: it is not paused */

@@ -67,9 +67,12 @@
 #include "storage/lockdefs.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_group.h"
 #include "base/cmq_handle.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_earliest.h"
+#include "memory/cmq_group_events.h"
+#include "memory/cmq_mark.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
@@ -160,6 +163,17 @@ cmq_pending_close(CmqPending *pending)
 		CommandCounterIncrement();
 }
 
+/*
+ * Does the message wait for its first delivery, since it was sent or brought back?  Then it
+ * is visible since its production, so such rows of a group are in order.
+ */
+static bool
+waits_in_order(const CmqPendingRow *row)
+{
+	return row->receive_count == 0 && row->change_count == 0 &&
+		row->visible_at == row->enqueued_at;
+}
+
 static void
 row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 {
@@ -178,6 +192,23 @@ row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 	values[Anum_pending_delayed_until - 1] =
 		TimestampTzGetDatum(row->delayed_until);
 	isnull[Anum_pending_delayed_until - 1] = row->delayed_until == 0;
+	values[Anum_pending_group_key - 1] =
+		Int64GetDatum(waits_in_order(row) ? CMQ_GROUP_WAITING(row->group) :
+					  row->group);
+	isnull[Anum_pending_group_key - 1] = !row->has_group;
+}
+
+/*
+ * What happens to the row is of interest for its group, when the transaction ends; so many
+ * waiters look at the group if it commits.
+ */
+static void
+changes_group(CmqQueue *queue, const CmqPendingRow *row, int wake)
+{
+	if (!row->has_group)
+		return;
+	cmq_xact_group_changed(queue->shared, row->group);
+	cmq_xact_wake(queue->shared, wake, 0);
 }
 
 /* A row is about to be added or moved. */
@@ -216,11 +247,11 @@ add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 /*
  * Add the row of a new message, which has just got its time from the queue clock; the
  * first one gets the smallest.  The message is ready at once, or, if that is later, from
- * not_before on; DT_NOBEGIN: at once.
+ * not_before on; DT_NOBEGIN: at once.  group is that of the message, or NULL.
  */
 void
 cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
-					TimestampTz not_before)
+					TimestampTz not_before, const int64 *group)
 {
 	CmqPendingRow row = {
 		.visible_at = Max(enqueued_at, not_before),
@@ -231,6 +262,14 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
 
 	if (!ready)
 		row.delayed_until = row.visible_at;
+	if (group)
+	{
+		row.has_group = true;
+		row.group = *group;
+		/* later ones of the group have waited for it */
+		changes_group(pending->queue, &row, 0);
+		cmq_xact_wake(pending->queue->shared, 0, 1);
+	}
 	/* the time without the delay, because cmq_earliest.c needs it */
 	if (!pending->published)
 		publish(pending, enqueued_at);
@@ -257,6 +296,15 @@ taken(CmqQueue *queue, TimestampTz visible_at)
 {
 	cmq_xact_taken(queue->shared, visible_at);
 	cmq_xact_wake(queue->shared, 0, 1);
+}
+
+/* The group of the pending row in a slot. */
+static void
+read_group(TupleTableSlot *slot, CmqPendingRow *row)
+{
+	row->has_group = cmq_slot_group(slot, Anum_pending_group_key, &row->group);
+	if (row->has_group)
+		row->group = CMQ_GROUP_HASH(row->group);
 }
 
 static void
@@ -287,6 +335,7 @@ cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row)
 	if (cmq_table_delete(&pending->table, false) != TM_Ok)
 		return false;
 	taken(pending->queue, row->visible_at);
+	changes_group(pending->queue, row, 0);
 	row->visible_at = pending->next_visible_at;
 	cmq_pending_receive(row, pending->now);
 	add_row(pending, row, false, false);
@@ -309,6 +358,8 @@ claim_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 	increment(&row->rewind_count);
 	row->change_count = 0;
 	row->delayed_until = 0;
+	row->has_group = cmq_slot_group(rewind->slot, Anum_rewind_group_hash,
+									&row->group);
 	if (rewind->busy || cmq_table_delete(rewind, false) != TM_Ok)
 		return false;
 	pending->changed = true;
@@ -325,6 +376,7 @@ cmq_pending_deliver_due(CmqPending *pending, CmqTable *rewind,
 
 	if (!claim_due(pending, rewind, row))
 		return false;
+	changes_group(queue, row, 0);
 	cmq_xact_delivered_due(queue->shared, queue->rewinding.rewound_at,
 						   row->enqueued_at);
 	row->visible_at = pending->next_visible_at;
@@ -338,6 +390,9 @@ static void
 lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
 {
 	cmq_xact_lower_floor(queue->shared, visible_at);
+	/* others have to wait for rows that are not committed yet, so they must meet them */
+	if (queue->ordered)
+		cmq_mark_lower(queue->shared, CMQ_FLOOR, visible_at);
 	cmq_earliest_lower(queue->shared, enqueued_at);
 }
 
@@ -365,8 +420,10 @@ cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind)
 		.rewind_count = cmq_slot_int(rewind->slot, Anum_rewind_rewind_count)
 	};
 
+	row.has_group = cmq_slot_group(rewind->slot, Anum_rewind_group_hash, &row.group);
 	if (cmq_table_delete(rewind, true) != TM_Ok)
 		return false;
+	changes_group(pending->queue, &row, 0);
 	/* it may be due to all others, if we have cancelled a rewind */
 	cmq_xact_wake(pending->queue->shared, 0, 1);
 	increment(&row.rewind_count);
@@ -382,11 +439,14 @@ bool
 cmq_pending_take(CmqPending *pending, bool wait)
 {
 	CmqPendingKey key;
+	CmqPendingRow row;
 
 	cmq_slot_key(pending->table.slot, &key);
+	read_group(pending->table.slot, &row);
 	if (cmq_table_delete(&pending->table, wait) != TM_Ok)
 		return false;
 	cmq_pending_removed(pending->queue, &key);
+	changes_group(pending->queue, &row, 1);
 	pending->changed = true;
 	return true;
 }
@@ -403,6 +463,7 @@ cmq_pending_take_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 
 	if (!claim_due(pending, rewind, row))
 		return false;
+	changes_group(queue, row, 1);
 	cmq_xact_consumed_due(queue->shared, queue->rewinding.rewound_at,
 						  row->enqueued_at);
 	return true;
@@ -449,8 +510,11 @@ move_row(CmqPending *pending, CmqPendingRow *row)
 	 */
 	taken(pending->queue, cmq_slot_time(pending->table.slot,
 										Anum_pending_visible_at));
+	changes_group(pending->queue, row, 0);
 	if (cmq_table_update(&pending->table, values, isnull, &tid) != TM_Ok)
 		return false;
+	if (row->has_group)
+		cmq_group_events_moved(pending->queue->shared);
 	cmq_recent_note(pending->queue->pending, row->visible_at, row->enqueued_at,
 					&tid);
 	count_row(pending, false, row->visible_at <= pending->now);
@@ -578,6 +642,7 @@ cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row)
 	row->delayed_until = cmq_slot_time(slot, Anum_pending_delayed_until);
 	if (row->delayed_until == DT_NOBEGIN)
 		row->delayed_until = 0;
+	read_group(slot, row);
 }
 
 /* The handle of the delivery that has left this row. */

@@ -26,6 +26,8 @@ typedef struct CmqPendingRow
 	int			change_count;	/* 0: NULL */
 	TimestampTz delayed_until;	/* 0: it was not delayed, since it was last
 								 * brought back */
+	bool		has_group;
+	int64		group;			/* its hash, see cmq_group.c */
 } CmqPendingRow;
 
 /* The pending table of a queue, open to be written; see cmq_pending.c. */
@@ -50,7 +52,7 @@ extern void cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds);
 extern void cmq_pending_flush(CmqPending *pending);
 extern void cmq_pending_close(CmqPending *pending);
 extern void cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
-								TimestampTz not_before);
+								TimestampTz not_before, const int64 *group);
 extern TimestampTz cmq_pending_set_times(CmqPending *pending,
 										 int visibility_timeout);
 extern bool cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row);

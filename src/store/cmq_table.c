@@ -77,41 +77,50 @@
 #define MAX_NEW_ROWS	1000
 #define MAX_NEW_SIZE	65536	/* bytes */
 
+#define MAX_NATTS Natts_rewind	/* no table of ours has more */
+
 typedef struct TableShape
 {
-	int			natts;
-	Oid			types[Natts_rewind];
+	int			natts;			/* the last one is that of ordered queues */
+	Oid			types[MAX_NATTS];
 	int			nkeys;			/* primary key: the first nkeys columns */
-	AttrNumber	nullable[3];	/* columns that may be NULL; 0: no more */
+	AttrNumber	nullable[4];	/* columns that may be NULL; 0: no more */
 } TableShape;
 
 static const TableShape table_shapes[] = {
 	[CMQ_MESSAGES] = {
 		Natts_messages,
-		{TIMESTAMPTZOID, JSONBOID, TEXTOID},
+		{TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID},
 		1,
-		{Anum_messages_headers}
+		{Anum_messages_headers, Anum_messages_message_group}
 	},
 	[CMQ_PENDING] = {
 		Natts_pending,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
-		INT4OID, TIMESTAMPTZOID},
+		INT4OID, TIMESTAMPTZOID, INT8OID},
 		2,
 		{Anum_pending_first_received_at, Anum_pending_change_count,
-		Anum_pending_delayed_until}
+		Anum_pending_delayed_until, Anum_pending_group_key}
 	},
 	[CMQ_REWIND] = {
 		Natts_rewind,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
-		INT4OID, INT8OID},
+		INT4OID, INT8OID, INT8OID},
 		1,
-		{Anum_rewind_first_received_at}
+		{Anum_rewind_first_received_at, Anum_rewind_group_hash}
 	},
 };
 
+/* How many columns of ours the table of a queue has. */
+static int
+natts_of(CmqQueue *queue, CmqTableKind kind)
+{
+	return table_shapes[kind].natts - !queue->ordered;
+}
+
 /* Raise 55000 for a table that was changed: what it was, and how to undo it. */
 static void
-report_shape(Relation rel, const TableShape *shape)
+report_shape(Relation rel, const TableShape *shape, int natts)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
@@ -128,16 +137,16 @@ report_shape(Relation rel, const TableShape *shape)
 		undo = psprintf("Undo the change: ALTER TABLE %s SET LOGGED;",
 						cmq_full_name(RelationGetRelid(rel)));
 	}
-	for (int i = 0; i < Max(desc->natts, shape->natts); i++)
+	for (int i = 0; i < Max(desc->natts, natts); i++)
 	{
 		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
 
-		if (i < shape->natts && (att == NULL || att->attisdropped))
+		if (i < natts && (att == NULL || att->attisdropped))
 		{
 			fact = psprintf("Its column number %d was dropped.", i + 1);
 			undo = pstrdup("Drop the queue.");
 		}
-		else if (i < shape->natts && att->atttypid != shape->types[i])
+		else if (i < natts && att->atttypid != shape->types[i])
 		{
 			fact = psprintf("The type of its column %s was changed.",
 							quote_identifier(NameStr(att->attname)));
@@ -145,7 +154,7 @@ report_shape(Relation rel, const TableShape *shape)
 							full_name, quote_identifier(NameStr(att->attname)),
 							format_type_be(shape->types[i]));
 		}
-		else if (i >= shape->natts && !att->attisdropped)
+		else if (i >= natts && !att->attisdropped)
 		{
 			fact = psprintf("Its column %s was added.",
 							quote_identifier(NameStr(att->attname)));
@@ -169,20 +178,22 @@ report_shape(Relation rel, const TableShape *shape)
  * what another owner has put in its place is not.
  */
 static void
-check_table(Relation rel, CmqQueue *queue, const TableShape *shape)
+check_table(Relation rel, CmqQueue *queue, CmqTableKind kind)
 {
+	const TableShape *shape = &table_shapes[kind];
+	int			natts = natts_of(queue, kind);
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
 		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
 		rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
-		desc->natts >= shape->natts;
+		desc->natts >= natts;
 
-	for (int i = 0; ok && i < shape->natts; i++)
+	for (int i = 0; ok && i < natts; i++)
 		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
-	for (int i = shape->natts; ok && i < desc->natts; i++)
+	for (int i = natts; ok && i < desc->natts; i++)
 		ok = TupleDescAttr(desc, i)->attisdropped;
 	if (!ok)
-		report_shape(rel, shape);
+		report_shape(rel, shape, natts);
 	if (rel->rd_rel->relowner != queue->owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -346,7 +357,8 @@ has_new_not_null(CmqTable *table)
 	const TableShape *shape = &table_shapes[table->kind];
 	bool		found = false;
 
-	for (int i = 0; i < lengthof(shape->nullable) && shape->nullable[i] > 0; i++)
+	for (int i = 0; i < lengthof(shape->nullable) && shape->nullable[i] > 0 &&
+		 shape->nullable[i] <= table->natts; i++)
 		found |= TupleDescAttr(RelationGetDescr(table->rel),
 							   shape->nullable[i] - 1)->attnotnull;
 	return found;
@@ -432,9 +444,10 @@ cmq_table_open(CmqTable *table, EState *estate, CmqQueue *queue,
 	table->rel = try_relation_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
-	check_table(table->rel, queue, &table_shapes[kind]);
+	check_table(table->rel, queue, kind);
 
 	table->kind = kind;
+	table->natts = natts_of(queue, kind);
 	table->lockmode = lockmode;
 	table->estate = estate;
 	table->slot = table_slot_create(table->rel, NULL);
@@ -456,7 +469,7 @@ cmq_table_open_heap(CmqQueue *queue, Oid relid, CmqTableKind kind)
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 
 	if (rel)
-		check_table(rel, queue, &table_shapes[kind]);
+		check_table(rel, queue, kind);
 	return rel;
 }
 
@@ -497,6 +510,12 @@ cmq_table_close(CmqTable *table)
 		index_endscan(table->extra_scan);
 	if (table->extra)
 		index_close(table->extra, NoLock);
+	if (table->group_scan)
+		index_endscan(table->group_scan);
+	if (table->group_slot)
+		ExecDropSingleTupleTableSlot(table->group_slot);
+	if (table->group_index)
+		index_close(table->group_index, NoLock);
 	if (BufferIsValid(table->vmbuf))
 		ReleaseBuffer(table->vmbuf);
 	ExecDropSingleTupleTableSlot(table->slot);
@@ -550,7 +569,7 @@ static void
 store_new_row(CmqTable *table, TupleTableSlot *slot, Datum *values,
 			  bool *isnull)
 {
-	int			natts = table_shapes[table->kind].natts;
+	int			natts = table->natts;
 
 	if (table->estate == NULL)
 		elog(ERROR, "table \"%s\" has not been opened to be written",
@@ -834,6 +853,146 @@ bool
 cmq_table_next(CmqTable *table)
 {
 	return next_of(table, table->scan);
+}
+
+/* The column that says the group of a row, for the index by group. */
+static AttrNumber
+group_column(CmqTable *table)
+{
+	return table->kind == CMQ_PENDING ? Anum_pending_group_key :
+		Anum_rewind_group_hash;
+}
+
+/* Is this the index by group? */
+static bool
+is_group_index(CmqTable *table, Relation index)
+{
+	return index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_index->indisvalid &&
+		index->rd_index->indnkeyatts == 2 &&
+		index->rd_index->indkey.values[0] == group_column(table) &&
+		index->rd_index->indkey.values[1] == 1 &&
+		index->rd_opcintype[0] == INT8OID &&
+		index->rd_opcintype[1] == TIMESTAMPTZOID &&
+		!is_foreign(index->rd_opfamily[0], NULL) &&
+		!is_foreign(index->rd_opfamily[1], NULL) &&
+		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
+/*
+ * Open the index by group of an ordered queue's table.  Whoever has made it, it is as good
+ * as ours.  Raises 55000 if there is none.
+ */
+static void
+open_group_index(CmqTable *table)
+{
+	List	   *oids = RelationGetIndexList(table->rel);
+	ListCell   *lc;
+
+	foreach(lc, oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
+
+		if (table->group_index == NULL && is_group_index(table, index))
+			table->group_index = index;
+		else
+			index_close(index, NoLock);
+	}
+	list_free(oids);
+	if (table->group_index == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" does not have the index by group of an ordered queue",
+						RelationGetRelationName(table->rel)),
+				 errhint("Make it again: CREATE INDEX ON %s (%s, %s);",
+						 cmq_full_name(RelationGetRelid(table->rel)),
+						 table->kind == CMQ_PENDING ? "group_key" : "group_hash",
+						 table->kind == CMQ_PENDING ? "visible_at" : "enqueued_at")));
+	table->group_slot = table_slot_create(table->rel, NULL);
+}
+
+static void
+start_group_scan(CmqTable *table, ScanKey keys, int nkeys)
+{
+	if (table->group_index == NULL)
+		open_group_index(table);
+	if (table->group_scan && table->group_scan->numberOfKeys != nkeys)
+	{
+		index_endscan(table->group_scan);
+		table->group_scan = NULL;
+	}
+	if (table->group_scan == NULL)
+	{
+		InitDirtySnapshot(table->group_snapshot);
+		table->group_scan = cmq_index_beginscan(table->rel, table->group_index,
+												&table->group_snapshot, nkeys);
+	}
+	index_rescan(table->group_scan, keys, nkeys, NULL, 0);
+}
+
+/*
+ * Scan rows by the index by group, beside the scan by primary key: those whose first
+ * column there is the key, and whose time is in [from, until), or in [from, until].
+ */
+void
+cmq_table_group_range(CmqTable *table, int64 key, TimestampTz from,
+					  TimestampTz until, bool include_until)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	if (include_until)
+		ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+					TimestampTzGetDatum(until));
+	else
+		ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_TIMESTAMPTZ_LT,
+					TimestampTzGetDatum(until));
+	start_group_scan(table, keys, 3);
+}
+
+/* The same for rows without a group whose time is in [from, until]. */
+void
+cmq_table_group_nulls(CmqTable *table, TimestampTz from, TimestampTz until)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyEntryInitialize(&keys[0], SK_ISNULL | SK_SEARCHNULL, 1,
+						   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid,
+						   (Datum) 0);
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(until));
+	start_group_scan(table, keys, 3);
+}
+
+/* The same for rows whose first column there is greater than this. */
+void
+cmq_table_group_after(CmqTable *table, int64 key)
+{
+	ScanKeyData keys[1];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(key));
+	start_group_scan(table, keys, 1);
+}
+
+/*
+ * Move on to the next row of the scan by group, into table->group_slot; false at its end.
+ * A row that another open transaction has added is one, too: table->foreign.
+ */
+bool
+cmq_table_group_next(CmqTable *table)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!index_getnext_slot(table->group_scan, ForwardScanDirection,
+							table->group_slot))
+		return false;
+	table->foreign = TransactionIdIsValid(table->group_snapshot.xmin);
+	table->group_busy = TransactionIdIsValid(table->group_snapshot.xmax);
+	return true;
 }
 
 /* Does the snapshot see the row that the index entry of the scan stands for? */

@@ -31,7 +31,9 @@ enum
 	Anum_messages_enqueued_at = 1,
 	Anum_messages_headers,
 	Anum_messages_body,
-	Natts_messages = 3
+	Anum_messages_message_group,	/* of ordered queues alone, as those
+									 * that follow */
+	Natts_messages = 4
 };
 
 enum
@@ -43,7 +45,8 @@ enum
 	Anum_pending_rewind_count,
 	Anum_pending_change_count,
 	Anum_pending_delayed_until,
-	Natts_pending = 7
+	Anum_pending_group_key,
+	Natts_pending = 8
 };
 
 enum
@@ -55,7 +58,8 @@ enum
 	Anum_rewind_receive_count,
 	Anum_rewind_rewind_count,
 	Anum_rewind_deleted_xact,
-	Natts_rewind = 7
+	Anum_rewind_group_hash,
+	Natts_rewind = 8
 };
 
 typedef enum CmqTableKind
@@ -72,6 +76,7 @@ typedef enum CmqTableKind
 typedef struct CmqTable
 {
 	CmqTableKind kind;
+	int			natts;			/* our columns */
 	LOCKMODE	lockmode;
 	Relation	rel;
 	Relation	pk;				/* NULL until the first scan */
@@ -90,6 +95,13 @@ typedef struct CmqTable
 								 * yet, or there is none */
 	bool		no_extra;		/* there is none */
 	IndexScanDesc extra_scan;
+	Relation	group_index;	/* NULL: not needed yet */
+	IndexScanDesc group_scan;
+	SnapshotData group_snapshot;
+	TupleTableSlot *group_slot; /* the row that cmq_table_group_next() stopped
+								 * at */
+	bool		foreign;		/* another transaction has added that ... */
+	bool		group_busy;		/* ... or is deleting it */
 	TupleTableSlot *slot;		/* the row that find or next stopped at */
 	bool		busy;			/* another transaction is deleting it right
 								 * now */
@@ -127,6 +139,12 @@ extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 extern bool cmq_table_next(CmqTable *table);
 extern bool cmq_table_next_key(CmqTable *table, TimestampTz *key1,
 							   TimestampTz *key2);
+extern void cmq_table_group_range(CmqTable *table, int64 key, TimestampTz from,
+								  TimestampTz until, bool include_until);
+extern void cmq_table_group_nulls(CmqTable *table, TimestampTz from,
+								  TimestampTz until);
+extern void cmq_table_group_after(CmqTable *table, int64 key);
+extern bool cmq_table_group_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern TimestampTz cmq_table_oldest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
@@ -163,6 +181,26 @@ cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
 	Datum		value = slot_getattr(slot, attno, &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/*
+ * A column by which ordered queues know the group of a row; false if it has no group, or
+ * the queue has none.
+ */
+static inline bool
+cmq_slot_group(TupleTableSlot *slot, AttrNumber attno, int64 *key)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	bool		isnull;
+	Datum		value;
+
+	/* what somebody has added to another queue's table, and dropped, stays */
+	if (desc->natts < attno || TupleDescAttr(desc, attno - 1)->attisdropped)
+		return false;
+	value = slot_getattr(slot, attno, &isnull);
+	if (!isnull)
+		*key = DatumGetInt64(value);
+	return !isnull;
 }
 
 /* The key of a pending row. */

@@ -13,6 +13,7 @@
 #include "base/cmq_handle.h"
 #include "memory/cmq_floor.h"
 #include "memory/cmq_stretch.h"
+#include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_merge.h"

@@ -43,6 +43,8 @@ PG_FUNCTION_INFO_V1(cmq_create_queue);
 #define COMPRESSION ""
 #endif
 
+#define ORDERED_ARGNO 13
+
 /* The words that stand for the queue's relations, and for its name, in the statements. */
 #define QUEUE_WORD (CMQ_REWIND_TABLE + 1)
 
@@ -59,6 +61,27 @@ static const char *const words[] = {
 };
 
 /*
+ * Columns that ordered queues have; cmq_table.c knows both shapes.  The indexes find the
+ * rows of a group, see cmq_group_take.c.
+ */
+static const struct
+{
+	const char *word;
+	const char *text;
+}			group_columns[] = {
+	{"{message_group}", "message_group text, "},
+	{"{group_key}", "group_key bigint, "},
+	{"{group_hash}", "group_hash bigint, "},
+	{"{m.group}", ", m.message_group"},
+	{"{group}", ", message_group"},
+};
+
+static const char *const group_indexes[] = {
+	"CREATE INDEX ON {pending} (group_key, visible_at)",
+	"CREATE INDEX ON {rewind} (group_hash, enqueued_at)",
+};
+
+/*
  * These make a queue, except for its triggers: three tables; the relation that carries the
  * rights; and the views, which each role that may use the schema may name.  cmq_views.c
  * says why the views show nothing to a role without SELECT on the queue.  Each view
@@ -70,6 +93,7 @@ static const char *const statements[] = {
 	"enqueued_at timestamptz NOT NULL, "
 	"headers jsonb" COMPRESSION ", "
 	"body text" COMPRESSION " NOT NULL, "
+	"{message_group}"
 	"PRIMARY KEY (enqueued_at), "
 	"CONSTRAINT " CMQ_HEADERS_CONSTRAINT " CHECK (" CMQ_HEADERS_CHECK ")) "
 	"PARTITION BY RANGE (enqueued_at)",
@@ -82,6 +106,7 @@ static const char *const statements[] = {
 	"rewind_count int NOT NULL, "
 	"change_count int, "
 	"delayed_until timestamptz, "
+	"{group_key}"
 	"PRIMARY KEY (visible_at, enqueued_at)) "
 	"USING heap",
 
@@ -93,6 +118,7 @@ static const char *const statements[] = {
 	"receive_count int NOT NULL, "
 	"rewind_count int NOT NULL, "
 	"deleted_xact bigint NOT NULL, "
+	"{group_hash}"
 	"PRIMARY KEY (enqueued_at)) "
 	"PARTITION BY RANGE (enqueued_at)",
 
@@ -106,13 +132,13 @@ static const char *const statements[] = {
 	"cmq._pending_state('{queue}', p.visible_at, p.receive_count) AS state, "
 	"cmq._pending_received_at(p.first_received_at, p.receive_count) AS first_received_at, "
 	"p.visible_at, "
-	"p.receive_count, p.rewind_count, m.headers, m.body "
+	"p.receive_count, p.rewind_count, m.headers, m.body{m.group} "
 	"FROM {reader} v, {pending} p LEFT JOIN {messages} m ON m.enqueued_at = p.enqueued_at "
 	"WHERE cmq._readable('{queue}') "
 	"AND cmq._unexpired('{queue}', p.enqueued_at) "
 	"UNION ALL "
 	"SELECT cmq.msg_id(r.enqueued_at), r.enqueued_at, 'ready', "
-	"NULL, r.enqueued_at, 0, r.rewind_count + 1, m.headers, m.body "
+	"NULL, r.enqueued_at, 0, r.rewind_count + 1, m.headers, m.body{m.group} "
 	"FROM {reader} v, {rewind} r LEFT JOIN {messages} m ON m.enqueued_at = r.enqueued_at "
 	"WHERE cmq._readable('{queue}') "
 	"AND cmq._unexpired('{queue}', r.enqueued_at) "
@@ -121,7 +147,7 @@ static const char *const statements[] = {
 	"CREATE VIEW {history} AS "
 	"SELECT cmq.msg_id(r.enqueued_at) AS msg_id, r.enqueued_at, "
 	"r.first_received_at, r.deleted_at, r.deleted_by, "
-	"r.receive_count, r.rewind_count, m.headers, m.body "
+	"r.receive_count, r.rewind_count, m.headers, m.body{m.group} "
 	"FROM {reader} v, {rewind} r LEFT JOIN {messages} m ON m.enqueued_at = r.enqueued_at "
 	"WHERE cmq._readable('{queue}') "
 	"AND cmq._rewindable('{queue}', r.enqueued_at, r.deleted_at) "
@@ -130,11 +156,11 @@ static const char *const statements[] = {
 	"CREATE VIEW {all} AS "
 	"SELECT msg_id, enqueued_at, state, first_received_at, visible_at, "
 	"NULL::timestamptz AS deleted_at, NULL::text AS deleted_by, "
-	"receive_count, rewind_count, headers, body FROM {live} "
+	"receive_count, rewind_count, headers, body{group} FROM {live} "
 	"UNION ALL "
 	"SELECT msg_id, enqueued_at, 'deleted', first_received_at, NULL, "
 	"deleted_at, deleted_by, "
-	"receive_count, rewind_count, headers, body FROM {history}",
+	"receive_count, rewind_count, headers, body{group} FROM {history}",
 
 	"COMMENT ON TABLE {messages} IS 'messages of queue {queue}'",
 	"COMMENT ON TABLE {pending} IS 'delivery state of the messages of queue {queue} that are not deleted'",
@@ -160,6 +186,7 @@ static const CmqColumnComment comments[] = {
 	{"rewind_count", "how many times a rewind or restore has brought the message back"},
 	{"headers", "headers of the message, as they were sent; NULL if it has none"},
 	{"body", "body of the message, as it was sent"},
+	{"message_group", "group of the message, as it was sent; NULL if it has none"},
 	{NULL, NULL}
 };
 
@@ -187,20 +214,29 @@ static const struct
 	{CMQ_MESSAGES_TABLE, "messages_added", "AFTER INSERT", NULL},
 };
 
+static Datum
+replace(Datum sql, const char *word, const char *text)
+{
+	return DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, sql,
+								   CStringGetTextDatum(word),
+								   CStringGetTextDatum(text));
+}
+
 /*
  * Run a statement for the queue of this name, which has no character that would have to
  * be escaped.
  */
 static void
-execute(const char *statement, const char *name)
+execute(const char *statement, const char *name, bool ordered)
 {
 	Datum		sql = CStringGetTextDatum(statement);
 
+	for (int i = 0; i < lengthof(group_columns); i++)
+		sql = replace(sql, group_columns[i].word,
+					  ordered ? group_columns[i].text : "");
 	for (int i = 0; i < lengthof(words); i++)
-		sql = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, sql,
-									  CStringGetTextDatum(words[i]),
-									  CStringGetTextDatum(i == QUEUE_WORD ? name :
-														  cmq_relation_qualified(i, name)));
+		sql = replace(sql, words[i], i == QUEUE_WORD ? name :
+					  cmq_relation_qualified(i, name));
 	cmq_ddl_execute("%s", TextDatumGetCString(sql));
 }
 
@@ -230,20 +266,22 @@ create_triggers(const char *name)
 }
 
 static void
-create_relations(const char *name)
+create_relations(const char *name, bool ordered)
 {
 	CmqOwnerScope scope;
 
 	cmq_owner_enter(&scope, InvalidOid);
 	for (int i = 0; i < lengthof(statements); i++)
-		execute(statements[i], name);
+		execute(statements[i], name, ordered);
+	for (int i = 0; ordered && i < lengthof(group_indexes); i++)
+		execute(group_indexes[i], name, ordered);
 	create_triggers(name);
 	for (CmqRelation i = CMQ_RIGHTS; i <= CMQ_ALL_VIEW; i++)
 		cmq_ddl_comment_columns(cmq_relation_oid(i, name), comments);
 	/* a role with more than SELECT on a view could lock the tables behind it */
 	for (CmqRelation i = CMQ_RIGHTS + 1; i <= CMQ_REWIND_TABLE; i++)
 		cmq_ddl_revoke_all(cmq_relation_oid(i, name));
-	execute("GRANT SELECT ON {live}, {history}, {all} TO PUBLIC", name);
+	execute("GRANT SELECT ON {live}, {history}, {all} TO PUBLIC", name, ordered);
 	cmq_owner_leave(&scope);
 }
 
@@ -301,6 +339,8 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	strlcpy(made.name, name, NAMEDATALEN);
 	cmq_queue_args_get_settings(fcinfo, &made, false);
 	cmq_queue_args_get_dead_letter(fcinfo, &made);
+	cmq_require_arg(fcinfo, ORDERED_ARGNO, "ordered", "queue", name);
+	made.ordered = PG_GETARG_BOOL(ORDERED_ARGNO);
 	cmq_check_create(CMQ_SCHEMA, "queue", name,
 					 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 	cmq_check_create(CMQ_DATA_SCHEMA, "queue", name,
@@ -312,7 +352,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	if (made.dead_letter_queue[0])
 		cmq_binding_check(&made);
 
-	create_relations(name);
+	create_relations(name, made.ordered);
 
 	now = cmq_time();
 	made.relid = cmq_relation_oid(CMQ_RIGHTS, name);

@@ -229,6 +229,12 @@ move_letter(MoveState *state, const char *reason)
 	Datum		body;
 	Datum		headers;
 	bool		isnull = false;
+	CmqOutgoing out = {
+		.n = 1,
+		.bodies = &body,
+		.headers = &headers,
+		.headers_null = &isnull
+	};
 
 	if (pending->busy || !copy_letter(state, time, reason, &body, &headers))
 		return;
@@ -242,7 +248,7 @@ move_letter(MoveState *state, const char *reason)
 	cmq_xact_count(move->queue->shared, CMQ_DEAD_LETTERED, 1);
 	cmq_uses_guest(move->uses, state->target->owner,
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	cmq_send_as_owner(state->target, 1, &body, &headers, &isnull, 0, NULL);
+	cmq_send_as_owner(state->target, &out, 0, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	(void) cmq_leaf_rows_remove(&state->messages, time);
 	move->moved++;

@@ -94,6 +94,8 @@ add_to_history(CmqDelete *state, const CmqPendingRow *row)
 	values[Anum_rewind_receive_count - 1] = Int32GetDatum(row->receive_count);
 	values[Anum_rewind_rewind_count - 1] = Int32GetDatum(row->rewind_count);
 	values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
+	values[Anum_rewind_group_hash - 1] = Int64GetDatum(row->group);
+	isnull[Anum_rewind_group_hash - 1] = !row->has_group;
 	cmq_leaf_rows_insert(&state->rows, values, isnull, CMQ_NARROW_ROW_SIZE);
 }
 

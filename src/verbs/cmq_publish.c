@@ -399,6 +399,12 @@ static bool
 send_to(const char *name, const Publishing *p, TimestampTz *times)
 {
 	CmqQueue   *queue;
+	CmqOutgoing out = {
+		.n = p->n,
+		.bodies = p->bodies,
+		.headers = p->headers,
+		.headers_null = p->headers_null
+	};
 
 	cmq_queue_wait_for(name);
 	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
@@ -412,8 +418,7 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 	}
 	cmq_send_check_delay(queue, p->delay);
 	cmq_send_check_room(queue, p->n);
-	cmq_send_as_owner(queue, p->n, p->bodies, p->headers, p->headers_null,
-					  p->delay, times);
+	cmq_send_as_owner(queue, &out, p->delay, times);
 	return true;
 }
 

@@ -39,6 +39,7 @@
 #include "store/cmq_queue.h"
 #include "verbs/cmq_candidates.h"
 #include "verbs/cmq_dead_letter.h"
+#include "verbs/cmq_ordered.h"
 #include "verbs/cmq_take.h"
 
 PG_FUNCTION_INFO_V1(cmq_receive);
@@ -87,6 +88,7 @@ receive_messages(CmqQueue *queue, Request *request,
 {
 	CmqTake		take;
 	CmqCandidates scan;
+	CmqLaggards laggards[CMQ_NLAGGARDS];
 	int			nmoved = 0;
 
 	*must_commit = false;
@@ -99,11 +101,17 @@ receive_messages(CmqQueue *queue, Request *request,
 	cmq_take_begin(&take, queue, &request->take);
 	cmq_candidates_begin(&scan, queue, &take.pending->table, take.now,
 						 request->max_messages,
-						 request->take.has_filter ? &request->looked : NULL, NULL);
-	take_candidates(&take, &scan, request->max_messages);
+						 request->take.has_filter ? &request->looked : NULL,
+						 queue->ordered ? laggards : NULL);
+	if (queue->ordered)
+		cmq_ordered_take(&take, &scan, request->max_messages);
+	else
+		take_candidates(&take, &scan, request->max_messages);
 	if (take.n == 0 && next_visible)
 		*next_visible = cmq_candidates_next_visible(&scan, *next_visible);
 	cmq_candidates_end(&scan, take.n);
+	if (queue->ordered)
+		cmq_ordered_end(&take, &scan);
 	cmq_take_end(&take);
 	if (scan.nletters > 0)
 		nmoved = cmq_dead_letter_move(queue, scan.letters, scan.nletters);
@@ -115,6 +123,9 @@ receive_messages(CmqQueue *queue, Request *request,
 	if (take.n + take.nunreadable == 0)
 		cmq_xact_wake(queue->shared, 1, 0);
 	cmq_take_count(&take, nmoved > 0);
+	/* groups go on behind dead letters: what was behind them may be had now */
+	if (queue->ordered && take.n == 0 && nmoved > 0)
+		return receive_messages(queue, request, next_visible, must_commit);
 	return take.n;
 }
 

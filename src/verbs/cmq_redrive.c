@@ -198,6 +198,12 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 	Datum		body;
 	Datum		headers;
 	bool		isnull;
+	CmqOutgoing out = {
+		.n = 1,
+		.bodies = &body,
+		.headers = &headers,
+		.headers_null = &isnull
+	};
 
 	if (!cmq_leaf_rows_find(&chunk->messages, letter->key.enqueued_at))
 		return false;
@@ -215,7 +221,7 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
 	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	cmq_send_as_owner(source, 1, &body, &headers, &isnull, 0, NULL);
+	cmq_send_as_owner(source, &out, 0, NULL);
 	cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 	return true;
 }

@@ -119,6 +119,12 @@ replay_flush(Replay *replay)
 	{
 		/* the same queue as when the call began, set as it is now */
 		CmqQueue   *target = cmq_queue_again(replay->target);
+		CmqOutgoing out = {
+			.n = replay->n,
+			.bodies = replay->bodies,
+			.headers = replay->headers,
+			.headers_null = replay->headers_null
+		};
 
 		for (int i = 0; i < replay->n; i++)
 		{
@@ -127,8 +133,7 @@ replay_flush(Replay *replay)
 								   CMQ_HEADERS_ADDED);
 		}
 		cmq_send_check_room(target, replay->n);
-		cmq_send_as_owner(target, replay->n, replay->bodies, replay->headers,
-						  replay->headers_null, 0, NULL);
+		cmq_send_as_owner(target, &out, 0, NULL);
 	}
 	replay->n = 0;
 	replay->bytes = 0;

@@ -27,12 +27,14 @@
 #include "utils/tuplestore.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_group.h"
 #include "base/cmq_handle.h"
 #include "base/cmq_headers.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
+#include "memory/cmq_window.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_counting.h"
@@ -45,6 +47,11 @@
 #include "store/cmq_rights.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_send.h"
+
+#define GROUP_ARGNO 5
+
+/* How many messages of a batch close their groups to newer ones at a time. */
+#define WINDOW_MESSAGES 1000
 
 PG_FUNCTION_INFO_V1(cmq_send);
 PG_FUNCTION_INFO_V1(cmq_send_batch);
@@ -216,20 +223,116 @@ next_time(CmqLeafRows *messages)
 	}
 }
 
-/*
- * Write n messages; headers may be NULL.  Puts their times, which increase, into
- * times unless that is NULL.  The caller has opened the queue with RowExclusive, and
- * checked rights, arguments and room.  Raises 55000 if a subscription writes the queue.
- */
-static void
-send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-			  bool *headers_null, Delay delay, TimestampTz *times)
+/* The group of a message, into *group; NULL if it has none. */
+static const int64 *
+group_of(const CmqOutgoing *out, int i, int64 *group)
 {
-	CmqSharedQueue *shared = queue->shared;
+	if (out->groups == NULL || out->groups_null[i])
+		return NULL;
+	*group = cmq_group_hash(out->groups[i]);
+	return group;
+}
+
+/* Announce that messages of these groups come (cmq_window.c). */
+static void
+open_window(CmqQueue *queue, const CmqOutgoing *out, int first, int end)
+{
+	uint64		groups = 0;
+
+	for (int i = first; i < end; i++)
+	{
+		int64		group;
+
+		if (group_of(out, i, &group))
+			groups |= CMQ_GROUP_BIT(group);
+	}
+	cmq_window_open(queue->shared, groups);
+}
+
+/* Messages on their way into a queue. */
+typedef struct Sending
+{
+	CmqQueue   *queue;
+	const CmqOutgoing *out;
+	Delay		delay;
 	CmqPending	pending;
 	CmqLeafRows messages;
-	TimestampTz time = DT_NOBEGIN;
-	int64		bytes = 0;
+	TimestampTz time;			/* of the last message */
+	int64		bytes;
+} Sending;
+
+/* Give the next message its time, and add its rows. */
+static void
+send_message(Sending *sending, int i)
+{
+	const CmqOutgoing *out = sending->out;
+	int			delay = sending->delay.seconds;
+	TimestampTz time = sending->time;
+	Datum		values[Natts_messages];
+	bool		isnull[Natts_messages] = {false};
+	Size		size = toast_raw_datum_size(out->bodies[i]);
+	int64		group;
+	const int64 *has_group = group_of(out, i, &group);
+
+	cmq_pending_add_new(&sending->pending, time, delay > 0 ?
+						time + delay * USECS_PER_SEC : sending->delay.until,
+						has_group);
+	values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
+	isnull[Anum_messages_headers - 1] = out->headers == NULL || out->headers_null[i];
+	values[Anum_messages_headers - 1] =
+		isnull[Anum_messages_headers - 1] ? (Datum) 0 : out->headers[i];
+	values[Anum_messages_body - 1] = out->bodies[i];
+	isnull[Anum_messages_message_group - 1] = has_group == NULL;
+	values[Anum_messages_message_group - 1] = has_group ? out->groups[i] : (Datum) 0;
+	cmq_leaf_rows_insert(&sending->messages, values, isnull, size);
+	sending->bytes += size - VARHDRSZ;
+}
+
+/*
+ * Send the messages from first up to end.  In an ordered queue their groups are closed to
+ * newer messages, until the rows are written.
+ */
+static void
+send_some(Sending *sending, int first, int end, TimestampTz *times)
+{
+	bool		ordered = sending->queue->ordered;
+
+	if (ordered)
+		open_window(sending->queue, sending->out, first, end);
+	for (int i = first; i < end; i++)
+	{
+		sending->time = next_time(&sending->messages);
+		if (ordered && i == first)
+			cmq_window_time(sending->time);
+				send_message(sending, i);
+		if (times)
+			times[i] = sending->time;
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (ordered)
+	{
+		cmq_pending_flush(&sending->pending);
+		cmq_window_close();
+	}
+}
+
+/*
+ * Write messages.  Puts their times, which increase, into times unless that is NULL.  The
+ * caller has opened the queue with RowExclusive, and checked rights, arguments and room.
+ * Raises 55000 if a subscription writes the queue.
+ */
+static void
+send_messages(CmqQueue *queue, const CmqOutgoing *out, Delay delay,
+			  TimestampTz *times)
+{
+	CmqSharedQueue *shared = queue->shared;
+	Sending		sending = {
+		.queue = queue,
+		.out = out,
+		.delay = delay,
+		.time = DT_NOBEGIN
+	};
+	int			portion = queue->ordered ? WINDOW_MESSAGES : out->n;
 
 	if (queue->is_target)
 		ereport(ERROR,
@@ -238,38 +341,19 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
 						queue->name),
 				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
 				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
-	cmq_pending_open(&pending, queue, true);
-	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock,
-						pending.estate);
+	cmq_pending_open(&sending.pending, queue, true);
+	cmq_leaf_rows_begin(&sending.messages, queue, CMQ_MESSAGES, RowExclusiveLock,
+						sending.pending.estate);
+	for (int first = 0; first < out->n; first += portion)
+		send_some(&sending, first, Min(first + portion, out->n), times);
 
-	for (int i = 0; i < n; i++)
-	{
-		Datum		values[Natts_messages];
-		bool		isnull[Natts_messages] = {false};
-		Size		size = toast_raw_datum_size(bodies[i]);
+	cmq_notes_set_last_send(shared, sending.time);
+	cmq_xact_count(shared, CMQ_SENT, out->n);
+	cmq_xact_count(shared, CMQ_BODY_BYTES, sending.bytes);
 
-		time = next_time(&messages);
-		cmq_pending_add_new(&pending, time, delay.seconds > 0 ?
-							time + delay.seconds * USECS_PER_SEC : delay.until);
-		if (times)
-			times[i] = time;
-
-		values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
-		isnull[Anum_messages_headers - 1] = headers == NULL || headers_null[i];
-		values[Anum_messages_headers - 1] =
-			isnull[Anum_messages_headers - 1] ? (Datum) 0 : headers[i];
-		values[Anum_messages_body - 1] = bodies[i];
-		cmq_leaf_rows_insert(&messages, values, isnull, size);
-		bytes += size - VARHDRSZ;
-		CHECK_FOR_INTERRUPTS();
-	}
-	cmq_notes_set_last_send(shared, time);
-	cmq_xact_count(shared, CMQ_SENT, n);
-	cmq_xact_count(shared, CMQ_BODY_BYTES, bytes);
-
-	cmq_leaf_rows_end(&messages);
-	cmq_pending_flush(&pending);
-	cmq_pending_close(&pending);
+	cmq_leaf_rows_end(&sending.messages);
+	cmq_pending_flush(&sending.pending);
+	cmq_pending_close(&sending.pending);
 }
 
 /*
@@ -278,15 +362,29 @@ send_messages(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
  * indexes runs as the owner, not as the caller, who may not even know the queue.
  */
 void
-cmq_send_as_owner(CmqQueue *queue, int n, Datum *bodies, Datum *headers,
-				  bool *headers_null, int delay, TimestampTz *times)
+cmq_send_as_owner(CmqQueue *queue, const CmqOutgoing *out, int delay,
+				  TimestampTz *times)
 {
 	Delay		seconds = {.seconds = delay,.until = DT_NOBEGIN};
 	CmqOwnerScope scope;
 
 	cmq_owner_enter(&scope, queue->owner);
-	send_messages(queue, n, bodies, headers, headers_null, seconds, times);
+	send_messages(queue, out, seconds, times);
 	cmq_owner_leave(&scope);
+}
+
+/* Raise 22023 for a group that the queue cannot have, or a delayed message in one. */
+static void
+check_group(CmqQueue *queue, Datum group, Delay delay)
+{
+	cmq_group_check(group, queue->ordered, "queue", queue->name);
+	if (delay.seconds > 0 || delay.until != DT_NOBEGIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a message with a message_group cannot be delayed in queue \"%s\"",
+						queue->name),
+				 errdetail("It would hold up its group."),
+				 errhint("Leave the delay out, or send the message without a group.")));
 }
 
 Datum
@@ -296,6 +394,16 @@ cmq_send(PG_FUNCTION_ARGS)
 	Datum		body;
 	Datum		headers;
 	bool		headers_null = PG_ARGISNULL(3);
+	Datum		group = PG_GETARG_DATUM(GROUP_ARGNO);
+	bool		group_null = PG_ARGISNULL(GROUP_ARGNO);
+	CmqOutgoing out = {
+		.n = 1,
+		.bodies = &body,
+		.headers = &headers,
+		.headers_null = &headers_null,
+		.groups = &group,
+		.groups_null = &group_null
+	};
 	Delay		delay;
 	TimestampTz time;
 
@@ -312,9 +420,34 @@ cmq_send(PG_FUNCTION_ARGS)
 		cmq_headers_check(headers, 0, "queue", queue->name);
 		cmq_send_check_headers(queue, headers, 0);
 	}
+	if (!group_null)
+		check_group(queue, group, delay);
 	cmq_send_check_room(queue, 1);
-	send_messages(queue, 1, &body, &headers, &headers_null, delay, &time);
+	send_messages(queue, &out, delay, &time);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
+}
+
+/* The groups of n messages, of which each may have none.  Raises 22023. */
+static void
+get_groups(FunctionCallInfo fcinfo, CmqQueue *queue, Delay delay, int n,
+		   CmqOutgoing *out)
+{
+	int			ngroups = cmq_array_arg(PG_GETARG_DATUM(GROUP_ARGNO), TEXTOID,
+										"message_groups", "queue", queue->name,
+										&out->groups, &out->groups_null);
+
+	if (ngroups != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("message_groups must have as many elements as bodies for queue \"%s\"",
+						queue->name),
+				 errdetail("There are %d message_groups and %d bodies.",
+						   ngroups, n)));
+	for (int i = 0; i < n; i++)
+	{
+		if (!out->groups_null[i])
+			check_group(queue, out->groups[i], delay);
+	}
 }
 
 Datum
@@ -322,10 +455,8 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CmqQueue   *queue;
-	Datum	   *bodies;
+	CmqOutgoing out = {0};
 	bool	   *bodies_null;
-	Datum	   *headers = NULL;
-	bool	   *headers_null = NULL;
 	TimestampTz *times;
 	Delay		delay;
 	int			n;
@@ -336,26 +467,29 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 						   RowExclusiveLock);
 	cmq_require_arg(fcinfo, 1, "bodies", "queue", queue->name);
 	n = cmq_array_arg(PG_GETARG_DATUM(1), TEXTOID, "bodies", "queue",
-					  queue->name, &bodies, &bodies_null);
+					  queue->name, &out.bodies, &bodies_null);
 	for (int i = 0; i < n; i++)
-		cmq_send_check_body(queue, bodies[i], bodies_null[i]);
+		cmq_send_check_body(queue, out.bodies[i], bodies_null[i]);
 	delay = get_delay(fcinfo, queue);
 	if (!PG_ARGISNULL(3))
 	{
-		cmq_headers_arg(fcinfo, 3, "queue", queue->name, n, &headers,
-						&headers_null);
+		cmq_headers_arg(fcinfo, 3, "queue", queue->name, n, &out.headers,
+						&out.headers_null);
 		for (int i = 0; i < n; i++)
 		{
-			if (!headers_null[i])
-				cmq_send_check_headers(queue, headers[i], 0);
+			if (!out.headers_null[i])
+				cmq_send_check_headers(queue, out.headers[i], 0);
 		}
 	}
+	if (!PG_ARGISNULL(GROUP_ARGNO))
+		get_groups(fcinfo, queue, delay, n, &out);
 	if (n == 0)
 		return (Datum) 0;
 
 	cmq_send_check_room(queue, n);
 	times = palloc(n * sizeof(TimestampTz));
-	send_messages(queue, n, bodies, headers, headers_null, delay, times);
+	out.n = n;
+	send_messages(queue, &out, delay, times);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		value = Int64GetDatum(cmq_time_to_msg_id(times[i]));

@@ -1,0 +1,510 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_ordered.c
+ *	  Receive from an ordered queue: which groups to look at.
+ *
+ * A receive looks
+ *	1. at the laggards (cmq_laggards.c): groups with rows older than all others.  Those that
+ *	   are known to be blocked are passed over.
+ *	2. at ready and due rows in the order of time, from the second floors on.  A row
+ *	   without a group is taken as in any queue.  A row of a group leads to the group, of
+ *	   which as many messages are taken as are wanted (cmq_group_take.c).  A group that
+ *	   has not been exhausted becomes a laggard with the first row of it that is left.
+ *	3. after so many rows that cannot be had, at groups, one after the other, from where
+ *	   the last such walk has ended: what is free is found whatever stands before it.
+ *
+ * Each group is looked at once.  Nothing is written for messages that are not delivered.
+ *
+ * The second floors rise with the scans of the second step, until a row is met that is
+ * neither taken nor a laggard's.  A receive with a filter leaves messages that others may
+ * want, and so does not raise any floor.
+ *
+ * Locks, abort: those of cmq_group_take.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "storage/lockdefs.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_group.h"
+#include "base/cmq_handle.h"
+#include "memory/cmq_laggards.h"
+#include "memory/cmq_types.h"
+#include "store/cmq_description.h"
+#include "store/cmq_due.h"
+#include "store/cmq_merge.h"
+#include "store/cmq_table.h"
+#include "verbs/cmq_candidates.h"
+#include "verbs/cmq_group_take.h"
+#include "verbs/cmq_ordered.h"
+#include "verbs/cmq_take.h"
+
+/* How many groups the third step looks at in a call. */
+#define MAX_HOPS 1000
+
+/* How many entries the third step reads on before it descends into the index anew. */
+#define MAX_STEPS 100
+
+/* How many messages that cannot be read one receive puts off. */
+#define MAX_UNREADABLE 100
+
+/* A group that this call has looked at, or need not look at. */
+typedef struct Visit
+{
+	int64		group;
+	char		status;			/* of simplehash */
+	TimestampTz until;			/* as in CmqLaggard */
+	uint32		event;
+} Visit;
+
+#define SH_PREFIX visits
+#define SH_ELEMENT_TYPE Visit
+#define SH_KEY_TYPE int64
+#define SH_KEY group
+/* it is a hash */
+#define SH_HASH_KEY(tb, key) ((uint32) ((uint64) (key) >> 8))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* How far the second floor of a source can be raised. */
+typedef struct Rise
+{
+	bool		stopped;		/* at a row that others may take */
+	TimestampTz floor;
+	CmqLaggards next;			/* what the next receive is to know */
+} Rise;
+
+/* One receive. */
+typedef struct Walk
+{
+	CmqTake    *take;
+	CmqCandidates *scan;
+	CmqGroupTake groups;
+	int			most;			/* so many messages are enough */
+	visits_hash *visits;
+	Rise		rises[CMQ_NLAGGARDS];
+	int			npassed;		/* rows of groups that could not be had */
+} Walk;
+
+static bool
+is_enough(const Walk *walk)
+{
+	return walk->take->n >= walk->most ||
+		walk->take->nunreadable >= MAX_UNREADABLE ||
+		cmq_group_take_is_enough(&walk->groups);
+}
+
+static CmqLaggard *
+find_laggard(CmqLaggards *laggards, int64 group)
+{
+	for (int i = 0; i < laggards->n; i++)
+	{
+		if (laggards->each[i].group == group)
+			return &laggards->each[i];
+	}
+	return NULL;
+}
+
+/* No row of the group that counts is below this. */
+static TimestampTz
+lower_bound(Walk *walk, CmqMarkKind kind, int64 group)
+{
+	CmqLaggards *laggards = &walk->scan->laggards[kind];
+	CmqLaggard *laggard = find_laggard(laggards, group);
+
+	return laggard ? laggard->from :
+		kind == CMQ_FLOOR ? walk->scan->from : walk->scan->due.from;
+}
+
+/* Look at a group; met is as in CmqGroupBounds. */
+static void
+look_at_group(Walk *walk, Visit *visit, TimestampTz met, CmqGroupSeen *seen)
+{
+	CmqGroupBounds bounds = {
+		.ready = lower_bound(walk, CMQ_FLOOR, visit->group),
+		.due = lower_bound(walk, CMQ_REWIND_FLOOR, visit->group),
+		.met = met
+	};
+
+	(void) cmq_group_take(&walk->groups, visit->group, &bounds,
+						  walk->most - walk->take->n, seen);
+	visit->until = seen->until;
+	visit->event = seen->event;
+}
+
+/* The group has rows from this time on that are left; false if the list is full. */
+static bool
+add_laggard(CmqLaggards *laggards, const Visit *visit, TimestampTz from)
+{
+	if (find_laggard(laggards, visit->group))
+		return true;
+	if (laggards->n == CMQ_LAGGARDS)
+		return false;
+	laggards->each[laggards->n++] = (CmqLaggard)
+	{
+		.group = visit->group,
+			.from = from,
+			.until = visit->until,
+			.event = visit->event
+	};
+	return true;
+}
+
+/* The group was a laggard: is it one still, with no row below this time? */
+static void
+keep_laggard(Walk *walk, CmqMarkKind kind, const Visit *visit, TimestampTz from)
+{
+	CmqLaggards *before = &walk->scan->laggards[kind];
+	CmqLaggard *laggard = find_laggard(before, visit->group);
+
+	if (laggard && from < before->floor)
+		(void) add_laggard(&walk->rises[kind].next, visit,
+						   Max(laggard->from, from));
+}
+
+/* The first step: laggards of one kind. */
+static void
+look_at_laggards(Walk *walk, CmqMarkKind kind)
+{
+	CmqLaggards *laggards = &walk->scan->laggards[kind];
+	CmqSharedQueue *shared = walk->take->queue->shared;
+
+	for (int i = 0; i < laggards->n; i++)
+	{
+		CmqLaggard *laggard = &laggards->each[i];
+		CmqGroupSeen seen = {.ready = DT_NOBEGIN,.due = DT_NOBEGIN};
+		bool		found;
+		Visit	   *visit = visits_insert(walk->visits, laggard->group, &found);
+
+		if (found)
+			continue;
+		visit->until = laggard->until;
+		visit->event = laggard->event;
+		if (!is_enough(walk) &&
+			!cmq_laggards_is_blocked(shared, laggard, walk->take->now))
+			look_at_group(walk, visit, DT_NOEND, &seen);
+		keep_laggard(walk, CMQ_FLOOR, visit, seen.ready);
+		keep_laggard(walk, CMQ_REWIND_FLOOR, visit, seen.due);
+	}
+}
+
+/* Nothing below the row is left but what is a laggard's; the row stays. */
+static void
+rise_to(Walk *walk, CmqMarkKind kind, TimestampTz time)
+{
+	Rise	   *rise = &walk->rises[kind];
+
+	if (!rise->stopped)
+		rise->floor = time;
+}
+
+/* The second step has met a ready or due row of a group. */
+static void
+meet_group(Walk *walk, CmqMarkKind kind, int64 group, TimestampTz time)
+{
+	Rise	   *rise = &walk->rises[kind];
+	CmqGroupSeen seen;
+	bool		found;
+	bool		left = true;
+	Visit	   *visit = visits_insert(walk->visits, group, &found);
+
+	if (found)
+		walk->npassed++;
+	else
+	{
+		look_at_group(walk, visit, kind == CMQ_FLOOR ? time : DT_NOEND, &seen);
+		left = (kind == CMQ_FLOOR ? seen.ready : seen.due) <= time;
+	}
+	/* rows of the group with earlier times would have been met before */
+	if (left && !rise->stopped)
+		rise->stopped = !add_laggard(&rise->next, visit, time);
+}
+
+/* ... or one without a group, whose row the table of its scan stands at. */
+static void
+meet_free(Walk *walk, CmqMarkKind kind)
+{
+	CmqTake    *take = walk->take;
+	CmqCandidates *scan = walk->scan;
+	TupleTableSlot *slot = take->pending->table.slot;
+	bool		taken;
+
+	if (kind == CMQ_REWIND_FLOOR)
+		taken = cmq_take_due(take, &scan->due.table);
+	else
+	{
+		CmqPendingKey key = scan->ready;
+		ItemPointerData tid = slot->tts_tid;
+
+		taken = cmq_group_take_free(&walk->groups, &tid, &key);
+	}
+	if (taken)
+		cmq_candidates_taken(scan);
+	else
+	{
+		walk->rises[kind].stopped = true;
+		walk->npassed++;
+	}
+}
+
+/* The group of the row in the slot; false if it has none. */
+static bool
+group_of(TupleTableSlot *slot, CmqTableKind kind, int64 *group)
+{
+	if (!cmq_slot_group(slot, kind == CMQ_PENDING ? Anum_pending_group_key :
+						Anum_rewind_group_hash, group))
+		return false;
+	*group = CMQ_GROUP_HASH(*group);
+	return true;
+}
+
+/* The second step; false if it has met too many rows that cannot be had. */
+static bool
+look_in_order(Walk *walk)
+{
+	CmqCandidates *scan = walk->scan;
+	int			look_ahead = cmq_laggards_look_ahead(walk->take->queue->shared);
+	CmqSource	source = CMQ_NO_SOURCE;
+
+	while (!is_enough(walk) &&
+		   (source = cmq_candidates_next_row(scan)) != CMQ_NO_SOURCE)
+	{
+		bool		ready = source == CMQ_READY;
+		CmqMarkKind kind = ready ? CMQ_FLOOR : CMQ_REWIND_FLOOR;
+		TimestampTz time = ready ? scan->ready.visible_at : scan->due.time;
+		TupleTableSlot *slot = ready ? scan->pending->slot : scan->due.table.slot;
+		int64		group;
+
+		rise_to(walk, kind, time);
+		if (group_of(slot, ready ? CMQ_PENDING : CMQ_REWIND, &group))
+			meet_group(walk, kind, group, time);
+		else
+			meet_free(walk, kind);
+		if (walk->npassed >= look_ahead)
+			return false;
+	}
+	/* each scan that has ended has met all */
+	if (scan->merge.ready == CMQ_AT_END)
+		rise_to(walk, CMQ_FLOOR, scan->now);
+	if (scan->merge.due == CMQ_AT_END && scan->queue->rewinding.active)
+		rise_to(walk, CMQ_REWIND_FLOOR, scan->queue->rewinding.rewound_at);
+	return true;
+}
+
+/* The third step begins with messages without a group. */
+static void
+hop_to_free(Walk *walk, CmqTable *table)
+{
+	cmq_table_group_nulls(table, walk->scan->from, walk->take->now);
+	while (!is_enough(walk) && cmq_table_group_next(table))
+	{
+		CmqPendingKey key;
+
+		cmq_slot_key(table->group_slot, &key);
+		if (key.enqueued_at >= walk->scan->expired_before &&
+			!table->foreign && !table->group_busy)
+			(void) cmq_group_take_free(&walk->groups, &table->group_slot->tts_tid,
+									   &key);
+	}
+}
+
+/* Does the row say at once that its group is blocked? */
+static bool
+is_in_flight(Walk *walk, CmqTable *table, int64 key)
+{
+	return table->kind == CMQ_PENDING && key == CMQ_GROUP_HASH(key) &&
+		(table->foreign || table->group_busy ||
+		 cmq_slot_time(table->group_slot, Anum_pending_visible_at) > walk->take->now);
+}
+
+/*
+ * Look at the groups behind *last, as far as one descent leads; false at the end of the
+ * index.
+ */
+static bool
+hop_on(Walk *walk, CmqTable *table, int64 *last, int *nhops)
+{
+	bool		any = false;
+
+	cmq_table_group_after(table, *last);
+	for (int steps = 0; steps < MAX_STEPS && *nhops < MAX_HOPS && !is_enough(walk); steps++)
+	{
+		int64		key;
+		int64		group;
+		Visit	   *visit;
+		CmqGroupSeen seen;
+		bool		found;
+
+		if (!cmq_table_group_next(table))
+			return any;
+		if (!cmq_slot_group(table->group_slot, table->kind == CMQ_PENDING ?
+							Anum_pending_group_key : Anum_rewind_group_hash, &key))
+			return any;
+		any = true;
+		if (key <= *last)
+			continue;
+		group = CMQ_GROUP_HASH(key);
+		*last = CMQ_GROUP_WAITING(group);
+		steps = 0;
+		(*nhops)++;
+		if (is_in_flight(walk, table, key))
+			continue;
+		visit = visits_insert(walk->visits, group, &found);
+		if (!found)
+			look_at_group(walk, visit, DT_NOEND, &seen);
+	}
+	return true;
+}
+
+/* The third step, in one table: all groups once, from where the last walk has ended. */
+static void
+hop(Walk *walk, CmqTable *table, CmqHopKind kind)
+{
+	CmqSharedQueue *shared = walk->take->queue->shared;
+	int64		begin = cmq_laggards_hop(shared, kind);
+	int64		last = begin;
+	bool		wrapped = begin == PG_INT64_MIN;
+	int			nhops = 0;
+
+	while (nhops < MAX_HOPS && !is_enough(walk))
+	{
+		if (hop_on(walk, table, &last, &nhops))
+		{
+			if (wrapped && begin != PG_INT64_MIN && last >= begin)
+				break;
+			continue;
+		}
+		last = PG_INT64_MIN;
+		if (wrapped)
+			break;
+		wrapped = true;
+	}
+	cmq_laggards_set_hop(shared, kind, last);
+}
+
+static void
+look_at_groups(Walk *walk)
+{
+	CmqQueue   *queue = walk->take->queue;
+	const CmqRewind *rewinding = &queue->rewinding;
+	CmqTable	table;
+
+	if (cmq_table_open(&table, NULL, queue, queue->pending, CMQ_PENDING,
+					   RowExclusiveLock))
+	{
+		hop_to_free(walk, &table);
+		hop(walk, &table, CMQ_HOP_PENDING);
+		cmq_table_close(&table);
+	}
+	for (int i = 0; rewinding->active && i < queue->nleaves && !is_enough(walk); i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (!cmq_due_reaches(rewinding, leaf, walk->scan->due.from) ||
+			!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
+							RowExclusiveLock))
+			continue;
+		hop(walk, &table, CMQ_HOP_DUE);
+		cmq_table_close(&table);
+	}
+}
+
+/* Learn how far it is of use to look ahead. */
+static void
+learn_look_ahead(Walk *walk, bool limited)
+{
+	CmqSharedQueue *shared = walk->take->queue->shared;
+	int			before = cmq_laggards_look_ahead(shared);
+	bool		risen = !walk->rises[CMQ_FLOOR].stopped ||
+		(walk->take->queue->rewinding.active &&
+		 !walk->rises[CMQ_REWIND_FLOOR].stopped);
+
+	if (limited && !risen)
+		cmq_laggards_set_look_ahead(shared, before / 2);
+	else if (limited || walk->npassed * 2 > before)
+		cmq_laggards_set_look_ahead(shared, before * 2);
+}
+
+static void
+begin_rise(Walk *walk, CmqMarkKind kind, TimestampTz floor)
+{
+	const CmqLaggards *before = &walk->scan->laggards[kind];
+	Rise	   *rise = &walk->rises[kind];
+
+	rise->stopped = false;
+	rise->floor = floor;
+	rise->next.generation = before->generation;
+	rise->next.rewound_at = before->rewound_at;
+	rise->next.n = 0;
+}
+
+/* What the scan has found becomes what the next one knows; returns the first floor. */
+static TimestampTz
+end_rise(Walk *walk, CmqMarkKind kind)
+{
+	CmqLaggards *next = &walk->rises[kind].next;
+	TimestampTz first = walk->rises[kind].floor;
+
+	next->floor = first;
+	for (int i = 0; i < next->n; i++)
+		first = Min(first, next->each[i].from);
+	memcpy(&walk->scan->laggards[kind], next, sizeof(CmqLaggards));
+	return first;
+}
+
+/* Take up to max messages, for a scan that has begun with laggards. */
+void
+cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
+{
+	Walk	   *walk = palloc(sizeof(Walk));
+	bool		limited = false;
+
+	walk->take = take;
+	walk->scan = scan;
+	walk->most = max;
+	walk->npassed = 0;
+	walk->visits = visits_create(CurrentMemoryContext, 32, NULL);
+	cmq_group_take_begin(&walk->groups, take, scan);
+	begin_rise(walk, CMQ_FLOOR, scan->from);
+	begin_rise(walk, CMQ_REWIND_FLOOR, scan->due.from);
+
+	look_at_laggards(walk, CMQ_FLOOR);
+	look_at_laggards(walk, CMQ_REWIND_FLOOR);
+	if (!is_enough(walk))
+		limited = !look_in_order(walk);
+	if (limited)
+		look_at_groups(walk);
+
+	learn_look_ahead(walk, limited);
+	cmq_group_take_end(&walk->groups);
+	visits_destroy(walk->visits);
+	if (take->request->has_filter)
+		scan->first_alive = scan->first_due = DT_NOBEGIN;
+	else
+	{
+		scan->first_alive = end_rise(walk, CMQ_FLOOR);
+		scan->first_due = end_rise(walk, CMQ_REWIND_FLOOR);
+	}
+	pfree(walk);
+}
+
+/* The floors have been raised: have the next receive know what this one has found. */
+void
+cmq_ordered_end(CmqTake *take, CmqCandidates *scan)
+{
+	CmqSharedQueue *shared = take->queue->shared;
+
+	if (take->request->has_filter)
+		return;
+	cmq_laggards_install(shared, CMQ_FLOOR, &scan->floor,
+						 &scan->laggards[CMQ_FLOOR]);
+	if (scan->floor.rewound_at != DT_NOBEGIN)
+		cmq_laggards_install(shared, CMQ_REWIND_FLOOR, &scan->floor,
+							 &scan->laggards[CMQ_REWIND_FLOOR]);
+}
