@@ -99,7 +99,7 @@ cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,
 
 	laggards->generation = view->generation;
 	laggards->rewound_at = rewound_at;
-	laggards->floor = DT_NOBEGIN;
+	laggards->floor = laggards->since = DT_NOBEGIN;
 	laggards->n = 0;
 	if (scan->lowered != DT_NOEND ||
 		(kind == CMQ_REWIND_FLOOR && rewound_at == DT_NOBEGIN))
@@ -109,6 +109,7 @@ cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,
 	if (theirs->generation == view->generation && theirs->rewound_at == rewound_at)
 	{
 		laggards->floor = theirs->floor;
+		laggards->since = theirs->since;
 		laggards->n = theirs->n;
 		memcpy(laggards->each, theirs->each, theirs->n * sizeof(CmqLaggard));
 	}
@@ -169,6 +170,8 @@ cmq_laggards_install(CmqSharedQueue *shared, CmqMarkKind kind,
 	{
 		theirs->generation = laggards->generation;
 		theirs->rewound_at = laggards->rewound_at;
+		if (theirs->floor != laggards->floor)
+			theirs->since = laggards->since;
 		theirs->floor = laggards->floor;
 		theirs->n = laggards->n;
 		memcpy(theirs->each, laggards->each, laggards->n * sizeof(CmqLaggard));

@@ -73,6 +73,7 @@ typedef struct CmqLaggards
 	uint64		generation;		/* of the mark that the floor goes with */
 	TimestampTz rewound_at;		/* the rewind that it is for */
 	TimestampTz floor;
+	TimestampTz since;			/* it stands there, by the queue clock */
 	int			n;
 	CmqLaggard	each[CMQ_LAGGARDS];
 } CmqLaggards;

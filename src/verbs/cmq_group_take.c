@@ -66,6 +66,7 @@
 #include "memory/cmq_types.h"
 #include "memory/cmq_wait.h"
 #include "memory/cmq_window.h"
+#include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_pending.h"
@@ -164,10 +165,15 @@ lock_group(CmqGroupTake *groups, int64 group, LOCKTAG *tag)
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, queue->pending,
 					   (uint32) ((uint64) group >> 1),
 					   (uint16) ((uint64) group >> 33));
-	if (try_lock(tag))
-		return true;
-	cmq_group_events_cross(queue->shared);
-	return try_lock(tag);
+	if (!try_lock(tag))
+	{
+		cmq_group_events_cross(queue->shared);
+		if (!try_lock(tag))
+			return false;
+	}
+	/* others leave the group to us, and we may fail */
+	cmq_xact_wake(queue->shared, 0, 1);
+	return true;
 }
 
 /* The row that the scan by group stands at. */
@@ -224,6 +230,7 @@ read_held(Look *look)
 	{
 		if (row.closed || row.key.visible_at > take->now)
 		{
+			look->seen->soon = row.closed;
 			look->seen->until = row.closed ? DT_NOBEGIN : row.key.visible_at;
 			return false;
 		}
@@ -445,20 +452,23 @@ take_messages(Look *look, int max)
 	CmqGroupTake *groups = look->groups;
 	CmqTake    *take = groups->take;
 	int			most = take->n + max;
-	Taken		taken = PASSED;
 	bool		behind_dead = false;
 	Row		   *row;
 
 	while (take->n < most && (row = earliest(look)) != NULL)
 	{
+		Taken		taken = NOT_TAKEN;
+
 		CHECK_FOR_INTERRUPTS();
-		if (row->closed ||
-			cmq_windows_close_to(&groups->windows, row->key.enqueued_at,
-								 CMQ_GROUP_BIT(look->group)))
-			break;
-		taken = take_at(groups, row, behind_dead);
+		if (!row->closed &&
+			!cmq_windows_close_to(&groups->windows, row->key.enqueued_at,
+								  CMQ_GROUP_BIT(look->group)))
+			taken = take_at(groups, row, behind_dead);
 		if (taken == NOT_TAKEN)
+		{
+			look->seen->soon = !behind_dead && !take->unwanted;
 			break;
+		}
 		if (taken == DEAD)
 		{
 			behind_dead = true;
@@ -506,7 +516,8 @@ cmq_group_take(CmqGroupTake *groups, int64 group, const CmqGroupBounds *bounds,
 	seen->ready = seen->due = DT_NOBEGIN;
 	seen->until = DT_NOBEGIN;
 	seen->event = cmq_group_events_count(shared, group);
-	if (!lock_group(groups, group, &tag))
+	seen->soon = !lock_group(groups, group, &tag);
+	if (seen->soon)
 		return 0;
 	ncrossings = cmq_group_events_crossings(shared);
 	if (read_group(&look))

@@ -54,6 +54,7 @@ typedef struct CmqGroupSeen
 	TimestampTz ready;			/* visible_at of the first ready row that is
 								 * left; DT_NOEND: none; DT_NOBEGIN: who knows */
 	TimestampTz due;			/* enqueued_at of the first due one, too */
+	bool		soon;			/* what blocks it is another transaction */
 	TimestampTz until;			/* as in CmqLaggard */
 	uint32		event;
 } CmqGroupSeen;

@@ -51,11 +51,19 @@
 /* How many messages that cannot be read one receive puts off. */
 #define MAX_UNREADABLE 100
 
+/*
+ * How many groups that another transaction has are remembered in a call, and for how long
+ * they may hold a floor, in microseconds.
+ */
+#define MAX_SOON 16
+#define MAX_STAND 10000
+
 /* A group that this call has looked at, or need not look at. */
 typedef struct Visit
 {
 	int64		group;
 	char		status;			/* of simplehash */
+	bool		soon;			/* as in CmqGroupSeen */
 	TimestampTz until;			/* as in CmqLaggard */
 	uint32		event;
 } Visit;
@@ -77,6 +85,10 @@ typedef struct Rise
 {
 	bool		stopped;		/* at a row that others may take */
 	TimestampTz floor;
+	TimestampTz soon;			/* the first row of a group that will soon be
+								 * free; DT_NOEND: there is none */
+	int			nsoon;
+	CmqLaggard	soon_free[MAX_SOON];	/* these groups */
 	CmqLaggards next;			/* what the next receive is to know */
 } Rise;
 
@@ -134,8 +146,37 @@ look_at_group(Walk *walk, Visit *visit, TimestampTz met, CmqGroupSeen *seen)
 
 	(void) cmq_group_take(&walk->groups, visit->group, &bounds,
 						  walk->most - walk->take->n, seen);
+	visit->soon = seen->soon;
 	visit->until = seen->until;
 	visit->event = seen->event;
+}
+
+/*
+ * The group has rows from this time on that are left, and another transaction has it.
+ * Mostly that has ended before the next look, so it is left to hold the floor: a laggard
+ * has to be looked at by each receive.
+ */
+static void
+note_soon(Rise *rise, const Visit *visit, TimestampTz from)
+{
+	for (int i = 0; i < rise->nsoon; i++)
+	{
+		if (rise->soon_free[i].group == visit->group)
+			return;
+	}
+	if (rise->nsoon == MAX_SOON)
+	{
+		rise->stopped = true;
+		return;
+	}
+	rise->soon = Min(rise->soon, from);
+	rise->soon_free[rise->nsoon++] = (CmqLaggard)
+	{
+		.group = visit->group,
+			.from = from,
+			.until = visit->until,
+			.event = visit->event
+	};
 }
 
 /* The group has rows from this time on that are left; false if the list is full. */
@@ -184,6 +225,7 @@ look_at_laggards(Walk *walk, CmqMarkKind kind)
 
 		if (found)
 			continue;
+		visit->soon = false;
 		visit->until = laggard->until;
 		visit->event = laggard->event;
 		if (!is_enough(walk) &&
@@ -223,7 +265,12 @@ meet_group(Walk *walk, CmqMarkKind kind, int64 group, TimestampTz time)
 	}
 	/* rows of the group with earlier times would have been met before */
 	if (left && !rise->stopped)
-		rise->stopped = !add_laggard(&rise->next, visit, time);
+	{
+		if (visit->soon)
+			note_soon(rise, visit, time);
+		else
+			rise->stopped = !add_laggard(&rise->next, visit, time);
+	}
 }
 
 /* ... or one without a group, whose row the table of its scan stands at. */
@@ -439,6 +486,8 @@ begin_rise(Walk *walk, CmqMarkKind kind, TimestampTz floor)
 
 	rise->stopped = false;
 	rise->floor = floor;
+	rise->soon = DT_NOEND;
+	rise->nsoon = 0;
 	rise->next.generation = before->generation;
 	rise->next.rewound_at = before->rewound_at;
 	rise->next.n = 0;
@@ -448,10 +497,38 @@ begin_rise(Walk *walk, CmqMarkKind kind, TimestampTz floor)
 static TimestampTz
 end_rise(Walk *walk, CmqMarkKind kind)
 {
-	CmqLaggards *next = &walk->rises[kind].next;
-	TimestampTz first = walk->rises[kind].floor;
+	CmqLaggards *before = &walk->scan->laggards[kind];
+	Rise	   *rise = &walk->rises[kind];
+	CmqLaggards *next = &rise->next;
+	TimestampTz first;
 
-	next->floor = first;
+	/* what has not become free for too long is a laggard, after all */
+	if (rise->soon <= before->floor &&
+		walk->take->now - before->since > MAX_STAND)
+	{
+		for (int i = 0; i < rise->nsoon && rise->soon != DT_NOEND; i++)
+		{
+			CmqLaggard *laggard = &rise->soon_free[i];
+			Visit		visit = {
+				.group = laggard->group,
+				.until = laggard->until,
+				.event = laggard->event
+			};
+
+			if (!add_laggard(next, &visit, laggard->from))
+				break;
+			if (i == rise->nsoon - 1)
+				rise->soon = DT_NOEND;
+		}
+	}
+	first = next->floor = Min(rise->floor, rise->soon);
+	next->since = walk->take->now;
+	/* above the floor all are met anyway */
+	for (int i = next->n - 1; i >= 0; i--)
+	{
+		if (next->each[i].from >= next->floor)
+			next->each[i] = next->each[--next->n];
+	}
 	for (int i = 0; i < next->n; i++)
 		first = Min(first, next->each[i].from);
 	memcpy(&walk->scan->laggards[kind], next, sizeof(CmqLaggards));
