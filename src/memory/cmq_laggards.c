@@ -63,6 +63,13 @@ typedef struct OwnLaggards
 
 static OwnLaggards own_laggards[CMQ_NLAGGARDS];
 
+/* The list is mostly short. */
+void
+cmq_laggards_copy(CmqLaggards *to, const CmqLaggards *from)
+{
+	memcpy(to, from, offsetof(CmqLaggards, each) + from->n * sizeof(CmqLaggard));
+}
+
 static const CmqMarkView *
 view_of(CmqMarkKind kind, const CmqFloorScan *scan)
 {
@@ -108,10 +115,7 @@ cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,
 	SpinLockAcquire(&shared->mutex);
 	if (theirs->generation == view->generation && theirs->rewound_at == rewound_at)
 	{
-		laggards->floor = theirs->floor;
-		laggards->since = theirs->since;
-		laggards->n = theirs->n;
-		memcpy(laggards->each, theirs->each, theirs->n * sizeof(CmqLaggard));
+		cmq_laggards_copy(laggards, theirs);
 	}
 	SpinLockRelease(&shared->mutex);
 
@@ -121,7 +125,7 @@ cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,
 		own->laggards.generation == view->generation &&
 		own->laggards.rewound_at == rewound_at &&
 		own->laggards.floor > laggards->floor)
-		memcpy(laggards, &own->laggards, sizeof(CmqLaggards));
+		cmq_laggards_copy(laggards, &own->laggards);
 }
 
 /* No floor of a list is above this. */
@@ -155,7 +159,7 @@ cmq_laggards_install(CmqSharedQueue *shared, CmqMarkKind kind,
 	own->shared = shared;
 	own->own_floor = own_floor_of(kind);
 	own->nundone = cmq_xact_own_floor()->nundone;
-	memcpy(&own->laggards, laggards, sizeof(CmqLaggards));
+	cmq_laggards_copy(&own->laggards, laggards);
 
 	if (scan->limit == CMQ_TIME_UNKNOWN ||
 		(!pending && cmq_xact_has_rewound(shared)))
@@ -170,11 +174,9 @@ cmq_laggards_install(CmqSharedQueue *shared, CmqMarkKind kind,
 	{
 		theirs->generation = laggards->generation;
 		theirs->rewound_at = laggards->rewound_at;
-		if (theirs->floor != laggards->floor)
-			theirs->since = laggards->since;
-		theirs->floor = laggards->floor;
-		theirs->n = laggards->n;
-		memcpy(theirs->each, laggards->each, laggards->n * sizeof(CmqLaggard));
+		if (theirs->floor == laggards->floor)
+			laggards->since = theirs->since;
+		cmq_laggards_copy(theirs, laggards);
 	}
 	SpinLockRelease(&shared->mutex);
 }

@@ -11,6 +11,7 @@
 #include "memory/cmq_floor.h"
 #include "memory/cmq_types.h"
 
+extern void cmq_laggards_copy(CmqLaggards *to, const CmqLaggards *from);
 extern void cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,
 							const CmqFloorScan *scan, CmqLaggards *laggards);
 extern void cmq_laggards_install(CmqSharedQueue *shared, CmqMarkKind kind,

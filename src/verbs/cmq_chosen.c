@@ -9,6 +9,9 @@
  * Dead messages are not received: they are delivered no more (cmq_dead_letter.c).  They can
  * be deleted.  A delayed message is not dead, however old it is.
  *
+ * In an ordered queue a message of a group is received if all before it in its group are,
+ * by the same call or before (cmq_group_take.c).
+ *
  * A paused queue delivers none of them (cmq_pause.c), but they can be deleted.
  *
  * Locks: those of cmq_find.c, and of cmq_take.c or cmq_delete.c.  Abort: the rows are there
@@ -34,6 +37,7 @@
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
 #include "verbs/cmq_delete.h"
+#include "verbs/cmq_ordered.h"
 #include "verbs/cmq_take.h"
 
 PG_FUNCTION_INFO_V1(cmq_receive_messages);
@@ -45,6 +49,31 @@ is_dead(CmqQueue *queue, CmqTable *pending, TimestampTz now)
 {
 	return cmq_slot_time(pending->slot, Anum_pending_visible_at) <= now &&
 		cmq_dead_letter_reason(queue, pending->slot, now) != NULL;
+}
+
+/* Receive what still waits; of a group what nothing else of it has to be done before. */
+static void
+receive_found(CmqTake *take, CmqFind *find)
+{
+	CmqOrderedChoice *choice = take->queue->ordered ?
+		cmq_ordered_choose_begin(take, find) : NULL;
+
+	for (int i = 0; i < find->n; i++)
+	{
+		bool		due = find->found[i].place == CMQ_WAITS_DUE;
+		CmqTable   *table = due ? &find->rewind.table : &take->pending->table;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!cmq_find_again(find, &find->found[i]) ||
+			(choice && cmq_ordered_choose(choice, table)))
+			continue;
+		if (due)
+			(void) cmq_take_due(take, table);
+		else if (!is_dead(take->queue, table, take->now))
+			(void) cmq_take_ready(take);
+	}
+	if (choice)
+		cmq_ordered_choose_end(choice);
 }
 
 Datum
@@ -74,16 +103,7 @@ cmq_receive_messages(PG_FUNCTION_ARGS)
 	cmq_find_begin(&find, queue, &take.pending->table, take.now,
 				   queue->rewinding.active ? RowExclusiveLock : AccessShareLock,
 				   ids, nids);
-	for (int i = 0; i < find.n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!cmq_find_again(&find, &find.found[i]))
-			continue;
-		if (find.found[i].place == CMQ_WAITS_DUE)
-			(void) cmq_take_due(&take, &find.rewind.table);
-		else if (!is_dead(queue, &take.pending->table, take.now))
-			(void) cmq_take_ready(&take);
-	}
+	receive_found(&take, &find);
 	cmq_find_end(&find);
 	cmq_take_end(&take);
 	if (take.n + take.nunreadable > 0)

@@ -111,6 +111,8 @@ cmq_group_take_begin(CmqGroupTake *groups, CmqTake *take, CmqCandidates *scan)
 {
 	groups->take = take;
 	groups->scan = scan;
+	groups->chosen = NULL;
+	groups->nchosen = 0;
 	/* the clock was read before, and rows are looked for after */
 	cmq_windows_read(take->queue->shared, &groups->windows);
 	groups->slot = table_slot_create(take->pending->table.rel, NULL);
@@ -231,7 +233,9 @@ read_held(Look *look)
 		if (row.closed || row.key.visible_at > take->now)
 		{
 			look->seen->soon = row.closed;
-			look->seen->until = row.closed ? DT_NOBEGIN : row.key.visible_at;
+			look->seen->until = row.closed ? DT_NOBEGIN :
+				Min(row.key.visible_at, row.key.enqueued_at +
+					take->queue->msg_retention_seconds * USECS_PER_SEC);
 			return false;
 		}
 		if (look->nheld == look->maxheld)
@@ -402,6 +406,24 @@ is_at(CmqTable *table, const Row *row)
 		key.enqueued_at == row->key.enqueued_at;
 }
 
+static int
+compare_chosen(const void *a, const void *b)
+{
+	TimestampTz x = *(const TimestampTz *) a;
+	TimestampTz y = ((const CmqFound *) b)->time;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Does the caller want the message of this time? */
+static bool
+is_chosen(const CmqGroupTake *groups, TimestampTz time)
+{
+	return groups->chosen == NULL ||
+		bsearch(&time, groups->chosen, groups->nchosen, sizeof(CmqFound),
+				compare_chosen) != NULL;
+}
+
 /*
  * Take the message whose row the table stands at; behind_dead: it has to wait for a dead
  * one, unless it is dead, too.
@@ -418,7 +440,7 @@ take_row(CmqGroupTake *groups, const Row *row, bool behind_dead)
 		cmq_candidates_letter(groups->scan, &row->key);
 		return DEAD;
 	}
-	if (behind_dead)
+	if (behind_dead || !is_chosen(groups, row->key.enqueued_at))
 		return NOT_TAKEN;
 	row->table->busy = false;
 	taken = row->table->kind == CMQ_PENDING ? cmq_take_ready(take) :
@@ -436,10 +458,15 @@ take_at(CmqGroupTake *groups, const Row *row, bool behind_dead)
 	TupleTableSlot *slot = table->slot;
 	ItemPointerData tid = row->tid;
 	Taken		taken = NOT_TAKEN;
+	bool		there = table->group_slot && !TTS_EMPTY(table->group_slot) &&
+		ItemPointerEquals(&table->group_slot->tts_tid, &tid);
 
-	if (table->kind == CMQ_PENDING)
+	/* the scan by group mostly stands at the row */
+	if (there)
+		table->slot = table->group_slot;
+	else if (table->kind == CMQ_PENDING)
 		table->slot = groups->slot;
-	if (cmq_table_fetch(table, &tid) && is_at(table, row))
+	if ((there || cmq_table_fetch(table, &tid)) && is_at(table, row))
 		taken = take_row(groups, row, behind_dead);
 	table->slot = slot;
 	return taken;

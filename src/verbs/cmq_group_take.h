@@ -14,6 +14,7 @@
 
 #include "base/cmq_handle.h"
 #include "memory/cmq_window.h"
+#include "store/cmq_find.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_candidates.h"
 #include "verbs/cmq_take.h"
@@ -30,6 +31,8 @@ typedef struct CmqGroupTake
 	CmqTake    *take;
 	CmqCandidates *scan;
 	CmqWindows	windows;
+	const CmqFound *chosen;		/* take these messages alone; NULL: any */
+	int			nchosen;
 	TupleTableSlot *slot;		/* for the rows that are taken */
 	CmqTable   *leaves;			/* rewind leaves of the queue, opened when
 								 * they are needed; NULL: none was */

@@ -35,6 +35,7 @@
 #include "memory/cmq_types.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_find.h"
 #include "store/cmq_merge.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_candidates.h"
@@ -333,7 +334,8 @@ look_in_order(Walk *walk)
 			meet_group(walk, kind, group, time);
 		else
 			meet_free(walk, kind);
-		if (walk->npassed >= look_ahead)
+		/* a filter finds what there is, however far it has to look */
+		if (walk->npassed >= look_ahead && !walk->take->request->has_filter)
 			return false;
 	}
 	/* each scan that has ended has met all */
@@ -531,16 +533,14 @@ end_rise(Walk *walk, CmqMarkKind kind)
 	}
 	for (int i = 0; i < next->n; i++)
 		first = Min(first, next->each[i].from);
-	memcpy(&walk->scan->laggards[kind], next, sizeof(CmqLaggards));
+	cmq_laggards_copy(&walk->scan->laggards[kind], next);
 	return first;
 }
 
-/* Take up to max messages, for a scan that has begun with laggards. */
-void
-cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
+static Walk *
+begin_walk(CmqTake *take, CmqCandidates *scan, int max)
 {
 	Walk	   *walk = palloc(sizeof(Walk));
-	bool		limited = false;
 
 	walk->take = take;
 	walk->scan = scan;
@@ -550,6 +550,23 @@ cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
 	cmq_group_take_begin(&walk->groups, take, scan);
 	begin_rise(walk, CMQ_FLOOR, scan->from);
 	begin_rise(walk, CMQ_REWIND_FLOOR, scan->due.from);
+	return walk;
+}
+
+static void
+end_walk(Walk *walk)
+{
+	cmq_group_take_end(&walk->groups);
+	visits_destroy(walk->visits);
+	pfree(walk);
+}
+
+/* Take up to max messages, for a scan that has begun with laggards. */
+void
+cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
+{
+	Walk	   *walk = begin_walk(take, scan, max);
+	bool		limited = false;
 
 	look_at_laggards(walk, CMQ_FLOOR);
 	look_at_laggards(walk, CMQ_REWIND_FLOOR);
@@ -559,8 +576,6 @@ cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
 		look_at_groups(walk);
 
 	learn_look_ahead(walk, limited);
-	cmq_group_take_end(&walk->groups);
-	visits_destroy(walk->visits);
 	if (take->request->has_filter)
 		scan->first_alive = scan->first_due = DT_NOBEGIN;
 	else
@@ -568,7 +583,7 @@ cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
 		scan->first_alive = end_rise(walk, CMQ_FLOOR);
 		scan->first_due = end_rise(walk, CMQ_REWIND_FLOOR);
 	}
-	pfree(walk);
+	end_walk(walk);
 }
 
 /* The floors have been raised: have the next receive know what this one has found. */
@@ -584,4 +599,56 @@ cmq_ordered_end(CmqTake *take, CmqCandidates *scan)
 	if (scan->floor.rewound_at != DT_NOBEGIN)
 		cmq_laggards_install(shared, CMQ_REWIND_FLOOR, &scan->floor,
 							 &scan->laggards[CMQ_REWIND_FLOOR]);
+}
+
+/* Messages that a call chooses by their ids; of a group from its head on. */
+struct CmqOrderedChoice
+{
+	CmqCandidates scan;
+	CmqLaggards laggards[CMQ_NLAGGARDS];
+	Walk	   *walk;
+};
+
+/* To be followed by cmq_ordered_choose_end(); find has found the messages. */
+CmqOrderedChoice *
+cmq_ordered_choose_begin(CmqTake *take, const CmqFind *find)
+{
+	CmqOrderedChoice *choice = palloc(sizeof(CmqOrderedChoice));
+
+	cmq_candidates_begin(&choice->scan, take->queue, &take->pending->table,
+						 take->now, find->n, NULL, choice->laggards);
+	choice->walk = begin_walk(take, &choice->scan, find->n);
+	choice->walk->groups.chosen = find->found;
+	choice->walk->groups.nchosen = find->n;
+	return choice;
+}
+
+/*
+ * Take what was chosen of the group of the message whose row the table stands at, unless it
+ * was before; false if it has no group.
+ */
+bool
+cmq_ordered_choose(CmqOrderedChoice *choice, CmqTable *table)
+{
+	CmqGroupSeen seen;
+	Visit	   *visit;
+	int64		group;
+	bool		found;
+
+	if (!group_of(table->slot, table->kind, &group))
+		return false;
+	visit = visits_insert(choice->walk->visits, group, &found);
+	if (!found)
+		look_at_group(choice->walk, visit, DT_NOEND, &seen);
+	return true;
+}
+
+/* The call has looked at these groups alone, so no floor rises. */
+void
+cmq_ordered_choose_end(CmqOrderedChoice *choice)
+{
+	end_walk(choice->walk);
+	choice->scan.first_alive = choice->scan.first_due = DT_NOBEGIN;
+	cmq_candidates_end(&choice->scan, -1);
+	pfree(choice);
 }
