@@ -55,6 +55,21 @@ SELECT cmq_alter_queue('errors_off', msg_retention_seconds => 60);
 SELECT cmq_send('errors_off', 'x', 60);
 SELECT cmq_send_batch('errors_a', '{a,b}', 0, '{NULL}');
 SELECT cmq_send_batch('errors_a', '{a,b}', 0, '{NULL,1}');
+-- groups
+SELECT cmq_create_queue('errors_y', ordered => NULL);
+SELECT cmq_create_queue('errors_o', ordered => true);
+SELECT cmq_send('errors_a', 'x', message_group => 'a');
+SELECT cmq_send_batch('errors_a', '{a,b}', message_groups => '{NULL,a}');
+SELECT cmq_send('errors_o', 'x', message_group => '');
+SELECT cmq_send('errors_o', 'x', message_group => repeat('x', 129));
+SELECT cmq_send('errors_o', 'x', 1, message_group => 'a');
+SELECT cmq_send('errors_o', 'x', deliver_at => 'epoch', message_group => 'a');
+SELECT cmq_send_batch('errors_o', '{a,b}', message_groups => '{a}');
+SELECT cmq_send_batch('errors_o', '{a,b}', message_groups => '{a,""}');
+SELECT cmq_send_batch('errors_o', '{a,b}', 1, message_groups => '{NULL,a}');
+SELECT cmq_send_batch('errors_o', '{a,b}', message_groups => '{{a,b}}');
+SELECT pg_temp.counts('errors_o');
+SELECT cmq_drop_queue('errors_o');
 SET ROLE pg_monitor;
 SELECT cmq_send('errors_a', 'x');
 SELECT cmq_receive('errors_a');
@@ -83,8 +98,9 @@ INSERT INTO call
 				WHEN a.name IN ('max_receive_count', 'max_time_to_live') THEN 'NULL'
 				WHEN a.name = 'counted' THEN 'true' WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
 				WHEN a.name = 'dead_letter_queue' THEN 'NULL'
+				WHEN a.name = 'message_group' THEN 'NULL' WHEN a.name = 'message_groups' THEN $$'{NULL}'::text[]$$ WHEN a.name = 'ordered' THEN 'true'
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{"{}"}'::jsonb[]$$ END,
-		   a.name IN ('headers', 'deliver_at') OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
+		   a.name IN ('headers', 'deliver_at', 'message_group', 'message_groups') OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
 		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
 		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds') OR p.proname = 'cmq_release' AND a.name = 'delay_seconds'
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'

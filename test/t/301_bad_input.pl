@@ -36,10 +36,11 @@ DECLARE
 	command text;
 BEGIN
 	FOREACH command IN ARRAY ARRAY[
-		'cmq_create_queue(''q'', rewind_seconds => 3600)', 'cmq_create_queue(''q-dead'')', 'cmq_create_queue(''full'', max_msg_heap_num => 3, max_msg_size => 1024)',
-		'cmq_resume_queue(''q'')', 'cmq_resume_queue(''q-dead'')', 'cmq_resume_queue(''full'')',
+		'cmq_create_queue(''q'', rewind_seconds => 3600)', 'cmq_create_queue(''q-dead'')', 'cmq_create_queue(''o'', rewind_seconds => 3600, ordered => true)', 'cmq_create_queue(''full'', max_msg_heap_num => 3, max_msg_size => 1024)',
+		'cmq_resume_queue(''q'')', 'cmq_resume_queue(''q-dead'')', 'cmq_resume_queue(''o'')', 'cmq_resume_queue(''full'')',
 		'cmq_alter_queue(''q'', msg_retention_seconds => 86400, rewind_seconds => 3600, max_msg_heap_num => 1000000, dead_letter_queue => ''q-dead'', max_receive_count => 3)',
-		'cmq_create_topic(''t'')', 'cmq_create_topic(''r'', ''routing'')', 'cmq_subscribe(''t'', ''s'', ''q'')', 'cmq_subscribe(''r'', ''s'', ''q'', binding_keys => ''{a.*}'')']
+		'cmq_alter_queue(''o'', msg_retention_seconds => 86400, rewind_seconds => 3600, max_msg_heap_num => 1000000, dead_letter_queue => ''q-dead'', max_receive_count => 3)',
+		'cmq_create_topic(''t'')', 'cmq_create_topic(''r'', ''routing'')', 'cmq_subscribe(''t'', ''s'', ''q'')', 'cmq_subscribe(''t'', ''o'', ''o'')', 'cmq_subscribe(''r'', ''s'', ''q'', binding_keys => ''{a.*}'')']
 	LOOP
 		BEGIN
 			EXECUTE 'SELECT ' || command;
@@ -57,11 +58,12 @@ DECLARE
 BEGIN
 	IF what = 'handle' THEN
 		SELECT array_agg(h) INTO result FROM (SELECT concat_ws('-', cmq.msg_id(enqueued_at), cmq.msg_id(visible_at), receive_count, rewind_count, change_count) AS h
-			FROM cmq_data.q_q_pending ORDER BY random() LIMIT n) p;
+			FROM (TABLE cmq_data.q_q_pending UNION ALL
+				SELECT visible_at, enqueued_at, first_received_at, receive_count, rewind_count, change_count, delayed_until FROM cmq_data.q_o_pending) b ORDER BY random() LIMIT n) p;
 	ELSIF what = 'letter' THEN
 		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq_data."q_q-dead_pending" ORDER BY random() LIMIT n) m;
 	ELSE
-		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM cmq_data.q_q ORDER BY random() LIMIT n) m;
+		SELECT array_agg(cmq.msg_id(enqueued_at)::text) INTO result FROM (SELECT enqueued_at FROM (SELECT enqueued_at FROM cmq_data.q_q UNION ALL SELECT enqueued_at FROM cmq_data.q_o) b ORDER BY random() LIMIT n) m;
 	END IF;
 	RETURN result;
 EXCEPTION WHEN OTHERS THEN
@@ -97,6 +99,9 @@ BEGIN
 		RETURN 'NULL::jsonb';
 	ELSIF f = 'cmq_redrive' AND arg = 'msg_ids' AND random() < 0.6 THEN
 		RETURN format('%L::bigint[]', CASE WHEN random() < 0.6 THEN known('letter', 5) END);
+	-- a queue may have no groups, and what is delayed has none
+	ELSIF arg IN ('message_group', 'message_groups') AND random() < 0.6 THEN
+		RETURN 'NULL::' || type;
 	-- one of these at most, and an object or nothing
 	ELSIF arg = 'delay_seconds' AND random() < 0.6 THEN
 		RETURN '0';
@@ -106,9 +111,10 @@ BEGIN
 		RETURN quote_literal('tag');
 	ELSIF f IN ('cmq_create_queue', 'cmq_alter_queue') AND arg <> 'queue' AND random() < 0.85 THEN
 		RETURN CASE arg WHEN 'polling_wait_seconds' THEN '0' WHEN 'visibility_timeout' THEN '30' WHEN 'msg_retention_seconds' THEN '86400' WHEN 'rewind_seconds' THEN '600' WHEN 'max_msg_size' THEN '1024'
-			WHEN 'max_msg_heap_num' THEN '1000' ELSE 'NULL' END || CASE WHEN arg = 'dead_letter_queue' THEN '::text' ELSE '' END;
+			WHEN 'max_msg_heap_num' THEN '1000' WHEN 'retry_backoff_seconds' THEN '0' WHEN 'retry_backoff_max_seconds' THEN '3600' WHEN 'rewind_share' THEN '100'
+			WHEN 'ordered' THEN (random() < 0.5)::text ELSE 'NULL' END || CASE WHEN arg = 'dead_letter_queue' THEN '::text' ELSE '' END;
 	ELSIF arg IN ('queue', 'into_queue', 'dead_letter_queue') AND random() < 0.8 THEN
-		RETURN quote_literal((ARRAY['q', 'q', 'q-dead', 'full'])[1 + floor(random() * 4)]);
+		RETURN quote_literal((ARRAY['q', 'q', 'q-dead', 'full', 'o'])[1 + floor(random() * 5)]);
 	ELSIF arg = 'topic' AND random() < 0.8 THEN
 		RETURN quote_literal((ARRAY['t', 'r'])[1 + floor(random() * 2)]);
 	ELSIF arg = 'polling_wait_seconds' THEN
@@ -219,7 +225,7 @@ for my $round (1 .. 100)
 is($failed, '', 'every function was called with success');
 
 # The queues are whole.
-for my $queue ('q', 'q-dead', 'full')
+for my $queue ('q', 'q-dead', 'full', 'o')
 {
 	my $name = qq{cmq_data."q_$queue};
 	next unless $node->sql("SELECT count(*) FROM cmq.queues WHERE queue = '$queue'");
