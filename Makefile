@@ -168,6 +168,7 @@ REGRESS = \
 	dead_letter \
 	redrive \
 	topic \
+	groups \
 	names \
 	rewind \
 	rewind_transactions \

@@ -186,7 +186,8 @@ CREATE TYPE cmq.message AS (
 	first_received_at	timestamptz,
 	next_visible_at		timestamptz,
 	receive_count		int,
-	rewind_count		int
+	rewind_count		int,
+	message_group		text
 );
 COMMENT ON TYPE cmq.message IS 'one delivery of one message, as cmq_receive and cmq_consume return it';
 COMMENT ON COLUMN cmq.message.msg_id IS 'id of the message: when it was produced, in microseconds since 1970';
@@ -198,6 +199,7 @@ COMMENT ON COLUMN cmq.message.first_received_at IS 'when the message was receive
 COMMENT ON COLUMN cmq.message.next_visible_at IS 'when the visibility timeout of this delivery is over (timestamp by the queue clock); NULL if the message was consumed';
 COMMENT ON COLUMN cmq.message.receive_count IS 'how many times the message was received since it was sent or last brought back, this time included; what was released uncounted is not';
 COMMENT ON COLUMN cmq.message.rewind_count IS 'how many times a rewind or restore has brought the message back';
+COMMENT ON COLUMN cmq.message.message_group IS 'group of the message, as it was sent; NULL if it has none, as in a queue that is not ordered';
 
 --
 -- Queues
@@ -794,7 +796,8 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestampt
 --   start_time, end_time  produced at or after the one and before the other; NULL: no
 --                  start, no end
 -- Result: the rows that the view cmq.q_<queue>_history shows to the same statement, with
---   its columns, in order of enqueued_at.  None when rewind is off.  The function
+--   its columns, and message_group also for a queue that is not ordered, where it is NULL,
+--   in order of enqueued_at.  None when rewind is off.  The function
 --   reads the tables of the queue and not the view: no code of the queue's owner
 --   runs.  It takes time in proportion to the window; a condition of the query
 --   around it does not make it shorter.
@@ -815,7 +818,8 @@ RETURNS TABLE (
 	receive_count		int,
 	rewind_count		int,
 	headers				jsonb,
-	body				text)
+	body				text,
+	message_group		text)
 AS 'MODULE_PATHNAME', 'cmq_history'
 LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10000;
 COMMENT ON FUNCTION @extschema@.cmq_history(text, timestamptz, timestamptz)
@@ -933,8 +937,8 @@ COMMENT ON FUNCTION @extschema@.cmq_redrive(text, int, jsonb, bigint[])
 	IS 'send dead letters back to the queues they came from, max_messages messages at most, of those with chosen headers or msg_ids (microseconds since 1970); returns how many';
 
 -- The deliveries of messages of which a client knows the ids alone: of those that were
--- received and not deleted, in flight or ready again.  contents: with body and headers;
--- else they are NULL.  Raises 42501 without DELETE on the queue.
+-- received and not deleted, in flight or ready again.  contents: with body, headers and
+-- message_group; else they are NULL.  Raises 42501 without DELETE on the queue.
 -- For examples/pgmq.sql.  Messages that this session has received are found at once, and
 -- so are all if the owner of the queue has added an index on enqueued_at to
 -- cmq_data.q_<queue>_pending; else what is in flight or delayed is read, and then what is

@@ -183,6 +183,17 @@ cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
 	return isnull ? 0 : DatumGetInt64(value);
 }
 
+/* A column that the tables of ordered queues alone have; NULL in others. */
+static inline Datum
+cmq_slot_of_ordered(TupleTableSlot *slot, AttrNumber attno, bool *isnull)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+
+	/* what somebody has added to another queue's table, and dropped, stays */
+	*isnull = desc->natts < attno || TupleDescAttr(desc, attno - 1)->attisdropped;
+	return *isnull ? (Datum) 0 : slot_getattr(slot, attno, isnull);
+}
+
 /*
  * A column by which ordered queues know the group of a row; false if it has no group, or
  * the queue has none.
@@ -190,17 +201,19 @@ cmq_slot_int64(TupleTableSlot *slot, AttrNumber attno)
 static inline bool
 cmq_slot_group(TupleTableSlot *slot, AttrNumber attno, int64 *key)
 {
-	TupleDesc	desc = slot->tts_tupleDescriptor;
 	bool		isnull;
-	Datum		value;
+	Datum		value = cmq_slot_of_ordered(slot, attno, &isnull);
 
-	/* what somebody has added to another queue's table, and dropped, stays */
-	if (desc->natts < attno || TupleDescAttr(desc, attno - 1)->attisdropped)
-		return false;
-	value = slot_getattr(slot, attno, &isnull);
 	if (!isnull)
 		*key = DatumGetInt64(value);
 	return !isnull;
+}
+
+/* The name of the group of the message in the slot. */
+static inline Datum
+cmq_slot_group_name(TupleTableSlot *slot, bool *isnull)
+{
+	return cmq_slot_of_ordered(slot, Anum_messages_message_group, isnull);
 }
 
 /* The key of a pending row. */

@@ -56,6 +56,8 @@ return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row, CmqLeafRows *me
 		values[Anum_message_headers - 1] =
 			slot_getattr(slot, Anum_messages_headers,
 						 &isnull[Anum_message_headers - 1]);
+		values[Anum_message_message_group - 1] =
+			cmq_slot_group_name(slot, &isnull[Anum_message_message_group - 1]);
 	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }

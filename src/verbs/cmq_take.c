@@ -141,7 +141,7 @@ is_wanted(CmqTake *take, TupleTableSlot *slot)
 }
 
 /*
- * Read body and headers of the message in the slot.  The values are flat: toast rows may
+ * Read body, headers and group of the message in the slot.  The values are flat: toast rows may
  * be gone before the result is read.  copy: they also stay when the slot is closed.
  */
 static void
@@ -151,12 +151,16 @@ read_values(CmqTake *take, TupleTableSlot *slot, bool copy)
 	Datum		body = cmq_slot_body(slot);
 	Datum		headers = slot_getattr(slot, Anum_messages_headers,
 									   &take->no_headers);
+	Datum		group = cmq_slot_group_name(slot, &take->no_group);
 
 	take->body = PointerGetDatum(copy ? PG_DETOAST_DATUM_COPY(body) :
 								 PG_DETOAST_DATUM_PACKED(body));
 	if (!take->no_headers)
 		take->headers = PointerGetDatum(copy ? PG_DETOAST_DATUM_COPY(headers) :
 										PG_DETOAST_DATUM_PACKED(headers));
+	if (!take->no_group)
+		take->group = PointerGetDatum(copy ? PG_DETOAST_DATUM_COPY(group) :
+									  PG_DETOAST_DATUM_PACKED(group));
 	MemoryContextSwitchTo(old);
 }
 
@@ -228,8 +232,8 @@ find_message(CmqTake *take, TimestampTz time)
 }
 
 /*
- * Set the columns of type cmq.message for the delivery that has left this row, but for body
- * and headers, which become NULL.  A message that was consumed has no handle, and is never
+ * Set the columns of type cmq.message for the delivery that has left this row, but for
+ * what is read from the message, body, headers and group, which become NULL.  A message that was consumed has no handle, and is never
  * visible again.
  */
 void
@@ -240,6 +244,7 @@ cmq_take_columns(const CmqPendingRow *row, bool consumed, Datum *values,
 
 	memset(isnull, false, Natts_message * sizeof(bool));
 	isnull[Anum_message_body - 1] = isnull[Anum_message_headers - 1] = true;
+	isnull[Anum_message_message_group - 1] = true;
 	values[Anum_message_msg_id - 1] =
 		Int64GetDatum(cmq_time_to_msg_id(row->enqueued_at));
 	isnull[Anum_message_receipt_handle - 1] = consumed;
@@ -280,6 +285,8 @@ return_message(CmqTake *take, const CmqPendingRow *delivery)
 	isnull[Anum_message_body - 1] = false;
 	values[Anum_message_headers - 1] = take->headers;
 	isnull[Anum_message_headers - 1] = take->no_headers;
+	values[Anum_message_message_group - 1] = take->group;
+	isnull[Anum_message_message_group - 1] = take->no_group;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 	MemoryContextSwitchTo(old);
 

@@ -30,7 +30,8 @@ enum
 	Anum_message_next_visible_at,
 	Anum_message_receive_count,
 	Anum_message_rewind_count,
-	Natts_message = 9
+	Anum_message_message_group,
+	Natts_message = 10
 };
 
 /* What the caller wants. */
@@ -57,10 +58,12 @@ typedef struct CmqTake
 	CmqLeafRows own_messages;	/* unless those of consuming are */
 	CmqReading	reading;
 	MemoryContext context;		/* for one message */
-	bool		copied;			/* body and headers have been read */
+	bool		copied;			/* what follows has been read */
 	Datum		body;
 	Datum		headers;
 	bool		no_headers;
+	Datum		group;
+	bool		no_group;
 
 	/* what was done */
 	bool		unwanted;		/* the one tried last does not fit the filter ... */

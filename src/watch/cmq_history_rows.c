@@ -45,7 +45,8 @@ enum
 	Anum_history_rewind_count,
 	Anum_history_headers,
 	Anum_history_body,
-	Natts_history = 9
+	Anum_history_message_group, /* in the views of ordered queues alone */
+	Natts_history = 10
 };
 
 /* Return the row that the scan stands at.  Without its message it has no body. */
@@ -68,12 +69,14 @@ return_row(ReturnSetInfo *rsinfo, CmqHistory *history)
 	COPY(rewind, rewind, deleted_by);
 	COPY(rewind, rewind, receive_count);
 	COPY(rewind, rewind, rewind_count);
-	NULLED(headers) = NULLED(body) = true;
+	NULLED(headers) = NULLED(body) = NULLED(message_group) = true;
 	if (cmq_leaf_rows_find(&history->messages, history->time))
 	{
 		message = history->messages.table.slot;
 		COPY(message, messages, headers);
 		COPY(message, messages, body);
+		VALUE(message_group) = cmq_slot_group_name(message,
+												   &NULLED(message_group));
 	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }

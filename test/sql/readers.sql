@@ -114,11 +114,12 @@ SELECT cmq_drop_queue('readers_c');
 SELECT cmq_drop_topic('readers_t');
 
 --
--- cmq_history: the columns of the view, and their order.
+-- cmq_history: the columns of the view, and their order; and the one that the views of ordered
+-- queues end in.
 --
 SELECT string_agg(name || ' ' || type::regtype, ', ' ORDER BY no) AS returns,
 	   string_agg(name || ' ' || type::regtype, ', ' ORDER BY no) = (
-		SELECT string_agg(attname || ' ' || atttypid::regtype, ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'cmq.q_readers_a_history'::regclass) AS as_the_view
+		SELECT string_agg(attname || ' ' || atttypid::regtype, ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'cmq.q_readers_a_history'::regclass) || ', message_group text' AS as_the_view
   FROM pg_proc, unnest(proargnames, proallargtypes, proargmodes) WITH ORDINALITY a (name, type, mode, no) WHERE proname = 'cmq_history' AND mode = 't';
 
 -- In one statement: how many rows the function has, and how many of these the view has
