@@ -61,6 +61,7 @@ OBJS = \
 	src/store/cmq_counting.o \
 	src/store/cmq_damage.o \
 	src/store/cmq_ddl.o \
+	src/store/cmq_dedup.o \
 	src/store/cmq_due.o \
 	src/store/cmq_dump.o \
 	src/store/cmq_find.o \
@@ -99,6 +100,7 @@ OBJS = \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
 	src/verbs/cmq_group_take.o \
+	src/verbs/cmq_once.o \
 	src/verbs/cmq_ordered.o \
 	src/verbs/cmq_pause.o \
 	src/verbs/cmq_publish.o \
@@ -128,6 +130,7 @@ OBJS = \
 	src/watch/cmq_view_shape.o \
 	src/watch/cmq_view_ways.o \
 	src/watch/cmq_views.o \
+	src/worker/cmq_dedup_drop.o \
 	src/worker/cmq_forget.o \
 	src/worker/cmq_launcher.o \
 	src/worker/cmq_leaf_drop.o \

@@ -40,8 +40,8 @@ COMMENT ON SCHEMA cmq_data IS 'cmq: tables of queues; each belongs to the owner 
 --       time rewind was last switched off.
 --   leftovers: maintenance has not yet removed all rows of such messages.
 --   clock: the queue clock as maintenance last saved it.
---   rights, messages, pending, rewind: the relations that the queue was made
---       with.  A relation that takes the name of one of them does not become the
+--   rights, messages, pending, rewind, dedup: the relations that the queue was made
+--       with; dedup, the table of keys, if dedup_seconds is not 0.  A relation that takes the name of one of them does not become the
 --       queue's.
 CREATE TABLE cmq.queue (
 	name					text COLLATE "C" PRIMARY KEY
@@ -60,6 +60,7 @@ CREATE TABLE cmq.queue (
 	retry_backoff_max_seconds	int NOT NULL CHECK (retry_backoff_max_seconds BETWEEN 0 AND 43200),
 	rewind_share			int NOT NULL CHECK (rewind_share BETWEEN 1 AND 100),
 	ordered					boolean NOT NULL,
+	dedup_seconds			int NOT NULL,
 	create_time				timestamptz NOT NULL,
 	last_modify_time		timestamptz NOT NULL,
 	paused_since			timestamptz,
@@ -76,7 +77,11 @@ CREATE TABLE cmq.queue (
 	messages				regclass NOT NULL,
 	pending					regclass NOT NULL,
 	rewind					regclass NOT NULL,
+	dedup					regclass,
 	CONSTRAINT queue_rewind_seconds_check CHECK (rewind_seconds BETWEEN 0 AND msg_retention_seconds),
+	CONSTRAINT queue_dedup_seconds_check CHECK (dedup_seconds BETWEEN 0 AND msg_retention_seconds),
+	-- a table of keys, if keys are kept
+	CONSTRAINT queue_dedup_check CHECK ((dedup IS NULL) = (dedup_seconds = 0)),
 	CONSTRAINT queue_dead_letter_check CHECK (dead_letter_queue <> name AND max_time_to_live < msg_retention_seconds),
 	-- all of a policy, or nothing
 	CONSTRAINT queue_dead_letter_whole_check
@@ -107,6 +112,7 @@ CREATE TABLE cmq.partition (
 	upper		timestamptz NOT NULL CHECK (isfinite(upper)),
 	messages	regclass NOT NULL,
 	rewind		regclass NOT NULL,
+	dedup		regclass,	-- keys, if the queue keeps them for these times
 	made_in		bigint DEFAULT cmq._here(),
 	PRIMARY KEY (queue, lower),
 	CONSTRAINT partition_bounds_check CHECK (lower < upper)
@@ -239,6 +245,10 @@ COMMENT ON COLUMN cmq.message.message_group IS 'group of the message, as it was 
 --   ordered                the queue has groups (message_group of cmq_send), whose messages
 --                          are delivered in the order of production, one after the
 --                          other; it cannot be changed
+--   dedup_seconds          seconds, counted from its production, for which the key of a
+--                          message (dedup_key of cmq_send) keeps other messages with that
+--                          key from being stored, 0..msg_retention_seconds; 0: keys are
+--                          refused
 -- Needs: CREATE on schemas cmq and cmq_data; INSERT on the dead-letter queue, for as
 --   long as dead letters are to be moved.
 -- Errors: 22023 a value is NULL or out of range or the dead-letter policy is
@@ -259,11 +269,12 @@ CREATE FUNCTION @extschema@.cmq_create_queue(
 	retry_backoff_seconds	int DEFAULT 0,
 	retry_backoff_max_seconds	int DEFAULT 3600,
 	rewind_share			int DEFAULT 100,
-	ordered					boolean DEFAULT false)
+	ordered					boolean DEFAULT false,
+	dedup_seconds			int DEFAULT 0)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int, boolean)
+COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int, boolean, int)
 	IS 'create a queue, owned by the caller; timeouts, max_time_to_live and what ends in _seconds in seconds, max_msg_size in bytes, max_msg_heap_num in messages, max_receive_count in receives, rewind_share in per cent';
 
 -- cmq_alter_queue: change settings of a queue.
@@ -275,12 +286,16 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 -- maintenance removes the rows.  A call that switches rewind on or off or changes the
 -- retention waits for open transactions that use the queue; traffic goes on
 -- meanwhile.
+-- dedup_seconds = 0 forgets all keys; setting it again begins without any.  More seconds do
+-- not bring keys back.  Both ends of keeping keys wait as the switch of rewind does, and
+-- make or drop tables as the queue's owner.
 -- Each part of the dead-letter policy can be changed alone; cmq_unbind_dead_letter
 -- ends the policy.
 -- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
---   not possible, 55006 rewind is switched in the midst of a call of this session on
+--   not possible, 42710 or 42P07 the name of the table of keys is taken, 2BP01 something
+--   depends on it, 55006 rewind or dedup_seconds is switched in the midst of a call of this session on
 --   the queue, 55P03 another transaction has been using the queue for 30 seconds (or
 --   lock_timeout, if that is less), 42501 no right.
 CREATE FUNCTION @extschema@.cmq_alter_queue(
@@ -296,11 +311,12 @@ CREATE FUNCTION @extschema@.cmq_alter_queue(
 	max_time_to_live		int DEFAULT NULL,
 	retry_backoff_seconds	int DEFAULT NULL,
 	retry_backoff_max_seconds	int DEFAULT NULL,
-	rewind_share			int DEFAULT NULL)
+	rewind_share			int DEFAULT NULL,
+	dedup_seconds			int DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int)
+COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int, int)
 	IS 'change settings of a queue, in the units of cmq_create_queue; NULL leaves a setting as it is';
 
 -- cmq_drop_queue: drop a queue with its messages and history.
@@ -427,6 +443,7 @@ CREATE FUNCTION @extschema@.cmq_queue_attributes(
 	OUT retry_backoff_seconds	int,
 	OUT retry_backoff_max_seconds	int,
 	OUT rewind_share			int,
+	OUT dedup_seconds			int,
 	OUT create_time				timestamptz,
 	OUT last_modify_time		timestamptz,
 	OUT active_msg_num			bigint,
@@ -462,7 +479,12 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --   message_group  the group of the message, 1..128 bytes, if the queue is ordered: it is
 --                  delivered when all messages of the group sent before are done.  NULL:
 --                  the message is free of order.  Not together with a delay.
--- Result: the msg_id, the production time in Unix microseconds.
+--   dedup_key      1 to 128 bytes, for a queue with dedup_seconds: if a message with this
+--                  key was sent less than so many seconds ago, and has committed or is of
+--                  this transaction, nothing is stored; NULL: the message is stored.  The
+--                  call waits for an open transaction that has sent the key.
+-- Result: the msg_id, the production time in Unix microseconds; if nothing is stored,
+--   that of the message with the key, whether it was consumed, is gone, or is still there.
 -- Needs: INSERT on the queue.
 -- A queue is full when max_msg_heap_num messages are pending.  Expired messages
 -- count until maintenance has removed them.  What other transactions have sent
@@ -471,7 +493,8 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 -- Errors: 42704 no such queue, 22023 body NULL or empty, delay_seconds NULL or out of
 --   range, deliver_at infinite, out of range or given beside delay_seconds, headers no
 --   JSON object, message_group empty, too long, given beside a delay or for a queue that
---   is not ordered, 54000 body or headers larger than max_msg_size, 53400 the queue is full
+--   is not ordered, dedup_key too short, too long or for a queue without dedup_seconds,
+--   54000 body or headers larger than max_msg_size, 53400 the queue is full
 --   or max_worker_processes is used up, 55P03 the message needs a new partition, and
 --   another transaction has had a lock on the queue's tables for 2 seconds, 55000 the
 --   partition could not be made for another reason, or a subscription writes the
@@ -482,12 +505,13 @@ CREATE FUNCTION @extschema@.cmq_send(
 	delay_seconds	int DEFAULT 0,
 	headers			jsonb DEFAULT NULL,
 	deliver_at		timestamptz DEFAULT NULL,
-	message_group	text DEFAULT NULL)
+	message_group	text DEFAULT NULL,
+	dedup_key		text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_send'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz, text)
-	IS 'send one message, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns its msg_id, the production time in microseconds since 1970';
+COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz, text, text)
+	IS 'send one message, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns its msg_id, the production time in microseconds since 1970, or that of the message that was sent before with the same dedup_key (1 to 128 bytes)';
 
 -- cmq_send_batch: send many messages, all or nothing.
 --
@@ -497,8 +521,11 @@ COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz, te
 --   delay_seconds  one delay for all, as in cmq_send
 --   headers        NULL, or an array of as many elements as bodies, each as in cmq_send
 --   deliver_at     one time for all, as in cmq_send
--- Result: the msg_ids, in the order of the array, strictly increasing; no row
---   for an empty array.
+--   dedup_keys     NULL, or an array of as many elements as bodies, each as dedup_key in
+--                  cmq_send.  Of messages with the same key in one array the first is
+--                  stored
+-- Result: the msg_ids, in the order of the array, those of messages that are stored
+--   strictly increasing; no row for an empty array.
 -- Needs, errors: as cmq_send.
 CREATE FUNCTION @extschema@.cmq_send_batch(
 	queue			text,
@@ -506,12 +533,13 @@ CREATE FUNCTION @extschema@.cmq_send_batch(
 	delay_seconds	int DEFAULT 0,
 	headers			jsonb[] DEFAULT NULL,
 	deliver_at		timestamptz DEFAULT NULL,
-	message_groups	text[] DEFAULT NULL)
+	message_groups	text[] DEFAULT NULL,
+	dedup_keys		text[] DEFAULT NULL)
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_send_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[], timestamptz, text[])
-	IS 'send many messages, all or nothing, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns their msg_ids (microseconds since 1970) in order';
+COMMENT ON FUNCTION @extschema@.cmq_send_batch(text, text[], int, jsonb[], timestamptz, text[], text[])
+	IS 'send many messages, all or nothing, to be received after delay_seconds seconds, or from deliver_at on (timestamp by the queue clock); returns their msg_ids (microseconds since 1970) in order, for one whose key in dedup_keys (1 to 128 bytes) was sent before that of the first';
 
 -- cmq_receive: take up to max_messages ready messages and make them in flight.
 --
@@ -878,23 +906,27 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 -- Parameters:
 --   into_queue     the other queue
 --   start_time, end_time, filter  as for cmq_restore
--- Result: how many messages.  Each is a new message of the other queue, and ready at
+--   dedup          whether each copy is sent with a key of its own, for an other queue with
+--                  dedup_seconds: cmq_origin:<queue>:<msg_id>.  A message that was copied
+--                  before, so long ago at most, is not copied again
+-- Result: how many messages were stored.  Each is a new message of the other queue, and ready at
 --   once.  Its headers are the old ones and cmq_origin: {queue, msg_id, enqueued_at}.
 --   The source is not changed.
 -- Needs: SELECT on the source, INSERT on the other queue.
--- Errors: 42704 no such queue, 22023 start_time NULL, end_time before it or both
---   queues the same, 53400 the other queue is full, 54000 a body is too large
+-- Errors: 42704 no such queue, 22023 start_time or dedup NULL, end_time before it, both
+--   queues the same or dedup for one without dedup_seconds, 53400 the other queue is full, 54000 a body is too large
 --   for it, 55000 rewind is off or a reason is required, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_replay(
 	queue		text,
 	into_queue	text,
 	start_time	timestamptz,
 	end_time	timestamptz DEFAULT NULL,
-	filter		jsonb DEFAULT NULL)
+	filter		jsonb DEFAULT NULL,
+	dedup		boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_replay'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz, jsonb)
+COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz, jsonb, boolean)
 	IS 'copy the deleted messages that were produced from start_time to before end_time (timestamps by the queue clock) into another queue; returns how many messages';
 
 -- cmq_redrive: send dead letters back to the queues they came from.
@@ -1042,7 +1074,10 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 --                are added
 --   delay_seconds  seconds from its production until each copy can be received, 0 or
 --                more and less than the msg_retention_seconds of each queue
--- Result: a row for each message sent; none if no subscription wants it.
+--   dedup_key    as in cmq_send, for those of the queues that have dedup_seconds; the
+--                others store the message
+-- Result: a row for each queue that wants the message, with the msg_id there, as from
+--   cmq_send; none if no subscription wants it.
 -- Needs: INSERT on the topic; nothing on the queues.
 -- Errors: 42704 no such topic, 22023 a value is NULL or not possible, or the delay is
 --   no shorter than a queue keeps a message, 54000 body larger than a queue takes, 53400 a
@@ -1053,18 +1088,19 @@ CREATE FUNCTION @extschema@.cmq_publish(
 	tags		text[] DEFAULT NULL,
 	routing_key	text DEFAULT NULL,
 	headers		jsonb DEFAULT NULL,
-	delay_seconds	int DEFAULT 0)
+	delay_seconds	int DEFAULT 0,
+	dedup_key	text DEFAULT NULL)
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int)
-	IS 'send a message to every queue whose subscription wants it, each copy to be received after delay_seconds seconds; returns queues and msg_ids (microseconds since 1970)';
+COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int, text)
+	IS 'send a message to every queue whose subscription wants it, each copy to be received after delay_seconds seconds, and stored once for each dedup_key (1 to 128 bytes) by queues that keep keys; returns queues and msg_ids (microseconds since 1970)';
 
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
 -- all or nothing.
 --
 -- Parameters: bodies, a one-dimensional array; headers, NULL or an array of as
---   many elements; the others as in cmq_publish.
+--   many elements; dedup_keys, as in cmq_send_batch; the others as in cmq_publish.
 -- Result: queue by queue, the messages in the order of the array.
 -- Needs, errors: as cmq_publish.
 CREATE FUNCTION @extschema@.cmq_publish_batch(
@@ -1073,12 +1109,13 @@ CREATE FUNCTION @extschema@.cmq_publish_batch(
 	tags		text[] DEFAULT NULL,
 	routing_key	text DEFAULT NULL,
 	headers		jsonb[] DEFAULT NULL,
-	delay_seconds	int DEFAULT 0)
+	delay_seconds	int DEFAULT 0,
+	dedup_keys	text[] DEFAULT NULL)
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[], int)
-	IS 'publish many messages, all or nothing, each copy to be received after delay_seconds seconds; returns queues and msg_ids (microseconds since 1970)';
+COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[], int, text[])
+	IS 'publish many messages, all or nothing, each copy to be received after delay_seconds seconds, and stored once for each key in dedup_keys (1 to 128 bytes) by queues that keep keys; returns queues and msg_ids (microseconds since 1970)';
 
 --
 -- Maintenance
@@ -1382,6 +1419,7 @@ SELECT q.name AS queue,
 	   CASE WHEN may.read THEN q.retry_backoff_seconds END AS retry_backoff_seconds,
 	   CASE WHEN may.read THEN q.retry_backoff_max_seconds END AS retry_backoff_max_seconds,
 	   CASE WHEN may.read THEN q.rewind_share END AS rewind_share,
+	   CASE WHEN may.read THEN q.dedup_seconds END AS dedup_seconds,
 	   CASE WHEN may.read THEN q.create_time END AS create_time,
 	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
 	   CASE WHEN may.read THEN q.paused_since END AS paused_since,
@@ -1412,6 +1450,7 @@ COMMENT ON COLUMN cmq.queues.max_time_to_live IS 'after how many seconds, from w
 COMMENT ON COLUMN cmq.queues.retry_backoff_seconds IS 'for how many seconds cmq_release hides a message that was received once; twice as many for each receive more';
 COMMENT ON COLUMN cmq.queues.retry_backoff_max_seconds IS 'for how many seconds cmq_release hides a message at most';
 COMMENT ON COLUMN cmq.queues.rewind_share IS 'per cent of the messages received that a rewind under way brings back while others are ready; 100: in the order of production';
+COMMENT ON COLUMN cmq.queues.dedup_seconds IS 'for how many seconds the key of a message keeps others with that key from being stored; 0: the queue keeps no keys';
 COMMENT ON COLUMN cmq.queues.create_time IS 'when the queue was created (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.queues.last_modify_time IS 'when settings of the queue were last changed (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.queues.paused_since IS 'when the queue was paused (timestamp by the queue clock); NULL: it is not paused';

@@ -27,6 +27,9 @@
 #define CMQ_BACKOFF_MAX				43200
 #define CMQ_SHARE_MIN				1	/* per cent */
 #define CMQ_SHARE_MAX				100
+#define CMQ_DEDUP_MIN				0
+#define CMQ_DEDUP_KEY_MIN			1	/* bytes */
+#define CMQ_DEDUP_KEY_MAX			128 /* bytes */
 #define CMQ_RECEIVE_COUNT_MIN		1
 #define CMQ_RECEIVE_COUNT_MAX		1000
 #define CMQ_TIME_TO_LIVE_MIN		300

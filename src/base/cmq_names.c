@@ -37,6 +37,7 @@ static const struct
 	[CMQ_MESSAGES_TABLE] = {CMQ_DATA_SCHEMA, "q_", ""},
 	[CMQ_PENDING_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_pending"},
 	[CMQ_REWIND_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_rewind"},
+	[CMQ_DEDUP_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_dedup"},
 };
 
 static Oid

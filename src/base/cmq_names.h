@@ -21,7 +21,8 @@ typedef enum CmqRelation
 	CMQ_READER_VIEW,			/* reads CMQ_RIGHTS as the reader */
 	CMQ_MESSAGES_TABLE,
 	CMQ_PENDING_TABLE,
-	CMQ_REWIND_TABLE
+	CMQ_REWIND_TABLE,
+	CMQ_DEDUP_TABLE				/* of queues with dedup_seconds alone */
 } CmqRelation;
 
 extern Oid	cmq_relid(const char *relname);

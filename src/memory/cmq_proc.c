@@ -50,7 +50,7 @@ typedef struct ProcSlot
 	pg_atomic_uint32 committing;	/* a transaction id */
 	pg_atomic_uint64 published; /* a time */
 	pg_atomic_uint64 uses[CMQ_NUSES];	/* packed keys; 0: none */
-	CmqProcWindow window;
+	CmqProcWindow windows[CMQ_NWINDOWS];
 } ProcSlot;
 
 typedef union PaddedSlot
@@ -94,7 +94,8 @@ clear_slot(ProcSlot *slot)
 {
 	pg_atomic_write_u64(&slot->published, (uint64) CMQ_TIME_NONE);
 	pg_atomic_write_u32(&slot->committing, InvalidTransactionId);
-	pg_atomic_write_u64(&slot->window.time, (uint64) CMQ_TIME_NONE);
+	for (CmqWindowKind kind = 0; kind < CMQ_NWINDOWS; kind++)
+		pg_atomic_write_u64(&slot->windows[kind].time, (uint64) CMQ_TIME_NONE);
 }
 
 /* Called under AddinShmemInitLock. */
@@ -122,9 +123,12 @@ cmq_proc_shmem_init(LWLock *lock)
 		pg_atomic_init_u64(&slot->published, (uint64) CMQ_TIME_NONE);
 		for (int use = 0; use < CMQ_NUSES; use++)
 			pg_atomic_init_u64(&slot->uses[use], 0);
-		pg_atomic_init_u64(&slot->window.time, (uint64) CMQ_TIME_NONE);
-		pg_atomic_init_u64(&slot->window.groups, 0);
-		pg_atomic_init_u64(&slot->window.queue, 0);
+		for (CmqWindowKind kind = 0; kind < CMQ_NWINDOWS; kind++)
+		{
+			pg_atomic_init_u64(&slot->windows[kind].time, (uint64) CMQ_TIME_NONE);
+			pg_atomic_init_u64(&slot->windows[kind].groups, 0);
+			pg_atomic_init_u64(&slot->windows[kind].queue, 0);
+		}
 	}
 }
 
@@ -236,11 +240,11 @@ cmq_proc_published_by_others(void)
 	return Min(smallest, prepared);
 }
 
-/* The window of the process of this slot, to be read and written by cmq_window.c. */
+/* A window of the process of this slot, to be read and written by cmq_window.c. */
 CmqProcWindow *
-cmq_proc_window(int number)
+cmq_proc_window(int number, CmqWindowKind kind)
 {
-	return &get_slot(number)->window;
+	return &get_slot(number)->windows[kind];
 }
 
 /* This transaction is about to commit and to add; InvalidTransactionId: it has added. */

@@ -27,7 +27,14 @@ typedef enum CmqProcUse
 	CMQ_NUSES
 } CmqProcUse;
 
-/* A send that has a time and not yet the row, see cmq_window.c. */
+/* What a send has a time for, and has not written yet, see cmq_window.c. */
+typedef enum CmqWindowKind
+{
+	CMQ_ROWS_WINDOW,			/* rows of messages */
+	CMQ_KEYS_WINDOW,			/* their keys */
+	CMQ_NWINDOWS
+} CmqWindowKind;
+
 typedef struct CmqProcWindow
 {
 	pg_atomic_uint64 time;		/* CMQ_TIME_NONE: it is closed */
@@ -43,7 +50,7 @@ extern int	cmq_proc_count(void);
 extern void cmq_proc_publish(TimestampTz time);
 extern void cmq_proc_publish_prepared(TimestampTz time);
 extern TimestampTz cmq_proc_published_by_others(void);
-extern CmqProcWindow *cmq_proc_window(int number);
+extern CmqProcWindow *cmq_proc_window(int number, CmqWindowKind kind);
 extern void cmq_proc_commit(TransactionId xid);
 extern TransactionId cmq_proc_committing(int number);
 extern void cmq_proc_set_use(CmqProcUse use, const CmqSharedKey *key);

@@ -5,8 +5,9 @@
  *
  * A message's time is taken from the queue clock a moment before its row is written.  In
  * that moment, a window, a later message can be seen, and the earlier one cannot.  Who must
- * not miss the earlier one asks here: receives from ordered queues, and sends that look for
- * a key in an older leaf.
+ * not miss the earlier one asks here: receives from ordered queues; and sends that look for
+ * a key in an older leaf, and maintenance that drops one (cmq_once.c).  The keys of messages
+ * are written before their rows, so they have windows of their own, which are shorter.
  *
  * Invariant: who has read the queue clock, and then reads the windows of the queue, finds
  * each sender whose row has a time that is not later, and is not written yet.
@@ -17,11 +18,13 @@
  * A sender whose window the reader does not see has taken its time after the reader has read
  * the clock, or has written its row before the reader looks for it.
  *
- * Each process has one window at a time.  An owner's code that runs in it, in an index, may
+ * Each process has one window of each kind at a time.  An owner's code that runs in it, in an index, may
  * send, too: that send widens the window to the groups, and the queues, of both; it is open
  * until the outer call closes it.
  *
- * Nobody waits for a transaction within a window, for others may wait for the window.
+ * Nobody waits for a transaction within a window, for others may wait for the window.  Who
+ * waits for windows of keys has a window itself, of a later time than those: so they do not
+ * wait in a circle.
  *
  * Abort, also of a subtransaction: what its calls have opened is closed (cmq_xact.c); no row
  * comes.  Exit: the slot is cleared (cmq_proc.c).  Crash: shared memory begins anew.
@@ -31,7 +34,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "port/atomics.h"
+#include "storage/s_lock.h"
 
 #include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
@@ -43,13 +48,18 @@
  * several: code of an owner's that runs in one call can make another.
  */
 #define MAX_OPENED 16
-static SubTransactionId opened[MAX_OPENED];
-static int	nopened = 0;
+typedef struct OpenCalls
+{
+	int			n;
+	SubTransactionId subids[MAX_OPENED];
+} OpenCalls;
+
+static OpenCalls calls[CMQ_NWINDOWS];
 
 static CmqProcWindow *
-mine(void)
+mine(CmqWindowKind kind)
 {
-	return cmq_proc_window(cmq_proc_number());
+	return cmq_proc_window(cmq_proc_number(), kind);
 }
 
 static uint64
@@ -60,25 +70,22 @@ queue_of(CmqSharedQueue *shared)
 	return ((uint64) key.database << 32) | key.pending;
 }
 
-/*
- * The caller is about to take times from the queue clock, for messages of groups with these
- * bits.  To be followed by cmq_window_close().
- */
-void
-cmq_window_open(CmqSharedQueue *shared, uint64 groups)
+static void
+open_window(CmqWindowKind kind, CmqSharedQueue *shared, uint64 groups)
 {
-	CmqProcWindow *window = mine();
+	CmqProcWindow *window = mine(kind);
+	OpenCalls  *opened = &calls[kind];
 	uint64		queue = queue_of(shared);
 
-	if (nopened > 0)
+	if (opened->n > 0)
 	{
 		groups |= pg_atomic_read_u64(&window->groups);
 		if (pg_atomic_read_u64(&window->queue) != queue)
 			queue = 0;
 	}
-	if (nopened < MAX_OPENED)
-		opened[nopened] = GetCurrentSubTransactionId();
-	nopened++;
+	if (opened->n < MAX_OPENED)
+		opened->subids[opened->n] = GetCurrentSubTransactionId();
+	opened->n++;
 	pg_atomic_write_u64(&window->groups, groups);
 	pg_atomic_write_u64(&window->queue, queue);
 	pg_write_barrier();
@@ -86,47 +93,93 @@ cmq_window_open(CmqSharedQueue *shared, uint64 groups)
 	pg_memory_barrier();
 }
 
+static void
+set_time(CmqWindowKind kind, TimestampTz time)
+{
+	if (calls[kind].n == 1)
+		pg_atomic_write_u64(&mine(kind)->time, (uint64) time);
+}
+
+static void
+close_mine(CmqWindowKind kind)
+{
+	pg_memory_barrier();
+	pg_atomic_write_u64(&mine(kind)->time, (uint64) CMQ_TIME_NONE);
+}
+
+static void
+close_window(CmqWindowKind kind)
+{
+	if (calls[kind].n > 0 && --calls[kind].n == 0)
+		close_mine(kind);
+}
+
+/*
+ * The caller is about to take times from the queue clock, for messages of groups with these
+ * bits.  To be followed by cmq_window_close().
+ */
+void
+cmq_window_open(CmqSharedQueue *shared, uint64 groups)
+{
+	open_window(CMQ_ROWS_WINDOW, shared, groups);
+}
+
 /* No message of the window has an earlier time than this one, which was just taken. */
 void
 cmq_window_time(TimestampTz time)
 {
-	if (nopened == 1)
-		pg_atomic_write_u64(&mine()->time, (uint64) time);
-}
-
-static void
-close_mine(void)
-{
-	pg_memory_barrier();
-	pg_atomic_write_u64(&mine()->time, (uint64) CMQ_TIME_NONE);
+	set_time(CMQ_ROWS_WINDOW, time);
 }
 
 /* All rows, and their index entries, are written. */
 void
 cmq_window_close(void)
 {
-	if (nopened > 0 && --nopened == 0)
-		close_mine();
+	close_window(CMQ_ROWS_WINDOW);
+}
+
+/* The same for keys. */
+void
+cmq_key_window_open(CmqSharedQueue *shared)
+{
+	open_window(CMQ_KEYS_WINDOW, shared, 0);
+}
+
+void
+cmq_key_window_time(TimestampTz time)
+{
+	set_time(CMQ_KEYS_WINDOW, time);
+}
+
+void
+cmq_key_window_close(void)
+{
+	close_window(CMQ_KEYS_WINDOW);
 }
 
 /* This subtransaction is undone, or has ended: its calls write no more. */
 void
 cmq_window_end_of(SubTransactionId subid)
 {
-	if (nopened == 0)
-		return;
-	while (nopened > 0 &&
-		   (nopened > MAX_OPENED || opened[nopened - 1] >= subid))
-		nopened--;
-	if (nopened == 0)
-		close_mine();
+	for (CmqWindowKind kind = 0; kind < CMQ_NWINDOWS; kind++)
+	{
+		OpenCalls  *opened = &calls[kind];
+
+		if (opened->n == 0)
+			continue;
+		while (opened->n > 0 &&
+			   (opened->n > MAX_OPENED || opened->subids[opened->n - 1] >= subid))
+			opened->n--;
+		if (opened->n == 0)
+			close_mine(kind);
+	}
 }
 
 /* The time of the window of this number, if it is of this queue, and its groups. */
 static TimestampTz
-read_window(int number, uint64 queue, uint64 *groups)
+read_window(int number, CmqWindowKind kind, uint64 queue, uint64 *groups)
 {
-	CmqProcWindow *window = cmq_proc_window(number);
+	CmqProcWindow *window = cmq_proc_window(number, kind);
 	TimestampTz time = (TimestampTz) pg_atomic_read_u64(&window->time);
 	uint64		its_queue;
 
@@ -152,7 +205,7 @@ cmq_windows_read(CmqSharedQueue *shared, CmqWindows *all)
 	{
 		uint64		groups;
 		TimestampTz time = i == cmq_proc_number() ? CMQ_TIME_NONE :
-			read_window(i, queue, &groups);
+			read_window(i, CMQ_ROWS_WINDOW, queue, &groups);
 
 		if (time == CMQ_TIME_NONE)
 			continue;
@@ -182,15 +235,59 @@ cmq_windows_close_to(const CmqWindows *all, TimestampTz time, uint64 group)
 	return false;
 }
 
-/* The smallest time of the windows of a queue, but for our own; CMQ_TIME_NONE: none. */
-TimestampTz
-cmq_windows_first(CmqSharedQueue *shared)
+/*
+ * Wait until no other process has a window for keys of this queue whose time is before this
+ * one, or not known yet.  The caller has taken a later time.  A window that opens meanwhile
+ * gets a later time, too: so each process is waited for once.
+ */
+void
+cmq_key_windows_wait(CmqSharedQueue *shared, TimestampTz bound)
 {
-	CmqWindows	all;
-	TimestampTz first = CMQ_TIME_NONE;
+	uint64		queue = queue_of(shared);
+	uint64		groups;
+	int			n;
 
-	cmq_windows_read(shared, &all);
-	for (int i = 0; i < all.n; i++)
-		first = Min(first, all.each[i].time);
+	pg_memory_barrier();
+	n = cmq_proc_count();
+	for (int i = 0; i < n; i++)
+	{
+		if (i == cmq_proc_number())
+			continue;
+		for (int tries = 0; read_window(i, CMQ_KEYS_WINDOW, queue, &groups) < bound;
+			 tries++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			/* it takes some microseconds, if the other process runs */
+			if (tries < 100)
+				SPIN_DELAY();
+			else
+				pg_usleep(Min(tries, 1000));
+		}
+	}
+	pg_memory_barrier();
+}
+
+/*
+ * The smallest time of the windows for keys of a queue, but for our own; CMQ_TIME_NONE:
+ * there is none.  The caller has read its clock before.
+ */
+TimestampTz
+cmq_key_windows_first(CmqSharedQueue *shared)
+{
+	TimestampTz first = CMQ_TIME_NONE;
+	uint64		queue = queue_of(shared);
+	uint64		groups;
+	int			n;
+
+	pg_memory_barrier();
+	n = cmq_proc_count();
+	for (int i = 0; i < n; i++)
+	{
+		TimestampTz time = i == cmq_proc_number() ? CMQ_TIME_NONE :
+			read_window(i, CMQ_KEYS_WINDOW, queue, &groups);
+
+		first = Min(first, time);
+	}
+	pg_memory_barrier();
 	return first;
 }

@@ -32,6 +32,12 @@ extern void cmq_window_end_of(SubTransactionId subid);
 extern void cmq_windows_read(CmqSharedQueue *shared, CmqWindows *windows);
 extern bool cmq_windows_close_to(const CmqWindows *windows, TimestampTz time,
 								 uint64 group);
-extern TimestampTz cmq_windows_first(CmqSharedQueue *shared);
+
+/* The same for the keys of messages, which are written before their rows. */
+extern void cmq_key_window_open(CmqSharedQueue *shared);
+extern void cmq_key_window_time(TimestampTz time);
+extern void cmq_key_window_close(void);
+extern void cmq_key_windows_wait(CmqSharedQueue *shared, TimestampTz bound);
+extern TimestampTz cmq_key_windows_first(CmqSharedQueue *shared);
 
 #endif							/* CMQ_WINDOW_H */

@@ -76,6 +76,8 @@ typedef struct LeafRow
 #define OPTIONAL(t, field) \
 	{.type = t, .optional = true, .offset = offsetof(CmqDescription, field)}
 #define LEAF(t, field) {.type = t, .offset = offsetof(LeafRow, field)}
+#define OPTIONAL_LEAF(t, field) \
+	{.type = t, .optional = true, .offset = offsetof(LeafRow, field)}
 
 static const Column queue_columns[] = {
 	QUEUE(TEXTOID, name),
@@ -92,6 +94,7 @@ static const Column queue_columns[] = {
 	QUEUE(INT4OID, retry_backoff_max_seconds),
 	QUEUE(INT4OID, rewind_share),
 	QUEUE(BOOLOID, ordered),
+	QUEUE(INT4OID, dedup_seconds),
 	QUEUE(TIMESTAMPTZOID, create_time),
 	QUEUE(TIMESTAMPTZOID, last_modify_time),
 	OPTIONAL(TIMESTAMPTZOID, paused_since),
@@ -107,7 +110,8 @@ static const Column queue_columns[] = {
 	QUEUE(REGCLASSOID, relid),
 	QUEUE(REGCLASSOID, messages),
 	QUEUE(REGCLASSOID, pending),
-	QUEUE(REGCLASSOID, rewind)
+	QUEUE(REGCLASSOID, rewind),
+	OPTIONAL(REGCLASSOID, dedup)
 };
 
 static const Column partition_columns[] = {
@@ -116,6 +120,7 @@ static const Column partition_columns[] = {
 	LEAF(TIMESTAMPTZOID, leaf.upper),
 	LEAF(REGCLASSOID, leaf.messages),
 	LEAF(REGCLASSOID, leaf.rewind),
+	OPTIONAL_LEAF(REGCLASSOID, leaf.dedup),
 	LEAF(INT8OID, leaf.made_in)
 };
 
@@ -473,8 +478,8 @@ cmq_catalog_find_queue(CmqDescription *queue, const char *name)
  * is another table's by now, as it may be after a dump that was made when the leaf was
  * gone.
  */
-static bool
-is_leaf(Oid relid, Oid parent)
+bool
+cmq_catalog_is_leaf(Oid relid, Oid parent)
 {
 	Relation	rel = table_open(InheritsRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -546,9 +551,14 @@ cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
 	while (HeapTupleIsValid(next_leaf(&cs, &queue->leaves[queue->nleaves])))
 	{
 		CmqLeaf    *leaf = &queue->leaves[queue->nleaves];
-		bool		messages_there = is_leaf(leaf->messages, queue->messages);
-		bool		rewind_there = is_leaf(leaf->rewind, queue->rewind);
+		bool		messages_there = cmq_catalog_is_leaf(leaf->messages,
+														 queue->messages);
+		bool		rewind_there = cmq_catalog_is_leaf(leaf->rewind, queue->rewind);
 
+		/* who needs keys that are gone is told so, and nobody else */
+		if (OidIsValid(leaf->dedup) &&
+			!cmq_catalog_is_leaf(leaf->dedup, queue->dedup))
+			queue->leaves[queue->nleaves].dedup = InvalidOid;
 		if (messages_there && rewind_there)
 			queue->nleaves++;
 		else if (whole && messages_there != rewind_there)
@@ -665,11 +675,11 @@ cmq_catalog_delete_queue(CmqQueue *queue)
 
 void
 cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper,
-						Oid messages, Oid rewind)
+						Oid messages, Oid rewind, Oid dedup)
 {
 	Relation	rel = cmq_catalog_open("partition", RowExclusiveLock);
 	LeafRow		row = {.leaf = {
-			lower, upper, messages, rewind, cmq_identity_database()
+			lower, upper, messages, rewind, dedup, cmq_identity_database()
 	}};
 
 	strlcpy(row.queue, queue->name, NAMEDATALEN);
@@ -682,6 +692,28 @@ void
 cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower)
 {
 	(void) delete_leaves(queue->name, &lower, false);
+	queue_changed(queue);
+}
+
+/* The leaf that begins at lower has this leaf of keys from now on, or none. */
+void
+cmq_catalog_set_keys(CmqQueue *queue, TimestampTz lower, Oid dedup)
+{
+	CmqCatalogScan cs;
+	HeapTuple	tuple;
+	LeafRow		row = {0};
+
+	strlcpy(row.queue, queue->name, NAMEDATALEN);
+	cmq_catalog_begin(&cs, "partition", RowExclusiveLock, queue->name);
+	while (HeapTupleIsValid(tuple = next_leaf(&cs, &row.leaf)))
+	{
+		if (row.leaf.lower != lower)
+			continue;
+		row.leaf.dedup = dedup;
+		store(cs.rel, tuple, partition_columns, &row);
+		break;
+	}
+	cmq_catalog_end(&cs);
 	queue_changed(queue);
 }
 

@@ -76,8 +76,11 @@ extern bool cmq_catalog_forget_leaves(const char *name);
 extern void cmq_catalog_delete_queue(CmqQueue *queue);
 extern void cmq_catalog_insert_leaf(CmqQueue *queue, TimestampTz lower,
 									TimestampTz upper, Oid messages,
-									Oid rewind);
+									Oid rewind, Oid dedup);
 extern void cmq_catalog_delete_leaf(CmqQueue *queue, TimestampTz lower);
+extern void cmq_catalog_set_keys(CmqQueue *queue, TimestampTz lower,
+								 Oid dedup);
+extern bool cmq_catalog_is_leaf(Oid relid, Oid parent);
 extern bool cmq_catalog_name_taken(const char *name, char **existing);
 extern bool cmq_catalog_is_gone(CmqQueue *queue);
 extern bool cmq_catalog_carries_rights(Oid relid);

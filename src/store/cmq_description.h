@@ -12,7 +12,7 @@
 
 #include "memory/cmq_types.h"
 
-/* One pair of leaf tables, covering [lower, upper). */
+/* One pair of leaf tables, covering [lower, upper), and the leaf of keys beside it. */
 typedef const struct CmqLeaf CmqLeaf;
 struct CmqLeaf
 {
@@ -20,6 +20,7 @@ struct CmqLeaf
 	TimestampTz upper;
 	Oid			messages;
 	Oid			rewind;
+	Oid			dedup;			/* leaf of keys; InvalidOid: none */
 	int64		made_in;		/* which database, see cmq_dump.c */
 };
 
@@ -48,6 +49,7 @@ struct CmqDescription
 	Oid			messages;		/* cmq_data.q_<name> */
 	Oid			pending;		/* cmq_data.q_<name>_pending */
 	Oid			rewind;			/* cmq_data.q_<name>_rewind */
+	Oid			dedup;			/* cmq_data.q_<name>_dedup; InvalidOid: none */
 	Oid			owner;			/* of all of them */
 	int			visibility_timeout;
 	int			polling_wait_seconds;
@@ -61,6 +63,7 @@ struct CmqDescription
 	int			retry_backoff_seconds;
 	int			retry_backoff_max_seconds;
 	int			rewind_share;	/* per cent, see cmq_candidates.c */
+	int			dedup_seconds;	/* 0: the queue keeps no keys */
 	bool		ordered;		/* it has groups; never changed */
 	TimestampTz create_time;
 	TimestampTz last_modify_time;

@@ -5,7 +5,8 @@
  *
  * A queue's messages and its rewind table are partitioned by production time
  * with the same bounds; a leaf is one pair of tables, and cmq.partition maps
- * times to pairs.  Bounds are multiples of the width, which follows from the
+ * times to pairs.  Where a queue keeps keys (cmq_dedup.c) a leaf of keys goes with each
+ * pair.  Bounds are multiples of the width, which follows from the
  * retention; a leaf made after the retention was changed is clipped to fit
  * between those that exist.
  *
@@ -129,10 +130,10 @@ check_free(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 						 time_literal(upper), name)));
 }
 
-/* Make a leaf table; returns its OID. */
+/* Make a leaf table, with what its parent cannot have; returns its OID. */
 static Oid
-make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
-		   TimestampTz upper)
+make_table(CmqQueue *queue, Oid parent, const char *prefix, const char *more,
+		   TimestampTz lower, TimestampTz upper)
 {
 	const char *parent_name = cmq_full_name(parent);
 	const char *leaf = leaf_name(prefix, queue->name, lower);
@@ -150,8 +151,8 @@ make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 	if (OidIsValid(tablespace))
 		where = psprintf("TABLESPACE %s",
 						 quote_identifier(get_tablespace_name(tablespace)));
-	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL) USING heap %s",
-					name, parent_name, where);
+	cmq_ddl_execute("CREATE TABLE %s (LIKE %s INCLUDING ALL%s) USING heap %s",
+					name, parent_name, more, where);
 	relid = cmq_relid_of_data(leaf);
 	cmq_ddl_revoke_all(relid);
 	cmq_ddl_refuse_truncate(name, queue->name);
@@ -159,6 +160,57 @@ make_table(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 					parent_name, name, time_literal(lower),
 					time_literal(upper));
 	return relid;
+}
+
+/*
+ * Make a leaf of keys; InvalidOid if the queue keeps none.  One that is left of a pair that
+ * somebody has dropped by hand is used again.
+ */
+static Oid
+make_keys(CmqQueue *queue, TimestampTz lower, TimestampTz upper)
+{
+	Oid			relid;
+
+	if (!OidIsValid(queue->dedup))
+		return InvalidOid;
+	relid = cmq_relid_of_data(leaf_name("d_", queue->name, lower));
+	if (OidIsValid(relid) && cmq_catalog_is_leaf(relid, queue->dedup))
+		return relid;
+	relid = make_table(queue, queue->dedup, "d_", ", UNIQUE (key)", lower, upper);
+	cmq_ddl_execute("ALTER TABLE %s REPLICA IDENTITY FULL", cmq_full_name(relid));
+	return relid;
+}
+
+/* The session that happens to make a leaf has no say in where it goes. */
+static void
+enter(CmqOwnerScope *scope, Oid owner)
+{
+	cmq_owner_enter(scope, owner);
+	(void) set_config_option("default_tablespace", "", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Make leaves of keys beside all leaves that messages can still come to: the queue has just
+ * begun to keep keys, and its table for them is there.  The caller has locked traffic out,
+ * and made sure that nobody makes leaves.
+ */
+void
+cmq_leaf_add_keys(CmqQueue *queue)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	CmqOwnerScope scope;
+
+	enter(&scope, queue->owner);
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (leaf->upper > now && !OidIsValid(leaf->dedup))
+			cmq_catalog_set_keys(queue, leaf->lower,
+								 make_keys(queue, leaf->lower, leaf->upper));
+	}
+	cmq_owner_leave(&scope);
 }
 
 /*
@@ -177,10 +229,7 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 	LockRelationOid(queue->messages, ShareUpdateExclusiveLock);
 	queue = cmq_queue_again(queue);
 
-	cmq_owner_enter(&scope, queue->owner);
-	/* the session that happens to make a leaf has no say in where it goes */
-	(void) set_config_option("default_tablespace", "", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	enter(&scope, queue->owner);
 	while (time <= until)
 	{
 		CmqLeaf    *leaf = cmq_bounds_leaf(queue, time);
@@ -189,6 +238,7 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 		TimestampTz upper = lower + width;
 		Oid			messages;
 		Oid			rewind;
+		Oid			dedup;
 
 		if (leaf)
 		{
@@ -204,11 +254,12 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 				upper = Min(upper, leaf->lower);
 		}
 
-		messages = make_table(queue, queue->messages, "m_", lower, upper);
-		rewind = make_table(queue, queue->rewind, "r_", lower, upper);
+		messages = make_table(queue, queue->messages, "m_", "", lower, upper);
+		rewind = make_table(queue, queue->rewind, "r_", "", lower, upper);
+		dedup = make_keys(queue, lower, upper);
 		/* somebody may have dropped the tables of such a leaf by hand */
 		cmq_catalog_delete_leaf(queue, lower);
-		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind);
+		cmq_catalog_insert_leaf(queue, lower, upper, messages, rewind, dedup);
 		made = true;
 		time = upper;
 		queue = cmq_queue_again(queue);
@@ -237,6 +288,8 @@ check_present_free(CmqQueue *queue)
 
 	check_free(queue, queue->messages, "m_", lower, lower + width);
 	check_free(queue, queue->rewind, "r_", lower, lower + width);
+	if (OidIsValid(queue->dedup))
+		check_free(queue, queue->dedup, "d_", lower, lower + width);
 }
 
 /*
@@ -246,7 +299,7 @@ check_present_free(CmqQueue *queue)
 static void
 report_no_leaf(CmqQueue *queue, bool started)
 {
-	const Oid	parents[] = {queue->messages, queue->rewind};
+	const Oid	parents[] = {queue->messages, queue->rewind, queue->dedup};
 
 	if (!started)
 		ereport(ERROR,
@@ -257,8 +310,11 @@ report_no_leaf(CmqQueue *queue, bool started)
 				 errhint("Try again, or raise max_worker_processes.")));
 	for (int i = 0; i < lengthof(parents); i++)
 	{
-		const char *relname = cmq_full_name(parents[i]);
+		const char *relname;
 
+		if (!OidIsValid(parents[i]))
+			continue;
+		relname = cmq_full_name(parents[i]);
 		if (cmq_lock_is_had(parents[i], ShareUpdateExclusiveLock))
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

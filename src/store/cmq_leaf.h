@@ -15,6 +15,7 @@
 extern TimestampTz cmq_leaf_lead(CmqQueue *queue);
 extern bool cmq_leaf_make(CmqQueue *queue, TimestampTz from,
 						  TimestampTz until);
+extern void cmq_leaf_add_keys(CmqQueue *queue);
 extern void cmq_leaf_demand(CmqQueue *queue, TimestampTz time);
 
 #endif							/* CMQ_LEAF_H */

@@ -37,6 +37,7 @@ static const struct
 	[CMQ_MESSAGES_TABLE] = {RELKIND_PARTITIONED_TABLE, "body"},
 	[CMQ_PENDING_TABLE] = {RELKIND_RELATION, "visible_at"},
 	[CMQ_REWIND_TABLE] = {RELKIND_PARTITIONED_TABLE, "deleted_by"},
+	[CMQ_DEDUP_TABLE] = {RELKIND_PARTITIONED_TABLE, "key"},
 };
 
 /*
@@ -69,8 +70,10 @@ cmq_orphan_find(CmqDescription *queue, const char *name)
 	queue->messages = find_orphan(name, CMQ_MESSAGES_TABLE);
 	queue->pending = find_orphan(name, CMQ_PENDING_TABLE);
 	queue->rewind = find_orphan(name, CMQ_REWIND_TABLE);
+	queue->dedup = find_orphan(name, CMQ_DEDUP_TABLE);
 	return OidIsValid(queue->relid) || OidIsValid(queue->messages) ||
-		OidIsValid(queue->pending) || OidIsValid(queue->rewind);
+		OidIsValid(queue->pending) || OidIsValid(queue->rewind) ||
+		OidIsValid(queue->dedup);
 }
 
 /* Is anything left that a queue of this name was made with, or would need? */
@@ -82,7 +85,8 @@ cmq_orphan_has_names(const char *name)
 		if (OidIsValid(cmq_relation_oid(which, name)))
 			return true;
 	}
-	return false;
+	/* a queue without dedup_seconds does not need it */
+	return OidIsValid(find_orphan(name, CMQ_DEDUP_TABLE));
 }
 
 /* Why there is no such queue, and what to do; both NULL if there is no more to say. */

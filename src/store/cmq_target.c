@@ -57,5 +57,6 @@ cmq_target_is_queue(CmqQueue *queue)
 {
 	return cmq_target_is_subscribed(queue->messages) ||
 		cmq_target_is_subscribed(queue->pending) ||
-		cmq_target_is_subscribed(queue->rewind);
+		cmq_target_is_subscribed(queue->rewind) ||
+		(OidIsValid(queue->dedup) && cmq_target_is_subscribed(queue->dedup));
 }

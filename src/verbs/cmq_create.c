@@ -25,6 +25,7 @@
 #include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
+#include "store/cmq_dedup.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_orphan.h"
@@ -44,9 +45,10 @@ PG_FUNCTION_INFO_V1(cmq_create_queue);
 #endif
 
 #define ORDERED_ARGNO 13
+#define DEDUP_ARGNO 14
 
 /* The words that stand for the queue's relations, and for its name, in the statements. */
-#define QUEUE_WORD (CMQ_REWIND_TABLE + 1)
+#define QUEUE_WORD (CMQ_DEDUP_TABLE + 1)
 
 static const char *const words[] = {
 	[CMQ_RIGHTS] = "{rights}",
@@ -57,6 +59,7 @@ static const char *const words[] = {
 	[CMQ_MESSAGES_TABLE] = "{messages}",
 	[CMQ_PENDING_TABLE] = "{pending}",
 	[CMQ_REWIND_TABLE] = "{rewind}",
+	[CMQ_DEDUP_TABLE] = "{dedup}",
 	[QUEUE_WORD] = "{queue}",
 };
 
@@ -265,8 +268,9 @@ create_triggers(const char *name)
 		cmq_ddl_refuse_truncate(cmq_relation_qualified(i, name), name);
 }
 
+/* Make all relations of the queue; its table of keys, if it has one, is *dedup. */
 static void
-create_relations(const char *name, bool ordered)
+create_relations(const char *name, bool ordered, bool with_keys, Oid *dedup)
 {
 	CmqOwnerScope scope;
 
@@ -282,6 +286,8 @@ create_relations(const char *name, bool ordered)
 	for (CmqRelation i = CMQ_RIGHTS + 1; i <= CMQ_REWIND_TABLE; i++)
 		cmq_ddl_revoke_all(cmq_relation_oid(i, name));
 	execute("GRANT SELECT ON {live}, {history}, {all} TO PUBLIC", name, ordered);
+	if (with_keys)
+		*dedup = cmq_dedup_create(name);
 	cmq_owner_leave(&scope);
 }
 
@@ -308,7 +314,7 @@ report_taken(const char *name, const char *detail)
 
 /* Raise 42710 if the name, or that of a relation of the queue, is taken. */
 static void
-check_not_taken(const char *name)
+check_not_taken(const char *name, bool with_keys)
 {
 	char	   *existing;
 
@@ -316,7 +322,8 @@ check_not_taken(const char *name)
 		report_taken(name, strcmp(existing, name) == 0 ? NULL :
 					 psprintf("Queue \"%s\" has the same name but for case.",
 							  existing));
-	for (CmqRelation i = CMQ_RIGHTS; i <= CMQ_REWIND_TABLE; i++)
+	for (CmqRelation i = CMQ_RIGHTS;
+		 i <= (with_keys ? CMQ_DEDUP_TABLE : CMQ_REWIND_TABLE); i++)
 	{
 		if (OidIsValid(cmq_relation_oid(i, name)))
 			report_taken(name,
@@ -341,6 +348,7 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 	cmq_queue_args_get_dead_letter(fcinfo, &made);
 	cmq_require_arg(fcinfo, ORDERED_ARGNO, "ordered", "queue", name);
 	made.ordered = PG_GETARG_BOOL(ORDERED_ARGNO);
+	cmq_queue_args_get_dedup(fcinfo, DEDUP_ARGNO, &made, false);
 	cmq_check_create(CMQ_SCHEMA, "queue", name,
 					 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 	cmq_check_create(CMQ_DATA_SCHEMA, "queue", name,
@@ -348,11 +356,11 @@ cmq_create_queue(PG_FUNCTION_ARGS)
 
 	cmq_catalog_lock("queue");
 	cmq_gone_make_room(name);
-	check_not_taken(name);
+	check_not_taken(name, made.dedup_seconds > 0);
 	if (made.dead_letter_queue[0])
 		cmq_binding_check(&made);
 
-	create_relations(name, made.ordered);
+	create_relations(name, made.ordered, made.dedup_seconds > 0, &made.dedup);
 
 	now = cmq_time();
 	made.relid = cmq_relation_oid(CMQ_RIGHTS, name);

@@ -72,6 +72,8 @@ check_may_drop(CmqDescription *queue)
 	any |= check_owns(queue, queue->messages, CMQ_MESSAGES_TABLE);
 	any |= check_owns(queue, queue->pending, CMQ_PENDING_TABLE);
 	any |= check_owns(queue, queue->rewind, CMQ_REWIND_TABLE);
+	if (OidIsValid(queue->dedup))
+		any |= check_owns(queue, queue->dedup, CMQ_DEDUP_TABLE);
 	/* nothing is left that would say who may drop it */
 	if (!any && cmq_catalog_is_gone(queue) && !superuser())
 		cmq_queue_report_unknown(queue->name);
@@ -129,7 +131,8 @@ list_relations(CmqDescription *queue, List **views, List **tables)
 	}			known[] = {
 		{queue->messages, CMQ_MESSAGES_TABLE},
 		{queue->pending, CMQ_PENDING_TABLE},
-		{queue->rewind, CMQ_REWIND_TABLE}
+		{queue->rewind, CMQ_REWIND_TABLE},
+		{queue->dedup, CMQ_DEDUP_TABLE}
 	};
 
 	*views = *tables = NIL;
@@ -161,6 +164,8 @@ list_to_lock(CmqDescription *queue, List *views, List *tables)
 	{
 		alone = lappend_oid(alone, queue->leaves[i].messages);
 		alone = lappend_oid(alone, queue->leaves[i].rewind);
+		if (OidIsValid(queue->leaves[i].dedup))
+			alone = lappend_oid(alone, queue->leaves[i].dedup);
 	}
 	return alone;
 }
@@ -182,9 +187,10 @@ drop_relations(const char *kind, List *relids)
 
 /* Tell of relations that have the names of the queue's and were not dropped. */
 static void
-report_left(const char *name)
+report_left(const char *name, bool had_keys)
 {
-	for (CmqRelation i = CMQ_RIGHTS; i <= CMQ_REWIND_TABLE; i++)
+	for (CmqRelation i = CMQ_RIGHTS;
+		 i <= (had_keys ? CMQ_DEDUP_TABLE : CMQ_REWIND_TABLE); i++)
 	{
 		if (OidIsValid(cmq_relation_oid(i, name)))
 			ereport(NOTICE,
@@ -226,7 +232,7 @@ cmq_drop_queue(PG_FUNCTION_ARGS)
 	drop_relations("VIEW", views);
 	drop_relations("TABLE", tables);
 	cmq_owner_leave(&scope);
-	report_left(name);
+	report_left(name, OidIsValid(queue->dedup));
 
 	/* dropping the tables has told the other backends */
 	cmq_xact_remove_at_end(queue->pending, true);

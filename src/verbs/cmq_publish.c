@@ -51,11 +51,15 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_topic_rows.h"
 #include "verbs/cmq_filter.h"
+#include "verbs/cmq_once.h"
 #include "verbs/cmq_publish.h"
 #include "verbs/cmq_send.h"
 
 PG_FUNCTION_INFO_V1(cmq_publish);
 PG_FUNCTION_INFO_V1(cmq_publish_batch);
+
+/* The last argument of both: dedup_key, dedup_keys. */
+#define PUBLISH_KEY_ARGNO 6
 
 typedef struct Subscription
 {
@@ -96,6 +100,8 @@ typedef struct Publishing
 	Datum	   *headers;
 	bool	   *headers_null;
 	int			delay;			/* seconds, of all copies */
+	Datum	   *keys;			/* for queues that keep keys; NULL: none */
+	bool	   *keys_null;
 } Publishing;
 
 /*
@@ -405,6 +411,7 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 		.headers = p->headers,
 		.headers_null = p->headers_null
 	};
+	CmqOnce		once;
 
 	cmq_queue_wait_for(name);
 	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
@@ -417,8 +424,14 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 		cmq_send_check_headers(queue, p->headers[i], CMQ_HEADERS_ADDED);
 	}
 	cmq_send_check_delay(queue, p->delay);
-	cmq_send_check_room(queue, p->n);
-	cmq_send_as_owner(queue, &out, p->delay, times);
+	if (p->keys && queue->dedup_seconds > 0)
+	{
+		cmq_once_init(&once, queue, p->n, p->keys, p->keys_null, times);
+		out.once = &once;
+	}
+	else
+		cmq_send_check_room(queue, p->n);
+	(void) cmq_send_as_owner(queue, &out, p->delay, times);
 	return true;
 }
 
@@ -533,6 +546,8 @@ cmq_publish(PG_FUNCTION_ARGS)
 	Datum		body;
 	Datum		headers;
 	bool		headers_null = PG_ARGISNULL(4);
+	Datum		key;
+	bool		no_key = false;
 
 	cmq_begin_write("cmq_publish()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -546,6 +561,13 @@ cmq_publish(PG_FUNCTION_ARGS)
 	p.headers = &headers;
 	p.headers_null = &headers_null;
 	get_delay(fcinfo, &p);
+	if (!PG_ARGISNULL(PUBLISH_KEY_ARGNO))
+	{
+		key = cmq_once_check_key(PG_GETARG_DATUM(PUBLISH_KEY_ARGNO), 0, "topic",
+								 p.topic);
+		p.keys = &key;
+		p.keys_null = &no_key;
+	}
 	publish(fcinfo, &p);
 	return (Datum) 0;
 }
@@ -574,6 +596,9 @@ cmq_publish_batch(PG_FUNCTION_ARGS)
 		memset(p.headers_null, true, p.n * sizeof(bool));
 	}
 	get_delay(fcinfo, &p);
+	if (!PG_ARGISNULL(PUBLISH_KEY_ARGNO))
+		cmq_once_keys_arg(fcinfo, PUBLISH_KEY_ARGNO, "topic", p.topic, p.n,
+						  &p.keys, &p.keys_null);
 	if (p.n > 0)
 		publish(fcinfo, &p);
 	return (Datum) 0;

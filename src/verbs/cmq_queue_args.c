@@ -104,6 +104,30 @@ cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue, bool
 }
 
 /*
+ * Store dedup_seconds, which is in this argument, into queue, whose retention is there;
+ * NULL keeps what is there, or is an error.  Returns whether it was given.  Raises 22023.
+ */
+bool
+cmq_queue_args_get_dedup(FunctionCallInfo fcinfo, int argno, CmqDescription *queue,
+						 bool null_keeps)
+{
+	queue->dedup_seconds =
+		cmq_int_arg(fcinfo, argno, "dedup_seconds", CMQ_DEDUP_MIN,
+					CMQ_RETENTION_MAX, queue->dedup_seconds, null_keeps,
+					queue->name);
+	if (queue->dedup_seconds > queue->msg_retention_seconds)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("dedup_seconds cannot be greater than msg_retention_seconds for queue \"%s\"",
+						queue->name),
+				 may_say(queue) ?
+				 errdetail("dedup_seconds would be %d, msg_retention_seconds %d.",
+						   queue->dedup_seconds, queue->msg_retention_seconds) : 0,
+				 errhint("Shorten dedup_seconds or lengthen msg_retention_seconds.")));
+	return !PG_ARGISNULL(argno);
+}
+
+/*
  * Store the dead-letter policy given in the arguments into queue; NULL keeps
  * what is there.  Returns whether any was given.  Raises 22023 unless queue then has all
  * of a policy, or nothing.

@@ -14,6 +14,8 @@
 
 extern bool cmq_queue_args_get_settings(FunctionCallInfo fcinfo, CmqDescription *queue,
 										bool null_keeps);
+extern bool cmq_queue_args_get_dedup(FunctionCallInfo fcinfo, int argno,
+									 CmqDescription *queue, bool null_keeps);
 extern bool cmq_queue_args_get_dead_letter(FunctionCallInfo fcinfo, CmqDescription *queue);
 
 #endif							/* CMQ_QUEUE_ARGS_H */

@@ -5,7 +5,8 @@
  *
  * Both only read the queue.  Replay sends what it reads to another queue, some messages
  * at a time, within the limits of that queue.  It writes them as that queue's owner, whose
- * code in indexes must not run as the caller.
+ * code in indexes must not run as the caller.  With dedup the key of a copy says which
+ * message it is a copy of, so that the other queue gets one of each.
  *
  * Locks: AccessShare on the pending table and leaves of the queue, which holds up only a
  * drop of the queue or of a leaf (cmq_history.c); RowExclusive on the pending table of the
@@ -32,6 +33,7 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_table.h"
+#include "verbs/cmq_once.h"
 #include "verbs/cmq_send.h"
 
 PG_FUNCTION_INFO_V1(cmq_rewind_preview);
@@ -107,6 +109,10 @@ typedef struct Replay
 	bool		headers_null[REPLAY_MESSAGES];
 	int			n;
 	Size		bytes;
+	bool		once;			/* with keys */
+	Datum		keys[REPLAY_MESSAGES];
+	bool		keys_null[REPLAY_MESSAGES]; /* all false */
+	int64		nsent;			/* by calls before */
 } Replay;
 
 /* Send what was copied.  Raises an error if the other queue refuses it. */
@@ -125,6 +131,7 @@ replay_flush(Replay *replay)
 			.headers = replay->headers,
 			.headers_null = replay->headers_null
 		};
+		CmqOnce		once;
 
 		for (int i = 0; i < replay->n; i++)
 		{
@@ -132,8 +139,16 @@ replay_flush(Replay *replay)
 			cmq_send_check_headers(target, replay->headers[i],
 								   CMQ_HEADERS_ADDED);
 		}
-		cmq_send_check_room(target, replay->n);
-		cmq_send_as_owner(target, &out, 0, NULL);
+		if (replay->once)
+		{
+			cmq_once_require(target, "dedup");
+			cmq_once_init(&once, target, replay->n, replay->keys,
+						  replay->keys_null, NULL);
+			out.once = &once;
+		}
+		else
+			cmq_send_check_room(target, replay->n);
+		replay->nsent += cmq_send_as_owner(target, &out, 0, NULL);
 	}
 	replay->n = 0;
 	replay->bytes = 0;
@@ -161,6 +176,11 @@ replay_message(Replay *replay, CmqHistory *history)
 	replay->headers[replay->n] = cmq_headers_add(headers, isnull,
 												 CMQ_ORIGIN_HEADER, origin);
 	replay->headers_null[replay->n] = false;
+	if (replay->once)
+		replay->keys[replay->n] =
+			CStringGetTextDatum(psprintf(CMQ_ORIGIN_HEADER ":%s:%lld",
+										 replay->source->name,
+										 (long long) cmq_time_to_msg_id(history->time)));
 	replay->bytes += VARSIZE_ANY(DatumGetPointer(replay->bodies[replay->n])) +
 		VARSIZE_ANY(DatumGetPointer(replay->headers[replay->n]));
 	replay->n++;
@@ -175,7 +195,6 @@ cmq_replay(PG_FUNCTION_ARGS)
 	CmqHistory	history;
 	Replay	   *replay = palloc0(sizeof(Replay));
 	char	   *target;
-	int64		n = 0;
 
 	cmq_begin_write("cmq_replay()");
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_SELECT,
@@ -183,6 +202,8 @@ cmq_replay(PG_FUNCTION_ARGS)
 	cmq_require_arg(fcinfo, 1, "into_queue", "queue", queue->name);
 	target = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	cmq_window_args(fcinfo, 2, 4, queue->name, &window);
+	cmq_require_arg(fcinfo, 5, "dedup", "queue", queue->name);
+	replay->once = PG_GETARG_BOOL(5);
 	if (strcmp(target, queue->name) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -193,6 +214,8 @@ cmq_replay(PG_FUNCTION_ARGS)
 	cmq_history_require(queue);
 	cmq_rewind_log_require_reason(queue);
 	replay->target = cmq_queue_open(target, ACL_INSERT, RowExclusiveLock);
+	if (replay->once)
+		cmq_once_require(replay->target, "dedup");
 
 	replay->source = queue;
 	replay->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -202,7 +225,6 @@ cmq_replay(PG_FUNCTION_ARGS)
 	while (cmq_history_next(&history))
 	{
 		replay_message(replay, &history);
-		n++;
 		if (replay->n == REPLAY_MESSAGES || replay->bytes >= REPLAY_BYTES)
 			replay_flush(replay);
 	}
@@ -210,8 +232,8 @@ cmq_replay(PG_FUNCTION_ARGS)
 	cmq_history_end(&history);
 	MemoryContextDelete(replay->context);
 
-	if (n > 0)
+	if (replay->nsent > 0)
 		cmq_rewind_log_add(queue, "replay", cmq_queue_now(queue), &window,
-						   target, n);
-	PG_RETURN_INT64(n);
+						   target, replay->nsent);
+	PG_RETURN_INT64(replay->nsent);
 }

@@ -7,7 +7,8 @@
  * itself, which is never written again, into the leaf of its time, and a
  * narrow pending row, which says from when on the message can be received.  That is
  * before the retention ends, and never before the message's own time, whatever time the
- * sender asks for.
+ * sender asks for.  Where messages have keys, cmq_once.c says before which of them are
+ * duplicates of others, and are not written.
  *
  * Locks: RowExclusive on the pending table and on the leaf.  Abort: nothing was sent;
  * the id is not used again.
@@ -46,9 +47,11 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_table.h"
+#include "verbs/cmq_once.h"
 #include "verbs/cmq_send.h"
 
 #define GROUP_ARGNO 5
+#define KEY_ARGNO 6
 
 /* How many messages of a batch close their groups to newer ones at a time. */
 #define WINDOW_MESSAGES 1000
@@ -105,19 +108,32 @@ cmq_send_check_headers(CmqQueue *queue, Datum headers, int added)
 				 errhint("Put the data into the body, or raise max_msg_size with cmq_alter_queue.")));
 }
 
+static bool
+has_room(CmqQueue *queue, int n)
+{
+	return cmq_counting_has_room(queue, n, queue->max_msg_heap_num);
+}
+
+/* Raise 53400; readable: the caller may read the queue. */
+static void
+report_full(CmqQueue *queue, bool readable)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("queue \"%s\" is full", queue->name),
+			 readable ?
+			 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
+					   (long long) queue->max_msg_heap_num,
+					   (long long) cmq_counting_pending(queue)) : 0,
+			 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
+}
+
 /* Raise 53400 unless n more messages fit into the queue. */
 void
 cmq_send_check_room(CmqQueue *queue, int n)
 {
-	if (!cmq_counting_has_room(queue, n, queue->max_msg_heap_num))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("queue \"%s\" is full", queue->name),
-				 cmq_rights_is_readable(queue) ?
-				 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
-						   (long long) queue->max_msg_heap_num,
-						   (long long) cmq_counting_pending(queue)) : 0,
-				 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
+	if (!has_room(queue, n))
+		report_full(queue, cmq_rights_is_readable(queue));
 }
 
 /* When the messages of a call become ready. */
@@ -258,6 +274,7 @@ typedef struct Sending
 	CmqPending	pending;
 	CmqLeafRows messages;
 	TimestampTz time;			/* of the last message */
+	int			n;				/* messages so far */
 	int64		bytes;
 } Sending;
 
@@ -286,6 +303,7 @@ send_message(Sending *sending, int i)
 	values[Anum_messages_message_group - 1] = has_group ? out->groups[i] : (Datum) 0;
 	cmq_leaf_rows_insert(&sending->messages, values, isnull, size);
 	sending->bytes += size - VARHDRSZ;
+	sending->n++;
 }
 
 /*
@@ -296,15 +314,19 @@ static void
 send_some(Sending *sending, int first, int end, TimestampTz *times)
 {
 	bool		ordered = sending->queue->ordered;
+	const CmqOnce *once = sending->out->once;
 
-	if (ordered)
+	/* with keys it is open already, since their times were taken */
+	if (ordered && once == NULL)
 		open_window(sending->queue, sending->out, first, end);
 	for (int i = first; i < end; i++)
 	{
-		sending->time = next_time(&sending->messages);
-		if (ordered && i == first)
+		if (once && once->is_duplicate[i])
+			continue;
+		sending->time = once ? once->times[i] : next_time(&sending->messages);
+		if (ordered && once == NULL && i == first)
 			cmq_window_time(sending->time);
-				send_message(sending, i);
+		send_message(sending, i);
 		if (times)
 			times[i] = sending->time;
 		CHECK_FOR_INTERRUPTS();
@@ -316,12 +338,58 @@ send_some(Sending *sending, int first, int end, TimestampTz *times)
 	}
 }
 
-/*
- * Write messages.  Puts their times, which increase, into times unless that is NULL.  The
- * caller has opened the queue with RowExclusive, and checked rights, arguments and room.
- * Raises 55000 if a subscription writes the queue.
- */
 static void
+open_to_send(Sending *sending)
+{
+	cmq_pending_open(&sending->pending, sending->queue, true);
+	cmq_leaf_rows_begin(&sending->messages, sending->queue, CMQ_MESSAGES,
+						RowExclusiveLock, sending->pending.estate);
+}
+
+static void
+close_sent(Sending *sending)
+{
+	cmq_leaf_rows_end(&sending->messages);
+	cmq_pending_flush(&sending->pending);
+	cmq_pending_close(&sending->pending);
+}
+
+/* The same as open_to_send(), and claim the keys of the messages, which get times. */
+static void
+claim_to_send(Sending *sending)
+{
+	const CmqOutgoing *out = sending->out;
+	CmqOnce    *once = out->once;
+
+	for (;;)
+	{
+		open_to_send(sending);
+		cmq_once_open(once, &sending->messages);
+		sending->queue = sending->messages.queue;
+		if (sending->queue->ordered)
+			open_window(sending->queue, out, 0, out->n);
+		if (cmq_once_claim(once, &sending->messages))
+			break;
+		/* who waits holds up nobody: no floor, and no window */
+		cmq_window_close();
+		close_sent(sending);
+		cmq_once_wait(once);
+		sending->queue = cmq_queue_again(sending->queue);
+	}
+	/* a duplicate needs no room */
+	if (once->nduplicates < out->n &&
+		!has_room(sending->queue, out->n - once->nduplicates))
+		report_full(sending->queue, once->readable);
+}
+
+/*
+ * Write messages, but for those whose keys others have.  Puts their times, which increase,
+ * into times unless that is NULL; with keys, whose times these are, that of the other.  The
+ * caller has opened the queue with RowExclusive, and checked rights, arguments and, without
+ * keys, room.  Returns how many were written.  Raises 55000 if a subscription writes the
+ * queue, and with keys 53400.
+ */
+static int
 send_messages(CmqQueue *queue, const CmqOutgoing *out, Delay delay,
 			  TimestampTz *times)
 {
@@ -332,7 +400,7 @@ send_messages(CmqQueue *queue, const CmqOutgoing *out, Delay delay,
 		.delay = delay,
 		.time = DT_NOBEGIN
 	};
-	int			portion = queue->ordered ? WINDOW_MESSAGES : out->n;
+	int			portion = queue->ordered && !out->once ? WINDOW_MESSAGES : out->n;
 
 	if (queue->is_target)
 		ereport(ERROR,
@@ -341,19 +409,21 @@ send_messages(CmqQueue *queue, const CmqOutgoing *out, Delay delay,
 						queue->name),
 				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
 				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
-	cmq_pending_open(&sending.pending, queue, true);
-	cmq_leaf_rows_begin(&sending.messages, queue, CMQ_MESSAGES, RowExclusiveLock,
-						sending.pending.estate);
+	if (out->once)
+		claim_to_send(&sending);
+	else
+		open_to_send(&sending);
 	for (int first = 0; first < out->n; first += portion)
 		send_some(&sending, first, Min(first + portion, out->n), times);
 
-	cmq_notes_set_last_send(shared, sending.time);
-	cmq_xact_count(shared, CMQ_SENT, out->n);
-	cmq_xact_count(shared, CMQ_BODY_BYTES, sending.bytes);
-
-	cmq_leaf_rows_end(&sending.messages);
-	cmq_pending_flush(&sending.pending);
-	cmq_pending_close(&sending.pending);
+	if (sending.n > 0)
+	{
+		cmq_notes_set_last_send(shared, sending.time);
+		cmq_xact_count(shared, CMQ_SENT, sending.n);
+		cmq_xact_count(shared, CMQ_BODY_BYTES, sending.bytes);
+	}
+	close_sent(&sending);
+	return sending.n;
 }
 
 /*
@@ -361,16 +431,18 @@ send_messages(CmqQueue *queue, const CmqOutgoing *out, Delay delay,
  * replayed or redriven, and dead letters; delayed by so many seconds.  The owner's code in
  * indexes runs as the owner, not as the caller, who may not even know the queue.
  */
-void
+int
 cmq_send_as_owner(CmqQueue *queue, const CmqOutgoing *out, int delay,
 				  TimestampTz *times)
 {
 	Delay		seconds = {.seconds = delay,.until = DT_NOBEGIN};
 	CmqOwnerScope scope;
+	int			n;
 
 	cmq_owner_enter(&scope, queue->owner);
-	send_messages(queue, out, seconds, times);
+	n = send_messages(queue, out, seconds, times);
 	cmq_owner_leave(&scope);
+	return n;
 }
 
 /* Raise 22023 for a group that the queue cannot have, or a delayed message in one. */
@@ -404,6 +476,9 @@ cmq_send(PG_FUNCTION_ARGS)
 		.groups = &group,
 		.groups_null = &group_null
 	};
+	Datum		key;
+	bool		key_null = PG_ARGISNULL(KEY_ARGNO);
+	CmqOnce		once;
 	Delay		delay;
 	TimestampTz time;
 
@@ -422,8 +497,17 @@ cmq_send(PG_FUNCTION_ARGS)
 	}
 	if (!group_null)
 		check_group(queue, group, delay);
-	cmq_send_check_room(queue, 1);
-	send_messages(queue, &out, delay, &time);
+	if (!key_null)
+	{
+		key = cmq_once_check_key(PG_GETARG_DATUM(KEY_ARGNO), 0, "queue",
+								 queue->name);
+		cmq_once_require(queue, "dedup_key");
+		cmq_once_init(&once, queue, 1, &key, &key_null, &time);
+		out.once = &once;
+	}
+	else
+		cmq_send_check_room(queue, 1);
+	(void) send_messages(queue, &out, delay, &time);
 	PG_RETURN_INT64(cmq_time_to_msg_id(time));
 }
 
@@ -450,12 +534,29 @@ get_groups(FunctionCallInfo fcinfo, CmqQueue *queue, Delay delay, int n,
 	}
 }
 
+/* Get the keys of a batch of n messages; false if there is none.  Raises 22023. */
+static bool
+get_keys(FunctionCallInfo fcinfo, CmqQueue *queue, int n, TimestampTz *times,
+		 CmqOnce *once)
+{
+	Datum	   *keys;
+	bool	   *keys_null;
+
+	cmq_once_keys_arg(fcinfo, KEY_ARGNO, "queue", queue->name, n, &keys,
+					  &keys_null);
+	cmq_once_init(once, queue, n, keys, keys_null, times);
+	if (once->nkeys > 0)
+		cmq_once_require(queue, "dedup_keys");
+	return once->nkeys > 0;
+}
+
 Datum
 cmq_send_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CmqQueue   *queue;
 	CmqOutgoing out = {0};
+	CmqOnce		once;
 	bool	   *bodies_null;
 	TimestampTz *times;
 	Delay		delay;
@@ -483,13 +584,16 @@ cmq_send_batch(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(GROUP_ARGNO))
 		get_groups(fcinfo, queue, delay, n, &out);
+	times = palloc(Max(n, 1) * sizeof(TimestampTz));
+	if (!PG_ARGISNULL(KEY_ARGNO) && get_keys(fcinfo, queue, n, times, &once))
+		out.once = &once;
 	if (n == 0)
 		return (Datum) 0;
 
-	cmq_send_check_room(queue, n);
-	times = palloc(n * sizeof(TimestampTz));
+	if (out.once == NULL)
+		cmq_send_check_room(queue, n);
 	out.n = n;
-	send_messages(queue, &out, delay, times);
+	(void) send_messages(queue, &out, delay, times);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		value = Int64GetDatum(cmq_time_to_msg_id(times[i]));

@@ -19,11 +19,14 @@
 
 PG_FUNCTION_INFO_V1(cmq_no_truncate);
 
-/* Is this a table of the queue, or a leaf? */
+/* Is this a table of the queue, or a leaf?  keys: of keys. */
 static bool
-has_table(CmqQueue *queue, Oid relid)
+has_table(CmqQueue *queue, Oid relid, bool *keys)
 {
-	if (relid == queue->messages || relid == queue->pending ||
+	*keys = OidIsValid(queue->dedup) && relid == queue->dedup;
+	for (int i = 0; i < queue->nleaves; i++)
+		*keys |= relid == queue->leaves[i].dedup;
+	if (*keys || relid == queue->messages || relid == queue->pending ||
 		relid == queue->rewind)
 		return true;
 	for (int i = 0; i < queue->nleaves; i++)
@@ -41,6 +44,7 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	CmqQueue   *queue;
+	bool		keys;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs != 1)
 		ereport(ERROR,
@@ -50,12 +54,17 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 
 	/* a detached partition, and a table of no queue, may be truncated */
 	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
-	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation)))
+	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation), &keys))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("table \"%s\" of queue \"%s\" cannot be truncated",
 						RelationGetRelationName(trigger->tg_relation), queue->name),
+				 keys ?
+				 errdetail("Messages that were sent once could be sent again.") :
 				 errdetail("A message lies in several tables."),
+				 keys ?
+				 errhint("Forget all keys: SELECT cmq_alter_queue(%1$s, dedup_seconds => 0); and keep new ones by setting it back.",
+						 quote_literal_cstr(queue->name)) :
 				 errhint("Remove what is pending: SELECT cmq_clear_queue(%1$s); and the history, by switching rewind off and on again: SELECT cmq_alter_queue(%1$s, rewind_seconds => 0);",
 						 quote_literal_cstr(queue->name))));
 	return PointerGetDatum(NULL);

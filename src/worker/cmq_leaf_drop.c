@@ -8,7 +8,9 @@
  *	- or all its times have passed the rewind window, nothing in it is pending,
  *	  the rewind under way brings nothing of it back, and no restore from a dump
  *	  has brought it (cmq_dump.c).
- * Both are decided after the locks are held: with AccessExclusive on the pair
+ * A leaf of keys goes with it, so all its times have passed dedup_seconds, too; most leaves
+ * of keys have gone before (cmq_dedup_drop.c).
+ * All this is decided after the locks are held: with AccessExclusive on the pair
  * no transaction that sent, received or deleted in it is open, and with the
  * queue lock no rewind or restore is.
  *
@@ -51,6 +53,7 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_scan.h"
 #include "store/cmq_table.h"
+#include "worker/cmq_dedup_drop.h"
 #include "worker/cmq_leaf_drop.h"
 #include "worker/cmq_portion.h"
 
@@ -179,7 +182,8 @@ droppable_until(CmqQueue *queue, TimestampTz *expired)
 	*expired = cmq_bounds_expired_before(queue, now);
 	if (queue->is_target)
 		return *expired - TARGET_KEEP_LEADS * cmq_leaf_lead(queue);
-	return Max(Min(now, cmq_bounds_rewindable_since(queue, now)), *expired);
+	return Min(Max(Min(now, cmq_bounds_rewindable_since(queue, now)), *expired),
+			   cmq_dedup_drop_until(queue));
 }
 
 /* The end of the last leaf that may be dropped now; DT_NOBEGIN if there is none. */
@@ -244,22 +248,30 @@ find_candidates(Drop *drop)
 }
 
 /*
- * Lock both tables alone, if that takes but a moment; else keep neither.
+ * Lock both tables alone, and that of keys, if there is one, if that takes but a moment;
+ * else keep none.
  */
 static bool
-lock_pair(Oid messages, Oid rewind)
+lock_tables(Oid messages, Oid rewind, Oid dedup)
 {
-	if (!cmq_lock_briefly(messages))
+	const Oid	relids[] = {messages, rewind, dedup};
+
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		if (!OidIsValid(relids[i]) || cmq_lock_briefly(relids[i]))
+			continue;
+		while (--i >= 0)
+			UnlockRelationOid(relids[i], AccessExclusiveLock);
 		return false;
-	if (cmq_lock_briefly(rewind))
-		return true;
-	UnlockRelationOid(messages, AccessExclusiveLock);
-	return false;
+	}
+	return true;
 }
 
 static void
-unlock_pair(Oid messages, Oid rewind)
+unlock_tables(Oid messages, Oid rewind, Oid dedup)
 {
+	if (OidIsValid(dedup))
+		UnlockRelationOid(dedup, AccessExclusiveLock);
 	UnlockRelationOid(rewind, AccessExclusiveLock);
 	UnlockRelationOid(messages, AccessExclusiveLock);
 }
@@ -272,6 +284,7 @@ has_leaf(CmqQueue *queue, const CmqLeaf *leaf)
 
 	return i >= 0 && queue->leaves[i].messages == leaf->messages &&
 		queue->leaves[i].rewind == leaf->rewind &&
+		queue->leaves[i].dedup == leaf->dedup &&
 		queue->leaves[i].lower == leaf->lower;
 }
 
@@ -329,6 +342,11 @@ drop_leaf(const char *name, void *arg)
 	add_exact_object_address(&object, objects);
 	ObjectAddressSet(object, RelationRelationId, drop->leaf->rewind);
 	add_exact_object_address(&object, objects);
+	if (OidIsValid(drop->leaf->dedup))
+	{
+		ObjectAddressSet(object, RelationRelationId, drop->leaf->dedup);
+		add_exact_object_address(&object, objects);
+	}
 	performMultipleDeletions(objects, DROP_RESTRICT, 0);
 	free_object_addresses(objects);
 	cmq_catalog_delete_leaf(drop->queue, drop->leaf->lower);
@@ -342,14 +360,14 @@ drop_candidate(Drop *drop)
 {
 	CmqLeaf    *leaf = drop->leaf;
 
-	if (!lock_pair(leaf->messages, leaf->rewind))
+	if (!lock_tables(leaf->messages, leaf->rewind, leaf->dedup))
 		drop->busy++;
 	else if (is_over(drop->queue, leaf, &drop->glance) &&
 			 cmq_try(drop->queue->name, "dropping a partition", drop_leaf, drop,
 					 CMQ_TRY_WARN))
 		drop->dropped++;
 	else
-		unlock_pair(leaf->messages, leaf->rewind);
+		unlock_tables(leaf->messages, leaf->rewind, leaf->dedup);
 }
 
 /*
@@ -364,7 +382,8 @@ drop_candidates(Drop *drop)
 	int			before = drop->dropped;
 
 	/* the queue lock stays to the end: nobody rewinds what is gone */
-	if (queue == NULL || !lock_pair(queue->messages, queue->rewind))
+	if (queue == NULL ||
+		!lock_tables(queue->messages, queue->rewind, queue->dedup))
 		return false;
 	/* nobody adds or takes away leaves from now on */
 	drop->queue = queue = cmq_queue_again(queue);
@@ -383,7 +402,7 @@ drop_candidates(Drop *drop)
 		drop_candidate(drop);
 	}
 	if (drop->dropped == before)
-		unlock_pair(queue->messages, queue->rewind);
+		unlock_tables(queue->messages, queue->rewind, queue->dedup);
 	return true;
 }
 

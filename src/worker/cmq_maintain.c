@@ -5,7 +5,7 @@
  *
  * For each queue: mend triggers, save the clock, make leaves ahead if the queue is in
  * use, purge pending rows that have expired, keep the mark of the earliest message,
- * move dead letters, drop leaves whose time is over, remove history that was
+ * move dead letters, drop leaves of keys and leaves whose time is over, remove history that was
  * forgotten, move the rewind point forward, count its messages, analyze its tables.
  * Nothing depends on whether or when a step runs, or how often, or beside itself: what it
  * removes was invisible before, by comparison of times.
@@ -71,6 +71,7 @@
 #include "store/cmq_triggers.h"
 #include "verbs/cmq_gone.h"
 #include "verbs/cmq_rewind.h"
+#include "worker/cmq_dedup_drop.h"
 #include "worker/cmq_forget.h"
 #include "worker/cmq_leaf_drop.h"
 #include "worker/cmq_letters.h"
@@ -251,6 +252,7 @@ static const Step short_steps[] = {
 	{.run = cmq_purge_rest},
 	{.run = cmq_purge_raise_mark},
 	{.run = cmq_letters_sweep,.not_target = true},
+	{.run = cmq_dedup_drop_old,.not_target = true},
 	{.run = cmq_leaf_drop_old},
 	{.run = forget},
 	{.run = advance_rewind,.not_target = true},
