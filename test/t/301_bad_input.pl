@@ -36,7 +36,7 @@ DECLARE
 	command text;
 BEGIN
 	FOREACH command IN ARRAY ARRAY[
-		'cmq_create_queue(''q'', rewind_seconds => 3600)', 'cmq_create_queue(''q-dead'')', 'cmq_create_queue(''o'', rewind_seconds => 3600, ordered => true)', 'cmq_create_queue(''full'', max_msg_heap_num => 3, max_msg_size => 1024)',
+		'cmq_create_queue(''q'', rewind_seconds => 3600, dedup_seconds => 60)', 'cmq_create_queue(''q-dead'')', 'cmq_create_queue(''o'', rewind_seconds => 3600, ordered => true)', 'cmq_create_queue(''full'', max_msg_heap_num => 3, max_msg_size => 1024)',
 		'cmq_resume_queue(''q'')', 'cmq_resume_queue(''q-dead'')', 'cmq_resume_queue(''o'')', 'cmq_resume_queue(''full'')',
 		'cmq_alter_queue(''q'', msg_retention_seconds => 86400, rewind_seconds => 3600, max_msg_heap_num => 1000000, dead_letter_queue => ''q-dead'', max_receive_count => 3)',
 		'cmq_alter_queue(''o'', msg_retention_seconds => 86400, rewind_seconds => 3600, max_msg_heap_num => 1000000, dead_letter_queue => ''q-dead'', max_receive_count => 3)',
@@ -100,7 +100,7 @@ BEGIN
 	ELSIF f = 'cmq_redrive' AND arg = 'msg_ids' AND random() < 0.6 THEN
 		RETURN format('%L::bigint[]', CASE WHEN random() < 0.6 THEN known('letter', 5) END);
 	-- a queue may have no groups, and what is delayed has none
-	ELSIF arg IN ('message_group', 'message_groups') AND random() < 0.6 THEN
+	ELSIF arg IN ('message_group', 'message_groups', 'dedup_key', 'dedup_keys') AND random() < 0.6 THEN
 		RETURN 'NULL::' || type;
 	-- one of these at most, and an object or nothing
 	ELSIF arg = 'delay_seconds' AND random() < 0.6 THEN
@@ -112,7 +112,7 @@ BEGIN
 	ELSIF f IN ('cmq_create_queue', 'cmq_alter_queue') AND arg <> 'queue' AND random() < 0.85 THEN
 		RETURN CASE arg WHEN 'polling_wait_seconds' THEN '0' WHEN 'visibility_timeout' THEN '30' WHEN 'msg_retention_seconds' THEN '86400' WHEN 'rewind_seconds' THEN '600' WHEN 'max_msg_size' THEN '1024'
 			WHEN 'max_msg_heap_num' THEN '1000' WHEN 'retry_backoff_seconds' THEN '0' WHEN 'retry_backoff_max_seconds' THEN '3600' WHEN 'rewind_share' THEN '100'
-			WHEN 'ordered' THEN (random() < 0.5)::text ELSE 'NULL' END || CASE WHEN arg = 'dead_letter_queue' THEN '::text' ELSE '' END;
+			WHEN 'ordered' THEN (random() < 0.5)::text WHEN 'dedup_seconds' THEN CASE WHEN random() < 0.5 THEN '0' ELSE '60' END ELSE 'NULL' END || CASE WHEN arg = 'dead_letter_queue' THEN '::text' ELSE '' END;
 	ELSIF arg IN ('queue', 'into_queue', 'dead_letter_queue') AND random() < 0.8 THEN
 		RETURN quote_literal((ARRAY['q', 'q', 'q-dead', 'full', 'o'])[1 + floor(random() * 5)]);
 	ELSIF arg = 'topic' AND random() < 0.8 THEN
