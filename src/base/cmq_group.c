@@ -13,6 +13,7 @@
 
 #include "access/detoast.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 
 #include "base/cmq_group.h"
 
