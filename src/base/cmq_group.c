@@ -12,8 +12,8 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
 #include "fmgr.h"
-#include "utils/builtins.h"
 
 #include "base/cmq_group.h"
 
