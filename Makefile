@@ -165,6 +165,7 @@ REGRESS = \
 	batch \
 	headers \
 	delays \
+	dedup \
 	full \
 	clear \
 	pause \

@@ -121,14 +121,18 @@ watch_relations(CachedQueue *cached, bool on)
 {
 	CmqQueue   *queue = cached->queue;
 	const Oid	relids[] = {
-		queue->relid, queue->messages, queue->pending, queue->rewind
+		queue->relid, queue->messages, queue->pending, queue->rewind,
+		queue->dedup
 	};
 
 	for (int i = 0; i < lengthof(relids); i++)
 	{
-		RelidEntry *entry = hash_search(queues_by_relid, &relids[i],
-										on ? HASH_ENTER : HASH_FIND, NULL);
+		RelidEntry *entry;
 
+		if (!OidIsValid(relids[i]))
+			continue;
+		entry = hash_search(queues_by_relid, &relids[i],
+							on ? HASH_ENTER : HASH_FIND, NULL);
 		if (on)
 			entry->cached = cached;
 		/* a newer description may have it by now */

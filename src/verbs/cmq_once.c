@@ -49,6 +49,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_window.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_cache.h"
 #include "store/cmq_dedup.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
@@ -196,6 +197,8 @@ open_present(CmqOnce *once, CmqLeafRows *messages)
 			if (cmq_dedup_open(&once->leaf, queue, messages->leaf,
 							   RowExclusiveLock))
 				return;
+			/* dropped just now */
+			cmq_cache_mark_stale(queue->name);
 		}
 		else if (cmq_bounds_leaf(queue, now) == NULL)
 			cmq_leaf_demand(queue, now);
