@@ -209,6 +209,7 @@ ISOLATION = \
 	receive_beginning \
 	receive_delete \
 	release_races \
+	dedup_send \
 	consume_consume \
 	chosen_receive \
 	rewind_receive \
