@@ -1,0 +1,176 @@
+# Sends that happen once, under fire: eight clients with a hundred keys, over the ends of
+# partitions, with rollbacks and savepoints, while maintenance drops old keys; a crash, a
+# restart, the promotion of a standby, a dump and its restore.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $rounds = $ENV{CMQ_TEST_LONG} ? 10 : 2;
+
+my $node = CmqNode->running('main', <<'CONF', allows_streaming => 'logical');
+cmq.maintenance_interval = 1s
+max_prepared_transactions = 5
+statement_timeout = 120s
+log_statement = none
+CONF
+
+# What each send returned, by its own transaction; and partitions of any width.
+$node->sql(q(
+CREATE TABLE answer (queue text, key text, msg_id bigint, duplicate boolean);
+CREATE FUNCTION some_keys(n int) RETURNS text[] LANGUAGE sql VOLATILE AS $$
+	SELECT array_agg((1 + floor(random() * 100))::int::text) FROM generate_series(1, n)
+$$;
+CREATE FUNCTION add_leaf(q text, number int, since timestamptz, until timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE TABLE cmq_data.m_%1$s_%2$s PARTITION OF cmq_data.q_%1$s FOR VALUES FROM (%3$L) TO (%4$L);
+		CREATE TABLE cmq_data.r_%1$s_%2$s PARTITION OF cmq_data.q_%1$s_rewind FOR VALUES FROM (%3$L) TO (%4$L);
+		CREATE TABLE cmq_data.d_%1$s_%2$s (LIKE cmq_data.q_%1$s_dedup, UNIQUE (key));
+		ALTER TABLE cmq_data.q_%1$s_dedup ATTACH PARTITION cmq_data.d_%1$s_%2$s FOR VALUES FROM (%3$L) TO (%4$L)', q, number, since, until);
+	EXECUTE format('INSERT INTO cmq.partition VALUES (%1$L, %3$L, %4$L, ''cmq_data.m_%1$s_%2$s'', ''cmq_data.r_%1$s_%2$s'', ''cmq_data.d_%1$s_%2$s'')', q, number, since, until);
+END $$;
+-- partitions of a quarter of a second, from in two seconds on
+CREATE FUNCTION make_queue(q text, seconds int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	start timestamptz := cmq._clock('clock') + interval '2 s';
+	leaf cmq.partition;
+BEGIN
+	PERFORM cmq_create_queue(q, rewind_seconds => 345600, dedup_seconds => seconds);
+	FOR leaf IN DELETE FROM cmq.partition WHERE queue = q RETURNING * LOOP
+		EXECUTE format('DROP TABLE %s, %s, %s', leaf.messages, leaf.rewind, leaf.dedup);
+	END LOOP;
+	PERFORM add_leaf(q, 0, start - interval '1 h', start);
+	FOR i IN 1 .. 24 LOOP
+		PERFORM add_leaf(q, i, start + (i - 1) * interval '0.25 s', start + i * interval '0.25 s');
+	END LOOP;
+	PERFORM add_leaf(q, 25, start + interval '6 s', start + interval '1 day');
+	EXECUTE format('ALTER TABLE ONLY cmq_data.q_%s ALTER COLUMN body SET STATISTICS -1', q);
+END $$;
+SELECT FROM cmq_create_queue('clock');
+));
+
+my %scripts = (
+	'one@6' => q(
+\set k random(1, 100)
+\set end random(1, 6)
+BEGIN ISOLATION LEVEL %2$s;
+INSERT INTO answer SELECT '%1$s', :k, cmq_send('%1$s', :k::text, dedup_key => :k::text);
+\if :end = 1
+ROLLBACK;
+\else
+COMMIT;
+\endif
+),
+	'batch@2' => q(
+\set n random(1, 8)
+\set end random(1, 6)
+BEGIN;
+INSERT INTO answer SELECT '%1$s', keys[n], id FROM some_keys(:n) keys, cmq_send_batch('%1$s', keys, dedup_keys => keys) WITH ORDINALITY s (id, n);
+\if :end = 1
+ROLLBACK;
+\else
+COMMIT;
+\endif
+),
+	# in one order, so that no two wait for each other
+	'savepoint@2' => q(
+\set k random(1, 50)
+\set l random(51, 100)
+BEGIN;
+SAVEPOINT s;
+SELECT cmq_send('%1$s', :k::text, dedup_key => :k::text);
+ROLLBACK TO s;
+INSERT INTO answer SELECT '%1$s', :k, cmq_send('%1$s', :k::text, dedup_key => :k::text);
+INSERT INTO answer SELECT '%1$s', :l, cmq_send('%1$s', :l::text, dedup_key => :l::text);
+COMMIT;
+));
+
+sub clients
+{
+	my ($queue, $seconds, $isolation) = @_;
+	return $node->start_pgbench('-c', 8, '-T', $seconds, $node->scripts(map { $_ => sprintf($scripts{$_}, $queue, $isolation) } keys %scripts));
+}
+
+# Of the messages with one key no two are as near as that, and each answer is one of them.
+sub check
+{
+	my ($queue, $seconds, $what, $where) = @_;
+	$where //= $node;
+	is($where->sql(qq{SELECT count(*) FROM (SELECT enqueued_at - lag(enqueued_at) OVER (PARTITION BY body ORDER BY enqueued_at) AS apart FROM cmq_data.q_$queue) s
+		WHERE apart < interval '$seconds s'}), 0, "$what: no message is there twice");
+	is($where->sql(qq{SELECT count(*) FROM answer a WHERE queue = '$queue' AND NOT EXISTS (SELECT FROM cmq_data.q_$queue WHERE enqueued_at = cmq.enqueued_at(a.msg_id) AND body = a.key)}),
+		0, "$what: each answer is the id of a message with that key");
+	is($where->sql(qq{SELECT count(*) FROM cmq_data.q_$queue m WHERE NOT EXISTS (SELECT FROM answer a WHERE queue = '$queue' AND cmq.enqueued_at(a.msg_id) = m.enqueued_at)}),
+		0, "$what: nobody else has sent");
+	return;
+}
+
+for my $round (1 .. $rounds)
+{
+	my $queue = "fire$round";
+	my $isolation = $round % 2 ? 'READ COMMITTED' : 'REPEATABLE READ';
+
+	note "round $round";
+	$node->sql("SELECT FROM make_queue('$queue', 1)");
+	clients($queue, 9, $isolation)->succeeds("round $round: eight clients");
+	check($queue, 1, "round $round");
+	my ($sent, $asked) = split /\|/, $node->sql("SELECT (SELECT count(*) FROM cmq_data.q_$queue), (SELECT count(*) FROM answer WHERE queue = '$queue')");
+	cmp_ok($sent, '<', $asked / 2, "round $round: most were duplicates");
+	cmp_ok($sent, '>=', 500, "round $round: keys came again when their time was over");
+	is($node->sql("SELECT sent FROM cmq.metrics WHERE queue = '$queue'"), $sent, "round $round: what is stored is counted");
+	$node->poll(qq{SELECT count(*) = 0 FROM cmq.partition WHERE queue = '$queue' AND dedup IS NOT NULL AND upper < now()}, "round $round: maintenance drops old keys");
+	is($node->sql("SELECT count(*) FROM cmq.partition WHERE queue = '$queue' AND lower < now()"), 26, "round $round: and no messages");
+}
+
+note 'crash';
+
+$node->sql(q{SELECT FROM cmq_create_queue('crash', dedup_seconds => 86400, rewind_seconds => 345600)});
+my $clients = clients('crash', 60, 'READ COMMITTED');
+$node->poll(q{SELECT count(*) > 20 FROM answer WHERE queue = 'crash'}, 'clients are at work');
+$node->sql(q{BEGIN; INSERT INTO answer SELECT 'crash', 'prepared', cmq_send('crash', 'prepared', dedup_key => 'prepared'); PREPARE TRANSACTION 'once'});
+$node->kill_server;
+$clients->finish;
+$node->start;
+check('crash', 86400, 'crash');
+is($node->sql(q{INSERT INTO answer SELECT queue, key, cmq_send('crash', key, dedup_key => key) FROM (SELECT DISTINCT queue, key FROM answer WHERE queue = 'crash') s;
+	SELECT count(*) FROM (SELECT FROM answer WHERE queue = 'crash' GROUP BY key HAVING count(DISTINCT msg_id) > 1) s}), 0, 'crash: keys stay with their messages');
+$clients = $node->start_psql(q{SELECT cmq_send('crash', 'prepared', dedup_key => 'prepared')});
+$node->poll(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND query LIKE '%dedup_key => ''prepared''%' AND pid <> pg_backend_pid()}, 'crash: a transaction that was prepared before is waited for');
+$node->sql(q{COMMIT PREPARED 'once'});
+my $id = $clients->complete;
+chomp $id;
+is($id, $node->sql(q{SELECT msg_id FROM answer WHERE key = 'prepared'}), 'crash: and its message is the one');
+$node->restart;
+check('crash', 86400, 'restart');
+
+note 'standby';
+
+my $standby = $node->standby('standby');
+my $lsn = $node->lsn('flush');
+$node->wait_for_catchup($standby, 'replay', $lsn);
+$standby->promote;
+is($standby->sql(q{SELECT count(*) FROM answer WHERE queue = 'crash' AND cmq_send('crash', key, dedup_key => key) <> msg_id}), 0, 'a promoted standby has the keys');
+check('crash', 86400, 'promotion', $standby);
+$standby->stop;
+
+note 'dump';
+
+my $dump = $node->basedir . '/dump.sql';
+command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'pg_dump');
+my $other = CmqNode->configured('other', "log_min_messages = warning\n");
+$other->start;
+command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $other->connstr('postgres'), '-f', $dump ], 'restore');
+is($other->sql(q{SELECT count(*) FROM answer WHERE queue = 'crash' AND cmq_send('crash', key, dedup_key => key) <> msg_id}), 0, 'a restored database has the keys');
+check('crash', 86400, 'restore', $other);
+like($other->sql(q{SELECT cmq_send('crash', 'new', dedup_key => 'new') = cmq_send('crash', 'new', dedup_key => 'new')}), qr/^t$/, 'and keeps new ones');
+is($other->sql(q{SELECT FROM cmq_alter_queue('crash', dedup_seconds => 0); SELECT FROM cmq_drop_queue('crash'); SELECT count(*) FROM pg_class WHERE relname ~ 'crash'}), 0, 'the queue can be switched and dropped');
+
+$node->is_sound;
+
+done_testing();
