@@ -80,8 +80,8 @@ CREATE TABLE cmq.queue (
 	dedup					regclass,
 	CONSTRAINT queue_rewind_seconds_check CHECK (rewind_seconds BETWEEN 0 AND msg_retention_seconds),
 	CONSTRAINT queue_dedup_seconds_check CHECK (dedup_seconds BETWEEN 0 AND msg_retention_seconds),
-	-- NULL without dedup_seconds, and when it was dropped by hand
-	CONSTRAINT queue_dedup_check CHECK (dedup IS NULL OR dedup_seconds > 0),
+	-- a table of keys, if keys are kept
+	CONSTRAINT queue_dedup_check CHECK ((dedup IS NULL) = (dedup_seconds = 0)),
 	CONSTRAINT queue_dead_letter_check CHECK (dead_letter_queue <> name AND max_time_to_live < msg_retention_seconds),
 	-- all of a policy, or nothing
 	CONSTRAINT queue_dead_letter_whole_check

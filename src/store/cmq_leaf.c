@@ -33,6 +33,7 @@
 #include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -40,6 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_workers.h"
@@ -163,7 +165,8 @@ make_table(CmqQueue *queue, Oid parent, const char *prefix, const char *more,
 }
 
 /*
- * Make a leaf of keys; InvalidOid if the queue keeps none.  One that is left of a pair that
+ * Make a leaf of keys; InvalidOid if the queue has no table for them, or its table was
+ * dropped by hand or given to somebody else.  One that is left of a pair that
  * somebody has dropped by hand is used again.
  */
 static Oid
@@ -171,7 +174,9 @@ make_keys(CmqQueue *queue, TimestampTz lower, TimestampTz upper)
 {
 	Oid			relid;
 
-	if (!OidIsValid(queue->dedup))
+	/* without them the queue can do all else, and who sends with one is told */
+	if (get_rel_relkind(queue->dedup) != RELKIND_PARTITIONED_TABLE ||
+		!object_ownercheck(RelationRelationId, queue->dedup, queue->owner))
 		return InvalidOid;
 	relid = cmq_relid_of_data(leaf_name("d_", queue->name, lower));
 	if (OidIsValid(relid) && cmq_catalog_is_leaf(relid, queue->dedup))
@@ -288,7 +293,7 @@ check_present_free(CmqQueue *queue)
 
 	check_free(queue, queue->messages, "m_", lower, lower + width);
 	check_free(queue, queue->rewind, "r_", lower, lower + width);
-	if (OidIsValid(queue->dedup))
+	if (get_rel_name(queue->dedup) != NULL)
 		check_free(queue, queue->dedup, "d_", lower, lower + width);
 }
 
@@ -312,7 +317,7 @@ report_no_leaf(CmqQueue *queue, bool started)
 	{
 		const char *relname;
 
-		if (!OidIsValid(parents[i]))
+		if (get_rel_name(parents[i]) == NULL)
 			continue;
 		relname = cmq_full_name(parents[i]);
 		if (cmq_lock_is_had(parents[i], ShareUpdateExclusiveLock))

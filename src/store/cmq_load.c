@@ -92,10 +92,6 @@ is_whole(CmqDescription *queue, CmqFault *fault)
 			"Drop the queue.";
 		return false;
 	}
-	/* without its keys the queue can do all else, and who sends with one is told */
-	if (OidIsValid(queue->dedup) &&
-		find_fault(queue, queue->dedup, CMQ_DEDUP_TABLE) != NULL)
-		queue->dedup = InvalidOid;
 	return cmq_catalog_load_leaves(queue, &fault->fact, &fault->hint);
 }
 
