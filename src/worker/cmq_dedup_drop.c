@@ -78,9 +78,9 @@ cmq_dedup_drop_until(CmqQueue *queue)
 	return Min(passed, windows) - window;
 }
 
-/* The first leaf whose keys are old; NULL if there is none. */
+/* The first leaf from this time on whose keys are old; NULL if there is none. */
 static CmqLeaf *
-find_old(CmqQueue *queue)
+find_old(CmqQueue *queue, TimestampTz from)
 {
 	TimestampTz until;
 
@@ -89,7 +89,7 @@ find_old(CmqQueue *queue)
 	until = cmq_dedup_drop_until(queue);
 	for (int i = 0; i < queue->nleaves && queue->leaves[i].upper < until; i++)
 	{
-		if (OidIsValid(queue->leaves[i].dedup))
+		if (OidIsValid(queue->leaves[i].dedup) && queue->leaves[i].lower >= from)
 			return &queue->leaves[i];
 	}
 	return NULL;
@@ -115,30 +115,35 @@ drop_keys(const char *name, void *arg)
 
 /*
  * Maintenance: drop leaves of keys whose time is over.  One that is locked, or cannot be
- * dropped, is left for the next round, and so are those behind it.
+ * dropped, is left for the next round.
  */
 CmqStepResult
 cmq_dedup_drop_old(CmqQueue *queue, const CmqPortion *portion)
 {
 	KeysDrop	drop;
+	TimestampTz from = DT_NOBEGIN;
 
-	if (find_old(queue) == NULL ||
+	if (find_old(queue, from) == NULL ||
 		(drop.queue = cmq_queue_try_lock(queue)) == NULL ||
-		find_old(drop.queue) == NULL ||
+		find_old(drop.queue, from) == NULL ||
 		!cmq_lock_briefly(drop.queue->dedup))
 		return CMQ_STEP_DONE;
-	for (int i = 0; i < MAX_DROPS; i++)
+	for (int dropped = 0; dropped < MAX_DROPS;)
 	{
 		drop.queue = cmq_queue_again(drop.queue);
-		drop.leaf = find_old(drop.queue);
-		if (drop.leaf == NULL || !cmq_portion_has_room() ||
-			!cmq_lock_briefly(drop.leaf->dedup))
+		drop.leaf = find_old(drop.queue, from);
+		if (drop.leaf == NULL || !cmq_portion_has_room())
 			return CMQ_STEP_DONE;
+		from = drop.leaf->upper;
+		if (!cmq_lock_briefly(drop.leaf->dedup))
+			continue;
 		/* a send may have come, and have got its lock before */
-		if (find_old(drop.queue) != drop.leaf ||
-			!cmq_try(drop.queue->name, "dropping a partition of keys", drop_keys,
-					 &drop, CMQ_TRY_WARN))
-			return CMQ_STEP_DONE;
+		if (find_old(drop.queue, drop.leaf->lower) == drop.leaf &&
+			cmq_try(drop.queue->name, "dropping a partition of keys", drop_keys,
+					&drop, CMQ_TRY_WARN))
+			dropped++;
+		else
+			UnlockRelationOid(drop.leaf->dedup, AccessExclusiveLock);
 	}
 	return CMQ_STEP_MORE;
 }
