@@ -210,6 +210,7 @@ ISOLATION = \
 	receive_delete \
 	release_races \
 	dedup_send \
+	window_nested \
 	consume_consume \
 	chosen_receive \
 	rewind_receive \

@@ -371,7 +371,8 @@ claim_to_send(Sending *sending)
 		if (cmq_once_claim(once, &sending->messages))
 			break;
 		/* who waits holds up nobody: no floor, and no window */
-		cmq_window_close();
+		if (sending->queue->ordered)
+			cmq_window_close();
 		close_sent(sending);
 		cmq_once_wait(once);
 		sending->queue = cmq_queue_again(sending->queue);
