@@ -989,7 +989,11 @@ cmq_table_group_next(CmqTable *table)
 	CHECK_FOR_INTERRUPTS();
 	if (!index_getnext_slot(table->group_scan, ForwardScanDirection,
 							table->group_slot))
+	{
+		/* a look at a row that is none has left it half filled */
+		ExecClearTuple(table->group_slot);
 		return false;
+	}
 	table->foreign = TransactionIdIsValid(table->group_snapshot.xmin);
 	table->group_busy = TransactionIdIsValid(table->group_snapshot.xmax);
 	return true;
