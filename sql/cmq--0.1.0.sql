@@ -521,6 +521,7 @@ COMMENT ON FUNCTION @extschema@.cmq_send(text, text, int, jsonb, timestamptz, te
 --   delay_seconds  one delay for all, as in cmq_send
 --   headers        NULL, or an array of as many elements as bodies, each as in cmq_send
 --   deliver_at     one time for all, as in cmq_send
+--   message_groups  NULL, or an array of as many elements as bodies, each as in cmq_send
 --   dedup_keys     NULL, or an array of as many elements as bodies, each as dedup_key in
 --                  cmq_send.  Of messages with the same key in one array the first is
 --                  stored
@@ -911,7 +912,8 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 --                  before, so long ago at most, is not copied again
 -- Result: how many messages were stored.  Each is a new message of the other queue, and ready at
 --   once.  Its headers are the old ones and cmq_origin: {queue, msg_id, enqueued_at}.
---   The source is not changed.
+--   An ordered queue gets the message_group, another one has it in cmq_origin, as
+--   message_group.  The source is not changed.
 -- Needs: SELECT on the source, INSERT on the other queue.
 -- Errors: 42704 no such queue, 22023 start_time or dedup NULL, end_time before it, both
 --   queues the same or dedup for one without dedup_seconds, 53400 the other queue is full, 54000 a body is too large
@@ -931,8 +933,8 @@ COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz,
 
 -- cmq_redrive: send dead letters back to the queues they came from.
 --
--- Each becomes a new message of its queue, without the header cmq_dead_letter,
--- and is deleted from the dead-letter queue as by cmq_delete.  The call takes ready
+-- Each becomes a new message of its queue, without the header cmq_dead_letter, in its
+-- group, which has gone on without it, and is deleted from the dead-letter queue as by cmq_delete.  The call takes ready
 -- messages, oldest first, those that a rewind under way brings back, too.  A message that cannot be sent back stays: it is no dead
 -- letter, or its queue does not exist any more, has another dead-letter queue now,
 -- grants the caller no INSERT, is full, takes no message of that size, or fails or
@@ -1074,13 +1076,16 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 --                are added
 --   delay_seconds  seconds from its production until each copy can be received, 0 or
 --                more and less than the msg_retention_seconds of each queue
+--   message_group  the group of the copies in queues that are ordered, as in cmq_send; the
+--                others have none.  Not together with a delay.
 --   dedup_key    as in cmq_send, for those of the queues that have dedup_seconds; the
 --                others store the message
 -- Result: a row for each queue that wants the message, with the msg_id there, as from
 --   cmq_send; none if no subscription wants it.
 -- Needs: INSERT on the topic; nothing on the queues.
--- Errors: 42704 no such topic, 22023 a value is NULL or not possible, or the delay is
---   no shorter than a queue keeps a message, 54000 body larger than a queue takes, 53400 a
+-- Errors: 42704 no such topic, 22023 a value is NULL or not possible, the delay is
+--   no shorter than a queue keeps a message, or message_group is empty, too long or given
+--   beside a delay, 54000 body larger than a queue takes, 53400 a
 --   queue is full, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_publish(
 	topic		text,
@@ -1089,18 +1094,19 @@ CREATE FUNCTION @extschema@.cmq_publish(
 	routing_key	text DEFAULT NULL,
 	headers		jsonb DEFAULT NULL,
 	delay_seconds	int DEFAULT 0,
+	message_group	text DEFAULT NULL,
 	dedup_key	text DEFAULT NULL)
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int, text)
+COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int, text, text)
 	IS 'send a message to every queue whose subscription wants it, each copy to be received after delay_seconds seconds, and stored once for each dedup_key (1 to 128 bytes) by queues that keep keys; returns queues and msg_ids (microseconds since 1970)';
 
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
 -- all or nothing.
 --
--- Parameters: bodies, a one-dimensional array; headers, NULL or an array of as
---   many elements; dedup_keys, as in cmq_send_batch; the others as in cmq_publish.
+-- Parameters: bodies, a one-dimensional array; headers and message_groups, NULL
+--   or an array of as many elements; dedup_keys, as in cmq_send_batch; the others as in cmq_publish.
 -- Result: queue by queue, the messages in the order of the array.
 -- Needs, errors: as cmq_publish.
 CREATE FUNCTION @extschema@.cmq_publish_batch(
@@ -1110,11 +1116,12 @@ CREATE FUNCTION @extschema@.cmq_publish_batch(
 	routing_key	text DEFAULT NULL,
 	headers		jsonb[] DEFAULT NULL,
 	delay_seconds	int DEFAULT 0,
+	message_groups	text[] DEFAULT NULL,
 	dedup_keys	text[] DEFAULT NULL)
 RETURNS TABLE (queue text, msg_id bigint)
 AS 'MODULE_PATHNAME', 'cmq_publish_batch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[], int, text[])
+COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, jsonb[], int, text[], text[])
 	IS 'publish many messages, all or nothing, each copy to be received after delay_seconds seconds, and stored once for each key in dedup_keys (1 to 128 bytes) by queues that keep keys; returns queues and msg_ids (microseconds since 1970)';
 
 --

@@ -155,6 +155,26 @@ cmq_headers_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
 	}
 }
 
+/*
+ * The elements of an argument that is a text array with one for each of so many bodies of a
+ * queue or topic, palloc'd.  Each may be NULL, the argument is not.  Raises 22023.
+ */
+void
+cmq_texts_arg(FunctionCallInfo fcinfo, int argno, const char *argname,
+			  const char *kind, const char *name, int nbodies, Datum **texts,
+			  bool **isnull)
+{
+	int			n = cmq_array_arg(PG_GETARG_DATUM(argno), TEXTOID, argname, kind,
+								  name, texts, isnull);
+
+	if (n != nbodies)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("bodies and %s differ in number for %s \"%s\"",
+						argname, kind, name),
+				 errdetail("There are %d bodies and %d %s.", nbodies, n, argname)));
+}
+
 static int
 compare_ids(const void *a, const void *b)
 {

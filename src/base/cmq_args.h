@@ -71,6 +71,10 @@ extern int	cmq_int_arg(FunctionCallInfo fcinfo, int argno,
 extern int	cmq_array_arg(Datum arg, Oid type, const char *argname,
 						  const char *kind, const char *name,
 						  Datum **elements, bool **isnull);
+extern void cmq_texts_arg(FunctionCallInfo fcinfo, int argno,
+						  const char *argname, const char *kind,
+						  const char *name, int nbodies, Datum **texts,
+						  bool **isnull);
 extern void cmq_headers_arg(FunctionCallInfo fcinfo, int argno,
 							const char *kind, const char *name, int nbodies,
 							Datum **headers, bool **isnull);

@@ -5,7 +5,7 @@
  *	  sends for another one.
  *
  * cmq adds one key, which begins with cmq_.  The value is an object that says where the
- * message comes from.  Any role that may send can write such keys itself: a reader that
+ * message comes from, and of which group it was, if it goes where there are none.  Any role that may send can write such keys itself: a reader that
  * trusts them trusts every sender.
  *
  *		The headers of a message are a JSON object, or NULL.
@@ -22,6 +22,7 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type_d.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -71,6 +72,46 @@ cmq_headers_check(Datum headers, int number, const char *kind, const char *name)
 			 errdetail("They are of JSON type %s.", type) :
 			 errdetail("Those of message %d are of JSON type %s.", number, type),
 			 errhint("Give an object, such as {\"key\": [1, 2]}, or NULL for no headers.")));
+}
+
+/*
+ * The group of the message that others are sent for, as a member to follow others in what
+ * is added; empty if it has none.  palloc'd.  Where the message goes to a queue that has
+ * groups it is in the group itself, and headers need not say so.
+ */
+char *
+cmq_headers_group(Datum group, bool isnull)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	if (!isnull)
+	{
+		appendStringInfoString(&json, ", \"" CMQ_GROUP_MEMBER "\": ");
+		escape_json(&json, TextDatumGetCString(group));
+	}
+	return json.data;
+}
+
+/*
+ * What a member of the object under this key is, as cmq adds it or anybody else has written
+ * it; NULL unless it is a string.  palloc'd.
+ */
+char *
+cmq_headers_get(Datum headers, const char *key, const char *member)
+{
+	Jsonb	   *jb = DatumGetJsonbP(headers);
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(jb) ||
+		getKeyJsonValueFromContainer(&jb->root, key, strlen(key), &value) == NULL ||
+		value.type != jbvBinary ||
+		!JsonContainerIsObject(value.val.binary.data) ||
+		getKeyJsonValueFromContainer(value.val.binary.data, member,
+									 strlen(member), &value) == NULL ||
+		value.type != jbvString)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
 /* Add {key: {members}}, or return that alone; members is JSON text. */

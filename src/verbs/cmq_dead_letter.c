@@ -103,18 +103,18 @@ cmq_dead_letter_reason(CmqQueue *queue, TupleTableSlot *slot, TimestampTz now)
 	return NULL;
 }
 
-/* The headers of a dead letter. */
+/* The headers of a dead letter; group is a member of them, or empty. */
 static Datum
 dead_letter_headers(CmqQueue *queue, TimestampTz enqueued_at,
-					int receive_count, const char *reason, Datum headers,
-					bool isnull)
+					int receive_count, const char *reason, const char *group,
+					Datum headers, bool isnull)
 {
-	/* nothing in it needs to be escaped */
+	/* nothing else in it needs to be escaped */
 	char	   *members =
 		psprintf("\"queue\": \"%s\", \"msg_id\": %lld, \"enqueued_at\": \"%s\", "
-				 "\"receive_count\": %d, \"reason\": \"%s\"",
+				 "\"receive_count\": %d, \"reason\": \"%s\"%s",
 				 queue->name, (long long) cmq_time_to_msg_id(enqueued_at),
-				 cmq_headers_time(enqueued_at), receive_count, reason);
+				 cmq_headers_time(enqueued_at), receive_count, reason, group);
 
 	return cmq_headers_add(headers, isnull, CMQ_DEAD_LETTER_HEADER, members);
 }
@@ -191,20 +191,33 @@ typedef struct MoveState
 	MemoryContext context;		/* for one letter */
 } MoveState;
 
+/* A letter as it will be sent. */
+typedef struct Letter
+{
+	Datum		body;
+	Datum		headers;
+	bool		headers_null;
+	Datum		group;
+	bool		group_null;
+} Letter;
+
 /*
  * Copy the dead message of this time, as it will be sent.  The copy is flat: the toast
- * rows go with the message.  False if there is no such message any more.
+ * rows go with the message.  A queue that has no groups gets the group in the headers, for
+ * a redrive.  False if there is no such message any more.
  */
 static bool
 copy_letter(MoveState *state, TimestampTz time, const char *reason,
-			Datum *body, Datum *headers)
+			Letter *letter)
 {
 	CmqLetterMove *move = state->move;
 	TupleTableSlot *slot;
 	int			receive_count = cmq_slot_int(state->pending.table.slot,
 											 Anum_pending_receive_count);
+	bool		ordered = state->target->ordered;
 	bool		isnull;
 	bool		opened;
+	Datum		headers;
 
 	move->opening = true;
 	opened = cmq_leaf_rows_open(&state->messages, time);
@@ -212,10 +225,17 @@ copy_letter(MoveState *state, TimestampTz time, const char *reason,
 	if (!opened || !cmq_leaf_rows_find(&state->messages, time))
 		return false;
 	slot = state->messages.table.slot;
-	*body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
-	*headers = slot_getattr(slot, Anum_messages_headers, &isnull);
-	*headers = dead_letter_headers(move->queue, time, receive_count, reason,
-								   *headers, isnull);
+	letter->body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
+	letter->group = cmq_slot_group_name(slot, &letter->group_null);
+	if (!letter->group_null)
+		letter->group = PointerGetDatum(PG_DETOAST_DATUM_COPY(letter->group));
+	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
+	letter->headers =
+		dead_letter_headers(move->queue, time, receive_count, reason,
+							cmq_headers_group(letter->group,
+											  letter->group_null || ordered),
+							headers, isnull);
+	letter->headers_null = false;
 	return true;
 }
 
@@ -226,19 +246,19 @@ move_letter(MoveState *state, const char *reason)
 	CmqLetterMove *move = state->move;
 	CmqTable   *pending = &state->pending.table;
 	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
-	Datum		body;
-	Datum		headers;
-	bool		isnull = false;
+	Letter		letter;
 	CmqOutgoing out = {
 		.n = 1,
-		.bodies = &body,
-		.headers = &headers,
-		.headers_null = &isnull
+		.bodies = &letter.body,
+		.headers = &letter.headers,
+		.headers_null = &letter.headers_null,
+		.groups = state->target->ordered ? &letter.group : NULL,
+		.groups_null = &letter.group_null
 	};
 
-	if (pending->busy || !copy_letter(state, time, reason, &body, &headers))
+	if (pending->busy || !copy_letter(state, time, reason, &letter))
 		return;
-	if (!cmq_dead_letter_fits(state->target, body, headers))
+	if (!cmq_dead_letter_fits(state->target, letter.body, letter.headers))
 	{
 		move->refused++;
 		return;
@@ -247,7 +267,8 @@ move_letter(MoveState *state, const char *reason)
 		return;
 	cmq_xact_count(move->queue->shared, CMQ_DEAD_LETTERED, 1);
 	cmq_uses_guest(move->uses, state->target->owner,
-				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
+				   toast_raw_datum_size(letter.body) +
+				   toast_raw_datum_size(letter.headers));
 	cmq_send_as_owner(state->target, &out, 0, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	(void) cmq_leaf_rows_remove(&state->messages, time);

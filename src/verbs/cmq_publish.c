@@ -12,7 +12,8 @@
  * All copies are sent in the caller's transaction.  The caller needs a right on the
  * topic, and none on the queues.  The limits of each queue apply: if one queue refuses
  * its copy, because it is full, takes no body of that size or keeps no message for as long
- * as the delay, the whole call fails.
+ * as the delay, the whole call fails.  The group of a message goes to ordered queues, and
+ * means nothing to others.
  *
  * Backends cache descriptions of topics, with their subscriptions.  A change of a topic
  * sends a relcache invalidation for its view.  A look-up frees a stale description and
@@ -41,6 +42,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_group.h"
 #include "base/cmq_handle.h"
 #include "base/cmq_headers.h"
 #include "memory/cmq_shared.h"
@@ -58,8 +60,9 @@
 PG_FUNCTION_INFO_V1(cmq_publish);
 PG_FUNCTION_INFO_V1(cmq_publish_batch);
 
-/* The last argument of both: dedup_key, dedup_keys. */
-#define PUBLISH_KEY_ARGNO 6
+/* Arguments of both: message_group or message_groups, dedup_key or dedup_keys. */
+#define GROUP_ARGNO 6
+#define PUBLISH_KEY_ARGNO 7
 
 typedef struct Subscription
 {
@@ -100,6 +103,8 @@ typedef struct Publishing
 	Datum	   *headers;
 	bool	   *headers_null;
 	int			delay;			/* seconds, of all copies */
+	Datum	   *groups;			/* for ordered queues; NULL: none has any */
+	bool	   *groups_null;
 	Datum	   *keys;			/* for queues that keep keys; NULL: none */
 	bool	   *keys_null;
 } Publishing;
@@ -418,6 +423,11 @@ send_to(const char *name, const Publishing *p, TimestampTz *times)
 	if (!queue_wants(name, p) || cmq_queue_find(name) == NULL)
 		return false;
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
+	if (queue->ordered)
+	{
+		out.groups = p->groups;
+		out.groups_null = p->groups_null;
+	}
 	for (int i = 0; i < p->n; i++)
 	{
 		cmq_send_check_body(queue, p->bodies[i], false);
@@ -496,6 +506,28 @@ get_delay(FunctionCallInfo fcinfo, Publishing *p)
 						   CMQ_DELAY_MAX)));
 }
 
+/*
+ * Raise 22023 for a group that no queue can have, or of a delayed message: its ordered
+ * queues would refuse it.
+ */
+static void
+check_groups(const Publishing *p)
+{
+	for (int i = 0; i < p->n; i++)
+	{
+		if (p->groups_null[i])
+			continue;
+		cmq_group_check(p->groups[i], true, "topic", p->topic);
+		if (p->delay > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a message with a message_group cannot be delayed for topic \"%s\"",
+							p->topic),
+					 errdetail("It would hold up its group in ordered queues."),
+					 errhint("Leave the delay out, or publish the message without a group.")));
+	}
+}
+
 /* Send the messages to all queues that want them, and return queues and ids. */
 static void
 publish(FunctionCallInfo fcinfo, Publishing *p)
@@ -546,6 +578,8 @@ cmq_publish(PG_FUNCTION_ARGS)
 	Datum		body;
 	Datum		headers;
 	bool		headers_null = PG_ARGISNULL(4);
+	Datum		group = PG_GETARG_DATUM(GROUP_ARGNO);
+	bool		group_null = PG_ARGISNULL(GROUP_ARGNO);
 	Datum		key;
 	bool		no_key = false;
 
@@ -560,7 +594,10 @@ cmq_publish(PG_FUNCTION_ARGS)
 	p.bodies = &body;
 	p.headers = &headers;
 	p.headers_null = &headers_null;
+	p.groups = &group;
+	p.groups_null = &group_null;
 	get_delay(fcinfo, &p);
+	check_groups(&p);
 	if (!PG_ARGISNULL(PUBLISH_KEY_ARGNO))
 	{
 		key = cmq_once_check_key(PG_GETARG_DATUM(PUBLISH_KEY_ARGNO), 0, "topic",
@@ -596,6 +633,12 @@ cmq_publish_batch(PG_FUNCTION_ARGS)
 		memset(p.headers_null, true, p.n * sizeof(bool));
 	}
 	get_delay(fcinfo, &p);
+	if (!PG_ARGISNULL(GROUP_ARGNO))
+	{
+		cmq_texts_arg(fcinfo, GROUP_ARGNO, "message_groups", "topic", p.topic, p.n,
+					  &p.groups, &p.groups_null);
+		check_groups(&p);
+	}
 	if (!PG_ARGISNULL(PUBLISH_KEY_ARGNO))
 		cmq_once_keys_arg(fcinfo, PUBLISH_KEY_ARGNO, "topic", p.topic, p.n,
 						  &p.keys, &p.keys_null);

@@ -41,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_group.h"
 #include "base/cmq_handle.h"
 #include "base/cmq_headers.h"
 #include "base/cmq_limit.h"
@@ -69,23 +70,28 @@
 
 PG_FUNCTION_INFO_V1(cmq_redrive);
 
-/* The queue that a dead letter came from, or NULL; palloc'd. */
-static char *
-get_source(Datum headers)
+/*
+ * The group of the dead letter in the slot, in a queue that has groups, or else as its
+ * headers say; what no group can be called, and so has been forged, is none.
+ */
+static bool
+get_group(TupleTableSlot *slot, Datum headers, bool ordered, Datum *group)
 {
-	Jsonb	   *jb = DatumGetJsonbP(headers);
-	JsonbValue	value;
+	bool		isnull;
+	char	   *name;
 
-	if (!JB_ROOT_IS_OBJECT(jb) ||
-		getKeyJsonValueFromContainer(&jb->root, CMQ_DEAD_LETTER_HEADER,
-									 strlen(CMQ_DEAD_LETTER_HEADER), &value) == NULL ||
-		value.type != jbvBinary ||
-		!JsonContainerIsObject(value.val.binary.data) ||
-		getKeyJsonValueFromContainer(value.val.binary.data, "queue",
-									 strlen("queue"), &value) == NULL ||
-		value.type != jbvString)
-		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
+	if (ordered)
+	{
+		*group = cmq_slot_group_name(slot, &isnull);
+		if (!isnull)
+			*group = PointerGetDatum(PG_DETOAST_DATUM_COPY(*group));
+		return !isnull;
+	}
+	name = cmq_headers_get(headers, CMQ_DEAD_LETTER_HEADER, CMQ_GROUP_MEMBER);
+	if (name == NULL || name[0] == '\0' || strlen(name) > CMQ_GROUP_MAX)
+		return false;
+	*group = CStringGetTextDatum(name);
+	return true;
 }
 
 /* A redrive. */
@@ -198,20 +204,26 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 	Datum		body;
 	Datum		headers;
 	bool		isnull;
+	Datum		group;
+	bool		no_group;
 	CmqOutgoing out = {
 		.n = 1,
 		.bodies = &body,
 		.headers = &headers,
-		.headers_null = &isnull
+		.headers_null = &isnull,
+		.groups_null = &no_group
 	};
 
 	if (!cmq_leaf_rows_find(&chunk->messages, letter->key.enqueued_at))
 		return false;
 	slot = chunk->messages.table.slot;
 	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
-	source = isnull ? NULL : open_source(redrive, get_source(headers));
+	source = isnull ? NULL :
+		open_source(redrive, cmq_headers_get(headers, CMQ_DEAD_LETTER_HEADER, "queue"));
 	if (source == NULL)
 		return false;
+	no_group = !get_group(slot, headers, chunk->messages.queue->ordered, &group);
+	out.groups = source->ordered ? &group : NULL;
 	body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
 	headers = DirectFunctionCall2(jsonb_delete, headers,
 								  CStringGetTextDatum(CMQ_DEAD_LETTER_HEADER));

@@ -107,6 +107,8 @@ typedef struct Replay
 	Datum		bodies[REPLAY_MESSAGES];
 	Datum		headers[REPLAY_MESSAGES];
 	bool		headers_null[REPLAY_MESSAGES];
+	Datum		groups[REPLAY_MESSAGES];
+	bool		groups_null[REPLAY_MESSAGES];
 	int			n;
 	Size		bytes;
 	bool		once;			/* with keys */
@@ -129,7 +131,9 @@ replay_flush(Replay *replay)
 			.n = replay->n,
 			.bodies = replay->bodies,
 			.headers = replay->headers,
-			.headers_null = replay->headers_null
+			.headers_null = replay->headers_null,
+			.groups = target->ordered ? replay->groups : NULL,
+			.groups_null = replay->groups_null
 		};
 		CmqOnce		once;
 
@@ -156,7 +160,10 @@ replay_flush(Replay *replay)
 	MemoryContextReset(replay->context);
 }
 
-/* Copy the message that the scan stands at. */
+/*
+ * Copy the message that the scan stands at.  A queue that has no groups gets the group in
+ * the headers.
+ */
 static void
 replay_message(Replay *replay, CmqHistory *history)
 {
@@ -165,14 +172,20 @@ replay_message(Replay *replay, CmqHistory *history)
 	bool		isnull;
 	Datum		body = cmq_slot_body(slot);
 	Datum		headers = slot_getattr(slot, Anum_messages_headers, &isnull);
+	bool		no_group;
+	Datum		group = cmq_slot_group_name(slot, &no_group);
 	char	   *origin;
 
 	replay->bodies[replay->n] =
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(body));
-	origin = psprintf("\"queue\": \"%s\", \"msg_id\": %lld, \"enqueued_at\": \"%s\"",
+	replay->groups_null[replay->n] = no_group;
+	replay->groups[replay->n] = no_group ? (Datum) 0 :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(group));
+	origin = psprintf("\"queue\": \"%s\", \"msg_id\": %lld, \"enqueued_at\": \"%s\"%s",
 					  replay->source->name,
 					  (long long) cmq_time_to_msg_id(history->time),
-					  cmq_headers_time(history->time));
+					  cmq_headers_time(history->time),
+					  cmq_headers_group(group, no_group || replay->target->ordered));
 	replay->headers[replay->n] = cmq_headers_add(headers, isnull,
 												 CMQ_ORIGIN_HEADER, origin);
 	replay->headers_null[replay->n] = false;

@@ -517,17 +517,8 @@ static void
 get_groups(FunctionCallInfo fcinfo, CmqQueue *queue, Delay delay, int n,
 		   CmqOutgoing *out)
 {
-	int			ngroups = cmq_array_arg(PG_GETARG_DATUM(GROUP_ARGNO), TEXTOID,
-										"message_groups", "queue", queue->name,
-										&out->groups, &out->groups_null);
-
-	if (ngroups != n)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("message_groups must have as many elements as bodies for queue \"%s\"",
-						queue->name),
-				 errdetail("There are %d message_groups and %d bodies.",
-						   ngroups, n)));
+	cmq_texts_arg(fcinfo, GROUP_ARGNO, "message_groups", "queue", queue->name, n,
+				  &out->groups, &out->groups_null);
 	for (int i = 0; i < n; i++)
 	{
 		if (!out->groups_null[i])

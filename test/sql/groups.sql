@@ -49,3 +49,88 @@ SELECT body, rewind_count, message_group FROM cmq_consume('groups_a', 10);
 -- a name of the greatest length, of characters that JSON escapes
 SELECT cmq_send('groups_a', 'long', message_group => repeat(E'"\\', 64)) > 0 AS sent;
 SELECT message_group = repeat(E'"\\', 64) AS as_sent FROM cmq_consume('groups_a');
+
+--
+-- Dead letters: a queue without groups has the group in the header, and a redrive takes it
+-- from there.
+--
+SELECT cmq_create_queue('groups_dead');
+SELECT cmq_create_queue('groups_dead_o', ordered => true);
+SELECT cmq_create_queue('groups_src', ordered => true, dead_letter_queue => 'groups_dead', max_receive_count => 1);
+SELECT count(*) FROM cmq_send_batch('groups_src', '{x1,x2,free,y1}', message_groups => ARRAY[E'x "\\\u00e9'::text, E'x "\\\u00e9', NULL, 'y']);
+-- All fail: a receive moves what is dead of a group, all of it.
+SELECT body, message_group FROM cmq_receive('groups_src', 10);
+SELECT count(*) FROM cmq._deliveries_of('groups_src', array(SELECT msg_id FROM cmq.q_groups_src_live), false) d, cmq_change_visibility('groups_src', d.receipt_handle, 0);
+SELECT body FROM cmq_receive('groups_src', 10);
+SELECT pg_temp.live('groups_src'), pg_temp.live('groups_dead');
+SELECT body, headers -> 'cmq_dead_letter' -> 'message_group' AS in_header, headers -> 'cmq_dead_letter' ->> 'reason' AS reason FROM cmq.q_groups_dead_live ORDER BY msg_id;
+SELECT cmq_send('groups_src', 'x3', message_group => E'x "\\\u00e9') > 0 AS sent;
+SELECT cmq_redrive('groups_dead');
+SELECT body, message_group, headers FROM cmq.q_groups_src_live ORDER BY msg_id;
+SELECT body, message_group, receive_count FROM cmq_receive('groups_src', 1);
+-- they stand behind what their group has sent meanwhile, and wait for it
+SELECT body FROM cmq_receive('groups_src', 10);
+SELECT cmq_clear_queue('groups_src');
+
+-- an ordered dead-letter queue has the group, and the header has not
+SELECT cmq_alter_queue('groups_src', dead_letter_queue => 'groups_dead_o');
+SELECT count(*) FROM cmq_send_batch('groups_src', '{x1,free}', message_groups => '{x,NULL}');
+SELECT count(*) FROM cmq_receive('groups_src', 10, 1) r, cmq_change_visibility('groups_src', r.receipt_handle, 0);
+SELECT cmq_maintain('groups_src');
+SELECT body, message_group, headers -> 'cmq_dead_letter' ? 'message_group' AS in_header FROM cmq.q_groups_dead_o_live ORDER BY msg_id;
+SELECT cmq_redrive('groups_dead_o');
+SELECT body, message_group, headers FROM cmq.q_groups_src_live ORDER BY msg_id;
+SELECT cmq_clear_queue('groups_src');
+
+-- Who may send to the dead-letter queue can write the header: it chooses no more than the
+-- group, and what no group can be called is none.
+SELECT cmq_alter_queue('groups_src', dead_letter_queue => 'groups_dead');
+SELECT count(*) FROM (VALUES ('"forged"'), ('""'), ('1'), ('null'), ('["x"]'), (to_json(repeat('x', 128))::text), (to_json(repeat('x', 129))::text)) g (json),
+	LATERAL cmq_send('groups_dead', json, headers => format('{"cmq_dead_letter": {"queue": "groups_src", "message_group": %s}}', json)::jsonb);
+SELECT cmq_redrive('groups_dead');
+SELECT left(body, 10) AS body, left(message_group, 10) AS message_group, length(message_group), headers FROM cmq.q_groups_src_live ORDER BY msg_id;
+-- nor does it give a group to a queue without any
+SELECT cmq_alter_queue('groups_plain', dead_letter_queue => 'groups_dead', max_receive_count => 1);
+SELECT cmq_send('groups_dead', 'forged', headers => '{"cmq_dead_letter": {"queue": "groups_plain", "message_group": "x"}}') > 0 AS sent;
+SELECT cmq_redrive('groups_dead');
+SELECT body, message_group, headers FROM cmq_consume('groups_plain');
+SELECT cmq_drop_queue('groups_src');
+SELECT cmq_unbind_dead_letter('groups_plain');
+
+--
+-- Replay: groups go along, or into the header.
+--
+SELECT cmq_create_queue('groups_r', rewind_seconds => 3600, ordered => true);
+SELECT count(*) FROM cmq_send_batch('groups_r', '{a1,b1,free,a2}', message_groups => '{a,b,NULL,a}', headers => '{"{\"k\": 1}",NULL,NULL,NULL}');
+SELECT count(*) FROM cmq_consume('groups_r', 10);
+SELECT cmq_replay('groups_r', 'groups_dead_o', '-infinity'), cmq_replay('groups_r', 'groups_plain', '-infinity');
+SELECT body, message_group, headers - 'cmq_origin' AS others, headers -> 'cmq_origin' ->> 'queue' AS queue, headers -> 'cmq_origin' ? 'message_group' AS in_header FROM cmq_receive('groups_dead_o', 10);
+SELECT body, message_group, headers - 'cmq_origin' AS others, headers -> 'cmq_origin' ->> 'queue' AS queue, headers -> 'cmq_origin' -> 'message_group' AS in_header FROM cmq_receive('groups_plain', 10);
+-- what comes from a queue without groups has none
+SELECT cmq_replay('groups_plain', 'groups_dead_o', '-infinity') > 0 AS replayed;
+SELECT DISTINCT message_group, headers #> '{cmq_origin,message_group}' AS in_header FROM cmq_receive('groups_dead_o', 10);
+
+--
+-- Topics: ordered queues get the group, others do not.
+--
+SELECT cmq_create_topic('groups_t');
+SELECT cmq_subscribe('groups_t', 'ordered', 'groups_a');
+SELECT cmq_subscribe('groups_t', 'plain', 'groups_plain');
+SELECT cmq_clear_queue('groups_plain') > 0 AS cleared;
+SELECT queue FROM cmq_publish('groups_t', 'p1', message_group => 'p');
+SELECT queue FROM cmq_publish('groups_t', 'p2');
+SELECT queue, count(*) FROM cmq_publish_batch('groups_t', '{p3,p4,p5}', message_groups => '{p,NULL,q}') GROUP BY 1 ORDER BY 1;
+SELECT body, message_group, headers FROM cmq_receive('groups_a', 10);
+SELECT body, message_group, headers FROM cmq_receive('groups_plain', 10);
+SELECT cmq_publish('groups_t', 'p', delay_seconds => 1, message_group => 'p');
+SELECT cmq_publish_batch('groups_t', '{p,p}', delay_seconds => 1, message_groups => '{NULL,p}');
+SELECT count(*) FROM cmq_publish_batch('groups_t', '{p,p}', delay_seconds => 1, message_groups => '{NULL,NULL}');
+SELECT cmq_publish('groups_t', 'p', message_group => '');
+SELECT cmq_publish('groups_t', 'p', message_group => repeat('p', 129));
+SELECT cmq_publish_batch('groups_t', '{p,p}', message_groups => '{p}');
+SELECT cmq_publish_batch('groups_t', '{p,p}', message_groups => '{{p,p}}');
+SELECT count(*) FROM cmq_publish_batch('groups_t', '{}', message_groups => '{}');
+SELECT cmq_unsubscribe('groups_t', 'ordered'), cmq_unsubscribe('groups_t', 'plain');
+SELECT cmq_drop_topic('groups_t');
+
+SELECT cmq_drop_queue(queue) FROM cmq.queues WHERE queue LIKE 'groups\_%' ORDER BY queue;
