@@ -443,6 +443,7 @@ CREATE FUNCTION @extschema@.cmq_queue_attributes(
 	OUT retry_backoff_seconds	int,
 	OUT retry_backoff_max_seconds	int,
 	OUT rewind_share			int,
+	OUT ordered					boolean,
 	OUT dedup_seconds			int,
 	OUT create_time				timestamptz,
 	OUT last_modify_time		timestamptz,
@@ -1426,6 +1427,7 @@ SELECT q.name AS queue,
 	   CASE WHEN may.read THEN q.retry_backoff_seconds END AS retry_backoff_seconds,
 	   CASE WHEN may.read THEN q.retry_backoff_max_seconds END AS retry_backoff_max_seconds,
 	   CASE WHEN may.read THEN q.rewind_share END AS rewind_share,
+	   CASE WHEN may.read THEN q.ordered END AS ordered,
 	   CASE WHEN may.read THEN q.dedup_seconds END AS dedup_seconds,
 	   CASE WHEN may.read THEN q.create_time END AS create_time,
 	   CASE WHEN may.read THEN q.last_modify_time END AS last_modify_time,
@@ -1457,6 +1459,7 @@ COMMENT ON COLUMN cmq.queues.max_time_to_live IS 'after how many seconds, from w
 COMMENT ON COLUMN cmq.queues.retry_backoff_seconds IS 'for how many seconds cmq_release hides a message that was received once; twice as many for each receive more';
 COMMENT ON COLUMN cmq.queues.retry_backoff_max_seconds IS 'for how many seconds cmq_release hides a message at most';
 COMMENT ON COLUMN cmq.queues.rewind_share IS 'per cent of the messages received that a rewind under way brings back while others are ready; 100: in the order of production';
+COMMENT ON COLUMN cmq.queues.ordered IS 'whether the queue has groups, whose messages are delivered one after the other in the order of production';
 COMMENT ON COLUMN cmq.queues.dedup_seconds IS 'for how many seconds the key of a message keeps others with that key from being stored; 0: the queue keeps no keys';
 COMMENT ON COLUMN cmq.queues.create_time IS 'when the queue was created (timestamp by the queue clock)';
 COMMENT ON COLUMN cmq.queues.last_modify_time IS 'when settings of the queue were last changed (timestamp by the queue clock)';

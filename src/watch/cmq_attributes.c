@@ -44,6 +44,7 @@ enum
 	Anum_attributes_retry_backoff_seconds,
 	Anum_attributes_retry_backoff_max_seconds,
 	Anum_attributes_rewind_share,
+	Anum_attributes_ordered,
 	Anum_attributes_dedup_seconds,
 	Anum_attributes_create_time,
 	Anum_attributes_last_modify_time,
@@ -54,7 +55,7 @@ enum
 	Anum_attributes_min_msg_time,
 	Anum_attributes_earliest_rewind_time,
 	Anum_attributes_latest_rewind_time,
-	Natts_attributes = 22
+	Natts_attributes = 23
 };
 
 /* Count the queue's messages by state; returns the description of the same moment. */
@@ -111,6 +112,7 @@ cmq_queue_attributes(PG_FUNCTION_ARGS)
 	VALUE(retry_backoff_seconds) = Int32GetDatum(queue->retry_backoff_seconds);
 	VALUE(retry_backoff_max_seconds) = Int32GetDatum(queue->retry_backoff_max_seconds);
 	VALUE(rewind_share) = Int32GetDatum(queue->rewind_share);
+	VALUE(ordered) = BoolGetDatum(queue->ordered);
 	VALUE(dedup_seconds) = Int32GetDatum(queue->dedup_seconds);
 	VALUE(create_time) = TimestampTzGetDatum(queue->create_time);
 	VALUE(last_modify_time) = TimestampTzGetDatum(queue->last_modify_time);

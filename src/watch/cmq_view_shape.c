@@ -264,6 +264,9 @@ kind_of(Node *node, const CmqBranch *branch, AttrNumber time, CmqView *view)
 		return KIND_HEADERS;
 	if (cmq_node_is_column(node, branch->messages, Anum_messages_body))
 		return KIND_BODY;
+	if (view->queue->ordered &&
+		cmq_node_is_column(node, branch->messages, Anum_messages_message_group))
+		return KIND_GROUP;
 	if (cmq_node_has_var_of(node, branch->messages))
 		return KIND_BOTH;
 	if (branch->state == CMQ_STATE_PENDING)
@@ -363,7 +366,8 @@ parse_branch(Query *query, CmqView *view, List **kinds)
 bool
 cmq_view_needs_messages(CmqViewKind kind)
 {
-	return kind == KIND_HEADERS || kind == KIND_BODY || kind == KIND_BOTH;
+	return kind == KIND_HEADERS || kind == KIND_BODY || kind == KIND_GROUP ||
+		kind == KIND_BOTH;
 }
 
 /*

@@ -19,6 +19,7 @@ typedef enum CmqViewKind
 	KIND_TIME,					/* enqueued_at */
 	KIND_HEADERS,
 	KIND_BODY,
+	KIND_GROUP,					/* message_group, of ordered queues */
 	KIND_OTHER,					/* what needs the table of states */
 	KIND_BOTH,					/* what needs both tables */
 	KIND_COLUMN					/* and a CmqStateColumn: that of the state */

@@ -314,6 +314,9 @@ make_column(CmqBranch *branch, CmqView *view, Node *name, Node *expr, int column
 		case KIND_BODY:
 			return (Node *) makeVar(branch->messages, Anum_messages_body,
 									TEXTOID, -1, DEFAULT_COLLATION_OID, 0);
+		case KIND_GROUP:
+			return (Node *) makeVar(branch->messages, Anum_messages_message_group,
+									TEXTOID, -1, DEFAULT_COLLATION_OID, 0);
 		case KIND_NULL:
 		case KIND_OTHER:
 		case KIND_BOTH:

@@ -20,6 +20,18 @@ SELECT c.relname, array_agg(a.attname ORDER BY a.attnum) AS columns
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
  WHERE c.relname ~ '^q_groups_' AND c.relkind = 'v' GROUP BY 1 ORDER BY 1;
 
+SELECT queue, ordered FROM cmq.queues WHERE queue LIKE 'groups\_%' ORDER BY queue;
+SELECT a.ordered, p.ordered AS plain FROM cmq_queue_attributes('groups_a') a, cmq_queue_attributes('groups_plain') p;
+CREATE ROLE groups_sender;
+GRANT USAGE ON SCHEMA cmq TO groups_sender;
+GRANT INSERT ON cmq.q_groups_a TO groups_sender;
+SET ROLE groups_sender;
+SELECT queue, ordered FROM cmq.queues WHERE queue LIKE 'groups\_%' ORDER BY queue;
+RESET ROLE;
+REVOKE ALL ON cmq.q_groups_a FROM groups_sender;
+REVOKE ALL ON SCHEMA cmq FROM groups_sender;
+DROP ROLE groups_sender;
+
 --
 -- What a receive, a consume and a receive by ids return, and the views show.
 --
