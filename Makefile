@@ -118,6 +118,7 @@ OBJS = \
 	src/verbs/cmq_topic.o \
 	src/verbs/cmq_truncate.o \
 	src/watch/cmq_attributes.o \
+	src/watch/cmq_blocked.o \
 	src/watch/cmq_history_rows.o \
 	src/watch/cmq_look.o \
 	src/watch/cmq_message_state.o \

@@ -1665,7 +1665,8 @@ CREATE FUNCTION cmq._status(
 	OUT earliest_rewind_time	timestamptz,
 	OUT latest_rewind_time		timestamptz,
 	OUT pending_bytes			bigint,
-	OUT history_bytes			bigint)
+	OUT history_bytes			bigint,
+	OUT blocked_groups			bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_status'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -1691,6 +1692,10 @@ COMMENT ON FUNCTION cmq._status() IS 'cmq internal: what the view cmq.status sho
 --                         cmq_queue_attributes says; NULL when rewind is off
 --   pending_bytes, history_bytes
 --                         pending_bytes and rewindable_bytes of cmq.metrics
+--   blocked_groups        number of groups of which a message is in flight, or put off by a
+--                         release, and others wait for it: takes time in proportion to what
+--                         is in flight.  NULL if the queue is not ordered, or more than
+--                         10000 groups have a message in flight
 CREATE VIEW cmq.status WITH (security_barrier) AS
   WITH status AS MATERIALIZED (SELECT * FROM cmq._status())
 SELECT s.queue,
@@ -1705,7 +1710,8 @@ SELECT s.queue,
 	   s.earliest_rewind_time,
 	   s.latest_rewind_time,
 	   s.pending_bytes,
-	   s.history_bytes
+	   s.history_bytes,
+	   s.blocked_groups
   FROM status s
   LEFT JOIN status d
 	ON d.queue = s.dead_letter_queue
@@ -1724,6 +1730,7 @@ COMMENT ON COLUMN cmq.status.earliest_rewind_time IS 'the earliest legal start o
 COMMENT ON COLUMN cmq.status.latest_rewind_time IS 'the latest legal start of a rewind (timestamp by the queue clock): when the earliest message was produced that is not consumed; NULL with rewind off';
 COMMENT ON COLUMN cmq.status.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
 COMMENT ON COLUMN cmq.status.history_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
+COMMENT ON COLUMN cmq.status.blocked_groups IS 'number of groups of which a message is in flight and others wait for it; NULL if the queue is not ordered, or more than 10000 groups have a message in flight';
 
 -- As with the server's statistics views, every role that may use schema cmq may read
 -- these views, and each shows a reader what the reader has rights on.

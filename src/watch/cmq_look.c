@@ -59,6 +59,7 @@
 #include "store/cmq_states.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_rewind.h"
+#include "watch/cmq_blocked.h"
 #include "watch/cmq_look.h"
 
 /* How many restored messages are looked at for the one that is ready longest. */
@@ -283,6 +284,27 @@ get_counters(CmqSharedQueue *shared, CmqLook *look)
 		look->counters[i] = cmq_count_counter(shared, i);
 }
 
+/* How many groups of an ordered queue are blocked; in recovery all rows are looked at. */
+static void
+get_blocked(CmqQueue *queue, CmqLook *look)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	CmqFloorScan scan = {.floor = DT_NOBEGIN,.rewind_floor = DT_NOBEGIN};
+	CmqTable	pending;
+
+	if (!queue->ordered)
+		return;
+	if (queue->shared)
+		cmq_bounds_begin_floor(&scan, queue, now);
+	if (!cmq_table_open(&pending, NULL, queue, queue->pending, CMQ_PENDING,
+						AccessShareLock))
+		return;
+	look->blocked_groups = cmq_blocked_count(queue, &pending, now, scan.floor,
+											 scan.rewind_floor);
+	look->counts_blocked = look->blocked_groups >= 0;
+	cmq_table_close(&pending);
+}
+
 static void
 get_look(const char *name, CmqLook *look)
 {
@@ -301,6 +323,7 @@ get_look(const char *name, CmqLook *look)
 	{
 		look->history = count_history(queue, &leaves, look->left_of_rewind);
 		get_range(queue, look, &states);
+		get_blocked(queue, look);
 	}
 	if (look->any_ready)
 		look->oldest_ready_seconds =

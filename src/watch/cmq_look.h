@@ -46,6 +46,8 @@ typedef struct CmqLook
 	bool		can_rewind;
 	TimestampTz earliest_rewind;
 	TimestampTz latest_rewind;
+	bool		counts_blocked;
+	int64		blocked_groups; /* of an ordered queue */
 } CmqLook;
 
 typedef void (*CmqLookRow) (const CmqLook *look, ReturnSetInfo *rsinfo);

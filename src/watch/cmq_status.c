@@ -34,7 +34,8 @@ enum
 	Anum_status_latest_rewind_time,
 	Anum_status_pending_bytes,
 	Anum_status_history_bytes,
-	Natts_status = 13
+	Anum_status_blocked_groups,
+	Natts_status = 14
 };
 
 #define VALUE(att) values[Anum_status_##att - 1]
@@ -64,6 +65,8 @@ make_row(const CmqLook *look, ReturnSetInfo *rsinfo)
 	VALUE(latest_rewind_time) = TimestampTzGetDatum(look->latest_rewind);
 	VALUE(pending_bytes) = Int64GetDatum(look->pending_bytes);
 	VALUE(history_bytes) = Int64GetDatum(look->history_bytes);
+	NULLED(blocked_groups) = !look->counts_blocked;
+	VALUE(blocked_groups) = Int64GetDatum(look->blocked_groups);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }
 

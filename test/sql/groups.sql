@@ -145,4 +145,46 @@ SELECT count(*) FROM cmq_publish_batch('groups_t', '{}', message_groups => '{}')
 SELECT cmq_unsubscribe('groups_t', 'ordered'), cmq_unsubscribe('groups_t', 'plain');
 SELECT cmq_drop_topic('groups_t');
 
+--
+-- cmq.status: how many groups have a message in flight, or put off, and others that wait.
+--
+SELECT cmq_create_queue('groups_s', ordered => true, rewind_seconds => 3600, visibility_timeout => 3600);
+CREATE FUNCTION pg_temp.blocked() RETURNS bigint LANGUAGE sql AS $$ SELECT blocked_groups FROM cmq.status WHERE queue = 'groups_s' $$;
+SELECT queue, blocked_groups FROM cmq.status WHERE queue IN ('groups_s', 'groups_plain') ORDER BY 1;
+SELECT count(*) FROM cmq_send_batch('groups_s', '{a1,a2,b1,b2,c1,free1,free2}', message_groups => '{a,a,b,b,c,NULL,NULL}');
+SELECT pg_temp.blocked() AS none_in_flight;
+SELECT body, receipt_handle AS a1 FROM cmq_receive('groups_s', 1) \gset
+SELECT :'body' AS body, pg_temp.blocked() AS a;
+SELECT string_agg(body, ' ') AS bodies FROM cmq_receive_messages('groups_s', array(SELECT msg_id FROM cmq.q_groups_s_live WHERE body IN ('b1', 'c1', 'free1')));
+SELECT pg_temp.blocked() AS a_and_b;
+-- nothing waits behind what is alone in its group
+SELECT count(*) FROM cmq_delete_messages('groups_s', array(SELECT msg_id FROM cmq.q_groups_s_live WHERE body = 'b2'));
+SELECT pg_temp.blocked() AS a;
+-- a later one that is sent, and not committed, and rolled back
+BEGIN;
+SELECT cmq_send('groups_s', 'c2', message_group => 'c') > 0 AS sent;
+SELECT pg_temp.blocked() AS a_and_c;
+ROLLBACK;
+SELECT pg_temp.blocked() AS a;
+-- put off by a release
+SELECT cmq_release('groups_s', ARRAY[:'a1'], 600) = :'a1' AS released;
+SELECT pg_temp.blocked() AS a;
+SELECT cmq_release('groups_s', ARRAY[receipt_handle], 600, counted => false) = receipt_handle AS released FROM cmq._deliveries_of('groups_s', array(SELECT msg_id FROM cmq.q_groups_s_live WHERE body = 'a1'), false);
+SELECT pg_temp.blocked() AS a, in_flight, delayed FROM cmq.status WHERE queue = 'groups_s';
+SELECT count(*) FROM cmq_delete_messages('groups_s', array(SELECT msg_id FROM cmq.q_groups_s_live WHERE body = 'a1'));
+SELECT pg_temp.blocked() AS none;
+-- what a rewind brings back waits for what is in flight
+SELECT string_agg(body, ' ') AS bodies FROM cmq_receive('groups_s', 10) WHERE message_group = 'a';
+SELECT pg_temp.blocked() AS none;
+SELECT cmq_rewind('groups_s', pg_temp.produced('groups_s', 'a1')) IS NOT NULL AS rewound;
+SELECT pg_temp.blocked() AS a_and_b;
+SELECT cmq_cancel_rewind('groups_s');
+SELECT pg_temp.blocked() AS none;
+SELECT count(*) FROM cmq_restore_messages('groups_s', array(SELECT msg_id FROM cmq.q_groups_s_history WHERE body = 'a1'));
+SELECT pg_temp.blocked() AS a;
+-- too many to count
+SELECT count(*) FROM cmq_send_batch('groups_s', array_fill('x'::text, '{10001}'), message_groups => array(SELECT 'g' || i FROM generate_series(1, 10001) i));
+DO $$ BEGIN FOR i IN 1 .. 11 LOOP PERFORM FROM cmq_receive('groups_s', 1000); END LOOP; END $$;
+SELECT in_flight > 10000 AS many, blocked_groups FROM cmq.status WHERE queue = 'groups_s';
+
 SELECT cmq_drop_queue(queue) FROM cmq.queues WHERE queue LIKE 'groups\_%' ORDER BY queue;
