@@ -584,8 +584,9 @@ COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int, jsonb)
 --   visibility_timeout  seconds, 1..43200; NULL: the queue's
 -- Result: those of them that are ready or delayed, oldest first, each once.  Left out are
 --   ids of messages that are unknown, in flight, deleted, expired or dead, and those that
---   another open transaction is changing, for which the call does not wait.  No row from
---   a paused queue.
+--   another open transaction is changing, for which the call does not wait; and those with
+--   others before them in their group that the call does not take, too.  No row from a
+--   paused queue.
 -- Messages that wait as they were sent or brought back are found by their ids, and so are
 -- all if the queue's owner has added an index on enqueued_at to cmq_data.q_<queue>_pending.
 -- Else, for those that are delayed or were received before, the call reads what is delayed
