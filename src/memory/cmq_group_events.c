@@ -66,6 +66,13 @@ cmq_group_events_note(CmqGroupEvents *events, int64 group)
 	events->bits[bucket / 64] |= UINT64CONST(1) << (bucket % 64);
 }
 
+/* ... or groups that nobody knows. */
+void
+cmq_group_events_note_all(CmqGroupEvents *events)
+{
+	memset(events->bits, 0xff, sizeof(events->bits));
+}
+
 void
 cmq_group_events_merge(CmqGroupEvents *events, const CmqGroupEvents *more)
 {

@@ -13,6 +13,7 @@
 extern void cmq_group_events_init(CmqSharedQueue *shared);
 extern uint32 cmq_group_events_count(CmqSharedQueue *shared, int64 group);
 extern void cmq_group_events_note(CmqGroupEvents *events, int64 group);
+extern void cmq_group_events_note_all(CmqGroupEvents *events);
 extern void cmq_group_events_merge(CmqGroupEvents *events,
 								  const CmqGroupEvents *more);
 extern void cmq_group_events_raise(CmqSharedQueue *shared,

@@ -518,6 +518,13 @@ cmq_xact_group_changed(CmqSharedQueue *shared, int64 group)
 	cmq_group_events_note(&get_deed(shared)->effect.groups, group);
 }
 
+/* The same for any of the groups. */
+void
+cmq_xact_groups_unknown(CmqSharedQueue *shared)
+{
+	cmq_group_events_note_all(&get_deed(shared)->effect.groups);
+}
+
 /*
  * If the transaction commits, waiters read the queue's row again before they look next: the
  * caller has changed it.

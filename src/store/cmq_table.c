@@ -889,6 +889,7 @@ open_group_index(CmqTable *table)
 {
 	List	   *oids = RelationGetIndexList(table->rel);
 	ListCell   *lc;
+	Oid			relid = RelationGetRelid(table->rel);
 
 	foreach(lc, oids)
 	{
@@ -905,8 +906,10 @@ open_group_index(CmqTable *table)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" does not have the index by group of an ordered queue",
 						RelationGetRelationName(table->rel)),
+				 errdetail("It was dropped, changed or is not valid."),
 				 errhint("Make it again: CREATE INDEX ON %s (%s, %s);",
-						 cmq_full_name(RelationGetRelid(table->rel)),
+						 cmq_full_name(table->rel->rd_rel->relispartition ?
+									   get_partition_parent(relid, true) : relid),
 						 table->kind == CMQ_PENDING ? "group_key" : "group_hash",
 						 table->kind == CMQ_PENDING ? "visible_at" : "enqueued_at")));
 	table->group_slot = table_slot_create(table->rel, NULL);

@@ -144,6 +144,14 @@ cmq_unnoticed(PG_FUNCTION_ARGS)
 										   PG_GETARG_BOOL(1)));
 }
 
+/* Groups of an ordered queue go on when a message of theirs is taken away. */
+static void
+groups_changed(CmqQueue *queue)
+{
+	cmq_xact_groups_unknown(queue->shared);
+	cmq_xact_wake_all(queue->shared);
+}
+
 /*
  * Trigger on the pending and the rewind table of a queue, before statements that
  * are not ours.
@@ -165,6 +173,8 @@ cmq_pending_changed(PG_FUNCTION_ARGS)
 	cmq_xact_taken_unknown(queue->shared);
 	/* an abort brings back what the statement takes away */
 	cmq_xact_wake(queue->shared, 0, CMQ_ALL_WAITERS);
+	if (queue->ordered)
+		groups_changed(queue);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
@@ -214,6 +224,8 @@ cmq_row_changed(PG_FUNCTION_ARGS)
 	if (queue == NULL || which == CMQ_MESSAGES)
 		return PointerGetDatum(NULL);
 	check_subscription(queue);
+	if (queue->ordered)
+		groups_changed(queue);
 
 	old_slot = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? NULL :
 		trigger->tg_trigslot;
