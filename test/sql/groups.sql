@@ -146,6 +146,62 @@ SELECT cmq_unsubscribe('groups_t', 'ordered'), cmq_unsubscribe('groups_t', 'plai
 SELECT cmq_drop_topic('groups_t');
 
 --
+-- An index by group that is gone, or is not valid: the error says how to make it again.
+--
+SELECT cmq_create_queue('groups_i', ordered => true, rewind_seconds => 3600, visibility_timeout => 3600);
+CREATE FUNCTION pg_temp.undo(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE command;
+	RETURN 'nothing to undo';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	EXECUTE substring(hint FROM 'CREATE INDEX [^;]*');
+	RETURN 'undone';
+END $$;
+SELECT count(*) FROM cmq_send_batch('groups_i', '{a1,a2,b1}', message_groups => '{a,a,b}');
+SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index WHERE indrelid = 'cmq_data.q_groups_i_pending'::regclass AND NOT indisprimary \gexec
+SELECT line FROM pg_temp.complaint($$SELECT cmq_receive('groups_i')$$);
+-- what needs no group goes on
+SELECT cmq_send('groups_i', 'b2', message_group => 'b') > 0 AS sent;
+SELECT pg_temp.undo($$SELECT cmq_receive('groups_i')$$);
+UPDATE pg_index SET indisvalid = false WHERE indrelid = 'cmq_data.q_groups_i_pending'::regclass AND NOT indisprimary;
+SELECT line FROM pg_temp.complaint($$SELECT cmq_receive('groups_i')$$);
+SELECT pg_temp.undo($$SELECT cmq_receive('groups_i')$$);
+SELECT string_agg(body, ' ') AS bodies FROM cmq_consume('groups_i', 10);
+SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index WHERE indrelid = 'cmq_data.q_groups_i_rewind'::regclass AND NOT indisprimary \gexec
+SELECT cmq_rewind('groups_i', pg_temp.produced('groups_i', 'a2')) IS NOT NULL AS rewound;
+SELECT regexp_replace(line, 'r_groups_i_\d+', 'r_groups_i_TIME') AS line FROM pg_temp.complaint($$SELECT cmq_receive('groups_i')$$);
+SELECT pg_temp.undo($$SELECT cmq_receive('groups_i')$$);
+SELECT string_agg(body, ' ') AS bodies FROM cmq_receive('groups_i', 10);
+
+--
+-- Rows that are changed by hand.
+--
+SELECT cmq_clear_queue('groups_i');
+SELECT count(*) FROM cmq_send_batch('groups_i', '{x1,x2,x3,y1,y2}', message_groups => '{x,x,x,y,y}');
+SELECT body FROM cmq_receive('groups_i', 1);
+SELECT string_agg(body, ' ') AS bodies FROM cmq_receive_messages('groups_i', array(SELECT msg_id FROM cmq.q_groups_i_live WHERE body = 'y1'));
+-- both groups are known to be blocked
+SELECT body FROM cmq_receive('groups_i', 10);
+SELECT body FROM cmq_receive('groups_i', 10);
+DELETE FROM cmq_data.q_groups_i_pending WHERE enqueued_at = pg_temp.produced('groups_i', 'x1');
+SELECT string_agg(body, ' ') AS x_is_free FROM cmq_receive('groups_i', 1);
+SELECT body FROM cmq_receive('groups_i', 10);
+-- ready again, in its group
+UPDATE cmq_data.q_groups_i_pending SET visible_at = now() - interval '1 s' WHERE enqueued_at = pg_temp.produced('groups_i', 'y1');
+SELECT string_agg(body, ' ') AS y_is_free FROM cmq_receive('groups_i', 10);
+-- taken away, and put back with their groups
+CREATE TEMP TABLE copy AS TABLE cmq_data.q_groups_i_pending;
+DELETE FROM cmq_data.q_groups_i_pending;
+SELECT body FROM cmq_receive('groups_i', 10);
+INSERT INTO cmq_data.q_groups_i_pending SELECT * FROM copy;
+SELECT body FROM cmq_receive('groups_i', 10);
+UPDATE cmq_data.q_groups_i_pending SET visible_at = now() - interval '1 s' WHERE visible_at > now();
+SELECT string_agg(body, ' ' ORDER BY message_group, ordinality) AS bodies FROM cmq_receive('groups_i', 10) WITH ORDINALITY;
+
+--
 -- cmq.status: how many groups have a message in flight, or put off, and others that wait.
 --
 SELECT cmq_create_queue('groups_s', ordered => true, rewind_seconds => 3600, visibility_timeout => 3600);

@@ -99,6 +99,15 @@ my $xid = $node->sql(
 $xid =~ s/\s.*//s;
 my $open_handle = $node->handle('history');
 
+# ordered, with groups in all states: in flight, brought back, given back, put off, free
+$node->sql("SELECT FROM cmq_create_queue('ordered', $settings, ordered => true)");
+$node->sql("SELECT FROM cmq_send_batch('ordered', '{a1,b1,c1,d1,a2,b2,c2,d2,free}', message_groups => '{a,b,c,d,a,b,c,d,NULL}')");
+my %of_group = map { $_ => $node->sql("SELECT receipt_handle FROM cmq_receive_messages('ordered', array(SELECT msg_id FROM cmq.q_ordered_live WHERE body = '${_}1'))") } qw(a b c d);
+$node->sql("SELECT cmq_delete('ordered', '$of_group{b}');
+	SELECT cmq_release('ordered', '{$of_group{c}}', 0);
+	SELECT cmq_release('ordered', '{$of_group{d}}', 43200);
+	SELECT cmq_rewind('ordered', (SELECT enqueued_at FROM cmq_data.q_ordered WHERE body = 'a1'))");
+
 # paused
 $node->sql("SELECT FROM cmq_create_queue('paused', $settings);
 	SELECT cmq_send('paused', 'm1');
@@ -219,7 +228,7 @@ foreach my $format ('plain', 'custom')
 
 	# maintenance first: it must not take anything that lives
 	is($node->sql('SELECT FROM cmq_maintain(); SELECT count(*) FROM cmq.queues'),
-		'12', "$format: maintenance works");
+		'13', "$format: maintenance works");
 
 	# states
 	my $id = $node->sql("SELECT cmq_send('states', 'new')");
@@ -279,6 +288,16 @@ foreach my $format ('plain', 'custom')
 	is($node->receive('history'), 'open', "$format: the next rewind does");
 	$session->quit;
 
+	# groups
+	my $in_order = q{SELECT string_agg(body || coalesce(message_group, ''), ' ' ORDER BY message_group, ordinality) FROM cmq_receive('ordered', 10) WITH ORDINALITY};
+	is($node->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'ordered'}), '2', "$format: groups are blocked");
+	is($node->sql($in_order), 'b1b b2b c1c c2c free', "$format: the others go on in order");
+	is($node->sql($in_order), '', "$format: one consumer has them");
+	is($node->sql("SELECT cmq_delete('ordered', '$of_group{a}')"), 't', "$format: what was in flight is deleted");
+	$node->sql(q{SELECT cmq_send('ordered', 'a3', message_group => 'a')});
+	is($node->sql($in_order), 'a2a a3a', "$format: the group goes on, with what is sent now");
+	is($node->sql($in_order), '', "$format: what was put off blocks its group");
+
 	# paused
 	is($node->receive('paused'), '-', "$format: what was paused is paused");
 	is($node->sql(q{SELECT cmq_resume_queue('paused')}), 't', "$format: it is resumed");
@@ -316,7 +335,7 @@ foreach my $format ('plain', 'custom')
 	$node->sql("SELECT FROM cmq_alter_queue('states', rewind_seconds => 0, msg_retention_seconds => 60)");
 	$node->sql('SELECT FROM cmq_maintain()');
 	is($node->sql('SELECT count(*) FROM cmq.queues'),
-		'8', "$format: queues dropped");
+		'9', "$format: queues dropped");
 
 	$node->stop;
 }
