@@ -305,7 +305,7 @@ sub changed
 # Messages that a call returns, as one text.
 sub returned_sql { return q{string_agg(concat_ws(' ', msg_id, receive_count, rewind_count, length(body), headers->>'kind', receipt_handle), ';' ORDER BY o)}; }
 
-sub returned_columns { return 'WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, receive_count, rewind_count, o)'; }
+sub returned_columns { return 'WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, receive_count, rewind_count, message_group, o)'; }
 
 sub ids_of { my ($got) = @_; return $got eq '-' ? '' : join ' ', map { (split / /)[0] } split /;/, $got; }
 

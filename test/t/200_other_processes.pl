@@ -26,7 +26,7 @@ sub all_states
 
 # Receive and delete all that is ready: the bodies.
 my $consume = q{SELECT coalesce(string_agg(body, ' ' ORDER BY o), '-') FROM (
-	SELECT body, o, cmq_delete('%1$s', receipt_handle) AS ok FROM cmq_receive('%1$s', 1000) WITH ORDINALITY AS r (i, receipt_handle, body, h, e, f, n, c, w, o)) x WHERE ok};
+	SELECT body, o, cmq_delete('%1$s', receipt_handle) AS ok FROM cmq_receive('%1$s', 1000) WITH ORDINALITY AS r (i, receipt_handle, body, h, e, f, n, c, w, g, o)) x WHERE ok};
 
 sub consume
 {
