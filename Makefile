@@ -174,6 +174,7 @@ REGRESS = \
 	redrive \
 	topic \
 	groups \
+	group_rows \
 	names \
 	rewind \
 	rewind_transactions \
