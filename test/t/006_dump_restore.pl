@@ -47,6 +47,8 @@ sub everything
 	 WHERE connamespace IN ('cmq'::regnamespace, 'cmq_data'::regnamespace) ORDER BY conrelid::regclass::text, 2;
 	SELECT conname, convalidated FROM pg_constraint WHERE conrelid = 'cmq_data.q_states'::regclass;
 	SELECT * FROM cmq_data.q_states_pending ORDER BY enqueued_at;
+	SELECT * FROM cmq_data.q_ordered_pending ORDER BY enqueued_at;
+	SELECT * FROM cmq_data.q_ordered_rewind ORDER BY enqueued_at;
 	SELECT queue, lower, upper, messages, rewind FROM cmq.partition ORDER BY queue, lower;
 	SELECT name, rewind_from, rewound_at, expired_before, forgotten_before FROM cmq.queue ORDER BY name;
 	SELECT * FROM cmq.rewinds ORDER BY id)) . $node->contents;
@@ -88,6 +90,17 @@ $node->sql("SELECT cmq_rewind('rewound', '$start')");
 $node->sql("SET cmq.reason = 'before the dump'; SELECT FROM cmq_restore('rewound', 'infinity', filter => '{}')");
 is($node->consume('rewound', 1), '1', 'one rewound message is deleted again');
 my $rewound_handle = $node->handle('rewound');
+
+# groups: one whose head is in flight, one that is partly consumed and due for a rewind,
+# and messages without
+$node->sql("SELECT FROM cmq_create_queue('ordered', $settings, ordered => true)");
+$node->sql("SELECT FROM cmq_send_batch('ordered', ARRAY['b1', 'b2', 'b3'], message_groups => array_fill('b'::text, ARRAY[3]))");
+is($node->consume('ordered', 2), '2', 'two messages of a group are deleted');
+$node->sql("SELECT cmq_rewind('ordered', enqueued_at) FROM cmq.q_ordered_history WHERE body = 'b1'");
+is($node->consume('ordered', 1), '1', 'one comes back and is deleted again');
+$node->sql("SELECT FROM cmq_send_batch('ordered', ARRAY['a1', 'a2', 'f1', 'a3'], message_groups => ARRAY['a', 'a', NULL, 'a'])");
+my $a1 = $node->sql("SELECT receipt_handle FROM cmq_receive_messages('ordered', ARRAY(SELECT msg_id FROM cmq.q_ordered_live WHERE body = 'a1'))");
+ok($a1, 'one of another group is in flight');
 
 # a history in which each message was deleted by a transaction of its own
 $node->sql("SELECT FROM cmq_create_queue('history', $settings)");
@@ -263,6 +276,17 @@ foreach my $format ('plain', 'custom')
 		"$format: the rewind goes on, then the rest");
 	$node->rewind('rewound');
 	is($node->receive('rewound'), 'old d1 d2', "$format: another rewind");
+
+	# groups
+	is($node->receive('ordered', 10), 'b2 b3 f1', "$format: the rewind goes on in its group, and the other group waits for its head");
+	is($node->sql("SELECT cmq_delete('ordered', '$a1')"), 't', "$format: the head is deleted");
+	$node->sql("SELECT cmq_send('ordered', 'a4', message_group => 'a')");
+	is($node->receive('ordered', 10), 'a2 a3 a4', "$format: its group goes on, with what was sent here");
+	$node->rewind('ordered');
+	is($node->receive('ordered', 10), '-', "$format: what a rewind brings back waits for what is in flight");
+	$node->sql("SELECT cmq_release('ordered', ARRAY(SELECT receipt_handle FROM cmq._deliveries_of('ordered', ARRAY(SELECT msg_id FROM cmq.q_ordered_live), false)), 0)");
+	is($node->sql("SELECT string_agg(body, ' ' ORDER BY message_group, ordinality) FROM cmq_receive('ordered', 10) WITH ORDINALITY"),
+		'a1 a2 a3 a4 b1 b2 b3 f1', "$format: and stands before the rest of its group");
 
 	# Transaction ids of the old server mean nothing here: a transaction with
 	# the id of one that deleted there is open during a rewind.
