@@ -8,7 +8,8 @@
  * Events.  Each transaction that changes rows of a group counts that when it ends, before
  * it wakes waiters, however it ends.  Many groups share a count, by their hash.  A receive
  * that reads the count, and then finds the group blocked by a message that is in flight,
- * need not look again until that becomes visible or the count has gone on.
+ * need not look again until that becomes visible or the count has gone on.  What may free
+ * a group is counted at once, too: it is free to the transaction itself.
  *
  * Moves.  A change of visibility, or a release, moves a row of a group in place.  A scan
  * that has read the index before, and the row after, misses it.  The move is counted when
@@ -91,6 +92,13 @@ cmq_group_events_raise(CmqSharedQueue *shared, const CmqGroupEvents *events)
 		else if (events->bits[i / 64] & (UINT64CONST(1) << (i % 64)))
 			pg_atomic_fetch_add_u32(&shared->group_events[i], 1);
 	}
+}
+
+/* Here and now the group may be free. */
+void
+cmq_group_events_happened(CmqSharedQueue *shared, int64 group)
+{
+	pg_atomic_fetch_add_u32(&shared->group_events[bucket_of(group)], 1);
 }
 
 /* A row of a group has been moved in place, and its new index entry is written. */

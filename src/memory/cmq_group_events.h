@@ -18,6 +18,7 @@ extern void cmq_group_events_merge(CmqGroupEvents *events,
 								  const CmqGroupEvents *more);
 extern void cmq_group_events_raise(CmqSharedQueue *shared,
 							 const CmqGroupEvents *events);
+extern void cmq_group_events_happened(CmqSharedQueue *shared, int64 group);
 extern void cmq_group_events_moved(CmqSharedQueue *shared);
 extern uint32 cmq_group_events_moves(CmqSharedQueue *shared);
 extern void cmq_group_events_cross(CmqSharedQueue *shared);

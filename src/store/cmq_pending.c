@@ -211,6 +211,14 @@ changes_group(CmqQueue *queue, const CmqPendingRow *row, int wake)
 	cmq_xact_wake(queue->shared, wake, 0);
 }
 
+/* A message of the group has left, or was moved: this transaction may have the next one. */
+static void
+may_be_free(CmqQueue *queue, const CmqPendingRow *row)
+{
+	if (row->has_group)
+		cmq_group_events_happened(queue->shared, row->group);
+}
+
 /* A row is about to be added or moved. */
 static void
 check_published(CmqPending *pending)
@@ -447,6 +455,7 @@ cmq_pending_take(CmqPending *pending, bool wait)
 		return false;
 	cmq_pending_removed(pending->queue, &key);
 	changes_group(pending->queue, &row, 1);
+	may_be_free(pending->queue, &row);
 	pending->changed = true;
 	return true;
 }
@@ -464,6 +473,7 @@ cmq_pending_take_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 	if (!claim_due(pending, rewind, row))
 		return false;
 	changes_group(queue, row, 1);
+	may_be_free(queue, row);
 	cmq_xact_consumed_due(queue->shared, queue->rewinding.rewound_at,
 						  row->enqueued_at);
 	return true;
@@ -515,6 +525,7 @@ move_row(CmqPending *pending, CmqPendingRow *row)
 		return false;
 	if (row->has_group)
 		cmq_group_events_moved(pending->queue->shared);
+	may_be_free(pending->queue, row);
 	cmq_recent_note(pending->queue->pending, row->visible_at, row->enqueued_at,
 					&tid);
 	count_row(pending, false, row->visible_at <= pending->now);

@@ -96,6 +96,32 @@ SELECT count(*), count(message_group) FROM cmq_history('group_rows_plain');
 SELECT cmq_clear_queue('group_rows');
 
 --
+-- What a transaction frees is free to itself, also when it has found it blocked before.
+--
+CREATE FUNCTION pg_temp.finish(queue text, which text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	ids bigint[];
+BEGIN
+	EXECUTE format('SELECT array_agg(msg_id) FROM cmq.%I WHERE body = $1', 'q_' || queue || '_live') INTO ids USING which;
+	RETURN (SELECT cmq_delete(queue, receipt_handle) FROM cmq._deliveries_of(queue, ids, false));
+END $$;
+SELECT count(*) FROM cmq_send_batch('group_rows', '{o1,o2,o3,other}', message_groups => '{o,o,o,x}');
+BEGIN;
+SELECT pg_temp.receive('group_rows', 1), pg_temp.receive('group_rows', 5) AS other, pg_temp.receive('group_rows') AS nothing;
+SELECT pg_temp.finish('group_rows', 'o1') AS deleted, pg_temp.receive('group_rows', 1) AS next, pg_temp.receive('group_rows') AS nothing;
+SELECT cmq_release('group_rows', ARRAY(SELECT receipt_handle FROM cmq._deliveries_of('group_rows', ARRAY(SELECT msg_id FROM cmq.q_group_rows_live WHERE body = 'o2'), false)), 0) <> '' AS released,
+	   pg_temp.receive('group_rows', 1) AS again, pg_temp.receive('group_rows') AS nothing;
+SAVEPOINT s;
+SELECT pg_temp.finish('group_rows', 'o2') AS deleted, pg_temp.receive('group_rows', 1) AS next;
+ROLLBACK TO s;
+SELECT pg_temp.receive('group_rows') AS nothing;
+SELECT cmq_change_visibility('group_rows', receipt_handle, 0) <> '' AS changed FROM cmq._deliveries_of('group_rows', ARRAY(SELECT msg_id FROM cmq.q_group_rows_live WHERE body = 'o2'), false);
+SELECT pg_temp.receive('group_rows') AS both;
+ROLLBACK;
+SELECT pg_temp.receive('group_rows') AS as_before;
+SELECT cmq_clear_queue('group_rows');
+
+--
 -- Tables that were changed.
 --
 SELECT cmq_clear_queue('group_rows');
