@@ -18,6 +18,9 @@ package QueueModel;
 #
 # A session is a hash that belongs to the caller, of which changes, counted and locks
 # are the model's.
+#
+# In an ordered queue a message of a group waits for others, also for what other sessions
+# have not committed: see is_blocked().
 
 use strict;
 use warnings;
@@ -54,7 +57,7 @@ sub rollback
 sub commit
 {
 	my ($self, $s) = @_;
-	foreach my $table (keys %{ $s->{changes} })
+	foreach my $table (grep { !/^rows of / } keys %{ $s->{changes} })
 	{
 		my $changes = $s->{changes}{$table};
 		foreach my $key (keys %$changes)
@@ -146,6 +149,7 @@ sub set
 {
 	my ($self, $s, $table, $key, $row) = @_;
 	$s->{changes}{$table}{$key} = $row;
+	$self->note_row($s, $1, $row) if $table =~ /^messages of (.*)/ && $row && $row->{state} ne 'deleted' && $row->{group} ne '';
 	return;
 }
 
@@ -171,7 +175,7 @@ sub create
 		{
 			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
 			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0,
-			retry_backoff_seconds => 0, retry_backoff_max_seconds => 3600, rewind_share => 100, paused => 0, rewind => undef, life => $self->number, %settings
+			retry_backoff_seconds => 0, retry_backoff_max_seconds => 3600, rewind_share => 100, ordered => 0, paused => 0, rewind => undef, life => $self->number, %settings
 		});
 	return;
 }
@@ -278,6 +282,148 @@ sub received
 	return ('', \@taken, \@dead, \@perhaps);
 }
 
+#
+# Groups
+#
+
+sub is_ordered { my ($self, $s, $q) = @_; my $queue = $self->queue($s, $q); return $queue && $queue->{ordered}; }
+
+# Was the pending message received in this life, or moved?  Then it stands before all that
+# wait in its group as they were sent or brought back.
+sub is_moved { my ($self, $m) = @_; return $m->{state} ne 'ready' || $m->{rc} > 0 || $m->{key} != $m->{id}; }
+
+# A session has written a row that others can see to be there until it commits, also if
+# it replaces it in the same transaction.
+sub note_row
+{
+	my ($self, $s, $q, $m) = @_;
+	my $rows = $s->{changes}{"rows of $q"} //= {};
+	$rows->{ $m->{id} } = { %{ $rows->{ $m->{id} } // {} }, group => $m->{group}, ($self->is_moved($m) ? 'moved' : 'waiting') => 1 };
+	return;
+}
+
+# Can nothing of a group be had?  And from which id on not, undef if there is none.
+sub is_blocked
+{
+	my ($self, $s, $q, $group) = @_;
+	my $due = ($self->queue($s, $q)->{rewind} // { due => {} })->{due};
+	my @closed;
+	foreach my $m (grep { $_->{group} eq $group && !$_->{due} } $self->pending($s, $q))
+	{
+		return 1 if $m->{state} ne 'ready';
+	}
+	foreach my $other (grep { $_ != $s } @{ $self->{sessions} })
+	{
+		# it has consumed messages of the group
+		return 1 if $other->{locks}{"group $group of $q"};
+		foreach my $id (keys %{ $other->{changes}{"messages of $q"} // {} })
+		{
+			my $was = $self->{committed}{"messages of $q"}{$id};
+			my $row = ($other->{changes}{"rows of $q"} // {})->{$id};
+			if ($was && $was->{group} eq $group)
+			{
+				push @closed, $id if $was->{state} ne 'deleted' || $due->{ $was->{deletion} };
+				return 1 if $was->{state} ne 'deleted' && $self->is_moved($was);
+			}
+			if ($row && $row->{group} eq $group)
+			{
+				push @closed, $id;
+				return 1 if $row->{moved};
+			}
+		}
+	}
+	return (0, (sort { $a <=> $b } @closed)[0]);
+}
+
+# What can be had of a group, in order.
+sub of_group
+{
+	my ($self, $s, $q, $group) = @_;
+	my ($blocked, $closed) = $self->is_blocked($s, $q, $group);
+	return () if $blocked;
+	return grep { $_->{group} eq $group && ($_->{due} || $_->{state} eq 'ready') && (!defined $closed || $_->{id} < $closed) } $self->messages($s, $q);
+}
+
+# What a receive of a kind may take from an ordered queue: lists, each of which is to be
+# taken in order; and the dead that it meets, a list for each of these.  gone: ids of
+# messages that are not there any more.
+sub ordered_lists
+{
+	my ($self, $s, $q, $kind, $gone) = @_;
+	return () if $self->is_paused($s, $q);
+	my %groups = map { $_->{group} => 1 } grep { $_->{group} ne '' } $self->messages($s, $q);
+	my @ready = grep { $_->{group} eq '' } $self->ready($s, $q);
+	my @lists;
+	foreach my $source ([ grep { $_->{due} } @ready ], [ grep { !$_->{due} } @ready ])
+	{
+		my @there = grep { !$gone->{ $_->{id} } } @$source;
+		push @lists, { take => [ grep { !$self->is_dead($s, $q, $_) && ($kind eq '' || $_->{kind} eq $kind) } @there ], dead => [ grep { $self->is_dead($s, $q, $_) } @there ], free => 1 };
+	}
+	foreach my $group (sort keys %groups)
+	{
+		my %list = (take => [], dead => [], free => 0);
+		foreach my $m (grep { !$gone->{ $_->{id} } } $self->of_group($s, $q, $group))
+		{
+			my $dead = $self->is_dead($s, $q, $m);
+			# what is behind a dead one has to wait
+			last if !$dead && (@{ $list{dead} } || ($kind ne '' && $m->{kind} ne $kind));
+			push @{ $list{ $dead ? 'dead' : 'take' } }, $m;
+		}
+		push @lists, \%list;
+	}
+	return @lists;
+}
+
+# The same as received(), for an ordered queue; moves: dead letters can be moved.  The dead
+# are those that have been moved for sure.
+sub received_in_order
+{
+	my ($self, $s, $q, $n, $kind, $moves, @ids) = @_;
+	my (%gone, @taken, @dead, @lists);
+	for (;;)
+	{
+		@lists = $self->ordered_lists($s, $q, $kind, \%gone);
+		last if !$moves || grep { @{ $_->{take} } } @lists;
+		# then the receive looks again
+		my @now = map { @{ $_->{dead} } } @lists or last;
+		push @dead, @now;
+		$gone{ $_->{id} } = 1 foreach @now;
+	}
+	foreach my $id (@ids)
+	{
+		my ($list) = grep { @{ $_->{take} } && $_->{take}[0]{id} == $id } @lists or return "not the turn of $id";
+		push @taken, shift @{ $list->{take} };
+	}
+	my $left = map { @{ $_->{take} } } @lists;
+	return 'too many' if @ids > $n;
+	return "$left left" if @ids < $n && $left;
+	my @met = map { @{ $_->{dead} } } grep { $_->{free} || !@{ $_->{take} } } @lists;
+	return ('', \@taken, $moves ? @ids < $n ? ([ @dead, @met ], []) : (\@dead, \@met) : ([], []));
+}
+
+# What a receive of these ids takes from an ordered queue, in order.
+sub chosen_in_order
+{
+	my ($self, $s, $q, @ids) = @_;
+	my %wanted = map { $_ => 1 } @ids;
+	my (%seen, @chosen);
+	foreach my $m ($self->waiting($s, $q, @ids))
+	{
+		if ($m->{group} eq '')
+		{
+			push @chosen, $m unless $self->is_dead($s, $q, $m);
+			next;
+		}
+		next if $seen{ $m->{group} }++;
+		foreach my $of_group ($self->of_group($s, $q, $m->{group}))
+		{
+			last if !$wanted{ $of_group->{id} } || $self->is_dead($s, $q, $of_group);
+			push @chosen, $of_group;
+		}
+	}
+	return @chosen;
+}
+
 # Those of these ids that wait, in the order of production.
 sub waiting
 {
@@ -343,13 +489,14 @@ sub holder
 # and rewind_count; handle of the last delivery; kind, a header; bytes of the body;
 # source, of a dead letter; old, if it has been made so; first, when it was first received
 # since it was sent or brought back: '', new or old; waits, if the delay that it was sent
-# with goes on.
+# with goes on; group, in an ordered queue; carried, the group of a dead letter whose queue
+# has none.
 sub add
 {
 	my ($self, $s, $q, $id, %more) = @_;
 	my %m = (
 		id => $id, key => $id, state => 'ready', deletion => '', rc => 0, wc => 0, handle => '', kind => '', bytes => 1,
-		source => '', old => 0, first => '', waits => 0, %more);
+		source => '', old => 0, first => '', waits => 0, group => '', carried => '', %more);
 	$self->set($s, "messages of $q", $id, \%m);
 	$self->count($s, $q, sent => 1, bytes => $m{bytes});
 	return;
@@ -498,7 +645,7 @@ sub record
 sub contents
 {
 	my ($self, $s, $q) = @_;
-	return join ' ', map { $_->{due} ? "$_->{id}:ready:0:" . ($_->{wc} + 1) : "$_->{id}:$_->{state}:$_->{rc}:$_->{wc}" }
+	return join ' ', map { ($_->{due} ? "$_->{id}:ready:0:" . ($_->{wc} + 1) : "$_->{id}:$_->{state}:$_->{rc}:$_->{wc}") . ($_->{group} eq '' ? '' : ":$_->{group}") }
 	  $self->messages($s, $q);
 }
 

@@ -57,11 +57,12 @@ $observer->query_safe(q{
 	DECLARE
 		states text := '';
 		messages text := '';
+		message_group text := CASE WHEN (SELECT q.ordered FROM cmq.queue q WHERE q.name = contents.queue) THEN 'message_group' ELSE 'NULL' END;
 	BEGIN
-		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count), '' '' ORDER BY msg_id) FROM cmq.%I',
-			'q_' || queue || '_all') INTO states;
-		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count) || left(body, 0), '' '' ORDER BY msg_id) FROM cmq.%I',
-			'q_' || queue || '_all') INTO messages;
+		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count, %s), '' '' ORDER BY msg_id) FROM cmq.%I',
+			message_group, 'q_' || queue || '_all') INTO states;
+		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count, %s) || left(body, 0), '' '' ORDER BY msg_id) FROM cmq.%I',
+			message_group, 'q_' || queue || '_all') INTO messages;
 		RETURN coalesce(states, '') || CASE WHEN messages IS DISTINCT FROM states THEN ' but by messages ' || coalesce(messages, '') ELSE '' END;
 	END $$;
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
@@ -182,7 +183,21 @@ sub a_delay
 		[ 2_000_000, '0', q{, 'infinity'} ], [ 2_000_000, '1', q{, now()} ]) };
 }
 
+# The group of a message, and as an argument; most messages of ordered queues have one.
+# What has a delay has none, and a queue that is not ordered takes none.
+sub a_group
+{
+	my ($s, $q, $delayed) = @_;
+	my $ordered = $model->is_ordered($s, $q);
+	return ('', '') if rand() < ($delayed || !$ordered ? 0.98 : 0.2);
+	my $group = pick(qw(a a b c));
+	return ($group, ", message_group => '$group'");
+}
+
 sub array_sql { my (@elements) = @_; return 'ARRAY[' . join(', ', @elements) . ']'; }
+
+# Groups of many messages, as an argument.
+sub groups_sql { return grep({ $_ ne '' } @_) ? ', message_groups => ' . array_sql(map { $_ eq '' ? 'NULL' : "'$_'" } @_) : ''; }
 
 sub text_array_sql { my ($texts) = @_; return $texts ? "'{" . join(',', @$texts) . "}'" : 'NULL'; }
 
@@ -253,7 +268,7 @@ sub arrived
 {
 	my ($s, $q, @headers) = @_;
 	my $last = $model->{last_id}{$q} // 0;
-	my $columns = join ', ', 'msg_id', map { "headers #>> '{$_}'" } @headers;
+	my $columns = join ', ', 'msg_id', map { $_ eq 'message_group' ? $_ : "headers #>> '{$_}'" } @headers;
 	my $got = ask($s, "SELECT string_agg(concat_ws(' ', $columns), ';' ORDER BY msg_id) FROM cmq.q_${q}_live WHERE msg_id > $last");
 	my @lines = $got eq '-' ? () : split /;/, $got;
 	my @ids = map { (split / /)[0] } @lines;
@@ -276,18 +291,28 @@ sub bury
 		$model->stick($s, $q, 1);
 		return '';
 	}
-	my ($ids, @lines) = arrived($s, $into, map { "cmq_dead_letter,$_" } qw(queue msg_id receive_count reason));
+	my $ordered = $model->is_ordered($s, $into);
+	my ($ids, @lines) = arrived($s, $into, (map { "cmq_dead_letter,$_" } qw(queue msg_id receive_count reason message_group)), $ordered ? 'message_group' : ());
 	# maintenance has moved those of other queues too
 	my @own = grep { $lines[$_] =~ /^$q / } 0 .. $#lines;
 	($ids, @lines) = ([ @$ids[@own] ], @lines[@own]);
-	push @dead, @$perhaps if @lines == @dead + @$perhaps;
-	my $wrong = differ("dead letters of $q", join('; ', @lines), join('; ', map { "$q $_->{id} $_->{rc} " . $model->is_dead($s, $q, $_) } @dead));
+	if ($model->is_ordered($s, $q))
+	{
+		# groups are looked at in any order
+		my %place = map { ((split / /, $lines[$_])[1] => $_) } 0 .. $#lines;
+		@dead = sort { ($place{ $a->{id} } // -1) <=> ($place{ $b->{id} } // -1) } @dead, grep { defined $place{ $_->{id} } } @$perhaps;
+	}
+	elsif (@lines == @dead + @$perhaps)
+	{
+		push @dead, @$perhaps;
+	}
+	my $wrong = differ("dead letters of $q", join('; ', @lines), join('; ', map { join ' ', $q, $_->{id}, $_->{rc}, $model->is_dead($s, $q, $_), $_->{group} || () } @dead));
 	foreach my $m (@dead)
 	{
 		$model->remove($s, $q, $m);
 		$model->count($s, $q, dead_lettered => 1);
 	}
-	return $wrong || $model->deliver($s, $into, $ids, map { { kind => $_->{kind}, bytes => $_->{bytes}, source => $q } } @dead);
+	return $wrong || $model->deliver($s, $into, $ids, map { { kind => $_->{kind}, bytes => $_->{bytes}, source => $q, ($ordered ? 'group' : 'carried') => $_->{group} } } @dead);
 }
 
 # The message has got a new handle.
@@ -303,7 +328,7 @@ sub changed
 }
 
 # Messages that a call returns, as one text.
-sub returned_sql { return q{string_agg(concat_ws(' ', msg_id, receive_count, rewind_count, length(body), headers->>'kind', receipt_handle), ';' ORDER BY o)}; }
+sub returned_sql { return q{string_agg(concat_ws(' ', msg_id, receive_count, rewind_count, length(body), headers->>'kind', '/' || message_group, receipt_handle), ';' ORDER BY o)}; }
 
 sub returned_columns { return 'WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, receive_count, rewind_count, message_group, o)'; }
 
@@ -319,11 +344,13 @@ sub returned
 		my $now = $model->receive($s, $q, $m);
 		my $line = shift @got;
 		my $handle = $what eq 'receive' && $line =~ s/ (\S+)$// ? $1 : '';
-		my $wrong = differ("$what from $q", $line, join ' ', @$now{qw(id rc wc bytes)}, $m->{kind} || ());
+		my $wrong = differ("$what from $q", $line, join ' ', @$now{qw(id rc wc bytes)}, $m->{kind} || (), $m->{group} eq '' ? () : "/$m->{group}");
 		return $wrong if $wrong;
 		if ($what eq 'consume')
 		{
 			$model->consume($s, $q, $now);
+			# to the end of the transaction
+			$s->{locks}{"group $m->{group} of $q"} = 1 if $m->{group} ne '';
 			next;
 		}
 		remember_handle($handle);
@@ -332,10 +359,33 @@ sub returned
 	return '';
 }
 
+# The same from an ordered queue.
+sub receive_in_order
+{
+	my ($s, $q, $what, $call) = @_;
+	my $n = 1 + int rand 8;
+	my $kind = rand() < 0.7 ? '' : a_kind();
+	my @lists = $model->ordered_lists($s, $q, $kind, {});
+	my $there = grep { @{ $_->{take} } } @lists;
+	my $dead = grep { @{ $_->{dead} } } @lists;
+	# nobody would know whether it has met one
+	return '' if $dead && is_broken($s, $model->queue($s, $q)->{dead_letter_queue});
+	my $wait = $there && rand() < 0.3 ? 1 : 0;
+	my $got = ask($s, "SELECT @{[returned_sql()]} FROM @{[$call->($n, $wait, kind_sql($kind))]} @{[returned_columns()]}");
+	return differ("$what from $q", $got, '!P0007') if $there && $what eq 'receive' && is_broken($s, $q);
+	return "$what from $q: got $got" if $got =~ /^!/;
+	my ($wrong, $take, $passed, $perhaps) = $model->received_in_order($s, $q, $n, $kind, !$model->is_stuck($s, $q), split / /, ids_of($got));
+	return "$what of $n '$kind' from $q: $wrong: got $got, there are " .
+	  join(', ', map { join ' ', (map { "$_->{id}:$_->{kind}/$_->{group}" } @{ $_->{take} }), map { "dead:$_->{id}" } @{ $_->{dead} } } @lists) if $wrong;
+	$model->count_empty_receive($s, $q) unless @$take;
+	return returned($s, $q, $what, $got, @$take) || bury($s, $q, $passed, $perhaps);
+}
+
 # A call that receives or consumes, of which the function makes the text.
 sub receive
 {
 	my ($s, $q, $what, $call) = @_;
+	return receive_in_order($s, $q, $what, $call) if $model->is_ordered($s, $q);
 	my $n = 1 + int rand 8;
 	my $kind = rand() < 0.7 ? '' : a_kind();
 	my @sources = $model->sources_of_receive($s, $q);
@@ -400,9 +450,12 @@ sub publish
 	my $key_sql = defined $key ? "'$key'" : 'NULL';
 	my $delay = rand() < 0.8 ? 0 : pick(3600, 300000);
 	my $delay_sql = $delay ? ", $delay" : '';
+	my @groups = map { rand() < ($delay ? 0.97 : 0.4) ? '' : pick(qw(a b c)) } @bytes;
+	my $groups_sql = @groups == 1 && $function eq 'cmq_publish' ? ($groups[0] ne '' ? ", message_group => '$groups[0]'" : '') : groups_sql(@groups);
 	my $got = ask($s, "SELECT string_agg(queue || ' ' || msg_id, ' ' ORDER BY o)
-		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql) WITH ORDINALITY p (queue, msg_id, o)");
+		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql$groups_sql) WITH ORDINALITY p (queue, msg_id, o)");
 	my $topic = $model->row($s, 'topic', $name) or return differ("publish to $name", $got, '!42704');
+	return differ("publish to $name", $got, '!22023') if $delay && grep { $_ ne '' } @groups;
 	my @queues = map { $_->{queue} } grep { $_->{topic} eq $name && $model->wants($topic, $_, $tags // [], $key) } $model->rows($s, 'subscription');
 	my %n;
 	foreach my $q (@queues)
@@ -419,7 +472,8 @@ sub publish
 	my $wrong = differ("publish to $name", "@got_queues", "@expected");
 	foreach my $q (@queues)
 	{
-		$wrong ||= $model->deliver($s, $q, [ splice @ids, 0, @bytes ], map { { kind => $kind, bytes => $_, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
+		my @its_groups = $model->is_ordered($s, $q) ? @groups : ('') x @groups;
+		$wrong ||= $model->deliver($s, $q, [ splice @ids, 0, @bytes ], map { { kind => $kind, bytes => $_, group => shift @its_groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	}
 	return $wrong;
 }
@@ -436,22 +490,28 @@ my %operations = (
 		my ($delay, $before, $behind) = a_delay();
 		# no object
 		my $headers = rand() < 0.02 ? pick(q{'[1]'}, q{'null'}) : kind_sql($kind);
-		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $before, $headers$behind)");
-		my $refusal = $model->refusal($s, $q, [$bytes], 0, $headers =~ /kind|NULL/ ? $delay : 2_000_000);
+		my $delayed = $before ne '0' || $behind ne '';
+		my ($group, $group_sql) = a_group($s, $q, $delayed);
+		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $before, $headers$behind$group_sql)");
+		my $wrong_group = $group ne '' && ($delayed || !$model->is_ordered($s, $q));
+		my $refusal = $model->refusal($s, $q, [$bytes], 0, $headers =~ /kind|NULL/ && !$wrong_group ? $delay : 2_000_000);
 		return differ("send to $q", $got, $refusal) if $refusal;
 		return differ("send to $q", $got, '!P0007') if is_broken($s, $q);
-		return $model->deliver($s, $q, [$got], { kind => $kind, bytes => $bytes, $delay ? (state => 'delayed', waits => 1) : () });
+		return $model->deliver($s, $q, [$got], { kind => $kind, bytes => $bytes, group => $group, $delay ? (state => 'delayed', waits => 1) : () });
 	},
 	send_batch => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q extra));
 		my ($kind, @bytes) = (a_kind(), map { a_size() } 1 .. 1 + rand 4);
 		my ($delay, $before, $behind) = a_delay();
+		my $delayed = $before ne '0' || $behind ne '';
+		my @groups = map { (a_group($s, $q, $delayed))[0] } @bytes;
 		my $got = ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_send_batch('$q', @{[array_sql(map { body_sql($_) } @bytes)]},
-			$before, @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[]$behind) WITH ORDINALITY b (i, o)");
-		my $refusal = $model->refusal($s, $q, \@bytes, 0, $delay);
+			$before, @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[]$behind@{[groups_sql(@groups)]}) WITH ORDINALITY b (i, o)");
+		my $wrong_group = grep({ $_ ne '' } @groups) && ($delayed || !$model->is_ordered($s, $q));
+		my $refusal = $model->refusal($s, $q, \@bytes, 0, $wrong_group ? 2_000_000 : $delay);
 		return differ("batch to $q", $got, $refusal) if $refusal;
-		return $model->deliver($s, $q, [ list($got) ], map { { kind => $kind, bytes => $_, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
+		return $model->deliver($s, $q, [ list($got) ], map { { kind => $kind, bytes => $_, group => shift @groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	},
 	publish => sub {
 		my ($s) = @_;
@@ -480,7 +540,8 @@ my %operations = (
 		my @ids = some_ids($s, $q);
 		my $got = ask($s, "SELECT @{[returned_sql()]} FROM cmq_receive_messages('$q', '{@{[join ',', @ids]}}') @{[returned_columns()]}");
 		return differ("receive_messages from $q", $got, '!42704') unless $model->queue($s, $q);
-		my @meant = $model->is_paused($s, $q) ? () : grep { !$model->is_dead($s, $q, $_) } $model->waiting($s, $q, @ids);
+		my @meant = $model->is_paused($s, $q) ? () : $model->is_ordered($s, $q) ? $model->chosen_in_order($s, $q, @ids) :
+		  grep { !$model->is_dead($s, $q, $_) } $model->waiting($s, $q, @ids);
 		return differ("receive_messages from $q", $got, '!P0007') if @meant && is_broken($s, $q);
 		return differ("receive_messages from $q", ids_of($got), join(' ', map { $_->{id} } @meant)) || returned($s, $q, 'receive', $got, @meant);
 	},
@@ -680,9 +741,10 @@ my %operations = (
 		return differ($what, $got, '!P0007') if @meant && is_broken($s, $into);
 		$model->record($s, kind => 'replay', queue => $q, into => $into, messages => scalar @meant) if @meant;
 		return differ($what, $got, scalar @meant) if $got ne @meant || !@meant;
-		my ($ids, @lines) = arrived($s, $into, 'cmq_origin,queue', 'cmq_origin,msg_id');
-		return differ($what, join('; ', @lines), join('; ', map { "$q $_->{id}" } @meant))
-		  || $model->deliver($s, $into, $ids, map { { kind => $_->{kind}, bytes => $_->{bytes}, source => $_->{source} } } @meant);
+		my $ordered = $model->is_ordered($s, $into);
+		my ($ids, @lines) = arrived($s, $into, 'cmq_origin,queue', 'cmq_origin,msg_id', 'cmq_origin,message_group', $ordered ? 'message_group' : ());
+		return differ($what, join('; ', @lines), join('; ', map { join ' ', $q, $_->{id}, $_->{group} || () } @meant))
+		  || $model->deliver($s, $into, $ids, map { { %$_{qw(kind bytes source carried)}, group => $ordered ? $_->{group} : '' } } @meant);
 	},
 	redrive => sub {
 		my ($s) = @_;
@@ -711,8 +773,11 @@ my %operations = (
 		$model->take_back($s, $q, $_) foreach @back;
 		foreach my $source (sort keys %n)
 		{
-			my ($ids) = arrived($s, $source);
-			$wrong ||= $model->deliver($s, $source, $ids, map { { kind => $_->{kind}, bytes => $_->{bytes} } } @{ $n{$source} });
+			my $ordered = $model->is_ordered($s, $source);
+			my ($ids, @lines) = arrived($s, $source, $ordered ? 'message_group' : ());
+			my @groups = map { !$ordered ? '' : $_->{group} ne '' ? $_->{group} : $_->{carried} } @{ $n{$source} };
+			$wrong ||= differ("groups of what came back to $source", join('; ', @lines), join('; ', @groups));
+			$wrong ||= $model->deliver($s, $source, $ids, map { { kind => $_->{kind}, bytes => $_->{bytes}, group => shift @groups } } @{ $n{$source} });
 		}
 		return $wrong;
 	},
@@ -844,9 +909,11 @@ my %operations = (
 		my $exists = $model->queue($s, 'extra');
 		my $name = $exists ? pick(qw(extra Extra)) : 'extra';
 		my $policy = $dead ? "dead_letter_queue => '$dead', max_receive_count => 2, rewind_share => 50" : 'max_msg_size => 1024';
+		my $ordered = pick(0, 1);
+		$policy .= ', ordered => true' if $ordered;
 		my $got = ask($s, "SELECT cmq_create_queue('$name', visibility_timeout => 43200, rewind_seconds => $seconds, $policy)");
 		return differ("create $name", $got, '!42710') if $exists;
-		$model->create($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds,
+		$model->create($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds, ordered => $ordered,
 			$dead ? (dead_letter_queue => $dead, max_receive_count => 2, rewind_share => 50) : (max_msg_size => 1024));
 		return differ("create $name", $got, '-');
 	},
@@ -1108,7 +1175,9 @@ sub begin_anew
 	{
 		$totals{$_} += $counted->{$_} foreach keys %$counted;
 	}
-	$observer->query_safe(q{
+	# each of them may be ordered
+	my %ordered = map { $_ => pick(0, 1) } qw(q copy dead);
+	my $sql = q{
 		DO $$
 		DECLARE
 			r record;
@@ -1122,18 +1191,20 @@ sub begin_anew
 			FOR r IN SELECT queue FROM cmq.queues ORDER BY dead_letter_queue NULLS LAST LOOP
 				PERFORM cmq_drop_queue(r.queue);
 			END LOOP;
-			PERFORM cmq_create_queue('dead', visibility_timeout => 43200, rewind_seconds => 86400);
+			PERFORM cmq_create_queue('dead', visibility_timeout => 43200, rewind_seconds => 86400, ordered => ORDERED(dead));
 			CREATE INDEX broken ON cmq_data.q_dead_pending (breaks(receive_count));
-			PERFORM cmq_create_queue('copy', visibility_timeout => 43200);
-			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1);
+			PERFORM cmq_create_queue('copy', visibility_timeout => 43200, ordered => ORDERED(copy));
+			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1, ordered => ORDERED(q));
 			PERFORM cmq_create_topic('news'), cmq_create_topic('routes', 'routing');
 			PERFORM cmq_subscribe('news', 's1', 'q', '{a}'), cmq_subscribe('routes', 's1', 'copy', binding_keys => '{a.#}');
-		END $$});
+		END $$};
+	$sql =~ s/ORDERED\((\w+)\)/$ordered{$1} ? 'true' : 'false'/eg;
+	$observer->query_safe($sql);
 	$model = QueueModel->new(@sessions);
 	my $s = $sessions[0];
-	$model->create($s, 'dead', visibility_timeout => 43200, rewind_seconds => 86400);
-	$model->create($s, 'copy', visibility_timeout => 43200);
-	$model->create($s, 'q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1);
+	$model->create($s, 'dead', visibility_timeout => 43200, rewind_seconds => 86400, ordered => $ordered{dead});
+	$model->create($s, 'copy', visibility_timeout => 43200, ordered => $ordered{copy});
+	$model->create($s, 'q', visibility_timeout => 43200, rewind_seconds => 86400, ordered => $ordered{q}, dead_letter_queue => 'dead', max_receive_count => 1);
 	$model->set($s, 'topic', $_->[0], { name => $_->[0], type => $_->[1] }) foreach [qw(news tag)], [qw(routes routing)];
 	$model->set($s, 'subscription', "$_->[0] s1", { topic => $_->[0], name => 's1', queue => $_->[1], filters => [ $_->[2] ] })
 	  foreach [ 'news', 'q', 'a' ], [ 'routes', 'copy', 'a.#' ];
