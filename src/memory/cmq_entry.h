@@ -59,7 +59,8 @@ struct CmqSharedQueue
 	CmqStretch	stretches[CMQ_STRETCHES];
 
 	/* of ordered queues, see cmq_laggards.c */
-	CmqLaggards laggards[CMQ_NLAGGARDS];	/* by the kind of mark; under mutex */
+	CmqLaggards laggards[CMQ_NLAGGARDS];	/* by the kind of mark; under
+											 * mutex */
 	pg_atomic_uint32 group_events[CMQ_GROUP_EVENTS];
 	pg_atomic_uint32 group_moves;
 	pg_atomic_uint32 group_crossings;

@@ -15,9 +15,9 @@ extern uint32 cmq_group_events_count(CmqSharedQueue *shared, int64 group);
 extern void cmq_group_events_note(CmqGroupEvents *events, int64 group);
 extern void cmq_group_events_note_all(CmqGroupEvents *events);
 extern void cmq_group_events_merge(CmqGroupEvents *events,
-								  const CmqGroupEvents *more);
+								   const CmqGroupEvents *more);
 extern void cmq_group_events_raise(CmqSharedQueue *shared,
-							 const CmqGroupEvents *events);
+								   const CmqGroupEvents *events);
 extern void cmq_group_events_happened(CmqSharedQueue *shared, int64 group);
 extern void cmq_group_events_moved(CmqSharedQueue *shared);
 extern uint32 cmq_group_events_moves(CmqSharedQueue *shared);

@@ -97,7 +97,7 @@ own_floor_of(CmqMarkKind kind)
  */
 void
 cmq_laggards_read(CmqSharedQueue *shared, CmqMarkKind kind,
-				const CmqFloorScan *scan, CmqLaggards *laggards)
+				  const CmqFloorScan *scan, CmqLaggards *laggards)
 {
 	const CmqLaggards *theirs = &shared->laggards[kind];
 	const OwnLaggards *own = &own_laggards[kind];
@@ -143,7 +143,7 @@ limit_to(CmqLaggards *laggards, TimestampTz limit)
  */
 void
 cmq_laggards_install(CmqSharedQueue *shared, CmqMarkKind kind,
-				   const CmqFloorScan *scan, CmqLaggards *laggards)
+					 const CmqFloorScan *scan, CmqLaggards *laggards)
 {
 	CmqLaggards *theirs = &shared->laggards[kind];
 	OwnLaggards *own = &own_laggards[kind];
@@ -184,7 +184,7 @@ cmq_laggards_install(CmqSharedQueue *shared, CmqMarkKind kind,
 /* Need nobody look at the group, at this time of the queue clock? */
 bool
 cmq_laggards_is_blocked(CmqSharedQueue *shared, const CmqLaggard *laggard,
-					  TimestampTz now)
+						TimestampTz now)
 {
 	return now < laggard->until &&
 		laggard->event == cmq_group_events_count(shared, laggard->group);

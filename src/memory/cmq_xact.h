@@ -36,7 +36,8 @@ typedef struct CmqOwnFloor
 	uint64		rewind_generation;
 	TimestampTz rewound_at;
 	TimestampTz rewind_floor;
-	uint64		nundone;		/* subtransactions that were, see cmq_laggards.c */
+	uint64		nundone;		/* subtransactions that were, see
+								 * cmq_laggards.c */
 } CmqOwnFloor;
 
 extern void cmq_xact_install_callbacks(void);

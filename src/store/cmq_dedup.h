@@ -47,9 +47,10 @@ typedef struct CmqKeyHolder
 {
 	TimestampTz time;			/* the time of the message */
 	ItemPointerData tid;		/* its row */
-	TransactionId xid;			/* the transaction that it depends on; invalid:
-								 * somebody has the row locked */
-	uint32		token;			/* of an insertion that is just under way, or 0 */
+	TransactionId xid;			/* the transaction that it depends on;
+								 * invalid: somebody has the row locked */
+	uint32		token;			/* of an insertion that is just under way, or
+								 * 0 */
 } CmqKeyHolder;
 
 extern Oid	cmq_dedup_create(const char *name);

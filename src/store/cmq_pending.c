@@ -398,7 +398,11 @@ static void
 lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
 {
 	cmq_xact_lower_floor(queue->shared, visible_at);
-	/* others have to wait for rows that are not committed yet, so they must meet them */
+
+	/*
+	 * others have to wait for rows that are not committed yet, so they must
+	 * meet them
+	 */
 	if (queue->ordered)
 		cmq_mark_lower(queue->shared, CMQ_FLOOR, visible_at);
 	cmq_earliest_lower(queue->shared, enqueued_at);

@@ -31,8 +31,8 @@ enum
 	Anum_messages_enqueued_at = 1,
 	Anum_messages_headers,
 	Anum_messages_body,
-	Anum_messages_message_group,	/* of ordered queues alone, as those
-									 * that follow */
+	Anum_messages_message_group,	/* of ordered queues alone, as those that
+									 * follow */
 	Natts_messages = 4
 };
 

@@ -21,8 +21,8 @@ typedef struct CmqOnce
 	int			n;
 	Datum	   *keys;
 	bool	   *keys_null;
-	TimestampTz *times;			/* of the messages; of a duplicate, that of the
-								 * message that has its key */
+	TimestampTz *times;			/* of the messages; of a duplicate, that of
+								 * the message that has its key */
 	bool	   *is_duplicate;
 	int			nduplicates;
 	bool		readable;		/* may the caller read the queue? */

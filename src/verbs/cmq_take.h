@@ -66,7 +66,8 @@ typedef struct CmqTake
 	bool		no_group;
 
 	/* what was done */
-	bool		unwanted;		/* the one tried last does not fit the filter ... */
+	bool		unwanted;		/* the one tried last does not fit the filter
+								 * ... */
 	bool		gone;			/* ... or has expired with its leaf */
 	int			n;				/* messages that are returned */
 	int			nredelivered;

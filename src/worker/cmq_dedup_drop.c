@@ -72,7 +72,11 @@ cmq_dedup_drop_until(CmqQueue *queue)
 		return DT_NOEND;
 	passed = passed_time(queue, window);
 	windows = cmq_key_windows_first(queue->shared);
-	/* it will be no earlier than what the clock has given out, but that is not known */
+
+	/*
+	 * it will be no earlier than what the clock has given out, but that is
+	 * not known
+	 */
 	if (windows == CMQ_TIME_UNKNOWN)
 		return DT_NOBEGIN;
 	return Min(passed, windows) - window;
