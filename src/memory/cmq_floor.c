@@ -168,7 +168,7 @@ added_unknown(CmqSharedQueue *shared, CmqMarkKind kind)
 {
 	(void) cmq_xact_announce();
 	cmq_xact_publish(CMQ_TIME_UNKNOWN);
-	cmq_xact_own_floor()->shared = NULL;
+	cmq_xact_forget_own_floor();
 	cmq_mark_lower(shared, kind, DT_NOBEGIN);
 }
 

@@ -31,7 +31,8 @@
  *
  * A transaction that has taken rows may scan from floors of its own, as with the first
  * floor; they are kept for the queue that it received from last, and go with that floor,
- * or when a subtransaction is undone.
+ * at the end of the transaction or when a subtransaction is undone.  Maintenance may give
+ * that floor back without them: so it is counted how often it went.
  *
  * Locks: the mutex of the entry.  Crash: shared memory begins anew.
  *

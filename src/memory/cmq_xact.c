@@ -283,6 +283,14 @@ cmq_xact_own_floor(void)
 	return &own_floor;
 }
 
+/* They are no more, and neither is what is kept beside them. */
+void
+cmq_xact_forget_own_floor(void)
+{
+	own_floor.shared = NULL;
+	own_floor.nundone++;
+}
+
 /*
  * What was taken away, and comes back if the transaction rolls back
  */
@@ -400,7 +408,7 @@ cmq_xact_lower_floor(CmqSharedQueue *shared, TimestampTz time)
 	Deed	   *deed = get_deed(shared);
 
 	deed->lower_floor = Min(deed->lower_floor, time);
-	own_floor.shared = NULL;
+	cmq_xact_forget_own_floor();
 }
 
 /* From which time on the transaction has put rows back; DT_NOEND: it has not. */
@@ -724,7 +732,7 @@ ended(XactEvent event)
 	may_have_ended = false;
 	remove_entries(event);
 	deeds = last_deed = NULL;
-	own_floor.shared = NULL;
+	cmq_xact_forget_own_floor();
 	cmq_shared_leave_all();
 	xact_number++;
 	for (int i = 0; i < nat_end; i++)
@@ -814,8 +822,8 @@ undo_in_subtransaction(Deed *deed)
 	{
 		own_floor.floor = Min(own_floor.floor, deed->taken.ready);
 		own_floor.rewind_floor = Min(own_floor.rewind_floor, deed->taken.due);
-		own_floor.nundone++;
 	}
+	own_floor.nundone++;
 	deed->subid = InvalidSubTransactionId;
 }
 

@@ -36,8 +36,8 @@ typedef struct CmqOwnFloor
 	uint64		rewind_generation;
 	TimestampTz rewound_at;
 	TimestampTz rewind_floor;
-	uint64		nundone;		/* subtransactions that were, see
-								 * cmq_laggards.c */
+	uint64		nundone;		/* how often they were lowered or forgotten,
+								 * see cmq_laggards.c */
 } CmqOwnFloor;
 
 extern void cmq_xact_install_callbacks(void);
@@ -52,6 +52,7 @@ extern void cmq_xact_enter_code(void);
 extern void cmq_xact_leave_code(void);
 extern bool cmq_xact_in_code(void);
 extern CmqOwnFloor *cmq_xact_own_floor(void);
+extern void cmq_xact_forget_own_floor(void);
 extern void cmq_xact_taken(CmqSharedQueue *shared, TimestampTz visible_at);
 extern void cmq_xact_taken_due(CmqSharedQueue *shared, TimestampTz enqueued_at);
 extern void cmq_xact_consumed_due(CmqSharedQueue *shared,
