@@ -513,6 +513,32 @@ my %operations = (
 		return differ("batch to $q", $got, $refusal) if $refusal;
 		return $model->deliver($s, $q, [ list($got) ], map { { kind => $kind, bytes => $_, group => shift @groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	},
+	# with keys, which q alone keeps; one that another transaction has sent is left alone
+	send_once => sub {
+		my ($s) = @_;
+		my $q = rand() < 0.97 ? 'q' : 'copy';
+		my $batch = rand() < 0.6;
+		my @keys = map { $batch && rand() < 0.2 ? '' : pick('a' .. 'h') } 1 .. ($batch ? 1 + rand 5 : 1);
+		my ($kind, @bytes) = (a_kind(), map { a_size() } @keys);
+		foreach (@keys) { return '' if $_ ne '' && !$model->lock($s, "key $q $_"); }
+		my $keys = array_sql(map { $_ eq '' ? 'NULL' : "'$_'" } @keys);
+		my $got = $batch
+		  ? ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_send_batch('$q', @{[array_sql(map { body_sql($_) } @bytes)]},
+			headers => @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[], dedup_keys => ${keys}::text[]) WITH ORDINALITY b (i, o)")
+		  : ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes[0])]}, headers => @{[kind_sql($kind)]}, dedup_key => '$keys[0]')");
+		my $queue = $model->queue($s, $q);
+		return differ("keys to $q", $got, '!54000') if grep { $_ > $queue->{max_msg_size} } @bytes;
+		return differ("keys to $q", $got, '!22023') if $q ne 'q' && grep { $_ ne '' } @keys;
+		my %first;
+		my @new = grep { $keys[$_] eq '' || !($first{ $keys[$_] }++ || $model->row($s, 'key', $keys[$_])) } 0 .. $#keys;
+		my $refusal = @new ? $model->refusal($s, $q, [ @bytes[@new] ], 0) : '';
+		return differ("keys to $q", $got, $refusal) if $refusal;
+		my @ids = list($got);
+		return differ("keys to $q", $got, @keys . ' ids') if @ids != @keys;
+		my $wrong = $model->deliver($s, $q, [ @ids[@new] ], map { { kind => $kind, bytes => $bytes[$_], group => '' } } @new);
+		foreach (grep { $keys[$_] ne '' } @new) { $model->set($s, 'key', $keys[$_], { id => $ids[$_] }); }
+		return $wrong || differ("keys to $q", "@ids", join ' ', map { $keys[$_] eq '' ? $ids[$_] : $model->row($s, 'key', $keys[$_])->{id} } 0 .. $#keys);
+	},
 	publish => sub {
 		my ($s) = @_;
 		my ($kind, $bytes) = (a_kind(), a_size());
@@ -976,7 +1002,7 @@ my %operations = (
 		return differ("unsubscribe $topic $name", $got, '-');
 	});
 my %weights = (
-	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9,
+	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, send_once => 6,
 	change_visibility_batch => 6, release => 9, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4, pause => 1, resume => 3,
 	map { $_ => 2 } qw(preview history restore restore_messages replay maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
@@ -1194,7 +1220,7 @@ sub begin_anew
 			PERFORM cmq_create_queue('dead', visibility_timeout => 43200, rewind_seconds => 86400, ordered => ORDERED(dead));
 			CREATE INDEX broken ON cmq_data.q_dead_pending (breaks(receive_count));
 			PERFORM cmq_create_queue('copy', visibility_timeout => 43200, ordered => ORDERED(copy));
-			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1, ordered => ORDERED(q));
+			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1, ordered => ORDERED(q));
 			PERFORM cmq_create_topic('news'), cmq_create_topic('routes', 'routing');
 			PERFORM cmq_subscribe('news', 's1', 'q', '{a}'), cmq_subscribe('routes', 's1', 'copy', binding_keys => '{a.#}');
 		END $$};
