@@ -126,6 +126,30 @@ is($new->sql(q{SELECT cmq_send('lr', 'more') > 0}), 't', 'without a subscription
 $_->sql(q{SELECT cmq_drop_queue('lr')}) foreach $old, $new;
 $old->sql('DROP PUBLICATION lr');
 
+note 'groups';
+
+$_->sql(q{SELECT cmq_create_queue('groups', visibility_timeout => 43200, rewind_seconds => 3600, ordered => true)}) foreach $old, $new;
+$old->sql(q{CREATE PUBLICATION groups FOR TABLES IN SCHEMA cmq_data WITH (publish_via_partition_root = true);
+	SELECT FROM cmq_send_batch('groups', '{a1,a2,b1}', message_groups => '{a,a,b}')});
+$new->sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION groups");
+$new->wait_for_subscription_sync($old, 'sub');
+my $a1 = $old->handle('groups');
+catch_up();
+is($new->receive('groups'), 'b1', 'a message in flight there blocks its group here');
+is($new->receive('groups'), '-', '... which is known');
+$waiter = $new->wait_for_message('groups');
+$old->sql("SELECT cmq_delete('groups', '$a1')");
+is($new->waited($waiter), 'a2 at once', '... until it is deleted there');
+$new->counts_agree('groups', 'after it');
+is($new->sql(q{SELECT string_agg(body || message_group, ' ') FROM cmq.q_groups_history}), 'a1a', 'the history has the groups');
+$new->sql(q{DROP SUBSCRIPTION sub});
+is($new->sql(q{SELECT cmq_delete('groups', d.receipt_handle) FROM cmq._deliveries_of('groups', array(SELECT msg_id FROM cmq.q_groups_live WHERE body = 'a2'), false) d;
+	SELECT cmq_rewind('groups', (SELECT enqueued_at FROM cmq_data.q_groups WHERE body = 'a1')) IS NOT NULL;
+	SELECT cmq_send('groups', 'a3', message_group => 'a') > 0}), "t\nt\nt", 'without a subscription all goes on');
+is($new->receive('groups'), 'a1 a2 a3', '... in order');
+$_->sql(q{SELECT cmq_drop_queue('groups')}) foreach $old, $new;
+$old->sql('DROP PUBLICATION groups');
+
 note 'rewind here beside replication';
 
 $_->sql(q{SELECT cmq_create_queue('rw', visibility_timeout => 43200, rewind_seconds => 3600)}) foreach $old, $new;
