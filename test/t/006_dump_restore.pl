@@ -113,13 +113,13 @@ $xid =~ s/\s.*//s;
 my $open_handle = $node->handle('history');
 
 # ordered, with groups in all states: in flight, brought back, given back, put off, free
-$node->sql("SELECT FROM cmq_create_queue('ordered', $settings, ordered => true)");
-$node->sql("SELECT FROM cmq_send_batch('ordered', '{a1,b1,c1,d1,a2,b2,c2,d2,free}', message_groups => '{a,b,c,d,a,b,c,d,NULL}')");
-my %of_group = map { $_ => $node->sql("SELECT receipt_handle FROM cmq_receive_messages('ordered', array(SELECT msg_id FROM cmq.q_ordered_live WHERE body = '${_}1'))") } qw(a b c d);
-$node->sql("SELECT cmq_delete('ordered', '$of_group{b}');
-	SELECT cmq_release('ordered', '{$of_group{c}}', 0);
-	SELECT cmq_release('ordered', '{$of_group{d}}', 43200);
-	SELECT cmq_rewind('ordered', (SELECT enqueued_at FROM cmq_data.q_ordered WHERE body = 'a1'))");
+$node->sql("SELECT FROM cmq_create_queue('groups', $settings, ordered => true)");
+$node->sql("SELECT FROM cmq_send_batch('groups', '{a1,b1,c1,d1,a2,b2,c2,d2,free}', message_groups => '{a,b,c,d,a,b,c,d,NULL}')");
+my %of_group = map { $_ => $node->sql("SELECT receipt_handle FROM cmq_receive_messages('groups', array(SELECT msg_id FROM cmq.q_groups_live WHERE body = '${_}1'))") } qw(a b c d);
+$node->sql("SELECT cmq_delete('groups', '$of_group{b}');
+	SELECT cmq_release('groups', '{$of_group{c}}', 0);
+	SELECT cmq_release('groups', '{$of_group{d}}', 43200);
+	SELECT cmq_rewind('groups', (SELECT enqueued_at FROM cmq_data.q_groups WHERE body = 'a1'))");
 
 # paused
 $node->sql("SELECT FROM cmq_create_queue('paused', $settings);
@@ -241,7 +241,7 @@ foreach my $format ('plain', 'custom')
 
 	# maintenance first: it must not take anything that lives
 	is($node->sql('SELECT FROM cmq_maintain(); SELECT count(*) FROM cmq.queues'),
-		'13', "$format: maintenance works");
+		'14', "$format: maintenance works");
 
 	# states
 	my $id = $node->sql("SELECT cmq_send('states', 'new')");
@@ -313,12 +313,12 @@ foreach my $format ('plain', 'custom')
 	$session->quit;
 
 	# groups
-	my $in_order = q{SELECT string_agg(body || coalesce(message_group, ''), ' ' ORDER BY message_group, ordinality) FROM cmq_receive('ordered', 10) WITH ORDINALITY};
-	is($node->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'ordered'}), '2', "$format: groups are blocked");
+	my $in_order = q{SELECT string_agg(body || coalesce(message_group, ''), ' ' ORDER BY message_group, ordinality) FROM cmq_receive('groups', 10) WITH ORDINALITY};
+	is($node->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'groups'}), '2', "$format: groups are blocked");
 	is($node->sql($in_order), 'b1b b2b c1c c2c free', "$format: the others go on in order");
 	is($node->sql($in_order), '', "$format: one consumer has them");
-	is($node->sql("SELECT cmq_delete('ordered', '$of_group{a}')"), 't', "$format: what was in flight is deleted");
-	$node->sql(q{SELECT cmq_send('ordered', 'a3', message_group => 'a')});
+	is($node->sql("SELECT cmq_delete('groups', '$of_group{a}')"), 't', "$format: what was in flight is deleted");
+	$node->sql(q{SELECT cmq_send('groups', 'a3', message_group => 'a')});
 	is($node->sql($in_order), 'a2a a3a', "$format: the group goes on, with what is sent now");
 	is($node->sql($in_order), '', "$format: what was put off blocks its group");
 
@@ -359,7 +359,7 @@ foreach my $format ('plain', 'custom')
 	$node->sql("SELECT FROM cmq_alter_queue('states', rewind_seconds => 0, msg_retention_seconds => 60)");
 	$node->sql('SELECT FROM cmq_maintain()');
 	is($node->sql('SELECT count(*) FROM cmq.queues'),
-		'9', "$format: queues dropped");
+		'10', "$format: queues dropped");
 
 	$node->stop;
 }
