@@ -1,0 +1,542 @@
+# Order of groups under fire: producers with open and undone transactions, consumers that
+# delete at once, later, in part or never, change visibility, release, consume, go by ids,
+# roll back, prepare and are killed; rewinds, restores and cancels beside them; a crash of
+# the server.  In each group the messages that were deleted are deleted in the order of
+# production, between what brings messages back; and each was had once, and once more each
+# time it came back.
+#
+# Everything is booked in the transaction that does it, with times of the sequence clock:
+#	gone	what was deleted.  began: before the transaction that received it; got: after
+#			the receive; deleted: after the delete.  The next message of the group can be
+#			received only when that is committed, so its times are later.  in_turn: all
+#			that the same receive has got of the group before it was deleted before it
+#	back	rewinds and restores, from before the transaction until after its end
+#
+# What is received between the beginning and the end of one of these may belong to either
+# side of it, and is not compared.
+#
+# The queue few has indexes with code of its owner that sleeps: between the time of a
+# message and its row, and when the row of a delivery is written, before that can be seen.
+#
+# What can be broken, so that this test fails: see the end.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqNode;
+use POSIX ();
+use PostgreSQL::Test::Utils;
+use Seed;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $seconds = $ENV{CMQ_TEST_SECONDS} || ($ENV{CMQ_TEST_LONG} ? 300 : 25);
+my ($consumers, $producers) = (8, 4);
+my %groups = (few => 20, many => 1000);
+
+my $node = CmqNode->running('order', <<'CONF');
+max_connections = 60
+max_prepared_transactions = 30
+client_connection_check_interval = 100ms
+autovacuum_naptime = 1
+cmq.maintenance_interval = 1s
+log_min_messages = warning
+log_error_verbosity = verbose
+CONF
+
+# Queues and books
+$node->sql(q{
+	SELECT FROM cmq_create_queue('few', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true);
+	SELECT FROM cmq_create_queue('many', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true);
+	CREATE SEQUENCE clock;
+	CREATE TABLE made (queue text, msg_id bigint, grp text, PRIMARY KEY (queue, msg_id));
+	CREATE TABLE gone (queue text, msg_id bigint, grp text, rewind_count int, how text, began bigint, got bigint,
+		deleted bigint DEFAULT nextval('clock'), in_turn boolean DEFAULT true, PRIMARY KEY (queue, msg_id, rewind_count));
+	CREATE TABLE back (queue text, kind text, began bigint, ended bigint, n bigint);
+	CREATE TABLE setting (rewinds boolean, pace float8);
+	INSERT INTO setting VALUES (false, 1);
+
+	CREATE FUNCTION sleepy(share float8, ms float8) RETURNS void LANGUAGE plpgsql AS
+	$$ BEGIN IF random() < share THEN PERFORM pg_catalog.pg_sleep(random() * ms / 1000); END IF; END $$;
+	CREATE FUNCTION sleepy_message(t timestamptz) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+	$$ BEGIN IF random() < 0.15 THEN PERFORM public.sleepy(1, CASE WHEN random() < 0.3 THEN 30 ELSE 8 END); END IF; RETURN 0; END $$;
+	CREATE FUNCTION sleepy_row(receives int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+	$$ BEGIN IF receives > 0 THEN PERFORM public.sleepy(0.02, 5); END IF; RETURN 0; END $$;
+	CREATE INDEX ON cmq_data.q_few (public.sleepy_message(enqueued_at));
+	CREATE INDEX ON cmq_data.q_few_pending (public.sleepy_row(receive_count));
+});
+
+# Producers
+$node->sql(q{
+	CREATE FUNCTION some_group(groups int) RETURNS text LANGUAGE sql AS
+	$$ SELECT CASE WHEN random() > 0.03 THEN 'g' || floor(random() * groups) END $$;
+
+	CREATE FUNCTION send(q text, g text) RETURNS void LANGUAGE sql AS
+	$$ INSERT INTO made SELECT q, cmq_send(q, coalesce(g, 'free'), headers => jsonb_build_object('half', (random() * 2)::int), message_group => g), g $$;
+
+	CREATE FUNCTION send_batch(q text, g text[]) RETURNS void LANGUAGE sql AS
+	$$ INSERT INTO made SELECT q, id, g[n] FROM cmq_send_batch(q, array(SELECT coalesce(x, 'free') FROM unnest(g) x), message_groups => g) WITH ORDINALITY s (id, n) $$;
+
+	CREATE FUNCTION send_and_undo(q text, g text) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM send(q, g);
+		RAISE SQLSTATE 'UNDO0';
+	EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+		NULL;
+	END $$;
+
+	CREATE PROCEDURE producer(few int, many int) LANGUAGE plpgsql AS $$
+	DECLARE
+		q text;
+		groups int;
+		g text;
+		what float8;
+	BEGIN
+		LOOP
+			q := CASE WHEN random() < 0.6 THEN 'few' ELSE 'many' END;
+			groups := CASE q WHEN 'few' THEN few ELSE many END;
+			g := some_group(groups);
+			what := random();
+			IF what < 0.4 THEN
+				PERFORM send(q, g);
+				PERFORM sleepy(0.5, 8);
+			ELSIF what < 0.6 THEN
+				PERFORM send(q, g);
+				PERFORM sleepy(0.7, 15);
+				PERFORM send(q, some_group(groups));
+				PERFORM sleepy(0.5, 8);
+			ELSIF what < 0.7 THEN
+				-- a group that others send to, too
+				PERFORM send(q, 'g' || i) FROM generate_series(0, 2) i;
+				PERFORM sleepy(0.5, 15);
+			ELSIF what < 0.85 THEN
+				PERFORM send_batch(q, array(SELECT CASE WHEN random() < 0.5 THEN g ELSE some_group(groups) END FROM generate_series(1, 2 + (random() * 8)::int)));
+				PERFORM sleepy(0.3, 8);
+			ELSE
+				PERFORM send_and_undo(q, g);
+				PERFORM sleepy(0.5, 8);
+				PERFORM send(q, CASE WHEN random() < 0.5 THEN g ELSE some_group(groups) END);
+				PERFORM sleepy(0.5, 4);
+			END IF;
+			IF random() < 0.15 THEN ROLLBACK; ELSE COMMIT; END IF;
+			PERFORM sleepy(1, 60 * pace) FROM setting;
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+# Consumers
+$node->sql(q{
+	CREATE TYPE grip AS (handle text, msg_id bigint, grp text, rewind_count int, began bigint, got bigint);
+
+	CREATE FUNCTION take(q text, n int, b bigint, wait int DEFAULT 0, timeout int DEFAULT NULL) RETURNS grip[] LANGUAGE plpgsql AS $$
+	DECLARE
+		r grip[] := array(SELECT (receipt_handle, msg_id, message_group, rewind_count, b, 0)::grip FROM cmq_receive(q, n, timeout, wait));
+		t bigint := nextval('clock');
+	BEGIN
+		RETURN array(SELECT (x.handle, x.msg_id, x.grp, x.rewind_count, x.began, t)::grip FROM unnest(r) WITH ORDINALITY x ORDER BY ordinality);
+	END $$;
+
+	-- Messages by their ids: of a group only what is the head, or behind it
+	CREATE FUNCTION take_ids(q text, b bigint) RETURNS grip[] LANGUAGE plpgsql AS $$
+	DECLARE
+		ids bigint[];
+		r grip[];
+		t bigint;
+	BEGIN
+		EXECUTE format('SELECT array(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.%I WHERE random() < 0.5 ORDER BY visible_at LIMIT 6)', 'q_' || q || '_pending') INTO ids;
+		r := array(SELECT (receipt_handle, msg_id, message_group, rewind_count, b, 0)::grip FROM cmq_receive_messages(q, ids));
+		t := nextval('clock');
+		RETURN array(SELECT (x.handle, x.msg_id, x.grp, x.rewind_count, x.began, t)::grip FROM unnest(r) x ORDER BY x.msg_id);
+	END $$;
+
+	-- Delete the first so many; what is behind one that was taken away is out of turn.
+	CREATE FUNCTION finish(q text, grips grip[], n int, how text) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		x grip;
+		lost text[] := '{}';
+		good text[] := CASE WHEN random() < 0.5 THEN array(SELECT cmq_delete_batch(q, array(SELECT g.handle FROM unnest(grips[1 : n]) g))) END;
+	BEGIN
+		FOREACH x IN ARRAY grips[1 : n] LOOP
+			IF (CASE WHEN good IS NULL THEN cmq_delete(q, x.handle) ELSE x.handle = ANY (good) END) THEN
+				INSERT INTO gone VALUES (q, x.msg_id, x.grp, x.rewind_count, how, x.began, x.got, DEFAULT, coalesce(x.grp, '') <> ALL (lost));
+			ELSE
+				lost := lost || coalesce(x.grp, '');
+			END IF;
+		END LOOP;
+	END $$;
+
+	CREATE FUNCTION eat(q text, n int, b bigint, how text, wait int DEFAULT 0) RETURNS bigint LANGUAGE plpgsql AS $$
+	DECLARE
+		r grip[] := array(SELECT ('', msg_id, message_group, rewind_count, b, 0)::grip FROM cmq_consume(q, n, wait));
+		t bigint := nextval('clock');
+	BEGIN
+		INSERT INTO gone SELECT q, msg_id, grp, rewind_count, how, began, t FROM unnest(r) WITH ORDINALITY x ORDER BY ordinality;
+		RETURN cardinality(r);
+	END $$;
+
+	CREATE FUNCTION eat_and_undo(q text) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF random() < 0.5 THEN PERFORM cmq_consume(q, 3); ELSE PERFORM cmq_receive(q, 3); END IF;
+		PERFORM sleepy(0.3, 5);
+		RAISE SQLSTATE 'UNDO0';
+	EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+		NULL;
+	END $$;
+
+	-- Take messages back that wait: their groups go on, in no order that is known here.
+	CREATE FUNCTION take_back(q text) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		ids bigint[];
+	BEGIN
+		EXECUTE format('SELECT array(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.%I ORDER BY random() LIMIT 2)', 'q_' || q || '_pending') INTO ids;
+		ids := array(SELECT cmq_delete_messages(q, ids));
+		EXECUTE format('INSERT INTO gone SELECT DISTINCT ON (enqueued_at) $1, cmq.msg_id(enqueued_at), NULL, rewind_count, ''by id'', NULL, NULL, nextval(''clock''), false FROM cmq_data.%I
+			WHERE enqueued_at = ANY (array(SELECT cmq.enqueued_at(i) FROM unnest($2) i)) ORDER BY enqueued_at, rewind_count DESC', 'q_' || q || '_rewind') USING q, ids;
+	END $$;
+
+	CREATE PROCEDURE consumer(seed float8) LANGUAGE plpgsql AS $$
+	DECLARE
+		q text;
+		what float8;
+		n int;
+		b bigint;
+		grips grip[];
+		handles text[];
+	BEGIN
+		PERFORM setseed(seed);
+		LOOP
+			q := CASE WHEN random() < 0.6 THEN 'few' ELSE 'many' END;
+			n := 1 + floor(random() * random() * 10);
+			what := random();
+			b := nextval('clock');
+			IF what < 0.3 THEN
+				-- at once
+				grips := take(q, n, b);
+				PERFORM sleepy(0.1, 5);
+				PERFORM finish(q, grips, n, 'at once');
+				PERFORM sleepy(0.1, 5);
+				IF random() < 0.3 THEN ROLLBACK; END IF;
+			ELSIF what < 0.6 THEN
+				-- in two transactions
+				grips := take(q, n, b);
+				COMMIT;
+				PERFORM sleepy(0.7, 15);
+				PERFORM finish(q, grips, n, 'later');
+				PERFORM sleepy(0.1, 5);
+				IF random() < 0.2 THEN
+					ROLLBACK;
+					PERFORM finish(q, grips, n, 'later');
+				END IF;
+			ELSIF what < 0.65 THEN
+				-- in part; the rest becomes visible at its time, or earlier
+				grips := take(q, 5, b);
+				COMMIT;
+				n := 1 + random() * 2;
+				PERFORM finish(q, grips, n, 'part');
+				COMMIT;
+				handles := array(SELECT g.handle FROM unnest(grips[n + 1 :]) g);
+				PERFORM sleepy(0.5, 5);
+				IF random() < 0.5 THEN PERFORM cmq_release(q, handles, 0); END IF;
+			ELSIF what < 0.73 THEN
+				grips := take(q, n, b);
+				COMMIT;
+				PERFORM sleepy(0.5, 5);
+				PERFORM cmq_change_visibility(q, g.handle, CASE WHEN random() < 0.8 THEN 0 ELSE 1 END) FROM unnest(grips) g WHERE random() < 0.7;
+				PERFORM sleepy(0.5, 5);
+				IF random() < 0.2 THEN ROLLBACK; END IF;
+			ELSIF what < 0.81 THEN
+				grips := take(q, n, b);
+				COMMIT;
+				PERFORM sleepy(0.5, 5);
+				PERFORM cmq_release(q, array(SELECT g.handle FROM unnest(grips) g WHERE random() < 0.7), CASE WHEN random() < 0.8 THEN 0 ELSE 1 END, random() < 0.5);
+				PERFORM sleepy(0.5, 5);
+				IF random() < 0.2 THEN ROLLBACK; END IF;
+			ELSIF what < 0.82 THEN
+				-- never
+				PERFORM take(q, 2, b);
+			ELSIF what < 0.9 THEN
+				PERFORM eat(q, n, b, 'consume');
+				PERFORM sleepy(0.5, 10);
+				PERFORM eat(q, 2, b, 'consume') WHERE random() < 0.2;
+				IF random() < 0.3 THEN ROLLBACK; END IF;
+			ELSIF what < 0.94 THEN
+				PERFORM eat_and_undo(q);
+				PERFORM sleepy(0.3, 5);
+				grips := take(q, n, b);
+				PERFORM finish(q, grips, n, 'at once');
+			ELSIF what < 0.96 THEN
+				-- who waits begins before what it waits for
+				IF random() < 0.5 THEN
+					PERFORM eat(q, n, b, 'consume', 1);
+				ELSE
+					grips := take(q, n, b, 1);
+					PERFORM finish(q, grips, n, 'at once');
+				END IF;
+			ELSIF what < 0.997 THEN
+				grips := take_ids(q, b);
+				COMMIT;
+				PERFORM sleepy(0.5, 5);
+				PERFORM finish(q, grips, 6, 'chosen');
+			ELSE
+				PERFORM take_back(q);
+			END IF;
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+# What brings messages back
+$node->sql(q{
+	CREATE FUNCTION bring_back(q text, kind text) RETURNS bigint LANGUAGE plpgsql AS $$
+	DECLARE
+		n bigint;
+		since timestamptz := now() - random() * interval '1500 ms';
+		ids bigint[];
+	BEGIN
+		CASE kind
+			WHEN 'rewind' THEN
+				SELECT (cmq_rewind(q, least(since, latest_rewind_time)) IS NOT NULL)::int FROM cmq_queue_attributes(q) INTO n;
+			WHEN 'restore' THEN
+				n := cmq_restore(q, since, since + random() * interval '1 s', CASE WHEN random() < 0.3 THEN '{"half": 1}'::jsonb END);
+			WHEN 'ids' THEN
+				EXECUTE format('SELECT array(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.%I WHERE random() < 0.3 AND enqueued_at > $1)', 'q_' || q || '_rewind') INTO ids USING since;
+				SELECT count(*) FROM cmq_restore_messages(q, ids) INTO n;
+			WHEN 'cancel' THEN
+				n := cmq_cancel_rewind(q)::int;
+		END CASE;
+		RETURN n;
+	EXCEPTION WHEN invalid_parameter_value THEN
+		RETURN 0;	-- a rewind out of range
+	END $$;
+
+	CREATE PROCEDURE rewinder() LANGUAGE plpgsql AS $$
+	DECLARE
+		q text;
+		kind text;
+		b bigint;
+		brought bigint;
+	BEGIN
+		WHILE (SELECT rewinds FROM setting) LOOP
+			q := CASE WHEN random() < 0.5 THEN 'few' ELSE 'many' END;
+			kind := (ARRAY['rewind', 'rewind', 'restore', 'restore', 'restore', 'ids', 'cancel'])[1 + floor(random() * 7)];
+			INSERT INTO back VALUES (q, kind, nextval('clock')) RETURNING began INTO b;
+			COMMIT;
+			brought := bring_back(q, kind);
+			PERFORM sleepy(0.4, 20);
+			IF random() < 0.15 THEN ROLLBACK; brought := NULL; ELSE COMMIT; END IF;
+			UPDATE back SET ended = nextval('clock'), n = brought WHERE began = b;
+			COMMIT;
+			PERFORM pg_sleep(random() * 0.6);
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+#
+# Clients, started anew when they have ended, for whatever reason
+#
+
+my %running;
+my %done = map { $_ => 0 } qw(killed terminated committed back);
+my $prepares = 0;
+
+sub pick { return $_[ rand @_ ]; }
+
+sub start_client
+{
+	my ($name) = @_;
+	my $call = $name eq 'consumer' ? sprintf('consumer(%f)', rand) : $name eq 'producer' ? "producer($groups{few}, $groups{many})" : 'rewinder()';
+	my $pid = fork // die $!;
+	if ($pid == 0)
+	{
+		open STDIN, '<', '/dev/null';
+		open STDOUT, '>', '/dev/null';
+		open STDERR, '>', '/dev/null';
+		local $ENV{PGAPPNAME} = $name;
+		exec('psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "CALL $call") or POSIX::_exit(1);
+	}
+	$running{$pid} = $name;
+	return;
+}
+
+sub keep_up
+{
+	while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0)
+	{
+		my $name = delete $running{$pid};
+		start_client($name) if defined $name && $name ne 'rewinder';
+	}
+	return;
+}
+
+# One session that nobody kills.
+my $hand;
+
+sub connect_hand
+{
+	$hand = $node->session(on_error_stop => 0);
+	$hand->set_query_timer_restart;
+	return;
+}
+
+sub end_prepared
+{
+	my ($share) = @_;
+	foreach my $gid (split /\n/, $hand->query('SELECT gid FROM pg_prepared_xacts'))
+	{
+		next if rand() > $share;
+		my $commit = rand() < 0.6;
+		$hand->query(($commit ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
+		$done{ $commit ? 'committed' : 'back' }++;
+	}
+	return;
+}
+
+sub prepare
+{
+	my $q = pick(qw(few many));
+	my $what = pick(
+		"SELECT eat('$q', 2, nextval('clock'), 'prepared')",
+		"SELECT finish('$q', take('$q', 3, nextval('clock')), 3, 'prepared')",
+		"SELECT take('$q', 2, nextval('clock'))",
+		"SELECT send('$q', some_group($groups{$q})), send('$q', some_group($groups{$q}))");
+	$hand->query("BEGIN; SAVEPOINT a; $what; RELEASE a; PREPARE TRANSACTION 'p" . ++$prepares . q{'});
+	return;
+}
+
+sub chaos
+{
+	my $what = rand;
+	my @some = grep { $running{$_} ne 'rewinder' } keys %running;
+	if ($what < 0.1)     { kill 'KILL', pick(@some); $done{killed}++; }
+	elsif ($what < 0.25) { $done{terminated} += $hand->query(q{SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE application_name IN ('consumer', 'producer') ORDER BY random() LIMIT 1) p}); }
+	elsif ($what < 0.5)  { prepare(); }
+	elsif ($what < 0.52) { $hand->query('VACUUM cmq_data.q_' . pick(qw(few many)) . '_pending'); }
+	end_prepared(0.4);
+	return;
+}
+
+sub run_until
+{
+	my ($end) = @_;
+	while (time < $end)
+	{
+		usleep(100_000);
+		keep_up();
+		chaos();
+	}
+	return;
+}
+
+sub end_clients
+{
+	$hand->query('UPDATE setting SET rewinds = false');
+	eventually { keep_up(); !grep { $_ eq 'rewinder' } values %running };
+	kill 'KILL', keys %running;
+	waitpid $_, 0 foreach keys %running;
+	%running = ();
+	$hand->query(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name IN ('consumer', 'producer')});
+	$node->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name IN ('consumer', 'producer', 'rewinder')});
+	end_prepared(1);
+	return;
+}
+
+sub begin
+{
+	my ($rewinds) = @_;
+	$node->sql("UPDATE setting SET rewinds = $rewinds");
+	start_client('consumer') foreach 1 .. $consumers;
+	start_client('producer') foreach 1 .. $producers;
+	start_client('rewinder') if $rewinds eq 'true';
+	return;
+}
+
+# Consume all that is left; what is in flight becomes visible by itself.
+sub drain
+{
+	my ($name) = @_;
+	my $empty = eventually {
+		1 while $node->sql(q{SELECT sum(eat(q, 1000, nextval('clock'), 'drained')) FROM unnest('{few,many}'::text[]) q}) > 0;
+		$node->sql('SELECT sum(ready + in_flight + delayed) FROM cmq.status') eq '0';
+	} 30;
+	ok($empty, "$name: all can be consumed")
+	  or diag($node->sql(q{SELECT 'few', * FROM cmq.q_few_live UNION ALL SELECT 'many', * FROM cmq.q_many_live ORDER BY msg_id LIMIT 20}));
+	return;
+}
+
+# How many deletions were compared, and those that came too late; lag: of which rounds.
+my $compared = q{
+	WITH g AS (
+		SELECT gone.*, (SELECT count(*) FROM back WHERE back.queue = gone.queue AND back.ended < gone.began) AS epoch
+		  FROM gone WHERE grp IS NOT NULL AND in_turn
+		   AND NOT EXISTS (SELECT FROM back WHERE back.queue = gone.queue AND back.began <= gone.got AND coalesce(back.ended, 9223372036854775807) >= gone.began)),
+	p AS (
+		SELECT *, max(msg_id) OVER before AS before, max(deleted) OVER before AS since FROM g
+		WINDOW before AS (PARTITION BY queue, grp, epoch ORDER BY deleted ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+};
+
+sub check
+{
+	my ($name) = @_;
+	my ($pairs, $few) = split /\|/, $node->sql("$compared SELECT count(*), count(*) FILTER (WHERE queue = 'few') FROM p WHERE before IS NOT NULL");
+	my $late = $node->sql("$compared SELECT count(*) FROM p WHERE before >= msg_id");
+	is($late, 0, "$name: of $pairs messages, $few in few groups, none came after a later one of its group")
+	  or diag($node->sql("$compared SELECT * FROM p WHERE before >= msg_id ORDER BY deleted LIMIT 20"));
+	cmp_ok($few, '>', 10 * $seconds, "$name: many were compared");
+	foreach my $q (qw(few many))
+	{
+		is($node->sql(qq{SELECT count(*) FROM (SELECT * FROM made WHERE queue = '$q') m FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, message_group FROM cmq_data.q_$q) t USING (msg_id)
+				WHERE m.queue IS NULL OR t.msg_id IS NULL OR m.grp IS DISTINCT FROM t.message_group}),
+			0, "$name: $q has what was sent, in its groups");
+		is($node->sql(qq{SELECT count(*) FROM cmq_data.q_${q}_rewind r JOIN cmq_data.q_$q m USING (enqueued_at)
+				FULL JOIN (SELECT msg_id, count(*) AS n, max(rewind_count) AS last FROM gone WHERE queue = '$q' GROUP BY 1) d ON d.msg_id = cmq.msg_id(m.enqueued_at)
+				WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
+			0, "$name: each message of $q was had once, and once more each time it came back");
+		is($node->sql("SELECT count(*) FROM made m LEFT JOIN gone d USING (queue, msg_id) WHERE queue = '$q' AND d.msg_id IS NULL"), 0, "$name: all of $q");
+		is($node->sql("SELECT count(*) FROM gone d JOIN made m USING (queue, msg_id) WHERE queue = '$q' AND how <> 'by id' AND m.grp IS DISTINCT FROM d.grp"), 0, "$name: with its group");
+	}
+	return;
+}
+
+srand(seed());
+connect_hand();
+
+# A queue with a backlog hides what producers can do wrong: consumers are faster.
+begin('false');
+run_until(time + $seconds * 0.35);
+end_clients();
+drain('without rewinds');
+check('without rewinds');
+is($node->sql('SELECT count(*) FROM back'), 0, 'nothing came back');
+
+# The power fails in between.
+begin('true');
+run_until(time + $seconds * 0.25);
+$node->stop('immediate');
+$hand->{run}->kill_kill;
+$node->start;
+connect_hand();
+$hand->query(q{UPDATE back SET ended = nextval('clock') WHERE ended IS NULL});
+keep_up();
+start_client('rewinder');
+run_until(time + $seconds * 0.4);
+end_clients();
+drain('with rewinds');
+check('with rewinds');
+
+note(join ', ', map { "$_ $done{$_}" } sort keys %done);
+note($node->sql(q{SELECT string_agg(concat_ws(' ', queue, how, n), ', ') FROM (SELECT queue, how, count(*) AS n FROM gone GROUP BY 1, 2 ORDER BY 1, 2) e}));
+note($node->sql(q{SELECT string_agg(concat_ws(' ', kind, n, messages), ', ') FROM (SELECT kind, count(*) AS n, sum(n) AS messages FROM back GROUP BY 1 ORDER BY 1) e}));
+is($node->sql(q{SELECT count(DISTINCT how) FROM gone}), 8, 'messages were deleted in all ways');
+is($node->sql(q{SELECT count(DISTINCT kind) FROM back WHERE n > 0}), 4, '... and brought back');
+cmp_ok($done{$_}, '>', 0, "$_: $done{$_}") foreach sort keys %done;
+$hand->quit;
+unlike(slurp_file($node->logfile), qr/ERROR:  (?!57P01|57014|22023)\w{5}|PANIC|TRAP|terminated by signal/, 'nothing else failed')
+  or diag(join "\n", (grep { /ERROR:  (?!57P01|57014|22023)|PANIC|TRAP/ } split /\n/, slurp_file($node->logfile))[ 0 .. 5 ]);
+$node->is_sound;
+$node->stop;
+done_testing();
