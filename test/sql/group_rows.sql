@@ -120,6 +120,19 @@ SELECT pg_temp.receive('group_rows') AS both;
 ROLLBACK;
 SELECT pg_temp.receive('group_rows') AS as_before;
 SELECT cmq_clear_queue('group_rows');
+-- what it has taken and given back is there for the next one, which has looked for dead letters first
+SELECT cmq_alter_queue('group_rows', dead_letter_queue => 'group_rows_new', max_receive_count => 9);
+SELECT count(*) FROM cmq_send_batch('group_rows', '{o1,o2,back}', message_groups => '{o,o,NULL}');
+SELECT pg_temp.receive('group_rows', 1);
+BEGIN;
+SELECT body FROM cmq_consume('group_rows', 9);
+ROLLBACK;
+BEGIN;
+SELECT cmq_maintain('group_rows');
+SELECT pg_temp.receive('group_rows');
+ROLLBACK;
+SELECT cmq_clear_queue('group_rows');
+SELECT cmq_unbind_dead_letter('group_rows');
 
 --
 -- Tables that were changed.
