@@ -20,6 +20,10 @@
  * Reads use a dirty snapshot, as everywhere (cmq_table.c).  The functions here that look
  * and write wait for no transaction; cmq_dedup_wait() alone does.
  *
+ * A duplicate writes nothing, so its transaction may have nothing to flush.  Its answer is
+ * that the message is stored: where that was committed without waiting for the disk
+ * (synchronous_commit = off) the duplicate waits for it, unless it is set so, too.
+ *
  * Rows are added and deleted, never updated.  Neither tables nor leaves have a primary key
  * that logical replication could go by, so their identity is the whole row.
  *
@@ -32,10 +36,13 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/skey.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/pg_am_d.h"
 #include "catalog/pg_class.h"
@@ -202,6 +209,25 @@ cmq_dedup_close(CmqKeys *keys)
 	memset(keys, 0, sizeof(*keys));
 }
 
+/*
+ * The transaction that has written the row has committed: have that on disk, if this
+ * session waits for its own commits.
+ */
+static void
+flush_commit(CmqKeys *keys)
+{
+	bool		should_free;
+	HeapTupleHeader header =
+		ExecFetchSlotHeapTuple(keys->found, false, &should_free)->t_data;
+	TransactionId xid = HeapTupleHeaderGetRawXmin(header);
+
+	/* nothing is known of one that is frozen; it is old */
+	if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
+		!HeapTupleHeaderXminFrozen(header) &&
+		!TransactionIdIsCurrentTransactionId(xid))
+		XLogFlush(TransactionIdGetCommitLSN(xid));
+}
+
 /* What a row of the key says that a dirty scan has stopped at. */
 static CmqKeyState
 judge(CmqKeys *keys, const SnapshotData *snapshot, TimestampTz since,
@@ -224,7 +250,10 @@ judge(CmqKeys *keys, const SnapshotData *snapshot, TimestampTz since,
 		return CMQ_KEY_FREE;
 	if (TransactionIdIsValid(holder->xid))
 		return CMQ_KEY_BUSY;
-	return holder->time > since ? CMQ_KEY_TAKEN : CMQ_KEY_OLD;
+	if (holder->time <= since)
+		return CMQ_KEY_OLD;
+	flush_commit(keys);
+	return CMQ_KEY_TAKEN;
 }
 
 /*
@@ -293,8 +322,9 @@ CmqKeyState
 cmq_dedup_insert(CmqKeys *keys, Datum key, TimestampTz time, TimestampTz since,
 				 CmqKeyHolder *holder)
 {
-	while (!try_insert(keys, key, time))
+	do
 	{
+		/* a duplicate writes nothing */
 		CmqKeyState state = cmq_dedup_look(keys, key, since, holder);
 		TM_FailureData tmfd;
 
@@ -306,7 +336,7 @@ cmq_dedup_insert(CmqKeys *keys, Datum key, TimestampTz time, TimestampTz since,
 			cmq_tuple_delete(keys->rel, &holder->tid, false,
 							 &tmfd) == TM_BeingModified)
 			return CMQ_KEY_BUSY;
-	}
+	} while (!try_insert(keys, key, time));
 	ItemPointerCopy(&keys->added->tts_tid, &holder->tid);
 	return CMQ_KEY_FREE;
 }

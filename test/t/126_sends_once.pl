@@ -149,6 +149,20 @@ is($id, $node->sql(q{SELECT msg_id FROM answer WHERE key = 'prepared'}), 'crash:
 $node->restart;
 check('crash', 86400, 'restart');
 
+note 'commits that do not wait for the disk';
+
+# The answer to a duplicate is as safe as the session's own commits.
+$node->sql(q{SELECT FROM cmq_create_queue('async', dedup_seconds => 3600)});
+$node->sql("ALTER SYSTEM SET wal_writer_delay = '10s'; ALTER SYSTEM SET cmq.maintenance_interval = '1h'");
+$node->restart;
+my $async_id = $node->sql(q{SET synchronous_commit = off; SELECT cmq_send('async', 'first', dedup_key => 'k')});
+is($node->sql(q{SELECT cmq_send('async', 'second', dedup_key => 'k')}), $async_id, 'async: a duplicate');
+$node->kill_server;
+$node->start;
+is($node->sql(q{SELECT msg_id FROM cmq.q_async_live}), $async_id, 'async: the message is there after a crash');
+$node->sql('ALTER SYSTEM RESET ALL');
+$node->reload;
+
 note 'standby';
 
 my $standby = $node->standby('standby');
