@@ -167,6 +167,7 @@ REGRESS = \
 	headers \
 	delays \
 	dedup \
+	keys_by_hand \
 	full \
 	clear \
 	pause \

@@ -59,6 +59,7 @@ SELECT setting, pg_temp.by_hand('queue', setting)
 	'max_time_to_live = 3600, msg_retention_seconds = 3601', 'max_time_to_live = 3600, msg_retention_seconds = 3600',
 	'retry_backoff_seconds = 0', 'retry_backoff_seconds = -1', 'retry_backoff_seconds = 43201', 'retry_backoff_max_seconds = 0', 'retry_backoff_max_seconds = -1', 'retry_backoff_max_seconds = 43201',
 	'rewind_share = 1', 'rewind_share = 0', 'rewind_share = 100', 'rewind_share = 101',
+	$$dedup_seconds = 345600, dedup = 'cmq.queue'$$, $$dedup_seconds = 345601, dedup = 'cmq.queue'$$, $$dedup_seconds = -1, dedup = 'cmq.queue'$$, 'dedup_seconds = 1', $$dedup = 'cmq.queue'$$, 'dedup_seconds = NULL',
 	'rewind_from = NULL', 'rewound_at = NULL', 'rewind_concurrent = NULL', 'rewound_in = NULL', 'rewind_from = NULL, rewound_at = NULL, rewind_concurrent = NULL, rewound_in = NULL',
 	$$rewind_concurrent = '{}'$$, $$rewind_concurrent = '{1,2}'$$, $$rewind_concurrent = '{1,NULL}'$$, $$rewind_concurrent = '{{1,2},{3,4}}'$$,
 	'rewind_seconds = 0, rewind_from = NULL, rewound_at = NULL, rewind_concurrent = NULL, rewound_in = NULL',
