@@ -1195,8 +1195,8 @@ LANGUAGE plpgsql
 AS $$ BEGIN RETURN QUERY SELECT * FROM pgmq._send_batch_topic(routing_key, msgs, headers, pgmq._seconds_to(delay)); END $$;
 
 --
--- Reads in groups.  The next release of cmq has ordered groups; what is sent with the header
--- x-pgmq-group keeps it.
+-- Reads in groups.  Ordered queues of cmq do that, and pgmq.create() makes none.  What is sent
+-- with the header x-pgmq-group keeps it.
 --
 
 CREATE FUNCTION pgmq.read_grouped(queue_name text, vt int, qty int) RETURNS SETOF pgmq.message_record
@@ -1237,7 +1237,7 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM pgmq._refuse(what, 'cmq has ordered groups in its next release.  Until then read with one consumer, or send each group to a queue of its own.');
+	PERFORM pgmq._refuse(what, 'Create the queue with cmq_create_queue(.., ordered => true), send with message_group, and call cmq_receive.');
 END $$;
 
 -- An index that nothing would use.

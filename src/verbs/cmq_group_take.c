@@ -565,10 +565,8 @@ cmq_group_take(CmqGroupTake *groups, int64 group, const CmqGroupBounds *bounds,
 	else if (take->request->consume)
 		groups->nconsumed++;
 	else
-	{
+		/* for how long that blocks the group the next look says: it may expire */
 		groups->locks[groups->nlocks++] = tag;
-		seen->until = take->pending->next_visible_at;
-	}
 	return take->n - n;
 }
 
