@@ -565,7 +565,11 @@ cmq_group_take(CmqGroupTake *groups, int64 group, const CmqGroupBounds *bounds,
 	else if (take->request->consume)
 		groups->nconsumed++;
 	else
-		/* for how long that blocks the group the next look says: it may expire */
+
+		/*
+		 * for how long that blocks the group the next look says: it may
+		 * expire
+		 */
 		groups->locks[groups->nlocks++] = tag;
 	return take->n - n;
 }
