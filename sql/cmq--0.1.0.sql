@@ -286,8 +286,8 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 -- maintenance removes the rows.  A call that switches rewind on or off or changes the
 -- retention waits for open transactions that use the queue; traffic goes on
 -- meanwhile.
--- dedup_seconds = 0 forgets all keys; setting it again begins without any.  More seconds do
--- not bring keys back.  Both ends of keeping keys wait as the switch of rewind does, and
+-- dedup_seconds = 0 forgets all keys; setting it again begins without any.  With more
+-- seconds keys that were free count again, unless maintenance has dropped them.  Both ends of keeping keys wait as the switch of rewind does, and
 -- make or drop tables as the queue's owner.
 -- Each part of the dead-letter policy can be changed alone; cmq_unbind_dead_letter
 -- ends the policy.
