@@ -9,6 +9,8 @@ package QueueModel;
 #   queue              settings; paused; rewind: the rewind under way, or undef; life:
 #                      which one of the queues that have had this name
 #   messages of <q>    see add()
+#   keys of <q>        of messages that were sent with a key: id; age: by how many seconds
+#                      they were made older
 #   topic              name, type
 #   subscription       topic, name, queue, filters
 #   rewinds            what cmq.rewinds should show
@@ -32,7 +34,7 @@ sub new
 	my ($class, @sessions) = @_;
 	my $self = bless {
 		sessions => [@sessions], committed => {}, counted => {}, empty_receives => {}, stuck => {}, last_id => {},
-		numbers => 0
+		numbers => 0, duplicates => 0
 	}, $class;
 	$self->rollback($_) foreach @sessions;
 	return $self;
@@ -175,7 +177,7 @@ sub create
 		{
 			name => $q, visibility_timeout => 30, msg_retention_seconds => 345600, rewind_seconds => 0,
 			max_msg_size => 1048576, max_msg_heap_num => 100000000, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0,
-			retry_backoff_seconds => 0, retry_backoff_max_seconds => 3600, rewind_share => 100, ordered => 0, paused => 0, rewind => undef, life => $self->number, %settings
+			retry_backoff_seconds => 0, retry_backoff_max_seconds => 3600, rewind_share => 100, ordered => 0, dedup_seconds => 0, paused => 0, rewind => undef, life => $self->number, %settings
 		});
 	return;
 }
@@ -184,6 +186,7 @@ sub drop
 {
 	my ($self, $s, $q) = @_;
 	$self->remove($s, $q, $_) foreach $self->messages($s, $q);
+	$self->forget_keys($s, $q);
 	$self->set($s, 'queue', $q, undef);
 	$self->set($s, 'subscription', "$_->{topic} $_->{name}", undef) foreach $self->subscriptions_of($s, $q);
 	return;
@@ -465,6 +468,10 @@ sub age
 		$self->remove($s, $q, $m);
 		$self->set($s, "messages of $q", $new{id}, \%new);
 	}
+	foreach my $key ($self->rows($s, "keys of $q"))
+	{
+		$self->set($s, "keys of $q", $key->{key}, { %$key, id => $key->{id} - $usecs, age => $key->{age} + $usecs / 1_000_000 });
+	}
 	return;
 }
 
@@ -576,15 +583,83 @@ sub deliver
 	return '';
 }
 
+#
+# Keys
+#
+
+# The id of the message that keeps another one with this key from being stored, or undef.
+sub sent_before
+{
+	my ($self, $s, $q, $key) = @_;
+	my $queue = $self->queue($s, $q);
+	return if $key eq '' || !$queue || !$queue->{dedup_seconds};
+	my $row = $self->row($s, "keys of $q", $key);
+	return $row && $row->{age} < $queue->{dedup_seconds} ? $row->{id} : undef;
+}
+
+# Would a send with one of these keys wait for another open transaction?
+sub waits_for_key
+{
+	my ($self, $s, $q, @keys) = @_;
+	return !!grep { $_ ne '' && $self->is_busy($s, "keys of $q", $_) } @keys;
+}
+
+# How many messages with these keys are not stored; earlier are those that the same call
+# has sent before.
+sub count_duplicates
+{
+	my ($self, $s, $q, $earlier, @keys) = @_;
+	my $queue = $self->queue($s, $q);
+	return 0 if !$queue || !$queue->{dedup_seconds};
+	return scalar grep { $_ ne '' && (defined $self->sent_before($s, $q, $_) || $earlier->{$_}++) } @keys;
+}
+
+# The same as deliver() for messages with keys: '' is none.
+sub deliver_once
+{
+	my ($self, $s, $q, $keys, $ids, @messages) = @_;
+	return $self->deliver($s, $q, $ids, @messages) if @$ids != @messages;
+	foreach my $i (0 .. $#messages)
+	{
+		my $before = $self->sent_before($s, $q, $keys->[$i]);
+		if (defined $before)
+		{
+			return "key $keys->[$i] in $q: got $ids->[$i], expected $before" if $ids->[$i] ne $before;
+			$self->{duplicates}++;
+			next;
+		}
+		my $wrong = $self->deliver($s, $q, [ $ids->[$i] ], $messages[$i]);
+		return $wrong if $wrong;
+		$self->keep_key($s, $q, $keys->[$i], $ids->[$i]);
+	}
+	return '';
+}
+
+sub keep_key
+{
+	my ($self, $s, $q, $key, $id) = @_;
+	my $queue = $self->queue($s, $q);
+	$self->set($s, "keys of $q", $key, { key => $key, id => $id, age => 0 }) if $key ne '' && $queue->{dedup_seconds};
+	return;
+}
+
+sub forget_keys
+{
+	my ($self, $s, $q) = @_;
+	$self->set($s, "keys of $q", $_->{key}, undef) foreach $self->rows($s, "keys of $q");
+	return;
+}
+
 # The error that a send of so many bytes must meet, '' if none; n more messages have
-# been sent before it by the same call.  The delay is in seconds.
+# been sent before it by the same call, and as many of these are duplicates.  The delay is in seconds.
 sub refusal
 {
-	my ($self, $s, $q, $bytes, $n, $delay) = @_;
+	my ($self, $s, $q, $bytes, $n, $delay, $duplicates) = @_;
+	my $stored = @$bytes - ($duplicates // 0);
 	my $queue = $self->queue($s, $q) or return '!42704';
 	return '!54000' if grep { $_ > $queue->{max_msg_size} } @$bytes;
 	return '!22023' if ($delay // 0) >= $queue->{msg_retention_seconds};
-	return '!53400' if $self->pending($s, $q) + $n + @$bytes > $queue->{max_msg_heap_num};
+	return '!53400' if $stored > 0 && $self->pending($s, $q) + $n + $stored > $queue->{max_msg_heap_num};
 	return '';
 }
 
@@ -658,7 +733,7 @@ sub attributes
 	my %n;
 	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
 	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed', 'deleted'),
-	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds rewind_share max_msg_size max_msg_heap_num)},
+	  @$queue{qw(visibility_timeout msg_retention_seconds rewind_seconds rewind_share dedup_seconds max_msg_size max_msg_heap_num)},
 	  $queue->{dead_letter_queue} || '-', @$queue{qw(max_receive_count max_time_to_live)}, $oldest ? $oldest->{id} : 'now', 't';
 }
 

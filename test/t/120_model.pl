@@ -67,7 +67,7 @@ $observer->query_safe(q{
 	END $$;
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
 		SELECT concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num,
-			visibility_timeout, msg_retention_seconds, rewind_seconds, rewind_share, max_msg_size, max_msg_heap_num,
+			visibility_timeout, msg_retention_seconds, rewind_seconds, rewind_share, dedup_seconds, max_msg_size, max_msg_heap_num,
 			coalesce(dead_letter_queue, '-'), coalesce(max_receive_count, 0), coalesce(max_time_to_live, 0),
 			CASE WHEN min_msg_time >= statement_timestamp() THEN 'now' ELSE cmq.msg_id(min_msg_time)::text END,
 			CASE WHEN rewind_seconds > 0 THEN earliest_rewind_time = now() - make_interval(secs => rewind_seconds) AND latest_rewind_time = min_msg_time
@@ -79,11 +79,19 @@ $observer->query_safe(q{
 	DECLARE
 		s interval := make_interval(secs => seconds);
 		there boolean;
+		has_keys boolean := (SELECT dedup IS NOT NULL FROM cmq.queue WHERE name = q);
 	BEGIN
 		EXECUTE format('SELECT min(enqueued_at) - $1 < (SELECT min(lower) FROM cmq.partition WHERE queue = %L) FROM cmq_data.%I', q, 'q_' || q)
 		  INTO there USING s;
 		-- no partition is so old: it is shortly after the beginning of one
 		IF there THEN RETURN false; END IF;
+		-- nor do keys move to another one, where they may be already
+		IF has_keys THEN
+			EXECUTE format('SELECT min(enqueued_at) - $1 < (SELECT max(lower) FROM cmq.partition WHERE queue = %L AND dedup IS NOT NULL AND lower <= cmq._clock(%1$L)) FROM cmq_data.%I',
+				q, 'q_' || q || '_dedup') INTO there USING s;
+			IF there THEN RETURN false; END IF;
+			EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || q || '_dedup') USING s;
+		END IF;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || q) USING s;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1, first_received_at = first_received_at - $1,
 			visible_at = CASE WHEN visible_at <= cmq._clock(%L) THEN visible_at - $1 ELSE visible_at END,
@@ -200,6 +208,28 @@ sub array_sql { my (@elements) = @_; return 'ARRAY[' . join(', ', @elements) . '
 sub groups_sql { return grep({ $_ ne '' } @_) ? ', message_groups => ' . array_sql(map { $_ eq '' ? 'NULL' : "'$_'" } @_) : ''; }
 
 sub text_array_sql { my ($texts) = @_; return $texts ? "'{" . join(',', @$texts) . "}'" : 'NULL'; }
+
+# The keys of messages, mostly of queues that keep them; '' is none.
+sub some_keys
+{
+	my ($s, $q, $n) = @_;
+	my $queue = $model->queue($s, $q);
+	my $odds = !$queue || !$queue->{dedup_seconds} ? 0.02 : rand() < 0.3 ? 0 : 0.8;
+	return map { rand() < $odds ? pick(qw(k l m)) : '' } 1 .. $n;
+}
+
+# Does the queue refuse them?
+sub wrong_keys
+{
+	my ($s, $q, @keys) = @_;
+	my $queue = $model->queue($s, $q);
+	return $queue && !$queue->{dedup_seconds} && grep { $_ ne '' } @keys;
+}
+
+# One as an argument, or many.
+sub key_sql { my ($key) = @_; return $key ne '' ? ", dedup_key => '$key'" : ''; }
+
+sub keys_sql { return grep({ $_ ne '' } @_) ? ', dedup_keys => ' . array_sql(map { $_ eq '' ? 'NULL' : "'$_'" } @_) : ''; }
 
 # A handle that is good, of a message in this state, or one that was good once, or
 # one that never was; mostly '' if none is good.
@@ -452,18 +482,23 @@ sub publish
 	my $delay_sql = $delay ? ", $delay" : '';
 	my @groups = map { rand() < ($delay ? 0.97 : 0.4) ? '' : pick(qw(a b c)) } @bytes;
 	my $groups_sql = @groups == 1 && $function eq 'cmq_publish' ? ($groups[0] ne '' ? ", message_group => '$groups[0]'" : '') : groups_sql(@groups);
+	my @keys = map { rand() < 0.2 ? pick(qw(k l m)) : '' } @bytes;
+	my $keys_sql = $function eq 'cmq_publish' ? key_sql(@keys) : keys_sql(@keys);
+	my $topic = $model->row($s, 'topic', $name);
+	my @queues = $topic ? map { $_->{queue} } grep { $_->{topic} eq $name && $model->wants($topic, $_, $tags // [], $key) } $model->rows($s, 'subscription') : ();
+	return '' if grep { $model->waits_for_key($s, $_, @keys) } @queues;
 	my $got = ask($s, "SELECT string_agg(queue || ' ' || msg_id, ' ' ORDER BY o)
-		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql$groups_sql) WITH ORDINALITY p (queue, msg_id, o)");
-	my $topic = $model->row($s, 'topic', $name) or return differ("publish to $name", $got, '!42704');
+		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql$groups_sql$keys_sql) WITH ORDINALITY p (queue, msg_id, o)");
+	return differ("publish to $name", $got, '!42704') unless $topic;
 	return differ("publish to $name", $got, '!22023') if $delay && grep { $_ ne '' } @groups;
-	my @queues = map { $_->{queue} } grep { $_->{topic} eq $name && $model->wants($topic, $_, $tags // [], $key) } $model->rows($s, 'subscription');
-	my %n;
+	my (%n, %earlier);
 	foreach my $q (@queues)
 	{
-		my $refusal = $model->refusal($s, $q, \@bytes, $n{$q} // 0, $delay);
+		my $duplicates = $model->count_duplicates($s, $q, $earlier{$q} //= {}, @keys);
+		my $refusal = $model->refusal($s, $q, \@bytes, $n{$q} // 0, $delay, $duplicates);
 		return differ("publish to $q", $got, $refusal) if $refusal;
-		return differ("publish to $q", $got, '!P0007') if is_broken($s, $q);
-		$n{$q} += @bytes;
+		return differ("publish to $q", $got, '!P0007') if is_broken($s, $q) && $duplicates < @bytes;
+		$n{$q} += @bytes - $duplicates;
 	}
 	my @got = list($got);
 	my @expected = map { ($_) x @bytes } @queues;
@@ -473,7 +508,7 @@ sub publish
 	foreach my $q (@queues)
 	{
 		my @its_groups = $model->is_ordered($s, $q) ? @groups : ('') x @groups;
-		$wrong ||= $model->deliver($s, $q, [ splice @ids, 0, @bytes ], map { { kind => $kind, bytes => $_, group => shift @its_groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
+		$wrong ||= $model->deliver_once($s, $q, \@keys, [ splice @ids, 0, @bytes ], map { { kind => $kind, bytes => $_, group => shift @its_groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	}
 	return $wrong;
 }
@@ -492,12 +527,15 @@ my %operations = (
 		my $headers = rand() < 0.02 ? pick(q{'[1]'}, q{'null'}) : kind_sql($kind);
 		my $delayed = $before ne '0' || $behind ne '';
 		my ($group, $group_sql) = a_group($s, $q, $delayed);
-		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $before, $headers$behind$group_sql)");
+		my ($key) = some_keys($s, $q, 1);
+		return '' if $model->waits_for_key($s, $q, $key);
+		my $got = ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes)]}, $before, $headers$behind$group_sql@{[key_sql($key)]})");
 		my $wrong_group = $group ne '' && ($delayed || !$model->is_ordered($s, $q));
-		my $refusal = $model->refusal($s, $q, [$bytes], 0, $headers =~ /kind|NULL/ && !$wrong_group ? $delay : 2_000_000);
+		my $duplicates = $model->count_duplicates($s, $q, {}, $key);
+		my $refusal = $model->refusal($s, $q, [$bytes], 0, $headers =~ /kind|NULL/ && !$wrong_group && !wrong_keys($s, $q, $key) ? $delay : 2_000_000, $duplicates);
 		return differ("send to $q", $got, $refusal) if $refusal;
-		return differ("send to $q", $got, '!P0007') if is_broken($s, $q);
-		return $model->deliver($s, $q, [$got], { kind => $kind, bytes => $bytes, group => $group, $delay ? (state => 'delayed', waits => 1) : () });
+		return differ("send to $q", $got, '!P0007') if is_broken($s, $q) && !$duplicates;
+		return $model->deliver_once($s, $q, [$key], [$got], { kind => $kind, bytes => $bytes, group => $group, $delay ? (state => 'delayed', waits => 1) : () });
 	},
 	send_batch => sub {
 		my ($s) = @_;
@@ -506,38 +544,15 @@ my %operations = (
 		my ($delay, $before, $behind) = a_delay();
 		my $delayed = $before ne '0' || $behind ne '';
 		my @groups = map { (a_group($s, $q, $delayed))[0] } @bytes;
+		my @keys = some_keys($s, $q, scalar @bytes);
+		return '' if $model->waits_for_key($s, $q, @keys);
 		my $got = ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_send_batch('$q', @{[array_sql(map { body_sql($_) } @bytes)]},
-			$before, @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[]$behind@{[groups_sql(@groups)]}) WITH ORDINALITY b (i, o)");
+			$before, @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[]$behind@{[groups_sql(@groups)]}@{[keys_sql(@keys)]}) WITH ORDINALITY b (i, o)");
+		my $duplicates = $model->count_duplicates($s, $q, {}, @keys);
 		my $wrong_group = grep({ $_ ne '' } @groups) && ($delayed || !$model->is_ordered($s, $q));
-		my $refusal = $model->refusal($s, $q, \@bytes, 0, $wrong_group ? 2_000_000 : $delay);
+		my $refusal = $model->refusal($s, $q, \@bytes, 0, $wrong_group || wrong_keys($s, $q, @keys) ? 2_000_000 : $delay, $duplicates);
 		return differ("batch to $q", $got, $refusal) if $refusal;
-		return $model->deliver($s, $q, [ list($got) ], map { { kind => $kind, bytes => $_, group => shift @groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
-	},
-	# with keys, which q alone keeps; one that another transaction has sent is left alone
-	send_once => sub {
-		my ($s) = @_;
-		my $q = rand() < 0.97 ? 'q' : 'copy';
-		my $batch = rand() < 0.6;
-		my @keys = map { $batch && rand() < 0.2 ? '' : pick('a' .. 'h') } 1 .. ($batch ? 1 + rand 5 : 1);
-		my ($kind, @bytes) = (a_kind(), map { a_size() } @keys);
-		foreach (@keys) { return '' if $_ ne '' && !$model->lock($s, "key $q $_"); }
-		my $keys = array_sql(map { $_ eq '' ? 'NULL' : "'$_'" } @keys);
-		my $got = $batch
-		  ? ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_send_batch('$q', @{[array_sql(map { body_sql($_) } @bytes)]},
-			headers => @{[array_sql(map { kind_sql($kind) } @bytes)]}::jsonb[], dedup_keys => ${keys}::text[]) WITH ORDINALITY b (i, o)")
-		  : ask($s, "SELECT cmq_send('$q', @{[body_sql($bytes[0])]}, headers => @{[kind_sql($kind)]}, dedup_key => '$keys[0]')");
-		my $queue = $model->queue($s, $q);
-		return differ("keys to $q", $got, '!54000') if grep { $_ > $queue->{max_msg_size} } @bytes;
-		return differ("keys to $q", $got, '!22023') if $q ne 'q' && grep { $_ ne '' } @keys;
-		my %first;
-		my @new = grep { $keys[$_] eq '' || !($first{ $keys[$_] }++ || $model->row($s, 'key', $keys[$_])) } 0 .. $#keys;
-		my $refusal = @new ? $model->refusal($s, $q, [ @bytes[@new] ], 0) : '';
-		return differ("keys to $q", $got, $refusal) if $refusal;
-		my @ids = list($got);
-		return differ("keys to $q", $got, @keys . ' ids') if @ids != @keys;
-		my $wrong = $model->deliver($s, $q, [ @ids[@new] ], map { { kind => $kind, bytes => $bytes[$_], group => '' } } @new);
-		foreach (grep { $keys[$_] ne '' } @new) { $model->set($s, 'key', $keys[$_], { id => $ids[$_] }); }
-		return $wrong || differ("keys to $q", "@ids", join ' ', map { $keys[$_] eq '' ? $ids[$_] : $model->row($s, 'key', $keys[$_])->{id} } 0 .. $#keys);
+		return $model->deliver_once($s, $q, \@keys, [ list($got) ], map { { kind => $kind, bytes => $_, group => shift @groups, $delay ? (state => 'delayed', waits => 1) : () } } @bytes);
 	},
 	publish => sub {
 		my ($s) = @_;
@@ -755,22 +770,29 @@ my %operations = (
 		my ($s) = @_;
 		my ($q, $into) = (pick(qw(q q q extra)), pick(qw(copy copy dead extra q)));
 		my ($from, $to, $kind, $window, $filter) = a_window($s, $q);
-		my $got = ask($s, "SELECT cmq_replay('$q', '$into', $window, $filter)");
+		my $once = rand() < 0.4;
+		my @meant = $model->queue($s, $q) ? $model->history($s, $q, $from, $to, $kind) : ();
+		my @keys = map { $once ? "cmq_origin:$q:$_->{id}" : '' } @meant;
+		return '' if $model->waits_for_key($s, $into, @keys);
+		my $got = ask($s, "SELECT cmq_replay('$q', '$into', $window, $filter@{[$once ? ', dedup => true' : '']})");
 		my $what = "replay of $q into $into";
 		my $queue = $model->queue($s, $q) or return differ($what, $got, '!42704');
 		return differ($what, $got, '!22023') if (defined $to && $from > $to) || $into eq $q;
 		return differ($what, $got, '!42704') unless $model->queue($s, $into);
 		return differ($what, $got, '!55000') unless $queue->{rewind_seconds};
-		my @meant = $model->history($s, $q, $from, $to, $kind);
-		my $refusal = @meant ? $model->refusal($s, $into, [ map { $_->{bytes} } @meant ], 0) : '';
+		return differ($what, $got, '!22023') if $once && !$model->queue($s, $into)->{dedup_seconds};
+		my $duplicates = $model->count_duplicates($s, $into, {}, @keys);
+		my $refusal = @meant ? $model->refusal($s, $into, [ map { $_->{bytes} } @meant ], 0, 0, $duplicates) : '';
 		return differ($what, $got, $refusal) if $refusal;
+		@meant = grep { !$once || !defined $model->sent_before($s, $into, "cmq_origin:$q:$_->{id}") } @meant;
 		return differ($what, $got, '!P0007') if @meant && is_broken($s, $into);
 		$model->record($s, kind => 'replay', queue => $q, into => $into, messages => scalar @meant) if @meant;
 		return differ($what, $got, scalar @meant) if $got ne @meant || !@meant;
 		my $ordered = $model->is_ordered($s, $into);
 		my ($ids, @lines) = arrived($s, $into, 'cmq_origin,queue', 'cmq_origin,msg_id', 'cmq_origin,message_group', $ordered ? 'message_group' : ());
 		return differ($what, join('; ', @lines), join('; ', map { join ' ', $q, $_->{id}, $_->{group} || () } @meant))
-		  || $model->deliver($s, $into, $ids, map { { %$_{qw(kind bytes source carried)}, group => $ordered ? $_->{group} : '' } } @meant);
+		  || $model->deliver_once($s, $into, [ map { $once ? "cmq_origin:$q:$_->{id}" : '' } @meant ], $ids,
+			map { { %$_{qw(kind bytes source carried)}, group => $ordered ? $_->{group} : '' } } @meant);
 	},
 	redrive => sub {
 		my ($s) = @_;
@@ -866,10 +888,10 @@ my %operations = (
 		my $q = pick(qw(q q copy extra));
 		my $room = $model->pending($s, $q) + pick(0, 1, 5);
 		my ($setting, $value) = @{ pick([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ],
-			[ rewind_share => pick(1, 40, 70, 100) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ],
+			[ rewind_share => pick(1, 40, 70, 100) ], [ dedup_seconds => pick(1000, 86400) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room || 1, 1000, 1000) ], [ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ],
 			[ retry_backoff_seconds => pick(0, 0, 2000) ], [ retry_backoff_max_seconds => pick(0, 3000, 43200) ]) };
 		my $queue = $model->queue($s, $q);
-		return '' if $setting eq 'rewind_seconds' && $queue && !$queue->{rewind_seconds};
+		return '' if $setting =~ /^(?:rewind|dedup)_seconds/ && $queue && !$queue->{$setting};
 		return '' unless $model->lock($s, "queue $q");
 		# the limits of a dead-letter queue are tried in sql/dead_letter
 		return '' if $setting =~ /^max_msg/ && $model->sources($s, $q);
@@ -890,11 +912,15 @@ my %operations = (
 		my $queue = $model->queue($s, $q);
 		# rewind is never off for long
 		my $is_off = $queue && !$queue->{rewind_seconds};
-		my ($setting, $value) = !$is_off && rand() < 0.5 ? (msg_retention_seconds => pick(345600, 259200)) :
+		my ($setting, $value) = rand() < 0.3 ? (dedup_seconds => pick(0, 1000, 86400)) : !$is_off && rand() < 0.5 ? (msg_retention_seconds => pick(345600, 259200)) :
 		  (rewind_seconds => !$is_off && rand() < 0.3 ? 0 : pick(80000, 86400));
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', $setting => $value)");
 		return differ("alter $q", $got, '!42704') unless $queue;
-		if (!$value)
+		if (!$value && $setting eq 'dedup_seconds')
+		{
+			$model->forget_keys($s, $q);
+		}
+		elsif (!$value)
 		{
 			$model->remove($s, $q, $_) foreach grep { $_->{state} eq 'deleted' } $model->messages($s, $q);
 			$model->alter($s, $q, rewind => undef);
@@ -937,9 +963,11 @@ my %operations = (
 		my $policy = $dead ? "dead_letter_queue => '$dead', max_receive_count => 2, rewind_share => 50" : 'max_msg_size => 1024';
 		my $ordered = pick(0, 1);
 		$policy .= ', ordered => true' if $ordered;
+		my $dedup = pick(0, 0, 1000);
+		$policy .= ", dedup_seconds => $dedup" if $dedup;
 		my $got = ask($s, "SELECT cmq_create_queue('$name', visibility_timeout => 43200, rewind_seconds => $seconds, $policy)");
 		return differ("create $name", $got, '!42710') if $exists;
-		$model->create($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds, ordered => $ordered,
+		$model->create($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds, ordered => $ordered, dedup_seconds => $dedup,
 			$dead ? (dead_letter_queue => $dead, max_receive_count => 2, rewind_share => 50) : (max_msg_size => 1024));
 		return differ("create $name", $got, '-');
 	},
@@ -1002,7 +1030,7 @@ my %operations = (
 		return differ("unsubscribe $topic $name", $got, '-');
 	});
 my %weights = (
-	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9, send_once => 6,
+	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9,
 	change_visibility_batch => 6, release => 9, send_batch => 6, publish => 4, alter_queue => 4, publish_batch => 3, rewind => 3, alter_times => 3, redrive => 4, pause => 1, resume => 3,
 	map { $_ => 2 } qw(preview history restore restore_messages replay maintain attributes look bind_dead_letter
 	  create_queue drop_queue subscribe unsubscribe create_topic drop_topic cancel_rewind clear_queue));
@@ -1201,6 +1229,7 @@ sub begin_anew
 	{
 		$totals{$_} += $counted->{$_} foreach keys %$counted;
 	}
+	$totals{duplicates} += $model->{duplicates} if $model;
 	# each of them may be ordered
 	my %ordered = map { $_ => pick(0, 1) } qw(q copy dead);
 	my $sql = q{
@@ -1217,10 +1246,10 @@ sub begin_anew
 			FOR r IN SELECT queue FROM cmq.queues ORDER BY dead_letter_queue NULLS LAST LOOP
 				PERFORM cmq_drop_queue(r.queue);
 			END LOOP;
-			PERFORM cmq_create_queue('dead', visibility_timeout => 43200, rewind_seconds => 86400, ordered => ORDERED(dead));
+			PERFORM cmq_create_queue('dead', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 86400, ordered => ORDERED(dead));
 			CREATE INDEX broken ON cmq_data.q_dead_pending (breaks(receive_count));
-			PERFORM cmq_create_queue('copy', visibility_timeout => 43200, ordered => ORDERED(copy));
-			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 1, ordered => ORDERED(q));
+			PERFORM cmq_create_queue('copy', visibility_timeout => 43200, dedup_seconds => 1000, ordered => ORDERED(copy));
+			PERFORM cmq_create_queue('q', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 1000, dead_letter_queue => 'dead', max_receive_count => 1, ordered => ORDERED(q));
 			PERFORM cmq_create_topic('news'), cmq_create_topic('routes', 'routing');
 			PERFORM cmq_subscribe('news', 's1', 'q', '{a}'), cmq_subscribe('routes', 's1', 'copy', binding_keys => '{a.#}');
 		END $$};
@@ -1228,9 +1257,9 @@ sub begin_anew
 	$observer->query_safe($sql);
 	$model = QueueModel->new(@sessions);
 	my $s = $sessions[0];
-	$model->create($s, 'dead', visibility_timeout => 43200, rewind_seconds => 86400, ordered => $ordered{dead});
-	$model->create($s, 'copy', visibility_timeout => 43200, ordered => $ordered{copy});
-	$model->create($s, 'q', visibility_timeout => 43200, rewind_seconds => 86400, ordered => $ordered{q}, dead_letter_queue => 'dead', max_receive_count => 1);
+	$model->create($s, 'dead', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 86400, ordered => $ordered{dead});
+	$model->create($s, 'copy', visibility_timeout => 43200, dedup_seconds => 1000, ordered => $ordered{copy});
+	$model->create($s, 'q', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 1000, ordered => $ordered{q}, dead_letter_queue => 'dead', max_receive_count => 1);
 	$model->set($s, 'topic', $_->[0], { name => $_->[0], type => $_->[1] }) foreach [qw(news tag)], [qw(routes routing)];
 	$model->set($s, 'subscription', "$_->[0] s1", { topic => $_->[0], name => 's1', queue => $_->[1], filters => [ $_->[2] ] })
 	  foreach [ 'news', 'q', 'a' ], [ 'routes', 'copy', 'a.#' ];
@@ -1286,6 +1315,7 @@ elsif ($steps >= $full_program)
 {
 	my @functions = split /\n/, $observer->query_safe(q{SELECT DISTINCT proname FROM pg_proc WHERE proname LIKE 'cmq\_%' AND pronamespace = 'public'::regnamespace});
 	is(join(' ', grep { !$called{$_} } @functions), '', 'all public functions took part, of ' . @functions);
+	cmp_ok($totals{duplicates} + $model->{duplicates}, '>', 0, 'so did duplicates');
 }
 $_->{psql}->quit foreach @sessions;
 $observer->quit;
