@@ -15,9 +15,9 @@
 # What is received between the beginning and the end of one of these may belong to either
 # side of it, and is not compared.
 #
-# The queues few and race have indexes with code of their owner that sleeps: between the
-# time of a message and its row; in few also when the row of a delivery is written, before
-# that can be seen.  In race that is all there is, and consumers are faster than producers.
+# The queues few and race have code of their owner that sleeps: between the time of a
+# message and its row, or between that and its end; and when a delivery has been decided
+# on.  In race that is all there is, and consumers are faster than producers.
 #
 # It fails if receives do not read the windows of senders, or do not look at what is in
 # flight, if a restore does not lower the floor before it writes, and if bounds of laggards
@@ -65,13 +65,14 @@ $node->sql(q{
 
 	CREATE FUNCTION sleepy(share float8, ms float8) RETURNS void LANGUAGE plpgsql AS
 	$$ BEGIN IF random() < share THEN PERFORM pg_catalog.pg_sleep(random() * ms / 1000); END IF; END $$;
-	CREATE FUNCTION sleepy_message(t timestamptz, share float8) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
-	$$ BEGIN PERFORM public.sleepy(share, CASE WHEN random() < 0.1 THEN 30 ELSE 8 END); RETURN 0; END $$;
-	CREATE FUNCTION sleepy_row(receives int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
-	$$ BEGIN IF receives > 0 THEN PERFORM public.sleepy(0.02, 5); END IF; RETURN 0; END $$;
-	CREATE INDEX ON cmq_data.q_few (public.sleepy_message(enqueued_at, 0.2));
-	CREATE INDEX ON cmq_data.q_race (public.sleepy_message(enqueued_at, 0.8));
-	CREATE INDEX ON cmq_data.q_few_pending (public.sleepy_row(receive_count));
+	-- code of the owner, as a message gets its row, and as it is received; the same when that is there
+	CREATE FUNCTION sleepy_check(receives int, share float8) RETURNS boolean LANGUAGE plpgsql AS
+	$$ BEGIN PERFORM public.sleepy(CASE receives WHEN 0 THEN share ELSE 0.03 END, CASE WHEN random() < 0.1 THEN 30 ELSE 8 END); RETURN true; END $$;
+	CREATE FUNCTION sleepy_index(receives int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+	$$ BEGIN PERFORM public.sleepy(0.03, 5); RETURN 0; END $$;
+	ALTER TABLE cmq_data.q_few_pending ADD CHECK (public.sleepy_check(receive_count, 0.15));
+	ALTER TABLE cmq_data.q_race_pending ADD CHECK (public.sleepy_check(receive_count, 0.8));
+	CREATE INDEX ON cmq_data.q_few_pending (public.sleepy_index(receive_count));
 });
 
 # Producers
@@ -437,8 +438,9 @@ sub end_prepared
 
 sub prepare
 {
-	my $q = pick(qw(few many));
+	my $q = pick(qw(few few many));
 	my $what = pick(
+		"SELECT eat('$q', 2, nextval('clock'), 'prepared')",
 		"SELECT eat('$q', 2, nextval('clock'), 'prepared')",
 		"SELECT finish('$q', take('$q', 3, nextval('clock')), 3, 'prepared')",
 		"SELECT take('$q', 2, nextval('clock'))",
@@ -453,8 +455,8 @@ sub chaos
 	my @some = grep { $running{$_} ne 'rewinder' } keys %running;
 	if ($what < 0.1)     { kill 'KILL', pick(@some); $done{killed}++; }
 	elsif ($what < 0.25) { $done{terminated} += $hand->query(q{SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid } . $clients . ' ORDER BY random() LIMIT 1) p'); }
-	elsif ($what < 0.5)  { prepare(); }
-	elsif ($what < 0.52) { $hand->query('VACUUM cmq_data.q_' . pick(qw(few many)) . '_pending'); }
+	elsif ($what < 0.65) { prepare(); }
+	elsif ($what < 0.67) { $hand->query('VACUUM cmq_data.q_' . pick(qw(few many)) . '_pending'); }
 	end_prepared(0.4);
 	return;
 }
