@@ -215,6 +215,9 @@ ISOLATION = \
 	dedup_send \
 	window_nested \
 	consume_consume \
+	ordered_producers \
+	ordered_receivers \
+	ordered_rewind \
 	chosen_receive \
 	rewind_receive \
 	rewind_delete \
