@@ -238,7 +238,6 @@ ISOLATION = \
 	drop_races \
 	stranger_locks \
 	metrics_drop \
-	ordered_groups \
 	serializable \
 	reports_snapshot \
 	restore_traffic \
