@@ -71,21 +71,21 @@
 PG_FUNCTION_INFO_V1(cmq_redrive);
 
 /*
- * The group of the dead letter in the slot, in a queue that has groups, or else as its
- * headers say; what no group can be called, and so has been forged, is none.
+ * The group of the dead letter in the slot: the one that it has here, or else as its
+ * headers say, which are all that a letter from a replay may have; what no group can be
+ * called, and so has been forged, is none.
  */
 static bool
-get_group(TupleTableSlot *slot, Datum headers, bool ordered, Datum *group)
+get_group(TupleTableSlot *slot, Datum headers, Datum *group)
 {
 	bool		isnull;
 	char	   *name;
 
-	if (ordered)
+	*group = cmq_slot_group_name(slot, &isnull);
+	if (!isnull)
 	{
-		*group = cmq_slot_group_name(slot, &isnull);
-		if (!isnull)
-			*group = PointerGetDatum(PG_DETOAST_DATUM_COPY(*group));
-		return !isnull;
+		*group = PointerGetDatum(PG_DETOAST_DATUM_COPY(*group));
+		return true;
 	}
 	name = cmq_headers_get(headers, CMQ_DEAD_LETTER_HEADER, CMQ_GROUP_MEMBER);
 	if (name == NULL || name[0] == '\0' || strlen(name) > CMQ_GROUP_MAX)
@@ -222,7 +222,7 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 		open_source(redrive, cmq_headers_get(headers, CMQ_DEAD_LETTER_HEADER, "queue"));
 	if (source == NULL)
 		return false;
-	no_group = !get_group(slot, headers, chunk->messages.queue->ordered, &group);
+	no_group = !get_group(slot, headers, &group);
 	out.groups = source->ordered ? &group : NULL;
 	body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
 	headers = DirectFunctionCall2(jsonb_delete, headers,
