@@ -176,6 +176,7 @@ REGRESS = \
 	topic \
 	groups \
 	group_rows \
+	ordered \
 	names \
 	rewind \
 	rewind_transactions \
