@@ -567,6 +567,10 @@ keep_up();
 start_client('rewinder');
 run_until(time + $seconds * 0.35);
 end_clients();
+# those that were prepared may all have found nothing
+$hand->query("SELECT send('many', NULL)");
+$hand->query("BEGIN; SELECT eat('many', 2, nextval('clock'), 'prepared'); PREPARE TRANSACTION 'last'");
+$hand->query("COMMIT PREPARED 'last'");
 drain('with rewinds');
 check('with rewinds');
 
