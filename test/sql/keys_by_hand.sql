@@ -58,7 +58,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	leaves text;
 BEGIN
-	SELECT string_agg(concat_ws(', ', messages, rewind, CASE WHEN to_regclass(dedup::text) IS NOT NULL THEN dedup END), ', ') INTO leaves FROM cmq.partition WHERE queue = q;
+	SELECT string_agg(concat_ws(', ', messages, rewind, CASE WHEN EXISTS (SELECT FROM pg_class WHERE oid = dedup) THEN dedup END), ', ') INTO leaves FROM cmq.partition WHERE queue = q;
 	EXECUTE 'DROP TABLE ' || leaves;
 END $$;
 SELECT pg_temp.drop_leaves('keys_b');
