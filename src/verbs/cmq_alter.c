@@ -129,6 +129,12 @@ set_retention(CmqQueue *queue, CmqDescription *changed, TimestampTz now)
 		return;
 	/* a rollback makes alive what a shorter retention lets expire */
 	cmq_xact_taken_unknown(queue->shared);
+	/* what holds its group in flight may have expired, before others think */
+	if (queue->ordered)
+	{
+		cmq_xact_groups_unknown(queue->shared);
+		cmq_xact_wake_all(queue->shared);
+	}
 	changed->expired_before =
 		Max(queue->expired_before,
 			now - Min(queue->msg_retention_seconds,

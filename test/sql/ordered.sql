@@ -140,6 +140,16 @@ SELECT pg_temp.age('ordered_a', '101 s');
 SELECT pg_temp.receive('ordered_a');
 SELECT pg_temp.empty();
 
+-- ... also because the queue keeps messages no longer than that, from now on
+SELECT cmq_create_queue('ordered_brief', msg_retention_seconds => 7200, ordered => true);
+SELECT pg_temp.send('a1', 'ordered_brief'), pg_temp.receive('ordered_brief', 1, 43200);
+SELECT pg_temp.age('ordered_brief', '100 s');
+SELECT pg_temp.send('a2', 'ordered_brief');
+SELECT pg_temp.receive('ordered_brief') AS none;
+SELECT pg_temp.receive('ordered_brief') AS none;
+SELECT cmq_alter_queue('ordered_brief', msg_retention_seconds => 60);
+SELECT pg_temp.receive('ordered_brief');
+
 SELECT cmq_create_queue('ordered_dead', ordered => true);
 SELECT cmq_create_queue('ordered_d', visibility_timeout => 10, ordered => true, dead_letter_queue => 'ordered_dead', max_receive_count => 2);
 SELECT pg_temp.send('a1 a2', 'ordered_d');
