@@ -13,7 +13,9 @@
 #	back	rewinds and restores, from before the transaction until after its end
 #
 # What is received between the beginning and the end of one of these may belong to either
-# side of it, and is not compared.
+# side of it, and is not compared.  But behind what a restore has written nothing is
+# received until it commits:
+#	brought	messages that were restored, a time after that, and one before the commit
 #
 # The queues few and race have code of their owner that sleeps: between the time of a
 # message and its row, or between that and its end; and when a delivery has been decided
@@ -59,6 +61,8 @@ $node->sql(q{
 	CREATE TABLE made (queue text, msg_id bigint, grp text, PRIMARY KEY (queue, msg_id));
 	CREATE TABLE gone (queue text, msg_id bigint, grp text, rewind_count int, how text, began bigint, got bigint,
 		deleted bigint DEFAULT nextval('clock'), in_turn boolean DEFAULT true, PRIMARY KEY (queue, msg_id, rewind_count));
+	-- what a restore has written, since when, and until when it was not committed at least
+	CREATE TABLE brought (began bigint, queue text, msg_id bigint, grp text, since bigint, until bigint);
 	CREATE TABLE back (queue text, kind text, began bigint, ended bigint, n bigint);
 	CREATE TABLE setting (rewinds boolean);
 	INSERT INTO setting VALUES (false);
@@ -137,6 +141,8 @@ $node->sql(q{
 	BEGIN
 		LOOP
 			PERFORM send('race', 'g' || floor(random() * groups));
+			-- others send behind this
+			PERFORM sleepy(0.3, 15);
 			COMMIT;
 		END LOOP;
 	END $$;
@@ -307,11 +313,20 @@ $node->sql(q{
 	CREATE PROCEDURE racing_consumer() LANGUAGE plpgsql AS $$
 	DECLARE
 		n int;
+		what float8;
+		grips grip[];
 	BEGIN
 		LOOP
 			n := 1 + (random() * 2)::int;
-			IF random() < 0.5 THEN
+			what := random();
+			IF what < 0.3 THEN
 				PERFORM eat('race', n, nextval('clock'), 'consume');
+			ELSIF what < 0.7 THEN
+				grips := take('race', n, nextval('clock'));
+				COMMIT;
+				PERFORM sleepy(1, 15);
+				COMMIT;
+				PERFORM finish('race', grips, n, 'later');
 			ELSE
 				PERFORM finish('race', take('race', n, nextval('clock')), n, 'at once');
 			END IF;
@@ -324,7 +339,7 @@ $node->sql(q{
 
 # What brings messages back
 $node->sql(q{
-	CREATE FUNCTION bring_back(q text, kind text) RETURNS bigint LANGUAGE plpgsql AS $$
+	CREATE FUNCTION bring_back(q text, kind text, b bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 	DECLARE
 		n bigint;
 		since timestamptz := now() - random() * interval '1500 ms';
@@ -337,7 +352,9 @@ $node->sql(q{
 				n := cmq_restore(q, since, since + random() * interval '1 s', CASE WHEN random() < 0.3 THEN '{"half": 1}'::jsonb END);
 			WHEN 'ids' THEN
 				EXECUTE format('SELECT array(SELECT cmq.msg_id(enqueued_at) FROM cmq_data.%I WHERE random() < 0.3 AND enqueued_at > $1)', 'q_' || q || '_rewind') INTO ids USING since;
-				SELECT count(*) FROM cmq_restore_messages(q, ids) INTO n;
+				ids := array(SELECT cmq_restore_messages(q, ids));
+				n := cardinality(ids);
+				INSERT INTO brought SELECT b, queue, msg_id, grp, nextval('clock') FROM made WHERE queue = q AND msg_id = ANY (ids);
 			WHEN 'cancel' THEN
 				n := cmq_cancel_rewind(q)::int;
 		END CASE;
@@ -351,19 +368,20 @@ $node->sql(q{
 		q text;
 		kind text;
 		b bigint;
-		brought bigint;
+		number bigint;
 	BEGIN
 		WHILE (SELECT rewinds FROM setting) LOOP
 			q := CASE WHEN random() < 0.5 THEN 'few' ELSE 'many' END;
-			kind := (ARRAY['rewind', 'rewind', 'restore', 'restore', 'restore', 'ids', 'cancel'])[1 + floor(random() * 7)];
+			kind := (ARRAY['rewind', 'rewind', 'restore', 'restore', 'ids', 'ids', 'ids', 'cancel'])[1 + floor(random() * 8)];
 			INSERT INTO back VALUES (q, kind, nextval('clock')) RETURNING began INTO b;
 			COMMIT;
-			brought := bring_back(q, kind);
-			PERFORM sleepy(0.4, 20);
-			IF random() < 0.15 THEN ROLLBACK; brought := NULL; ELSE COMMIT; END IF;
-			UPDATE back SET ended = nextval('clock'), n = brought WHERE began = b;
+			number := bring_back(q, kind, b);
+			PERFORM sleepy(CASE kind WHEN 'ids' THEN 1 ELSE 0.4 END, 40);
+			UPDATE brought SET until = nextval('clock') WHERE began = b;
+			IF random() < 0.15 THEN ROLLBACK; number := NULL; ELSE COMMIT; END IF;
+			UPDATE back SET ended = nextval('clock'), n = number WHERE began = b;
 			COMMIT;
-			PERFORM pg_sleep(random() * 0.6);
+			PERFORM pg_sleep(random() * 0.4);
 			COMMIT;
 		END LOOP;
 	END $$;
@@ -518,6 +536,9 @@ sub check
 	is($late, 0, "$name: of $pairs messages none came after a later one of its group")
 	  or diag($node->sql("$compared SELECT * FROM p WHERE before >= msg_id ORDER BY deleted LIMIT 20"));
 	cmp_ok($pairs, '>', 10 * $seconds, "$name: many were compared");
+	is($node->sql(q{SELECT count(*) FROM brought o JOIN gone g USING (queue, grp)
+			WHERE g.msg_id > o.msg_id AND g.began > o.since AND g.got < o.until AND in_turn}),
+		0, "$name: nothing came while what a restore had brought back before it was not committed");
 	foreach my $q (qw(few many race))
 	{
 		is($node->sql(qq{SELECT count(*) FROM (SELECT * FROM made WHERE queue = '$q') m FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, message_group FROM cmq_data.q_$q) t USING (msg_id)
