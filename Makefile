@@ -219,6 +219,7 @@ ISOLATION = \
 	ordered_producers \
 	ordered_receivers \
 	ordered_rewind \
+	ordered_letters \
 	chosen_receive \
 	rewind_receive \
 	rewind_delete \
