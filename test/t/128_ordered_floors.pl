@@ -75,6 +75,7 @@ my @steps = (
 	q{SELECT cmq_delete_messages('q', array(SELECT msg_id FROM cmq.q_q_live WHERE state <> 'in_flight' ORDER BY random() LIMIT 1))});
 
 my @session = map { { psql => $node->session(on_error_stop => 0), open => 0, saved => 0 } } 1 .. $sessions;
+$_->{psql}->set_query_timer_restart foreach @session;
 my ($prepares, %done) = (0);
 
 # A command may fail when another session is in its way; then its transaction is over.
