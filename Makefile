@@ -65,6 +65,7 @@ OBJS = \
 	src/store/cmq_due.o \
 	src/store/cmq_dump.o \
 	src/store/cmq_find.o \
+	src/store/cmq_group_scan.o \
 	src/store/cmq_history.o \
 	src/store/cmq_leaf.o \
 	src/store/cmq_leaf_rows.o \
@@ -80,6 +81,7 @@ OBJS = \
 	src/store/cmq_rewind_log.o \
 	src/store/cmq_rights.o \
 	src/store/cmq_scan.o \
+	src/store/cmq_shape.o \
 	src/store/cmq_states.o \
 	src/store/cmq_table.o \
 	src/store/cmq_target.o \

@@ -36,7 +36,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_scan.h"
-#include "store/cmq_table.h"
+#include "store/cmq_shape.h"
 
 /* Subobjects of the locks that only one count of each kind may hold. */
 #define PENDING_LOCK 2

@@ -17,6 +17,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /* Does this rewind bring the message back whose rewind row is in the slot? */

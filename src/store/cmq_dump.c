@@ -31,6 +31,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_dump.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 static bool

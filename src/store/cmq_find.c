@@ -29,6 +29,7 @@
 #include "store/cmq_find.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /* Does a message with this pending row wait? */

@@ -36,6 +36,7 @@
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /* Raise 55000 unless the queue keeps history. */

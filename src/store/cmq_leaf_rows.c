@@ -20,6 +20,7 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf_rows.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /*

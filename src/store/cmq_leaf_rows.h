@@ -15,6 +15,7 @@
 #include "utils/snapshot.h"
 
 #include "store/cmq_description.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /* The messages of a queue, or their rewind rows; see cmq_leaf_rows.c. */

@@ -53,6 +53,7 @@
 #include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_states.h"
 #include "store/cmq_table.h"
 

@@ -78,6 +78,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_recent.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /*

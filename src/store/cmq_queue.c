@@ -68,6 +68,7 @@
 #include "store/cmq_orphan.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "store/cmq_triggers.h"
 

@@ -21,6 +21,7 @@
 #include "base/cmq_compat.h"
 #include "store/cmq_description.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /*

@@ -14,7 +14,7 @@
 #include "utils/snapshot.h"
 
 #include "store/cmq_description.h"
-#include "store/cmq_table.h"
+#include "store/cmq_shape.h"
 
 typedef struct CmqScan
 {

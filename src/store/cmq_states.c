@@ -22,6 +22,7 @@
 #include "store/cmq_due.h"
 #include "store/cmq_history.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_states.h"
 #include "store/cmq_table.h"
 

@@ -18,11 +18,9 @@
  * because somebody else received or deleted it.  A report is what a statement sees:
  * its scans have the snapshot of the statement (table->seen_by).
  *
- * The owner of a queue may do to its tables what owners may do.  So each open
- * checks that the columns and the primary key are the ones the code relies on, that
- * a crash does not empty the table, and that it has the owner of the queue.  Columns
- * that were added and dropped again stay behind ours in the rows, as NULL; leaves
- * made later do not have them.  Constraints that were added are checked, as the
+ * The owner of a queue may do to its tables what owners may do.  So each open checks
+ * what the table looks like (cmq_shape.c).  Columns that were added and dropped again
+ * stay behind ours in the rows, as NULL; leaves made later do not have them.  Constraints that were added are checked, as the
  * owner, so that each row can be dumped and restored; the one that message tables are
  * made with is not, because what cmq writes obeys it (cmq_headers.c).  Triggers, foreign
  * keys among them, are not fired.  Expressions and predicates of indexes may have code of
@@ -44,10 +42,8 @@
 #include "access/transam.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
-#include "catalog/index.h"
-#include "catalog/partition.h"
 #include "catalog/pg_am_d.h"
-#include "catalog/pg_class.h"
+#include "catalog/index.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
@@ -56,7 +52,6 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -68,157 +63,14 @@
 #include "base/cmq_compat.h"
 #include "base/cmq_handle.h"
 #include "base/cmq_headers.h"
-#include "base/cmq_names.h"
 #include "store/cmq_description.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 /* How many rows are kept back, to be written together: as COPY does it. */
 #define MAX_NEW_ROWS	1000
 #define MAX_NEW_SIZE	65536	/* bytes */
-
-#define MAX_NATTS Natts_rewind	/* no table of ours has more */
-
-typedef struct TableShape
-{
-	int			natts;			/* the last one is that of ordered queues */
-	Oid			types[MAX_NATTS];
-	int			nkeys;			/* primary key: the first nkeys columns */
-	AttrNumber	nullable[4];	/* columns that may be NULL; 0: no more */
-} TableShape;
-
-static const TableShape table_shapes[] = {
-	[CMQ_MESSAGES] = {
-		Natts_messages,
-		{TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID},
-		1,
-		{Anum_messages_headers, Anum_messages_message_group}
-	},
-	[CMQ_PENDING] = {
-		Natts_pending,
-		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
-		INT4OID, TIMESTAMPTZOID, INT8OID},
-		2,
-		{Anum_pending_first_received_at, Anum_pending_change_count,
-		Anum_pending_delayed_until, Anum_pending_group_key}
-	},
-	[CMQ_REWIND] = {
-		Natts_rewind,
-		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
-		INT4OID, INT8OID, INT8OID},
-		1,
-		{Anum_rewind_first_received_at, Anum_rewind_group_hash}
-	},
-};
-
-/* How many columns of ours the table of a queue has. */
-static int
-natts_of(CmqQueue *queue, CmqTableKind kind)
-{
-	return table_shapes[kind].natts - !queue->ordered;
-}
-
-/* Raise 55000 for a table that was changed: what it was, and how to undo it. */
-static void
-report_shape(Relation rel, const TableShape *shape, int natts)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	/* the columns of a leaf are its parent's */
-	Oid			relid = rel->rd_rel->relispartition ?
-		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
-	const char *full_name = cmq_full_name(relid);
-	char	   *fact = pstrdup("It is no ordinary table any more.");
-	char	   *undo = pstrdup("Undo the change, or drop the queue.");
-
-	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
-	{
-		fact = pstrdup("It is unlogged: a crash would empty it.");
-		undo = psprintf("Undo the change: ALTER TABLE %s SET LOGGED;",
-						cmq_full_name(RelationGetRelid(rel)));
-	}
-	for (int i = 0; i < Max(desc->natts, natts); i++)
-	{
-		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
-
-		if (i < natts && (att == NULL || att->attisdropped))
-		{
-			fact = psprintf("Its column number %d was dropped.", i + 1);
-			undo = pstrdup("Drop the queue.");
-		}
-		else if (i < natts && att->atttypid != shape->types[i])
-		{
-			fact = psprintf("The type of its column %s was changed.",
-							quote_identifier(NameStr(att->attname)));
-			undo = psprintf("Undo the change: ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
-							full_name, quote_identifier(NameStr(att->attname)),
-							format_type_be(shape->types[i]));
-		}
-		else if (i >= natts && !att->attisdropped)
-		{
-			fact = psprintf("Its column %s was added.",
-							quote_identifier(NameStr(att->attname)));
-			undo = psprintf("Undo the change: ALTER TABLE %s DROP COLUMN %s;",
-							full_name, quote_identifier(NameStr(att->attname)));
-		}
-		else
-			continue;
-		break;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" is not a queue table",
-					RelationGetRelationName(rel)),
-			 errdetail_internal("%s", fact),
-			 errhint("%s", undo)));
-}
-
-/*
- * Raise an error unless the table is what the code takes it for, and the queue's:
- * what another owner has put in its place is not.
- */
-static void
-check_table(Relation rel, CmqQueue *queue, CmqTableKind kind)
-{
-	const TableShape *shape = &table_shapes[kind];
-	int			natts = natts_of(queue, kind);
-	TupleDesc	desc = RelationGetDescr(rel);
-	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
-		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
-		desc->natts >= natts;
-
-	for (int i = 0; ok && i < natts; i++)
-		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
-	for (int i = natts; ok && i < desc->natts; i++)
-		ok = TupleDescAttr(desc, i)->attisdropped;
-	if (!ok)
-		report_shape(rel, shape, natts);
-	if (rel->rd_rel->relowner != queue->owner)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not a table of queue \"%s\"",
-						RelationGetRelationName(rel), queue->name),
-				 errdetail("It has another owner."),
-				 errhint("Give it to the owner of the queue, or drop the queue.")));
-}
-
-static void
-check_key(Relation rel, Relation pk, const TableShape *shape)
-{
-	bool		ok = pk && pk->rd_index->indnkeyatts == shape->nkeys &&
-		pk->rd_index->indisvalid;
-
-	for (int i = 0; ok && i < shape->nkeys; i++)
-		ok = pk->rd_index->indkey.values[i] == i + 1;
-
-	if (!ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the primary key of a queue table",
-						RelationGetRelationName(rel)),
-				 errhint("Undo the change, or drop the queue.")));
-}
 
 /* Is a function, type or operator class somebody's, and not the server's? */
 static bool
@@ -350,20 +202,6 @@ has_own_check_alone(CmqTable *table)
 		strcmp(constr->check[0].ccname, CMQ_HEADERS_CONSTRAINT) == 0;
 }
 
-/* Is a column NOT NULL that may be NULL in rows of ours? */
-static bool
-has_new_not_null(CmqTable *table)
-{
-	const TableShape *shape = &table_shapes[table->kind];
-	bool		found = false;
-
-	for (int i = 0; i < lengthof(shape->nullable) && shape->nullable[i] > 0 &&
-		 shape->nullable[i] <= table->natts; i++)
-		found |= TupleDescAttr(RelationGetDescr(table->rel),
-							   shape->nullable[i] - 1)->attnotnull;
-	return found;
-}
-
 /* Has somebody added constraints? */
 static void
 find_constraints(CmqTable *table)
@@ -372,7 +210,7 @@ find_constraints(CmqTable *table)
 
 	if (constr == NULL ||
 		((constr->num_check == 0 || has_own_check_alone(table)) &&
-		 !has_new_not_null(table)))
+		 !cmq_shape_has_new_not_null(table->rel, table->kind, table->natts)))
 		return;
 	/* not table->result, whose number in the range table is made up */
 	table->has_code = true;
@@ -444,10 +282,10 @@ cmq_table_open(CmqTable *table, EState *estate, CmqQueue *queue,
 	table->rel = try_relation_open(relid, lockmode);
 	if (table->rel == NULL)
 		return false;
-	check_table(table->rel, queue, kind);
+	cmq_shape_check(table->rel, queue, kind);
 
 	table->kind = kind;
-	table->natts = natts_of(queue, kind);
+	table->natts = cmq_shape_natts(queue, kind);
 	table->lockmode = lockmode;
 	table->estate = estate;
 	table->slot = table_slot_create(table->rel, NULL);
@@ -469,7 +307,7 @@ cmq_table_open_heap(CmqQueue *queue, Oid relid, CmqTableKind kind)
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 
 	if (rel)
-		check_table(rel, queue, kind);
+		cmq_shape_check(rel, queue, kind);
 	return rel;
 }
 
@@ -494,7 +332,7 @@ open_primary_key(CmqTable *table)
 	}
 	else if (OidIsValid(pk))
 		table->pk = index_open(pk, table->lockmode);
-	check_key(table->rel, table->pk, &table_shapes[table->kind]);
+	cmq_shape_check_key(table->rel, table->pk, table->kind);
 }
 
 /* Close a table; the caller has had rows written that were kept back. */
@@ -699,7 +537,7 @@ bool
 cmq_table_find(CmqTable *table, TimestampTz key1, TimestampTz key2)
 {
 	ScanKeyData keys[2];
-	int			nkeys = table_shapes[table->kind].nkeys;
+	int			nkeys = cmq_shape_nkeys(table->kind);
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
 				TimestampTzGetDatum(key1));
@@ -855,153 +693,6 @@ cmq_table_next(CmqTable *table)
 	return next_of(table, table->scan);
 }
 
-/* The column that says the group of a row, for the index by group. */
-static AttrNumber
-group_column(CmqTable *table)
-{
-	return table->kind == CMQ_PENDING ? Anum_pending_group_key :
-		Anum_rewind_group_hash;
-}
-
-/* Is this the index by group? */
-static bool
-is_group_index(CmqTable *table, Relation index)
-{
-	return index->rd_rel->relam == BTREE_AM_OID &&
-		index->rd_index->indisvalid &&
-		index->rd_index->indnkeyatts == 2 &&
-		index->rd_index->indkey.values[0] == group_column(table) &&
-		index->rd_index->indkey.values[1] == 1 &&
-		index->rd_opcintype[0] == INT8OID &&
-		index->rd_opcintype[1] == TIMESTAMPTZOID &&
-		!is_foreign(index->rd_opfamily[0], NULL) &&
-		!is_foreign(index->rd_opfamily[1], NULL) &&
-		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
-}
-
-/*
- * Open the index by group of an ordered queue's table.  Whoever has made it, it is as good
- * as ours.  Raises 55000 if there is none.
- */
-static void
-open_group_index(CmqTable *table)
-{
-	List	   *oids = RelationGetIndexList(table->rel);
-	ListCell   *lc;
-	Oid			relid = RelationGetRelid(table->rel);
-
-	foreach(lc, oids)
-	{
-		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
-
-		if (table->group_index == NULL && is_group_index(table, index))
-			table->group_index = index;
-		else
-			index_close(index, NoLock);
-	}
-	list_free(oids);
-	if (table->group_index == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the index by group of an ordered queue",
-						RelationGetRelationName(table->rel)),
-				 errdetail("It was dropped, changed or is not valid."),
-				 errhint("Make it again: CREATE INDEX ON %s (%s, %s);",
-						 cmq_full_name(table->rel->rd_rel->relispartition ?
-									   get_partition_parent(relid, true) : relid),
-						 table->kind == CMQ_PENDING ? "group_key" : "group_hash",
-						 table->kind == CMQ_PENDING ? "visible_at" : "enqueued_at")));
-	table->group_slot = table_slot_create(table->rel, NULL);
-}
-
-static void
-start_group_scan(CmqTable *table, ScanKey keys, int nkeys)
-{
-	if (table->group_index == NULL)
-		open_group_index(table);
-	if (table->group_scan && table->group_scan->numberOfKeys != nkeys)
-	{
-		index_endscan(table->group_scan);
-		table->group_scan = NULL;
-	}
-	if (table->group_scan == NULL)
-	{
-		InitDirtySnapshot(table->group_snapshot);
-		table->group_scan = cmq_index_beginscan(table->rel, table->group_index,
-												&table->group_snapshot, nkeys);
-	}
-	index_rescan(table->group_scan, keys, nkeys, NULL, 0);
-}
-
-/*
- * Scan rows by the index by group, beside the scan by primary key: those whose first
- * column there is the key, and whose time is in [from, until), or in [from, until].
- */
-void
-cmq_table_group_range(CmqTable *table, int64 key, TimestampTz from,
-					  TimestampTz until, bool include_until)
-{
-	ScanKeyData keys[3];
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	if (include_until)
-		ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-					TimestampTzGetDatum(until));
-	else
-		ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_TIMESTAMPTZ_LT,
-					TimestampTzGetDatum(until));
-	start_group_scan(table, keys, 3);
-}
-
-/* The same for rows without a group whose time is in [from, until]. */
-void
-cmq_table_group_nulls(CmqTable *table, TimestampTz from, TimestampTz until)
-{
-	ScanKeyData keys[3];
-
-	ScanKeyEntryInitialize(&keys[0], SK_ISNULL | SK_SEARCHNULL, 1,
-						   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid,
-						   (Datum) 0);
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-				TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
-				TimestampTzGetDatum(until));
-	start_group_scan(table, keys, 3);
-}
-
-/* The same for rows whose first column there is greater than this. */
-void
-cmq_table_group_after(CmqTable *table, int64 key)
-{
-	ScanKeyData keys[1];
-
-	ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(key));
-	start_group_scan(table, keys, 1);
-}
-
-/*
- * Move on to the next row of the scan by group, into table->group_slot; false at its end.
- * A row that another open transaction has added is one, too: table->foreign.
- */
-bool
-cmq_table_group_next(CmqTable *table)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (!index_getnext_slot(table->group_scan, ForwardScanDirection,
-							table->group_slot))
-	{
-		/* a look at a row that is none has left it half filled */
-		ExecClearTuple(table->group_slot);
-		return false;
-	}
-	table->foreign = TransactionIdIsValid(table->group_snapshot.xmin);
-	table->group_busy = TransactionIdIsValid(table->group_snapshot.xmax);
-	return true;
-}
-
 /* Does the snapshot see the row that the index entry of the scan stands for? */
 static bool
 sees_entry(CmqTable *table, ItemPointer tid)
@@ -1036,7 +727,7 @@ cmq_table_next_key(CmqTable *table, TimestampTz *key1, TimestampTz *key2)
 	} while (!sees_entry(table, tid));
 	*key1 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
 											  scan->xs_itupdesc, &isnull));
-	if (table_shapes[table->kind].nkeys > 1)
+	if (cmq_shape_nkeys(table->kind) > 1)
 		*key2 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 2,
 												  scan->xs_itupdesc, &isnull));
 	return true;

@@ -24,50 +24,7 @@
 
 #include "base/cmq_handle.h"
 #include "store/cmq_description.h"
-
-/* Attribute numbers; cmq_table.c checks that a table has these columns. */
-enum
-{
-	Anum_messages_enqueued_at = 1,
-	Anum_messages_headers,
-	Anum_messages_body,
-	Anum_messages_message_group,	/* of ordered queues alone, as those that
-									 * follow */
-	Natts_messages = 4
-};
-
-enum
-{
-	Anum_pending_visible_at = 1,
-	Anum_pending_enqueued_at,
-	Anum_pending_first_received_at,
-	Anum_pending_receive_count,
-	Anum_pending_rewind_count,
-	Anum_pending_change_count,
-	Anum_pending_delayed_until,
-	Anum_pending_group_key,
-	Natts_pending = 8
-};
-
-enum
-{
-	Anum_rewind_enqueued_at = 1,
-	Anum_rewind_first_received_at,
-	Anum_rewind_deleted_at,
-	Anum_rewind_deleted_by,
-	Anum_rewind_receive_count,
-	Anum_rewind_rewind_count,
-	Anum_rewind_deleted_xact,
-	Anum_rewind_group_hash,
-	Natts_rewind = 8
-};
-
-typedef enum CmqTableKind
-{
-	CMQ_MESSAGES,
-	CMQ_PENDING,
-	CMQ_REWIND
-} CmqTableKind;
+#include "store/cmq_shape.h"
 
 /* About the size of a pending or rewind row, for cmq_table_insert(). */
 #define CMQ_NARROW_ROW_SIZE 64
@@ -98,7 +55,7 @@ typedef struct CmqTable
 	Relation	group_index;	/* NULL: not needed yet */
 	IndexScanDesc group_scan;
 	SnapshotData group_snapshot;
-	TupleTableSlot *group_slot; /* the row that cmq_table_group_next() stopped
+	TupleTableSlot *group_slot; /* the row that cmq_group_scan_next() stopped
 								 * at */
 	bool		foreign;		/* another transaction has added that ... */
 	bool		group_busy;		/* ... or is deleting it */
@@ -139,12 +96,6 @@ extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 extern bool cmq_table_next(CmqTable *table);
 extern bool cmq_table_next_key(CmqTable *table, TimestampTz *key1,
 							   TimestampTz *key2);
-extern void cmq_table_group_range(CmqTable *table, int64 key, TimestampTz from,
-								  TimestampTz until, bool include_until);
-extern void cmq_table_group_nulls(CmqTable *table, TimestampTz from,
-								  TimestampTz until);
-extern void cmq_table_group_after(CmqTable *table, int64 key);
-extern bool cmq_table_group_next(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern TimestampTz cmq_table_oldest(CmqTable *table);
 extern Datum cmq_slot_body(TupleTableSlot *slot);

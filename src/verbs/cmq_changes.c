@@ -61,6 +61,7 @@
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "store/cmq_target.h"
 

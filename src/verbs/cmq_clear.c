@@ -32,7 +32,7 @@
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
-#include "store/cmq_table.h"
+#include "store/cmq_shape.h"
 #include "verbs/cmq_rewind.h"
 
 PG_FUNCTION_INFO_V1(cmq_clear_queue);

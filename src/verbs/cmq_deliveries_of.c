@@ -34,6 +34,7 @@
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_take.h"
 

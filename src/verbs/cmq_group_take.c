@@ -69,7 +69,9 @@
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_group_scan.h"
 #include "store/cmq_pending.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_candidates.h"
 #include "verbs/cmq_dead_letter.h"
@@ -200,7 +202,7 @@ next_alive(Look *look, Row *row)
 {
 	CmqTable   *pending = &look->groups->take->pending->table;
 
-	while (cmq_table_group_next(pending))
+	while (cmq_group_scan_next(pending))
 	{
 		get_row(pending, row);
 		if (row->key.enqueued_at >= look->groups->scan->expired_before)
@@ -226,8 +228,8 @@ read_held(Look *look)
 	Row			row;
 
 	look->nheld = look->next_held = 0;
-	cmq_table_group_range(&take->pending->table, look->group, look->bounds->ready,
-						  DT_NOEND, false);
+	cmq_group_scan_range(&take->pending->table, look->group, look->bounds->ready,
+						 DT_NOEND, false);
 	while (next_alive(look, &row))
 	{
 		if (row.closed || row.key.visible_at > take->now)
@@ -266,8 +268,8 @@ next_waiting(Look *look)
 	if (look->has_waiting || !look->to_met)
 		return;
 	look->to_met = false;
-	cmq_table_group_range(&take->pending->table, CMQ_GROUP_WAITING(look->group),
-						  look->bounds->met + 1, take->now, true);
+	cmq_group_scan_range(&take->pending->table, CMQ_GROUP_WAITING(look->group),
+						 look->bounds->met + 1, take->now, true);
 	look->has_waiting = next_alive(look, &look->waiting);
 }
 
@@ -277,9 +279,9 @@ read_waiting(Look *look)
 	CmqTake    *take = look->groups->take;
 
 	look->to_met = look->bounds->met < take->now;
-	cmq_table_group_range(&take->pending->table, CMQ_GROUP_WAITING(look->group),
-						  look->bounds->ready,
-						  look->to_met ? look->bounds->met : take->now, true);
+	cmq_group_scan_range(&take->pending->table, CMQ_GROUP_WAITING(look->group),
+						 look->bounds->ready,
+						 look->to_met ? look->bounds->met : take->now, true);
 	next_waiting(look);
 }
 
@@ -320,10 +322,10 @@ next_due(Look *look)
 			(table = open_leaf(groups, look->leaf)) == NULL)
 			continue;
 		if (!look->leaf_is_read)
-			cmq_table_group_range(table, look->group, from,
-								  rewinding->rewound_at, false);
+			cmq_group_scan_range(table, look->group, from,
+								 rewinding->rewound_at, false);
 		look->leaf_is_read = true;
-		while (cmq_table_group_next(table))
+		while (cmq_group_scan_next(table))
 		{
 			/* nobody adds what is due */
 			if (table->foreign || !cmq_slot_is_due(rewinding, table->group_slot))

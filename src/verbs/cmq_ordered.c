@@ -36,7 +36,9 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_find.h"
+#include "store/cmq_group_scan.h"
 #include "store/cmq_merge.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_candidates.h"
 #include "verbs/cmq_group_take.h"
@@ -350,8 +352,8 @@ look_in_order(Walk *walk)
 static void
 hop_to_free(Walk *walk, CmqTable *table)
 {
-	cmq_table_group_nulls(table, walk->scan->from, walk->take->now);
-	while (!is_enough(walk) && cmq_table_group_next(table))
+	cmq_group_scan_nulls(table, walk->scan->from, walk->take->now);
+	while (!is_enough(walk) && cmq_group_scan_next(table))
 	{
 		CmqPendingKey key;
 
@@ -381,7 +383,7 @@ hop_on(Walk *walk, CmqTable *table, int64 *last, int *nhops)
 {
 	bool		any = false;
 
-	cmq_table_group_after(table, *last);
+	cmq_group_scan_after(table, *last);
 	for (int steps = 0; steps < MAX_STEPS && *nhops < MAX_HOPS && !is_enough(walk); steps++)
 	{
 		int64		key;
@@ -390,7 +392,7 @@ hop_on(Walk *walk, CmqTable *table, int64 *last, int *nhops)
 		CmqGroupSeen seen;
 		bool		found;
 
-		if (!cmq_table_group_next(table))
+		if (!cmq_group_scan_next(table))
 			return any;
 		if (!cmq_slot_group(table->group_slot, table->kind == CMQ_PENDING ?
 							Anum_pending_group_key : Anum_rewind_group_hash, &key))

@@ -32,6 +32,7 @@
 #include "store/cmq_history.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_once.h"
 #include "verbs/cmq_send.h"

@@ -43,6 +43,7 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 
 PG_FUNCTION_INFO_V1(cmq_restore);

@@ -46,6 +46,7 @@
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_once.h"
 #include "verbs/cmq_send.h"

@@ -46,6 +46,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_delete.h"
 #include "verbs/cmq_take.h"

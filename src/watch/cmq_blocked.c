@@ -27,6 +27,8 @@
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_group_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "watch/cmq_blocked.h"
 
@@ -76,8 +78,8 @@ static bool
 has_ready(CmqTable *pending, int64 key, TimestampTz floor, TimestampTz now,
 		  TimestampTz expired_before)
 {
-	cmq_table_group_range(pending, key, floor, now, true);
-	while (cmq_table_group_next(pending))
+	cmq_group_scan_range(pending, key, floor, now, true);
+	while (cmq_group_scan_next(pending))
 	{
 		if (!pending->foreign &&
 			cmq_slot_time(pending->group_slot,
@@ -91,8 +93,8 @@ has_ready(CmqTable *pending, int64 key, TimestampTz floor, TimestampTz now,
 static bool
 has_due(CmqTable *rewind, const CmqRewind *rewinding, int64 hash, TimestampTz from)
 {
-	cmq_table_group_range(rewind, hash, from, rewinding->rewound_at, false);
-	while (cmq_table_group_next(rewind))
+	cmq_group_scan_range(rewind, hash, from, rewinding->rewound_at, false);
+	while (cmq_group_scan_next(rewind))
 	{
 		if (!rewind->foreign && cmq_slot_is_due(rewinding, rewind->group_slot))
 			return true;

@@ -56,6 +56,7 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_states.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_rewind.h"

@@ -54,6 +54,7 @@
 #include "store/cmq_due.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "watch/cmq_message_state.h"
 

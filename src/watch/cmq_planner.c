@@ -59,6 +59,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "watch/cmq_message_state.h"
 #include "watch/cmq_nodes.h"

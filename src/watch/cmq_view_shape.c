@@ -27,7 +27,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
-#include "store/cmq_table.h"
+#include "store/cmq_shape.h"
 #include "watch/cmq_message_state.h"
 #include "watch/cmq_nodes.h"
 #include "watch/cmq_view_shape.h"

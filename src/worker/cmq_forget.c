@@ -54,6 +54,7 @@
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "worker/cmq_forget.h"
 #include "worker/cmq_portion.h"

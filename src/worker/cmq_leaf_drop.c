@@ -52,6 +52,7 @@
 #include "store/cmq_oldest.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_scan.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "worker/cmq_dedup_drop.h"
 #include "worker/cmq_leaf_drop.h"

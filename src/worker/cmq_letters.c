@@ -30,6 +30,7 @@
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
 #include "worker/cmq_letters.h"

@@ -22,6 +22,7 @@
 #include "store/cmq_oldest.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
+#include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "worker/cmq_portion.h"
 #include "worker/cmq_purge.h"

@@ -1,0 +1,193 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_shape.c
+ *	  What the tables of a queue look like.
+ *
+ * The owner of a queue may do to its tables what owners may do.  So each time that one is
+ * opened its columns are compared with those that the code relies on, and its primary key
+ * when that is used; a crash must not empty it, and its owner must be the queue's.  Columns
+ * that were added and dropped again stay behind ours.
+ *
+ * An ordered queue's tables have one column more each, the last of ours.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/partition.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "base/cmq_names.h"
+#include "store/cmq_description.h"
+#include "store/cmq_shape.h"
+
+#define MAX_NATTS Natts_rewind	/* no table of ours has more */
+
+typedef struct TableShape
+{
+	int			natts;			/* the last one is that of ordered queues */
+	Oid			types[MAX_NATTS];
+	int			nkeys;			/* primary key: the first nkeys columns */
+	AttrNumber	nullable[4];	/* columns that may be NULL; 0: no more */
+} TableShape;
+
+static const TableShape table_shapes[] = {
+	[CMQ_MESSAGES] = {
+		Natts_messages,
+		{TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID},
+		1,
+		{Anum_messages_headers, Anum_messages_message_group}
+	},
+	[CMQ_PENDING] = {
+		Natts_pending,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
+		INT4OID, TIMESTAMPTZOID, INT8OID},
+		2,
+		{Anum_pending_first_received_at, Anum_pending_change_count,
+		Anum_pending_delayed_until, Anum_pending_group_key}
+	},
+	[CMQ_REWIND] = {
+		Natts_rewind,
+		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
+		INT4OID, INT8OID, INT8OID},
+		1,
+		{Anum_rewind_first_received_at, Anum_rewind_group_hash}
+	},
+};
+
+/* How many columns of ours the table of a queue has. */
+int
+cmq_shape_natts(CmqQueue *queue, CmqTableKind kind)
+{
+	return table_shapes[kind].natts - !queue->ordered;
+}
+
+/* Raise 55000 for a table that was changed: what it was, and how to undo it. */
+static void
+report_shape(Relation rel, const TableShape *shape, int natts)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	/* the columns of a leaf are its parent's */
+	Oid			relid = rel->rd_rel->relispartition ?
+		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
+	const char *full_name = cmq_full_name(relid);
+	char	   *fact = pstrdup("It is no ordinary table any more.");
+	char	   *undo = pstrdup("Undo the change, or drop the queue.");
+
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+	{
+		fact = pstrdup("It is unlogged: a crash would empty it.");
+		undo = psprintf("Undo the change: ALTER TABLE %s SET LOGGED;",
+						cmq_full_name(RelationGetRelid(rel)));
+	}
+	for (int i = 0; i < Max(desc->natts, natts); i++)
+	{
+		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+
+		if (i < natts && (att == NULL || att->attisdropped))
+		{
+			fact = psprintf("Its column number %d was dropped.", i + 1);
+			undo = pstrdup("Drop the queue.");
+		}
+		else if (i < natts && att->atttypid != shape->types[i])
+		{
+			fact = psprintf("The type of its column %s was changed.",
+							quote_identifier(NameStr(att->attname)));
+			undo = psprintf("Undo the change: ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
+							full_name, quote_identifier(NameStr(att->attname)),
+							format_type_be(shape->types[i]));
+		}
+		else if (i >= natts && !att->attisdropped)
+		{
+			fact = psprintf("Its column %s was added.",
+							quote_identifier(NameStr(att->attname)));
+			undo = psprintf("Undo the change: ALTER TABLE %s DROP COLUMN %s;",
+							full_name, quote_identifier(NameStr(att->attname)));
+		}
+		else
+			continue;
+		break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is not a queue table",
+					RelationGetRelationName(rel)),
+			 errdetail_internal("%s", fact),
+			 errhint("%s", undo)));
+}
+
+/*
+ * Raise an error unless the table is what the code takes it for, and the queue's:
+ * what another owner has put in its place is not.
+ */
+void
+cmq_shape_check(Relation rel, CmqQueue *queue, CmqTableKind kind)
+{
+	const TableShape *shape = &table_shapes[kind];
+	int			natts = cmq_shape_natts(queue, kind);
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		ok = rel->rd_rel->relkind == RELKIND_RELATION &&
+		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
+		desc->natts >= natts;
+
+	for (int i = 0; ok && i < natts; i++)
+		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
+	for (int i = natts; ok && i < desc->natts; i++)
+		ok = TupleDescAttr(desc, i)->attisdropped;
+	if (!ok)
+		report_shape(rel, shape, natts);
+	if (rel->rd_rel->relowner != queue->owner)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a table of queue \"%s\"",
+						RelationGetRelationName(rel), queue->name),
+				 errdetail("It has another owner."),
+				 errhint("Give it to the owner of the queue, or drop the queue.")));
+}
+
+/* The same for its primary key, which may be NULL. */
+void
+cmq_shape_check_key(Relation rel, Relation pk, CmqTableKind kind)
+{
+	const TableShape *shape = &table_shapes[kind];
+	bool		ok = pk && pk->rd_index->indnkeyatts == shape->nkeys &&
+		pk->rd_index->indisvalid;
+
+	for (int i = 0; ok && i < shape->nkeys; i++)
+		ok = pk->rd_index->indkey.values[i] == i + 1;
+
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" does not have the primary key of a queue table",
+						RelationGetRelationName(rel)),
+				 errhint("Undo the change, or drop the queue.")));
+}
+
+/* How many columns the primary key has: the first ones. */
+int
+cmq_shape_nkeys(CmqTableKind kind)
+{
+	return table_shapes[kind].nkeys;
+}
+
+/* Is a column NOT NULL that may be NULL in rows of ours? */
+bool
+cmq_shape_has_new_not_null(Relation rel, CmqTableKind kind, int natts)
+{
+	const TableShape *shape = &table_shapes[kind];
+	bool		found = false;
+
+	for (int i = 0; i < lengthof(shape->nullable) && shape->nullable[i] > 0 &&
+		 shape->nullable[i] <= natts; i++)
+		found |= TupleDescAttr(RelationGetDescr(rel),
+							   shape->nullable[i] - 1)->attnotnull;
+	return found;
+}
