@@ -64,6 +64,43 @@ is_group_index(CmqTable *table, Relation index)
 		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 }
 
+/* The index by group among those that are open because rows are written, or NULL. */
+static Relation
+find_open(CmqTable *table)
+{
+	for (int i = 0; i < table->result->ri_NumIndices; i++)
+	{
+		Relation	index = table->result->ri_IndexRelationDescs[i];
+
+		if (is_group_index(table, index))
+			return index;
+	}
+	return NULL;
+}
+
+/* The same for a table whose indexes are not open; the index is opened. */
+static Relation
+open_own(CmqTable *table)
+{
+	List	   *oids = RelationGetIndexList(table->rel);
+	Relation	found = NULL;
+	ListCell   *lc;
+
+	foreach(lc, oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
+
+		if (is_group_index(table, index))
+		{
+			found = index;
+			break;
+		}
+		index_close(index, NoLock);
+	}
+	list_free(oids);
+	return found;
+}
+
 /*
  * Open the index by group of an ordered queue's table.  Whoever has made it, it is as good
  * as ours.  Raises 55000 if there is none.
@@ -71,20 +108,12 @@ is_group_index(CmqTable *table, Relation index)
 static void
 open_index(CmqTable *table)
 {
-	List	   *oids = RelationGetIndexList(table->rel);
-	ListCell   *lc;
 	Oid			relid = RelationGetRelid(table->rel);
 
-	foreach(lc, oids)
-	{
-		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
-
-		if (table->group_index == NULL && is_group_index(table, index))
-			table->group_index = index;
-		else
-			index_close(index, NoLock);
-	}
-	list_free(oids);
+	if (table->result)
+		table->group_index = find_open(table);
+	else
+		table->group_index = open_own(table);
 	if (table->group_index == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

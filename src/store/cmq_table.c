@@ -42,8 +42,8 @@
 #include "access/transam.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
-#include "catalog/pg_am_d.h"
 #include "catalog/index.h"
+#include "catalog/pg_am_d.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
@@ -352,7 +352,8 @@ cmq_table_close(CmqTable *table)
 		index_endscan(table->group_scan);
 	if (table->group_slot)
 		ExecDropSingleTupleTableSlot(table->group_slot);
-	if (table->group_index)
+	/* else it is closed with the others that are open for writes */
+	if (table->group_index && table->result == NULL)
 		index_close(table->group_index, NoLock);
 	if (BufferIsValid(table->vmbuf))
 		ReleaseBuffer(table->vmbuf);

@@ -65,7 +65,8 @@ static const char *const words[] = {
 
 /*
  * Columns that ordered queues have; cmq_table.c knows both shapes.  The indexes find the
- * rows of a group, see cmq_group_take.c.
+ * rows of a group, see cmq_group_take.c.  Their times differ, so there is nothing to
+ * deduplicate.
  */
 static const struct
 {
@@ -80,8 +81,8 @@ static const struct
 };
 
 static const char *const group_indexes[] = {
-	"CREATE INDEX ON {pending} (group_key, visible_at)",
-	"CREATE INDEX ON {rewind} (group_hash, enqueued_at)",
+	"CREATE INDEX ON {pending} (group_key, visible_at) WITH (deduplicate_items = off)",
+	"CREATE INDEX ON {rewind} (group_hash, enqueued_at) WITH (deduplicate_items = off)",
 };
 
 /*

@@ -117,7 +117,7 @@ cmq_group_take_begin(CmqGroupTake *groups, CmqTake *take, CmqCandidates *scan)
 	groups->nchosen = 0;
 	/* the clock was read before, and rows are looked for after */
 	cmq_windows_read(take->queue->shared, &groups->windows);
-	groups->slot = table_slot_create(take->pending->table.rel, NULL);
+	groups->slot = NULL;
 	groups->leaves = NULL;
 	groups->leaf_is_open = NULL;
 	groups->nlocks = 0;
@@ -142,7 +142,8 @@ cmq_group_take_end(CmqGroupTake *groups)
 		if (groups->leaf_is_open[i])
 			cmq_table_close(&groups->leaves[i]);
 	}
-	ExecDropSingleTupleTableSlot(groups->slot);
+	if (groups->slot)
+		ExecDropSingleTupleTableSlot(groups->slot);
 }
 
 /* Has a consume as many groups as it may hold? */
@@ -467,7 +468,11 @@ take_at(CmqGroupTake *groups, const Row *row, bool behind_dead)
 	if (there)
 		table->slot = table->group_slot;
 	else if (table->kind == CMQ_PENDING)
+	{
+		if (groups->slot == NULL)
+			groups->slot = table_slot_create(table->rel, NULL);
 		table->slot = groups->slot;
+	}
 	if ((there || cmq_table_fetch(table, &tid)) && is_at(table, row))
 		taken = take_row(groups, row, behind_dead);
 	table->slot = slot;

@@ -33,7 +33,8 @@ typedef struct CmqGroupTake
 	CmqWindows	windows;
 	const CmqFound *chosen;		/* take these messages alone; NULL: any */
 	int			nchosen;
-	TupleTableSlot *slot;		/* for the rows that are taken */
+	TupleTableSlot *slot;		/* for rows that no scan stands at; NULL: not
+								 * needed yet */
 	CmqTable   *leaves;			/* rewind leaves of the queue, opened when
 								 * they are needed; NULL: none was */
 	bool	   *leaf_is_open;

@@ -548,7 +548,7 @@ begin_walk(CmqTake *take, CmqCandidates *scan, int max)
 	walk->scan = scan;
 	walk->most = max;
 	walk->npassed = 0;
-	walk->visits = visits_create(CurrentMemoryContext, 32, NULL);
+	walk->visits = visits_create(CurrentMemoryContext, 8, NULL);
 	cmq_group_take_begin(&walk->groups, take, scan);
 	begin_rise(walk, CMQ_FLOOR, scan->from);
 	begin_rise(walk, CMQ_REWIND_FLOOR, scan->due.from);
