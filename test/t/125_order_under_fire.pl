@@ -557,26 +557,36 @@ sub check
 srand(seed());
 connect_hand();
 
-# A queue with a backlog hides what producers can do wrong.
-start_client('racing_consumer') foreach 1 .. $consumers;
-start_client('racing_producer') foreach 1 .. $producers;
-run_until(time + $seconds * 0.2);
-end_clients();
-drain('a race');
-check('a race');
+sub start_all
+{
+	my ($kind) = @_;
+	start_client("${kind}consumer") foreach 1 .. $consumers;
+	start_client("${kind}producer") foreach 1 .. $producers;
+	return;
+}
 
-start_client('consumer') foreach 1 .. $consumers;
-start_client('producer') foreach 1 .. $producers;
+sub settle
+{
+	my ($name) = @_;
+	end_clients();
+	drain($name);
+	check($name);
+	return;
+}
+
+# A queue with a backlog hides what producers can do wrong.
+start_all('racing_');
+run_until(time + $seconds * 0.2);
+settle('a race');
+
+start_all('');
 run_until(time + $seconds * 0.25);
-end_clients();
-drain('without rewinds');
-check('without rewinds');
+settle('without rewinds');
 is($node->sql('SELECT count(*) FROM back'), 0, 'nothing came back');
 
 # The power fails in between.
 $node->sql('UPDATE setting SET rewinds = true');
-start_client('consumer') foreach 1 .. $consumers;
-start_client('producer') foreach 1 .. $producers;
+start_all('');
 start_client('rewinder');
 run_until(time + $seconds * 0.2);
 $node->stop('immediate');
@@ -592,8 +602,7 @@ end_clients();
 $hand->query("SELECT send('many', NULL)");
 $hand->query("BEGIN; SELECT eat('many', 2, nextval('clock'), 'prepared'); PREPARE TRANSACTION 'last'");
 $hand->query("COMMIT PREPARED 'last'");
-drain('with rewinds');
-check('with rewinds');
+settle('with rewinds');
 
 note(join ', ', map { "$_ $done{$_}" } sort keys %done);
 note($node->sql(q{SELECT string_agg(concat_ws(' ', queue, how, n), ', ') FROM (SELECT queue, how, count(*) AS n FROM gone GROUP BY 1, 2 ORDER BY 1, 2) e}));
