@@ -9,8 +9,9 @@
  * parent's; when it is undone they are undone, and gone.  So at the end of the
  * transaction there is one deed for each queue.
  *
- * The extension has one transaction callback, and one for subtransactions.  The steps
- * of each event, with the reason for their order:
+ * The extension has one transaction callback, one for subtransactions, and one for the
+ * release of locks, which comes after these.  The steps of each event, with the reason
+ * for their order:
  *
  *	about to commit
  *		lower marks				before the rows can be seen: a receive that begins to
@@ -29,6 +30,8 @@
  *		end waits, windows		before waiters look for what the windows hid
  *		wake					what was taken is ready again
  *		clear the slot
+ *	locks are released
+ *		wake once more			who was woken before found groups still locked
  *	prepared
  *		end waits, windows
  *		add to shared memory	before the slot is cleared: nobody misses both
@@ -61,6 +64,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "memory/cmq_async.h"
 #include "memory/cmq_count.h"
@@ -89,6 +93,10 @@ typedef struct Deed
 								 * DT_NOEND: none */
 	bool		rewound;		/* it has made a rewind */
 	bool		forgets;		/* it removes forgotten history */
+	bool		locked_group;	/* a receive has had the lock of a group ... */
+	bool		keeps_group;	/* ... and a consume keeps it to the end */
+	struct Deed *after;			/* the next one to wake for after locks */
+	int			wake_after;
 	bool		made;			/* the queue */
 	bool		dropped;		/* the queue, or found that it is gone */
 	bool		statement[2];	/* noted by a trigger: pending table, history */
@@ -97,6 +105,10 @@ typedef struct Deed
 
 static Deed *deeds = NULL;		/* the newest first */
 static Deed *last_deed = NULL;	/* the one used last, or NULL */
+
+/* Those to wake for once more when locks are gone, and may entries be left then? */
+static Deed *after_locks = NULL;
+static bool leaves_after_locks = false;
 
 /* Number of the current transaction in this backend. */
 static uint64 xact_number = 1;
@@ -534,6 +546,24 @@ cmq_xact_groups_unknown(CmqSharedQueue *shared)
 }
 
 /*
+ * The caller has got the lock of a group.  Others leave the group to it, and it may fail:
+ * wake one if it does, again when the lock is gone.
+ */
+void
+cmq_xact_locked_group(CmqSharedQueue *shared)
+{
+	get_deed(shared)->locked_group = true;
+	cmq_xact_wake(shared, 0, 1);
+}
+
+/* It keeps the lock to the end of the transaction: the same if that commits. */
+void
+cmq_xact_keeps_group(CmqSharedQueue *shared)
+{
+	get_deed(shared)->keeps_group = true;
+}
+
+/*
  * If the transaction commits, waiters read the queue's row again before they look next: the
  * caller has changed it.
  */
@@ -647,6 +677,15 @@ before_prepare(void)
 		cmq_prepared_reserve(nqueues);
 }
 
+/* Wake so many again when the locks are gone. */
+static void
+wake_after_locks(Deed *deed, int n)
+{
+	deed->wake_after = n;
+	deed->after = after_locks;
+	after_locks = deed;
+}
+
 static void
 committed(void)
 {
@@ -654,6 +693,8 @@ committed(void)
 	{
 		if (deed->shared)
 			cmq_effect_committed(&deed->effect, deed->shared, committing);
+		if (deed->keeps_group)
+			wake_after_locks(deed, deed->effect.wake_at_commit);
 	}
 }
 
@@ -679,6 +720,8 @@ undo(Deed *deed)
 {
 	if (deed->shared)
 		cmq_effect_aborted(&deed->effect, deed->shared);
+	if (deed->locked_group)
+		wake_after_locks(deed, deed->effect.wake_at_abort);
 	if (deed->forgets)
 		cmq_notes_pass_was_undone(deed->shared);
 }
@@ -733,7 +776,10 @@ ended(XactEvent event)
 	remove_entries(event);
 	deeds = last_deed = NULL;
 	cmq_xact_forget_own_floor();
-	cmq_shared_leave_all();
+	if (after_locks == NULL)
+		cmq_shared_leave_all();
+	else
+		leaves_after_locks = true;
 	xact_number++;
 	for (int i = 0; i < nat_end; i++)
 		at_end[i] ();
@@ -801,6 +847,8 @@ add_to_parent(Deed *deed, SubTransactionId parent)
 	more->delivered_due = Min(more->delivered_due, deed->delivered_due);
 	more->rewound |= deed->rewound;
 	more->forgets |= deed->forgets;
+	more->locked_group |= deed->locked_group;
+	more->keeps_group |= deed->keeps_group;
 	more->made |= deed->made;
 	more->dropped |= deed->dropped;
 	for (int i = 0; i < lengthof(more->statement); i++)
@@ -862,7 +910,9 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		if (deed->subid == InvalidSubTransactionId)
 		{
 			*link = deed->next;
-			pfree(deed);
+			/* one that is to wake again stays until then */
+			if (event == SUBXACT_EVENT_COMMIT_SUB || !deed->locked_group)
+				pfree(deed);
 		}
 		else
 			link = &deed->next;
@@ -871,9 +921,28 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		end_announcements(mySubid);
 }
 
+/*
+ * The transaction or subtransaction has released its locks.  Whoever was woken before may
+ * have found a group locked that is free now (cmq_group_take.c).
+ */
+static void
+release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+				 void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || after_locks == NULL)
+		return;
+	for (Deed *deed = after_locks; deed; deed = deed->after)
+		cmq_wait_signal(deed->shared, deed->wake_after, false);
+	after_locks = NULL;
+	if (leaves_after_locks)
+		cmq_shared_leave_all();
+	leaves_after_locks = false;
+}
+
 void
 cmq_xact_install_callbacks(void)
 {
+	RegisterResourceReleaseCallback(release_callback, NULL);
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }

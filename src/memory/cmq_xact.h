@@ -80,6 +80,8 @@ extern int64 cmq_xact_own_due(CmqSharedQueue *shared, TimestampTz rewound_at,
 extern void cmq_xact_wake(CmqSharedQueue *shared, int at_commit, int at_abort);
 extern void cmq_xact_group_changed(CmqSharedQueue *shared, int64 group);
 extern void cmq_xact_groups_unknown(CmqSharedQueue *shared);
+extern void cmq_xact_locked_group(CmqSharedQueue *shared);
+extern void cmq_xact_keeps_group(CmqSharedQueue *shared);
 extern void cmq_xact_row_changed(CmqSharedQueue *shared);
 extern void cmq_xact_wake_all(CmqSharedQueue *shared);
 extern void cmq_xact_note_statement(CmqSharedQueue *shared, const char *name,

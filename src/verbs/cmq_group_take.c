@@ -176,8 +176,7 @@ lock_group(CmqGroupTake *groups, int64 group, LOCKTAG *tag)
 		if (!try_lock(tag))
 			return false;
 	}
-	/* others leave the group to us, and we may fail */
-	cmq_xact_wake(queue->shared, 0, 1);
+	cmq_xact_locked_group(queue->shared);
 	return true;
 }
 
@@ -570,7 +569,10 @@ cmq_group_take(CmqGroupTake *groups, int64 group, const CmqGroupBounds *bounds,
 			cmq_wait_signal(shared, 1, false);
 	}
 	else if (take->request->consume)
+	{
 		groups->nconsumed++;
+		cmq_xact_keeps_group(shared);
+	}
 	else
 
 		/*
