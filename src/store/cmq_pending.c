@@ -25,6 +25,10 @@
  * before the row is written.  Taken: noted, for the abort.  Lowered: at once, or the floor
  * at commit.  deliver_due and take_due also take one from the number of due rows.
  *
+ * For a message of a group, each of these also says that something happens to the group
+ * (cmq_group_events.c); add_new wakes one at abort, too, and take and take_due one at
+ * commit, because later messages of the group have waited for this one.
+ *
  *		All that shared memory says about pending rows is true for each
  *		transaction that sees them, whether this one commits or aborts.
  *

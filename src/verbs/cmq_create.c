@@ -64,7 +64,7 @@ static const char *const words[] = {
 };
 
 /*
- * Columns that ordered queues have; cmq_table.c knows both shapes.  The indexes find the
+ * Columns that ordered queues have; cmq_shape.c knows both shapes.  The indexes find the
  * rows of a group, see cmq_group_take.c.  Their times differ, so there is nothing to
  * deduplicate.
  */
