@@ -191,9 +191,9 @@ read_window(int number, CmqWindowKind kind, uint64 queue, uint64 *groups)
 	return its_queue == queue || its_queue == 0 ? time : CMQ_TIME_NONE;
 }
 
-/* All windows of the queue, but for our own; the caller has read its clock before. */
-void
-cmq_windows_read(CmqSharedQueue *shared, CmqWindows *all)
+/* All windows of a kind of the queue, but for our own. */
+static void
+read_windows(CmqWindowKind kind, CmqSharedQueue *shared, CmqWindows *all)
 {
 	uint64		queue = queue_of(shared);
 	int			n;
@@ -205,7 +205,7 @@ cmq_windows_read(CmqSharedQueue *shared, CmqWindows *all)
 	{
 		uint64		groups;
 		TimestampTz time = i == cmq_proc_number() ? CMQ_TIME_NONE :
-			read_window(i, CMQ_ROWS_WINDOW, queue, &groups);
+			read_window(i, kind, queue, &groups);
 
 		if (time == CMQ_TIME_NONE)
 			continue;
@@ -221,6 +221,13 @@ cmq_windows_read(CmqSharedQueue *shared, CmqWindows *all)
 		all->each[CMQ_WINDOWS - 1].groups = ~UINT64CONST(0);
 	}
 	pg_memory_barrier();
+}
+
+/* All windows of the queue, but for our own; the caller has read its clock before. */
+void
+cmq_windows_read(CmqSharedQueue *shared, CmqWindows *all)
+{
+	read_windows(CMQ_ROWS_WINDOW, shared, all);
 }
 
 /* May a message of a group with this bit come that is earlier than this time? */
@@ -274,20 +281,11 @@ cmq_key_windows_wait(CmqSharedQueue *shared, TimestampTz bound)
 TimestampTz
 cmq_key_windows_first(CmqSharedQueue *shared)
 {
+	CmqWindows	all;
 	TimestampTz first = CMQ_TIME_NONE;
-	uint64		queue = queue_of(shared);
-	uint64		groups;
-	int			n;
 
-	pg_memory_barrier();
-	n = cmq_proc_count();
-	for (int i = 0; i < n; i++)
-	{
-		TimestampTz time = i == cmq_proc_number() ? CMQ_TIME_NONE :
-			read_window(i, CMQ_KEYS_WINDOW, queue, &groups);
-
-		first = Min(first, time);
-	}
-	pg_memory_barrier();
+	read_windows(CMQ_KEYS_WINDOW, shared, &all);
+	for (int i = 0; i < all.n; i++)
+		first = Min(first, all.each[i].time);
 	return first;
 }

@@ -89,16 +89,8 @@ void
 cmq_once_keys_arg(FunctionCallInfo fcinfo, int argno, const char *kind,
 				  const char *name, int nbodies, Datum **keys, bool **isnull)
 {
-	int			n = cmq_array_arg(PG_GETARG_DATUM(argno), TEXTOID, "dedup_keys",
-								  kind, name, keys, isnull);
-
-	if (n != nbodies)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("bodies and dedup_keys differ in number for %s \"%s\"",
-						kind, name),
-				 errdetail("There are %d bodies and %d keys.", nbodies, n)));
-	for (int i = 0; i < n; i++)
+	cmq_texts_arg(fcinfo, argno, "dedup_keys", kind, name, nbodies, keys, isnull);
+	for (int i = 0; i < nbodies; i++)
 	{
 		if (!(*isnull)[i])
 			(*keys)[i] = cmq_once_check_key((*keys)[i], i + 1, kind, name);
