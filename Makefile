@@ -104,6 +104,7 @@ OBJS = \
 	src/verbs/cmq_group_take.o \
 	src/verbs/cmq_once.o \
 	src/verbs/cmq_ordered.o \
+	src/verbs/cmq_outgoing.o \
 	src/verbs/cmq_pause.o \
 	src/verbs/cmq_publish.o \
 	src/verbs/cmq_queue_args.o \

@@ -21,6 +21,7 @@
  * A queue's clock is a hybrid logical clock in microseconds: cmq's time, or the last
  * value given out if that is later.
  *	- cmq_clock_tick gives out values that nobody else gets: message ids.
+ *	- cmq_clock_tick_all does so for several queues at once: one value for all.
  *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
  *	  is ever earlier than another one before it.
  * Each tick is taken as its message is about to be written, one at a time.  So the
@@ -86,6 +87,9 @@
 /* cmq's time loses one part in LOSE_PART, or gains one part in GAIN_PART. */
 #define LOSE_PART 10
 #define GAIN_PART 100
+
+/* How far ahead of all others a time for several queues is sought. */
+#define MAX_AHEAD 1024
 
 /* How cmq's time goes on from some moment; what is elapsed is in microseconds. */
 typedef struct Course
@@ -453,6 +457,54 @@ cmq_clock_tick(CmqSharedQueue *shared)
 		tick = Max(now, (TimestampTz) last + 1);
 	} while (!pg_atomic_compare_exchange_u64(&shared->clock, &last,
 											 (uint64) tick));
+	return tick;
+}
+
+/* Move a queue's clock to this time; false if it has been there, and *last is where it is. */
+static bool
+move_clock(CmqSharedQueue *shared, TimestampTz time, TimestampTz *last)
+{
+	uint64		old = pg_atomic_read_u64(&shared->clock);
+
+	while ((TimestampTz) old < time)
+	{
+		if (pg_atomic_compare_exchange_u64(&shared->clock, &old, (uint64) time))
+			return true;
+	}
+	*last = (TimestampTz) old;
+	return false;
+}
+
+/*
+ * Take a microsecond of several queues for the caller alone, the same in all.  Their clocks
+ * are moved one after the other, and others may tick meanwhile.  Where a clock is found to
+ * be there already all begins anew, each time a bit further ahead: so far that the time is
+ * still to come when the last clock is moved.  What a first try has moved skips some
+ * microseconds.
+ */
+TimestampTz
+cmq_clock_tick_all(CmqSharedQueue **queues, int n)
+{
+	TimestampTz tick = DT_NOBEGIN;
+	TimestampTz last = DT_NOBEGIN;
+	int			moved = 0;
+
+	if (n == 1)
+		return cmq_clock_tick(queues[0]);
+	for (int i = 0; i < n; i++)
+	{
+		TimestampTz now = queue_time(queues[i]);
+		TimestampTz next = cmq_clock_last(queues[i]) + 1;
+
+		tick = Max(tick, Max(now, next));
+	}
+	for (int64 ahead = 1; moved < n; ahead = Min(ahead * 2, MAX_AHEAD))
+	{
+		for (moved = 0; moved < n && move_clock(queues[moved], tick, &last); moved++)
+			;
+		if (moved < n)
+			tick = Max(last, cmq_time()) + ahead;
+	}
 	return tick;
 }
 

@@ -75,7 +75,7 @@ open_window(CmqWindowKind kind, CmqSharedQueue *shared, uint64 groups)
 {
 	CmqProcWindow *window = mine(kind);
 	OpenCalls  *opened = &calls[kind];
-	uint64		queue = queue_of(shared);
+	uint64		queue = shared ? queue_of(shared) : 0;
 
 	if (opened->n > 0)
 	{
@@ -116,7 +116,7 @@ close_window(CmqWindowKind kind)
 
 /*
  * The caller is about to take times from the queue clock, for messages of groups with these
- * bits.  To be followed by cmq_window_close().
+ * bits; NULL: from the clocks of several queues.  To be followed by cmq_window_close().
  */
 void
 cmq_window_open(CmqSharedQueue *shared, uint64 groups)

@@ -81,9 +81,28 @@
 #include "memory/cmq_xact.h"
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
+#include "store/cmq_queue.h"
 #include "store/cmq_recent.h"
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
+
+static void
+open_table(CmqPending *pending, CmqQueue *queue, bool adds)
+{
+	pending->queue = queue;
+	pending->adds = adds;
+	pending->published = pending->changed = false;
+	pending->first = NULL;
+	pending->nadded = pending->nmore = pending->nready = 0;
+	pending->estate = CreateExecutorState();
+	if (!cmq_table_open(&pending->table, adds ? pending->estate : NULL, queue,
+						queue->pending, CMQ_PENDING, RowExclusiveLock))
+	{
+		/* code of an owner's has dropped it: an error */
+		(void) cmq_queue_again(queue);
+		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	}
+}
 
 /*
  * Open the pending table of a queue that the caller has locked and attached.  With adds
@@ -93,25 +112,35 @@
 void
 cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds)
 {
-	pending->queue = queue;
-	pending->adds = adds;
-	pending->published = pending->changed = false;
-	pending->nadded = pending->nmore = pending->nready = 0;
-	pending->estate = CreateExecutorState();
-	if (!cmq_table_open(&pending->table, adds ? pending->estate : NULL, queue,
-						queue->pending, CMQ_PENDING, RowExclusiveLock))
-		elog(ERROR, "pending table of queue \"%s\" vanished", queue->name);
+	open_table(pending, queue, adds);
 	if (adds)
 		pending->announcement = cmq_xact_announce();
+}
+
+/*
+ * The same, with adds, for a queue that gets new rows of the same times as another one,
+ * whose table was opened first and is closed last: it has announced this.
+ */
+void
+cmq_pending_open_beside(CmqPending *pending, CmqQueue *queue, CmqPending *first)
+{
+	open_table(pending, queue, true);
+	pending->first = first;
+}
+
+static bool
+is_published(const CmqPending *pending)
+{
+	return (pending->first ? pending->first : pending)->published;
 }
 
 /* No row that is added is visible, or was produced, before this. */
 static void
 publish(CmqPending *pending, TimestampTz time)
 {
-	Assert(!pending->published);
+	Assert(!is_published(pending));
 	cmq_xact_publish(time);
-	pending->published = true;
+	(pending->first ? pending->first : pending)->published = true;
 }
 
 /* Write the rows that were kept back, and note where the deliveries lie (cmq_recent.c). */
@@ -156,15 +185,17 @@ cmq_pending_close(CmqPending *pending)
 	if (pending->nadded > 0)
 		elog(ERROR, "pending rows of queue \"%s\" were not written",
 			 pending->queue->name);
-	if (pending->adds && !pending->changed)
+	if (pending->first)
+		pending->first->changed |= pending->changed;
+	else if (pending->adds && !pending->changed)
 	{
-		if (!pending->published)
+		if (!is_published(pending))
 			publish(pending, DT_NOEND);
 		cmq_xact_withdraw(pending->announcement);
 	}
 	cmq_table_close(&pending->table);
 	FreeExecutorState(pending->estate);
-	if (pending->changed)
+	if (pending->changed && pending->first == NULL)
 		CommandCounterIncrement();
 }
 
@@ -228,7 +259,7 @@ may_be_free(CmqQueue *queue, const CmqPendingRow *row)
 static void
 check_published(CmqPending *pending)
 {
-	if (!pending->published)
+	if (!is_published(pending))
 		elog(ERROR, "times of pending rows of queue \"%s\" were not published",
 			 pending->queue->name);
 }
@@ -284,7 +315,7 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
 		cmq_xact_wake(pending->queue->shared, 0, 1);
 	}
 	/* the time without the delay, because cmq_earliest.c needs it */
-	if (!pending->published)
+	if (!is_published(pending))
 		publish(pending, enqueued_at);
 	add_row(pending, &row, true, ready);
 }

@@ -39,6 +39,8 @@ typedef struct CmqPending
 	bool		adds;			/* are rows added? */
 	bool		published;		/* does the slot hold the floor at them? */
 	bool		changed;
+	struct CmqPending *first;	/* opened before, with this one beside it, and
+								 * published for both; NULL: none */
 	CmqAnnouncement announcement;
 	TimestampTz now;			/* deliveries are made at this time ... */
 	TimestampTz next_visible_at;	/* ... and become visible again at this
@@ -49,6 +51,8 @@ typedef struct CmqPending
 } CmqPending;
 
 extern void cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds);
+extern void cmq_pending_open_beside(CmqPending *pending, CmqQueue *queue,
+									CmqPending *first);
 extern void cmq_pending_flush(CmqPending *pending);
 extern void cmq_pending_close(CmqPending *pending);
 extern void cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,

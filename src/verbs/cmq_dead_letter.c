@@ -75,7 +75,7 @@
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
-#include "verbs/cmq_send.h"
+#include "verbs/cmq_outgoing.h"
 
 /*
  * Why the ready message whose pending row is in the slot is dead, or NULL if it
@@ -270,7 +270,7 @@ move_letter(MoveState *state, const char *reason)
 	cmq_uses_guest(move->uses, state->target->owner,
 				   toast_raw_datum_size(letter.body) +
 				   toast_raw_datum_size(letter.headers));
-	cmq_send_as_owner(state->target, &out, 0, NULL);
+	cmq_outgoing_write_as_owner(state->target, &out, 0, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
 	(void) cmq_leaf_rows_remove(&state->messages, time);
 	move->moved++;

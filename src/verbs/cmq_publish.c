@@ -9,7 +9,9 @@
  * between them; in a binding key * stands for exactly one word, and # for any number of
  * words, none included.
  *
- * All copies are sent in the caller's transaction.  The caller needs a right on the
+ * All copies are sent in the caller's transaction, and have the same time, which is their
+ * id.  But a queue that looks at the keys of messages has times of its own, and so has each
+ * further copy for a queue with several subscriptions.  The caller needs a right on the
  * topic, and none on the queues.  The limits of each queue apply: if one queue refuses
  * its copy, because it is full, takes no body of that size or keeps no message for as long
  * as the delay, the whole call fails.  The group of a message goes to ordered queues, and
@@ -55,6 +57,7 @@
 #include "verbs/cmq_filter.h"
 #include "verbs/cmq_once.h"
 #include "verbs/cmq_publish.h"
+#include "verbs/cmq_outgoing.h"
 #include "verbs/cmq_send.h"
 
 PG_FUNCTION_INFO_V1(cmq_publish);
@@ -402,47 +405,124 @@ add_headers(const Publishing *p, Datum headers, bool isnull)
 	return isnull ? added : DirectFunctionCall2(jsonb_concat, headers, added);
 }
 
+/* A queue that gets the messages. */
+typedef struct Taker
+{
+	const char *name;
+	CmqQueue   *queue;
+	CmqOnce    *once;			/* NULL: it looks at no keys */
+	int			nbefore;		/* subscriptions of the queue before this one */
+	TimestampTz *times;			/* of the messages there */
+} Taker;
+
 /*
- * Send all messages to a queue, and put their times into times.  False if the queue is
- * gone, or wants them no more.  Raises an error if the queue refuses one.
+ * Open the queue that wants the messages; false if it is gone, or wants them no more.
+ * Raises an error if the queue refuses one.
  */
 static bool
-send_to(const char *name, const Publishing *p, TimestampTz *times)
+open_taker(Taker *taker, const Publishing *p)
 {
+	const char *name = taker->name;
 	CmqQueue   *queue;
-	CmqOutgoing out = {
-		.n = p->n,
-		.bodies = p->bodies,
-		.headers = p->headers,
-		.headers_null = p->headers_null
-	};
-	CmqOnce		once;
 
 	cmq_queue_wait_for(name);
 	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
 	if (!queue_wants(name, p) || cmq_queue_find(name) == NULL)
 		return false;
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
-	if (queue->ordered)
-	{
-		out.groups = p->groups;
-		out.groups_null = p->groups_null;
-	}
 	for (int i = 0; i < p->n; i++)
 	{
 		cmq_send_check_body(queue, p->bodies[i], false);
 		cmq_send_check_headers(queue, p->headers[i], CMQ_HEADERS_ADDED);
 	}
 	cmq_send_check_delay(queue, p->delay);
+	taker->queue = queue;
+	taker->once = NULL;
 	if (p->keys && queue->dedup_seconds > 0)
 	{
-		cmq_once_init(&once, queue, p->n, p->keys, p->keys_null, times);
-		out.once = &once;
+		taker->once = palloc(sizeof(CmqOnce));
+		taker->times = palloc(p->n * sizeof(TimestampTz));
+		cmq_once_init(taker->once, queue, p->n, p->keys, p->keys_null,
+					  taker->times);
 	}
-	else
-		cmq_send_check_room(queue, p->n);
-	(void) cmq_send_as_owner(queue, &out, p->delay, times);
 	return true;
+}
+
+/* Open all queues that want the messages; returns how many. */
+static int
+open_takers(const Publishing *p, Taker **takers)
+{
+	List	   *names = list_takers(p);
+	ListCell   *lc;
+	int			n = 0;
+
+	*takers = palloc(list_length(names) * sizeof(Taker));
+	foreach(lc, names)
+	{
+		Taker	   *taker = &(*takers)[n];
+
+		taker->name = lfirst(lc);
+		if (!open_taker(taker, p))
+			continue;
+		taker->nbefore = 0;
+		for (int i = 0; i < n; i++)
+			taker->nbefore += (*takers)[i].queue->pending == taker->queue->pending;
+		if (taker->once == NULL)
+			cmq_outgoing_check_room(taker->queue, p->n * (taker->nbefore + 1));
+		n++;
+	}
+	return n;
+}
+
+/*
+ * Send the messages to all queues that take them together and of whose subscriptions this
+ * is that of this number; false if there is none.
+ */
+static bool
+send_together(Taker *takers, int n, const CmqOutgoing *out, int delay, int number)
+{
+	CmqQueue  **queues = palloc(n * sizeof(CmqQueue *));
+	TimestampTz *times = palloc(out->n * sizeof(TimestampTz));
+	int			nqueues = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (takers[i].once == NULL && takers[i].nbefore == number)
+		{
+			queues[nqueues++] = takers[i].queue;
+			takers[i].times = times;
+		}
+	}
+	cmq_outgoing_write_to_all(queues, nqueues, out, delay, times);
+	return nqueues > 0;
+}
+
+/* Send the messages to all that take them, and put their times there. */
+static void
+send_to(Taker *takers, int n, const Publishing *p)
+{
+	CmqOutgoing out = {
+		.n = p->n,
+		.bodies = p->bodies,
+		.headers = p->headers,
+		.headers_null = p->headers_null,
+		.groups = p->groups,
+		.groups_null = p->groups_null
+	};
+	CmqDelay	delay = {.seconds = p->delay,.until = DT_NOBEGIN};
+
+	/* where a key is busy this waits, so it is done before others are written */
+	for (int i = 0; i < n; i++)
+	{
+		if (takers[i].once == NULL)
+			continue;
+		out.once = takers[i].once;
+		(void) cmq_outgoing_write(takers[i].queue, &out, delay, takers[i].times);
+	}
+	out.once = NULL;
+	/* a queue cannot have two messages of one time */
+	for (int number = 0; send_together(takers, n, &out, p->delay, number); number++)
+		;
 }
 
 /* Look up the topic that the first argument names.  Raises 42501 and 42704. */
@@ -533,8 +613,8 @@ static void
 publish(FunctionCallInfo fcinfo, Publishing *p)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	TimestampTz *times = palloc(p->n * sizeof(TimestampTz));
-	ListCell   *lc;
+	Taker	   *takers;
+	int			ntakers;
 
 	get_tags_and_key(fcinfo, p);
 	for (int i = 0; i < p->n; i++)
@@ -542,19 +622,17 @@ publish(FunctionCallInfo fcinfo, Publishing *p)
 		p->headers[i] = add_headers(p, p->headers[i], p->headers_null[i]);
 		p->headers_null[i] = false;
 	}
-	foreach(lc, list_takers(p))
+	ntakers = open_takers(p, &takers);
+	send_to(takers, ntakers, p);
+	for (int i = 0; i < ntakers; i++)
 	{
-		const char *queue = lfirst(lc);
-
-		if (!send_to(queue, p, times))
-			continue;
 		for (int j = 0; j < p->n; j++)
 		{
 			Datum		values[2];
 			bool		isnull[2] = {false, false};
 
-			values[0] = CStringGetTextDatum(queue);
-			values[1] = Int64GetDatum(cmq_time_to_msg_id(times[j]));
+			values[0] = CStringGetTextDatum(takers[i].name);
+			values[1] = Int64GetDatum(cmq_time_to_msg_id(takers[i].times[j]));
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
 								 isnull);
 		}

@@ -61,7 +61,7 @@
 #include "verbs/cmq_dead_letter.h"
 #include "verbs/cmq_delete.h"
 #include "verbs/cmq_redrive_list.h"
-#include "verbs/cmq_send.h"
+#include "verbs/cmq_outgoing.h"
 
 /* How many are sent back in one subtransaction. */
 #define CHUNK 500
@@ -234,7 +234,7 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 	isnull = JB_ROOT_COUNT(DatumGetJsonbP(headers)) == 0;
 	cmq_uses_guest(&redrive->uses, get_guest(redrive, source),
 				   toast_raw_datum_size(body) + toast_raw_datum_size(headers));
-	cmq_send_as_owner(source, &out, 0, NULL);
+	cmq_outgoing_write_as_owner(source, &out, 0, NULL);
 	cmq_uses_guest(&redrive->uses, InvalidOid, 0);
 	return true;
 }

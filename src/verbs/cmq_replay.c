@@ -35,6 +35,7 @@
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_once.h"
+#include "verbs/cmq_outgoing.h"
 #include "verbs/cmq_send.h"
 
 PG_FUNCTION_INFO_V1(cmq_rewind_preview);
@@ -152,8 +153,8 @@ replay_flush(Replay *replay)
 			out.once = &once;
 		}
 		else
-			cmq_send_check_room(target, replay->n);
-		replay->nsent += cmq_send_as_owner(target, &out, 0, NULL);
+			cmq_outgoing_check_room(target, replay->n);
+		replay->nsent += cmq_outgoing_write_as_owner(target, &out, 0, NULL);
 	}
 	replay->n = 0;
 	replay->bytes = 0;

@@ -30,6 +30,14 @@ SELECT msg_id = :msg_id AS same_id, body, headers FROM cmq_receive('topic_b');
 SELECT count(*) FROM cmq_publish('news', 'without');
 SELECT body, headers FROM cmq_receive('topic_a', 2) WHERE body = 'without';
 
+-- one id in all queues, and one of its own for each further copy
+SELECT pg_temp.consume('topic_a') IS NOT NULL AS a, pg_temp.consume('topic_b') AS b, pg_temp.consume('topic_c') AS c;
+SELECT cmq_subscribe('news', 'again', 'topic_a');
+SELECT count(*) AS copies, count(DISTINCT queue) AS queues, count(DISTINCT msg_id) AS ids FROM cmq_publish('news', 'x', '{sport,money}');
+SELECT array_agg(n ORDER BY msg_id) = '{1,2,3,4}' AS "copy by copy" FROM cmq_publish_batch('news', '{x,y}') WITH ORDINALITY s (queue, msg_id, n);
+SELECT cmq_unsubscribe('news', 'again');
+SELECT pg_temp.consume('topic_a') AS a, pg_temp.consume('topic_b') AS b, pg_temp.consume('topic_c') AS c;
+
 --
 -- By routing key: * is one word, # any number.
 --

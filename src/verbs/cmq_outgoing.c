@@ -1,0 +1,409 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_outgoing.c
+ *	  Write messages into a queue, or into several at the same times.
+ *
+ * A message takes its id, which is its time, from the queue clock.  Two rows are written:
+ * the message itself, which is never written again, into the leaf of its time, and a
+ * narrow pending row, which says from when on the message can be received.  Where messages
+ * have keys, cmq_once.c says before which of them are duplicates of others, and are not
+ * written.
+ *
+ * What is published has one time, and so one id, in all queues that get it.  It is later
+ * than all that their clocks have given out, and moves them all there
+ * (cmq_clock_tick_all()).  All tables are open before a time is taken, so nothing that can
+ * last comes between that and the rows.
+ *
+ * Locks: RowExclusive on the pending tables and on the leaves.  Abort: nothing was sent;
+ * the ids are not used again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "miscadmin.h"
+#include "storage/lockdefs.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_group.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_notes.h"
+#include "memory/cmq_types.h"
+#include "memory/cmq_window.h"
+#include "memory/cmq_xact.h"
+#include "store/cmq_bounds.h"
+#include "store/cmq_counting.h"
+#include "store/cmq_description.h"
+#include "store/cmq_leaf.h"
+#include "store/cmq_leaf_rows.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_pending.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_rights.h"
+#include "store/cmq_shape.h"
+#include "verbs/cmq_once.h"
+#include "verbs/cmq_outgoing.h"
+
+/* How many messages of a batch close their groups to newer ones at a time. */
+#define WINDOW_MESSAGES 1000
+
+/* Messages on their way into a queue. */
+typedef struct Sending
+{
+	CmqQueue   *queue;
+	const CmqOutgoing *out;
+	CmqDelay	delay;
+	CmqPending	pending;
+	CmqLeafRows messages;
+	TimestampTz time;			/* of the last message */
+	int			n;				/* messages so far */
+	int64		bytes;
+} Sending;
+
+/* The same into several queues at the same times. */
+typedef struct Sendings
+{
+	int			n;
+	Sending    *each;
+	CmqSharedQueue **clocks;	/* of all of them */
+} Sendings;
+
+static bool
+has_room(CmqQueue *queue, int n)
+{
+	return cmq_counting_has_room(queue, n, queue->max_msg_heap_num);
+}
+
+/* Raise 53400; readable: the caller may read the queue. */
+static void
+report_full(CmqQueue *queue, bool readable)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("queue \"%s\" is full", queue->name),
+			 readable ?
+			 errdetail("Its max_msg_heap_num is %lld, and %lld messages are pending.",
+					   (long long) queue->max_msg_heap_num,
+					   (long long) cmq_counting_pending(queue)) : 0,
+			 errhint("Receive and delete messages, or raise max_msg_heap_num with cmq_alter_queue.")));
+}
+
+/* Raise 53400 unless n more messages fit into the queue. */
+void
+cmq_outgoing_check_room(CmqQueue *queue, int n)
+{
+	if (!has_room(queue, n))
+		report_full(queue, cmq_rights_is_readable(queue));
+}
+
+/*
+ * Take the time of the next message, the same for all queues, and have its leaves open.  A
+ * leaf may be missing, or have been dropped during a long pause of this process.  Then
+ * cmq_leaf_demand() has one made, or raises an error, and the message gets a new time.
+ */
+static TimestampTz
+next_time(Sendings *all)
+{
+	for (;;)
+	{
+		TimestampTz time = cmq_clock_tick_all(all->clocks, all->n);
+		CmqLeafRows *messages = NULL;
+
+		for (int i = 0; i < all->n; i++)
+		{
+			messages = &all->each[i].messages;
+			if (!cmq_leaf_rows_open(messages, time))
+				break;
+			messages = NULL;
+		}
+		if (messages == NULL)
+			return time;
+		if (cmq_bounds_leaf(messages->queue, time) == NULL)
+			cmq_leaf_demand(messages->queue, time);
+		CHECK_FOR_INTERRUPTS();
+		messages->queue = cmq_queue_again(messages->queue);
+	}
+}
+
+/* The group that a message has in the queue, into *group; NULL if it has none. */
+static const int64 *
+group_of(const Sending *sending, int i, int64 *group)
+{
+	const CmqOutgoing *out = sending->out;
+
+	if (!sending->queue->ordered || out->groups == NULL || out->groups_null[i])
+		return NULL;
+	*group = cmq_group_hash(out->groups[i]);
+	return group;
+}
+
+/* Announce that messages come to the ordered queues (cmq_window.c); false: there is none. */
+static bool
+open_window(const Sendings *all, int first, int end)
+{
+	const Sending *ordered = NULL;
+	int			nordered = 0;
+	uint64		groups = 0;
+
+	for (int i = 0; i < all->n; i++)
+	{
+		if (all->each[i].queue->ordered)
+		{
+			ordered = &all->each[i];
+			nordered++;
+		}
+	}
+	if (ordered == NULL)
+		return false;
+	for (int i = first; i < end; i++)
+	{
+		int64		group;
+
+		if (group_of(ordered, i, &group))
+			groups |= CMQ_GROUP_BIT(group);
+	}
+	cmq_window_open(nordered == 1 ? ordered->queue->shared : NULL, groups);
+	return true;
+}
+
+/* Add the rows of the next message, which has got its time. */
+static void
+send_message(Sending *sending, int i, TimestampTz time)
+{
+	const CmqOutgoing *out = sending->out;
+	int			delay = sending->delay.seconds;
+	Datum		values[Natts_messages];
+	bool		isnull[Natts_messages] = {false};
+	Size		size = toast_raw_datum_size(out->bodies[i]);
+	int64		group;
+	const int64 *has_group = group_of(sending, i, &group);
+
+	cmq_pending_add_new(&sending->pending, time, delay > 0 ?
+						time + delay * USECS_PER_SEC : sending->delay.until,
+						has_group);
+	values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
+	isnull[Anum_messages_headers - 1] = out->headers == NULL || out->headers_null[i];
+	values[Anum_messages_headers - 1] =
+		isnull[Anum_messages_headers - 1] ? (Datum) 0 : out->headers[i];
+	values[Anum_messages_body - 1] = out->bodies[i];
+	isnull[Anum_messages_message_group - 1] = has_group == NULL;
+	values[Anum_messages_message_group - 1] = has_group ? out->groups[i] : (Datum) 0;
+	cmq_leaf_rows_insert(&sending->messages, values, isnull, size);
+	sending->time = time;
+	sending->bytes += size - VARHDRSZ;
+	sending->n++;
+}
+
+/*
+ * Send the messages from first up to end.  In ordered queues their groups are closed to
+ * newer messages, until the rows are written.
+ */
+static void
+send_some(Sendings *all, int first, int end, TimestampTz *times)
+{
+	const CmqOnce *once = all->each[0].out->once;
+
+	/* with keys the window is open already, since their times were taken */
+	bool		window = once ? all->each[0].queue->ordered :
+		open_window(all, first, end);
+
+	for (int i = first; i < end; i++)
+	{
+		TimestampTz time;
+
+		if (once && once->is_duplicate[i])
+			continue;
+		time = once ? once->times[i] : next_time(all);
+		if (window && once == NULL && i == first)
+			cmq_window_time(time);
+		for (int q = 0; q < all->n; q++)
+			send_message(&all->each[q], i, time);
+		if (times)
+			times[i] = time;
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (!window)
+		return;
+	for (int q = 0; q < all->n; q++)
+	{
+		if (all->each[q].queue->ordered)
+			cmq_pending_flush(&all->each[q].pending);
+	}
+	cmq_window_close();
+}
+
+/* Open the tables of the queue; together: those of others have been opened, too. */
+static void
+open_to_send(Sending *sending, Sending *together)
+{
+	if (together)
+		cmq_pending_open_beside(&sending->pending, sending->queue,
+								&together->pending);
+	else
+		cmq_pending_open(&sending->pending, sending->queue, true);
+	cmq_leaf_rows_begin(&sending->messages, sending->queue, CMQ_MESSAGES,
+						RowExclusiveLock, sending->pending.estate);
+}
+
+static void
+close_sent(Sending *sending)
+{
+	cmq_leaf_rows_end(&sending->messages);
+	cmq_pending_flush(&sending->pending);
+	cmq_pending_close(&sending->pending);
+}
+
+/* The same as open_to_send(), and claim the keys of the messages, which get times. */
+static void
+claim_to_send(Sendings *one)
+{
+	Sending    *sending = &one->each[0];
+	const CmqOutgoing *out = sending->out;
+	CmqOnce    *once = out->once;
+
+	for (;;)
+	{
+		open_to_send(sending, NULL);
+		cmq_once_open(once, &sending->messages);
+		sending->queue = sending->messages.queue;
+		(void) open_window(one, 0, out->n);
+		if (cmq_once_claim(once, &sending->messages))
+			break;
+		/* who waits holds up nobody: no floor, and no window */
+		if (sending->queue->ordered)
+			cmq_window_close();
+		close_sent(sending);
+		cmq_once_wait(once);
+		sending->queue = cmq_queue_again(sending->queue);
+	}
+	/* a duplicate needs no room */
+	if (once->nduplicates < out->n &&
+		!has_room(sending->queue, out->n - once->nduplicates))
+		report_full(sending->queue, once->readable);
+}
+
+/* Raise 55000 if a subscription writes the queue. */
+static void
+check_no_target(CmqQueue *queue)
+{
+	if (queue->is_target)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\" while a subscription writes it",
+						queue->name),
+				 errdetail("A message of the publisher's could have the same msg_id, and would stop the subscription."),
+				 errhint("Send to the queue on the publisher, or drop the subscription first.")));
+}
+
+static void
+count_sent(const Sending *sending)
+{
+	CmqSharedQueue *shared = sending->queue->shared;
+
+	if (sending->n == 0)
+		return;
+	cmq_notes_set_last_send(shared, sending->time);
+	cmq_xact_count(shared, CMQ_SENT, sending->n);
+	cmq_xact_count(shared, CMQ_BODY_BYTES, sending->bytes);
+}
+
+/* The queues are open; close them when all is written. */
+static void
+send_all(Sendings *all, TimestampTz *times)
+{
+	const CmqOutgoing *out = all->each[0].out;
+	bool		ordered = false;
+	int			portion;
+
+	for (int q = 0; q < all->n; q++)
+		ordered |= all->each[q].queue->ordered;
+	portion = ordered && !out->once ? WINDOW_MESSAGES : out->n;
+	for (int first = 0; first < out->n; first += portion)
+		send_some(all, first, Min(first + portion, out->n), times);
+	for (int q = 0; q < all->n; q++)
+		count_sent(&all->each[q]);
+	/* the first one says for all from which time on there are rows */
+	for (int q = all->n - 1; q >= 0; q--)
+		close_sent(&all->each[q]);
+}
+
+/*
+ * Write messages, but for those whose keys others have.  Puts their times, which increase,
+ * into times unless that is NULL; with keys, whose times these are, that of the other.  The
+ * caller has opened the queue with RowExclusive, and checked rights, arguments and, without
+ * keys, room.  Returns how many were written.  Raises 55000 if a subscription writes the
+ * queue, and with keys 53400.
+ */
+int
+cmq_outgoing_write(CmqQueue *queue, const CmqOutgoing *out, CmqDelay delay,
+				   TimestampTz *times)
+{
+	Sending		sending = {
+		.queue = queue,
+		.out = out,
+		.delay = delay,
+		.time = DT_NOBEGIN
+	};
+	CmqSharedQueue *clock = queue->shared;
+	Sendings	one = {.n = 1,.each = &sending,.clocks = &clock};
+
+	check_no_target(queue);
+	if (out->once)
+		claim_to_send(&one);
+	else
+		open_to_send(&sending, NULL);
+	send_all(&one, times);
+	return sending.n;
+}
+
+/*
+ * The same for what the caller does not send to this queue itself: what is replayed or
+ * redriven, and dead letters; delayed by so many seconds.  The owner's code in
+ * indexes runs as the owner, not as the caller, who may not even know the queue.
+ */
+int
+cmq_outgoing_write_as_owner(CmqQueue *queue, const CmqOutgoing *out, int delay,
+							TimestampTz *times)
+{
+	CmqDelay	seconds = {.seconds = delay,.until = DT_NOBEGIN};
+	CmqOwnerScope scope;
+	int			n;
+
+	cmq_owner_enter(&scope, queue->owner);
+	n = cmq_outgoing_write(queue, out, seconds, times);
+	cmq_owner_leave(&scope);
+	return n;
+}
+
+/*
+ * Write messages, which have no keys, into several queues at the same times.  The rest is
+ * as for cmq_outgoing_write().
+ */
+void
+cmq_outgoing_write_to_all(CmqQueue **queues, int nqueues, const CmqOutgoing *out,
+						  int delay, TimestampTz *times)
+{
+	Sendings	all = {.n = nqueues};
+
+	if (nqueues == 0)
+		return;
+	all.each = palloc0(nqueues * sizeof(Sending));
+	all.clocks = palloc(nqueues * sizeof(CmqSharedQueue *));
+	for (int q = 0; q < nqueues; q++)
+	{
+		Sending    *sending = &all.each[q];
+
+		check_no_target(queues[q]);
+		sending->queue = queues[q];
+		sending->out = out;
+		sending->delay.seconds = delay;
+		sending->delay.until = DT_NOBEGIN;
+		sending->time = DT_NOBEGIN;
+		all.clocks[q] = queues[q]->shared;
+		open_to_send(sending, q == 0 ? NULL : &all.each[0]);
+	}
+	send_all(&all, times);
+	pfree(all.clocks);
+	pfree(all.each);
+}
