@@ -20,6 +20,12 @@
  * A later delete commits synchronously; WAL is one stream, so that makes the receive
  * durable, too.  cmq.async_receive = off turns all this off.
  *
+ * A transaction may tell its caller that a message of another one is stored
+ * (cmq_dedup.c).  The commit of that one is on this server's disk by then, but its session
+ * may not have waited for the standbys: it did not ask for it, or it was ended while it
+ * waited.  So a transaction that has told waits for them after its commit, as one that has
+ * written waits in its commit.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -37,6 +43,9 @@ static XLogRecPtr receive_end = InvalidXLogRecPtr;
 
 /* The user's synchronous_commit during an asynchronous commit of ours, else -1. */
 static int	saved_synchronous_commit = -1;
+
+/* The caller was told of what another transaction has committed. */
+static bool has_told = false;
 
 /* How many WAL records this backend had written when that was decided. */
 static int64 records_before = 0;
@@ -56,6 +65,13 @@ void
 cmq_async_after_receive(bool only_receives)
 {
 	receive_end = only_receives ? XactLastRecEnd : InvalidXLogRecPtr;
+}
+
+/* The caller is told of what another transaction has committed and flushed. */
+void
+cmq_async_tell(void)
+{
+	has_told = true;
 }
 
 /* A transaction has committed asynchronously: if it wrote more than receives, wait. */
@@ -98,4 +114,7 @@ cmq_async_after_xact(bool committed)
 			make_durable();
 	}
 	saved_synchronous_commit = -1;
+	if (has_told && committed)
+		SyncRepWaitForLSN(GetFlushRecPtr(NULL), true);
+	has_told = false;
 }

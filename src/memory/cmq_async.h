@@ -11,6 +11,7 @@
 
 extern bool cmq_async_before_receive(void);
 extern void cmq_async_after_receive(bool only_receives);
+extern void cmq_async_tell(void);
 extern void cmq_async_before_commit(void);
 extern void cmq_async_after_xact(bool committed);
 

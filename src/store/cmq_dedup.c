@@ -22,7 +22,8 @@
  *
  * A duplicate writes nothing, so its transaction may have nothing to flush.  Its answer is
  * that the message is stored: where that was committed without waiting for the disk
- * (synchronous_commit = off) the duplicate waits for it, unless it is set so, too.
+ * (synchronous_commit = off) the duplicate waits for it, unless it is set so, too.  For
+ * standbys that its commits wait for its transaction waits at its end (cmq_async.c).
  *
  * Rows are added and deleted, never updated.  Neither tables nor leaves have a primary key
  * that logical replication could go by, so their identity is the whole row.
@@ -60,6 +61,7 @@
 
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
+#include "memory/cmq_async.h"
 #include "store/cmq_ddl.h"
 #include "store/cmq_dedup.h"
 #include "store/cmq_description.h"
@@ -210,8 +212,8 @@ cmq_dedup_close(CmqKeys *keys)
 }
 
 /*
- * The transaction that has written the row has committed: have that on disk, if this
- * session waits for its own commits.
+ * The transaction that has written the row has committed: have that on disk, and later on
+ * the standbys, if this session waits for its own commits.
  */
 static void
 flush_commit(CmqKeys *keys)
@@ -222,10 +224,12 @@ flush_commit(CmqKeys *keys)
 	TransactionId xid = HeapTupleHeaderGetRawXmin(header);
 
 	/* nothing is known of one that is frozen; it is old */
-	if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF &&
-		!HeapTupleHeaderXminFrozen(header) &&
-		!TransactionIdIsCurrentTransactionId(xid))
-		XLogFlush(TransactionIdGetCommitLSN(xid));
+	if (synchronous_commit <= SYNCHRONOUS_COMMIT_OFF ||
+		HeapTupleHeaderXminFrozen(header) ||
+		TransactionIdIsCurrentTransactionId(xid))
+		return;
+	XLogFlush(TransactionIdGetCommitLSN(xid));
+	cmq_async_tell();
 }
 
 /* What a row of the key says that a dirty scan has stopped at. */

@@ -168,7 +168,23 @@ note 'standby';
 my $standby = $node->standby('standby');
 my $lsn = $node->lsn('flush');
 $node->wait_for_catchup($standby, 'replay', $lsn);
+
+# So is it on a standby that commits wait for, also if the first message did not wait: a
+# duplicate does, whatever else its transaction does.
+$standby->stop;
+$node->set('synchronous_standby_names', '*');
+my $local_id = $node->sql(q{SET synchronous_commit = local; SELECT cmq_send('async', 'third', dedup_key => 'l')});
+is($node->sql(q{SET synchronous_commit = local; SELECT cmq_send('async', 'fourth', dedup_key => 'l')}), $local_id, 'standby: nobody waits who does not want to');
+my @duplicates = map { $node->start_psql($_) } q{SELECT cmq_send('async', 'fifth', dedup_key => 'l')},
+  q{BEGIN; SELECT FROM cmq_receive('async'); SELECT cmq_send('async', 'sixth', dedup_key => 'l'); COMMIT};
+$node->poll(q{SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ 'fifth|sixth'}, 'standby: duplicates wait for it');
+$standby->start;
+is($_->complete =~ s/\s//gr, $local_id, 'standby: and are answered when it is there') foreach @duplicates;
+$node->set('synchronous_standby_names', '');
+$lsn = $node->lsn('flush');
+$node->wait_for_catchup($standby, 'replay', $lsn);
 $standby->promote;
+is($standby->sql(q{SELECT msg_id FROM cmq.q_async_live WHERE body = 'third'}), $local_id, 'standby: the message is there when it is promoted');
 is($standby->sql(q{SELECT count(*) FROM answer WHERE queue = 'crash' AND cmq_send('crash', key, dedup_key => key) <> msg_id}), 0, 'a promoted standby has the keys');
 check('crash', 86400, 'promotion', $standby);
 $standby->stop;
