@@ -35,10 +35,10 @@ BEGIN
 		ALTER TABLE cmq_data.q_%1$s_dedup ATTACH PARTITION cmq_data.d_%1$s_%2$s FOR VALUES FROM (%3$L) TO (%4$L)', q, number, since, until);
 	EXECUTE format('INSERT INTO cmq.partition VALUES (%1$L, %3$L, %4$L, ''cmq_data.m_%1$s_%2$s'', ''cmq_data.r_%1$s_%2$s'', ''cmq_data.d_%1$s_%2$s'')', q, number, since, until);
 END $$;
--- partitions of a quarter of a second, from in two seconds on
-CREATE FUNCTION make_queue(q text, seconds int) RETURNS void LANGUAGE plpgsql AS $$
+-- partitions of a quarter of a second, after one that ends in so many seconds
+CREATE FUNCTION make_queue(q text, seconds int, first int DEFAULT 2) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-	start timestamptz := cmq._clock('clock') + interval '2 s';
+	start timestamptz := cmq._clock('clock') + first * interval '1 s';
 	leaf cmq.partition;
 BEGIN
 	PERFORM cmq_create_queue(q, rewind_seconds => 345600, dedup_seconds => seconds);
@@ -127,6 +127,27 @@ for my $round (1 .. $rounds)
 	$node->poll(qq{SELECT count(*) = 0 FROM cmq.partition WHERE queue = '$queue' AND dedup IS NOT NULL AND upper < now()}, "round $round: maintenance drops old keys");
 	is($node->sql("SELECT count(*) FROM cmq.partition WHERE queue = '$queue' AND lower < now()"), 26, "round $round: and no messages");
 }
+
+note 'a send that stops';
+
+# A send has its time and stops before its key is there, at the first row of a partition. A
+# send of the same key from the next partition waits for it, and can be ended meanwhile.
+my $library = $node->build_module('hold_extension');
+$node->sql(qq{CREATE FUNCTION hold_extension(regclass) RETURNS void LANGUAGE c AS '$library', 'hold_extension'});
+$node->sql("SELECT FROM make_queue('stop', 3600, 6)");
+my $leaf = $node->sql(q{SELECT dedup FROM cmq.partition WHERE queue = 'stop' ORDER BY lower LIMIT 1});
+my $holder = $node->session;
+$holder->query_safe("BEGIN; SELECT hold_extension('$leaf')");
+my $stopped = $node->start_psql(q{SELECT cmq_send('stop', 'first', dedup_key => 'k')});
+$node->poll(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'extend' AND query LIKE '%first%'}, 'stop: a send has stopped');
+$node->wait_until(q{SELECT upper < cmq._clock('stop') FROM cmq.partition WHERE queue = 'stop' ORDER BY lower LIMIT 1});
+like($node->complaint(q{SET statement_timeout = '1s'; SELECT cmq_send('stop', 'second', dedup_key => 'k')}), qr/statement timeout/, 'stop: another one of its key waits');
+like($node->sql(q{SELECT cmq_send('stop', 'plain')}), qr/^\d+$/, 'stop: and one without a key does not');
+$holder->query_safe('COMMIT');
+my $stopped_id = $stopped->complete =~ s/\s//gr;
+is($node->sql(q{SELECT cmq_send('stop', 'third', dedup_key => 'k')}), $stopped_id, 'stop: the one that stopped is the message');
+is($node->sql(q{SELECT string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq_data.q_stop}), 'first plain', 'stop: and the only one');
+$holder->quit;
 
 note 'crash';
 
