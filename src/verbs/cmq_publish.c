@@ -22,8 +22,9 @@
  * loads another one.  Code of a queue's owner can publish in the midst of a call, so a
  * call keeps no description over a send, and looks the topic up again.
  *
- * Locks: RowExclusive on the pending tables, in the order of the subscriptions' names.
- * Abort: nothing was sent.
+ * Locks: RowExclusive on the pending tables, in the order of the queues' names, whatever
+ * the topic: so two publishes of the same keys, which wait for each other's
+ * (cmq_once.c), cannot wait in a circle.  Abort: nothing was sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -340,7 +341,13 @@ lookup_again(const Publishing *p)
 	return now;
 }
 
-/* The names of the queues that want the messages. */
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* The names of the queues that want the messages, in their order. */
 static List *
 list_takers(const Publishing *p)
 {
@@ -352,6 +359,7 @@ list_takers(const Publishing *p)
 		if (wants(&now->subscriptions[i], p))
 			queues = lappend(queues, pstrdup(now->subscriptions[i].queue));
 	}
+	list_sort(queues, compare_names);
 	return queues;
 }
 
