@@ -128,14 +128,23 @@ for my $round (1 .. $rounds)
 	is($node->sql("SELECT count(*) FROM cmq.partition WHERE queue = '$queue' AND lower < now()"), 26, "round $round: and no messages");
 }
 
-note 'a send that stops';
+note 'sends that stop';
 
 # A send has its time and stops before its key is there, at the first row of a partition. A
 # send of the same key from the next partition waits for it, and can be ended meanwhile.
 my $library = $node->build_module('hold_extension');
 $node->sql(qq{CREATE FUNCTION hold_extension(regclass) RETURNS void LANGUAGE c AS '$library', 'hold_extension'});
-$node->sql("SELECT FROM make_queue('stop', 3600, 6)");
+$node->sql("SELECT FROM make_queue('stop', 3600, 8)");
 my $leaf = $node->sql(q{SELECT dedup FROM cmq.partition WHERE queue = 'stop' ORDER BY lower LIMIT 1});
+# Another one has opened the partitions of the present and not got its time, which is later
+# than those.
+$node->sql("SELECT FROM make_queue('late', 86400, 8)");
+$node->sql(q{SELECT FROM cmq.partition p, add_leaf('late', 26, p.lower - interval '1 h', p.lower) WHERE queue = 'late' AND lower < now()});
+my $locker = $node->session;
+$locker->query_safe('BEGIN; LOCK TABLE cmq_data.d_late_26');
+my $late = $node->start_psql(q{SELECT cmq_send('late', 'late', dedup_key => 'k')});
+$node->poll(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%late%'}, 'late: a send has stopped');
+is($node->sql(q{SELECT count(*) FROM pg_locks JOIN cmq.partition ON relation = dedup WHERE queue = 'late' AND mode = 'RowExclusiveLock' AND upper > cmq._clock('late') AND lower < now() - interval '1 min'}), 1, 'late: in the first partition');
 my $holder = $node->session;
 $holder->query_safe("BEGIN; SELECT hold_extension('$leaf')");
 my $stopped = $node->start_psql(q{SELECT cmq_send('stop', 'first', dedup_key => 'k')});
@@ -148,6 +157,12 @@ my $stopped_id = $stopped->complete =~ s/\s//gr;
 is($node->sql(q{SELECT cmq_send('stop', 'third', dedup_key => 'k')}), $stopped_id, 'stop: the one that stopped is the message');
 is($node->sql(q{SELECT string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq_data.q_stop}), 'first plain', 'stop: and the only one');
 $holder->quit;
+$node->wait_until(q{SELECT cmq._clock('late') > lower + interval '1 h' FROM cmq.partition WHERE queue = 'late' AND messages = 'cmq_data.m_late_0'::regclass});
+$locker->query_safe('COMMIT');
+$locker->quit;
+$late->complete;
+is($node->sql(q{SELECT count(*) FROM cmq_data.q_late m JOIN cmq.partition p ON p.messages = m.tableoid WHERE m.enqueued_at < p.lower OR m.enqueued_at >= p.upper}), 0, 'late: the message is in the partition of its time');
+is($node->sql(q{SELECT count(*) FROM cmq_data.q_late m JOIN cmq_data.q_late_dedup k USING (enqueued_at) JOIN cmq.partition p ON p.messages = m.tableoid AND p.dedup = k.tableoid AND p.lower <= enqueued_at}), 1, 'late: so is its key');
 
 note 'crash';
 
