@@ -8,7 +8,7 @@
  * hours, and maintenance does not wait for its end.  What is not there yet must not
  * be taken for consumed.  So each row of cmq.partition and each rewind under way says in
  * which database it was made.  If that is another database it has come by a restore:
- *	- such a leaf is not dropped before its messages have expired
+ *	- such a leaf is not dropped before its messages have expired, nor that of its keys
  *	- such a rewind is not ended, or moved on, while a leaf in its range has no rewind
  *	  rows: they may be still to come.  A restore brings each table as a whole.
  * The other steps of maintenance do no harm while something is missing, or fail and are

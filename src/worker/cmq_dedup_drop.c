@@ -5,7 +5,8 @@
  *
  * A send looks for its key in the leaves that reach into the last dedup_seconds before its
  * time.  So a leaf of keys goes when that many seconds have passed since its end: whole, and
- * whether the leaf of messages beside it stays longer or not.
+ * whether the leaf of messages beside it stays longer or not.  One that has come by a restore
+ * is left to cmq_leaf_drop.c.
  *
  * Ways to drop one too early, and the answers:
  *	- a send has got its time, and has not looked yet: its window tells (cmq_window.c)
@@ -26,6 +27,7 @@
 #include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_identity.h"
 #include "base/cmq_try.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_proc.h"
@@ -82,7 +84,10 @@ cmq_dedup_drop_until(CmqQueue *queue)
 	return Min(passed, windows) - window;
 }
 
-/* The first leaf from this time on whose keys are old; NULL if there is none. */
+/*
+ * The first leaf from this time on whose keys are old; NULL if there is none.  One that a
+ * restore has brought goes with its messages: the restore may not have come to it yet.
+ */
 static CmqLeaf *
 find_old(CmqQueue *queue, TimestampTz from)
 {
@@ -93,8 +98,11 @@ find_old(CmqQueue *queue, TimestampTz from)
 	until = cmq_dedup_drop_until(queue);
 	for (int i = 0; i < queue->nleaves && queue->leaves[i].upper < until; i++)
 	{
-		if (OidIsValid(queue->leaves[i].dedup) && queue->leaves[i].lower >= from)
-			return &queue->leaves[i];
+		CmqLeaf    *leaf = &queue->leaves[i];
+
+		if (OidIsValid(leaf->dedup) && leaf->lower >= from &&
+			leaf->made_in == cmq_identity_database())
+			return leaf;
 	}
 	return NULL;
 }

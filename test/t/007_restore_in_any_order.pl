@@ -41,7 +41,7 @@ sub everything
 
 #
 # The source: queues whose messages are in all states, also in a leaf that maintenance
-# would drop if nothing in it were wanted.
+# would drop if nothing in it were wanted; beside it keys that no send asks for any more.
 #
 $node->sql('CREATE DATABASE source');
 use_database('source');
@@ -50,7 +50,7 @@ $node->sql(q(
 	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
 	SET ROLE app;
 	SELECT FROM cmq_create_queue('backlog', msg_retention_seconds => 1296000, visibility_timeout => 43200);
-	SELECT FROM cmq_create_queue('due', msg_retention_seconds => 1296000, rewind_seconds => 1296000, visibility_timeout => 43200);
+	SELECT FROM cmq_create_queue('due', msg_retention_seconds => 1296000, rewind_seconds => 1296000, visibility_timeout => 43200, dedup_seconds => 3600);
 	SELECT FROM cmq_create_queue('states', rewind_seconds => 7200, visibility_timeout => 43200, dead_letter_queue => 'backlog', max_receive_count => 3);
 	SELECT FROM cmq_create_topic('news');
 	SELECT FROM cmq_subscribe('news', 's', 'states');
@@ -78,11 +78,16 @@ $node->sql(q(
 			PERFORM cmq_alter_queue(queue, visibility_timeout => 43200);
 			PERFORM cmq_send(queue, queue || ' new');
 		END LOOP;
+		EXECUTE format('CREATE TABLE cmq_data.d_due_old (LIKE cmq_data.q_due_dedup, UNIQUE (key));
+						ALTER TABLE cmq_data.d_due_old OWNER TO app;
+						ALTER TABLE cmq_data.q_due_dedup ATTACH PARTITION cmq_data.d_due_old FOR VALUES FROM (%L) TO (%L)', lower, upper);
+		INSERT INTO cmq_data.d_due_old VALUES ('old', lower + interval '1 s');
+		UPDATE cmq.partition SET dedup = 'cmq_data.d_due_old' WHERE messages = 'cmq_data.m_due_old'::regclass;
 	END $$;
 	SELECT count(cmq_delete('due', receipt_handle)) FROM cmq_receive('due', 100);
 	SELECT cmq_rewind('due', now() - interval '3 days') IS NOT NULL;
 	SELECT count(*) FROM cmq_receive('due', 5);
-	SELECT cmq_send('due', 'due last');
+	SELECT cmq_send('due', 'due last', dedup_key => 'last');
 	SELECT count(cmq_send('states', 'm' || i)) FROM generate_series(1, 30) i;
 	SELECT count(cmq_delete('states', receipt_handle)) FROM cmq_receive('states', 10);
 	SELECT count(*) FROM cmq_receive('states', 5);
@@ -192,6 +197,8 @@ foreach (@splits)
 	is($node->complaint('SELECT FROM cmq_maintain()'), '', "$name: maintenance has no complaint");
 	$restored = everything();
 	ok($restored eq $contents, "$name: and takes nothing") or diag "was:\n$contents\nis:\n$restored";
+
+	is($node->sql("SELECT cmq_send('due', 'again', dedup_key => 'last') = max(msg_id), (SELECT count(*) FROM cmq_data.q_due_dedup) FROM cmq.q_due_live WHERE body = 'due last'"), 't|2', "$name: so are keys");
 
 	# what was ready is received, in order, each once
 	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('backlog', 100)"),
