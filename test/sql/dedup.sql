@@ -10,9 +10,14 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	id bigint := cmq_send(queue, name, dedup_key => key);
 	old text := (SELECT s.name FROM sent s WHERE s.msg_id = id);
+	stored boolean;
 BEGIN
 	IF old IS NOT NULL THEN
 		RETURN 'is ' || old;
+	END IF;
+	EXECUTE format('SELECT EXISTS (SELECT FROM cmq_data.%I WHERE enqueued_at = cmq.enqueued_at($1) AND body = $2)', 'q_' || queue) INTO stored USING id, name;
+	IF NOT stored THEN
+		RETURN 'not stored';
 	END IF;
 	INSERT INTO sent VALUES (send.name, id);
 	RETURN 'new';
