@@ -498,8 +498,9 @@ COMMENT ON FUNCTION @extschema@.cmq_queue_attributes(text)
 --   54000 body or headers larger than max_msg_size, 53400 the queue is full
 --   or max_worker_processes is used up, 55P03 the message needs a new partition, and
 --   another transaction has had a lock on the queue's tables for 2 seconds, 55000 the
---   partition could not be made for another reason, or a subscription writes the
---   queue's tables, 42501 no right.
+--   partition could not be made for another reason, a subscription writes the
+--   queue's tables, or its table of keys was changed, 40P01 two transactions wait for
+--   each other's keys, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_send(
 	queue			text,
 	body			text,
@@ -911,7 +912,8 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 --   start_time, end_time, filter  as for cmq_restore
 --   dedup          whether each copy is sent with a key of its own, for an other queue with
 --                  dedup_seconds: cmq_origin:<queue>:<msg_id>.  A message that was copied
---                  before, so long ago at most, is not copied again
+--                  so less than these seconds ago is not copied again.  The call waits for
+--                  an open transaction that has copied it
 -- Result: how many messages were stored.  Each is a new message of the other queue, and ready at
 --   once.  Its headers are the old ones and cmq_origin: {queue, msg_id, enqueued_at}.
 --   An ordered queue gets the message_group, another one has it in cmq_origin, as
