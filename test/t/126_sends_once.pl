@@ -164,6 +164,19 @@ $late->complete;
 is($node->sql(q{SELECT count(*) FROM cmq_data.q_late m JOIN cmq.partition p ON p.messages = m.tableoid WHERE m.enqueued_at < p.lower OR m.enqueued_at >= p.upper}), 0, 'late: the message is in the partition of its time');
 is($node->sql(q{SELECT count(*) FROM cmq_data.q_late m JOIN cmq_data.q_late_dedup k USING (enqueued_at) JOIN cmq.partition p ON p.messages = m.tableoid AND p.dedup = k.tableoid AND p.lower <= enqueued_at}), 1, 'late: so is its key');
 
+# In an ordered queue nothing later of its group is delivered before it.
+$node->sql(q{SELECT FROM cmq_create_queue('ordered', ordered => true, dedup_seconds => 3600)});
+$holder = $node->session;
+$holder->query_safe(q{BEGIN; SELECT hold_extension(dedup) FROM cmq.partition WHERE queue = 'ordered'});
+$stopped = $node->start_psql(q{SELECT cmq_send('ordered', 'first', message_group => 'g', dedup_key => 'k')});
+$node->poll(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'extend' AND query LIKE '%first%'}, 'ordered: a send has stopped');
+$node->sql(q{SELECT cmq_send('ordered', 'second', message_group => 'g'), cmq_send('ordered', 'other', message_group => 'h')});
+is($node->sql(q{SELECT body FROM cmq_receive('ordered', 10)}), 'other', 'ordered: the group waits for it, and others do not');
+$holder->query_safe('COMMIT');
+$holder->quit;
+$stopped->complete;
+is($node->sql(q{SELECT string_agg(body, ' ') FROM cmq_receive('ordered', 10)}), 'first second', 'ordered: and then comes in order');
+
 note 'crash';
 
 $node->sql(q{SELECT FROM cmq_create_queue('crash', dedup_seconds => 86400, rewind_seconds => 345600)});
