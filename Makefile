@@ -67,11 +67,14 @@ OBJS = \
 	src/store/cmq_find.o \
 	src/store/cmq_group_scan.o \
 	src/store/cmq_history.o \
+	src/store/cmq_journal.o \
+	src/store/cmq_journal_rows.o \
 	src/store/cmq_leaf.o \
 	src/store/cmq_leaf_rows.o \
 	src/store/cmq_load.o \
 	src/store/cmq_lock.o \
 	src/store/cmq_merge.o \
+	src/store/cmq_message_rows.o \
 	src/store/cmq_oldest.o \
 	src/store/cmq_orphan.o \
 	src/store/cmq_owner.o \
@@ -102,6 +105,7 @@ OBJS = \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
 	src/verbs/cmq_group_take.o \
+	src/verbs/cmq_journal_drop.o \
 	src/verbs/cmq_once.o \
 	src/verbs/cmq_ordered.o \
 	src/verbs/cmq_outgoing.o \
@@ -129,6 +133,7 @@ OBJS = \
 	src/watch/cmq_nodes.o \
 	src/watch/cmq_plan_ids.o \
 	src/watch/cmq_planner.o \
+	src/watch/cmq_published.o \
 	src/watch/cmq_rewind_left.o \
 	src/watch/cmq_status.o \
 	src/watch/cmq_view_shape.o \
@@ -177,6 +182,7 @@ REGRESS = \
 	dead_letter \
 	redrive \
 	topic \
+	journal \
 	groups \
 	group_rows \
 	ordered \

@@ -106,8 +106,10 @@ COMMENT ON FUNCTION cmq._here() IS 'cmq internal: a name of this database';
 
 -- The partition map: which leaf tables hold the messages of which time, and in which
 -- database the leaf tables were made.
+-- The leaves of a journal (below) are here, too, with messages and rewind the same, and the
+-- name of the topic behind a '>' in place of a queue's.
 CREATE TABLE cmq.partition (
-	queue		text COLLATE "C" NOT NULL CHECK (queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	queue		text COLLATE "C" NOT NULL CHECK (queue ~ '^>?[A-Za-z][A-Za-z0-9_-]{0,47}$'),
 	lower		timestamptz NOT NULL CHECK (isfinite(lower)),
 	upper		timestamptz NOT NULL CHECK (isfinite(upper)),
 	messages	regclass NOT NULL,
@@ -144,6 +146,32 @@ CREATE TABLE cmq.subscription (
 );
 COMMENT ON TABLE cmq.subscription IS 'cmq internal: which queues get what is published to which topics';
 
+-- What is published to a topic and goes to several queues is stored once, in the journal
+-- of the topic.  It outlives the topic, for as long as a queue may need what is in it.
+--   messages: cmq_data.j_<topic>, as it was made.
+--   made_in: in which database it was made; see cmq_dump.c.
+CREATE TABLE cmq.topic_journal (
+	name			text COLLATE "C" PRIMARY KEY CHECK (name ~ '^>[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	create_time		timestamptz NOT NULL,
+	messages		regclass NOT NULL,
+	made_in			bigint DEFAULT cmq._here()
+);
+COMMENT ON TABLE cmq.topic_journal IS 'cmq internal: where published messages are stored once';
+
+-- The queues that have, or may have, messages in a journal: since they were first
+-- subscribed, and until nothing of theirs is left there.
+--   since: earlier ones are those of a queue of the same name that was dropped; NULL:
+--       there was none.
+--   until: they have none from then on; NULL: they may get more.
+CREATE TABLE cmq.receiver (
+	queue			text COLLATE "C" NOT NULL CHECK (queue ~ '^[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	journal			text COLLATE "C" NOT NULL CHECK (journal ~ '^>[A-Za-z][A-Za-z0-9_-]{0,47}$'),
+	since			timestamptz,
+	until			timestamptz,
+	PRIMARY KEY (queue, journal)
+);
+COMMENT ON TABLE cmq.receiver IS 'cmq internal: which queues have messages in which journals';
+
 -- What was brought back, and when the queue was paused and resumed, by whom and why.
 -- cmq_rewind, cmq_restore, cmq_replay, cmq_cancel_rewind, cmq_pause_queue and
 -- cmq_resume_queue add rows; maintenance removes old ones.
@@ -179,6 +207,8 @@ SELECT pg_catalog.pg_extension_config_dump('cmq.rewind_log', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.rewind_log_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.topic', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('cmq.topic_journal', '');
+SELECT pg_catalog.pg_extension_config_dump('cmq.receiver', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('cmq.partition', '');
 
@@ -995,13 +1025,15 @@ COMMENT ON FUNCTION cmq._deliveries_of(text, bigint[], boolean)
 -- cmq_create_topic: create a topic, owned by the caller.
 --
 -- Its rights are GRANTs on the view cmq.t_<topic>: INSERT publishes, SELECT
--- subscribes and shows the subscriptions.
+-- subscribes and shows the subscriptions.  What goes to several queues is stored once, in
+-- cmq_data.j_<topic>, the journal, for as long as one of them may need it.
 -- Parameters:
 --   topic        its name: [A-Za-z][A-Za-z0-9_-]{0,47}
 --   filter_type  how subscriptions choose: 'tag' or 'routing'
--- Needs: CREATE on schema cmq.
+-- Needs: CREATE on schemas cmq and cmq_data.
 -- Errors: 22023 a value is NULL or not possible, 42710 the name is taken (also
---   when only its case differs), 42501 no right.
+--   when only its case differs, or queues still have messages of a topic of this name
+--   that had another owner), 42501 no right.
 CREATE FUNCTION @extschema@.cmq_create_topic(topic text, filter_type text DEFAULT 'tag')
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_create_topic'
@@ -1012,6 +1044,8 @@ COMMENT ON FUNCTION @extschema@.cmq_create_topic(text, text)
 -- cmq_drop_topic: drop a topic that has no subscriptions, or the view of one that has
 -- no row in cmq.topic, as after a restore of the schema without the data.
 --
+-- Messages that queues have from it stay with them; its journal is dropped by maintenance
+-- when no queue needs what is there.
 -- Needs: ownership of the topic.
 -- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, 42501 no
 --   right.
@@ -1067,7 +1101,7 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 	IS 'end a subscription';
 
 -- cmq_publish: send a message to every queue whose subscription wants it, all
--- or none, in the caller's transaction.
+-- or none, in the caller's transaction.  Body and headers are stored once for all of them.
 --
 -- Parameters:
 --   topic        the topic
@@ -1295,6 +1329,29 @@ AS 'MODULE_PATHNAME', 'cmq_pending_received_at'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq._pending_received_at(timestamptz, int)
 	IS 'cmq internal: when a pending message was first received';
+
+-- What the views show of a message that is in the journal of a topic; NULL if the queue
+-- has no such message there.  Needs: SELECT on the queue.
+CREATE FUNCTION cmq._published_headers(queue text, topic text, enqueued_at timestamptz)
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'cmq_published_headers'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._published_headers(text, text, timestamptz)
+	IS 'cmq internal: headers of a message that was published to several queues';
+
+CREATE FUNCTION cmq._published_body(queue text, topic text, enqueued_at timestamptz)
+RETURNS text
+AS 'MODULE_PATHNAME', 'cmq_published_body'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._published_body(text, text, timestamptz)
+	IS 'cmq internal: body of a message that was published to several queues';
+
+CREATE FUNCTION cmq._published_group(queue text, topic text, enqueued_at timestamptz)
+RETURNS text
+AS 'MODULE_PATHNAME', 'cmq_published_group'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION cmq._published_group(text, text, timestamptz)
+	IS 'cmq internal: group of a message that was published to several queues';
 
 -- Is the message of this time in one of the states, as the statement sees it?  states is
 -- a sum: 1 pending, 2 due, 4 history.  And columns of its state, by their numbers in

@@ -33,7 +33,14 @@ cmq_name_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 char *
 cmq_queue_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	return cmq_name_arg(fcinfo, argno, "queue");
+	char	   *name = cmq_name_arg(fcinfo, argno, "queue");
+
+	/* no call is for journals, which are described as queues are */
+	if (cmq_is_journal_name(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue \"%s\" does not exist", name)));
+	return name;
 }
 
 /*

@@ -13,6 +13,10 @@
 
 /* Limits of settings and arguments; seconds unless said otherwise. */
 #define CMQ_QUEUE_NAME_MAX			48	/* bytes */
+
+/* The name of a journal is the mark and the name of its topic; no queue's is such. */
+#define CMQ_JOURNAL_MARK '>'
+#define cmq_is_journal_name(name) ((name)[0] == CMQ_JOURNAL_MARK)
 #define CMQ_VISIBILITY_MIN			1
 #define CMQ_VISIBILITY_MAX			43200
 #define CMQ_POLLING_MIN				0

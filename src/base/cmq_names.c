@@ -38,6 +38,7 @@ static const struct
 	[CMQ_PENDING_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_pending"},
 	[CMQ_REWIND_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_rewind"},
 	[CMQ_DEDUP_TABLE] = {CMQ_DATA_SCHEMA, "q_", "_dedup"},
+	[CMQ_JOURNAL_TABLE] = {CMQ_DATA_SCHEMA, "j_", ""},
 };
 
 static Oid

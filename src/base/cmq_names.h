@@ -22,7 +22,8 @@ typedef enum CmqRelation
 	CMQ_MESSAGES_TABLE,
 	CMQ_PENDING_TABLE,
 	CMQ_REWIND_TABLE,
-	CMQ_DEDUP_TABLE				/* of queues with dedup_seconds alone */
+	CMQ_DEDUP_TABLE,			/* of queues with dedup_seconds alone */
+	CMQ_JOURNAL_TABLE			/* of a topic */
 } CmqRelation;
 
 extern Oid	cmq_relid(const char *relname);

@@ -32,6 +32,7 @@
 #include "store/cmq_by_id.h"
 #include "store/cmq_damage.h"
 #include "store/cmq_description.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_recent.h"
@@ -111,21 +112,21 @@ scan(CmqTable *pending, TimestampTz from, TimestampTz until, CmqById *messages, 
  * leaf is enough then.
  */
 static bool
-exists(CmqQueue *queue, CmqLeafRows *bodies, TimestampTz time)
+exists(CmqQueue *queue, CmqMessageRows *bodies, TimestampTz time)
 {
 	CmqReading	reading;
 	bool		found;
 
 	/* in recovery nobody notes damage */
 	if (queue->shared == NULL)
-		return cmq_leaf_rows_find(bodies, time);
-	if (!cmq_leaf_rows_open(bodies, time))
+		return cmq_message_rows_find_any(bodies, time);
+	if (!cmq_message_rows_open(bodies, time, ""))
 		return false;
 	if (cmq_notes_is_damaged(queue->shared))
 		return true;
 	cmq_damage_begin_reading(&reading, queue);
 	reading.message = time;
-	found = cmq_leaf_rows_find(bodies, time);
+	found = cmq_message_rows_find_any(bodies, time);
 	cmq_damage_end_reading(&reading);
 	return found;
 }
@@ -141,13 +142,12 @@ cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, LOCKMODE loc
 {
 	bool		rewind_on = queue->rewind_seconds > 0;
 	CmqLeafRows rewind;
-	CmqLeafRows bodies;
+	CmqMessageRows bodies;
 	TimestampTz first = DT_NOEND;
 	int			nleft = 0;
 
 	cmq_leaf_rows_begin(&rewind, queue, CMQ_REWIND, lockmode, NULL);
-	cmq_leaf_rows_begin(&bodies, queue, CMQ_MESSAGES,
-						rewind_on ? AccessShareLock : lockmode, NULL);
+	cmq_message_rows_begin(&bodies, queue, rewind_on ? AccessShareLock : lockmode);
 	for (int i = 0; i < n; i++)
 	{
 		TimestampTz time = messages[i].time;
@@ -158,7 +158,7 @@ cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, LOCKMODE loc
 		if (messages[i].wanted && nleft++ == 0)
 			first = time;
 	}
-	cmq_leaf_rows_end(&bodies);
+	cmq_message_rows_end(&bodies);
 	cmq_leaf_rows_end(&rewind);
 	if (nleft > 0)
 		nleft = scan(pending, Max(first, now + 1), DT_NOEND, messages, n, nleft);

@@ -284,7 +284,9 @@ load(NameEntry *entry, bool raise)
 	if (loaded == NULL && fault.fact && raise)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue \"%s\" is damaged", entry->name),
+				 errmsg("%s \"%s\" is damaged",
+						cmq_is_journal_name(entry->name) ? "topic" : "queue",
+						entry->name + cmq_is_journal_name(entry->name)),
 				 errdetail_internal("%s", fault.fact),
 				 errhint("%s", fault.hint)));
 	MemoryContextSwitchTo(old);
@@ -309,7 +311,7 @@ cmq_cache_find(const char *name, bool raise)
 	bool		found;
 
 	cmq_require_preload();
-	if (strlen(name) > CMQ_QUEUE_NAME_MAX)
+	if (strlen(name) > CMQ_QUEUE_NAME_MAX + cmq_is_journal_name(name))
 		return NULL;
 	if (queues_by_name == NULL)
 		create_cache();

@@ -133,6 +133,14 @@ static const Column subscription_columns[] = {
 	TYPE(TEXTARRAYOID), TYPE(TIMESTAMPTZOID)
 };
 
+static const Column journal_columns[] = {
+	TYPE(TEXTOID), TYPE(TIMESTAMPTZOID), TYPE(REGCLASSOID), TYPE(INT8OID)
+};
+
+static const Column receiver_columns[] = {
+	TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TIMESTAMPTZOID), TYPE(TIMESTAMPTZOID)
+};
+
 static const Column rewind_log_columns[] = {
 	TYPE(INT8OID), TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TEXTOID), TYPE(TEXTOID),
 	TYPE(INETOID), TYPE(TEXTOID), TYPE(TIMESTAMPTZOID), TYPE(TIMESTAMPTZOID),
@@ -150,11 +158,17 @@ static const struct
 	{"partition", lengthof(partition_columns), partition_columns},
 	{"topic", lengthof(topic_columns), topic_columns},
 	{"subscription", lengthof(subscription_columns), subscription_columns},
+	{"topic_journal", lengthof(journal_columns), journal_columns},
+	{"receiver", lengthof(receiver_columns), receiver_columns},
 	{"rewind_log", lengthof(rewind_log_columns), rewind_log_columns},
 };
 
 StaticAssertDecl(lengthof(topic_columns) == Natts_topic,
 				 "columns of cmq.topic");
+StaticAssertDecl(lengthof(journal_columns) == Natts_journal_row,
+				 "columns of cmq.topic_journal");
+StaticAssertDecl(lengthof(receiver_columns) == Natts_receiver,
+				 "columns of cmq.receiver");
 StaticAssertDecl(lengthof(subscription_columns) == Natts_subscription,
 				 "columns of cmq.subscription");
 

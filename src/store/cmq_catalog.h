@@ -17,7 +17,7 @@
 
 #include "store/cmq_description.h"
 
-/* Columns of the metadata tables of topics; cmq_catalog.c has those of queues. */
+/* Columns of the metadata tables of topics and journals; cmq_catalog.c has those of queues. */
 enum
 {
 	Anum_topic_name = 1,
@@ -36,6 +36,24 @@ enum
 	Anum_subscription_binding_keys,
 	Anum_subscription_create_time,
 	Natts_subscription = 6
+};
+
+enum
+{
+	Anum_journal_name = 1,
+	Anum_journal_create_time,
+	Anum_journal_messages,
+	Anum_journal_made_in,
+	Natts_journal_row = 4
+};
+
+enum
+{
+	Anum_receiver_queue = 1,
+	Anum_receiver_journal,
+	Anum_receiver_since,
+	Anum_receiver_until,
+	Natts_receiver = 4
 };
 
 typedef enum CmqRowLock

@@ -15,6 +15,13 @@ typedef struct CmqColumnComment
 	const char *comment;
 } CmqColumnComment;
 
+/* lz4 where the server has it: src/README has the figures */
+#ifdef USE_LZ4
+#define CMQ_COMPRESSION " COMPRESSION lz4"
+#else
+#define CMQ_COMPRESSION ""
+#endif
+
 extern void cmq_ddl_execute(const char *fmt,...) pg_attribute_printf(1, 2);
 extern void cmq_ddl_revoke_all(Oid relid);
 extern void cmq_ddl_comment_columns(Oid relid,

@@ -73,6 +73,9 @@ struct CmqDescription
 	TimestampTz history_since;	/* see cmq_forget.c */
 	bool		leftovers;		/* rows deleted before may be there */
 	TimestampTz saved_clock;
+	bool		is_journal;		/* no queue but a topic's, see cmq_journal.c */
+	bool		has_journals;	/* some of its messages may be in journals ... */
+	TimestampTz published_since;	/* ... but none from before this */
 	bool		is_target;		/* of a subscription, see cmq_target.c */
 	uint32		triggers;		/* their versions, see cmq_triggers.c */
 	bool		triggers_on_origin; /* not ALWAYS */
@@ -84,6 +87,10 @@ struct CmqDescription
 	CmqSharedQueue *shared;
 	uint64		used_in;		/* the transaction that shared is good for */
 };
+
+/* What errors call it. */
+#define cmq_kind(queue) ((queue)->is_journal ? "topic" : "queue")
+#define cmq_plain_name(queue) ((queue)->name + (queue)->is_journal)
 
 #define cmq_is_paused(queue) ((queue)->paused_since != 0)
 

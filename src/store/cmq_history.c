@@ -87,8 +87,7 @@ cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 													cmq_queue_now(queue)));
 	history->with_messages = with_messages || window->has_filter;
 	history->lockmode = lockmode;
-	cmq_leaf_rows_begin(&history->messages, queue, CMQ_MESSAGES, AccessShareLock,
-						NULL);
+	cmq_message_rows_begin(&history->messages, queue, AccessShareLock);
 }
 
 /* Let the scan, which has not moved yet, show what this snapshot sees. */
@@ -113,7 +112,7 @@ cmq_history_end(CmqHistory *history)
 	CmqQueue   *queue = cmq_queue_again(history->queue);
 
 	close_leaf(history);
-	cmq_leaf_rows_end(&history->messages);
+	cmq_message_rows_end(&history->messages);
 	if (queue->history_since != history->queue->history_since)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -156,16 +155,17 @@ is_wanted(CmqHistory *history)
 	if (!cmq_slot_is_history(history->queue, history->rewind.slot))
 		return false;
 	history->time = cmq_slot_time(history->rewind.slot, Anum_rewind_enqueued_at);
+	cmq_slot_topic(history->rewind.slot, Anum_rewind_topic, history->topic);
 	return !history->with_messages ||
-		(cmq_leaf_rows_find(&history->messages, history->time) &&
+		(cmq_message_rows_find(&history->messages, history->time, history->topic) &&
 		 (!history->window->has_filter ||
-		  cmq_slot_headers_contain(history->messages.table.slot,
+		  cmq_slot_headers_contain(history->messages.slot,
 								   history->window->filter)));
 }
 
 /*
  * Move to the next message of the history, into history->rewind.slot and, if
- * wanted, history->messages.table.slot; false at the end.
+ * wanted, history->messages.slot; false at the end.
  */
 bool
 cmq_history_next(CmqHistory *history)

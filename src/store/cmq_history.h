@@ -16,7 +16,7 @@
 
 #include "base/cmq_args.h"
 #include "store/cmq_description.h"
-#include "store/cmq_leaf_rows.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_table.h"
 
 /* A scan of the history; see cmq_history.c. */
@@ -32,7 +32,8 @@ typedef struct CmqHistory
 	int			leaf;			/* the one to open next */
 	bool		open;			/* is the one before open? */
 	CmqTable	rewind;			/* its rewind table */
-	CmqLeafRows messages;		/* open at the message, if wanted */
+	char		topic[NAMEDATALEN]; /* of this row: in whose journal it is */
+	CmqMessageRows messages;	/* open at the message, if wanted */
 	TimestampTz time;			/* of the message the scan stands at */
 } CmqHistory;
 

@@ -41,6 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_args.h"
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_notes.h"
@@ -91,7 +92,7 @@ leaf_name(const char *prefix, const char *name, TimestampTz lower)
 
 	if (timestamp2tm(lower, NULL, &tm, &fsec, NULL, NULL) != 0)
 		elog(ERROR, "leaf bound out of range");
-	return cmq_relname(prefix, name,
+	return cmq_relname(prefix, name + cmq_is_journal_name(name),
 					   psprintf("_%04d%02d%02d%02d%02d", tm.tm_year,
 								tm.tm_mon, tm.tm_mday, tm.tm_hour,
 								tm.tm_min));
@@ -124,9 +125,10 @@ check_free(CmqQueue *queue, Oid parent, const char *prefix, TimestampTz lower,
 	if (OidIsValid(cmq_relid_of_data(leaf)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table %s is in the way of a partition of queue \"%s\"",
-						name, queue->name),
-				 errdetail("It was detached from the queue, or is somebody's own."),
+				 errmsg("table %s is in the way of a partition of %s \"%s\"",
+						name, cmq_kind(queue), cmq_plain_name(queue)),
+				 errdetail("It was detached from the %s, or is somebody's own.",
+						   cmq_kind(queue)),
 				 errhint("Attach it: ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s); or rename it: ALTER TABLE %s RENAME TO ..;",
 						 cmq_full_name(parent), name, time_literal(lower),
 						 time_literal(upper), name)));
@@ -259,8 +261,10 @@ cmq_leaf_make(CmqQueue *queue, TimestampTz from, TimestampTz until)
 				upper = Min(upper, leaf->lower);
 		}
 
-		messages = make_table(queue, queue->messages, "m_", "", lower, upper);
-		rewind = make_table(queue, queue->rewind, "r_", "", lower, upper);
+		messages = make_table(queue, queue->messages,
+							  queue->is_journal ? "l_" : "m_", "", lower, upper);
+		rewind = queue->is_journal ? messages :
+			make_table(queue, queue->rewind, "r_", "", lower, upper);
 		dedup = make_keys(queue, lower, upper);
 		/* somebody may have dropped the tables of such a leaf by hand */
 		cmq_catalog_delete_leaf(queue, lower);
@@ -291,8 +295,10 @@ check_present_free(CmqQueue *queue)
 	TimestampTz width = leaf_width(queue);
 	TimestampTz lower = now - now % width;
 
-	check_free(queue, queue->messages, "m_", lower, lower + width);
-	check_free(queue, queue->rewind, "r_", lower, lower + width);
+	check_free(queue, queue->messages, queue->is_journal ? "l_" : "m_", lower,
+			   lower + width);
+	if (!queue->is_journal)
+		check_free(queue, queue->rewind, "r_", lower, lower + width);
 	if (get_rel_name(queue->dedup) != NULL)
 		check_free(queue, queue->dedup, "d_", lower, lower + width);
 }
@@ -309,8 +315,8 @@ report_no_leaf(CmqQueue *queue, bool started)
 	if (!started)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start a worker to make a partition for queue \"%s\"",
-						queue->name),
+				 errmsg("could not start a worker to make a partition for %s \"%s\"",
+						cmq_kind(queue), cmq_plain_name(queue)),
 				 errdetail("All places for background workers are taken."),
 				 errhint("Try again, or raise max_worker_processes.")));
 	for (int i = 0; i < lengthof(parents); i++)
@@ -323,8 +329,8 @@ report_no_leaf(CmqQueue *queue, bool started)
 		if (cmq_lock_is_had(parents[i], ShareUpdateExclusiveLock))
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("there is no partition for the present time in queue \"%s\"",
-							queue->name),
+					 errmsg("there is no partition for the present time in %s \"%s\"",
+							cmq_kind(queue), cmq_plain_name(queue)),
 					 errdetail("None can be made while a transaction that has not ended has a lock on %s.",
 							   relname),
 					 errhint("Find it with SELECT pid, mode FROM pg_locks WHERE relation = %s::regclass, and try again when it has ended.",
@@ -336,8 +342,8 @@ report_no_leaf(CmqQueue *queue, bool started)
 			 errmsg("there is no partition for the present time in queue \"%s\"",
 					queue->name),
 			 errdetail("The maintenance worker could not make one."),
-			 errhint("The server log says why. The owner of the queue needs CREATE on schema %s, and no open transaction may have locked the queue's tables.",
-					 CMQ_DATA_SCHEMA)));
+			 errhint("The server log says why. The owner of the %1$s needs CREATE on schema %2$s, and no open transaction may have locked the %1$s's tables.",
+					 cmq_kind(queue), CMQ_DATA_SCHEMA)));
 }
 
 /* Is there a leaf for this time, or for the present? */

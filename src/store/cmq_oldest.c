@@ -183,6 +183,10 @@ find_earliest(CmqQueue *queue, TimestampTz now, int64 small,
 		return false;
 	cmq_earliest_read(queue->shared, &scan);
 	queue = look_afresh(queue);
+
+	/* messages in journals are not in its leaves */
+	if (queue->has_journals)
+		return false;
 	if (scan.view.time < cmq_bounds_expired_before(queue, now) ||
 		!walk(queue, scan.view.time, pages * STEPS_PER_PAGE, earliest))
 		return false;

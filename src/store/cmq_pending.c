@@ -69,6 +69,7 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "storage/lockdefs.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_group.h"
@@ -87,14 +88,15 @@
 #include "store/cmq_table.h"
 
 static void
-open_table(CmqPending *pending, CmqQueue *queue, bool adds)
+open_table(CmqPending *pending, CmqQueue *queue, bool adds, CmqPending *first)
 {
 	pending->queue = queue;
 	pending->adds = adds;
 	pending->published = pending->changed = false;
-	pending->first = NULL;
+	pending->first = first;
+	pending->topics = NULL;
 	pending->nadded = pending->nmore = pending->nready = 0;
-	pending->estate = CreateExecutorState();
+	pending->estate = first ? first->estate : CreateExecutorState();
 	if (!cmq_table_open(&pending->table, adds ? pending->estate : NULL, queue,
 						queue->pending, CMQ_PENDING, RowExclusiveLock))
 	{
@@ -112,7 +114,7 @@ open_table(CmqPending *pending, CmqQueue *queue, bool adds)
 void
 cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds)
 {
-	open_table(pending, queue, adds);
+	open_table(pending, queue, adds, NULL);
 	if (adds)
 		pending->announcement = cmq_xact_announce();
 }
@@ -124,8 +126,7 @@ cmq_pending_open(CmqPending *pending, CmqQueue *queue, bool adds)
 void
 cmq_pending_open_beside(CmqPending *pending, CmqQueue *queue, CmqPending *first)
 {
-	open_table(pending, queue, true);
-	pending->first = first;
+	open_table(pending, queue, true, first);
 }
 
 static bool
@@ -194,9 +195,36 @@ cmq_pending_close(CmqPending *pending)
 		cmq_xact_withdraw(pending->announcement);
 	}
 	cmq_table_close(&pending->table);
+	if (pending->first)
+		return;
 	FreeExecutorState(pending->estate);
-	if (pending->changed && pending->first == NULL)
+	if (pending->changed)
 		CommandCounterIncrement();
+}
+
+/* The name of a topic as a value that stays until the table is closed. */
+Datum
+cmq_pending_topic(CmqPending *pending, const char *topic)
+{
+	CmqTopicName *name;
+	MemoryContext old;
+
+	if (topic[0] == '\0')
+		return (Datum) 0;
+	/* a queue has messages of a few topics */
+	for (name = pending->topics; name; name = name->next)
+	{
+		if (strcmp(name->name, topic) == 0)
+			return name->datum;
+	}
+	old = MemoryContextSwitchTo(pending->estate->es_query_cxt);
+	name = palloc(sizeof(CmqTopicName));
+	strlcpy(name->name, topic, NAMEDATALEN);
+	name->datum = CStringGetTextDatum(topic);
+	name->next = pending->topics;
+	pending->topics = name;
+	MemoryContextSwitchTo(old);
+	return name->datum;
 }
 
 /*
@@ -211,7 +239,8 @@ waits_in_order(const CmqPendingRow *row)
 }
 
 static void
-row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
+row_values(CmqPending *pending, const CmqPendingRow *row, Datum *values,
+		   bool *isnull)
 {
 	memset(isnull, false, Natts_pending * sizeof(bool));
 	values[Anum_pending_visible_at - 1] = TimestampTzGetDatum(row->visible_at);
@@ -232,6 +261,8 @@ row_values(const CmqPendingRow *row, Datum *values, bool *isnull)
 		Int64GetDatum(waits_in_order(row) ? CMQ_GROUP_WAITING(row->group) :
 					  row->group);
 	isnull[Anum_pending_group_key - 1] = !row->has_group;
+	values[Anum_pending_topic - 1] = cmq_pending_topic(pending, row->topic);
+	isnull[Anum_pending_topic - 1] = row->topic[0] == '\0';
 }
 
 /*
@@ -282,7 +313,7 @@ add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 	bool		isnull[Natts_pending];
 
 	check_published(pending);
-	row_values(row, values, isnull);
+	row_values(pending, row, values, isnull);
 	if (cmq_table_insert(&pending->table, values, isnull, CMQ_NARROW_ROW_SIZE))
 		write_rows(pending);
 	count_row(pending, more, ready);
@@ -291,11 +322,13 @@ add_row(CmqPending *pending, const CmqPendingRow *row, bool more, bool ready)
 /*
  * Add the row of a new message, which has just got its time from the queue clock; the
  * first one gets the smallest.  The message is ready at once, or, if that is later, from
- * not_before on; DT_NOBEGIN: at once.  group is that of the message, or NULL.
+ * not_before on; DT_NOBEGIN: at once.  group is that of the message, or NULL; topic the
+ * one in whose journal it is, or NULL.
  */
 void
 cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
-					TimestampTz not_before, const int64 *group)
+					TimestampTz not_before, const int64 *group,
+					const char *topic)
 {
 	CmqPendingRow row = {
 		.visible_at = Max(enqueued_at, not_before),
@@ -306,6 +339,8 @@ cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
 
 	if (!ready)
 		row.delayed_until = row.visible_at;
+	if (topic)
+		strlcpy(row.topic, topic, NAMEDATALEN);
 	if (group)
 	{
 		row.has_group = true;
@@ -402,6 +437,7 @@ claim_due(CmqPending *pending, CmqTable *rewind, CmqPendingRow *row)
 	increment(&row->rewind_count);
 	row->change_count = 0;
 	row->delayed_until = 0;
+	cmq_slot_topic(rewind->slot, Anum_rewind_topic, row->topic);
 	row->has_group = cmq_slot_group(rewind->slot, Anum_rewind_group_hash,
 									&row->group);
 	if (rewind->busy || cmq_table_delete(rewind, false) != TM_Ok)
@@ -431,7 +467,7 @@ cmq_pending_deliver_due(CmqPending *pending, CmqTable *rewind,
 
 /* Rows come with times long gone, none before these; the caller has published them. */
 static void
-lower(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
+lower_marks(CmqQueue *queue, TimestampTz visible_at, TimestampTz enqueued_at)
 {
 	cmq_xact_lower_floor(queue->shared, visible_at);
 
@@ -450,7 +486,7 @@ cmq_pending_expect_back(CmqPending *pending, TimestampTz first, TimestampTz now)
 {
 	pending->now = now;
 	publish(pending, first);
-	lower(pending->queue, first, first);
+	lower_marks(pending->queue, first, first);
 }
 
 /*
@@ -468,6 +504,7 @@ cmq_pending_bring_back(CmqPending *pending, CmqTable *rewind)
 		.rewind_count = cmq_slot_int(rewind->slot, Anum_rewind_rewind_count)
 	};
 
+	cmq_slot_topic(rewind->slot, Anum_rewind_topic, row.topic);
 	row.has_group = cmq_slot_group(rewind->slot, Anum_rewind_group_hash, &row.group);
 	if (cmq_table_delete(rewind, true) != TM_Ok)
 		return false;
@@ -552,7 +589,7 @@ move_row(CmqPending *pending, CmqPendingRow *row)
 
 	check_published(pending);
 	increment(&row->change_count);
-	row_values(row, values, isnull);
+	row_values(pending, row, values, isnull);
 
 	/*
 	 * before the update, which can fail when the old row is gone for our own
@@ -619,7 +656,7 @@ cmq_pending_added(CmqQueue *queue, const CmqPendingKey *key)
 {
 	(void) cmq_xact_announce();
 	cmq_xact_publish(Min(key->visible_at, key->enqueued_at));
-	lower(queue, key->visible_at, key->enqueued_at);
+	lower_marks(queue, key->visible_at, key->enqueued_at);
 	cmq_clock_advance(queue->shared, key->enqueued_at);
 	cmq_xact_pending(queue->shared, 1);
 	cmq_xact_wake(queue->shared, 1, 0);
@@ -693,6 +730,7 @@ cmq_pending_row(TupleTableSlot *slot, CmqPendingRow *row)
 	row->delayed_until = cmq_slot_time(slot, Anum_pending_delayed_until);
 	if (row->delayed_until == DT_NOBEGIN)
 		row->delayed_until = 0;
+	cmq_slot_topic(slot, Anum_pending_topic, row->topic);
 	read_group(slot, row);
 }
 

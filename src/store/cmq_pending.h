@@ -28,7 +28,17 @@ typedef struct CmqPendingRow
 								 * brought back */
 	bool		has_group;
 	int64		group;			/* its hash, see cmq_group.c */
+	char		topic[NAMEDATALEN]; /* the message is in the journal of this
+									 * topic; empty: in a leaf of the queue's */
 } CmqPendingRow;
+
+/* Names of topics, see cmq_pending_topic(). */
+typedef struct CmqTopicName
+{
+	struct CmqTopicName *next;
+	Datum		datum;
+	char		name[NAMEDATALEN];
+} CmqTopicName;
 
 /* The pending table of a queue, open to be written; see cmq_pending.c. */
 typedef struct CmqPending
@@ -41,6 +51,7 @@ typedef struct CmqPending
 	bool		changed;
 	struct CmqPending *first;	/* opened before, with this one beside it, and
 								 * published for both; NULL: none */
+	CmqTopicName *topics;
 	CmqAnnouncement announcement;
 	TimestampTz now;			/* deliveries are made at this time ... */
 	TimestampTz next_visible_at;	/* ... and become visible again at this
@@ -56,7 +67,9 @@ extern void cmq_pending_open_beside(CmqPending *pending, CmqQueue *queue,
 extern void cmq_pending_flush(CmqPending *pending);
 extern void cmq_pending_close(CmqPending *pending);
 extern void cmq_pending_add_new(CmqPending *pending, TimestampTz enqueued_at,
-								TimestampTz not_before, const int64 *group);
+								TimestampTz not_before, const int64 *group,
+								const char *topic);
+extern Datum cmq_pending_topic(CmqPending *pending, const char *topic);
 extern TimestampTz cmq_pending_set_times(CmqPending *pending,
 										 int visibility_timeout);
 extern bool cmq_pending_deliver(CmqPending *pending, CmqPendingRow *row);

@@ -65,6 +65,8 @@
 #include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_journal.h"
+#include "store/cmq_journal_rows.h"
 #include "store/cmq_orphan.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -132,8 +134,8 @@ cmq_queue_again(CmqQueue *queue)
 	if (now == NULL || now->pending != queue->pending)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("queue \"%s\" was dropped while a call was using it",
-						queue->name)));
+				 errmsg("%s \"%s\" was dropped while a call was using it",
+						cmq_kind(queue), cmq_plain_name(queue))));
 	cmq_queue_attach(now);
 	return now;
 }
@@ -291,7 +293,8 @@ cmq_queue_newest(CmqQueue *queue)
 		TimestampTz newest;
 
 		if (!cmq_table_open(&table, NULL, queue, queue->leaves[i].messages,
-							CMQ_MESSAGES, AccessShareLock))
+							queue->is_journal ? CMQ_JOURNAL : CMQ_MESSAGES,
+							AccessShareLock))
 			continue;
 		newest = cmq_table_newest(&table);
 		cmq_table_release(&table);
@@ -299,6 +302,26 @@ cmq_queue_newest(CmqQueue *queue)
 			return newest;
 	}
 	return DT_NOBEGIN;
+}
+
+/* The same with messages in journals, which may have come from there. */
+static TimestampTz
+newest_of_all(CmqQueue *queue)
+{
+	TimestampTz newest = cmq_queue_newest(queue);
+	List	   *receivers = queue->has_journals ?
+		cmq_receiver_list(queue->name, NULL) : NIL;
+	ListCell   *lc;
+
+	foreach(lc, receivers)
+	{
+		CmqQueue   *journal =
+			cmq_journal_find(((CmqReceiver *) lfirst(lc))->journal + 1);
+
+		if (journal)
+			newest = Max(newest, cmq_queue_newest(journal));
+	}
+	return newest;
 }
 
 /*
@@ -330,7 +353,7 @@ cmq_queue_attach(CmqQueue *queue)
 		/* the first use since the server started: look at the messages */
 		if (queue->rewinding.active)
 			not_before = Max(not_before, queue->rewinding.rewound_at);
-		last_send = cmq_queue_newest(queue);
+		last_send = newest_of_all(queue);
 		if (last_send == DT_NOBEGIN)
 			last_send = queue->create_time;
 		own->shared = cmq_shared_make(&relids, queue->name,
@@ -341,7 +364,8 @@ cmq_queue_attach(CmqQueue *queue)
 			cmq_prepared_look_at_held();
 	}
 	own->used_in = cmq_xact_number();
-	cmq_triggers_check(queue);
+	if (!queue->is_journal)
+		cmq_triggers_check(queue);
 }
 
 /* The queue's time, for calls that only look. */

@@ -8,7 +8,8 @@
  * when that is used; a crash must not empty it, and its owner must be the queue's.  Columns
  * that were added and dropped again stay behind ours.
  *
- * An ordered queue's tables have one column more each, the last of ours.
+ * An ordered queue's tables have one column more each, the last of ours.  A journal
+ * (cmq_journal.c) is owned by the owner of its topic, and its tables are alike for all.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,10 +31,11 @@
 
 typedef struct TableShape
 {
-	int			natts;			/* the last one is that of ordered queues */
+	int			natts;			/* the last one is that of ordered queues, but
+								 * for journals */
 	Oid			types[MAX_NATTS];
 	int			nkeys;			/* primary key: the first nkeys columns */
-	AttrNumber	nullable[4];	/* columns that may be NULL; 0: no more */
+	AttrNumber	nullable[5];	/* columns that may be NULL; 0: no more */
 } TableShape;
 
 static const TableShape table_shapes[] = {
@@ -46,17 +48,23 @@ static const TableShape table_shapes[] = {
 	[CMQ_PENDING] = {
 		Natts_pending,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
-		INT4OID, TIMESTAMPTZOID, INT8OID},
+		INT4OID, TIMESTAMPTZOID, TEXTOID, INT8OID},
 		2,
 		{Anum_pending_first_received_at, Anum_pending_change_count,
-		Anum_pending_delayed_until, Anum_pending_group_key}
+		Anum_pending_delayed_until, Anum_pending_topic, Anum_pending_group_key}
 	},
 	[CMQ_REWIND] = {
 		Natts_rewind,
 		{TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
-		INT4OID, INT8OID, INT8OID},
+		INT4OID, INT8OID, TEXTOID, INT8OID},
 		1,
-		{Anum_rewind_first_received_at, Anum_rewind_group_hash}
+		{Anum_rewind_first_received_at, Anum_rewind_topic, Anum_rewind_group_hash}
+	},
+	[CMQ_JOURNAL] = {
+		Natts_journal,
+		{TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID, TEXTARRAYOID},
+		1,
+		{Anum_messages_headers, Anum_messages_message_group}
 	},
 };
 
@@ -64,7 +72,7 @@ static const TableShape table_shapes[] = {
 int
 cmq_shape_natts(CmqQueue *queue, CmqTableKind kind)
 {
-	return table_shapes[kind].natts - !queue->ordered;
+	return table_shapes[kind].natts - (kind != CMQ_JOURNAL && !queue->ordered);
 }
 
 /* Raise 55000 for a table that was changed: what it was, and how to undo it. */
@@ -122,12 +130,9 @@ report_shape(Relation rel, const TableShape *shape, int natts)
 			 errhint("%s", undo)));
 }
 
-/*
- * Raise an error unless the table is what the code takes it for, and the queue's:
- * what another owner has put in its place is not.
- */
-void
-cmq_shape_check(Relation rel, CmqQueue *queue, CmqTableKind kind)
+/* Is the table what the code takes it for? */
+static bool
+has_shape(Relation rel, CmqQueue *queue, CmqTableKind kind)
 {
 	const TableShape *shape = &table_shapes[kind];
 	int			natts = cmq_shape_natts(queue, kind);
@@ -141,20 +146,36 @@ cmq_shape_check(Relation rel, CmqQueue *queue, CmqTableKind kind)
 		ok = TupleDescAttr(desc, i)->atttypid == shape->types[i];
 	for (int i = natts; ok && i < desc->natts; i++)
 		ok = TupleDescAttr(desc, i)->attisdropped;
-	if (!ok)
-		report_shape(rel, shape, natts);
+	return ok;
+}
+
+/* Is it that, and the queue's?  What another owner has put in its place is not. */
+bool
+cmq_shape_fits(Relation rel, CmqQueue *queue, CmqTableKind kind)
+{
+	return has_shape(rel, queue, kind) && rel->rd_rel->relowner == queue->owner;
+}
+
+/* Raise an error if it is not. */
+void
+cmq_shape_check(Relation rel, CmqQueue *queue, CmqTableKind kind)
+{
+	if (!has_shape(rel, queue, kind))
+		report_shape(rel, &table_shapes[kind], cmq_shape_natts(queue, kind));
 	if (rel->rd_rel->relowner != queue->owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not a table of queue \"%s\"",
-						RelationGetRelationName(rel), queue->name),
+				 errmsg("table \"%s\" is not a table of %s \"%s\"",
+						RelationGetRelationName(rel), cmq_kind(queue),
+						cmq_plain_name(queue)),
 				 errdetail("It has another owner."),
-				 errhint("Give it to the owner of the queue, or drop the queue.")));
+				 errhint("Give it to the owner of the %1$s, or drop the %1$s.",
+						 cmq_kind(queue))));
 }
 
-/* The same for its primary key, which may be NULL. */
-void
-cmq_shape_check_key(Relation rel, Relation pk, CmqTableKind kind)
+/* Is this the primary key of such a table?  It may be NULL. */
+bool
+cmq_shape_fits_key(Relation pk, CmqTableKind kind)
 {
 	const TableShape *shape = &table_shapes[kind];
 	bool		ok = pk && pk->rd_index->indnkeyatts == shape->nkeys &&
@@ -162,8 +183,14 @@ cmq_shape_check_key(Relation rel, Relation pk, CmqTableKind kind)
 
 	for (int i = 0; ok && i < shape->nkeys; i++)
 		ok = pk->rd_index->indkey.values[i] == i + 1;
+	return ok;
+}
 
-	if (!ok)
+/* Raise an error if it is not. */
+void
+cmq_shape_check_key(Relation rel, Relation pk, CmqTableKind kind)
+{
+	if (!cmq_shape_fits_key(pk, kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" does not have the primary key of a queue table",

@@ -52,6 +52,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -198,7 +199,8 @@ has_own_check_alone(CmqTable *table)
 {
 	TupleConstr *constr = RelationGetDescr(table->rel)->constr;
 
-	return table->kind == CMQ_MESSAGES && constr->num_check == 1 &&
+	return (table->kind == CMQ_MESSAGES || table->kind == CMQ_JOURNAL) &&
+		constr->num_check == 1 &&
 		strcmp(constr->check[0].ccname, CMQ_HEADERS_CONSTRAINT) == 0;
 }
 
@@ -770,6 +772,18 @@ TimestampTz
 cmq_table_oldest(CmqTable *table)
 {
 	return end_of_leaf(table, ForwardScanDirection);
+}
+
+/* The topic in the journal of which the message of the row in the slot is; empty: none. */
+void
+cmq_slot_topic(TupleTableSlot *slot, AttrNumber attno, char *topic)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attno, &isnull);
+
+	topic[0] = '\0';
+	if (!isnull)
+		text_to_cstring_buffer(DatumGetTextPP(value), topic, NAMEDATALEN);
 }
 
 /* The body of the message in the slot; raises 55000 for NULL. */

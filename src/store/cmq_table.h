@@ -98,6 +98,7 @@ extern bool cmq_table_next_key(CmqTable *table, TimestampTz *key1,
 							   TimestampTz *key2);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern TimestampTz cmq_table_oldest(CmqTable *table);
+extern void cmq_slot_topic(TupleTableSlot *slot, AttrNumber attno, char *topic);
 extern Datum cmq_slot_body(TupleTableSlot *slot);
 extern bool cmq_slot_headers_contain(TupleTableSlot *slot, Datum filter);
 extern TimestampTz cmq_slot_first_received(TupleTableSlot *slot);

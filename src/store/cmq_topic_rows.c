@@ -215,6 +215,21 @@ cmq_topic_changed(const char *topic)
 	CommandCounterIncrement();
 }
 
+/* The owner of the topic of this view; InvalidOid if that was dropped. */
+Oid
+cmq_topic_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
 /*
  * Does the caller own the topic?  Of one whose view is gone, or has another name,
  * a superuser does.

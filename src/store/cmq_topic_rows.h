@@ -42,6 +42,7 @@ extern bool cmq_topic_row_is_gone(const CmqTopicRows *rows);
 extern bool cmq_topic_find(const char *topic, bool folded, Oid *relid,
 						   bool *routing, char **existing);
 extern void cmq_topic_changed(const char *topic);
+extern Oid	cmq_topic_owner(Oid relid);
 extern bool cmq_topic_is_own(const char *topic, Oid relid);
 extern bool cmq_topic_row_is(const CmqTopicRows *rows, const char *name,
 							 const char *queue);

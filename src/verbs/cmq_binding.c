@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_names.h"
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_clock.h"
@@ -47,6 +48,9 @@ cmq_binding_check(CmqQueue *queue)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("queue \"%s\" cannot be its own dead-letter queue",
 						queue->name)));
+	/* no queue is called so, but a journal is */
+	if (cmq_is_journal_name(name))
+		cmq_queue_report_unknown(name);
 	target = cmq_queue_lock(name, ACL_INSERT, ShareLock);
 
 	sources = cmq_catalog_dead_letter_sources(queue->name);

@@ -28,11 +28,13 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_shape.h"
+#include "store/cmq_table.h"
 #include "verbs/cmq_rewind.h"
 
 PG_FUNCTION_INFO_V1(cmq_clear_queue);
@@ -44,21 +46,24 @@ remove_pending(CmqQueue *queue)
 	TimestampTz expired_before =
 		cmq_bounds_expired_before(queue, cmq_clock_now(queue->shared));
 	CmqPending	pending;
-	CmqLeafRows messages;
+	CmqMessageRows messages;
 	CmqPendingKey key;
 	int64		n = 0;
 
 	cmq_pending_open(&pending, queue, false);
-	cmq_leaf_rows_begin(&messages, queue, CMQ_MESSAGES, RowExclusiveLock, NULL);
+	cmq_message_rows_begin(&messages, queue, RowExclusiveLock);
 	cmq_pending_scan(&pending.table, NULL, DT_NOBEGIN, DT_NOEND);
 	while (cmq_pending_next(&pending.table, DT_NOBEGIN, &key))
 	{
+		char		topic[NAMEDATALEN];
+
+		cmq_slot_topic(pending.table.slot, Anum_pending_topic, topic);
 		if (cmq_pending_take(&pending, true) &&
-			cmq_leaf_rows_remove(&messages, key.enqueued_at) &&
+			cmq_message_rows_remove(&messages, key.enqueued_at, topic) &&
 			key.enqueued_at >= expired_before)
 			n++;
 	}
-	cmq_leaf_rows_end(&messages);
+	cmq_message_rows_end(&messages);
 	cmq_pending_close(&pending);
 	return n;
 }

@@ -37,13 +37,6 @@
 
 PG_FUNCTION_INFO_V1(cmq_create_queue);
 
-/* lz4 where the server has it: src/README has the figures */
-#ifdef USE_LZ4
-#define COMPRESSION " COMPRESSION lz4"
-#else
-#define COMPRESSION ""
-#endif
-
 #define ORDERED_ARGNO 13
 #define DEDUP_ARGNO 14
 
@@ -64,6 +57,25 @@ static const char *const words[] = {
 };
 
 /*
+ * A column of the message of a row: that of the message in the leaf of the queue, or, if
+ * the row names a topic, in its journal.
+ */
+#define OF_MESSAGE(row, function, column) \
+	"CASE WHEN " row ".topic IS NULL THEN " column " ELSE " \
+	"cmq._published_" function "('{queue}', " row ".topic, " row ".enqueued_at) END"
+
+static const struct
+{
+	const char *word;
+	const char *text;
+}			message_columns[] = {
+	{"{p.headers}", OF_MESSAGE("p", "headers", "m.headers")},
+	{"{p.body}", OF_MESSAGE("p", "body", "m.body")},
+	{"{r.headers}", OF_MESSAGE("r", "headers", "m.headers")},
+	{"{r.body}", OF_MESSAGE("r", "body", "m.body")},
+};
+
+/*
  * Columns that ordered queues have; cmq_shape.c knows both shapes.  The indexes find the
  * rows of a group, see cmq_group_take.c.  Their times differ, so there is nothing to
  * deduplicate.
@@ -76,7 +88,8 @@ static const struct
 	{"{message_group}", "message_group text, "},
 	{"{group_key}", "group_key bigint, "},
 	{"{group_hash}", "group_hash bigint, "},
-	{"{m.group}", ", m.message_group"},
+	{"{p.group}", ", " OF_MESSAGE("p", "group", "m.message_group") " AS message_group"},
+	{"{r.group}", ", " OF_MESSAGE("r", "group", "m.message_group") " AS message_group"},
 	{"{group}", ", message_group"},
 };
 
@@ -95,8 +108,8 @@ static const char *const group_indexes[] = {
 static const char *const statements[] = {
 	"CREATE TABLE {messages} ("
 	"enqueued_at timestamptz NOT NULL, "
-	"headers jsonb" COMPRESSION ", "
-	"body text" COMPRESSION " NOT NULL, "
+	"headers jsonb" CMQ_COMPRESSION ", "
+	"body text" CMQ_COMPRESSION " NOT NULL, "
 	"{message_group}"
 	"PRIMARY KEY (enqueued_at), "
 	"CONSTRAINT " CMQ_HEADERS_CONSTRAINT " CHECK (" CMQ_HEADERS_CHECK ")) "
@@ -110,6 +123,7 @@ static const char *const statements[] = {
 	"rewind_count int NOT NULL, "
 	"change_count int, "
 	"delayed_until timestamptz, "
+	"topic text, "
 	"{group_key}"
 	"PRIMARY KEY (visible_at, enqueued_at)) "
 	"USING heap",
@@ -122,6 +136,7 @@ static const char *const statements[] = {
 	"receive_count int NOT NULL, "
 	"rewind_count int NOT NULL, "
 	"deleted_xact bigint NOT NULL, "
+	"topic text, "
 	"{group_hash}"
 	"PRIMARY KEY (enqueued_at)) "
 	"PARTITION BY RANGE (enqueued_at)",
@@ -136,13 +151,13 @@ static const char *const statements[] = {
 	"cmq._pending_state('{queue}', p.visible_at, p.receive_count) AS state, "
 	"cmq._pending_received_at(p.first_received_at, p.receive_count) AS first_received_at, "
 	"p.visible_at, "
-	"p.receive_count, p.rewind_count, m.headers, m.body{m.group} "
+	"p.receive_count, p.rewind_count, {p.headers} AS headers, {p.body} AS body{p.group} "
 	"FROM {reader} v, {pending} p LEFT JOIN {messages} m ON m.enqueued_at = p.enqueued_at "
 	"WHERE cmq._readable('{queue}') "
 	"AND cmq._unexpired('{queue}', p.enqueued_at) "
 	"UNION ALL "
 	"SELECT cmq.msg_id(r.enqueued_at), r.enqueued_at, 'ready', "
-	"NULL, r.enqueued_at, 0, r.rewind_count + 1, m.headers, m.body{m.group} "
+	"NULL, r.enqueued_at, 0, r.rewind_count + 1, {r.headers}, {r.body}{r.group} "
 	"FROM {reader} v, {rewind} r LEFT JOIN {messages} m ON m.enqueued_at = r.enqueued_at "
 	"WHERE cmq._readable('{queue}') "
 	"AND cmq._unexpired('{queue}', r.enqueued_at) "
@@ -151,7 +166,7 @@ static const char *const statements[] = {
 	"CREATE VIEW {history} AS "
 	"SELECT cmq.msg_id(r.enqueued_at) AS msg_id, r.enqueued_at, "
 	"r.first_received_at, r.deleted_at, r.deleted_by, "
-	"r.receive_count, r.rewind_count, m.headers, m.body{m.group} "
+	"r.receive_count, r.rewind_count, {r.headers} AS headers, {r.body} AS body{r.group} "
 	"FROM {reader} v, {rewind} r LEFT JOIN {messages} m ON m.enqueued_at = r.enqueued_at "
 	"WHERE cmq._readable('{queue}') "
 	"AND cmq._rewindable('{queue}', r.enqueued_at, r.deleted_at) "
@@ -235,6 +250,8 @@ execute(const char *statement, const char *name, bool ordered)
 {
 	Datum		sql = CStringGetTextDatum(statement);
 
+	for (int i = 0; i < lengthof(message_columns); i++)
+		sql = replace(sql, message_columns[i].word, message_columns[i].text);
 	for (int i = 0; i < lengthof(group_columns); i++)
 		sql = replace(sql, group_columns[i].word,
 					  ordered ? group_columns[i].text : "");

@@ -68,6 +68,7 @@
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
@@ -188,7 +189,7 @@ typedef struct MoveState
 	CmqLetterMove *move;
 	CmqQueue   *target;
 	CmqPending	pending;
-	CmqLeafRows messages;
+	CmqMessageRows messages;
 	MemoryContext context;		/* for one letter */
 } MoveState;
 
@@ -208,8 +209,8 @@ typedef struct Letter
  * a redrive.  False if there is no such message any more.
  */
 static bool
-copy_letter(MoveState *state, TimestampTz time, const char *reason,
-			Letter *letter)
+copy_letter(MoveState *state, TimestampTz time, const char *topic,
+			const char *reason, Letter *letter)
 {
 	CmqLetterMove *move = state->move;
 	TupleTableSlot *slot;
@@ -221,13 +222,13 @@ copy_letter(MoveState *state, TimestampTz time, const char *reason,
 	Datum		headers;
 
 	move->opening = true;
-	opened = cmq_leaf_rows_open(&state->messages, time);
+	opened = cmq_message_rows_open(&state->messages, time, topic);
 	move->opening = false;
-	if (!opened || !cmq_leaf_rows_find(&state->messages, time))
+	if (!opened || !cmq_message_rows_find(&state->messages, time, topic))
 		return false;
-	slot = state->messages.table.slot;
+	slot = state->messages.slot;
 	letter->body = PointerGetDatum(PG_DETOAST_DATUM_COPY(cmq_slot_body(slot)));
-	letter->group = cmq_slot_group_name(slot, &letter->group_null);
+	letter->group = cmq_message_rows_group(&state->messages, &letter->group_null);
 	if (!letter->group_null)
 		letter->group = PointerGetDatum(PG_DETOAST_DATUM_COPY(letter->group));
 	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
@@ -247,6 +248,7 @@ move_letter(MoveState *state, const char *reason)
 	CmqLetterMove *move = state->move;
 	CmqTable   *pending = &state->pending.table;
 	TimestampTz time = cmq_slot_time(pending->slot, Anum_pending_enqueued_at);
+	char		topic[NAMEDATALEN];
 	Letter		letter;
 	CmqOutgoing out = {
 		.n = 1,
@@ -257,7 +259,8 @@ move_letter(MoveState *state, const char *reason)
 		.groups_null = &letter.group_null
 	};
 
-	if (pending->busy || !copy_letter(state, time, reason, &letter))
+	cmq_slot_topic(pending->slot, Anum_pending_topic, topic);
+	if (pending->busy || !copy_letter(state, time, topic, reason, &letter))
 		return;
 	if (!cmq_dead_letter_fits(state->target, letter.body, letter.headers))
 	{
@@ -272,7 +275,7 @@ move_letter(MoveState *state, const char *reason)
 				   toast_raw_datum_size(letter.headers));
 	cmq_outgoing_write_as_owner(state->target, &out, 0, NULL);
 	cmq_uses_guest(move->uses, InvalidOid, 0);
-	(void) cmq_leaf_rows_remove(&state->messages, time);
+	(void) cmq_message_rows_remove(&state->messages, time, topic);
 	move->moved++;
 }
 
@@ -296,8 +299,7 @@ cmq_dead_letter_move_some(const char *name, void *arg)
 	move->opening = true;
 	cmq_pending_open(&state.pending, move->queue, false);
 	move->opening = false;
-	cmq_leaf_rows_begin(&state.messages, move->queue, CMQ_MESSAGES,
-						RowExclusiveLock, NULL);
+	cmq_message_rows_begin(&state.messages, move->queue, RowExclusiveLock);
 	state.context = AllocSetContextCreate(CurrentMemoryContext,
 										  "cmq dead letter",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -319,7 +321,7 @@ cmq_dead_letter_move_some(const char *name, void *arg)
 		MemoryContextReset(state.context);
 	}
 	MemoryContextDelete(state.context);
-	cmq_leaf_rows_end(&state.messages);
+	cmq_message_rows_end(&state.messages);
 	cmq_pending_close(&state.pending);
 }
 

@@ -97,6 +97,8 @@ add_to_history(CmqDelete *state, const CmqPendingRow *row)
 	values[Anum_rewind_deleted_xact - 1] = Int64GetDatum(xact);
 	values[Anum_rewind_group_hash - 1] = Int64GetDatum(row->group);
 	isnull[Anum_rewind_group_hash - 1] = !row->has_group;
+	values[Anum_rewind_topic - 1] = cmq_pending_topic(&state->pending, row->topic);
+	isnull[Anum_rewind_topic - 1] = row->topic[0] == '\0';
 	cmq_leaf_rows_insert(&state->rows, values, isnull, CMQ_NARROW_ROW_SIZE);
 }
 
@@ -107,7 +109,11 @@ put_away(CmqDelete *state, const CmqPendingRow *row)
 	cmq_xact_count(state->queue->shared, CMQ_DELETED, 1);
 	/* without a leaf the message is gone already, because it has expired */
 	if (state->rows.kind == CMQ_MESSAGES)
-		(void) cmq_leaf_rows_remove(&state->rows, row->enqueued_at);
+	{
+		/* what is in a journal goes with its leaf there */
+		if (row->topic[0] == '\0')
+			(void) cmq_leaf_rows_remove(&state->rows, row->enqueued_at);
+	}
 	else if (cmq_leaf_rows_open(&state->rows, row->enqueued_at))
 		add_to_history(state, row);
 }

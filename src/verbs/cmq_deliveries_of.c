@@ -31,7 +31,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_by_id.h"
 #include "store/cmq_description.h"
-#include "store/cmq_leaf_rows.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_shape.h"
@@ -42,15 +42,16 @@ PG_FUNCTION_INFO_V1(cmq_deliveries_of);
 
 /* Add a delivery to the result; messages are the leaves to read it from, or NULL. */
 static void
-return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row, CmqLeafRows *messages)
+return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row,
+				CmqMessageRows *messages)
 {
 	Datum		values[Natts_message];
 	bool		isnull[Natts_message];
 
 	cmq_take_columns(row, false, values, isnull);
-	if (messages && cmq_leaf_rows_find(messages, row->enqueued_at))
+	if (messages && cmq_message_rows_find(messages, row->enqueued_at, row->topic))
 	{
-		TupleTableSlot *slot = messages->table.slot;
+		TupleTableSlot *slot = messages->slot;
 
 		values[Anum_message_body - 1] = cmq_slot_body(slot);
 		isnull[Anum_message_body - 1] = false;
@@ -58,7 +59,7 @@ return_delivery(ReturnSetInfo *rsinfo, const CmqPendingRow *row, CmqLeafRows *me
 			slot_getattr(slot, Anum_messages_headers,
 						 &isnull[Anum_message_headers - 1]);
 		values[Anum_message_message_group - 1] =
-			cmq_slot_group_name(slot, &isnull[Anum_message_message_group - 1]);
+			cmq_message_rows_group(messages, &isnull[Anum_message_message_group - 1]);
 	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }
@@ -69,7 +70,7 @@ cmq_deliveries_of(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CmqQueue   *queue;
 	CmqTable	pending;
-	CmqLeafRows leaves;
+	CmqMessageRows leaves;
 	CmqById    *messages;
 	int64	   *ids;
 	int			nids;
@@ -94,12 +95,12 @@ cmq_deliveries_of(PG_FUNCTION_ARGS)
 				   n);
 	cmq_table_close(&pending);
 
-	cmq_leaf_rows_begin(&leaves, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	cmq_message_rows_begin(&leaves, queue, AccessShareLock);
 	for (int i = 0; i < n; i++)
 	{
 		if (messages[i].found && messages[i].row.receive_count > 0)
 			return_delivery(rsinfo, &messages[i].row, contents ? &leaves : NULL);
 	}
-	cmq_leaf_rows_end(&leaves);
+	cmq_message_rows_end(&leaves);
 	return (Datum) 0;
 }

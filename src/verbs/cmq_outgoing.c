@@ -9,12 +9,14 @@
  * have keys, cmq_once.c says before which of them are duplicates of others, and are not
  * written.
  *
- * What is published has one time, and so one id, in all queues that get it.  It is later
- * than all that their clocks have given out, and moves them all there
- * (cmq_clock_tick_all()).  All tables are open before a time is taken, so nothing that can
- * last comes between that and the rows.
+ * What is published has one time, and so one id, in all queues that get it, and in the
+ * journal of the topic (cmq_journal.c).  It is later than all that their clocks have given
+ * out, and moves them all there (cmq_clock_tick_all()).  All tables are open before a time
+ * is taken, so nothing that can last comes between that and the rows.  The message is
+ * written once, into the journal, and its pending rows name the topic; each queue needs a
+ * leaf all the same, for its history.
  *
- * Locks: RowExclusive on the pending tables and on the leaves.  Abort: nothing was sent;
+ * Locks: RowExclusive on the pending tables and on the leaves that are written.  Abort: nothing was sent;
  * the ids are not used again.
  *
  *-------------------------------------------------------------------------
@@ -22,8 +24,12 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "catalog/pg_type_d.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lockdefs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_group.h"
@@ -66,7 +72,13 @@ typedef struct Sendings
 {
 	int			n;
 	Sending    *each;
-	CmqSharedQueue **clocks;	/* of all of them */
+	int			nclocks;
+	CmqSharedQueue **clocks;	/* of all of them, and of the journal */
+	CmqQueue   *journal;		/* where the messages are written; NULL: they
+								 * are written into leaves of the queues */
+	EState	   *estate;
+	CmqLeafRows rows;			/* of the journal */
+	Datum		queues;			/* their names */
 } Sendings;
 
 static bool
@@ -98,6 +110,26 @@ cmq_outgoing_check_room(CmqQueue *queue, int n)
 }
 
 /*
+ * Have the leaves of this time open that are written.  Returns where one is missing, or
+ * NULL.
+ */
+static CmqLeafRows *
+open_leaves(Sendings *all, TimestampTz time)
+{
+	for (int i = 0; i < all->n; i++)
+	{
+		CmqLeafRows *messages = &all->each[i].messages;
+
+		if (all->journal ? cmq_bounds_leaf(messages->queue, time) == NULL :
+			!cmq_leaf_rows_open(messages, time))
+			return messages;
+	}
+	if (all->journal && !cmq_leaf_rows_open(&all->rows, time))
+		return &all->rows;
+	return NULL;
+}
+
+/*
  * Take the time of the next message, the same for all queues, and have its leaves open.  A
  * leaf may be missing, or have been dropped during a long pause of this process.  Then
  * cmq_leaf_demand() has one made, or raises an error, and the message gets a new time.
@@ -107,16 +139,9 @@ next_time(Sendings *all)
 {
 	for (;;)
 	{
-		TimestampTz time = cmq_clock_tick_all(all->clocks, all->n);
-		CmqLeafRows *messages = NULL;
+		TimestampTz time = cmq_clock_tick_all(all->clocks, all->nclocks);
+		CmqLeafRows *messages = open_leaves(all, time);
 
-		for (int i = 0; i < all->n; i++)
-		{
-			messages = &all->each[i].messages;
-			if (!cmq_leaf_rows_open(messages, time))
-				break;
-			messages = NULL;
-		}
 		if (messages == NULL)
 			return time;
 		if (cmq_bounds_leaf(messages->queue, time) == NULL)
@@ -167,29 +192,40 @@ open_window(const Sendings *all, int first, int end)
 	return true;
 }
 
-/* Add the rows of the next message, which has got its time. */
+/* Write a message, with its group if it has one; queues is for journals. */
 static void
-send_message(Sending *sending, int i, TimestampTz time)
+write_message(CmqLeafRows *messages, const CmqOutgoing *out, int i, TimestampTz time,
+			  bool has_group, Datum queues)
+{
+	Datum		values[Natts_journal];
+	bool		isnull[Natts_journal] = {false};
+
+	values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
+	isnull[Anum_messages_headers - 1] = out->headers == NULL || out->headers_null[i];
+	values[Anum_messages_headers - 1] =
+		isnull[Anum_messages_headers - 1] ? (Datum) 0 : out->headers[i];
+	values[Anum_messages_body - 1] = out->bodies[i];
+	isnull[Anum_messages_message_group - 1] = !has_group;
+	values[Anum_messages_message_group - 1] = has_group ? out->groups[i] : (Datum) 0;
+	values[Anum_journal_queues - 1] = queues;
+	cmq_leaf_rows_insert(messages, values, isnull, toast_raw_datum_size(out->bodies[i]));
+}
+
+/* Add the rows of the next message, which has got its time, to a queue. */
+static void
+send_message(Sending *sending, int i, TimestampTz time, const char *topic)
 {
 	const CmqOutgoing *out = sending->out;
 	int			delay = sending->delay.seconds;
-	Datum		values[Natts_messages];
-	bool		isnull[Natts_messages] = {false};
 	Size		size = toast_raw_datum_size(out->bodies[i]);
 	int64		group;
 	const int64 *has_group = group_of(sending, i, &group);
 
 	cmq_pending_add_new(&sending->pending, time, delay > 0 ?
 						time + delay * USECS_PER_SEC : sending->delay.until,
-						has_group);
-	values[Anum_messages_enqueued_at - 1] = TimestampTzGetDatum(time);
-	isnull[Anum_messages_headers - 1] = out->headers == NULL || out->headers_null[i];
-	values[Anum_messages_headers - 1] =
-		isnull[Anum_messages_headers - 1] ? (Datum) 0 : out->headers[i];
-	values[Anum_messages_body - 1] = out->bodies[i];
-	isnull[Anum_messages_message_group - 1] = has_group == NULL;
-	values[Anum_messages_message_group - 1] = has_group ? out->groups[i] : (Datum) 0;
-	cmq_leaf_rows_insert(&sending->messages, values, isnull, size);
+						has_group, topic);
+	if (topic == NULL)
+		write_message(&sending->messages, out, i, time, has_group != NULL, (Datum) 0);
 	sending->time = time;
 	sending->bytes += size - VARHDRSZ;
 	sending->n++;
@@ -202,7 +238,9 @@ send_message(Sending *sending, int i, TimestampTz time)
 static void
 send_some(Sendings *all, int first, int end, TimestampTz *times)
 {
-	const CmqOnce *once = all->each[0].out->once;
+	const CmqOutgoing *out = all->each[0].out;
+	const CmqOnce *once = out->once;
+	const char *topic = all->journal ? cmq_plain_name(all->journal) : NULL;
 
 	/* with keys the window is open already, since their times were taken */
 	bool		window = once ? all->each[0].queue->ordered :
@@ -218,7 +256,10 @@ send_some(Sendings *all, int first, int end, TimestampTz *times)
 		if (window && once == NULL && i == first)
 			cmq_window_time(time);
 		for (int q = 0; q < all->n; q++)
-			send_message(&all->each[q], i, time);
+			send_message(&all->each[q], i, time, topic);
+		if (all->journal)
+			write_message(&all->rows, out, i, time,
+						  out->groups && !out->groups_null[i], all->queues);
 		if (times)
 			times[i] = time;
 		CHECK_FOR_INTERRUPTS();
@@ -323,6 +364,12 @@ send_all(Sendings *all, TimestampTz *times)
 		send_some(all, first, Min(first + portion, out->n), times);
 	for (int q = 0; q < all->n; q++)
 		count_sent(&all->each[q]);
+	if (all->journal)
+	{
+		cmq_notes_set_last_send(all->journal->shared, all->each[0].time);
+		cmq_leaf_rows_end(&all->rows);
+		FreeExecutorState(all->estate);
+	}
 	/* the first one says for all from which time on there are rows */
 	for (int q = all->n - 1; q >= 0; q--)
 		close_sent(&all->each[q]);
@@ -346,7 +393,7 @@ cmq_outgoing_write(CmqQueue *queue, const CmqOutgoing *out, CmqDelay delay,
 		.time = DT_NOBEGIN
 	};
 	CmqSharedQueue *clock = queue->shared;
-	Sendings	one = {.n = 1,.each = &sending,.clocks = &clock};
+	Sendings	one = {.n = 1,.each = &sending,.nclocks = 1,.clocks = &clock};
 
 	check_no_target(queue);
 	if (out->once)
@@ -376,20 +423,45 @@ cmq_outgoing_write_as_owner(CmqQueue *queue, const CmqOutgoing *out, int delay,
 	return n;
 }
 
+/* The names of the queues as an array. */
+static Datum
+names_of(CmqQueue **queues, int n)
+{
+	Datum	   *names = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		names[i] = CStringGetTextDatum(queues[i]->name);
+	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+/* Open a journal to write messages for these queues. */
+static void
+open_journal(Sendings *all, CmqQueue *journal, CmqQueue **queues)
+{
+	cmq_queue_attach(journal);
+	all->journal = journal;
+	all->clocks[all->nclocks++] = journal->shared;
+	all->estate = CreateExecutorState();
+	all->queues = names_of(queues, all->n);
+	cmq_leaf_rows_begin(&all->rows, journal, CMQ_JOURNAL, RowExclusiveLock,
+						all->estate);
+}
+
 /*
- * Write messages, which have no keys, into several queues at the same times.  The rest is
- * as for cmq_outgoing_write().
+ * Write messages, which have no keys, into several queues at the same times: into this
+ * journal, or, if it is NULL, each queue its own.  The rest is as for cmq_outgoing_write().
  */
 void
-cmq_outgoing_write_to_all(CmqQueue **queues, int nqueues, const CmqOutgoing *out,
-						  int delay, TimestampTz *times)
+cmq_outgoing_write_to_all(CmqQueue **queues, int nqueues, CmqQueue *journal,
+						  const CmqOutgoing *out, int delay, TimestampTz *times)
 {
 	Sendings	all = {.n = nqueues};
 
 	if (nqueues == 0)
 		return;
-	all.each = palloc0(nqueues * sizeof(Sending));
-	all.clocks = palloc(nqueues * sizeof(CmqSharedQueue *));
+	all.each = palloc(nqueues * sizeof(Sending));
+	all.clocks = palloc((nqueues + 1) * sizeof(CmqSharedQueue *));
 	for (int q = 0; q < nqueues; q++)
 	{
 		Sending    *sending = &all.each[q];
@@ -400,9 +472,13 @@ cmq_outgoing_write_to_all(CmqQueue **queues, int nqueues, const CmqOutgoing *out
 		sending->delay.seconds = delay;
 		sending->delay.until = DT_NOBEGIN;
 		sending->time = DT_NOBEGIN;
-		all.clocks[q] = queues[q]->shared;
+		sending->n = 0;
+		sending->bytes = 0;
+		all.clocks[all.nclocks++] = queues[q]->shared;
 		open_to_send(sending, q == 0 ? NULL : &all.each[0]);
 	}
+	if (journal)
+		open_journal(&all, journal, queues);
 	send_all(&all, times);
 	pfree(all.clocks);
 	pfree(all.each);

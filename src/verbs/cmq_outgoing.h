@@ -37,7 +37,7 @@ extern int	cmq_outgoing_write(CmqQueue *queue, const CmqOutgoing *out,
 extern int	cmq_outgoing_write_as_owner(CmqQueue *queue, const CmqOutgoing *out,
 										int delay, TimestampTz *times);
 extern void cmq_outgoing_write_to_all(CmqQueue **queues, int nqueues,
-									  const CmqOutgoing *out, int delay,
-									  TimestampTz *times);
+									  CmqQueue *journal, const CmqOutgoing *out,
+									  int delay, TimestampTz *times);
 
 #endif							/* CMQ_OUTGOING_H */

@@ -33,6 +33,7 @@
 #include "access/detoast.h"
 #include "catalog/pg_type_d.h"
 #include "funcapi.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -53,6 +54,7 @@
 #include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_journal.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_topic_rows.h"
 #include "verbs/cmq_filter.h"
@@ -111,6 +113,7 @@ typedef struct Publishing
 	bool	   *groups_null;
 	Datum	   *keys;			/* for queues that keep keys; NULL: none */
 	bool	   *keys_null;
+	CmqQueue   *journal;		/* where they are stored once */
 } Publishing;
 
 /*
@@ -126,6 +129,9 @@ static int	nstale = 0;
 
 /* Has an invalidation arrived since a description began to be loaded? */
 static bool invalidated = false;
+
+/* How often one has arrived for a topic that this backend knows. */
+static uint64 ntopic_changes = 0;
 
 static void
 invalidate_topics(Datum arg, Oid relid)
@@ -145,6 +151,7 @@ invalidate_topics(Datum arg, Oid relid)
 			(!OidIsValid(relid) || topic->relid == relid))
 		{
 			nstale++;
+			ntopic_changes++;
 			topic->valid = false;
 		}
 	}
@@ -424,20 +431,24 @@ typedef struct Taker
 } Taker;
 
 /*
- * Open the queue that wants the messages; false if it is gone, or wants them no more.
- * Raises an error if the queue refuses one.
+ * Open the queue that wants the messages; false if it is gone, or wants them no more: then
+ * topics have changed since so many changes were seen.  Raises an error if the queue
+ * refuses one.
  */
 static bool
-open_taker(Taker *taker, const Publishing *p)
+open_taker(Taker *taker, const Publishing *p, uint64 nchanges)
 {
 	const char *name = taker->name;
 	CmqQueue   *queue;
 
 	cmq_queue_wait_for(name);
-	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
-	if (!queue_wants(name, p) || cmq_queue_find(name) == NULL)
+	if (ntopic_changes != nchanges && !queue_wants(name, p))
 		return false;
-	queue = cmq_queue_open(name, ACL_NO_RIGHTS, RowExclusiveLock);
+	queue = cmq_queue_find(name);
+	/* a queue that is gone may still have subscriptions, see cmq_gone.c */
+	if (queue == NULL)
+		return false;
+	queue = cmq_queue_open_found(queue, ACL_NO_RIGHTS, RowExclusiveLock);
 	for (int i = 0; i < p->n; i++)
 	{
 		cmq_send_check_body(queue, p->bodies[i], false);
@@ -461,6 +472,7 @@ static int
 open_takers(const Publishing *p, Taker **takers)
 {
 	List	   *names = list_takers(p);
+	uint64		nchanges = ntopic_changes;
 	ListCell   *lc;
 	int			n = 0;
 
@@ -470,7 +482,7 @@ open_takers(const Publishing *p, Taker **takers)
 		Taker	   *taker = &(*takers)[n];
 
 		taker->name = lfirst(lc);
-		if (!open_taker(taker, p))
+		if (!open_taker(taker, p, nchanges))
 			continue;
 		taker->nbefore = 0;
 		for (int i = 0; i < n; i++)
@@ -487,7 +499,8 @@ open_takers(const Publishing *p, Taker **takers)
  * is that of this number; false if there is none.
  */
 static bool
-send_together(Taker *takers, int n, const CmqOutgoing *out, int delay, int number)
+send_together(Taker *takers, int n, CmqQueue *journal, const CmqOutgoing *out,
+			  int delay, int number)
 {
 	CmqQueue  **queues = palloc(n * sizeof(CmqQueue *));
 	TimestampTz *times = palloc(out->n * sizeof(TimestampTz));
@@ -501,7 +514,9 @@ send_together(Taker *takers, int n, const CmqOutgoing *out, int delay, int numbe
 			takers[i].times = times;
 		}
 	}
-	cmq_outgoing_write_to_all(queues, nqueues, out, delay, times);
+	/* what one queue alone gets is its own */
+	cmq_outgoing_write_to_all(queues, nqueues, nqueues > 1 ? journal : NULL, out,
+							  delay, times);
 	return nqueues > 0;
 }
 
@@ -529,8 +544,28 @@ send_to(Taker *takers, int n, const Publishing *p)
 	}
 	out.once = NULL;
 	/* a queue cannot have two messages of one time */
-	for (int number = 0; send_together(takers, n, &out, p->delay, number); number++)
+	for (int number = 0;
+		 send_together(takers, n, p->journal, &out, p->delay, number); number++)
 		;
+}
+
+/*
+ * The journal of the topic whose view this is, locked: so from here to the end of the
+ * transaction maintenance knows that messages may come (cmq_journal_drop.c).  NULL if it is
+ * not there, was renamed or given to another owner, or somebody has it alone: nobody waits for that, and each
+ * queue gets a message of its own.
+ */
+static CmqQueue *
+open_journal(const char *topic, Oid view)
+{
+	CmqQueue   *journal = cmq_journal_find(topic);
+
+	if (journal == NULL ||
+		!ConditionalLockRelationOid(journal->messages, RowExclusiveLock))
+		return NULL;
+	journal = cmq_journal_find(topic);
+	return journal && journal->owner == cmq_topic_owner(view) &&
+		!journal->is_target ? journal : NULL;
 }
 
 /* Look up the topic that the first argument names.  Raises 42501 and 42704. */
@@ -543,6 +578,7 @@ open_topic(FunctionCallInfo fcinfo, Publishing *p)
 	strlcpy(p->topic, topic->name, NAMEDATALEN);
 	p->relid = topic->relid;
 	p->routing = topic->routing;
+	p->journal = open_journal(p->topic, p->relid);
 }
 
 /* Get tags and routing key from arguments 2 and 3. */

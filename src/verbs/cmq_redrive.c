@@ -51,6 +51,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_pending.h"
@@ -164,7 +165,7 @@ typedef struct Chunk
 {
 	CmqDelete	deletes;
 	CmqLeafRows rewind;			/* to take due rows from */
-	CmqLeafRows messages;
+	CmqMessageRows messages;
 } Chunk;
 
 /*
@@ -201,6 +202,7 @@ static bool
 redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 {
 	TupleTableSlot *slot;
+	char		topic[NAMEDATALEN];
 	CmqQueue   *source;
 	Datum		body;
 	Datum		headers;
@@ -215,9 +217,13 @@ redrive_letter(Redrive *redrive, Chunk *chunk, const CmqLetter *letter)
 		.groups_null = &no_group
 	};
 
-	if (!cmq_leaf_rows_find(&chunk->messages, letter->key.enqueued_at))
+	if (letter->due)
+		cmq_slot_topic(chunk->rewind.table.slot, Anum_rewind_topic, topic);
+	else
+		cmq_slot_topic(chunk->deletes.pending.table.slot, Anum_pending_topic, topic);
+	if (!cmq_message_rows_find(&chunk->messages, letter->key.enqueued_at, topic))
 		return false;
-	slot = chunk->messages.table.slot;
+	slot = chunk->messages.slot;
 	headers = slot_getattr(slot, Anum_messages_headers, &isnull);
 	source = isnull ? NULL :
 		open_source(redrive, cmq_headers_get(headers, CMQ_DEAD_LETTER_HEADER, "queue"));
@@ -259,8 +265,7 @@ redrive_letters(const char *name, void *arg)
 	cmq_queue_attach(queue);
 	cmq_delete_begin(&chunk.deletes, queue, false);
 	cmq_leaf_rows_begin(&chunk.rewind, queue, CMQ_REWIND, RowExclusiveLock, NULL);
-	cmq_leaf_rows_begin(&chunk.messages, queue, CMQ_MESSAGES,
-						cmq_leaf_rows_delete_lock(queue), NULL);
+	cmq_message_rows_begin(&chunk.messages, queue, cmq_leaf_rows_delete_lock(queue));
 	cmq_owner_enter(&scope, queue->owner);
 	context = AllocSetContextCreate(CurrentMemoryContext, "cmq redrive",
 									ALLOCSET_DEFAULT_SIZES);
@@ -283,7 +288,7 @@ redrive_letters(const char *name, void *arg)
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
-	cmq_leaf_rows_end(&chunk.messages);
+	cmq_message_rows_end(&chunk.messages);
 	cmq_leaf_rows_end(&chunk.rewind);
 	cmq_delete_end(&chunk.deletes);
 	cmq_owner_leave(&scope);

@@ -32,6 +32,7 @@
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_find.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_leaf_rows.h"
 #include "store/cmq_merge.h"
 #include "store/cmq_pending.h"
@@ -57,7 +58,7 @@ typedef struct Listing
 	CmqRedriveList *list;
 	TimestampTz expired_before;
 	CmqTable	pending;
-	CmqLeafRows messages;
+	CmqMessageRows messages;
 	CmqMerge	merge;
 	CmqPendingKey ready;		/* of the row that the scan stands at */
 	CmqDueScan	due;
@@ -72,15 +73,15 @@ listing_begin(Listing *listing, CmqRedriveList *list, CmqQueue *queue)
 	if (!cmq_table_open(&listing->pending, NULL, queue, queue->pending, CMQ_PENDING,
 						RowExclusiveLock))
 		return false;
-	cmq_leaf_rows_begin(&listing->messages, queue, CMQ_MESSAGES,
-						cmq_leaf_rows_delete_lock(queue), NULL);
+	cmq_message_rows_begin(&listing->messages, queue,
+						   cmq_leaf_rows_delete_lock(queue));
 	return true;
 }
 
 static void
 listing_end(Listing *listing)
 {
-	cmq_leaf_rows_end(&listing->messages);
+	cmq_message_rows_end(&listing->messages);
 	cmq_table_close(&listing->pending);
 }
 
@@ -91,8 +92,8 @@ add(Listing *listing, const CmqLetter *letter)
 	CmqRedriveList *list = listing->list;
 
 	if (!list->has_filter ||
-		(cmq_leaf_rows_find(&listing->messages, letter->key.enqueued_at) &&
-		 cmq_slot_headers_contain(listing->messages.table.slot, list->filter)))
+		(cmq_message_rows_find_any(&listing->messages, letter->key.enqueued_at) &&
+		 cmq_slot_headers_contain(listing->messages.slot, list->filter)))
 		list->letters[list->n++] = *letter;
 }
 

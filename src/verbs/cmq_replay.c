@@ -30,6 +30,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rewind_log.h"
 #include "store/cmq_shape.h"
@@ -80,7 +81,7 @@ cmq_rewind_preview(PG_FUNCTION_ARGS)
 	cmq_history_begin(&history, queue, &window, true, AccessShareLock);
 	while (cmq_history_next(&history))
 	{
-		Datum		body = cmq_slot_body(history.messages.table.slot);
+		Datum		body = cmq_slot_body(history.messages.slot);
 
 		if (messages++ == 0)
 			first = history.time;
@@ -170,12 +171,12 @@ static void
 replay_message(Replay *replay, CmqHistory *history)
 {
 	MemoryContext old = MemoryContextSwitchTo(replay->context);
-	TupleTableSlot *slot = history->messages.table.slot;
+	TupleTableSlot *slot = history->messages.slot;
 	bool		isnull;
 	Datum		body = cmq_slot_body(slot);
 	Datum		headers = slot_getattr(slot, Anum_messages_headers, &isnull);
 	bool		no_group;
-	Datum		group = cmq_slot_group_name(slot, &no_group);
+	Datum		group = cmq_message_rows_group(&history->messages, &no_group);
 	char	   *origin;
 
 	replay->bodies[replay->n] =

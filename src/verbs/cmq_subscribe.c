@@ -28,8 +28,12 @@
 #include "base/cmq_compat.h"
 #include "base/cmq_names.h"
 #include "memory/cmq_shared.h"
+#include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
+#include "store/cmq_journal.h"
+#include "store/cmq_journal_rows.h"
+#include "store/cmq_leaf.h"
 #include "store/cmq_load.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
@@ -110,6 +114,38 @@ check_subscriptions(const char *topic, const char *name, const char *queue)
 				 errhint("One subscription takes several filters.")));
 }
 
+/* Now it is known how wide leaves of the journal are to be: make the first one. */
+static void
+make_leaf(const char *topic)
+{
+	CmqQueue   *journal = cmq_journal_find(topic);
+	TimestampTz now;
+
+	if (journal == NULL)
+		return;
+	cmq_queue_attach(journal);
+	now = cmq_queue_now(journal);
+	if (cmq_bounds_leaf(journal, now) == NULL)
+		cmq_leaf_make(journal, now, now + cmq_leaf_lead(journal));
+}
+
+/* From now on messages of the queue may be in the journal of the topic. */
+static void
+add_receiver(const char *topic, const char *queue)
+{
+	const char *journal = cmq_journal_name(topic);
+	List	   *before = cmq_receiver_list(queue, journal);
+	CmqReceiver receiver = {.since = DT_NOBEGIN};
+
+	if (before != NIL)
+		receiver = *(CmqReceiver *) linitial(before);
+	strlcpy(receiver.queue, queue, NAMEDATALEN);
+	strlcpy(receiver.journal, journal, NAMEDATALEN);
+	receiver.until = DT_NOEND;
+	cmq_receiver_put(&receiver);
+	make_leaf(topic);
+}
+
 Datum
 cmq_subscribe(PG_FUNCTION_ARGS)
 {
@@ -156,6 +192,7 @@ cmq_subscribe(PG_FUNCTION_ARGS)
 	isnull[Anum_subscription_binding_keys - 1] = keys == 0;
 	values[Anum_subscription_create_time - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
+	add_receiver(topic, queue);
 	cmq_topic_rows_insert("subscription", values, isnull);
 	cmq_topic_changed(topic);
 	PG_RETURN_VOID();

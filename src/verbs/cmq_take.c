@@ -89,11 +89,10 @@ cmq_take_begin(CmqTake *take, CmqQueue *queue, const CmqTakeRequest *request)
 		take->now = cmq_pending_set_times(take->pending,
 										  request->visibility_timeout);
 	}
-	take->messages = &take->own_messages;
-	cmq_leaf_rows_begin(take->messages, queue, CMQ_MESSAGES, AccessShareLock, NULL);
+	cmq_message_rows_begin(&take->messages, queue, AccessShareLock);
 	/* what is removed is read where it is removed: one look, one lock */
 	if (request->consume && take->consuming.rows.kind == CMQ_MESSAGES)
-		take->messages = &take->consuming.rows;
+		take->messages.own = &take->consuming.rows;
 	take->context = AllocSetContextCreate(CurrentMemoryContext, "cmq take",
 										  ALLOCSET_DEFAULT_SIZES);
 	cmq_damage_begin_reading(&take->reading, queue);
@@ -106,7 +105,7 @@ cmq_take_end(CmqTake *take)
 	cmq_damage_end_reading(&take->reading);
 	/* code of the owner may have done what must not be lost */
 	take->only_receives &= !take->pending->table.has_code;
-	cmq_leaf_rows_end(&take->own_messages);
+	cmq_message_rows_end(&take->messages);
 	if (take->request->consume)
 		cmq_delete_end(&take->consuming);
 	else
@@ -142,17 +141,18 @@ is_wanted(CmqTake *take, TupleTableSlot *slot)
 }
 
 /*
- * Read body, headers and group of the message in the slot.  The values are flat: toast rows may
- * be gone before the result is read.  copy: they also stay when the slot is closed.
+ * Read body, headers and group of the message that was found.  The values are flat: toast
+ * rows may be gone before the result is read.  copy: they also stay when the slot is closed.
  */
 static void
-read_values(CmqTake *take, TupleTableSlot *slot, bool copy)
+read_values(CmqTake *take, const CmqMessageRows *messages, bool copy)
 {
+	TupleTableSlot *slot = messages->slot;
 	MemoryContext old = MemoryContextSwitchTo(take->context);
 	Datum		body = cmq_slot_body(slot);
 	Datum		headers = slot_getattr(slot, Anum_messages_headers,
 									   &take->no_headers);
-	Datum		group = cmq_slot_group_name(slot, &take->no_group);
+	Datum		group = cmq_message_rows_group(messages, &take->no_group);
 
 	take->body = PointerGetDatum(copy ? PG_DETOAST_DATUM_COPY(body) :
 								 PG_DETOAST_DATUM_PACKED(body));
@@ -169,6 +169,7 @@ typedef struct TryRead
 {
 	CmqTake    *take;
 	TimestampTz time;
+	const char *topic;
 	Found		found;
 } TryRead;
 
@@ -178,27 +179,31 @@ try_read(const char *name, void *arg)
 {
 	TryRead    *try = arg;
 	CmqTake    *take = try->take;
-	CmqLeafRows messages;
+	CmqMessageRows messages;
 
-	cmq_leaf_rows_begin(&messages, take->queue, CMQ_MESSAGES,
-						take->messages->lockmode, NULL);
-	if (cmq_leaf_rows_find(&messages, try->time))
+	cmq_message_rows_begin(&messages, take->queue, take->messages.own->lockmode);
+	if (cmq_message_rows_find(&messages, try->time, try->topic))
 	{
 		try->found = UNWANTED;
-		if (is_wanted(take, messages.table.slot))
+		if (is_wanted(take, messages.slot))
 		{
-			read_values(take, messages.table.slot, true);
+			read_values(take, &messages, true);
 			try->found = WANTED;
 		}
 	}
-	cmq_leaf_rows_end(&messages);
+	cmq_message_rows_end(&messages);
 }
 
 /* Read a message, whatever its page is like. */
 static Found
-read_carefully(CmqTake *take, TimestampTz time)
+read_carefully(CmqTake *take, TimestampTz time, const char *topic)
 {
-	TryRead		try = {.take = take,.time = time,.found = UNREADABLE};
+	TryRead		try = {
+		.take = take,
+		.time = time,
+		.topic = topic,
+		.found = UNREADABLE
+	};
 	char	   *what = psprintf("reading message %lld",
 								(long long) cmq_time_to_msg_id(time));
 
@@ -209,9 +214,9 @@ read_carefully(CmqTake *take, TimestampTz time)
 	return try.found;
 }
 
-/* Look a message up that has not been claimed. */
+/* Look a message up that has not been claimed; topic is what its row says. */
 static Found
-find_message(CmqTake *take, TimestampTz time)
+find_message(CmqTake *take, TimestampTz time, const char *topic)
 {
 	Found		found = UNREADABLE;
 
@@ -221,13 +226,13 @@ find_message(CmqTake *take, TimestampTz time)
 	 * before the reading: a leaf that was changed fails the call, and is no
 	 * damage
 	 */
-	if (!cmq_leaf_rows_open(take->messages, time))
+	if (!cmq_message_rows_open(&take->messages, time, topic))
 		return GONE;
 	if (unlikely(cmq_notes_is_damaged(take->queue->shared) && take->pending->adds))
-		return read_carefully(take, time);
+		return read_carefully(take, time, topic);
 	take->reading.message = time;
-	if (cmq_leaf_rows_find(take->messages, time))
-		found = is_wanted(take, take->messages->table.slot) ? WANTED : UNWANTED;
+	if (cmq_message_rows_find(&take->messages, time, topic))
+		found = is_wanted(take, take->messages.slot) ? WANTED : UNWANTED;
 	take->reading.message = DT_NOBEGIN;
 	return found;
 }
@@ -277,7 +282,7 @@ return_message(CmqTake *take, const CmqPendingRow *delivery)
 	if (!take->copied)
 	{
 		take->reading.message = delivery->enqueued_at;
-		read_values(take, take->messages->table.slot, false);
+		read_values(take, &take->messages, false);
 		take->reading.message = DT_NOBEGIN;
 	}
 	old = MemoryContextSwitchTo(take->context);
@@ -312,9 +317,9 @@ claim(CmqTake *take, CmqTable *rewind, bool consume, CmqPendingRow *row)
 
 /* Take the message of this time; see cmq_take_ready() and cmq_take_due(). */
 static bool
-take_message(CmqTake *take, TimestampTz time, CmqTable *rewind)
+take_message(CmqTake *take, TimestampTz time, const char *topic, CmqTable *rewind)
 {
-	Found		found = find_message(take, time);
+	Found		found = find_message(take, time, topic);
 	CmqPendingRow row;
 	bool		taken = false;
 
@@ -345,14 +350,21 @@ take_message(CmqTake *take, TimestampTz time, CmqTable *rewind)
 bool
 cmq_take_ready(CmqTake *take)
 {
-	return take_message(take, cmq_slot_time(take->pending->table.slot,
-											Anum_pending_enqueued_at), NULL);
+	TupleTableSlot *slot = take->pending->table.slot;
+	char		topic[NAMEDATALEN];
+
+	cmq_slot_topic(slot, Anum_pending_topic, topic);
+	return take_message(take, cmq_slot_time(slot, Anum_pending_enqueued_at), topic,
+						NULL);
 }
 
 /* The same for the row, due for the rewind under way, that this rewind table stands at. */
 bool
 cmq_take_due(CmqTake *take, CmqTable *rewind)
 {
-	return take_message(take, cmq_slot_time(rewind->slot,
-											Anum_rewind_enqueued_at), rewind);
+	char		topic[NAMEDATALEN];
+
+	cmq_slot_topic(rewind->slot, Anum_rewind_topic, topic);
+	return take_message(take, cmq_slot_time(rewind->slot, Anum_rewind_enqueued_at),
+						topic, rewind);
 }

@@ -13,7 +13,7 @@
 
 #include "store/cmq_damage.h"
 #include "store/cmq_description.h"
-#include "store/cmq_leaf_rows.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_table.h"
 #include "verbs/cmq_delete.h"
@@ -54,8 +54,7 @@ typedef struct CmqTake
 	CmqPending	delivering;		/* one of these two has it */
 	CmqDelete	consuming;
 	TimestampTz now;
-	CmqLeafRows *messages;		/* to be read from */
-	CmqLeafRows own_messages;	/* unless those of consuming are */
+	CmqMessageRows messages;
 	CmqReading	reading;
 	MemoryContext context;		/* for one message */
 	bool		copied;			/* what follows has been read */

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -23,8 +24,13 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
+#include "store/cmq_description.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_journal.h"
+#include "store/cmq_journal_rows.h"
+#include "store/cmq_queue.h"
 #include "store/cmq_topic_rows.h"
+#include "verbs/cmq_journal_drop.h"
 #include "verbs/cmq_topic.h"
 
 PG_FUNCTION_INFO_V1(cmq_create_topic);
@@ -82,10 +88,30 @@ delete_topic(const char *name)
 void
 cmq_topic_forget_queue(const char *queue)
 {
-	if (cmq_topic_find_subscription(NULL, NULL, queue) == NULL)
+	List	   *receivers = cmq_receiver_list(queue, NULL);
+	ListCell   *lc;
+
+	if (cmq_topic_find_subscription(NULL, NULL, queue) == NULL && receivers == NIL)
 		return;
 	cmq_catalog_lock("topic");
 	cmq_topic_delete_subscriptions(NULL, NULL, queue);
+	foreach(lc, receivers)
+	{
+		CmqReceiver *receiver = lfirst(lc);
+		const char *topic = receiver->journal + 1;
+		CmqQueue   *journal = cmq_journal_find(topic);
+
+		/* nobody asks for its messages any more, nor may a queue of its name */
+		if (journal == NULL)
+			cmq_receiver_delete(queue, receiver->journal);
+		else
+		{
+			receiver->since = receiver->until = cmq_queue_now(journal) + 1;
+			cmq_receiver_put(receiver);
+		}
+		if (!cmq_topic_find(topic, false, NULL, NULL, NULL))
+			cmq_journal_end(topic);
+	}
 }
 
 /* Remove these topics with their subscriptions.  Topics are locked. */
@@ -105,8 +131,10 @@ forget_topics(List *names)
 void
 cmq_topic_sweep_gone(void)
 {
-	if (list_gone(NULL) != NIL && cmq_catalog_try_lock("topic"))
-		forget_topics(list_gone(NULL));
+	if (!cmq_catalog_try_lock("topic"))
+		return;
+	forget_topics(list_gone(NULL));
+	cmq_journal_sweep_gone();
 }
 
 /* Raise 42710 if the name, or that of the view, is taken. */
@@ -135,6 +163,31 @@ check_not_taken(const char *name)
 				 errmsg("topic \"%s\" already exists", name),
 				 errdetail("Relation %s.%s, which the topic needs, exists already.",
 						   CMQ_SCHEMA, quote_identifier(cmq_topic_view_name(name)))));
+}
+
+/*
+ * Make the journal of the topic, or use the one that a topic of this name has left.  Raises 42710 if the name is taken.
+ */
+static void
+create_journal(const char *name)
+{
+	CmqQueue   *journal = cmq_journal_find(name);
+
+	if (journal && journal->owner != GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("topic \"%s\" cannot be created yet", name),
+				 errdetail("Queues still have messages of a topic of this name that had another owner."),
+				 errhint("Choose another name.")));
+	if (journal)
+		return;
+	if (OidIsValid(cmq_journal_relation(name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("topic \"%s\" already exists", name),
+				 errdetail("Relation %s, which the topic needs, exists already.",
+						   cmq_relation_qualified(CMQ_JOURNAL_TABLE, name))));
+	cmq_journal_create(name);
 }
 
 static void
@@ -173,13 +226,17 @@ cmq_create_topic(PG_FUNCTION_ARGS)
 				 errmsg("invalid filter_type for topic \"%s\": \"%s\"", name,
 						filter_type),
 				 errdetail("It must be \"tag\" or \"routing\".")));
-	cmq_check_create(CMQ_SCHEMA, "topic", name, CMQ_SCHEMA);
+	cmq_check_create(CMQ_SCHEMA, "topic", name, CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
+	cmq_check_create(CMQ_DATA_SCHEMA, "topic", name,
+					 CMQ_SCHEMA ", " CMQ_DATA_SCHEMA);
 
 	cmq_catalog_lock("topic");
 	/* the new topic must not inherit from one that is gone */
 	forget_topics(list_gone(name));
+	cmq_journal_sweep_gone();
 	check_not_taken(name);
 	create_view(name);
+	create_journal(name);
 
 	values[Anum_topic_name - 1] = CStringGetTextDatum(name);
 	values[Anum_topic_filter_type - 1] = CStringGetTextDatum(filter_type);
@@ -237,5 +294,7 @@ cmq_drop_topic(PG_FUNCTION_ARGS)
 		cmq_owner_leave(&scope);
 	}
 	delete_topic(name);
+	/* at once, unless queues still have messages there */
+	cmq_journal_end(name);
 	PG_RETURN_VOID();
 }

@@ -54,6 +54,15 @@ cmq_no_truncate(PG_FUNCTION_ARGS)
 
 	/* a detached partition, and a table of no queue, may be truncated */
 	queue = cmq_queue_find_whole(trigger->tg_trigger->tgargs[0]);
+	if (queue && queue->is_journal &&
+		has_table(queue, RelationGetRelid(trigger->tg_relation), &keys))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" of topic \"%s\" cannot be truncated",
+						RelationGetRelationName(trigger->tg_relation),
+						cmq_plain_name(queue)),
+				 errdetail("Queues have messages there."),
+				 errhint("It is dropped by itself, partition by partition, when no queue needs them any more.")));
 	if (queue && has_table(queue, RelationGetRelid(trigger->tg_relation), &keys))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

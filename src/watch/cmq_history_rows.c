@@ -27,7 +27,7 @@
 #include "memory/cmq_shared.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
-#include "store/cmq_leaf_rows.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_table.h"
 
@@ -70,13 +70,13 @@ return_row(ReturnSetInfo *rsinfo, CmqHistory *history)
 	COPY(rewind, rewind, receive_count);
 	COPY(rewind, rewind, rewind_count);
 	NULLED(headers) = NULLED(body) = NULLED(message_group) = true;
-	if (cmq_leaf_rows_find(&history->messages, history->time))
+	if (cmq_message_rows_find(&history->messages, history->time, history->topic))
 	{
-		message = history->messages.table.slot;
+		message = history->messages.slot;
 		COPY(message, messages, headers);
 		COPY(message, messages, body);
-		VALUE(message_group) = cmq_slot_group_name(message,
-												   &NULLED(message_group));
+		VALUE(message_group) = cmq_message_rows_group(&history->messages,
+													  &NULLED(message_group));
 	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }

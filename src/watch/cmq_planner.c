@@ -425,6 +425,9 @@ is_for_messages(Query *query, Index rti, const CmqView *view, const Uses *uses,
 	bool		ordered = first_rows || aggregates_times(query, rti, view);
 	Numbers		n;
 
+	/* some messages are in other tables, too */
+	if (view->queue->has_journals)
+		return false;
 	if (uses->others ||
 		(uses->columns && filters_by_state(query, rti, view)) ||
 		(!uses->messages && !(unordered && (bounded || ordered))))

@@ -252,10 +252,39 @@ kind_of_history(Node *node, Index base)
 	return KIND_OTHER;
 }
 
+/*
+ * A column of the message of a row is one of the message table, or, where the row names a
+ * topic, of the message in its journal.  The column of the message table; any other node
+ * is returned as it is.
+ */
+Node *
+cmq_view_own_column(Node *node, const CmqBranch *branch)
+{
+	CaseExpr   *choice = (CaseExpr *) node;
+	CaseWhen   *when;
+	NullTest   *test;
+
+	if (!IsA(node, CaseExpr) || choice->arg || list_length(choice->args) != 1)
+		return node;
+	when = linitial(choice->args);
+	test = (NullTest *) when->expr;
+	if (!IsA(test, NullTest) || test->nulltesttype != IS_NULL ||
+		!cmq_node_is_column((Node *) test->arg, branch->base,
+							branch->state == CMQ_STATE_PENDING ?
+							Anum_pending_topic : Anum_rewind_topic) ||
+		!IsA(choice->defresult, FuncExpr) ||
+		get_func_namespace(((FuncExpr *) choice->defresult)->funcid) !=
+		get_namespace_oid(CMQ_SCHEMA, true))
+		return node;
+	return (Node *) when->result;
+}
+
 /* What a column of the branch is. */
 static CmqViewKind
 kind_of(Node *node, const CmqBranch *branch, AttrNumber time, CmqView *view)
 {
+	if (!view->queue->has_journals)
+		node = cmq_view_own_column(node, branch);
 	if (cmq_node_is_column(node, branch->base, time))
 		return KIND_TIME;
 	if (is_call(node, "msg_id", 1, branch->base, time, 0))

@@ -51,6 +51,7 @@ typedef struct CmqView
 
 extern bool cmq_view_parse(RangeTblEntry *rte, CmqView *view);
 extern Index cmq_view_source(Query *query);
+extern Node *cmq_view_own_column(Node *node, const CmqBranch *branch);
 extern bool cmq_view_needs_messages(CmqViewKind kind);
 
 #endif							/* CMQ_VIEW_SHAPE_H */

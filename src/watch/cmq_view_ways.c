@@ -402,6 +402,14 @@ cmq_way_both(CmqView *view, List *bounds)
 		CmqBranch  *branch = lfirst(lc);
 		List	   *quals = list_make1(branch->join->quals);
 
+		/* without journals a column is that of the message table */
+		foreach(lc2, view->queue->has_journals ? NIL : branch->query->targetList)
+		{
+			TargetEntry *tle = lfirst(lc2);
+
+			tle->expr = (Expr *) cmq_view_own_column((Node *) tle->expr, branch);
+		}
+
 		foreach(lc2, bounds)
 		{
 			CmqBound   *bound = lfirst(lc2);

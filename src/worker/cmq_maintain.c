@@ -63,6 +63,7 @@
 #include "store/cmq_ddl.h"
 #include "store/cmq_description.h"
 #include "store/cmq_dump.h"
+#include "store/cmq_journal_rows.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_owner.h"
 #include "store/cmq_queue.h"
@@ -70,6 +71,7 @@
 #include "store/cmq_rights.h"
 #include "store/cmq_triggers.h"
 #include "verbs/cmq_gone.h"
+#include "verbs/cmq_journal_drop.h"
 #include "verbs/cmq_rewind.h"
 #include "worker/cmq_dedup_drop.h"
 #include "worker/cmq_forget.h"
@@ -225,7 +227,7 @@ analyze(CmqQueue *queue, const CmqPortion *portion)
 		queue->nleaves > MAX_ANALYZED_LEAVES)
 		return CMQ_STEP_DONE;
 	interval = Max(leaf->upper - leaf->lower, USECS_PER_HOUR);
-	for (int i = 0; i < lengthof(relids); i++)
+	for (int i = 0; i < (queue->is_journal ? 1 : lengthof(relids)); i++)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz last = last_analyze(relids[i]);
@@ -238,16 +240,30 @@ analyze(CmqQueue *queue, const CmqPortion *portion)
 	return CMQ_STEP_DONE;
 }
 
+static CmqStepResult
+drop_of_journal(CmqQueue *journal, const CmqPortion *portion)
+{
+	return cmq_journal_drop_old(journal) ? CMQ_STEP_MORE : CMQ_STEP_DONE;
+}
+
+typedef enum StepOf
+{
+	OF_QUEUES,
+	OF_JOURNALS,
+	OF_BOTH
+} StepOf;
+
 typedef struct Step
 {
 	CmqStepResult (*run) (CmqQueue *queue, const CmqPortion *portion);
 	bool		not_target;		/* not for the target of a subscription */
+	StepOf		of;
 } Step;
 
 static const Step short_steps[] = {
 	{.run = mend_triggers},
 	{.run = save_clock},
-	{.run = make_ahead},
+	{.run = make_ahead,.of = OF_BOTH},
 	{.run = cmq_purge_old_keys},
 	{.run = cmq_purge_rest},
 	{.run = cmq_purge_raise_mark},
@@ -256,12 +272,13 @@ static const Step short_steps[] = {
 	{.run = cmq_leaf_drop_old},
 	{.run = forget},
 	{.run = advance_rewind,.not_target = true},
+	{.run = drop_of_journal,.not_target = true,.of = OF_JOURNALS},
 };
 
 /* After the others of all queues. */
 static const Step long_steps[] = {
 	{.run = count_pending},
-	{.run = analyze},
+	{.run = analyze,.of = OF_BOTH},
 };
 
 int
@@ -281,12 +298,17 @@ cmq_maintain_step(const char *name, CmqTurnKind kind, int i, bool bounded)
 	const Step *step = kind == CMQ_SHORT_TURN ? &short_steps[i] : &long_steps[i];
 	CmqPortion	portion = {.bounded = bounded};
 	CmqStepResult result;
-	CmqQueue   *queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
+	CmqQueue   *queue;
 	CmqOwnerScope scope;
 
+	/* a step before may have dropped it */
+	if (cmq_is_journal_name(name) && cmq_queue_find(name) == NULL)
+		return CMQ_STEP_DONE;
+	queue = cmq_queue_lookup(name, ACL_NO_RIGHTS);
 	cmq_dump_check_keys(queue);
 	queue = cmq_queue_open(name, ACL_NO_RIGHTS, AccessShareLock);
-	if (step->not_target && queue->is_target)
+	if ((step->not_target && queue->is_target) ||
+		(step->of != OF_BOTH && (step->of == OF_JOURNALS) != queue->is_journal))
 		return CMQ_STEP_DONE;
 	cmq_owner_enter(&scope, queue->owner);
 	portion.begun = cmq_elapsed();
@@ -368,7 +390,7 @@ is_own(const char *name, Oid *pending)
 {
 	CmqDescription queue;
 
-	if (!cmq_catalog_find_queue(&queue, name) ||
+	if (!cmq_journal_find_any(&queue, name) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(queue.relid)))
 		return false;
 	*pending = queue.pending;
@@ -391,7 +413,7 @@ list_own(void)
 	List	   *others = NIL;
 	ListCell   *lc;
 
-	foreach(lc, cmq_catalog_queue_names())
+	foreach(lc, list_concat(cmq_catalog_queue_names(), cmq_journal_names()))
 	{
 		Candidate  *candidate = palloc0(sizeof(Candidate));
 

@@ -51,7 +51,7 @@
 #include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
 #include "memory/cmq_visits.h"
-#include "store/cmq_catalog.h"
+#include "store/cmq_journal_rows.h"
 #include "store/cmq_description.h"
 #include "worker/cmq_turn.h"
 
@@ -356,7 +356,7 @@ cmq_turn_order(List *names, CmqTurnOrder *order)
 		place->name = list_nth(names, i);
 		place->position = i;
 		/* not by cmq_queue_find(): a damaged one is no reason to fail here */
-		if (!cmq_catalog_find_queue(&queue, place->name))
+		if (!cmq_journal_find_any(&queue, place->name))
 			continue;
 		/* without an entry it waits since it could have had a turn */
 		for (int kind = 0; kind < CMQ_NTURNS; kind++)

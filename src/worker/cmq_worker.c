@@ -45,6 +45,7 @@
 #include "memory/cmq_visits.h"
 #include "memory/cmq_workers.h"
 #include "store/cmq_catalog.h"
+#include "store/cmq_journal_rows.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_queue.h"
@@ -317,7 +318,8 @@ order_turns(void *arg)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	cmq_turn_order(cmq_catalog_queue_names(), &order);
+	cmq_turn_order(list_concat(cmq_catalog_queue_names(), cmq_journal_names()),
+				   &order);
 	MemoryContextSwitchTo(old);
 }
 

@@ -39,6 +39,7 @@ use Time::HiRes qw(time usleep);
 
 my @sources = qw(a b c d);
 my @queues = qw(a b c d brief copy dead far);
+my @topics = qw(news routes);
 
 sub new
 {
@@ -503,7 +504,11 @@ sub _checks
 	return q{
 -- Whatever is in a queue's tables now.
 CREATE VIEW t.there AS
-} . join(' UNION ALL ', map { "SELECT '$_' AS queue, cmq.msg_id(enqueued_at) AS msg_id, md5(body) AS body, headers FROM cmq_data.q_$_" } @queues) . q{;
+} . join(' UNION ALL ', map { my $queue = $_;
+	# what is published is there for a queue as long as that has a row for it
+	"SELECT '$_' AS queue, cmq.msg_id(enqueued_at) AS msg_id, md5(body) AS body, headers FROM cmq_data.q_$_",
+	map { "SELECT '$queue', cmq.msg_id(enqueued_at), md5(body), headers FROM cmq_data.j_$_ WHERE '$queue' = ANY (queues)
+		AND enqueued_at IN (SELECT enqueued_at FROM cmq_data.q_${queue}_pending WHERE topic = '$_' UNION ALL SELECT enqueued_at FROM cmq_data.q_${queue}_rewind WHERE topic = '$_')" } @topics } @queues) . q{;
 CREATE VIEW t.state AS
 } . join(' UNION ALL ', map { "SELECT '$_' AS queue, cmq.msg_id(enqueued_at) AS msg_id, 'pending' AS state, receive_count, rewind_count FROM cmq_data.q_${_}_pending
 	UNION ALL SELECT '$_', cmq.msg_id(enqueued_at), 'deleted', receive_count, rewind_count FROM cmq_data.q_${_}_rewind" } @queues) . q{;

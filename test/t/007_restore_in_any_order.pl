@@ -54,6 +54,11 @@ $node->sql(q(
 	SELECT FROM cmq_create_queue('states', rewind_seconds => 7200, visibility_timeout => 43200, dead_letter_queue => 'backlog', max_receive_count => 3);
 	SELECT FROM cmq_create_topic('news');
 	SELECT FROM cmq_subscribe('news', 's', 'states');
+	SELECT cmq_create_queue('pub_a', rewind_seconds => 3600), cmq_create_queue('pub_b');
+	SELECT FROM cmq_create_topic('both');
+	SELECT count(cmq_subscribe('both', q, q)) FROM unnest('{pub_a,pub_b}'::text[]) q;
+	SELECT count(*) FROM cmq_publish_batch('both', '{p1,p2}');
+	SELECT count(*) FROM cmq_consume('pub_a');
 	GRANT INSERT ON cmq.q_states TO sender;
 	RESET ROLE;
 	DO $$
@@ -212,10 +217,14 @@ foreach (@splits)
 	is($node->sql("SELECT cmq_restore('states', '-infinity'); SELECT string_agg(body, ' ') FROM cmq_receive('states', 100)"),
 		"10\n" . join(' ', map("m$_", 1 .. 10)), "$name: the history comes back");
 	is($node->sql("SELECT queue FROM cmq_publish('news', 'x')"), 'states', "$name: publish");
+	is($node->sql("SELECT cmq_restore('pub_a', '-infinity'); SELECT string_agg(queue, ' ') FROM cmq_publish('both', 'p3')
+		UNION ALL SELECT string_agg(body, ' ') FROM cmq_consume('pub_a', 10) UNION ALL SELECT string_agg(body, ' ') FROM cmq_consume('pub_b', 10)"),
+		"1\npub_a pub_b\np1 p2 p3\np1 p2 p3", "$name: what is published to several queues");
 	is($node->sql("SELECT cmq_rewind('states', latest_rewind_time) IS NULL FROM cmq_queue_attributes('states')"), 't', "$name: rewind");
 	like($node->complaint("TRUNCATE cmq_data.q_states_pending"), qr/cannot be truncated/, "$name: triggers are there");
 	$node->sql("SELECT FROM cmq_unbind_dead_letter('states')");
-	$node->sql("SELECT FROM cmq_drop_queue('$_')") foreach ('states', 'due', 'backlog');
+	$node->sql("SELECT FROM cmq_drop_queue('$_')") foreach ('states', 'due', 'backlog', 'pub_a', 'pub_b');
+	$node->sql("SELECT cmq_drop_topic('news'), cmq_drop_topic('both')");
 	is($node->sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_data'::regnamespace"), '0', "$name: dropped without a rest");
 }
 

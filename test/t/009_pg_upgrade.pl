@@ -43,6 +43,11 @@ $from->sql(q{
 	GRANT DELETE ON cmq.q_a TO consumer;
 	SELECT FROM cmq_create_topic('t');
 	SELECT FROM cmq_subscribe('t', 's', 'a', '{yes}');
+	SELECT cmq_create_queue('b', rewind_seconds => 86400), cmq_create_queue('c');
+	SELECT FROM cmq_create_topic('u');
+	SELECT count(cmq_subscribe('u', q, q)) FROM unnest('{b,c}'::text[]) q;
+	SELECT FROM cmq_publish_batch('u', '{p1,p2}');
+	SELECT FROM cmq_consume('b', 1);
 	SELECT FROM cmq_send_batch('a', '{d1,d2,d3,f4,r5}', headers => array_fill('{"x": 1}'::jsonb, '{5}'));
 	SELECT FROM cmq_send('a', 'later', deliver_at => now() + interval '3 days');
 	SET ROLE consumer;
@@ -79,6 +84,9 @@ is( $to->sql(q{SELECT queue FROM cmq_publish('t', 'published', '{yes}')}),
 	'a', 'the topic works');
 is( $to->receive('a', 10),
 	'd2 d3 f4 r5 new published', 'the rewind goes on, and what was waiting is received');
+is($to->receive('c', 10), 'p1 p2', 'what was published to several queues is there');
+is($to->sql(q{SELECT FROM cmq_restore('b', '-infinity'); SELECT queue FROM cmq_publish('u', 'p3'); SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('b', 10)}),
+	"b\nc\np1 p2 p3", '... and comes back');
 is( $to->sql(q{
 		SELECT FROM cmq_cancel_rewind('a');
 		SELECT string_agg(body, ' ') FROM cmq_restore_messages('a', array(SELECT msg_id FROM cmq.q_a_history)) i JOIN cmq.q_a_all a ON a.msg_id = i}),

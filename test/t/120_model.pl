@@ -79,12 +79,19 @@ $observer->query_safe(q{
 	DECLARE
 		s interval := make_interval(secs => seconds);
 		there boolean;
+		j text;
 		has_keys boolean := (SELECT dedup IS NOT NULL FROM cmq.queue WHERE name = q);
 	BEGIN
 		EXECUTE format('SELECT min(enqueued_at) - $1 < (SELECT min(lower) FROM cmq.partition WHERE queue = %L) FROM cmq_data.%I', q, 'q_' || q)
 		  INTO there USING s;
 		-- no partition is so old: it is shortly after the beginning of one
 		IF there THEN RETURN false; END IF;
+		-- what is published grows old for this queue alone: so it gets a message of its own
+		FOR j IN SELECT name FROM cmq.topic_journal LOOP
+			EXECUTE format('SELECT min(enqueued_at) - $1 < (SELECT min(lower) FROM cmq.partition WHERE queue = %L) FROM cmq_data.%I WHERE %L = ANY (queues)', j, 'j_' || substr(j, 2), q)
+			  INTO there USING s;
+			IF there THEN RETURN false; END IF;
+		END LOOP;
 		-- nor do keys move to another one, where they may be already
 		IF has_keys THEN
 			EXECUTE format('SELECT min(enqueued_at) - $1 < (SELECT max(lower) FROM cmq.partition WHERE queue = %L AND dedup IS NOT NULL AND lower <= cmq._clock(%1$L)) FROM cmq_data.%I',
@@ -92,6 +99,11 @@ $observer->query_safe(q{
 			IF there THEN RETURN false; END IF;
 			EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || q || '_dedup') USING s;
 		END IF;
+		FOR j IN SELECT substr(name, 2) FROM cmq.topic_journal LOOP
+			EXECUTE format('INSERT INTO cmq_data.%1$I AS j SELECT enqueued_at - $1, headers, body, message_group, ARRAY[%2$L] FROM cmq_data.%1$I j
+					WHERE EXISTS (SELECT FROM cmq_data.%3$I p WHERE p.enqueued_at = j.enqueued_at AND topic = %5$L) OR EXISTS (SELECT FROM cmq_data.%4$I r WHERE r.enqueued_at = j.enqueued_at AND topic = %5$L)
+				ON CONFLICT (enqueued_at) DO UPDATE SET queues = j.queues || excluded.queues', 'j_' || j, q, 'q_' || q || '_pending', 'q_' || q || '_rewind', j) USING s;
+		END LOOP;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1', 'q_' || q) USING s;
 		EXECUTE format('UPDATE cmq_data.%I SET enqueued_at = enqueued_at - $1, first_received_at = first_received_at - $1,
 			visible_at = CASE WHEN visible_at <= cmq._clock(%L) THEN visible_at - $1 ELSE visible_at END,

@@ -19,7 +19,7 @@ my $node = CmqNode->running('published', "max_connections = 60\nlock_timeout = 6
 # Topic t has queues a, b and o, topic u has b, o and c; o is ordered.  Each call books
 # what it was told, and each consume what it got.
 $node->sql(q{
-	SELECT cmq_create_queue('a', rewind_seconds => 3600), cmq_create_queue('b'), cmq_create_queue('c'),
+	SELECT cmq_create_queue('a', rewind_seconds => 3600), cmq_create_queue('b', msg_retention_seconds => 60), cmq_create_queue('c'),
 		   cmq_create_queue('o', rewind_seconds => 3600, ordered => true);
 	SELECT cmq_create_topic('t'), cmq_create_topic('u');
 	SELECT cmq_subscribe('t', 'on_' || q, q) FROM unnest('{a,b,o}'::text[]) q;
@@ -60,6 +60,8 @@ sub clients
 my $consumers = clients(4, '-T', '10000',
 	'consume' => "\\set q random(1, 4)\nSELECT consume(substr('abco', :q, 1));\n",
 	'rollback' => "\\set q random(1, 4)\nBEGIN;\nSELECT consume(substr('abco', :q, 1));\nROLLBACK;\n");
+# partitions of the journals, too, are made and dropped meanwhile
+my $maintenance = clients(1, '-T', '10000', 'maintain' => "SELECT cmq_maintain();\n\\sleep 50 ms\n");
 my @producers = (
 	clients(4, '-t', $transactions,
 		'one@4' => "\\set t random(1, 2)\n\\set g random(1, 5)\nSELECT publish(substr('tu', :t, 1), 1, 'g' || :g);\n",
@@ -72,7 +74,7 @@ my @producers = (
 
 $_->succeeds('producers') foreach @producers;
 $node->poll(q{SELECT count(*) = (SELECT count(*) FROM told) FROM got}, 'as many were consumed as were sent');
-$consumers->kill;
+$_->kill foreach $consumers, $maintenance;
 
 is($node->sql(q{SELECT * FROM (TABLE told EXCEPT ALL SELECT t.* FROM told t JOIN got g USING (queue, msg_id, body)) x}), '',
 	'what each call was told was consumed, with that id');
@@ -93,7 +95,7 @@ my @fast = (
 	clients(1, '-t', 100, 'to_b' => "SELECT count(*) FROM cmq_send_batch('b', array_fill('x'::text, ARRAY[1500]));\n"));
 $_->succeeds('a fast producer') foreach @fast;
 is($node->sql('SELECT ready FROM cmq.status WHERE queue = \'b\''), 250_000, 'all is there');
-is($node->sql(q{SELECT count(*) FROM cmq_data.q_o JOIN cmq_data.q_b USING (enqueued_at)}), 100_000, '... and what both queues got has one id');
+is($node->sql(q{SELECT count(*) FROM cmq_data.q_o_pending JOIN cmq_data.q_b_pending USING (enqueued_at)}), 100_000, '... and what both queues got has one id');
 
 $node->stop;
 $node->is_sound;

@@ -66,7 +66,7 @@ $reports->sql(q{
 	CREATE SCHEMA cmq_data;
 	CREATE TABLE cmq_data.q_source (enqueued_at timestamptz PRIMARY KEY, headers jsonb, body text NOT NULL);
 	CREATE TABLE cmq_data.q_source_rewind (enqueued_at timestamptz PRIMARY KEY, first_received_at timestamptz, deleted_at timestamptz,
-		deleted_by text, receive_count int, rewind_count int, deleted_xact bigint)});
+		deleted_by text, receive_count int, rewind_count int, deleted_xact bigint, topic text)});
 $node->sql(q{
 	SELECT FROM cmq_create_queue('source', rewind_seconds => 3600);
 	SELECT FROM cmq_send_batch('source', array(SELECT 'before' || i FROM generate_series(1, 50) i));

@@ -273,8 +273,10 @@ $old->sql(q{
 	SELECT cmq_create_queue('orders', visibility_timeout => 43200, rewind_seconds => 86400, dead_letter_queue => 'dead', max_receive_count => 100);
 	SELECT cmq_create_queue('plain');
 	SELECT cmq_create_queue('copies');
+	SELECT cmq_create_queue('others', rewind_seconds => 3600);
 	SELECT cmq_create_topic('events');
 	SELECT cmq_subscribe('events', 'all', 'copies');
+	SELECT cmq_subscribe('events', 'too', 'others');
 	GRANT INSERT ON cmq.q_orders TO shop;
 	RESET ROLE;
 });
@@ -323,6 +325,7 @@ BEGIN;
 SELECT count(*) FROM cmq_receive('plain', 1, visibility_timeout => 1);
 ROLLBACK;
 SELECT count(*) FROM cmq_publish('events', 'news');
+SELECT count(*) FROM cmq_consume('others', 1, filter => '{}');
 SQL
 my $traffic = $old->start_pgbench('-c', '3', '-R', '60', '-T', '600', '-f', $script);
 
@@ -343,12 +346,14 @@ $old->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_n
 my $handle = $old->handle('orders');
 my $body = $old->sql("SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in_flight' ORDER BY visible_at DESC LIMIT 1");
 catch_up();
-foreach my $table (map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'dead')
+foreach my $table ('j_events', map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'others', 'dead')
 {
 	my $digest = "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM cmq_data.$table t";
 	is($new->sql($digest), $old->sql($digest), "$table is the same");
 }
-$new->counts_agree($_, "of $_") foreach 'orders', 'plain', 'copies';
+$new->counts_agree($_, "of $_") foreach 'orders', 'plain', 'copies', 'others';
+cmp_ok($old->sql('SELECT count(*) FROM cmq_data.j_events'), '>', 100, 'what is published is in the journal');
+is($new->sql(qq{SELECT count(*) = (SELECT count(*) FROM cmq_data.j_events) FROM cmq.q_${_}_all WHERE body = 'news'}), 't', "... and $_ has all of it") foreach 'copies', 'others';
 my $now = q{SELECT max(greatest(m.enqueued_at, r.deleted_at)) FROM cmq_data.q_orders m LEFT JOIN cmq_data.q_orders_rewind r USING (enqueued_at)};
 my $newest = $old->sql($now);
 $new->sql('DROP SUBSCRIPTION sub');
@@ -359,9 +364,12 @@ note 'going on';
 is($new->sql("SELECT cmq.enqueued_at(cmq_send('orders', 'new')) > '$newest'"), 't', 'msg_ids go on increasing');
 is($new->sql("SELECT cmq_delete('orders', '$handle')"), 't', 'a handle of before is good');
 is($new->sql("SELECT count(*) FROM cmq.q_orders_history WHERE msg_id = $body"), '1', '... and its message is history');
-is($new->sql(q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'copies app, dead app, orders app, plain app', 'the queues have their owner');
+is($new->sql(q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'copies app, dead app, orders app, others app, plain app', 'the queues have their owner');
 is($new->sql(q{SET ROLE shop; SELECT cmq_send('orders', 'from the shop') > 0}), 't', 'and their rights');
-is($new->sql(q{SELECT queue FROM cmq_publish('events', 'news')}), 'copies', 'and the topic its subscription');
+is($new->sql(q{SELECT queue FROM cmq_publish('events', 'last news')}), "copies\nothers", 'and the topic its subscriptions');
+is($new->sql(q{SELECT count(*) FROM cmq_data.j_events WHERE body = 'last news'}), '1', '... and its journal');
+is($new->sql(q{SELECT cmq_restore('others', '-infinity') > 10 FROM cmq_consume('others')}), 't', 'what was published is restored');
+is($new->sql(q{SELECT DISTINCT body FROM cmq_receive('others', 20)}), 'news', '... and received');
 is($new->receive('plain', 1), 'long ago', 'the oldest message is there');
 # in flight with a timeout of a second, which is over or will be
 $new->wait_until(q{SELECT count(*) = 0 FROM cmq.q_plain_live WHERE state = 'in_flight' AND body LIKE 'plain%'});

@@ -1,0 +1,327 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmq_journal_drop.c
+ *	  Drop what no queue needs any more of a journal, and the journal in the end.
+ *
+ * A queue drops its own leaf of some time when nobody can receive or bring back anything of
+ * it any more (cmq_leaf_drop.c), whatever is pending, due or within its windows.  So a leaf
+ * of a journal may be dropped when none of the queues that may have messages there has a
+ * leaf for these times: and, for as long as the topic exists, when it is over.  No queue
+ * ever gets a leaf for a time that is over.
+ *
+ * Which queues these are is known since they have subscribed.  When a queue has no
+ * subscription any more, its row says from when on it has no messages (cmq.receiver).
+ * That is settled by whoever has the journal alone: a publish locks it before it reads
+ * subscriptions, and has written its messages when it gives the lock back.  When the
+ * queue has no leaf from before that time, its row goes.
+ *
+ * A restore from a dump brings the rows of all these one after the other (cmq_dump.c).  So
+ * of what was made in another database a leaf stays until all queues would have expired its
+ * messages, and an empty journal until its topic is dropped by a call.
+ *
+ * A journal outlives its topic until its last leaf is dropped; one that holds no message is
+ * dropped with the topic.
+ *
+ * Locks: AccessExclusive on the journal and on leaves, if they can be had in a moment
+ * (cmq_lock.c); else they are left for the next round.  Abort: all is there as it was.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "base/cmq_args.h"
+#include "base/cmq_identity.h"
+#include "base/cmq_names.h"
+#include "base/cmq_try.h"
+#include "memory/cmq_xact.h"
+#include "store/cmq_catalog.h"
+#include "store/cmq_ddl.h"
+#include "store/cmq_description.h"
+#include "store/cmq_journal.h"
+#include "store/cmq_journal_rows.h"
+#include "store/cmq_lock.h"
+#include "store/cmq_owner.h"
+#include "store/cmq_queue.h"
+#include "store/cmq_shape.h"
+#include "store/cmq_table.h"
+#include "store/cmq_topic_rows.h"
+#include "verbs/cmq_journal_drop.h"
+
+/* How many leaves one transaction drops. */
+#define MAX_DROPS 50
+
+/* One look at a journal. */
+typedef struct Look
+{
+	CmqQueue   *journal;
+	bool		has_topic;
+	List	   *receivers;
+	List	   *queues;			/* of each of them the description, with its
+								 * leaves; NULL: it is gone */
+	bool		by_call;		/* the topic was dropped by a call */
+	CmqLeaf    *leaf;			/* that is being dropped */
+} Look;
+
+static void
+take_look(Look *look, CmqQueue *journal)
+{
+	ListCell   *lc;
+
+	look->journal = journal;
+	look->has_topic = cmq_topic_find(cmq_plain_name(journal), false, NULL, NULL, NULL);
+	look->receivers = cmq_receiver_list(NULL, journal->name);
+	look->queues = NIL;
+	foreach(lc, look->receivers)
+	{
+		CmqReceiver *receiver = lfirst(lc);
+		CmqDescription *queue = palloc(sizeof(CmqDescription));
+
+		if (cmq_catalog_find_queue(queue, receiver->queue))
+			(void) cmq_catalog_load_leaves(queue, NULL, NULL);
+		else
+			queue = NULL;
+		look->queues = lappend(look->queues, queue);
+	}
+}
+
+/* Does the queue have a leaf with times in [lower, upper)? */
+static bool
+has_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper)
+{
+	for (int i = 0; i < queue->nleaves; i++)
+	{
+		if (queue->leaves[i].lower < upper && queue->leaves[i].upper > lower)
+			return true;
+	}
+	return false;
+}
+
+/* May a queue need what is in the leaf, or may anything come into it? */
+static bool
+is_needed(const Look *look, CmqLeaf *leaf)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	TimestampTz now = cmq_queue_now(look->journal);
+
+	if (look->has_topic && leaf->upper > now)
+		return true;
+	if (leaf->made_in != cmq_identity_database() && !look->by_call)
+		return leaf->upper > now - CMQ_RETENTION_MAX * USECS_PER_SEC;
+	forboth(lc, look->receivers, lc2, look->queues)
+	{
+		CmqReceiver *receiver = lfirst(lc);
+		CmqDescription *queue = lfirst(lc2);
+
+		if (queue && has_leaf(queue, leaf->lower, Min(leaf->upper, receiver->until)))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_empty(CmqQueue *journal, CmqLeaf *leaf)
+{
+	CmqTable	table;
+	bool		empty;
+
+	if (!cmq_table_open(&table, NULL, journal, leaf->messages, CMQ_JOURNAL,
+						AccessShareLock))
+		return true;
+	empty = cmq_table_newest(&table) == DT_NOBEGIN;
+	cmq_table_close(&table);
+	return empty;
+}
+
+/* Called in a subtransaction. */
+static void
+drop_leaf(const char *name, void *arg)
+{
+	Look	   *look = arg;
+	ObjectAddress object;
+
+	ObjectAddressSet(object, RelationRelationId, look->leaf->messages);
+	performDeletion(&object, DROP_RESTRICT, 0);
+	cmq_catalog_delete_leaf(look->journal, look->leaf->lower);
+}
+
+/*
+ * Drop the leaves that are needed no more; the caller has the journal alone.  True if
+ * there are more.
+ */
+static bool
+drop_leaves(Look *look)
+{
+	CmqQueue   *journal = look->journal;
+	int			dropped = 0;
+
+	for (int i = 0; i < journal->nleaves && dropped < MAX_DROPS; i++)
+	{
+		CmqLeaf    *leaf = &journal->leaves[i];
+
+		/* nothing comes into an empty one when there is no topic */
+		if ((is_needed(look, leaf) && (look->has_topic || !is_empty(journal, leaf))) ||
+			!cmq_lock_briefly(leaf->messages))
+			continue;
+		look->leaf = leaf;
+		if (cmq_try(journal->name, "dropping a partition", drop_leaf, look,
+					CMQ_TRY_WARN))
+			dropped++;
+		else
+			UnlockRelationOid(leaf->messages, AccessExclusiveLock);
+	}
+	return dropped == MAX_DROPS;
+}
+
+/*
+ * Settle which queues get no more, and forget those that need nothing.  The row of one that
+ * was dropped keeps what was its from a queue of the same name, as long as that is there.
+ */
+static void
+end_receivers(Look *look)
+{
+	const char *topic = cmq_plain_name(look->journal);
+	TimestampTz now = cmq_queue_now(look->journal);
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	forboth(lc, look->receivers, lc2, look->queues)
+	{
+		CmqReceiver *receiver = lfirst(lc);
+		CmqDescription *queue = lfirst(lc2);
+
+		if (cmq_topic_find_subscription(topic, NULL, receiver->queue))
+			continue;
+		if (queue == NULL ? !has_leaf(look->journal, DT_NOBEGIN, receiver->since) :
+			receiver->until != DT_NOEND && receiver->since == DT_NOBEGIN &&
+			!has_leaf(queue, DT_NOBEGIN, receiver->until))
+			cmq_receiver_delete(receiver->queue, receiver->journal);
+		else if (queue && receiver->until == DT_NOEND)
+		{
+			/* all that was published has an earlier time */
+			receiver->until = now + 1;
+			cmq_receiver_put(receiver);
+		}
+	}
+}
+
+/* Drop the journal of a topic that is gone, if it has no leaf any more. */
+static void
+drop_if_over(CmqQueue *journal)
+{
+	CmqOwnerScope scope;
+
+	journal = cmq_queue_again(journal);
+	if (journal->nleaves > 0)
+		return;
+	cmq_owner_enter(&scope, InvalidOid);
+	cmq_ddl_execute("DROP TABLE %s", cmq_full_name(journal->messages));
+	cmq_owner_leave(&scope);
+	cmq_xact_remove_at_end(journal->messages, true);
+	cmq_receiver_delete(NULL, journal->name);
+	cmq_journal_delete_row(journal->name);
+}
+
+/*
+ * Maintenance, as the owner: drop what no queue needs any more, if the journal can be
+ * locked in a moment.  True if there is more to drop.
+ */
+bool
+cmq_journal_drop_old(CmqQueue *journal)
+{
+	Look		look = {.by_call = false};
+	bool		any = false;
+	bool		more;
+	ListCell   *lc;
+
+	if (cmq_catalog_forget_leaves(journal->name))
+		CommandCounterIncrement();
+	take_look(&look, journal);
+	foreach(lc, look.receivers)
+		any |= cmq_topic_find_subscription(cmq_plain_name(journal), NULL,
+										   ((CmqReceiver *) lfirst(lc))->queue) == NULL;
+	for (int i = 0; i < journal->nleaves; i++)
+		any |= !is_needed(&look, &journal->leaves[i]);
+	if (!any && look.has_topic)
+		return false;
+	if (!cmq_catalog_try_lock("topic") || !cmq_lock_briefly(journal->messages))
+		return false;
+	/* as it is now */
+	take_look(&look, cmq_queue_again(journal));
+	end_receivers(&look);
+	take_look(&look, cmq_queue_again(journal));
+	more = drop_leaves(&look);
+	if (!look.has_topic && cmq_journal_is_made_here(journal->name))
+		drop_if_over(journal);
+	return more;
+}
+
+/* Drop the table of a journal that has no row, as after a restore of the schema alone. */
+static void
+drop_orphan(const char *topic)
+{
+	Oid			relid = cmq_journal_relation(topic);
+	CmqDescription journal;
+	CmqOwnerScope scope;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
+		get_attnum(relid, "queues") == InvalidAttrNumber ||
+		cmq_journal_find_row(&journal, cmq_journal_name(topic)))
+		return;
+	cmq_owner_enter(&scope, InvalidOid);
+	cmq_ddl_execute("DROP TABLE %s", cmq_full_name(relid));
+	cmq_owner_leave(&scope);
+}
+
+/*
+ * The topic was dropped, by a caller who has topics locked: so is its journal, unless
+ * queues need what is there, or somebody has it locked; then maintenance will drop it.
+ */
+void
+cmq_journal_end(const char *topic)
+{
+	CmqQueue   *journal = cmq_journal_find(topic);
+	Look		look = {.by_call = true};
+
+	if (journal == NULL)
+	{
+		drop_orphan(topic);
+		cmq_receiver_delete(NULL, cmq_journal_name(topic));
+		cmq_journal_delete_row(cmq_journal_name(topic));
+		return;
+	}
+	if (!cmq_lock_briefly(journal->messages))
+		return;
+	cmq_queue_attach(journal);
+	take_look(&look, cmq_queue_again(journal));
+	end_receivers(&look);
+	take_look(&look, look.journal);
+	(void) drop_leaves(&look);
+	drop_if_over(journal);
+}
+
+/* Maintenance: forget journals whose table was dropped by hand.  Topics are locked. */
+void
+cmq_journal_sweep_gone(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, cmq_journal_names())
+	{
+		CmqDescription journal;
+
+		if (!cmq_journal_find_row(&journal, lfirst(lc)) ||
+			get_rel_name(journal.messages) != NULL)
+			continue;
+		cmq_receiver_delete(NULL, lfirst(lc));
+		cmq_journal_delete_row(lfirst(lc));
+	}
+}
