@@ -291,12 +291,49 @@ $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 is($standby->sql(q{SELECT queue FROM cmq.metrics ORDER BY queue}), 'q', 'a queue that is locked is left out');
 is($standby->sql(q{SELECT queue, dead_letters FROM cmq.status}), 'q|', '... by cmq.status, too');
 $session->query_safe('ROLLBACK');
+
+# Groups of an ordered queue that are blocked: something of flying is in flight, of off
+# put off, of back in flight with one before it that a rewind brings back; nothing waits
+# behind alone.
+$node->sql(q{
+	SELECT FROM cmq_create_queue('ordered', visibility_timeout => 43200, rewind_seconds => 3600, ordered => true);
+	SELECT FROM cmq_send_batch('ordered', '{back1,back2,flying1,flying2,off1,off2,alone1,free,none}', message_groups => '{back,back,flying,flying,off,off,alone,free,NULL}');
+	CREATE TABLE taken (body text, handle text);
+	CREATE FUNCTION take(bodies text[]) RETURNS void LANGUAGE sql AS
+	$$ INSERT INTO taken SELECT body, receipt_handle FROM cmq_receive_messages('ordered', array(SELECT msg_id FROM cmq.q_ordered_live WHERE body = ANY (bodies))) $$;
+	SELECT take('{flying1,off1,alone1,back1}');
+	SELECT cmq_delete('ordered', handle) FROM taken WHERE body = 'back1';
+	SELECT take('{back2}');
+	SELECT cmq_release('ordered', array(SELECT handle FROM taken WHERE body = 'off1'), 43200);
+	SELECT cmq_rewind('ordered', (SELECT enqueued_at FROM cmq_data.q_ordered WHERE body = 'back1'));
+});
+
+# What both say of blocked groups.
+sub blocked
+{
+	my ($expected, $name) = @_;
+	$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+	is($_->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'ordered'}), $expected, $name . ($_ == $node ? '' : ', on the standby')) foreach $node, $standby;
+	return;
+}
+
+blocked(3, 'blocked groups: three');
+is($standby->sql(q{SELECT count(*) FROM cmq.status WHERE blocked_groups IS NOT NULL}), 1, '... of the only queue that is ordered');
+$session->query_safe(q{BEGIN; SELECT cmq_send('ordered', 'alone2', message_group => 'alone')});
+blocked(3, 'nothing waits that is not committed');
+$session->query_safe('COMMIT');
+blocked(4, '... and then it does');
 $session->quit;
+$node->sql(q{SELECT cmq_delete('ordered', handle) FROM taken WHERE body = 'flying1'});
+blocked(3, 'what was in flight is deleted');
+$node->sql(q{SELECT cmq_cancel_rewind('ordered')});
+blocked(2, 'nothing comes back any more');
 
 $node->stop;
 $standby->promote;
 is(is_exact('after promotion', $standby), 990, 'as before');
-is($standby->sql(q{SELECT queue, sent FROM cmq.metrics ORDER BY queue}), "other|0\nq|0", 'and counters');
+is($standby->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'ordered'}), 2, '... and as many groups are blocked');
+is($standby->sql(q{SELECT queue, sent FROM cmq.metrics ORDER BY queue}), "ordered|0\nother|0\nq|0", 'and counters');
 is($standby->receive('q', 1), '-', 'what was paused is so after promotion');
 is($standby->sql(q{SELECT cmq_resume_queue('q')}), 't', '... until it is resumed');
 isnt($standby->receive('q', 1), '-', '... there');
