@@ -592,6 +592,26 @@ cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
 	return whole;
 }
 
+/* The same for all rows of the map, whatever has become of the tables. */
+void
+cmq_catalog_load_leaf_rows(CmqDescription *queue)
+{
+	CmqCatalogScan cs;
+	int			allocated = 16;
+
+	queue->nleaves = 0;
+	queue->leaves = palloc(allocated * sizeof(CmqLeaf));
+	cmq_catalog_begin(&cs, "partition", AccessShareLock, queue->name);
+	while (HeapTupleIsValid(next_leaf(&cs, &queue->leaves[queue->nleaves])))
+	{
+		if (++queue->nleaves < allocated)
+			continue;
+		allocated *= 2;
+		queue->leaves = repalloc(queue->leaves, allocated * sizeof(CmqLeaf));
+	}
+	cmq_catalog_end(&cs);
+}
+
 void
 cmq_catalog_insert_queue(CmqQueue *queue)
 {

@@ -88,6 +88,7 @@ extern bool cmq_catalog_is_free(void);
 extern bool cmq_catalog_find_queue(CmqDescription *queue, const char *name);
 extern bool cmq_catalog_load_leaves(CmqDescription *queue, const char **fact,
 									const char **undo);
+extern void cmq_catalog_load_leaf_rows(CmqDescription *queue);
 extern void cmq_catalog_insert_queue(CmqQueue *queue);
 extern void cmq_catalog_update_queue(CmqDescription *queue);
 extern bool cmq_catalog_forget_leaves(const char *name);

@@ -7,7 +7,8 @@
  * it any more (cmq_leaf_drop.c), whatever is pending, due or within its windows.  So a leaf
  * of a journal may be dropped when none of the queues that may have messages there has a
  * leaf for these times: and, for as long as the topic exists, when it is over.  No queue
- * ever gets a leaf for a time that is over.
+ * ever gets a leaf for a time that is over.  A leaf that somebody has detached by hand counts
+ * as one: it may be attached again.
  *
  * Which queues these are is known since they have subscribed.  When a queue has no
  * subscription any more, its row says from when on it has no messages (cmq.receiver).
@@ -84,7 +85,7 @@ take_look(Look *look, CmqQueue *journal)
 		CmqDescription *queue = palloc(sizeof(CmqDescription));
 
 		if (cmq_catalog_find_queue(queue, receiver->queue))
-			(void) cmq_catalog_load_leaves(queue, NULL, NULL);
+			cmq_catalog_load_leaf_rows(queue);
 		else
 			queue = NULL;
 		look->queues = lappend(look->queues, queue);

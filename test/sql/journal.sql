@@ -213,6 +213,13 @@ BEGIN
 END $$;
 SELECT pg_temp.age(300);
 SELECT cmq_maintain();
+-- a partition that its owner has detached may come back
+SELECT rewind AS leaf, lower AS leaf_lower, upper AS leaf_upper FROM cmq.partition WHERE queue = 'jr_long' ORDER BY lower LIMIT 1 \gset
+ALTER TABLE cmq_data.q_jr_long_rewind DETACH PARTITION :leaf;
+SET client_min_messages = error;
+SELECT cmq_maintain();
+SET client_min_messages = warning;
+ALTER TABLE cmq_data.q_jr_long_rewind ATTACH PARTITION :leaf FOR VALUES FROM (:'leaf_lower') TO (:'leaf_upper');
 -- expired in one queue, and pending in the other
 SELECT DISTINCT queue FROM cmq.partition WHERE queue IN ('>jr_life', 'jr_long', 'jr_short') AND upper < now() ORDER BY 1;
 SELECT body FROM cmq_consume('jr_long', 10);
