@@ -16,7 +16,8 @@
  * written once, into the journal, and its pending rows name the topic; each queue needs a
  * leaf all the same, for its history.
  *
- * Locks: RowExclusive on the pending tables and on the leaves that are written.  Abort: nothing was sent;
+ * Locks: RowExclusive on the pending tables and on the leaves that are written, AccessShare
+ * on those of queues whose messages go into a journal.  Abort: nothing was sent;
  * the ids are not used again.
  *
  *-------------------------------------------------------------------------
@@ -27,9 +28,11 @@
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/lockdefs.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_group.h"
@@ -39,6 +42,7 @@
 #include "memory/cmq_window.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_cache.h"
 #include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_leaf.h"
@@ -62,6 +66,7 @@ typedef struct Sending
 	CmqDelay	delay;
 	CmqPending	pending;
 	CmqLeafRows messages;
+	CmqLeaf    *locked;			/* leaf of messages that are in a journal */
 	TimestampTz time;			/* of the last message */
 	int			n;				/* messages so far */
 	int64		bytes;
@@ -110,6 +115,27 @@ cmq_outgoing_check_room(CmqQueue *queue, int n)
 }
 
 /*
+ * Lock the queue's leaf of this time, for a message in a journal: nobody writes it, but a
+ * leaf that is locked is not dropped before the pending row is there, and as long as the
+ * queue has it the message stays (cmq_journal_drop.c).  False if there is none.
+ */
+static bool
+lock_leaf(Sending *sending, TimestampTz time)
+{
+	CmqLeaf    *leaf = cmq_bounds_leaf(sending->messages.queue, time);
+
+	if (leaf == NULL || leaf == sending->locked)
+		return leaf != NULL;
+	LockRelationOid(leaf->messages, AccessShareLock);
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(leaf->messages)))
+		sending->locked = leaf;
+	else
+		/* dropped during a long pause of this process */
+		cmq_cache_mark_stale(sending->queue->name);
+	return sending->locked == leaf;
+}
+
+/*
  * Have the leaves of this time open that are written.  Returns where one is missing, or
  * NULL.
  */
@@ -118,11 +144,11 @@ open_leaves(Sendings *all, TimestampTz time)
 {
 	for (int i = 0; i < all->n; i++)
 	{
-		CmqLeafRows *messages = &all->each[i].messages;
+		Sending    *sending = &all->each[i];
 
-		if (all->journal ? cmq_bounds_leaf(messages->queue, time) == NULL :
-			!cmq_leaf_rows_open(messages, time))
-			return messages;
+		if (all->journal ? !lock_leaf(sending, time) :
+			!cmq_leaf_rows_open(&sending->messages, time))
+			return &sending->messages;
 	}
 	if (all->journal && !cmq_leaf_rows_open(&all->rows, time))
 		return &all->rows;
@@ -473,6 +499,7 @@ cmq_outgoing_write_to_all(CmqQueue **queues, int nqueues, CmqQueue *journal,
 		sending->delay.until = DT_NOBEGIN;
 		sending->time = DT_NOBEGIN;
 		sending->n = 0;
+		sending->locked = NULL;
 		sending->bytes = 0;
 		all.clocks[all.nclocks++] = queues[q]->shared;
 		open_to_send(sending, q == 0 ? NULL : &all.each[0]);

@@ -100,6 +100,54 @@ $drops->query_safe('COMMIT');
 is($standby->sql(q{SELECT state || ' ' || body FROM cmq.q_b_live WHERE body = 'after it'}), 'in_flight after it', 'what could not be read is put off');
 $drops->quit;
 
+note 'a publisher that stands still while a partition ends';
+
+# partitions that end soon, and code of an owner's that holds a publish up before the pending
+# rows of another queue are written
+$standby->sql(q{
+	SELECT cmq_create_queue('early'), cmq_create_queue('late'), cmq_create_topic('slow');
+	SELECT cmq_subscribe('slow', q, q) FROM unnest('{early,late}'::text[]) q;
+	CREATE FUNCTION hold(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(1); RETURN n; END $$;
+	CREATE INDEX ON cmq_data.q_late_pending (public.hold(receive_count));
+	DO $$
+	DECLARE
+		l record;
+		a timestamptz := date_trunc('second', clock_timestamp()) - interval '1 s';
+		b timestamptz := a + interval '5 s';
+		c timestamptz := a + interval '1 day';
+		t text;
+	BEGIN
+		FOR l IN SELECT * FROM cmq.partition WHERE queue IN ('early', 'late', '>slow') LOOP
+			EXECUTE format('DROP TABLE %s', l.messages);
+			IF l.rewind <> l.messages THEN EXECUTE format('DROP TABLE %s', l.rewind); END IF;
+		END LOOP;
+		DELETE FROM cmq.partition WHERE queue IN ('early', 'late', '>slow');
+		FOREACH t IN ARRAY '{q_early,q_early_rewind,q_late,q_late_rewind,j_slow}'::text[] LOOP
+			EXECUTE format('CREATE TABLE cmq_data.%I PARTITION OF cmq_data.%I FOR VALUES FROM (%L) TO (%L)', t || '_1', t, a, b);
+			EXECUTE format('CREATE TABLE cmq_data.%I PARTITION OF cmq_data.%I FOR VALUES FROM (%L) TO (%L)', t || '_2', t, b, c);
+		END LOOP;
+		INSERT INTO cmq.partition (queue, lower, upper, messages, rewind) VALUES
+			('early', a, b, 'cmq_data.q_early_1', 'cmq_data.q_early_rewind_1'), ('early', b, c, 'cmq_data.q_early_2', 'cmq_data.q_early_rewind_2'),
+			('late', a, b, 'cmq_data.q_late_1', 'cmq_data.q_late_rewind_1'), ('late', b, c, 'cmq_data.q_late_2', 'cmq_data.q_late_rewind_2'),
+			('>slow', a, b, 'cmq_data.j_slow_1', 'cmq_data.j_slow_1'), ('>slow', b, c, 'cmq_data.j_slow_2', 'cmq_data.j_slow_2');
+	END $$});
+my $holder = $standby->session;
+$holder->query_safe('BEGIN; SELECT pg_advisory_xact_lock(1)');
+my $publisher = $standby->start_psql(q{SELECT count(*) FROM cmq_publish('slow', 'slow')});
+$standby->wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'advisory'});
+$standby->wait_until(q{SELECT max(upper) < cmq._clock('early') FROM (SELECT upper FROM cmq.partition WHERE queue = 'early' ORDER BY lower LIMIT 1) p});
+$standby->sql('SELECT cmq_maintain()') for 1 .. 2;
+$holder->query_safe('COMMIT');
+$publisher->succeeds('it goes on');
+$standby->sql('SELECT cmq_maintain()') for 1 .. 2;
+is($standby->sql(q{SELECT body FROM cmq_consume('late')}), 'slow', 'what it has published is there');
+$standby->sql('SELECT cmq_maintain()') for 1 .. 2;
+is($standby->sql(q{SELECT string_agg(queue, ' ' ORDER BY queue) FROM cmq.partition WHERE upper < now() AND queue IN ('early', 'late', '>slow')}), '>slow early', 'it stays as long as one queue needs it');
+is($standby->sql(q{SELECT body FROM cmq_consume('early')}), 'slow', '... which has it');
+$standby->sql('SELECT cmq_maintain()') for 1 .. 2;
+is($standby->sql(q{SELECT count(*) FROM cmq.partition WHERE upper < now() AND queue IN ('early', 'late', '>slow')}), '0', 'then all partitions of that time are dropped');
+$holder->quit;
+
 note 'the retention of one queue';
 
 $standby->sql(q{SELECT cmq_alter_queue('a', msg_retention_seconds => 1296000, rewind_seconds => 1296000), cmq_alter_queue('b', msg_retention_seconds => 60)});
