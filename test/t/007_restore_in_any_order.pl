@@ -36,12 +36,16 @@ sub everything
 	return $node->sql(q(
 		SELECT queue, visibility_timeout, rewind_seconds, dead_letter_queue, create_time, rewinding_from IS NOT NULL FROM cmq.queues ORDER BY 1;
 		SELECT * FROM cmq.subscriptions ORDER BY 1, 2;
-		SELECT id, queue, kind, called_at, messages FROM cmq.rewinds ORDER BY 1)) . $node->contents;
+		SELECT id, queue, kind, called_at, messages FROM cmq.rewinds ORDER BY 1;
+		SELECT * FROM cmq_data.q_groups_pending ORDER BY enqueued_at;
+		SELECT * FROM cmq_data.q_groups_rewind ORDER BY enqueued_at)) . $node->contents;
 }
 
 #
 # The source: queues whose messages are in all states, also in a leaf that maintenance
 # would drop if nothing in it were wanted; beside it keys that no send asks for any more.
+# Groups: the rewind brings all of back and the first of flying, whose second is in flight;
+# the first of off is put off; wait waits.
 #
 $node->sql('CREATE DATABASE source');
 use_database('source');
@@ -97,7 +101,19 @@ $node->sql(q(
 	SELECT count(cmq_delete('states', receipt_handle)) FROM cmq_receive('states', 10);
 	SELECT count(*) FROM cmq_receive('states', 5);
 	SELECT cmq_send('states', 'delayed', 3600);
-	SELECT count(cmq_change_visibility('states', receipt_handle, 0)) FROM cmq_receive('states', 1)));
+	SELECT count(cmq_change_visibility('states', receipt_handle, 0)) FROM cmq_receive('states', 1);
+	SET ROLE app;
+	SELECT FROM cmq_create_queue('groups', rewind_seconds => 7200, visibility_timeout => 43200, ordered => true);
+	RESET ROLE;
+	SELECT FROM cmq_send_batch('groups', '{back1,back2,flying1,back3,flying2,flying3,off1,off2,wait1,wait2,free}', message_groups => '{back,back,flying,back,flying,flying,off,off,wait,wait,NULL}');
+	CREATE TABLE taken (body text, handle text);
+	CREATE FUNCTION take(bodies text[]) RETURNS void LANGUAGE sql AS
+	$$ INSERT INTO taken SELECT body, receipt_handle FROM cmq_receive_messages('groups', array(SELECT msg_id FROM cmq.q_groups_live WHERE body = ANY (bodies))) $$;
+	SELECT take('{back1,back2,flying1,off1}');
+	SELECT cmq_delete('groups', handle) FROM taken WHERE body <> 'off1';
+	SELECT take('{flying2}');
+	SELECT cmq_release('groups', array(SELECT handle FROM taken WHERE body = 'off1'), 43200);
+	SELECT cmq_rewind('groups', (SELECT enqueued_at FROM cmq_data.q_groups WHERE body = 'back1'))));
 my $contents = everything();
 my $last = $node->sql('SELECT max(msg_id) FROM (SELECT msg_id FROM cmq.q_due_live UNION ALL SELECT msg_id FROM cmq.q_states_all) m');
 my $source = $node->connstr('source');
@@ -159,6 +175,33 @@ sub one_by_one
 	return;
 }
 
+# The index that finds keys, or groups, is missing still when the rest is there: nothing is
+# stored twice and nothing delivered out of turn.
+sub sections_with_traffic
+{
+	my ($list, $error);
+	my $keyed = q{SELECT cmq_send('due', 'again', dedup_key => 'last')};
+	my $receive = q{SELECT body FROM cmq_receive('groups')};
+
+	restore('custom', "--section=$_") foreach ('pre-data', 'data');
+	like($node->complaint($_), qr/^psql:\S+ ERROR: /, "$db: not without indexes: $_") foreach $keyed, $receive;
+	is_deeply([ grep { /WARNING/ && !/is not complete$/ } split /\n/, $node->complaint('SELECT FROM cmq_maintain()') ], [], "$db: maintenance waits for them");
+	IPC::Run::run [ 'pg_restore', '-l', '--section=post-data', "$dir/custom" ], '>', \$list, '2>', \$error;
+	my @late = grep { / cmq_data (?:d_due_\S+ d_due_\S+_key |\S*q_groups_pending\S*group_key)/ } split /^/, $list;
+	cmp_ok(scalar(@late), '>', 2, "$db: there are indexes of keys and groups");
+	foreach my $part ([ grep { my $entry = $_; !grep { $_ eq $entry } @late } split /^/, $list ], \@late)
+	{
+		open my $fh, '>', "$dir/part" or die;
+		print $fh @$part;
+		close $fh;
+		restore('custom', '-L', "$dir/part");
+		last if $part == \@late;
+		like($node->complaint($keyed), qr/table "d_due_\S+" is not a table of keys of queue "due"/, "$db: no key without its index");
+		like($node->complaint($receive), qr/table "q_groups_pending" does not have the index by group/, "$db: no group without its index");
+	}
+	return;
+}
+
 my @splits = (
 	[ 'plain', sub { psql_file('plain') } ],
 	[ 'plain_one_transaction', sub { psql_file('plain', '-1') } ],
@@ -178,6 +221,7 @@ my @splits = (
 	[ 'custom_schema_then_data_triggers_disabled', sub { restore('custom', '--schema-only'); restore('custom', '--data-only', '--disable-triggers') } ],
 	[ 'custom_sections', sub { restore('custom', "--section=$_") foreach ('pre-data', 'data', 'post-data') } ],
 	[ 'custom_sections_4_jobs', sub { restore('custom', '-j', '4', "--section=$_") foreach ('pre-data', 'data', 'post-data') } ],
+	[ 'custom_sections_with_traffic', \&sections_with_traffic ],
 	[ 'directory_4_jobs', sub { restore('directory', '-j', '4') } ],
 	[ 'directory_no_owner', sub { restore('directory', '--no-owner', '-x') } ],
 	[ 'directory_clean', sub {
@@ -205,6 +249,13 @@ foreach (@splits)
 
 	is($node->sql("SELECT cmq_send('due', 'again', dedup_key => 'last') = max(msg_id), (SELECT count(*) FROM cmq_data.q_due_dedup) FROM cmq.q_due_live WHERE body = 'due last'"), 't|2', "$name: so are keys");
 
+	# groups
+	is($node->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'groups'}), 2, "$name: groups are blocked");
+	$node->sql(q{SELECT FROM cmq_send_batch('groups', '{wait3,off3,flying4,back4}', message_groups => '{wait,off,flying,back}')});
+	my $in_order = q{SELECT string_agg(body, ' ' ORDER BY message_group, ordinality) FROM cmq_receive('groups', 100) WITH ORDINALITY};
+	is($node->sql($in_order), 'back1 back2 back3 back4 wait1 wait2 wait3 free', "$name: the others are received in order");
+	is($node->sql("SELECT cmq_delete('groups', handle) FROM taken WHERE body = 'flying2'; $in_order"), "t\nflying1 flying3 flying4", "$name: what was in flight is deleted, and its group goes on");
+
 	# what was ready is received, in order, each once
 	is($node->sql("SELECT string_agg(body, ' ') FROM cmq_receive('backlog', 100)"),
 		join(' ', map("backlog $_", 1 .. 20), 'backlog new'), "$name: the backlog is received");
@@ -223,7 +274,7 @@ foreach (@splits)
 	is($node->sql("SELECT cmq_rewind('states', latest_rewind_time) IS NULL FROM cmq_queue_attributes('states')"), 't', "$name: rewind");
 	like($node->complaint("TRUNCATE cmq_data.q_states_pending"), qr/cannot be truncated/, "$name: triggers are there");
 	$node->sql("SELECT FROM cmq_unbind_dead_letter('states')");
-	$node->sql("SELECT FROM cmq_drop_queue('$_')") foreach ('states', 'due', 'backlog', 'pub_a', 'pub_b');
+	$node->sql("SELECT FROM cmq_drop_queue('$_')") foreach ('states', 'due', 'backlog', 'groups', 'pub_a', 'pub_b');
 	$node->sql("SELECT cmq_drop_topic('news'), cmq_drop_topic('both')");
 	is($node->sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_data'::regnamespace"), '0', "$name: dropped without a rest");
 }
