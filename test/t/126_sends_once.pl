@@ -1,6 +1,6 @@
 # Sends that happen once, under fire: eight clients with a hundred keys, over the ends of
 # partitions, with rollbacks and savepoints, while maintenance drops old keys; a crash, a
-# restart, the promotion of a standby, a dump and its restore.
+# restart, prepared transactions, the promotion of a standby, a dump and its restore.
 
 use strict;
 use warnings;
@@ -197,6 +197,42 @@ chomp $id;
 is($id, $node->sql(q{SELECT msg_id FROM answer WHERE key = 'prepared'}), 'crash: and its message is the one');
 $node->restart;
 check('crash', 86400, 'restart');
+
+note 'prepared transactions';
+
+# A key belongs to a prepared transaction over restarts: another send of it waits, and is
+# then a duplicate or the message.  So do keys that are prepared together.
+$node->sql(q{SELECT FROM cmq_create_queue('prepared', dedup_seconds => 3600)});
+my %prepared = map {
+	$_ => [ split /\n/, $node->sql(qq{BEGIN; SELECT cmq_send('prepared', 'first', dedup_key => '$_');
+		SAVEPOINT s; SELECT unnest(array(SELECT cmq_send_batch('prepared', '{second,third}', dedup_keys => '{$_ two,$_ three}'))); RELEASE s; PREPARE TRANSACTION '$_'}) ]
+} qw(commit rollback);
+foreach my $how (qw(restart crash))
+{
+	if ($how eq 'crash') { $node->kill_server; $node->start; }
+	else { $node->restart; }
+	my %others;
+	foreach my $key (map { ($_, "$_ two", "$_ three") } sort keys %prepared)
+	{
+		$others{$key} = $node->start_psql(qq{SELECT cmq_send('prepared', 'other', dedup_key => '$key')});
+	}
+	$node->poll(q{SELECT count(*) = 6 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND query LIKE '%other%' AND pid <> pg_backend_pid()}, "prepared: after a $how others of these keys wait");
+	is($node->sql(q{SELECT count(*) FROM cmq_receive('prepared', 10)}), 0, 'prepared: nothing is there yet');
+	if ($how eq 'restart')
+	{
+		$node->sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%other%' AND pid <> pg_backend_pid()});
+		$_->finish foreach values %others;
+		next;
+	}
+	$node->sql($_) foreach q{COMMIT PREPARED 'commit'}, q{ROLLBACK PREPARED 'rollback'};
+	my %got = map { $_ => $others{$_}->complete =~ s/\s//gr } keys %others;
+	is(join(' ', @got{ 'commit', 'commit two', 'commit three' }), join(' ', @{ $prepared{commit} }), 'prepared: when it is committed they are duplicates');
+	is($node->sql(q{SELECT string_agg(body, ' ' ORDER BY enqueued_at) FROM cmq_data.q_prepared}), 'first second third other other other', 'prepared: when it is rolled back they are stored');
+	is($node->sql(q{SELECT string_agg(msg_id::text, ' ' ORDER BY msg_id) FROM cmq.q_prepared_live WHERE body = 'other'}),
+		join(' ', sort { $a <=> $b } @got{ 'rollback', 'rollback two', 'rollback three' }), 'prepared: ... as they say');
+}
+is($node->sql(q{SELECT count(*) FROM unnest('{commit,commit two,commit three,rollback,rollback two,rollback three}'::text[]) k, cmq_send('prepared', 'again', dedup_key => k) id
+	JOIN cmq.q_prepared_live l ON l.msg_id = id WHERE body <> 'again'}), 6, 'prepared: all are duplicates from now on');
 
 note 'commits that do not wait for the disk';
 
