@@ -274,6 +274,8 @@ $old->sql(q{
 	SELECT cmq_create_queue('plain');
 	SELECT cmq_create_queue('copies');
 	SELECT cmq_create_queue('others', rewind_seconds => 3600);
+	SELECT cmq_create_queue('accounts', visibility_timeout => 43200, rewind_seconds => 86400, ordered => true);
+	SELECT cmq_create_queue('once', visibility_timeout => 43200, rewind_seconds => 86400, dedup_seconds => 3600);
 	SELECT cmq_create_topic('events');
 	SELECT cmq_subscribe('events', 'all', 'copies');
 	SELECT cmq_subscribe('events', 'too', 'others');
@@ -291,7 +293,15 @@ $old->sql(q{
 	SELECT FROM cmq_receive('plain', 7, visibility_timeout => 1);
 	SELECT cmq_send('plain', 'delayed', 3600);
 	SELECT cmq_send('orders', 'dead for good');
+	SELECT FROM cmq_send_batch('accounts', '{flying 1,flying 2,off 1,off 2}', message_groups => '{flying,flying,off,off}');
+	SELECT cmq_send('once', 'consumed', dedup_key => 'consumed');
+	SELECT cmq_delete('once', receipt_handle) FROM cmq_receive('once');
+	-- what was sent, by keys and by groups
+	CREATE TABLE asked (key int, msg_id bigint);
+	CREATE TABLE booked (account text, msg_id bigint);
 });
+my ($flying) = split /\n/, $old->sql(q{SELECT receipt_handle FROM cmq_receive_messages('accounts', ARRAY(SELECT msg_id FROM cmq.q_accounts_live WHERE body IN ('flying 1', 'off 1'))) ORDER BY body});
+$old->sql(q{SELECT FROM cmq_release('accounts', ARRAY(SELECT receipt_handle FROM cmq._deliveries_of('accounts', ARRAY(SELECT msg_id FROM cmq.q_accounts_live WHERE body = 'off 1'), false)), 43200)});
 is($old->sql(q{SELECT max(enqueued_at) > now() + interval '5 min' FROM cmq_data.q_orders}), 't', 'the clock of the publisher is ahead');
 # a partition of long ago, with a message that waits
 my $old_leaf = q{
@@ -326,6 +336,13 @@ SELECT count(*) FROM cmq_receive('plain', 1, visibility_timeout => 1);
 ROLLBACK;
 SELECT count(*) FROM cmq_publish('events', 'news');
 SELECT count(*) FROM cmq_consume('others', 1, filter => '{}');
+\set account random(1, 5)
+\set key random(1, 60)
+\set n random(1, 3)
+INSERT INTO booked SELECT 'account ' || :account, id FROM cmq_send_batch('accounts', array_fill('booking'::text, ARRAY[2]), message_groups => array_fill('account ' || :account, ARRAY[2])) id;
+SELECT count(*) FROM cmq_delete_batch('accounts', ARRAY(SELECT receipt_handle FROM cmq_receive('accounts', :n)));
+INSERT INTO asked SELECT :key, cmq_send('once', :key::text, dedup_key => :key::text);
+SELECT count(*) FROM cmq_delete_batch('once', ARRAY(SELECT receipt_handle FROM cmq_receive('once', 1))) WHERE :n = 1;
 SQL
 my $traffic = $old->start_pgbench('-c', '3', '-R', '60', '-T', '600', '-f', $script);
 
@@ -346,14 +363,17 @@ $old->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_n
 my $handle = $old->handle('orders');
 my $body = $old->sql("SELECT msg_id FROM cmq.q_orders_live WHERE state = 'in_flight' ORDER BY visible_at DESC LIMIT 1");
 catch_up();
-foreach my $table ('j_events', map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'others', 'dead')
+foreach my $table ('j_events', (map { ("q_$_", "q_${_}_pending", "q_${_}_rewind") } 'orders', 'plain', 'copies', 'others', 'dead', 'accounts', 'once'), 'q_once_dedup')
 {
 	my $digest = "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, ',' ORDER BY t::text), '')) FROM cmq_data.$table t";
 	is($new->sql($digest), $old->sql($digest), "$table is the same");
 }
-$new->counts_agree($_, "of $_") foreach 'orders', 'plain', 'copies', 'others';
+$new->counts_agree($_, "of $_") foreach 'orders', 'plain', 'copies', 'others', 'accounts', 'once';
 cmp_ok($old->sql('SELECT count(*) FROM cmq_data.j_events'), '>', 100, 'what is published is in the journal');
 is($new->sql(qq{SELECT count(*) = (SELECT count(*) FROM cmq_data.j_events) FROM cmq.q_${_}_all WHERE body = 'news'}), 't', "... and $_ has all of it") foreach 'copies', 'others';
+# the books go by themselves
+my %books = map { $_ => $old->sql("COPY $_ TO STDOUT") } 'asked', 'booked';
+$new->sql("COPY $_ FROM STDIN;\n$books{$_}\n\\.\n") foreach sort keys %books;
 my $now = q{SELECT max(greatest(m.enqueued_at, r.deleted_at)) FROM cmq_data.q_orders m LEFT JOIN cmq_data.q_orders_rewind r USING (enqueued_at)};
 my $newest = $old->sql($now);
 $new->sql('DROP SUBSCRIPTION sub');
@@ -364,7 +384,7 @@ note 'going on';
 is($new->sql("SELECT cmq.enqueued_at(cmq_send('orders', 'new')) > '$newest'"), 't', 'msg_ids go on increasing');
 is($new->sql("SELECT cmq_delete('orders', '$handle')"), 't', 'a handle of before is good');
 is($new->sql("SELECT count(*) FROM cmq.q_orders_history WHERE msg_id = $body"), '1', '... and its message is history');
-is($new->sql(q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'copies app, dead app, orders app, others app, plain app', 'the queues have their owner');
+is($new->sql(q{SELECT string_agg(DISTINCT queue || ' ' || owner, ', ') FROM cmq.queues}), 'accounts app, copies app, dead app, once app, orders app, others app, plain app', 'the queues have their owner');
 is($new->sql(q{SET ROLE shop; SELECT cmq_send('orders', 'from the shop') > 0}), 't', 'and their rights');
 is($new->sql(q{SELECT queue FROM cmq_publish('events', 'last news')}), "copies\nothers", 'and the topic its subscriptions');
 is($new->sql(q{SELECT count(*) FROM cmq_data.j_events WHERE body = 'last news'}), '1', '... and its journal');
@@ -385,6 +405,31 @@ while ($new->consume('orders', 1000) > 0) { }
 is($new->sql(q{SELECT count(*) FROM cmq.q_orders_history}), $history + $live, 'each of them once: the history and what was live');
 is($new->sql(q{SELECT count(*) FROM cmq.q_orders_history WHERE rewind_count = 1}), $history, 'all of the history was brought back');
 $new->counts_agree('orders', 'at the end');
+
+# keys: what was asked for there is a duplicate here, whether it is consumed or not
+cmp_ok($new->sql('SELECT count(*) FROM asked'), '>', 60, 'keys were asked for');
+is($new->sql(q{SELECT count(*) FROM (SELECT FROM asked GROUP BY key HAVING count(DISTINCT msg_id) > 1) k}), 0, '... each had one message');
+is($new->sql(q{SELECT count(*) FROM asked a WHERE cmq_send('once', 'again', dedup_key => key::text) <> msg_id}), 0, '... and has it here');
+is($new->sql(q{SELECT (SELECT count(*) FROM cmq_data.q_once WHERE body <> 'consumed') = (SELECT count(DISTINCT key) FROM asked)}), 't', '... and no other one');
+is($new->sql(q{SELECT cmq_send('once', 'once more', dedup_key => 'consumed'); SELECT count(*) FROM cmq_data.q_once WHERE body = 'once more'}) =~ s/^\d+\n//r, 0, '... also when all was consumed before the copy');
+is($new->sql(q{SELECT cmq_send('once', 'new', dedup_key => 'new') = cmq_send('once', 'newer', dedup_key => 'new')}), 't', 'there are new ones');
+
+# groups: all that is there is had in order, behind what was in flight or put off there
+is($new->sql(q{SELECT blocked_groups FROM cmq.status WHERE queue = 'accounts'}), 2, 'groups are blocked as they were');
+is($new->sql(q{SELECT cmq_send('accounts', 'flying 3', message_group => 'flying') < cmq_send('accounts', 'off 3', message_group => 'off')}), 't', 'others are sent here');
+$new->sql(q{INSERT INTO booked SELECT 'account ' || i, cmq_send('accounts', 'booked here', message_group => 'account ' || i) FROM generate_series(1, 5) i;
+	CREATE TABLE got (n serial, account text, msg_id bigint)});
+my $booking = q{INSERT INTO got (account, msg_id) SELECT message_group, msg_id FROM cmq_consume('accounts', 3) WITH ORDINALITY ORDER BY ordinality};
+while ($new->sql("WITH c AS ($booking RETURNING 1) SELECT count(*) FROM c") > 0) { }
+is($new->sql(q{SELECT count(*) FROM (SELECT msg_id < max(msg_id) OVER (PARTITION BY account ORDER BY n) AS late FROM got) g WHERE late}), 0, 'groups are in order');
+is($new->sql(q{SELECT count(*) FROM booked b LEFT JOIN cmq.q_accounts_history h USING (msg_id) WHERE h.message_group IS DISTINCT FROM account}), 0, 'all that was booked was had, in its group');
+is($new->sql(q{SELECT count(*) FROM cmq.q_accounts_history} ), $new->sql('SELECT count(*) FROM booked'), '... and nothing else');
+is($new->sql("SELECT cmq_delete('accounts', '$flying'); SELECT string_agg(body, ', ' ORDER BY ordinality) FROM cmq_receive('accounts', 10) WITH ORDINALITY"), "t\nflying 2, flying 3", 'what was in flight there is deleted, and its group goes on');
+is($new->sql(q{SELECT cmq_rewind('accounts', (SELECT earliest_rewind_time FROM cmq_queue_attributes('accounts'))) IS NOT NULL; TRUNCATE got}), 't', 'groups are rewound');
+while ($new->sql("WITH c AS ($booking RETURNING 1) SELECT count(*) FROM c") > 0) { }
+is($new->sql(q{SELECT count(*) FROM (SELECT msg_id < max(msg_id) OVER (PARTITION BY account ORDER BY n) AS late FROM got) g WHERE late}), 0, '... come in order');
+is($new->sql(q{SELECT count(DISTINCT msg_id) FROM got JOIN booked USING (account, msg_id)}), $new->sql('SELECT count(*) FROM booked'), '... and all of them');
+
 $new->sql('SELECT cmq_maintain()');
 is($new->sql(q{SELECT cmq_send('plain', 'at the end') > 0}), 't', 'maintenance goes on');
 
