@@ -339,8 +339,8 @@ report_no_leaf(CmqQueue *queue, bool started)
 	check_present_free(queue);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("there is no partition for the present time in queue \"%s\"",
-					queue->name),
+			 errmsg("there is no partition for the present time in %s \"%s\"",
+					cmq_kind(queue), cmq_plain_name(queue)),
 			 errdetail("The maintenance worker could not make one."),
 			 errhint("The server log says why. The owner of the %1$s needs CREATE on schema %2$s, and no open transaction may have locked the %1$s's tables.",
 					 cmq_kind(queue), CMQ_DATA_SCHEMA)));

@@ -100,6 +100,24 @@ $drops->query_safe('COMMIT');
 is($standby->sql(q{SELECT state || ' ' || body FROM cmq.q_b_live WHERE body = 'after it'}), 'in_flight after it', 'what could not be read is put off');
 $drops->quit;
 
+note 'a partition that is missing';
+
+my $drop_leaf = q{DO $$ DECLARE l regclass; BEGIN FOR l IN SELECT messages FROM cmq.partition WHERE queue = '>of_app' LOOP EXECUTE 'DROP TABLE ' || l; END LOOP; END $$};
+$standby->sql(qq{
+	CREATE ROLE app;
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO app;
+	SELECT cmq_create_queue('app_a'), cmq_create_queue('app_b');
+	SET ROLE app;
+	SELECT cmq_create_topic('of_app');
+	RESET ROLE;
+	SELECT cmq_subscribe('of_app', q, q) FROM unnest('{app_a,app_b}'::text[]) q;
+	$drop_leaf});
+is($standby->sql(q{SELECT count(*) FROM cmq_publish('of_app', 'on demand'); SELECT body FROM cmq_data.j_of_app}), "2\non demand", 'a publish has it made');
+$standby->sql("REVOKE CREATE ON SCHEMA cmq_data FROM app; $drop_leaf");
+like($standby->complaint(q{SELECT cmq_publish('of_app', 'x')}), qr/no partition for the present time in topic "of_app".*owner of the topic needs CREATE/s, '... or says why it cannot be made');
+is($standby->sql(q{SELECT count(*) FROM cmq_consume('app_a')}), '0', '... and what was in it is gone');
+$standby->sql(q{SELECT cmq_drop_queue('app_a'), cmq_drop_queue('app_b'); SELECT cmq_drop_topic('of_app')});
+
 note 'a publisher that stands still while a partition ends';
 
 # partitions that end soon, and code of an owner's that holds a publish up before the pending
