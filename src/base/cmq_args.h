@@ -17,6 +17,11 @@
 /* The name of a journal is the mark and the name of its topic; no queue's is such. */
 #define CMQ_JOURNAL_MARK '>'
 #define cmq_is_journal_name(name) ((name)[0] == CMQ_JOURNAL_MARK)
+
+/* What errors call a queue, or a journal, of this name. */
+#define cmq_kind_of(name) (cmq_is_journal_name(name) ? "topic" : "queue")
+#define cmq_plain(name) ((name) + cmq_is_journal_name(name))
+
 #define CMQ_VISIBILITY_MIN			1
 #define CMQ_VISIBILITY_MAX			43200
 #define CMQ_POLLING_MIN				0

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "base/cmq_args.h"
 #include "base/cmq_try.h"
 
 /*
@@ -82,7 +83,8 @@ cmq_try_forgive(ErrorData *error, const char *name, const char *what, int flags,
 	if (flags & CMQ_TRY_WARN)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("%s of queue \"%s\" failed: %s", what, name,
+				 errmsg("%s of %s \"%s\" failed: %s", what,
+						cmq_kind_of(name), cmq_plain(name),
 						over ? "its time limit is over" : error->message),
 				 error->detail ? errdetail_internal("%s", error->detail) : 0,
 				 error->hint ? errhint("%s", error->hint) : 0));

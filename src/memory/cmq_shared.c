@@ -42,6 +42,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_args.h"
 #include "base/cmq_compat.h"
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
@@ -327,7 +328,8 @@ cmq_shared_make(const CmqRelids *relids, const char *name,
 	if (shared == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("cannot use queue \"%s\": too many queues", name),
+				 errmsg("cannot use %s \"%s\": too many queues",
+						cmq_kind_of(name), cmq_plain(name)),
 				 errdetail("All %d places for queues in shared memory are taken.",
 						   cmq_max_queues),
 				 errhint("Raise cmq.max_queues and restart the server, or drop queues that are not needed.")));

@@ -285,8 +285,7 @@ load(NameEntry *entry, bool raise)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s \"%s\" is damaged",
-						cmq_is_journal_name(entry->name) ? "topic" : "queue",
-						entry->name + cmq_is_journal_name(entry->name)),
+						cmq_kind_of(entry->name), cmq_plain(entry->name)),
 				 errdetail_internal("%s", fault.fact),
 				 errhint("%s", fault.hint)));
 	MemoryContextSwitchTo(old);

@@ -92,7 +92,8 @@ check_key(CmqQueue *queue, Oid relid)
 	if (!valid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue \"%s\" is not complete", queue->name),
+				 errmsg("%s \"%s\" is not complete", cmq_kind(queue),
+						cmq_plain_name(queue)),
 				 errdetail("Table \"%s\" has no valid primary key.",
 						   RelationGetRelationName(rel)),
 				 errhint("If the queue is being restored from a dump, this passes when the restore has ended.")));

@@ -368,9 +368,11 @@ maintain_queue(const char *name)
 					   CMQ_TRY_WARN);
 	if (more)
 		ereport(NOTICE,
-				(errmsg("there is more to maintain in queue \"%s\"", name),
+				(errmsg("there is more to maintain in %s \"%s\"",
+						cmq_kind_of(name), cmq_plain(name)),
 				 errdetail("One transaction drops only so many old partitions as it can hold locks for, and removes a part of the history that was forgotten."),
 				 errhint("Commit and call cmq_maintain(%s) again, or leave it to the worker.",
+						 cmq_is_journal_name(name) ? "" :
 						 quote_literal_cstr(name))));
 }
 

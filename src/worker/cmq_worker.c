@@ -36,6 +36,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "base/cmq_args.h"
 #include "base/cmq_names.h"
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
@@ -245,7 +246,9 @@ move_letters(void *arg)
 static void
 log_context(void *arg)
 {
-	errcontext("maintenance of queue \"%s\"", (const char *) arg);
+	const char *name = arg;
+
+	errcontext("maintenance of %s \"%s\"", cmq_kind_of(name), cmq_plain(name));
 }
 
 /* Give a queue its turn of that kind. */
@@ -261,7 +264,8 @@ take_turn(char *name, CmqTurnKind kind)
 
 	error_context_stack = &context;
 	pgstat_report_activity(STATE_RUNNING,
-						   psprintf("maintenance of queue %s", name));
+						   psprintf("maintenance of %s %s", cmq_kind_of(name),
+									cmq_plain(name)));
 	if (in_transaction(begin_turn, &call) && call.go)
 	{
 		/* letters: the limit of the sweep itself ends first */
