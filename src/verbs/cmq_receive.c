@@ -125,7 +125,11 @@ receive_messages(CmqQueue *queue, Request *request,
 	cmq_take_count(&take, nmoved > 0);
 	/* groups go on behind dead letters: what was behind them may be had now */
 	if (queue->ordered && take.n == 0 && nmoved > 0)
-		return receive_messages(queue, request, next_visible, must_commit);
+	{
+		take.n = receive_messages(queue, request, next_visible, must_commit);
+		/* what was moved is not committed, whatever this look has found */
+		*must_commit = true;
+	}
 	return take.n;
 }
 

@@ -166,6 +166,13 @@ SELECT pg_temp.receive('ordered_d', 2), pg_temp.age('ordered_d', '11 s');
 SELECT pg_temp.receive('ordered_d', 2), pg_temp.age('ordered_d', '11 s');
 SELECT pg_temp.receive('ordered_d');
 SELECT string_agg(body, ' ' ORDER BY n) FROM cmq_receive('ordered_dead', 10) WITH ORDINALITY r (msg_id, receipt_handle, body, headers, e, f, v, r, w, g, n);
+-- a receive that may wait does not wait when it has moved what was there: the move would not
+-- be committed
+SELECT cmq_clear_queue('ordered_d') AS cleared, cmq_clear_queue('ordered_dead') AS cleared, cmq_alter_queue('ordered_d', max_receive_count => 1);
+SELECT pg_temp.send('a1 a2', 'ordered_d'), pg_temp.receive('ordered_d', 2), pg_temp.age('ordered_d', '11 s');
+SELECT waits AS waits_before FROM cmq.metrics WHERE queue = 'ordered_d' \gset
+SELECT count(*) AS received FROM cmq_receive('ordered_d', 10, polling_wait_seconds => 1);
+SELECT waits - :waits_before AS waited, pg_temp.live('ordered_dead') FROM cmq.metrics WHERE queue = 'ordered_d';
 
 --
 -- Rewind: what comes back stands before what waits, in the order of production.
