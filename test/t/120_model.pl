@@ -497,7 +497,7 @@ sub publish
 	my @keys = map { rand() < 0.2 ? pick(qw(k l m)) : '' } @bytes;
 	my $keys_sql = $function eq 'cmq_publish' ? key_sql(@keys) : keys_sql(@keys);
 	my $topic = $model->row($s, 'topic', $name);
-	my @queues = $topic ? map { $_->{queue} } grep { $_->{topic} eq $name && $model->wants($topic, $_, $tags // [], $key) } $model->rows($s, 'subscription') : ();
+	my @queues = $topic ? sort map { $_->{queue} } grep { $_->{topic} eq $name && $model->wants($topic, $_, $tags // [], $key) } $model->rows($s, 'subscription') : ();
 	return '' if grep { $model->waits_for_key($s, $_, @keys) } @queues;
 	my $got = ask($s, "SELECT string_agg(queue || ' ' || msg_id, ' ' ORDER BY o)
 		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql$groups_sql$keys_sql) WITH ORDINALITY p (queue, msg_id, o)");
