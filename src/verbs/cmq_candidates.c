@@ -241,6 +241,7 @@ cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
 	scan->turn = CMQ_NO_SOURCE;
 	scan->letters = NULL;
 	scan->nletters = 0;
+	scan->letters_max = -1;
 	scan->merge = (CmqMerge)
 	{
 		.next_ready = next_ready,
@@ -262,14 +263,28 @@ cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue, CmqTable *pending,
 	look_for_ready(scan);
 }
 
-/* List a dead message, to be moved by the caller when the scan has ended. */
-void
+/*
+ * List a dead message, to be moved by the caller when the scan has ended; false if it is
+ * not moved then.
+ */
+bool
 cmq_candidates_letter(CmqCandidates *scan, const CmqPendingKey *key)
 {
+	if (scan->letters_max < 0)
+		scan->letters_max = cmq_dead_letter_stays(scan->queue) ? 0 : MAX_LETTERS;
+	if (scan->nletters >= scan->letters_max)
+		return false;
 	if (scan->letters == NULL)
 		scan->letters = palloc(MAX_LETTERS * sizeof(CmqPendingKey));
-	if (scan->nletters < MAX_LETTERS)
-		scan->letters[scan->nletters++] = *key;
+	scan->letters[scan->nletters++] = *key;
+	return true;
+}
+
+/* Are so many dead messages listed that there may be more? */
+bool
+cmq_candidates_letters_full(const CmqCandidates *scan)
+{
+	return scan->nletters >= MAX_LETTERS;
 }
 
 /*
@@ -291,7 +306,7 @@ pass_over(CmqCandidates *scan)
 	cmq_stretch_pass(&scan->stretches, &scan->ready,
 					 dead ? InvalidTransactionId : pending->busy_with);
 	if (dead)
-		cmq_candidates_letter(scan, &scan->ready);
+		(void) cmq_candidates_letter(scan, &scan->ready);
 	return true;
 }
 

@@ -67,6 +67,8 @@ typedef struct CmqCandidates
 	CmqSource	turn;			/* whose turn it is, by rewind_share */
 	CmqPendingKey *letters;		/* dead ones that were passed over, or NULL */
 	int			nletters;
+	int			letters_max;	/* so many are listed; 0: they stay where they
+								 * are, -1: nobody has asked yet */
 } CmqCandidates;
 
 extern void cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue,
@@ -75,7 +77,8 @@ extern void cmq_candidates_begin(CmqCandidates *scan, CmqQueue *queue,
 extern CmqSource cmq_candidates_next_row(CmqCandidates *scan);
 extern CmqSource cmq_candidates_next(CmqCandidates *scan);
 extern void cmq_candidates_taken(CmqCandidates *scan);
-extern void cmq_candidates_letter(CmqCandidates *scan, const CmqPendingKey *key);
+extern bool cmq_candidates_letter(CmqCandidates *scan, const CmqPendingKey *key);
+extern bool cmq_candidates_letters_full(const CmqCandidates *scan);
 extern void cmq_candidates_keep(CmqCandidates *scan, CmqSource source);
 extern TimestampTz cmq_candidates_next_visible(CmqCandidates *scan,
 											   TimestampTz before);

@@ -42,7 +42,8 @@
  *	  restore.
  *
  * 7. The first message is dead.  It is listed, and those behind it that are dead, too;
- *	  what is behind them must wait until they are moved.
+ *	  what is behind them must wait until they are moved.  Where they are not moved the look
+ *	  ends at the first one: a million of them would be read in vain, time and again.
  *
  * A message that has expired, or whose leaf is gone, is none.
  *
@@ -392,6 +393,7 @@ typedef enum Taken
 	TAKEN,
 	PASSED,						/* it is none any more */
 	DEAD,
+	DEAD_STAYS,
 	NOT_TAKEN
 } Taken;
 
@@ -438,10 +440,7 @@ take_row(CmqGroupTake *groups, const Row *row, bool behind_dead)
 
 	if (row->table->kind == CMQ_PENDING &&
 		cmq_dead_letter_reason(take->queue, row->table->slot, take->now) != NULL)
-	{
-		cmq_candidates_letter(groups->scan, &row->key);
-		return DEAD;
-	}
+		return cmq_candidates_letter(groups->scan, &row->key) ? DEAD : DEAD_STAYS;
 	if (behind_dead || !is_chosen(groups, row->key.enqueued_at))
 		return NOT_TAKEN;
 	row->table->busy = false;
@@ -497,9 +496,9 @@ take_messages(Look *look, int max)
 			!cmq_windows_close_to(&groups->windows, row->key.enqueued_at,
 								  CMQ_GROUP_BIT(look->group)))
 			taken = take_at(groups, row, behind_dead);
-		if (taken == NOT_TAKEN)
+		if (taken == NOT_TAKEN || taken == DEAD_STAYS)
 		{
-			look->seen->soon = !behind_dead && !take->unwanted;
+			look->seen->soon = taken == NOT_TAKEN && !behind_dead && !take->unwanted;
 			break;
 		}
 		if (taken == DEAD)

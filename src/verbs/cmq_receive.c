@@ -75,29 +75,19 @@ take_candidates(CmqTake *take, CmqCandidates *scan, int max_messages)
 }
 
 /*
- * Receive what is there; returns how many messages.  If there are none and
- * next_visible is given, *next_visible becomes the time when the next message that
- * is delayed or in flight becomes visible, or DT_NOEND if that is not before the
- * time in it.  Sets *must_commit if dead messages were moved, or nothing but
- * messages that cannot be read was met: the caller does not wait with these uncommitted.
- * A paused queue is empty to all who receive: nothing is there, and nothing will be.
+ * Look once; returns how many messages were received.  The rest is as for
+ * receive_messages(), but that *must_commit is set and never cleared.  *again: dead messages
+ * of groups were moved, and all that there were, so what was behind them may be had now.
  */
 static int
-receive_messages(CmqQueue *queue, Request *request,
-				 TimestampTz *next_visible, bool *must_commit)
+look_once(CmqQueue *queue, Request *request, TimestampTz *next_visible,
+		  bool *must_commit, bool *again)
 {
 	CmqTake		take;
 	CmqCandidates scan;
 	CmqLaggards laggards[CMQ_NLAGGARDS];
 	int			nmoved = 0;
 
-	*must_commit = false;
-	if (cmq_is_paused(queue))
-	{
-		if (next_visible)
-			*next_visible = DT_NOEND;
-		return 0;
-	}
 	cmq_take_begin(&take, queue, &request->take);
 	cmq_candidates_begin(&scan, queue, &take.pending->table, take.now,
 						 request->max_messages,
@@ -115,7 +105,9 @@ receive_messages(CmqQueue *queue, Request *request,
 	cmq_take_end(&take);
 	if (scan.nletters > 0)
 		nmoved = cmq_dead_letter_move(queue, scan.letters, scan.nletters);
-	*must_commit = nmoved > 0 || (take.n == 0 && take.nunreadable > 0);
+	*must_commit |= nmoved > 0 || (take.n == 0 && take.nunreadable > 0);
+	*again = queue->ordered && take.n == 0 && nmoved > 0 &&
+		!cmq_candidates_letters_full(&scan);
 	if (take.n + take.nunreadable + nmoved == 0)
 		return 0;
 
@@ -123,14 +115,34 @@ receive_messages(CmqQueue *queue, Request *request,
 	if (take.n + take.nunreadable == 0)
 		cmq_xact_wake(queue->shared, 1, 0);
 	cmq_take_count(&take, nmoved > 0);
-	/* groups go on behind dead letters: what was behind them may be had now */
-	if (queue->ordered && take.n == 0 && nmoved > 0)
-	{
-		take.n = receive_messages(queue, request, next_visible, must_commit);
-		/* what was moved is not committed, whatever this look has found */
-		*must_commit = true;
-	}
 	return take.n;
+}
+
+/*
+ * Receive what is there; returns how many messages.  If there are none and
+ * next_visible is given, *next_visible becomes the time when the next message that
+ * is delayed or in flight becomes visible, or DT_NOEND if that is not before the
+ * time in it.  Sets *must_commit if dead messages were moved, or nothing but
+ * messages that cannot be read was met: the caller does not wait with these uncommitted.
+ * A paused queue is empty to all who receive: nothing is there, and nothing will be.
+ */
+static int
+receive_messages(CmqQueue *queue, Request *request,
+				 TimestampTz *next_visible, bool *must_commit)
+{
+	bool		again = true;
+	int			n = 0;
+
+	*must_commit = false;
+	if (cmq_is_paused(queue))
+	{
+		if (next_visible)
+			*next_visible = DT_NOEND;
+		return 0;
+	}
+	while (n == 0 && again)
+		n = look_once(queue, request, next_visible, must_commit, &again);
+	return n;
 }
 
 /*

@@ -173,6 +173,26 @@ SELECT pg_temp.send('a1 a2', 'ordered_d'), pg_temp.receive('ordered_d', 2), pg_t
 SELECT waits AS waits_before FROM cmq.metrics WHERE queue = 'ordered_d' \gset
 SELECT count(*) AS received FROM cmq_receive('ordered_d', 10, polling_wait_seconds => 1);
 SELECT waits - :waits_before AS waited, pg_temp.live('ordered_dead') FROM cmq.metrics WHERE queue = 'ordered_d';
+-- many are dead: each receive moves a thousand
+SELECT cmq_clear_queue('ordered_dead') AS cleared, count(*) AS sent FROM cmq_send_batch('ordered_d', array_fill('m'::text, ARRAY[2000]), message_groups => array(SELECT 'g' || i / 1000 FROM generate_series(0, 1999) i));
+SELECT count(*) AS received FROM generate_series(1, 2) i, LATERAL cmq_receive('ordered_d', 1000 + 0 * i);
+SELECT pg_temp.age('ordered_d', '11 s');
+SELECT count(*) AS received FROM cmq_receive('ordered_d', 10);
+SELECT count(*) AS moved FROM cmq.q_ordered_dead_live;
+SELECT count(*) AS received FROM cmq_receive('ordered_d', 10);
+SELECT count(*) AS moved FROM cmq.q_ordered_dead_live;
+-- they cannot be moved: receives do not read all of them, time and again
+SELECT cmq_alter_queue('ordered_dead', max_msg_heap_num => 1000), cmq_alter_queue('ordered_d', max_time_to_live => 300), count(*) AS sent FROM cmq_send_batch('ordered_d', array_fill('m'::text, ARRAY[900]), message_groups => array_fill('g'::text, ARRAY[900]));
+SELECT pg_temp.age('ordered_d', '301 s');
+SET client_min_messages = error;
+SELECT count(*) AS received FROM cmq_receive('ordered_d', 10);
+RESET client_min_messages;
+VACUUM cmq_data.q_ordered_d_pending;
+BEGIN;
+SELECT pg_stat_get_xact_tuples_returned('cmq_data.q_ordered_d_pending_group_key_visible_at_idx'::regclass) AS before \gset
+SELECT count(*) AS received FROM cmq_receive('ordered_d', 10);
+SELECT pg_stat_get_xact_tuples_returned('cmq_data.q_ordered_d_pending_group_key_visible_at_idx'::regclass) - :before < 500 AS few_read;
+COMMIT;
 
 --
 -- Rewind: what comes back stands before what waits, in the order of production.
