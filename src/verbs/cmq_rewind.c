@@ -246,6 +246,12 @@ cmq_rewind_cancel(CmqQueue *queue)
 	CmqDescription changed = *queue;
 
 	changed.rewinding.active = false;
+	/* what a filter has left is not the first of its group any more */
+	if (queue->ordered)
+	{
+		cmq_queue_attach(queue);
+		cmq_xact_wake_all(queue->shared);
+	}
 	cmq_catalog_update_queue(&changed);
 	cmq_rewind_log_add(queue, "cancel", cmq_queue_now(queue), NULL, NULL, -1);
 }

@@ -330,14 +330,15 @@ sub wait_for_waiters
 	return $self->poll("SELECT count(*) = $n $waiting", "$n waiting", db => $db) || die "receives do not wait\n";
 }
 
-# A receive that waits for half a minute; waited() says what it got, and whether at
+# A receive that waits for half a minute, with a filter if that is given; waited() says what it got, and whether at
 # once.
 sub wait_for_message
 {
-	my ($self, $queue) = @_;
+	my ($self, $queue, $filter) = @_;
 	my $session = $self->session;
+	my $with = defined $filter ? ", filter => '$filter'" : '';
 
-	$session->{stdin} .= "SELECT body || CASE WHEN clock_timestamp() < now() + interval '25 s' THEN ' at once' ELSE ' late' END FROM cmq_receive('$queue', polling_wait_seconds => 30);\n\\echo :ROW_COUNT done\n";
+	$session->{stdin} .= "SELECT body || CASE WHEN clock_timestamp() < now() + interval '25 s' THEN ' at once' ELSE ' late' END FROM cmq_receive('$queue', polling_wait_seconds => 30$with);\n\\echo :ROW_COUNT done\n";
 	$session->{run}->pump_nb;
 	$self->wait_until("SELECT count(*) > 0 $waiting");
 	return $session;

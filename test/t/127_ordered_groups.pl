@@ -115,9 +115,9 @@ sub begin
 # happens, and the receive returns what it should.
 sub wakes
 {
-	my ($name, $block, $free, $wanted) = @_;
+	my ($name, $block, $free, $wanted, $filter) = @_;
 	$block->();
-	my $waiter = $node->wait_for_message('w');
+	my $waiter = $node->wait_for_message('w', $filter);
 	ref $free ? $free->() : defined $open ? $open->query_safe($free) : $node->sql($free =~ s/HANDLE/$handle/r);
 	is($node->waited($waiter), "$wanted at once", $name);
 	$open->quit if defined $open;
@@ -165,6 +165,16 @@ wakes('... is rolled back', $restored, 'ROLLBACK', 2);
 wakes('what is delayed is deleted by its id',
 	sub { first_in_flight()->(); $node->sql("SELECT cmq_release('w', ARRAY['$handle'], 1000, false)"); },
 	q{SELECT cmq_delete_messages('w', array(SELECT msg_id FROM cmq.q_w_live WHERE body = '1'))}, 2);
+
+# a receive with a filter takes nothing of a group whose first message does not fit
+my $unwanted_is_due = sub {
+	$node->sql(q{SELECT cmq_send('w', '1', message_group => 'g')});
+	$node->sql(q{SELECT FROM cmq_consume('w')});
+	$node->sql(q{SELECT cmq_send('w', '2', headers => '{"good": true}', message_group => 'g')});
+	$node->sql(q{SELECT cmq_rewind('w', now() - interval '10 min')});
+};
+wakes('a rewind is cancelled, and a filter fits what is behind', $unwanted_is_due, q{SELECT cmq_cancel_rewind('w')}, 2, '{"good": true}');
+
 foreach (
 	[ 'a consume', sub { send_to_w($_) foreach 1, 2; $node->sql("BEGIN; $consume; PREPARE TRANSACTION 'w'"); }, 2, 1 ],
 	[ 'a send', sub { $node->sql("BEGIN; $send; PREPARE TRANSACTION 'w'"); send_to_w(2); }, 1, 2 ])
