@@ -931,9 +931,16 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || after_locks == NULL)
 		return;
-	for (Deed *deed = after_locks; deed; deed = deed->after)
+	while (after_locks)
+	{
+		Deed	   *deed = after_locks;
+
+		after_locks = deed->after;
 		cmq_wait_signal(deed->shared, deed->wake_after, false);
-	after_locks = NULL;
+		/* a subtransaction's, of which there may be many */
+		if (deed->subid == InvalidSubTransactionId)
+			pfree(deed);
+	}
 	if (leaves_after_locks)
 		cmq_shared_leave_all();
 	leaves_after_locks = false;

@@ -49,6 +49,14 @@ SELECT pg_temp.delete('b1 a2'), pg_temp.receive('ordered_a', 1) AS none;
 COMMIT;
 SELECT pg_temp.empty();
 
+-- receives that are undone, subtransaction by subtransaction, take no memory
+SELECT pg_temp.send('a1');
+BEGIN;
+DO $$ BEGIN FOR i IN 1 .. 1000 LOOP BEGIN PERFORM FROM cmq_receive('ordered_a'); RAISE SQLSTATE 'UNDO0'; EXCEPTION WHEN SQLSTATE 'UNDO0' THEN END; END LOOP; END $$;
+SELECT total_bytes < 100000 AS small FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext';
+COMMIT;
+SELECT pg_temp.empty();
+
 --
 -- Messages without a group are free of order, among themselves and beside groups.
 --
