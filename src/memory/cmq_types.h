@@ -92,6 +92,7 @@ typedef enum CmqHopKind
 {
 	CMQ_HOP_PENDING,
 	CMQ_HOP_DUE,
+	CMQ_HOP_FREE,				/* by visible_at, messages without a group */
 	CMQ_NHOPS
 } CmqHopKind;
 

@@ -144,6 +144,8 @@ start_scan(CmqTable *table, ScanKey keys, int nkeys)
 		table->group_scan = cmq_index_beginscan(table->rel, table->group_index,
 												&table->group_snapshot, nkeys);
 	}
+	/* a scan from key to key does not read the rows of all entries */
+	table->group_scan->xs_want_itup = nkeys == 1;
 	index_rescan(table->group_scan, keys, nkeys, NULL, 0);
 }
 
@@ -185,7 +187,7 @@ cmq_group_scan_nulls(CmqTable *table, TimestampTz from, TimestampTz until)
 	start_scan(table, keys, 3);
 }
 
-/* The same for rows whose first column there is greater than this. */
+/* Scan entries whose first column is greater than this, with cmq_group_scan_next_key(). */
 void
 cmq_group_scan_after(CmqTable *table, int64 key)
 {
@@ -193,6 +195,14 @@ cmq_group_scan_after(CmqTable *table, int64 key)
 
 	ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(key));
 	start_scan(table, keys, 1);
+}
+
+/* What other transactions do to the row in table->group_slot. */
+static void
+note_state(CmqTable *table)
+{
+	table->foreign = TransactionIdIsValid(table->group_snapshot.xmin);
+	table->group_busy = TransactionIdIsValid(table->group_snapshot.xmax);
 }
 
 /*
@@ -210,7 +220,36 @@ cmq_group_scan_next(CmqTable *table)
 		ExecClearTuple(table->group_slot);
 		return false;
 	}
-	table->foreign = TransactionIdIsValid(table->group_snapshot.xmin);
-	table->group_busy = TransactionIdIsValid(table->group_snapshot.xmax);
+	note_state(table);
+	return true;
+}
+
+/*
+ * Move on to the next entry of a scan from key to key; false at its end.  Its row may be
+ * gone: cmq_group_scan_fetch() says so.
+ */
+bool
+cmq_group_scan_next_key(CmqTable *table, int64 *key)
+{
+	IndexScanDesc scan = table->group_scan;
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	if (index_getnext_tid(scan, ForwardScanDirection) == NULL)
+		return false;
+	*key = DatumGetInt64(index_getattr(scan->xs_itup, 1, scan->xs_itupdesc, &isnull));
+	return true;
+}
+
+/* Get the row of the entry, as cmq_group_scan_next() does; false if it is gone. */
+bool
+cmq_group_scan_fetch(CmqTable *table)
+{
+	if (!index_fetch_heap(table->group_scan, table->group_slot))
+	{
+		ExecClearTuple(table->group_slot);
+		return false;
+	}
+	note_state(table);
 	return true;
 }

@@ -18,5 +18,7 @@ extern void cmq_group_scan_nulls(CmqTable *table, TimestampTz from,
 								 TimestampTz until);
 extern void cmq_group_scan_after(CmqTable *table, int64 key);
 extern bool cmq_group_scan_next(CmqTable *table);
+extern bool cmq_group_scan_next_key(CmqTable *table, int64 *key);
+extern bool cmq_group_scan_fetch(CmqTable *table);
 
 #endif							/* CMQ_GROUP_SCAN_H */

@@ -12,6 +12,9 @@
  *	   has not been exhausted becomes a laggard with the first row of it that is left.
  *	3. after so many rows that cannot be had, at groups, one after the other, from where
  *	   the last such walk has ended: what is free is found whatever stands before it.
+ *	   It goes by the keys in the index by group, and reads one row of each: there may be
+ *	   very many rows of a group, and, while an old snapshot is there, of groups that have
+ *	   none any more.  Messages without a group are walked through by time, some in a call.
  *
  * Each group is looked at once.  Nothing is written for messages that are not delivered.
  *
@@ -348,30 +351,70 @@ look_in_order(Walk *walk)
 	return true;
 }
 
-/* The third step begins with messages without a group. */
-static void
-hop_to_free(Walk *walk, CmqTable *table)
+/*
+ * Look at messages without a group from a time up to another one, so many rows at most, and
+ * all of one time; true at the end.  *last becomes the last time that was met.
+ */
+static bool
+hop_through_free(Walk *walk, CmqTable *table, TimestampTz from, TimestampTz until,
+				 TimestampTz *last, int *nrows)
 {
-	cmq_group_scan_nulls(table, walk->scan->from, walk->take->now);
-	while (!is_enough(walk) && cmq_group_scan_next(table))
+	cmq_group_scan_nulls(table, from, until);
+	while (!is_enough(walk))
 	{
 		CmqPendingKey key;
 
+		if (!cmq_group_scan_next(table))
+			return true;
 		cmq_slot_key(table->group_slot, &key);
+		if (*nrows >= MAX_HOPS && key.visible_at > *last)
+			break;
+		(*nrows)++;
+		*last = key.visible_at;
 		if (key.enqueued_at >= walk->scan->expired_before &&
 			!table->foreign && !table->group_busy)
 			(void) cmq_group_take_free(&walk->groups, &table->group_slot->tts_tid,
 									   &key);
 	}
+	return false;
+}
+
+/*
+ * The third step begins with messages without a group, from where the last one has ended:
+ * there may be very many that cannot be had.
+ */
+static void
+hop_to_free(Walk *walk, CmqTable *table)
+{
+	CmqSharedQueue *shared = walk->take->queue->shared;
+	TimestampTz from = walk->scan->from;
+	TimestampTz begin = Max(from, cmq_laggards_hop(shared, CMQ_HOP_FREE));
+	TimestampTz last;
+	int			nrows = 0;
+
+	if (begin > walk->take->now)
+		begin = from;
+	last = begin;
+	if (hop_through_free(walk, table, begin, walk->take->now, &last, &nrows) &&
+		begin > from)
+	{
+		last = from;
+		(void) hop_through_free(walk, table, from, begin - 1, &last, &nrows);
+	}
+	cmq_laggards_set_hop(shared, CMQ_HOP_FREE, last + 1);
 }
 
 /* Does the row say at once that its group is blocked? */
 static bool
 is_in_flight(Walk *walk, CmqTable *table, int64 key)
 {
-	return table->kind == CMQ_PENDING && key == CMQ_GROUP_HASH(key) &&
-		(table->foreign || table->group_busy ||
-		 cmq_slot_time(table->group_slot, Anum_pending_visible_at) > walk->take->now);
+	CmqPendingKey row;
+
+	if (table->kind != CMQ_PENDING || key != CMQ_GROUP_HASH(key))
+		return false;
+	cmq_slot_key(table->group_slot, &row);
+	return row.enqueued_at >= walk->scan->expired_before &&
+		(table->foreign || table->group_busy || row.visible_at > walk->take->now);
 }
 
 /*
@@ -392,10 +435,7 @@ hop_on(Walk *walk, CmqTable *table, int64 *last, int *nhops)
 		CmqGroupSeen seen;
 		bool		found;
 
-		if (!cmq_group_scan_next(table))
-			return any;
-		if (!cmq_slot_group(table->group_slot, table->kind == CMQ_PENDING ?
-							Anum_pending_group_key : Anum_rewind_group_hash, &key))
+		if (!cmq_group_scan_next_key(table, &key))
 			return any;
 		any = true;
 		if (key <= *last)
@@ -404,7 +444,7 @@ hop_on(Walk *walk, CmqTable *table, int64 *last, int *nhops)
 		*last = CMQ_GROUP_WAITING(group);
 		steps = 0;
 		(*nhops)++;
-		if (is_in_flight(walk, table, key))
+		if (cmq_group_scan_fetch(table) && is_in_flight(walk, table, key))
 			continue;
 		visit = visits_insert(walk->visits, group, &found);
 		if (!found)

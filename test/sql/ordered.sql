@@ -261,5 +261,30 @@ SELECT pg_temp.send('z1 z2'), pg_temp.receive('ordered_a', 1);
 SELECT pg_temp.delete('m1777');
 SELECT string_agg(pg_temp.receive('ordered_a', 10), ' ') AS m3777 FROM generate_series(1, 3);
 SELECT pg_temp.empty();
+-- a receive that goes from group to group does not read all rows of each
+CREATE FUNCTION pg_temp.rows_read(queue text) RETURNS bigint LANGUAGE sql AS $$
+	SELECT sum(pg_stat_get_xact_tuples_fetched(indexrelid))::bigint FROM pg_index WHERE indrelid = format('cmq_data.%I', 'q_' || queue || '_pending')::regclass
+$$;
+SELECT FROM cmq_send_batch('ordered_a', array(SELECT 'm' || i FROM generate_series(1, 6000) i), message_groups => array(SELECT 'g' || i % 100 FROM generate_series(1, 6000) i));
+SELECT count(*) FROM (SELECT pg_temp.receive('ordered_a', 1) FROM generate_series(1, 100)) r;
+BEGIN;
+SELECT pg_temp.rows_read('ordered_a') AS before \gset
+SELECT pg_temp.receive('ordered_a', 10) AS none;
+SELECT pg_temp.rows_read('ordered_a') - :before < 2500 AS few_read;
+COMMIT;
+SELECT pg_temp.empty();
+-- very many without a group that cannot be had, and one behind them: each receive reads some
+SET client_min_messages = error;
+SELECT cmq_clear_queue('ordered_d') AS cleared;
+SELECT count(*) AS sent FROM cmq_send_batch('ordered_d', array_fill('m'::text, ARRAY[9000]));
+SELECT pg_temp.age('ordered_d', '301 s');
+SELECT pg_temp.receive('ordered_d', 10) AS none, pg_temp.send('-1', 'ordered_d');
+VACUUM cmq_data.q_ordered_d_pending;
+BEGIN;
+SELECT pg_temp.rows_read('ordered_d') AS before \gset
+SELECT string_agg(pg_temp.receive('ordered_d', 1), ' ') AS found FROM generate_series(1, 12);
+SELECT (pg_temp.rows_read('ordered_d') - :before) / 12 < 4000 AS few_read;
+COMMIT;
+RESET client_min_messages;
 
 SELECT cmq_drop_queue(queue) FROM cmq.queues WHERE queue LIKE 'ordered_%' ORDER BY queue;
