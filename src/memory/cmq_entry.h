@@ -64,6 +64,7 @@ struct CmqSharedQueue
 	pg_atomic_uint32 group_events[CMQ_GROUP_EVENTS];
 	pg_atomic_uint32 group_moves;
 	pg_atomic_uint32 group_crossings;
+	pg_atomic_uint32 group_closings;
 	pg_atomic_uint32 look_ahead;
 	pg_atomic_uint64 hops[CMQ_NHOPS];
 

@@ -3,7 +3,7 @@
  * cmq_group_events.c
  *	  What happens to the groups of an ordered queue, counted.
  *
- * Three counts, modulo 2^32, tell a receive that what it has seen is no longer so:
+ * Four counts, modulo 2^32, tell a receive that what it has seen is no longer so:
  *
  * Events.  Each transaction that changes rows of a group counts that when it ends, before
  * it wakes waiters, however it ends.  Many groups share a count, by their hash.  A receive
@@ -20,6 +20,11 @@
  * find nothing, in a look that has begun before what the first one was woken for.  If the
  * number has changed meanwhile, it wakes a waiter.  The one that leaves counts, and then
  * tries once more: so either it gets the group, or the other one reads the new number.
+ *
+ * Closings.  A window (cmq_window.c) closes a group to a receive.  The window may be for other
+ * groups, or no message may come of it, and then nothing else tells that it is gone.  So the
+ * receive counts, and then looks at the windows once more; the sender reads the number
+ * before it opens the window and when it is gone, and wakes a waiter if it has changed.
  *
  * Locks: none.  Crash: shared memory begins anew.
  *
@@ -46,6 +51,7 @@ cmq_group_events_init(CmqSharedQueue *shared)
 		pg_atomic_init_u32(&shared->group_events[i], 0);
 	pg_atomic_init_u32(&shared->group_moves, 0);
 	pg_atomic_init_u32(&shared->group_crossings, 0);
+	pg_atomic_init_u32(&shared->group_closings, 0);
 }
 
 /* How often something has happened to the group; read before looking at it. */
@@ -131,4 +137,18 @@ cmq_group_events_crossings(CmqSharedQueue *shared)
 {
 	pg_memory_barrier();
 	return pg_atomic_read_u32(&shared->group_crossings);
+}
+
+/* A receive leaves a group because of a window. */
+void
+cmq_group_events_close(CmqSharedQueue *shared)
+{
+	pg_atomic_fetch_add_u32(&shared->group_closings, 1);
+}
+
+uint32
+cmq_group_events_closings(CmqSharedQueue *shared)
+{
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&shared->group_closings);
 }

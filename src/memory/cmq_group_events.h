@@ -23,5 +23,7 @@ extern void cmq_group_events_moved(CmqSharedQueue *shared);
 extern uint32 cmq_group_events_moves(CmqSharedQueue *shared);
 extern void cmq_group_events_cross(CmqSharedQueue *shared);
 extern uint32 cmq_group_events_crossings(CmqSharedQueue *shared);
+extern void cmq_group_events_close(CmqSharedQueue *shared);
+extern uint32 cmq_group_events_closings(CmqSharedQueue *shared);
 
 #endif							/* CMQ_GROUP_EVENTS_H */

@@ -477,6 +477,27 @@ take_at(CmqGroupTake *groups, const Row *row, bool behind_dead)
 	return taken;
 }
 
+/*
+ * May an earlier message of the group come than the one of this time?  Whoever ends that
+ * wakes a waiter, perhaps this one, or has ended it just now (cmq_group_events.c).
+ */
+static bool
+is_closed(Look *look, TimestampTz time)
+{
+	CmqGroupTake *groups = look->groups;
+	CmqSharedQueue *shared = groups->take->queue->shared;
+	uint64		bit = CMQ_GROUP_BIT(look->group);
+	CmqWindows	now;
+
+	if (!cmq_windows_close_to(&groups->windows, time, bit))
+		return false;
+	cmq_group_events_close(shared);
+	cmq_windows_read(shared, &now);
+	if (!cmq_windows_close_to(&now, time, bit))
+		cmq_wait_signal(shared, 1, false);
+	return true;
+}
+
 /* Take what can be had of the group, so many messages at most. */
 static void
 take_messages(Look *look, int max)
@@ -492,9 +513,7 @@ take_messages(Look *look, int max)
 		Taken		taken = NOT_TAKEN;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!row->closed &&
-			!cmq_windows_close_to(&groups->windows, row->key.enqueued_at,
-								  CMQ_GROUP_BIT(look->group)))
+		if (!row->closed && !is_closed(look, row->key.enqueued_at))
 			taken = take_at(groups, row, behind_dead);
 		if (taken == NOT_TAKEN || taken == DEAD_STAYS)
 		{

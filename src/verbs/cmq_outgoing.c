@@ -37,8 +37,10 @@
 
 #include "base/cmq_group.h"
 #include "memory/cmq_clock.h"
+#include "memory/cmq_group_events.h"
 #include "memory/cmq_notes.h"
 #include "memory/cmq_types.h"
+#include "memory/cmq_wait.h"
 #include "memory/cmq_window.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_bounds.h"
@@ -70,6 +72,7 @@ typedef struct Sending
 	TimestampTz time;			/* of the last message */
 	int			n;				/* messages so far */
 	int64		bytes;
+	uint32		nclosings;		/* when the window was opened */
 } Sending;
 
 /* The same into several queues at the same times. */
@@ -191,19 +194,23 @@ group_of(const Sending *sending, int i, int64 *group)
 
 /* Announce that messages come to the ordered queues (cmq_window.c); false: there is none. */
 static bool
-open_window(const Sendings *all, int first, int end)
+open_window(Sendings *all, int first, int end)
 {
-	const Sending *ordered = NULL;
+	Sending    *ordered = NULL;
 	int			nordered = 0;
 	uint64		groups = 0;
 
 	for (int i = 0; i < all->n; i++)
 	{
-		if (all->each[i].queue->ordered)
-		{
-			ordered = &all->each[i];
-			nordered++;
-		}
+		CmqSharedQueue *shared = all->each[i].queue->shared;
+
+		if (!all->each[i].queue->ordered)
+			continue;
+		ordered = &all->each[i];
+		ordered->nclosings = cmq_group_events_closings(shared);
+		/* an error ends the window, too */
+		cmq_xact_wake(shared, 0, 1);
+		nordered++;
 	}
 	if (ordered == NULL)
 		return false;
@@ -216,6 +223,22 @@ open_window(const Sendings *all, int first, int end)
 	}
 	cmq_window_open(nordered == 1 ? ordered->queue->shared : NULL, groups);
 	return true;
+}
+
+/* Close it, and wake waiters that it has kept from messages. */
+static void
+close_window(Sendings *all)
+{
+	cmq_window_close();
+	for (int i = 0; i < all->n; i++)
+	{
+		Sending    *sending = &all->each[i];
+		CmqSharedQueue *shared = sending->queue->shared;
+
+		if (sending->queue->ordered &&
+			cmq_group_events_closings(shared) != sending->nclosings)
+			cmq_wait_signal(shared, 1, false);
+	}
 }
 
 /* Write a message, with its group if it has one; queues is for journals. */
@@ -297,7 +320,7 @@ send_some(Sendings *all, int first, int end, TimestampTz *times)
 		if (all->each[q].queue->ordered)
 			cmq_pending_flush(&all->each[q].pending);
 	}
-	cmq_window_close();
+	close_window(all);
 }
 
 /* Open the tables of the queue; together: those of others have been opened, too. */
@@ -339,7 +362,7 @@ claim_to_send(Sendings *one)
 			break;
 		/* who waits holds up nobody: no floor, and no window */
 		if (sending->queue->ordered)
-			cmq_window_close();
+			close_window(one);
 		close_sent(sending);
 		cmq_once_wait(once);
 		sending->queue = cmq_queue_again(sending->queue);

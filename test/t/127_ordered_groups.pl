@@ -175,6 +175,33 @@ my $unwanted_is_due = sub {
 };
 wakes('a rewind is cancelled, and a filter fits what is behind', $unwanted_is_due, q{SELECT cmq_cancel_rewind('w')}, 2, '{"good": true}');
 
+# A send to more groups than are told apart, which has its ids and writes its rows: it keeps
+# all groups from receives.  Its transaction stays open.
+$node->sql(q{
+	CREATE FUNCTION stops(body text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		IF length(body) > 60000 THEN
+			PERFORM pg_advisory_xact_lock_shared(1);
+		END IF;
+		RETURN 0;
+	END $$;
+	CREATE INDEX stops ON cmq_data.q_w (stops(body));
+});
+my ($stopper, $sender);
+my $in_the_window = sub {
+	my ($group, $args) = @_;
+	$stopper = $node->session;
+	$stopper->query_safe('SELECT pg_advisory_lock(1)');
+	$sender = $node->session;
+	$sender->{stdin} .= q{BEGIN; SELECT FROM cmq_send_batch('w', array_fill(repeat('x', 70000), ARRAY[1]) || array_fill('x'::text, ARRAY[300]), message_groups => array(SELECT 'other' || i FROM generate_series(0, 300) i));} . "\n";
+	$sender->{run}->pump_nb;
+	$node->wait_until(q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+	send_to_w(1);
+};
+wakes('a send to other groups has written its rows, and is open', $in_the_window, sub { $stopper->quit }, 1);
+$sender->quit;
+$node->sql('DROP INDEX cmq_data.stops');
+
 foreach (
 	[ 'a consume', sub { send_to_w($_) foreach 1, 2; $node->sql("BEGIN; $consume; PREPARE TRANSACTION 'w'"); }, 2, 1 ],
 	[ 'a send', sub { $node->sql("BEGIN; $send; PREPARE TRANSACTION 'w'"); send_to_w(2); }, 1, 2 ])
