@@ -48,7 +48,7 @@
 #include "verbs/cmq_ordered.h"
 #include "verbs/cmq_take.h"
 
-/* How many groups the third step looks at in a call. */
+/* How many groups the third step looks at in a call, and the second one in vain. */
 #define MAX_HOPS 1000
 
 /* How many entries the third step reads on before it descends into the index anew. */
@@ -108,6 +108,7 @@ typedef struct Walk
 	visits_hash *visits;
 	Rise		rises[CMQ_NLAGGARDS];
 	int			npassed;		/* rows of groups that could not be had */
+	int			nblocked;		/* such groups that the second step has met */
 } Walk;
 
 static bool
@@ -140,8 +141,8 @@ lower_bound(Walk *walk, CmqMarkKind kind, int64 group)
 		kind == CMQ_FLOOR ? walk->scan->from : walk->scan->due.from;
 }
 
-/* Look at a group; met is as in CmqGroupBounds. */
-static void
+/* Look at a group; met is as in CmqGroupBounds.  False if nothing of it was taken. */
+static bool
 look_at_group(Walk *walk, Visit *visit, TimestampTz met, CmqGroupSeen *seen)
 {
 	CmqGroupBounds bounds = {
@@ -149,12 +150,13 @@ look_at_group(Walk *walk, Visit *visit, TimestampTz met, CmqGroupSeen *seen)
 		.due = lower_bound(walk, CMQ_REWIND_FLOOR, visit->group),
 		.met = met
 	};
+	int			n = cmq_group_take(&walk->groups, visit->group, &bounds,
+								   walk->most - walk->take->n, seen);
 
-	(void) cmq_group_take(&walk->groups, visit->group, &bounds,
-						  walk->most - walk->take->n, seen);
 	visit->soon = seen->soon;
 	visit->until = seen->until;
 	visit->event = seen->event;
+	return n > 0;
 }
 
 /*
@@ -236,7 +238,7 @@ look_at_laggards(Walk *walk, CmqMarkKind kind)
 		visit->event = laggard->event;
 		if (!is_enough(walk) &&
 			!cmq_laggards_is_blocked(shared, laggard, walk->take->now))
-			look_at_group(walk, visit, DT_NOEND, &seen);
+			(void) look_at_group(walk, visit, DT_NOEND, &seen);
 		keep_laggard(walk, CMQ_FLOOR, visit, seen.ready);
 		keep_laggard(walk, CMQ_REWIND_FLOOR, visit, seen.due);
 	}
@@ -266,7 +268,8 @@ meet_group(Walk *walk, CmqMarkKind kind, int64 group, TimestampTz time)
 		walk->npassed++;
 	else
 	{
-		look_at_group(walk, visit, kind == CMQ_FLOOR ? time : DT_NOEND, &seen);
+		walk->nblocked += !look_at_group(walk, visit, kind == CMQ_FLOOR ? time : DT_NOEND,
+										 &seen);
 		left = (kind == CMQ_FLOOR ? seen.ready : seen.due) <= time;
 	}
 	/* rows of the group with earlier times would have been met before */
@@ -340,7 +343,8 @@ look_in_order(Walk *walk)
 		else
 			meet_free(walk, kind);
 		/* a filter finds what there is, however far it has to look */
-		if (walk->npassed >= look_ahead && !walk->take->request->has_filter)
+		if ((walk->npassed >= look_ahead || walk->nblocked >= MAX_HOPS) &&
+			!walk->take->request->has_filter)
 			return false;
 	}
 	/* each scan that has ended has met all */
@@ -448,17 +452,18 @@ hop_on(Walk *walk, CmqTable *table, int64 *last, int *nhops)
 			continue;
 		visit = visits_insert(walk->visits, group, &found);
 		if (!found)
-			look_at_group(walk, visit, DT_NOEND, &seen);
+			(void) look_at_group(walk, visit, DT_NOEND, &seen);
 	}
 	return true;
 }
 
-/* The third step, in one table: all groups once, from where the last walk has ended. */
-static void
-hop(Walk *walk, CmqTable *table, CmqHopKind kind)
+/*
+ * The third step, in one table: all groups once, from begin on.  Returns how far behind that
+ * it came; PG_UINT64_MAX: around.
+ */
+static uint64
+hop(Walk *walk, CmqTable *table, int64 begin)
 {
-	CmqSharedQueue *shared = walk->take->queue->shared;
-	int64		begin = cmq_laggards_hop(shared, kind);
 	int64		last = begin;
 	bool		wrapped = begin == PG_INT64_MIN;
 	int			nhops = 0;
@@ -468,15 +473,23 @@ hop(Walk *walk, CmqTable *table, CmqHopKind kind)
 		if (hop_on(walk, table, &last, &nhops))
 		{
 			if (wrapped && begin != PG_INT64_MIN && last >= begin)
-				break;
+				return PG_UINT64_MAX;
 			continue;
 		}
-		last = PG_INT64_MIN;
 		if (wrapped)
-			break;
+			return PG_UINT64_MAX;
+		last = PG_INT64_MIN;
 		wrapped = true;
 	}
-	cmq_laggards_set_hop(shared, kind, last);
+	return (uint64) last - (uint64) begin;
+}
+
+/* The next walk begins behind what all have seen. */
+static void
+end_hop(CmqSharedQueue *shared, CmqHopKind kind, int64 begin, uint64 way)
+{
+	if (way != PG_UINT64_MAX)
+		cmq_laggards_set_hop(shared, kind, (int64) ((uint64) begin + way));
 }
 
 static void
@@ -484,15 +497,22 @@ look_at_groups(Walk *walk)
 {
 	CmqQueue   *queue = walk->take->queue;
 	const CmqRewind *rewinding = &queue->rewinding;
+	int64		begin = cmq_laggards_hop(queue->shared, CMQ_HOP_PENDING);
+	uint64		way = PG_UINT64_MAX;
 	CmqTable	table;
 
 	if (cmq_table_open(&table, NULL, queue, queue->pending, CMQ_PENDING,
 					   RowExclusiveLock))
 	{
 		hop_to_free(walk, &table);
-		hop(walk, &table, CMQ_HOP_PENDING);
+		way = hop(walk, &table, begin);
 		cmq_table_close(&table);
 	}
+	end_hop(queue->shared, CMQ_HOP_PENDING, begin, way);
+
+	/* all leaves from one place on, and the next time from where the first one has ended */
+	begin = cmq_laggards_hop(queue->shared, CMQ_HOP_DUE);
+	way = PG_UINT64_MAX;
 	for (int i = 0; rewinding->active && i < queue->nleaves && !is_enough(walk); i++)
 	{
 		CmqLeaf    *leaf = &queue->leaves[i];
@@ -501,17 +521,19 @@ look_at_groups(Walk *walk)
 			!cmq_table_open(&table, NULL, queue, leaf->rewind, CMQ_REWIND,
 							RowExclusiveLock))
 			continue;
-		hop(walk, &table, CMQ_HOP_DUE);
+		way = Min(way, hop(walk, &table, begin));
 		cmq_table_close(&table);
 	}
+	end_hop(queue->shared, CMQ_HOP_DUE, begin, way);
 }
 
 /* Learn how far it is of use to look ahead. */
 static void
-learn_look_ahead(Walk *walk, bool limited)
+learn_look_ahead(Walk *walk)
 {
 	CmqSharedQueue *shared = walk->take->queue->shared;
 	int			before = cmq_laggards_look_ahead(shared);
+	bool		limited = walk->npassed >= before && !walk->take->request->has_filter;
 	bool		risen = !walk->rises[CMQ_FLOOR].stopped ||
 		(walk->take->queue->rewinding.active &&
 		 !walk->rises[CMQ_REWIND_FLOOR].stopped);
@@ -587,7 +609,7 @@ begin_walk(CmqTake *take, CmqCandidates *scan, int max)
 	walk->take = take;
 	walk->scan = scan;
 	walk->most = max;
-	walk->npassed = 0;
+	walk->npassed = walk->nblocked = 0;
 	walk->visits = visits_create(CurrentMemoryContext, 8, NULL);
 	cmq_group_take_begin(&walk->groups, take, scan);
 	begin_rise(walk, CMQ_FLOOR, scan->from);
@@ -617,7 +639,7 @@ cmq_ordered_take(CmqTake *take, CmqCandidates *scan, int max)
 	if (limited)
 		look_at_groups(walk);
 
-	learn_look_ahead(walk, limited);
+	learn_look_ahead(walk);
 	if (take->request->has_filter)
 		scan->first_alive = scan->first_due = DT_NOBEGIN;
 	else
@@ -681,7 +703,7 @@ cmq_ordered_choose(CmqOrderedChoice *choice, CmqTable *table)
 		return false;
 	visit = visits_insert(choice->walk->visits, group, &found);
 	if (!found)
-		look_at_group(choice->walk, visit, DT_NOEND, &seen);
+		(void) look_at_group(choice->walk, visit, DT_NOEND, &seen);
 	return true;
 }
 

@@ -273,6 +273,16 @@ SELECT pg_temp.receive('ordered_a', 10) AS none;
 SELECT pg_temp.rows_read('ordered_a') - :before < 2500 AS few_read;
 COMMIT;
 SELECT pg_temp.empty();
+-- ... nor does it look at all groups that are blocked, if they are very many
+SELECT FROM cmq_send_batch('ordered_a', array_fill('m'::text, ARRAY[4000]), message_groups => array(SELECT 'g' || i FROM generate_series(1, 4000) i));
+SELECT count(*) FROM generate_series(1, 4) i, LATERAL cmq_receive('ordered_a', 1000 + 0 * i);
+SELECT FROM cmq_send_batch('ordered_a', array_fill('m'::text, ARRAY[4000]), message_groups => array(SELECT 'g' || i FROM generate_series(1, 4000) i));
+BEGIN;
+SELECT pg_temp.rows_read('ordered_a') AS before \gset
+SELECT pg_temp.receive('ordered_a', 10) AS none;
+SELECT pg_temp.rows_read('ordered_a') - :before < 5000 AS few_read;
+COMMIT;
+SELECT pg_temp.empty();
 -- very many without a group that cannot be had, and one behind them: each receive reads some
 SET client_min_messages = error;
 SELECT cmq_clear_queue('ordered_d') AS cleared;
