@@ -15,13 +15,17 @@ package TrafficLedger;
 #   b      restores, no rewinds; dead letters to dead
 #   c      rewind is switched off and on; another owner's, dead letters to far
 #   d      its messages die of their age; dead letters to dead
+#   o      ordered; rewinds, restores, clears; dead letters to dead
 #   brief  retention of a minute
 #   copy   rewind off, gets what is replayed
+# a and o keep keys for longer than all lasts; copy does, for replays that are made once.
 #   dead, far    dead-letter queues; far is a third owner's
 #   x      comes and goes; nobody counts what is in it
 #
 # The books:
 #   t.made      messages sent, published, redriven or replayed: by id and body
+#   t.asked     keys that were sent, the answers, and whether the message was stored: then
+#               it is in t.made
 #   t.grip      handles: one for each delivery, and one for each change of visibility,
 #               whose parent is the handle before; root is that of the delivery.  What is
 #               consumed in one step has a made-up one, and so has a release.  A delivery
@@ -37,8 +41,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my @sources = qw(a b c d);
-my @queues = qw(a b c d brief copy dead far);
+my @sources = qw(a b c d o);
+my @queues = qw(a b c d o brief copy dead far);
 my @topics = qw(news routes);
 
 sub new
@@ -69,7 +73,9 @@ SET ROLE carol;
 SELECT FROM cmq_create_queue('c', visibility_timeout => 2, msg_retention_seconds => 7200, dead_letter_queue => 'far', max_receive_count => 2);
 RESET ROLE;
 SELECT FROM cmq_create_queue('a', visibility_timeout => 2, msg_retention_seconds => 7200, rewind_seconds => 3600,
-	dead_letter_queue => 'dead', max_receive_count => 3);
+	dead_letter_queue => 'dead', max_receive_count => 3, dedup_seconds => 6000);
+SELECT FROM cmq_create_queue('o', visibility_timeout => 1, msg_retention_seconds => 7200, rewind_seconds => 3600,
+	dead_letter_queue => 'dead', max_receive_count => 2, ordered => true, dedup_seconds => 6000);
 SELECT FROM cmq_create_queue('b', visibility_timeout => 1, msg_retention_seconds => 7200, rewind_seconds => 3600,
 	dead_letter_queue => 'dead', max_receive_count => 2);
 SELECT FROM cmq_create_queue('d', visibility_timeout => 1, msg_retention_seconds => 7200, rewind_seconds => 3600,
@@ -78,11 +84,11 @@ SELECT FROM cmq_create_queue('d', visibility_timeout => 1, msg_retention_seconds
 ALTER TABLE cmq.queue DROP CONSTRAINT queue_max_time_to_live_check;
 UPDATE cmq.queue SET max_time_to_live = 3 WHERE name = 'd';
 SELECT FROM cmq_create_queue('brief', visibility_timeout => 1, msg_retention_seconds => 60, rewind_seconds => 30);
-SELECT FROM cmq_create_queue('copy', visibility_timeout => 2, msg_retention_seconds => 7200);
+SELECT FROM cmq_create_queue('copy', visibility_timeout => 2, msg_retention_seconds => 7200, dedup_seconds => 6000);
 SELECT FROM cmq_create_topic('news') n, cmq_create_topic('routes', 'routing') r;
 SELECT FROM cmq_subscribe('news', 'a', 'a', '{red,green}') p, cmq_subscribe('news', 'c', 'c') q, cmq_subscribe('news', 'brief', 'brief', '{green}') r;
 SELECT FROM cmq_subscribe('routes', 'b', 'b', binding_keys => '{k.*}') o, cmq_subscribe('routes', 'd', 'd', binding_keys => '{#}') p,
-	cmq_subscribe('routes', 'a', 'a', binding_keys => '{k.#.z}') q;
+	cmq_subscribe('routes', 'a', 'a', binding_keys => '{k.#.z}') q, cmq_subscribe('routes', 'o', 'o', binding_keys => '{k.#.z}') r;
 -- Code of the owner's, which can be told to fail: broken is an index of the pending table of dead.
 CREATE FUNCTION public.maybe(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN n; END $$;
 CREATE INDEX broken ON cmq_data.q_dead_pending (public.maybe(receive_count));
@@ -94,6 +100,8 @@ sub _books
 	return q{
 CREATE SCHEMA t;
 CREATE SEQUENCE t.bodies;
+CREATE SEQUENCE t.keys;
+CREATE TABLE t.asked (queue text, key text, msg_id bigint, stored boolean);
 CREATE TABLE t.made (queue text, msg_id bigint, via text, body text, bytes int, PRIMARY KEY (queue, msg_id));
 CREATE TABLE t.grip (handle text PRIMARY KEY, queue text, parent text UNIQUE, msg_id bigint, receive_count int, rewind_count int,
 	timeout int, visible_at bigint, body text, client text, state text DEFAULT 'open', root text, counted boolean DEFAULT true,
@@ -124,19 +132,49 @@ $$;
 -- What a filter asks for; messages of topics have none of it.
 CREATE FUNCTION t.kind() RETURNS jsonb VOLATILE LANGUAGE sql AS $$ SELECT jsonb_build_object('kind', (random() * 2)::int) $$;
 
+-- A key that is asked for by about three, at about the same time, or none.
+CREATE FUNCTION t.key() RETURNS text VOLATILE LANGUAGE sql AS $$ SELECT CASE WHEN random() < 0.4 THEN 'k' || nextval('t.keys') / 3 END $$;
+
+-- The group of a message in an ordered queue.
+CREATE FUNCTION t.group_of(body text) RETURNS text IMMUTABLE LANGUAGE sql AS $$
+	SELECT CASE WHEN n % 10 > 0 THEN 'g' || n % 10 END FROM (SELECT substring(body FROM '^m(\d+)')::bigint AS n) b
+$$;
+
+-- Book what was sent.  Whoever has stored the message of a key sees it, with its own body.
+CREATE FUNCTION t.book(q text, id bigint, body text, via text, key text, topic text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	stored boolean := true;
+BEGIN
+	IF key IS NOT NULL THEN
+		EXECUTE format('SELECT EXISTS (SELECT FROM cmq_data.%I m WHERE m.enqueued_at = cmq.enqueued_at($1) AND m.body = $2)', 'q_' || q) INTO stored USING id, body;
+		IF topic IS NOT NULL AND NOT stored THEN
+			EXECUTE format('SELECT EXISTS (SELECT FROM cmq_data.%I m WHERE m.enqueued_at = cmq.enqueued_at($1) AND m.body = $2 AND $3 = ANY (m.queues))', 'j_' || topic)
+				INTO stored USING id, body, q;
+		END IF;
+		INSERT INTO t.asked SELECT q, key, id, stored WHERE q IN ('a', 'o');
+	END IF;
+	IF stored THEN
+		INSERT INTO t.made VALUES (q, id, via, md5(body), octet_length(body));
+	END IF;
+END $$;
+
+-- Keys for queues that keep them, groups for one that is ordered, and no delay for these.
 CREATE FUNCTION t.send(q text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	bodies text[] := array(SELECT t.body() FROM generate_series(1, 1 + (random() * 3)::int));
-	delay int := CASE WHEN random() < 0.1 THEN 1 ELSE 0 END;
+	keys text[] := array(SELECT CASE WHEN q IN ('a', 'o') THEN t.key() END FROM unnest(bodies));
+	groups text[] := CASE WHEN q = 'o' THEN array(SELECT t.group_of(b) FROM unnest(bodies) b) END;
+	delay int := CASE WHEN random() < 0.1 AND groups IS NULL THEN 1 ELSE 0 END;
 	-- a moment ago, or in a moment
-	at timestamptz := CASE WHEN delay = 0 AND random() < 0.1 THEN clock_timestamp() + (random() * 2 - 0.5) * interval '1 s' END;
+	at timestamptz := CASE WHEN delay = 0 AND random() < 0.1 AND groups IS NULL THEN clock_timestamp() + (random() * 2 - 0.5) * interval '1 s' END;
+	ids bigint[];
 BEGIN
 	IF cardinality(bodies) = 1 THEN
-		INSERT INTO t.made SELECT q, cmq_send(q, bodies[1], delay, t.kind(), at), 'send', md5(bodies[1]), octet_length(bodies[1]);
+		ids := ARRAY[cmq_send(q, bodies[1], delay, t.kind(), at, groups[1], keys[1])];
 	ELSE
-		INSERT INTO t.made SELECT q, id, 'send', md5(bodies[n]), octet_length(bodies[n])
-		  FROM cmq_send_batch(q, bodies, delay, array(SELECT t.kind() FROM unnest(bodies)), at) WITH ORDINALITY s (id, n);
+		ids := array(SELECT cmq_send_batch(q, bodies, delay, array(SELECT t.kind() FROM unnest(bodies)), at, groups, CASE WHEN q IN ('a', 'o') THEN keys END));
 	END IF;
+	PERFORM t.book(q, ids[i], bodies[i], 'send', keys[i]) FROM generate_series(1, cardinality(bodies)) i;
 END $$;
 
 CREATE FUNCTION t.publish(topic text) RETURNS void LANGUAGE plpgsql AS $$
@@ -144,11 +182,17 @@ DECLARE
 	bodies text[] := array(SELECT t.body() FROM generate_series(1, 1 + (random() * 2)::int));
 	tags text[] := CASE WHEN topic = 'news' THEN CASE (random() * 3)::int WHEN 0 THEN NULL WHEN 1 THEN '{red}' WHEN 2 THEN '{green}' ELSE '{blue}' END END;
 	key text := CASE WHEN topic = 'routes' THEN (array['k.y', 'k.z', 'k.y.z', 'other'])[1 + (random() * 3)::int] END;
+	-- routes go to the queue that has groups
+	delay int := CASE WHEN topic = 'news' THEN (random() < 0.1)::int ELSE 0 END;
+	groups text[] := CASE WHEN topic = 'routes' THEN array(SELECT t.group_of(b) FROM unnest(bodies) b) END;
+	keys text[] := array(SELECT t.key() FROM unnest(bodies));
+	r record;
 BEGIN
-	INSERT INTO t.made
-	SELECT queue, msg_id, 'publish', md5(bodies[n]), octet_length(bodies[n])
-	  FROM (SELECT queue, msg_id, row_number() OVER (PARTITION BY queue ORDER BY msg_id) AS n
-			  FROM cmq_publish_batch(topic, bodies, tags, key, NULL, (random() < 0.1)::int)) p;
+	FOR r IN SELECT queue, msg_id, row_number() OVER (PARTITION BY queue ORDER BY ordinality) AS n
+			   FROM cmq_publish_batch(topic, bodies, tags, key, NULL, delay, groups, keys) WITH ORDINALITY
+	LOOP
+		PERFORM t.book(r.queue, r.msg_id, bodies[r.n], 'publish', keys[r.n], topic);
+	END LOOP;
 END $$;
 
 CREATE FUNCTION t.check_filter(got jsonb, filter jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -371,7 +415,7 @@ END $$;
 CREATE FUNCTION t.replay(q text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	since timestamptz := cmq._clock('copy');
-	told bigint := cmq_replay(q, 'copy', t.some_time(q, random()), t.some_time(q, random() + 0.1));
+	told bigint := cmq_replay(q, 'copy', t.some_time(q, random()), t.some_time(q, random() + 0.1), dedup => random() < 0.4);
 	n bigint := t.made_since('copy', since, 'replay');
 BEGIN
 	IF n <> told THEN RAISE EXCEPTION 'replay: % told, % made', told, n USING ERRCODE = 'XX001'; END IF;
@@ -383,7 +427,7 @@ END $$;
 
 CREATE FUNCTION t.redrive(q text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-	sources text[] := CASE q WHEN 'dead' THEN '{a,b,d}' ELSE '{c}' END;
+	sources text[] := CASE q WHEN 'dead' THEN '{a,b,d,o}' ELSE '{c}' END;
 	since timestamptz := cmq._clock(q);
 	before text[] := array(SELECT t.deleted_since(q, since));
 	source_since timestamptz[] := array(SELECT cmq._clock(s) FROM unnest(sources) s);
@@ -447,7 +491,7 @@ END $$;
 -- Settings that change nothing that is counted.
 CREATE FUNCTION t.alter(q text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	CASE (random() * 7)::int
+	CASE (random() * 8)::int
 		WHEN 0 THEN PERFORM cmq_alter_queue(q, visibility_timeout => 1 + (random() * 1.2)::int);
 		WHEN 1 THEN PERFORM cmq_alter_queue(q, polling_wait_seconds => 0);
 		WHEN 2 THEN PERFORM cmq_alter_queue(q, max_receive_count => 2 + (random() * 2)::int);
@@ -455,6 +499,7 @@ BEGIN
 		WHEN 4 THEN PERFORM cmq_alter_queue(q, rewind_seconds => 3500 + (random() * 100)::int);
 		WHEN 5 THEN PERFORM cmq_alter_queue(q, rewind_share => 1 + (random() * 99)::int);
 		WHEN 6 THEN PERFORM cmq_alter_queue(q, retry_backoff_seconds => (random() * 1.2)::int, retry_backoff_max_seconds => (random() * 2)::int);
+		WHEN 7 THEN PERFORM cmq_alter_queue(q, dedup_seconds => 6000 + (random() * 100)::int) WHERE q <> 'b';
 		ELSE PERFORM cmq_unbind_dead_letter(q);
 	END CASE;
 END $$;
@@ -485,7 +530,7 @@ BEGIN
 	IF EXISTS (SELECT FROM cmq.queues WHERE queue = 'x') THEN
 		PERFORM cmq_drop_queue('x');
 	ELSE
-		PERFORM cmq_create_queue('x', rewind_seconds => 60 * (random() < 0.5)::int);
+		PERFORM cmq_create_queue('x', rewind_seconds => 60 * (random() < 0.5)::int, ordered => random() < 0.5, dedup_seconds => 60 * (random() < 0.5)::int);
 		PERFORM cmq_subscribe('news', 'x', 'x');
 		DELETE FROM t.made WHERE queue = 'x';
 	END IF;
@@ -526,6 +571,11 @@ my @nothing = (
 		 -- the bodies of what has expired go with their partition
 		 WHERE queue <> 'brief' OR cmq.enqueued_at(msg_id) > cmq._clock('brief') - interval '60 s'
 		 GROUP BY 1, 2, 4 HAVING count(s.state) <> 1 OR t.body IS NULL},
+	'a key that was sent has one message' => q{
+		SELECT queue, key, array_agg(DISTINCT msg_id), count(*) FILTER (WHERE stored) FROM t.asked GROUP BY 1, 2
+		HAVING count(DISTINCT msg_id) <> 1 OR count(*) FILTER (WHERE stored) <> 1},
+	'each is in its group' => q{
+		SELECT msg_id, body, message_group FROM cmq.q_o_all WHERE message_group IS DISTINCT FROM t.group_of(body)},
 	'nothing is in a queue that was not put there' => q{
 		SELECT t.queue, t.msg_id FROM t.there t LEFT JOIN t.made m USING (queue, msg_id)
 		 WHERE t.queue NOT IN ('dead', 'far') AND m.body IS DISTINCT FROM t.body},
@@ -598,11 +648,11 @@ my @nothing = (
 my @nothing_when_consumed = (
 	'each message made is in the history, a dead letter, or was cleared' => q{
 		SELECT m.queue, count(*), coalesce(c.n, 0) FROM t.made m LEFT JOIN (SELECT queue, sum(n) AS n FROM t.cleared GROUP BY 1) c USING (queue)
-		 WHERE queue IN ('a', 'b', 'd') AND NOT EXISTS (SELECT FROM t.there t WHERE t.queue = m.queue AND t.msg_id = m.msg_id)
+		 WHERE queue IN ('a', 'b', 'd', 'o') AND NOT EXISTS (SELECT FROM t.there t WHERE t.queue = m.queue AND t.msg_id = m.msg_id)
 		   AND NOT EXISTS (SELECT FROM t.letter l WHERE l.queue = m.queue AND l.msg_id = m.msg_id)
 		 GROUP BY 1, c.n HAVING count(*) <> coalesce(c.n, 0)},
 	'or was cleared, not fewer' => q{
-		SELECT c.queue, sum(c.n) FROM t.cleared c WHERE queue IN ('a', 'b', 'd') GROUP BY 1
+		SELECT c.queue, sum(c.n) FROM t.cleared c WHERE queue IN ('a', 'b', 'd', 'o') GROUP BY 1
 		HAVING sum(c.n) <> (SELECT count(*) FROM t.made m WHERE m.queue = c.queue
 							   AND NOT EXISTS (SELECT FROM t.there t WHERE t.queue = m.queue AND t.msg_id = m.msg_id)
 							   AND NOT EXISTS (SELECT FROM t.letter l WHERE l.queue = m.queue AND l.msg_id = m.msg_id))},
@@ -698,7 +748,7 @@ sub heal
 			END LOOP;
 		END $$;
 		DELETE FROM t.made WHERE queue = 'x';
-		SELECT FROM unnest('{a,b,c,d,copy}'::text[]) q, cmq_alter_queue(q, max_msg_heap_num => 1000000) WHERE q <> 'd';
+		SELECT FROM unnest('{a,b,c,d,o,copy}'::text[]) q, cmq_alter_queue(q, max_msg_heap_num => 1000000) WHERE q <> 'd';
 		SELECT FROM (SELECT queue FROM cmq.queues WHERE paused_since IS NOT NULL) q, cmq_resume_queue(queue);
 		SELECT cmq_maintain();
 	});

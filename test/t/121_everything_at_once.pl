@@ -1,6 +1,6 @@
 # Everything at once: sessions send, publish, receive, consume, wait, delete, give back,
 # release, rewind, restore, cancel, replay, redrive, clear, pause, alter, bind, subscribe
-# and maintain, in transactions with savepoints, some of which are rolled back or
+# and maintain, with keys and groups, in transactions with savepoints, some of which are rolled back or
 # prepared, on queues joined by topics and dead-letter bindings.  Meanwhile clients are
 # killed, backends cancelled and terminated, the dead-letter queues break and heal, and
 # tables are vacuumed and reindexed, and in a long run the power fails once.  Then all is
@@ -56,42 +56,42 @@ sub pick { return $_[ rand @_ ]; }
 
 sub filter { return pick('NULL', map { "'{\"kind\": $_}'" } 0 .. 2); }
 
-sub rewindable { return pick(qw(a a b c d dead far brief)); }
+sub rewindable { return pick(qw(a a b c d o dead far brief)); }
 
 # Calls, as often as they shall come; those in the second list cannot share a
 # transaction with others, or need one of a level of their own.
 my @calls = (
-	[ 10 => sub { 't.send(' . "'" . pick(qw(a a a b b c c d brief)) . "')" } ],
+	[ 10 => sub { 't.send(' . "'" . pick(qw(a a a b b c c d o o brief)) . "')" } ],
 	[ 6 => sub { "t.publish('" . pick(qw(news routes)) . "')" } ],
-	[ 20 => sub { "t.consume('" . pick(qw(a a a b b c c d brief copy dead far)) . "', " . pick(1, 5, 20, 50) . ')' } ],
-	[ 10 => sub { "t.eat('" . pick(qw(a a a b b c c d brief copy dead far)) . "', " . pick(1, 5, 20) . ', 0, ' . filter() . ')' } ],
-	[ 10 => sub { "t.take('" . pick(qw(a a b b c c d brief dead)) . "', " . pick(1, 2, 5) . ', 0, ' . pick('NULL', filter()) . ')' } ],
-	[ 3 => sub { "t.take_ids('" . pick(qw(a a b c d brief dead)) . "')" } ],
-	[ 2 => sub { "t.take_back('" . pick(qw(a a b d brief)) . "')" } ],
-	[ 10 => sub { "t.finish('" . pick(qw(a a b b c c d brief dead)) . "', 5)" } ],
-	[ 7 => sub { "t.change('" . pick(qw(a a b b c d brief dead)) . "', " . pick(0, 0, 0, 1, 2) . ')' } ],
-	[ 7 => sub { "t.release('" . pick(qw(a a b b c d brief dead)) . "', " . pick(1, 2, 5) . ')' } ],
-	[ 2 => sub { "t.use_stale('" . pick(qw(a b c d brief dead)) . "')" } ],
-	[ 2 => sub { "t.rewind('" . pick(qw(a a c d dead far brief)) . "')" } ],
-	[ 3 => sub { "t.restore('" . pick(qw(a b b d c dead)) . "')" } ],
-	[ 1 => sub { "t.cancel('" . pick(qw(a c d dead)) . "')" } ],
+	[ 20 => sub { "t.consume('" . pick(qw(a a a b b c c d o o brief copy dead far)) . "', " . pick(1, 5, 20, 50) . ')' } ],
+	[ 10 => sub { "t.eat('" . pick(qw(a a a b b c c d o o brief copy dead far)) . "', " . pick(1, 5, 20) . ', 0, ' . filter() . ')' } ],
+	[ 10 => sub { "t.take('" . pick(qw(a a b b c c d o o brief dead)) . "', " . pick(1, 2, 5) . ', 0, ' . pick('NULL', filter()) . ')' } ],
+	[ 3 => sub { "t.take_ids('" . pick(qw(a a b c d o brief dead)) . "')" } ],
+	[ 2 => sub { "t.take_back('" . pick(qw(a a b d o brief)) . "')" } ],
+	[ 10 => sub { "t.finish('" . pick(qw(a a b b c c d o o brief dead)) . "', 5)" } ],
+	[ 7 => sub { "t.change('" . pick(qw(a a b b c d o o brief dead)) . "', " . pick(0, 0, 0, 1, 2) . ')' } ],
+	[ 7 => sub { "t.release('" . pick(qw(a a b b c d o o brief dead)) . "', " . pick(1, 2, 5) . ')' } ],
+	[ 2 => sub { "t.use_stale('" . pick(qw(a b c d o brief dead)) . "')" } ],
+	[ 2 => sub { "t.rewind('" . pick(qw(a a c d o dead far brief)) . "')" } ],
+	[ 3 => sub { "t.restore('" . pick(qw(a b b d c o dead)) . "')" } ],
+	[ 1 => sub { "t.cancel('" . pick(qw(a c d o dead)) . "')" } ],
 	[ 1 => sub { "t.preview('" . rewindable() . "')" } ],
-	[ 0.4 => sub { "t.clear('" . pick(qw(a b d)) . "')" } ],
-	[ 1 => sub { "t.maintain('" . pick(qw(a b c d dead far brief copy)) . "')" } ],
-	[ 1 => sub { "t.attributes('" . pick(qw(a b c d dead far brief copy)) . "')" } ],
+	[ 0.4 => sub { "t.clear('" . pick(qw(a b d o)) . "')" } ],
+	[ 1 => sub { "t.maintain('" . pick(qw(a b c d o dead far brief copy)) . "')" } ],
+	[ 1 => sub { "t.attributes('" . pick(qw(a b c d o dead far brief copy)) . "')" } ],
 	[ 0.5 => sub { 't.metrics()' } ],
-	[ 1 => sub { "t.alter('" . pick(qw(a b)) . "')" } ],
-	[ 1 => sub { "t.pause('" . pick(qw(a b c d dead far brief copy)) . "')" } ],
+	[ 1 => sub { "t.alter('" . pick(qw(a b o)) . "')" } ],
+	[ 1 => sub { "t.pause('" . pick(qw(a b c d o dead far brief copy)) . "')" } ],
 	[ 6 => sub { 't.resume()' } ],
-	[ 1.5 => sub { "t.bind('" . pick(qw(a b c)) . "')" } ]);
+	[ 1.5 => sub { "t.bind('" . pick(qw(a b c o)) . "')" } ]);
 
 my @alone = (
-	[ 3 => 'READ COMMITTED' => sub { "t.consume('" . pick(qw(a b c d copy)) . "', 10, 1)" } ],
-	[ 2 => 'READ COMMITTED' => sub { "t.take('" . pick(qw(a b c d dead)) . "', 3, 1, " . filter() . ')' } ],
-	[ 3 => 'READ COMMITTED' => sub { "t.eat('" . pick(qw(a b c d copy)) . "', 10, 1, " . filter() . ')' } ],
+	[ 3 => 'READ COMMITTED' => sub { "t.consume('" . pick(qw(a b c d o copy)) . "', 10, 1)" } ],
+	[ 2 => 'READ COMMITTED' => sub { "t.take('" . pick(qw(a b c d o dead)) . "', 3, 1, " . filter() . ')' } ],
+	[ 3 => 'READ COMMITTED' => sub { "t.eat('" . pick(qw(a b c d o copy)) . "', 10, 1, " . filter() . ')' } ],
 	[ 2 => 'REPEATABLE READ' => sub { "t.redrive('" . pick(qw(dead dead far)) . "')" } ],
-	[ 1 => 'REPEATABLE READ' => sub { "t.replay('" . pick(qw(a b d c)) . "')" } ],
-	[ 0.5 => 'READ COMMITTED' => sub { "t.times('" . pick(qw(a b c d)) . "')" } ],
+	[ 1 => 'REPEATABLE READ' => sub { "t.replay('" . pick(qw(a b d c o)) . "')" } ],
+	[ 0.5 => 'READ COMMITTED' => sub { "t.times('" . pick(qw(a b c d o)) . "')" } ],
 	[ 0.5 => 'READ COMMITTED' => sub { 't.come_and_go()' } ],
 	[ 0.5 => 'READ COMMITTED' => sub { 't.resubscribe()' } ]);
 
@@ -127,7 +127,7 @@ sub transaction
 	my $what = rand;
 	if ($what < 0.01)
 	{
-		my $table = 'cmq_data.q_' . pick(qw(a b c d dead far)) . pick(qw(_pending _pending _rewind));
+		my $table = 'cmq_data.q_' . (rand() < 0.1 ? pick(qw(a o copy)) . '_dedup' : pick(qw(a b c d o dead far)) . pick(qw(_pending _pending _rewind)));
 		# of a partitioned table only its leaves, each in a transaction, are rebuilt
 		return ("SET lock_timeout = '300ms';", pick("VACUUM $table;", "VACUUM (ANALYZE) $table;", $table =~ /pending/ ? ("REINDEX TABLE CONCURRENTLY $table;", "REINDEX TABLE $table;", "VACUUM FULL $table;") : "ANALYZE $table;"), 'RESET lock_timeout;');
 	}
@@ -365,7 +365,7 @@ for my $round (1 .. $rounds)
 	}
 	$ledger->check("round $round, all consumed", 1);
 	# what has come to one of these since it was heard of last has been looked at
-	foreach my $q (qw(a b c d dead far copy))
+	foreach my $q (qw(a b c d o dead far copy))
 	{
 		my $pages = $node->pages("SELECT * FROM cmq_receive('$q')", "SELECT FROM cmq_receive('$q')");
 		cmp_ok($pages, '<', 100, "round $round: a receive from $q that finds nothing reads $pages pages");
@@ -381,10 +381,12 @@ note($node->sql(q{
 	SELECT 'deliveries', queue, state, count(*) FROM t.grip GROUP BY 2, 3 UNION ALL
 	SELECT 'deleted', queue, via, count(*) FROM t.gone GROUP BY 2, 3 UNION ALL
 	SELECT 'letters', queue, dead, count(*) FROM t.letter GROUP BY 2, 3 UNION ALL
+	SELECT 'keys', queue, CASE WHEN stored THEN 'stored' ELSE 'duplicate' END, count(*) FROM t.asked GROUP BY 2, 3 UNION ALL
 	SELECT 'brought', queue, '', sum(n) FROM t.brought GROUP BY 2 UNION ALL
 	SELECT 'cleared', queue, '', sum(n) FROM t.cleared GROUP BY 2 UNION ALL
 	SELECT 'rewinds', queue, kind, count(*) FROM cmq.rewinds GROUP BY 2, 3 ORDER BY 1, 2, 3}));
 # each took part
+cmp_ok($node->sql("SELECT count(*) FROM t.asked WHERE queue = '$_' AND NOT stored"), '>', 0, "duplicates were sent to $_") foreach 'a', 'o';
 cmp_ok($done{$_}, '>', 0, "$_: $done{$_}") foreach sort keys %done;
 # its time may be over: it has not been asked for long
 try('SELECT 1');
