@@ -3,7 +3,8 @@
 # roll back, prepare and are killed; rewinds, restores and cancels beside them; a crash of
 # the server.  In each group the messages that were deleted are deleted in the order of
 # production, between what brings messages back; and each was had once, and once more each
-# time it came back.
+# time it came back.  What is received too often becomes a dead letter: it was had in all
+# its lives but the last, and its group goes on in order.
 #
 # Everything is booked in the transaction that does it, with times of the sequence clock:
 #	gone	what was deleted.  began: before the transaction that received it; got: after
@@ -54,8 +55,10 @@ CONF
 
 # Queues and books
 $node->sql(q{
-	SELECT FROM cmq_create_queue('few', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true);
-	SELECT FROM cmq_create_queue('many', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true);
+	SELECT FROM cmq_create_queue('dead', msg_retention_seconds => 7200, ordered => true);
+	SELECT FROM cmq_create_queue('few', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true, dead_letter_queue => 'dead', max_receive_count => 3);
+	SELECT FROM cmq_create_queue('many', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true, dead_letter_queue => 'dead', max_receive_count => 2);
+	CREATE VIEW letter AS SELECT headers #>> '{cmq_dead_letter,queue}' AS queue, (headers #>> '{cmq_dead_letter,msg_id}')::bigint AS msg_id, message_group AS grp FROM cmq.q_dead_live;
 	SELECT FROM cmq_create_queue('race', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true);
 	CREATE SEQUENCE clock;
 	CREATE TABLE made (queue text, msg_id bigint, grp text, PRIMARY KEY (queue, msg_id));
@@ -510,7 +513,7 @@ sub drain
 	my ($name) = @_;
 	my $empty = eventually {
 		1 while $node->sql(q{SELECT sum(eat(q, 1000, nextval('clock'), 'drained')) FROM unnest('{few,many,race}'::text[]) q}) > 0;
-		$node->sql('SELECT sum(ready + in_flight + delayed) FROM cmq.status') eq '0';
+		$node->sql(q{SELECT sum(ready + in_flight + delayed) FROM cmq.status WHERE queue <> 'dead'}) eq '0';
 	} 30;
 	ok($empty, "$name: all can be consumed")
 	  or diag($node->sql(q{SELECT 'few', * FROM cmq.q_few_live UNION ALL SELECT 'many', * FROM cmq.q_many_live ORDER BY msg_id LIMIT 20}));
@@ -541,14 +544,21 @@ sub check
 		0, "$name: nothing came while what a restore had brought back before it was not committed");
 	foreach my $q (qw(few many race))
 	{
-		is($node->sql(qq{SELECT count(*) FROM (SELECT * FROM made WHERE queue = '$q') m FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, message_group FROM cmq_data.q_$q) t USING (msg_id)
-				WHERE m.queue IS NULL OR t.msg_id IS NULL OR m.grp IS DISTINCT FROM t.message_group}),
-			0, "$name: $q has what was sent, in its groups");
+		is($node->sql(qq{SELECT count(*) FROM (SELECT * FROM made WHERE queue = '$q') m
+				FULL JOIN (SELECT cmq.msg_id(enqueued_at) AS msg_id, message_group AS grp FROM cmq_data.q_$q UNION ALL SELECT msg_id, grp FROM letter WHERE queue = '$q') t USING (msg_id)
+				WHERE m.queue IS NULL OR t.msg_id IS NULL OR m.grp IS DISTINCT FROM t.grp}),
+			0, "$name: $q has what was sent, in its groups, but for dead letters, which have theirs");
+		is($node->sql("SELECT count(*) + (SELECT count(*) FROM letter WHERE queue = '$q') FROM cmq_data.q_$q"), $node->sql("SELECT count(*) FROM made WHERE queue = '$q'"),
+			"$name: each of $q is there once");
 		is($node->sql(qq{SELECT count(*) FROM cmq_data.q_${q}_rewind r JOIN cmq_data.q_$q m USING (enqueued_at)
-				FULL JOIN (SELECT msg_id, count(*) AS n, max(rewind_count) AS last FROM gone WHERE queue = '$q' GROUP BY 1) d ON d.msg_id = cmq.msg_id(m.enqueued_at)
+				FULL JOIN (SELECT msg_id, count(*) AS n, max(rewind_count) AS last FROM gone g WHERE queue = '$q'
+					AND NOT EXISTS (SELECT FROM letter l WHERE l.queue = '$q' AND l.msg_id = g.msg_id) GROUP BY 1) d ON d.msg_id = cmq.msg_id(m.enqueued_at)
 				WHERE d.n IS DISTINCT FROM r.rewind_count + 1 OR d.last IS DISTINCT FROM r.rewind_count}),
 			0, "$name: each message of $q was had once, and once more each time it came back");
-		is($node->sql("SELECT count(*) FROM made m LEFT JOIN gone d USING (queue, msg_id) WHERE queue = '$q' AND d.msg_id IS NULL"), 0, "$name: all of $q");
+		is($node->sql(qq{SELECT count(*) FROM (SELECT FROM gone JOIN letter USING (queue, msg_id) WHERE queue = '$q' GROUP BY msg_id HAVING count(*) <> max(rewind_count) + 1) d}),
+			0, "$name: ... and so was each dead letter before");
+		is($node->sql("SELECT count(*) FROM made m LEFT JOIN (SELECT queue, msg_id FROM gone UNION SELECT queue, msg_id FROM letter) d USING (queue, msg_id) WHERE queue = '$q' AND d.msg_id IS NULL"),
+			0, "$name: all of $q");
 		is($node->sql("SELECT count(*) FROM gone d JOIN made m USING (queue, msg_id) WHERE queue = '$q' AND how <> 'by id' AND m.grp IS DISTINCT FROM d.grp"), 0, "$name: with its group");
 	}
 	return;
@@ -607,6 +617,8 @@ settle('with rewinds');
 note(join ', ', map { "$_ $done{$_}" } sort keys %done);
 note($node->sql(q{SELECT string_agg(concat_ws(' ', queue, how, n), ', ') FROM (SELECT queue, how, count(*) AS n FROM gone GROUP BY 1, 2 ORDER BY 1, 2) e}));
 note($node->sql(q{SELECT string_agg(concat_ws(' ', kind, n, messages), ', ') FROM (SELECT kind, count(*) AS n, sum(n) AS messages FROM back GROUP BY 1 ORDER BY 1) e}));
+note($node->sql(q{SELECT string_agg(concat_ws(' ', queue, 'letters', n), ', ') FROM (SELECT queue, count(*) AS n FROM letter GROUP BY 1 ORDER BY 1) e}));
+cmp_ok($node->sql("SELECT count(*) FROM letter WHERE queue = '$_' AND grp IS NOT NULL"), '>', 0, "messages of $_ have become dead letters") foreach 'few', 'many';
 is($node->sql(q{SELECT count(DISTINCT how) FROM gone}), 8, 'messages were deleted in all ways');
 is($node->sql(q{SELECT count(DISTINCT kind) FROM back WHERE n > 0}), 4, '... and brought back');
 cmp_ok($done{$_}, '>', 0, "$_: $done{$_}") foreach sort keys %done;
