@@ -56,7 +56,7 @@ CONF
 # Queues and books
 $node->sql(q{
 	SELECT FROM cmq_create_queue('dead', msg_retention_seconds => 7200, ordered => true);
-	SELECT FROM cmq_create_queue('few', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true, dead_letter_queue => 'dead', max_receive_count => 3);
+	SELECT FROM cmq_create_queue('few', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true, dead_letter_queue => 'dead', max_receive_count => 2);
 	SELECT FROM cmq_create_queue('many', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true, dead_letter_queue => 'dead', max_receive_count => 2);
 	CREATE VIEW letter AS SELECT headers #>> '{cmq_dead_letter,queue}' AS queue, (headers #>> '{cmq_dead_letter,msg_id}')::bigint AS msg_id, message_group AS grp FROM cmq.q_dead_live;
 	SELECT FROM cmq_create_queue('race', visibility_timeout => 1, rewind_seconds => 3600, msg_retention_seconds => 7200, ordered => true);
