@@ -132,8 +132,11 @@ $$;
 -- What a filter asks for; messages of topics have none of it.
 CREATE FUNCTION t.kind() RETURNS jsonb VOLATILE LANGUAGE sql AS $$ SELECT jsonb_build_object('kind', (random() * 2)::int) $$;
 
--- A key that is asked for by about three, at about the same time, or none.
-CREATE FUNCTION t.key() RETURNS text VOLATILE LANGUAGE sql AS $$ SELECT CASE WHEN random() < 0.4 THEN 'k' || nextval('t.keys') / 3 END $$;
+-- A key that is asked for by about three, at about the same time, and perhaps later, or
+-- none.
+CREATE FUNCTION t.key() RETURNS text VOLATILE LANGUAGE sql AS $$
+	SELECT CASE WHEN random() < 0.5 THEN 'k' || greatest(nextval('t.keys') / 3 - CASE WHEN random() < 0.3 THEN (random() * 100)::int ELSE 0 END, 0) END
+$$;
 
 -- The group of a message in an ordered queue.
 CREATE FUNCTION t.group_of(body text) RETURNS text IMMUTABLE LANGUAGE sql AS $$
