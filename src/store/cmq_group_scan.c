@@ -120,7 +120,7 @@ open_index(CmqTable *table)
 				 errmsg("table \"%s\" does not have the index by group of an ordered queue",
 						RelationGetRelationName(table->rel)),
 				 errdetail("It was dropped, changed or is not valid."),
-				 errhint("Make it again: CREATE INDEX ON %s (%s, %s);",
+				 errhint("If the queue is being restored from a dump, wait until that has ended. Otherwise make it again: CREATE INDEX ON %s (%s, %s);",
 						 cmq_full_name(table->rel->rd_rel->relispartition ?
 									   get_partition_parent(relid, true) : relid),
 						 table->kind == CMQ_PENDING ? "group_key" : "group_hash",

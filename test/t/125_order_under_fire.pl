@@ -612,6 +612,14 @@ end_clients();
 $hand->query("SELECT send('many', NULL)");
 $hand->query("BEGIN; SELECT eat('many', 2, nextval('clock'), 'prepared'); PREPARE TRANSACTION 'last'");
 $hand->query("COMMIT PREPARED 'last'");
+# no cancel may have met a rewind
+foreach ([ rewind => q{cmq_rewind('few', least(now() - interval '5 s', latest_rewind_time)) IS NOT NULL} ], [ cancel => q{cmq_cancel_rewind('few')} ])
+{
+	my ($kind, $call) = @$_;
+	$hand->query("INSERT INTO back VALUES ('few', '$kind', nextval('clock'))");
+	$hand->query("UPDATE back SET n = ($call)::int FROM cmq_queue_attributes('few') WHERE ended IS NULL");
+	$hand->query("UPDATE back SET ended = nextval('clock') WHERE ended IS NULL");
+}
 settle('with rewinds');
 
 note(join ', ', map { "$_ $done{$_}" } sort keys %done);
