@@ -28,6 +28,7 @@ OBJS = \
 	src/base/cmq_group.o \
 	src/base/cmq_handle.o \
 	src/base/cmq_headers.o \
+	src/base/cmq_id_class.o \
 	src/base/cmq_identity.o \
 	src/base/cmq_limit.o \
 	src/base/cmq_names.o \
@@ -105,6 +106,7 @@ OBJS = \
 	src/verbs/cmq_filter.o \
 	src/verbs/cmq_gone.o \
 	src/verbs/cmq_group_take.o \
+	src/verbs/cmq_ids.o \
 	src/verbs/cmq_journal_drop.o \
 	src/verbs/cmq_once.o \
 	src/verbs/cmq_ordered.o \

@@ -623,8 +623,9 @@ COMMENT ON FUNCTION @extschema@.cmq_receive(text, int, int, int, jsonb)
 -- Else, for those that are delayed or were received before, the call reads what is delayed
 -- or in flight, and then what is ready, once for all ids.
 -- Needs: DELETE on the queue.
--- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has several
---   dimensions, or visibility_timeout is out of range, 42501 no right.
+-- Errors: 42704 no such queue, 22023 the array or an element is NULL, it has several
+--   dimensions, a message is of another server or visibility_timeout is out of range,
+--   42501 no right.
 CREATE FUNCTION @extschema@.cmq_receive_messages(
 	queue				text,
 	msg_ids				bigint[],
@@ -644,8 +645,8 @@ COMMENT ON FUNCTION @extschema@.cmq_receive_messages(text, bigint[], int)
 -- Result: the ids of the messages deleted, oldest first, each once.  Left out are those
 --   that cmq_receive_messages leaves out; but dead messages are deleted.
 -- Needs: UPDATE on the queue.
--- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has several
---   dimensions, 42501 no right.
+-- Errors: 42704 no such queue, 22023 the array or an element is NULL, it has several
+--   dimensions or a message is of another server, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_delete_messages(queue text, msg_ids bigint[])
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_delete_messages'
@@ -685,8 +686,8 @@ COMMENT ON FUNCTION @extschema@.cmq_consume(text, int, int, jsonb)
 --   visibility was changed, it was released, deleted or cleared, or both its retention and
 --   its visibility timeout have passed.
 -- Needs: DELETE on the queue.
--- Errors: 42704 no such queue, 22023 NULL, 22P02 not a receipt handle,
---   42501 no right.
+-- Errors: 42704 no such queue, 22023 NULL or the handle is of a message of another
+--   server of a cluster (cmq.msg_id_step), 22P02 not a receipt handle, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_delete(queue text, receipt_handle text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'cmq_delete'
@@ -699,7 +700,8 @@ COMMENT ON FUNCTION @extschema@.cmq_delete(text, text)
 -- Parameters: receipt_handles, a one-dimensional array.
 -- Result: the handles that were deleted, in the order of the array; a stale
 --   or repeated handle is not among them.
--- Needs, errors: as cmq_delete; one malformed or NULL handle fails the call.
+-- Needs, errors: as cmq_delete; one handle that is malformed, NULL or of another server
+--   fails the call.
 CREATE FUNCTION @extschema@.cmq_delete_batch(queue text, receipt_handles text[])
 RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'cmq_delete_batch'
@@ -716,8 +718,8 @@ COMMENT ON FUNCTION @extschema@.cmq_delete_batch(text, text[])
 -- Result: the new receipt handle, and the old one is stale; NULL when the given
 --   handle is stale.
 -- Needs: DELETE on the queue.
--- Errors: 42704 no such queue, 22023 NULL or out of range, 22P02 not a
---   receipt handle, 42501 no right.
+-- Errors: 42704 no such queue, 22023 NULL, out of range or the handle is of a message of
+--   another server, 22P02 not a receipt handle, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_change_visibility(
 	queue				text,
 	receipt_handle		text,
@@ -925,9 +927,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore(text, timestamptz, timestamptz, json
 --   how many of the ids were not restored: unknown, not deleted, deleted again just
 --   now, or out of the window.
 -- Needs: UPDATE on the queue.
--- Errors: 42704 no such queue, 22023 the array or an element is NULL or it has
---   several dimensions, 55000 rewind is off or a reason is required, 42501 no
---   right.
+-- Errors: 42704 no such queue, 22023 the array or an element is NULL, it has several
+--   dimensions or a message is of another server, 55000 rewind is off or a reason is
+--   required, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_restore_messages(queue text, msg_ids bigint[])
 RETURNS SETOF bigint
 AS 'MODULE_PATHNAME', 'cmq_restore_messages'
@@ -992,7 +994,7 @@ COMMENT ON FUNCTION @extschema@.cmq_replay(text, text, timestamptz, timestamptz,
 -- Needs: DELETE on the dead-letter queue; with msg_ids or filter UPDATE instead, with a
 --   filter also SELECT.  INSERT on the queues that get messages.
 -- Errors: 42704 no such queue; 22023 max_messages out of range, filter too large, the
---   array or an element wrong; 42501 no right.
+--   array or an element wrong, a message of another server; 42501 no right.
 CREATE FUNCTION @extschema@.cmq_redrive(
 	queue			text,
 	max_messages	int DEFAULT NULL,

@@ -17,6 +17,7 @@
 #include "storage/shmem.h"
 
 #include "base/cmq_compat.h"
+#include "base/cmq_id_class.h"
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_count.h"
@@ -88,6 +89,7 @@ _PG_init(void)
 		return;
 
 	cmq_settings_define();
+	cmq_id_class_check_settings();
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;

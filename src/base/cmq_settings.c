@@ -24,6 +24,8 @@ bool		cmq_plan_views;
 int			cmq_rewind_log_retention;
 int			cmq_maintenance_timeout;
 int			cmq_clock_step_delay;
+int			cmq_msg_id_step = 1;
+int			cmq_msg_id_offset;
 
 /* The settings that are numbers. */
 static const struct
@@ -55,6 +57,14 @@ static const struct
 		"Sets how long a wall clock that was set forward must stay so before the time of messages follows it.",
 		"0 follows it at once.",
 	&cmq_clock_step_delay, SECS_PER_HOUR, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+	{"cmq.msg_id_step",
+		"Sets how many servers can give out message ids that differ from each other's.",
+		"It must be the same on all servers of a cluster.",
+	&cmq_msg_id_step, 1, 1, 64, PGC_POSTMASTER, 0},
+	{"cmq.msg_id_offset",
+		"Sets which message ids this server gives out: those with msg_id % cmq.msg_id_step = cmq.msg_id_offset.",
+		NULL,
+	&cmq_msg_id_offset, 0, 0, 63, PGC_POSTMASTER, 0},
 };
 
 /* Called when the library is preloaded. */

@@ -17,6 +17,8 @@ extern bool cmq_plan_views;
 extern int	cmq_rewind_log_retention;
 extern int	cmq_maintenance_timeout;
 extern int	cmq_clock_step_delay;
+extern int	cmq_msg_id_step;
+extern int	cmq_msg_id_offset;
 
 extern void cmq_settings_define(void);
 

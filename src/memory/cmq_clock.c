@@ -20,13 +20,14 @@
  *
  * A queue's clock is a hybrid logical clock in microseconds: cmq's time, or the last
  * value given out if that is later.
- *	- cmq_clock_tick gives out values that nobody else gets: message ids.
+ *	- cmq_clock_tick gives out values that nobody else gets: message ids, those that this
+ *	  server gives out (cmq_id_class.c).
  *	- cmq_clock_tick_all does so for several queues at once: one value for all.
  *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
  *	  is ever earlier than another one before it.
  * Each tick is taken as its message is about to be written, one at a time.  So the
- * clock is ahead of cmq's time by no more than one microsecond for each message that
- * was written within this microsecond, and what fails moves it by nothing that lasts.
+ * clock is ahead of cmq's time by no more than one microsecond, or cmq.msg_id_step of them,
+ * for each message that was written within this microsecond, and what fails moves it by nothing that lasts.
  * The clock of a new entry starts no earlier than the newest message of the
  * queue, committed or not (a prepared transaction may still commit it), and no
  * earlier than the clock that maintenance saved (cmq_queue_attach collects
@@ -57,6 +58,7 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
+#include "base/cmq_id_class.h"
 #include "base/cmq_settings.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_entry.h"
@@ -454,7 +456,7 @@ cmq_clock_tick(CmqSharedQueue *shared)
 
 	do
 	{
-		tick = Max(now, (TimestampTz) last + 1);
+		tick = cmq_id_class_next(Max(now, (TimestampTz) last + 1));
 	} while (!pg_atomic_compare_exchange_u64(&shared->clock, &last,
 											 (uint64) tick));
 	return tick;
@@ -498,12 +500,13 @@ cmq_clock_tick_all(CmqSharedQueue **queues, int n)
 
 		tick = Max(tick, Max(now, next));
 	}
+	tick = cmq_id_class_next(tick);
 	for (int64 ahead = 1; moved < n; ahead = Min(ahead * 2, MAX_AHEAD))
 	{
 		for (moved = 0; moved < n && move_clock(queues[moved], tick, &last); moved++)
 			;
 		if (moved < n)
-			tick = Max(last, cmq_time()) + ahead;
+			tick = cmq_id_class_next(Max(last, cmq_time()) + ahead);
 	}
 	return tick;
 }

@@ -111,8 +111,8 @@ scan(CmqTable *pending, TimestampTz from, TimestampTz until, CmqById *messages, 
  * Is there a message of this time?  Of a queue with damaged pages none is read for that: the
  * leaf is enough then.
  */
-static bool
-exists(CmqQueue *queue, CmqMessageRows *bodies, TimestampTz time)
+bool
+cmq_by_id_exists(CmqQueue *queue, CmqMessageRows *bodies, TimestampTz time)
 {
 	CmqReading	reading;
 	bool		found;
@@ -154,7 +154,7 @@ cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now, LOCKMODE loc
 
 		messages[i].wanted = !probe(pending, &messages[i]) &&
 			!(rewind_on && cmq_leaf_rows_find(&rewind, time)) &&
-			exists(queue, &bodies, time);
+			cmq_by_id_exists(queue, &bodies, time);
 		if (messages[i].wanted && nleft++ == 0)
 			first = time;
 	}

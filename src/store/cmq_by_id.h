@@ -12,6 +12,7 @@
 #include "storage/lockdefs.h"
 
 #include "store/cmq_description.h"
+#include "store/cmq_message_rows.h"
 #include "store/cmq_pending.h"
 #include "store/cmq_table.h"
 
@@ -26,5 +27,7 @@ typedef struct CmqById
 
 extern void cmq_by_id_find(CmqQueue *queue, CmqTable *pending, TimestampTz now,
 						   LOCKMODE lockmode, CmqById *messages, int n);
+extern bool cmq_by_id_exists(CmqQueue *queue, CmqMessageRows *bodies,
+							 TimestampTz time);
 
 #endif							/* CMQ_BY_ID_H */

@@ -38,6 +38,7 @@
 #include "store/cmq_table.h"
 #include "verbs/cmq_dead_letter.h"
 #include "verbs/cmq_delete.h"
+#include "verbs/cmq_ids.h"
 #include "verbs/cmq_ordered.h"
 #include "verbs/cmq_take.h"
 
@@ -92,7 +93,7 @@ cmq_receive_messages(PG_FUNCTION_ARGS)
 	request.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   RowExclusiveLock);
-	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
+	ids = cmq_ids_arg(fcinfo, 1, queue, &nids);
 	request.visibility_timeout =
 		cmq_int_arg(fcinfo, 2, "visibility_timeout", CMQ_VISIBILITY_MIN,
 					CMQ_VISIBILITY_MAX, queue->visibility_timeout, true,
@@ -126,7 +127,7 @@ cmq_delete_messages(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_UPDATE,
 						   RowExclusiveLock);
-	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
+	ids = cmq_ids_arg(fcinfo, 1, queue, &nids);
 
 	cmq_delete_begin(&state, queue, false);
 	cmq_find_begin(&find, queue, &state.pending.table, state.now,

@@ -29,14 +29,20 @@
 #include "store/cmq_description.h"
 #include "store/cmq_pending.h"
 #include "verbs/cmq_deliveries.h"
+#include "verbs/cmq_ids.h"
 
 /* The handle in an argument; raises 22023 for NULL, 22P02. */
 void
 cmq_deliveries_one(FunctionCallInfo fcinfo, int argno, CmqQueue *queue,
 				   CmqHandle *handle)
 {
+	CmqIds		ids;
+
 	cmq_require_arg(fcinfo, argno, "receipt_handle", "queue", queue->name);
 	cmq_handle_in(text_to_cstring(PG_GETARG_TEXT_PP(argno)), handle);
+	cmq_ids_begin(&ids, queue);
+	cmq_ids_check(&ids, handle->enqueued_at);
+	cmq_ids_end(&ids);
 }
 
 static int
@@ -64,16 +70,21 @@ void
 cmq_deliveries_many(FunctionCallInfo fcinfo, int argno, CmqQueue *queue,
 					CmqDeliveries *named)
 {
+	CmqIds		ids;
+
 	cmq_require_arg(fcinfo, argno, "receipt_handles", "queue", queue->name);
 	named->n = cmq_array_arg(PG_GETARG_DATUM(argno), TEXTOID, "receipt_handles",
 							 "queue", queue->name, &named->handles, NULL);
 	named->each = palloc0(sizeof(CmqDelivery) * Max(named->n, 1));
+	cmq_ids_begin(&ids, queue);
 	for (int i = 0; i < named->n; i++)
 	{
 		cmq_handle_in(TextDatumGetCString(named->handles[i]),
 					  &named->each[i].handle);
+		cmq_ids_check(&ids, named->each[i].handle.enqueued_at);
 		named->each[i].position = i;
 	}
+	cmq_ids_end(&ids);
 	qsort(named->each, named->n, sizeof(CmqDelivery), compare_keys);
 }
 

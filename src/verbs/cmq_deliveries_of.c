@@ -36,6 +36,7 @@
 #include "store/cmq_queue.h"
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
+#include "verbs/cmq_ids.h"
 #include "verbs/cmq_take.h"
 
 PG_FUNCTION_INFO_V1(cmq_deliveries_of);
@@ -81,7 +82,7 @@ cmq_deliveries_of(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	queue = cmq_queue_open(cmq_queue_name_arg(fcinfo, 0), ACL_DELETE,
 						   AccessShareLock);
-	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
+	ids = cmq_ids_arg(fcinfo, 1, queue, &nids);
 	cmq_require_arg(fcinfo, 2, "contents", "queue", queue->name);
 	contents = PG_GETARG_BOOL(2);
 

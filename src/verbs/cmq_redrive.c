@@ -396,7 +396,7 @@ cmq_redrive(PG_FUNCTION_ARGS)
 				 errmsg("max_messages is out of range for queue \"%s\": %lld",
 						queue->name, (long long) max_messages),
 				 errdetail("It must be at least 1, or NULL for all.")));
-	cmq_redrive_list_args(&list, fcinfo, 2, 3, queue->name);
+	cmq_redrive_list_args(&list, fcinfo, 2, 3, queue);
 
 	redrive->name = pstrdup(queue->name);
 	redrive->owner = queue->owner;

@@ -38,18 +38,19 @@
 #include "store/cmq_pending.h"
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
+#include "verbs/cmq_ids.h"
 #include "verbs/cmq_redrive_list.h"
 
 /* The arguments filter and msg_ids, each of which may be NULL.  Raises 22023. */
 void
 cmq_redrive_list_args(CmqRedriveList *list, FunctionCallInfo fcinfo,
-					  int argno_filter, int argno_ids, const char *queue)
+					  int argno_filter, int argno_ids, CmqQueue *queue)
 {
 	memset(list, 0, sizeof(*list));
-	list->has_filter = cmq_filter_arg(fcinfo, argno_filter, queue, &list->filter);
+	list->has_filter = cmq_filter_arg(fcinfo, argno_filter, queue->name, &list->filter);
 	list->has_ids = !PG_ARGISNULL(argno_ids);
 	if (list->has_ids)
-		list->ids = cmq_msg_ids_arg(fcinfo, argno_ids, queue, &list->nids);
+		list->ids = cmq_ids_arg(fcinfo, argno_ids, queue, &list->nids);
 }
 
 /* A portion being listed. */

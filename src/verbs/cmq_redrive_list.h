@@ -47,7 +47,7 @@ typedef struct CmqRedriveList
 
 extern void cmq_redrive_list_args(CmqRedriveList *list, FunctionCallInfo fcinfo,
 								  int argno_filter, int argno_ids,
-								  const char *queue);
+								  CmqQueue *queue);
 extern void cmq_redrive_list_begin(CmqRedriveList *list, CmqQueue *queue,
 								   TimestampTz now, int portion);
 extern int	cmq_redrive_list_next(CmqRedriveList *list, CmqQueue *queue, int ndone,

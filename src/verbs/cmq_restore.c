@@ -45,6 +45,7 @@
 #include "store/cmq_rights.h"
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
+#include "verbs/cmq_ids.h"
 
 PG_FUNCTION_INFO_V1(cmq_restore);
 PG_FUNCTION_INFO_V1(cmq_restore_messages);
@@ -176,7 +177,7 @@ cmq_restore_messages(PG_FUNCTION_ARGS)
 	cmq_begin_write("cmq_restore_messages()");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	queue = open_queue(fcinfo);
-	ids = cmq_msg_ids_arg(fcinfo, 1, queue->name, &nids);
+	ids = cmq_ids_arg(fcinfo, 1, queue, &nids);
 
 	since = cmq_bounds_rewindable_since(queue, cmq_queue_now(queue));
 	restore_begin(&state, queue, get_first(ids, nids, since));
