@@ -209,11 +209,38 @@ sub available
 		"SELECT default_version FROM pg_available_extensions WHERE name = '$extension'");
 }
 
+# A pgbench script around another one: each client notes the processor time of its server
+# process, user and system, before the first and after the last of so many runs.
+sub with_cpu
+{
+	my ($self, $script, $transactions) = @_;
+	my $used = "INSERT INTO cpu SELECT %s(split_part(s, ' ', 12)::float8 + split_part(s, ' ', 13)::float8)"
+	  . " FROM split_part(pg_read_file('/proc/self/stat'), ') ', 2) AS s;";
+	my $file = "$self->{dir}/with_cpu.sql";
+
+	open my $in, '<', $script or die "$script: $!\n";
+	my $text = do { local $/; <$in> };
+	open my $out, '>', $file or die "$file: $!\n";
+	print $out "\\set calls :calls + 1\n\\if :calls = 1\n", sprintf($used, '-'), "\n\\endif\n",
+	  $text, "\\if :calls = $transactions\n", sprintf($used, ''), "\n\\endif\n";
+	close $out;
+	chmod 0644, $file;
+	return $file;
+}
+
 # Run pgbench.  Returns a hash: count of transactions, tps, series of tps by
-# second if progress is asked for.
+# second if progress is asked for, cpu per transaction in milliseconds if it and a number
+# of transactions is.
 sub pgbench
 {
 	my ($self, $db, %arg) = @_;
+
+	if ($arg{cpu})
+	{
+		$self->sql($db, 'DROP TABLE IF EXISTS cpu', 'CREATE UNLOGGED TABLE cpu (ticks float8 NOT NULL)');
+		$arg{script} = $self->with_cpu($arg{script}, $arg{transactions});
+		$arg{vars} = { %{ $arg{vars} || {} }, calls => 0 };
+	}
 	my $clients = $arg{clients};
 	my $threads = $clients < $self->cores ? $clients : $self->cores;
 	my $output = $self->quietly("$self->{bin}/pgbench", '-n', '-M', 'prepared', '-c', $clients,
@@ -226,7 +253,10 @@ sub pgbench
 	my @series = $output =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg;
 
 	die "pgbench said nothing useful:\n$output" unless defined $tps;
-	return { count => $count, tps => $tps, series => \@series };
+	my $result = { count => $count, tps => $tps, series => \@series };
+	$result->{cpu} = $self->sql($db, 'SELECT sum(ticks) FROM cpu') / POSIX::sysconf(POSIX::_SC_CLK_TCK) * 1000 / $count
+	  if $arg{cpu};
+	return $result;
 }
 
 sub cores
