@@ -59,7 +59,7 @@ sub variables
 {
 	my ($self, $size, %more) = @_;
 	my $body = $self->{bodies}{$size} //= random_text($size);
-	return { body => $body, json => "\"$body\"", queue => 'bench', batch => 100, %more };
+	return { body => $body, json => "\"$body\"", queue => 'bench', queues => 1, consumer => 'bench_1', batch => 100, %more };
 }
 
 # One run of a pgbench script from a fresh start, then the proof that nothing
@@ -72,7 +72,7 @@ sub run_fresh
 	my ($sends, $deletes) = map { $_ * $batch } @{ $effects{$what} };
 	# a consume alone may take more than 20,000 a second
 	my $backlog = $arg{backlog} // ($what eq 'consume' ? 250_000 : $deletes > $sends ? 100_000 : $deletes ? 1000 : 0);
-	my $vars = $self->variables($arg{size} // 1000, batch => $batch);
+	my $vars = $self->variables($arg{size} // 1000, batch => $batch, queues => $arg{queues} // 1);
 
 	$server->sql($system, { %$vars, backlog => $backlog }, "$sql/${system}_setup.sql");
 	$server->sql($system, 'CHECKPOINT');
@@ -299,13 +299,14 @@ sub held_xmin
 # takes longer than the measuring.
 #
 
-# Send $n messages in batches of 1000 with a few clients.
+# Send $n messages in batches of 1000 with a few clients, or publish them to a topic.
 sub load
 {
-	my ($self, $system, $queue, $n, %more) = @_;
+	my ($self, $system, $queue, $n, $what) = @_;
 	my $vars = $self->variables(1000, queue => $queue, batch => 1000);
 
-	$self->{server}->pgbench($system, script => "$sql/${system}_send_batch.sql", clients => 2,
+	$what //= 'send_batch';
+	$self->{server}->pgbench($system, script => "$sql/${system}_$what.sql", clients => 2,
 		transactions => int($n / 2000), vars => $vars);
 	return;
 }
@@ -585,6 +586,13 @@ sub dead_tuples
 # i: WAL and table bytes of one message's life
 #
 
+sub table_bytes
+{
+	my ($self, $system) = @_;
+	return $self->{server}->sql($system, "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+		WHERE relkind = 'r' AND (nspname IN ('cmq_data', 'pgmq', 'pgq'))");
+}
+
 sub bytes
 {
 	my ($self) = @_;
@@ -599,11 +607,7 @@ sub bytes
 		my $vars = $self->variables(1000, batch => 1);
 		$server->database($system, $extensions{$system});
 		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
-		my $size = sub {
-			$server->sql($system, "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-				WHERE relkind = 'r' AND (nspname IN ('cmq_data', 'pgmq', 'pgq'))");
-		};
-		my $before = $size->();
+		my $before = $self->table_bytes($system);
 		my $lsn = $server->sql($system, 'CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');
 		$server->pgbench($system, script => "$sql/${system}_send.sql", clients => 1, transactions => $n, vars => $vars);
 		if ($system eq 'pgq')
@@ -619,10 +623,194 @@ sub bytes
 		my (undef, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
 		die "$system: $consumed messages of $n consumed: no figure\n" if $consumed != $n;
 		$self->{results}->note('bytes', '1000 bytes', $system, "WAL per life$name", 1, $wal / $n);
-		$self->{results}->note('bytes', '1000 bytes', $system, "tables per life$name", 1, ($size->() - $before) / $n);
+		$self->{results}->note('bytes', '1000 bytes', $system, "tables per life$name", 1, ($self->table_bytes($system) - $before) / $n);
 	}
 	return;
 }
+
+#
+# j: one message to many queues
+#
+
+# A fresh topic with so many queues.
+sub topic
+{
+	my ($self, $queues) = @_;
+	$self->{server}->database('cmq', 'cmq');
+	$self->{server}->sql('cmq', $self->variables(1000, queues => $queues), "$sql/cmq_topic_setup.sql");
+	return;
+}
+
+# Each of some numbered queues has so many messages with their bodies, of which so many are
+# consumed: one number for each queue.
+sub check_queues
+{
+	my ($self, $queue, $n, @consumed) = @_;
+	my $vars = $self->variables(1000, queue => $queue, queues => scalar @consumed);
+	my @found = split /\n/, $self->{server}->sql('cmq', $vars, "$sql/cmq_queues_check.sql");
+
+	die @found . " queues ${queue}_* were counted, not " . @consumed . ": no figure\n" if @found != @consumed;
+	foreach my $i (0 .. $#found)
+	{
+		my ($pending, $consumed) = split /\t/, $found[$i];
+		die "queue ${queue}_" . ($i + 1) . ": $n messages were sent, $consumed[$i] consumed, but $pending are pending and $consumed consumed: no figure\n"
+		  if $consumed != $consumed[$i] || $pending != $n - $consumed;
+	}
+	return;
+}
+
+# Rate of a script that brings one message to all queues.
+sub publish_rate
+{
+	my ($self, $what, $queues, $seconds) = @_;
+	my $server = $self->{server};
+
+	$self->topic($queues);
+	$server->sql('cmq', 'CHECKPOINT');
+	my $result = $server->pgbench('cmq', script => "$sql/cmq_$what.sql", clients => 8, seconds => $seconds,
+		vars => $self->variables(1000, queues => $queues));
+	$self->check_queues('bench', $result->{count}, (0) x $queues);
+	return $result->{tps};
+}
+
+# Have each queue of the topic, or each consumer of PgQ, consume all of $n messages.
+sub drain
+{
+	my ($self, $system, $queues, $n) = @_;
+	my $server = $self->{server};
+	my $batch = min($n, 1000);
+	my $vars = $self->variables(1000, queues => $queues, batch => $batch);
+
+	# PgQ has one batch with everything; the first that it hands out may be empty
+	$server->sql($system, "SELECT pgq.force_tick('bench'), pgq.ticker('bench')") if $system eq 'pgq';
+	foreach my $i (1 .. $queues)
+	{
+		my %taker = $system eq 'pgq' ? (consumer => "bench_$i") : (queue => "bench_$i");
+		$server->pgbench($system, script => "$sql/${system}_consume_batch.sql", clients => 1,
+			transactions => $system eq 'pgq' ? 2 : $n / $batch, vars => { %$vars, %taker });
+	}
+	return $self->check_queues('bench', $n, ($n) x $queues) if $system eq 'cmq';
+	my (undef, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
+	die "$system: $consumed messages were consumed, not $queues times $n: no figure\n" if $consumed != $n * $queues;
+	return;
+}
+
+# What one message to all queues costs: WAL and processor time of the call that brings it
+# there; table bytes after all queues have consumed it.
+sub publish_cost
+{
+	my ($self, $variant, $queues, $n, $system, $what, $figure) = @_;
+	my $server = $self->{server};
+	my $vars = $self->variables(1000, queues => $queues);
+
+	if ($system eq 'cmq')
+	{
+		$self->topic($queues);
+	}
+	else
+	{
+		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
+	}
+	my $before = $self->table_bytes($system);
+	my $lsn = $server->sql($system, 'CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');
+	my $result = $server->pgbench($system, script => "$sql/${system}_$what.sql", clients => 1, transactions => $n,
+		cpu => 1, vars => $vars);
+	my $wal = $server->sql($system, "SELECT pg_current_wal_insert_lsn() - '$lsn'");
+
+	$self->drain($system, $queues, $n);
+	# the place of what was pending can be used again
+	$server->sql($system, 'VACUUM');
+	$self->{results}->note('topics', $variant, $system, "$figure, WAL", 1, $wal / $n);
+	$self->{results}->note('topics', $variant, $system, "$figure, CPU ms", 1, $result->{cpu});
+	$self->{results}->note('topics', $variant, $system, "$figure, tables", 1, ($self->table_bytes($system) - $before) / $n);
+	return;
+}
+
+# Consumers of one of ten subscribed queues, against those of a plain queue before and
+# after.  All queues are loaded before, and each run takes from one that is still full.
+sub subscribed_against_plain
+{
+	my ($self) = @_;
+	my $server = $self->{server};
+	my $rounds = $self->{quick} ? 1 : 5;
+	my $n = $self->{quick} ? 2000 : 50_000;
+	my %consumed = (bench => [ (0) x 10 ], plain => [ (0) x (2 * $rounds + 2) ]);
+	my %taken = (bench => 0, plain => 0);
+	my @figures;
+
+	$self->topic(10);
+	$self->load('cmq', 'bench', $n, 'publish_batch');
+	$self->cmq_queue("plain_$_", $n) foreach 1 .. 2 * $rounds + 2;
+	$server->sql('cmq', 'VACUUM ANALYZE');
+	foreach my $what (qw(receive_delete consume))
+	{
+		my $take = sub {
+			my ($kind) = @_;
+			my $i = ++$taken{$kind};
+			$server->sql('cmq', 'CHECKPOINT');
+			my $result = $server->pgbench('cmq', script => "$sql/cmq_$what.sql", clients => 8, transactions => $n / 10,
+				cpu => 1, vars => $self->variables(1000, queue => "${kind}_$i"));
+			$consumed{$kind}[ $i - 1 ] = $result->{count};
+			return $result;
+		};
+		my $before = $take->('plain');
+
+		foreach my $round (1 .. $rounds)
+		{
+			my $run = $take->('bench');
+			my $after = $take->('plain');
+			foreach my $figure ([ 'tps', $what ], [ 'cpu', "$what, CPU ms" ])
+			{
+				my ($key, $name) = @$figure;
+				my $plain = ($before->{$key} + $after->{$key}) / 2;
+				push @figures, [ 'a subscribed queue', $name, $round, $run->{$key} ], [ 'a plain queue', $name, $round, $plain ],
+				  [ 'a subscribed queue', "$name/plain", $round, $run->{$key} / $plain ];
+			}
+			$before = $after;
+		}
+	}
+	$self->check_queues($_, $n, @{ $consumed{$_} }) foreach sort keys %consumed;
+	my $misses = $server->sql('cmq', 'SELECT count(*) FROM miss');
+	die "topics: $misses receives found no message though some were ready: no figure\n" if $misses;
+	foreach my $figure (@figures)
+	{
+		my ($variant, $name, $round, $value) = @$figure;
+		$self->{results}->note('topics', $variant, 'cmq', $name, $round, $value);
+	}
+	return;
+}
+
+sub topics
+{
+	my ($self) = @_;
+	my $seconds = $self->{quick} ? 1 : 4;
+
+	$self->databases;
+	foreach my $case ([ '1 queue', 1, 20_000 ], [ '10 queues', 10, 20_000 ], [ '100 queues', 100, 5000 ])
+	{
+		my ($variant, $queues, $n) = @$case;
+		my $pgq = $queues == 10 && $self->has('pgq');
+
+		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+		{
+			my @runs = map { my $what = $_; [ 'cmq', $what, sub { $self->publish_rate($what, $queues, $seconds) } ] } qw(publish send_each);
+			push @runs, [ 'pgq', 'publish', sub {
+				($self->run_fresh('pgq', 'send', clients => 8, queues => $queues, seconds => $seconds))[0];
+			} ] if $pgq;
+			$self->paired('topics', $variant, $round,
+				sub { ($self->run_fresh('plain', 'send', clients => 8, seconds => $seconds))[0] }, @runs);
+		}
+		$n = 500 if $self->{quick};
+		$self->publish_cost($variant, $queues, $n, 'cmq', $_, $_) foreach qw(publish send_each);
+		$self->publish_cost($variant, $queues, $n, 'pgq', 'send', 'publish') if $pgq;
+	}
+	$self->subscribed_against_plain;
+	return;
+}
+
+#
+# k: reports
+#
 
 # The queries of a report, about a relation and its ledger.
 sub report_queries

@@ -1,7 +1,7 @@
--- PgQ gives a batch to its one consumer, and closes it; the tick that ends the
+-- PgQ gives a batch to a consumer, and closes it; the tick that ends the
 -- batch was set before.  The consumer notes what it got, as consumers of PgQ
 -- do, in the transaction that closes the batch.
-SELECT coalesce(pgq.next_batch(:queue, 'bench'), 0) AS batch_id \gset
+SELECT coalesce(pgq.next_batch(:queue, :consumer), 0) AS batch_id \gset
 \if :batch_id
 BEGIN;
 INSERT INTO consumed SELECT count(*) FROM pgq.get_batch_events(:batch_id::bigint);

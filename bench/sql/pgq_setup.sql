@@ -1,9 +1,9 @@
--- psql, before each run: a queue with one consumer, :backlog events in batches
--- of :batch.
+-- psql, before each run: a queue with consumers bench_1 to bench_<:queues>, :backlog
+-- events in batches of :batch.
 SELECT pgq.drop_queue(queue_name, true) FROM pgq.get_queue_info() WHERE queue_name = :'queue';
 SELECT pgq.create_queue(:'queue');
 SELECT pgq.set_queue_config(:'queue', 'ticker_max_count', '1');
-SELECT pgq.register_consumer(:'queue', 'bench');
+SELECT pgq.register_consumer(:'queue', :'queue' || '_' || i) FROM generate_series(1, :queues) AS i;
 DROP TABLE IF EXISTS consumed;
 CREATE TABLE consumed (n bigint NOT NULL);
 SELECT set_config('bench.queue', :'queue', false), set_config('bench.body', :'body', false),
