@@ -18,7 +18,7 @@
 # use private servers of their own.  PG_CONFIG chooses the PostgreSQL.  One test of
 # each kind: see test/README.
 
-EXTENSION = cmq
+EXTENSION = cmq cmq_cluster
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" cmq.control)
 PGFILEDESC = "cmq - message queues with visibility timeouts and rewind"
 
@@ -152,7 +152,7 @@ OBJS = \
 	src/worker/cmq_turn.o \
 	src/worker/cmq_worker.o
 
-DATA = $(wildcard sql/cmq--*.sql)
+DATA = $(wildcard sql/cmq--*.sql sql/cmq_cluster--*.sql)
 
 # The version is a preprocessor flag because it must reach LLVM bitcode too,
 # which is compiled without PG_CFLAGS.

@@ -1,0 +1,85 @@
+package CmqCluster;
+
+# Nodes with cmq, and a front with cmq_cluster.
+#
+#   my $cluster = CmqCluster->new(3);           nodes 1, 2, 3; they and the front are started
+#   my $cluster = CmqCluster->new(3, "fsync = on\n");     more settings of each node
+#   my $node = $cluster->node(2);               each is a CmqNode, and so is the front
+#   $cluster->{front}->sql('SELECT * FROM cmq_cluster.nodes');
+#   $cluster->add(4);                           another node, started and added
+#   $cluster->start_node(4);                    started, and not added
+#   $cluster->sql_on_all('SELECT 1');           the answers of all nodes, a line each
+#   $cluster->is_whole('name');                 tests: nothing is in doubt, all servers are sound
+#   $cluster->stop;
+
+use strict;
+use warnings;
+
+use CmqNode;
+use Test::More;
+
+our $step = 16;
+
+sub new
+{
+	my ($class, $n, $settings) = @_;
+	my $self = bless { nodes => {}, settings => $settings // '' }, $class;
+	my $front = PostgreSQL::Test::Cluster->new('front');
+
+	$front->init;
+	$front->append_conf('postgresql.conf', "max_prepared_transactions = 0\n");
+	$front->start;
+	$self->{front} = bless $front, 'CmqNode';
+	$self->{front}->sql('CREATE EXTENSION cmq_cluster CASCADE');
+	$self->add($_) foreach 1 .. $n;
+	return $self;
+}
+
+sub start_node
+{
+	my ($self, $number) = @_;
+	my $node = CmqNode->running("node$number", <<CONF . $self->{settings}, allows_streaming => 1);
+max_prepared_transactions = 20
+cmq.msg_id_step = $step
+cmq.msg_id_offset = $number
+CONF
+	$self->{nodes}{$number} = $node;
+	return $node;
+}
+
+sub add
+{
+	my ($self, $number) = @_;
+	my $node = $self->start_node($number);
+	$self->{front}->sql(sprintf q{CALL cmq_cluster.add_node(%d, '%s', '%s')}, $number, $node->host, $node->port);
+	return $node;
+}
+
+sub node { my ($self, $number) = @_; return $self->{nodes}{$number}; }
+
+sub numbers { my ($self) = @_; return sort { $a <=> $b } keys %{ $self->{nodes} }; }
+
+sub sql_on_all
+{
+	my ($self, $sql) = @_;
+	return join "\n", map { $self->node($_)->sql($sql) } $self->numbers;
+}
+
+sub is_whole
+{
+	my ($self, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($self->sql_on_all('SELECT count(*) FROM pg_prepared_xacts'), join("\n", map { 0 } $self->numbers), "$name: nothing is prepared on any node");
+	is($self->{front}->sql('SELECT count(*) FROM cmq_cluster.decision'), 0, "$name: nothing is left to commit");
+	$_->is_sound("$name: " . $_->name . ' has nothing to complain about') foreach $self->{front}, map { $self->node($_) } $self->numbers;
+	return;
+}
+
+sub stop
+{
+	my ($self) = @_;
+	$_->stop foreach $self->{front}, map { $self->node($_) } $self->numbers;
+	return;
+}
+
+1;
