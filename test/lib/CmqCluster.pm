@@ -3,9 +3,11 @@ package CmqCluster;
 # Nodes with cmq, and a front with cmq_cluster.
 #
 #   my $cluster = CmqCluster->new(3);           nodes 1, 2, 3; they and the front are started
-#   my $cluster = CmqCluster->new(3, "fsync = on\n");     more settings of each node
+#   my $cluster = CmqCluster->new(3, settings => "fsync = on\n");     more settings of each node
+#   my $cluster = CmqCluster->new(3, front => $path, nodes => $path);   of other PostgreSQLs
 #   my $node = $cluster->node(2);               each is a CmqNode, and so is the front
 #   $cluster->{front}->sql('SELECT * FROM cmq_cluster.nodes');
+#   my $cluster = CmqCluster->new(3, prefix => 'other_');     beside another one
 #   $cluster->add(4);                           another node, started and added
 #   $cluster->start_node(4);                    started, and not added
 #   $cluster->sql_on_all('SELECT 1');           the answers of all nodes, a line each
@@ -22,9 +24,9 @@ our $step = 16;
 
 sub new
 {
-	my ($class, $n, $settings) = @_;
-	my $self = bless { nodes => {}, settings => $settings // '' }, $class;
-	my $front = PostgreSQL::Test::Cluster->new('front');
+	my ($class, $n, %options) = @_;
+	my $self = bless { nodes => {}, settings => $options{settings} // '', path => $options{nodes}, prefix => $options{prefix} // '' }, $class;
+	my $front = PostgreSQL::Test::Cluster->new("$self->{prefix}front", $options{front} ? (install_path => $options{front}) : ());
 
 	$front->init;
 	$front->append_conf('postgresql.conf', "max_prepared_transactions = 0\n");
@@ -38,7 +40,8 @@ sub new
 sub start_node
 {
 	my ($self, $number) = @_;
-	my $node = CmqNode->running("node$number", <<CONF . $self->{settings}, allows_streaming => 1);
+	my $name = "$self->{prefix}node$number";
+	my $node = CmqNode->running($self->{path} ? [ $name, install_path => $self->{path} ] : $name, <<CONF . $self->{settings}, allows_streaming => 1);
 max_prepared_transactions = 20
 cmq.msg_id_step = $step
 cmq.msg_id_offset = $number
