@@ -185,6 +185,7 @@ REGRESS = \
 	redrive \
 	topic \
 	journal \
+	topic_strangers \
 	groups \
 	group_rows \
 	ordered \

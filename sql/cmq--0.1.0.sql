@@ -1122,8 +1122,8 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 --                others store the message
 -- Result: a row for each queue that wants the message, with the msg_id there, as from
 --   cmq_send; none if no subscription wants it.  The msg_id is the same in all queues, but
---   for further copies to a queue with several subscriptions, and for queues that look at
---   dedup_key.
+--   for further copies to a queue with several subscriptions, for queues that look at
+--   dedup_key, and for those whose clock is more than a second ahead of the server's.
 -- Needs: INSERT on the topic; nothing on the queues.
 -- Errors: 42704 no such topic, 22023 a value is NULL or not possible, the delay is
 --   no shorter than a queue keeps a message, or message_group is empty, too long or given

@@ -22,7 +22,9 @@
  * value given out if that is later.
  *	- cmq_clock_tick gives out values that nobody else gets: message ids, those that this
  *	  server gives out (cmq_id_class.c).
- *	- cmq_clock_tick_all does so for several queues at once: one value for all.
+ *	- cmq_clock_tick_all does so for several queues at once: one value for all.  Who owns
+ *	  a queue can move its clock, by rows with times to come.  So a clock that is far ahead
+ *	  of cmq's time moves no other one.
  *	- cmq_clock_now reads the time, and remembers what it read.  So no reading
  *	  is ever earlier than another one before it.
  * Each tick is taken as its message is about to be written, one at a time.  So the
@@ -92,6 +94,13 @@
 
 /* How far ahead of all others a time for several queues is sought. */
 #define MAX_AHEAD 1024
+
+/*
+ * A clock that is further ahead of cmq's time gives no times together with others; one that
+ * has come to be so meanwhile may be a bit further.
+ */
+#define MAX_LEAD USECS_PER_SEC
+#define MAX_LEAD_MEANWHILE (2 * MAX_LEAD)
 
 /* How cmq's time goes on from some moment; what is elapsed is in microseconds. */
 typedef struct Course
@@ -477,12 +486,20 @@ move_clock(CmqSharedQueue *shared, TimestampTz time, TimestampTz *last)
 	return false;
 }
 
+/* Is the clock too far ahead of cmq's time to give times together with others? */
+bool
+cmq_clock_is_ahead(CmqSharedQueue *shared)
+{
+	return cmq_clock_peek(shared) > cmq_time() + MAX_LEAD;
+}
+
 /*
  * Take a microsecond of several queues for the caller alone, the same in all.  Their clocks
  * are moved one after the other, and others may tick meanwhile.  Where a clock is found to
  * be there already all begins anew, each time a bit further ahead: so far that the time is
  * still to come when the last clock is moved.  What a first try has moved skips some
- * microseconds.
+ * microseconds.  DT_NOEND: a clock has been moved far ahead of cmq's time, and others were
+ * left where they are.
  */
 TimestampTz
 cmq_clock_tick_all(CmqSharedQueue **queues, int n)
@@ -503,6 +520,8 @@ cmq_clock_tick_all(CmqSharedQueue **queues, int n)
 	tick = cmq_id_class_next(tick);
 	for (int64 ahead = 1; moved < n; ahead = Min(ahead * 2, MAX_AHEAD))
 	{
+		if (tick > cmq_time() + MAX_LEAD_MEANWHILE)
+			return DT_NOEND;
 		for (moved = 0; moved < n && move_clock(queues[moved], tick, &last); moved++)
 			;
 		if (moved < n)

@@ -169,8 +169,15 @@ next_time(Sendings *all)
 	for (;;)
 	{
 		TimestampTz time = cmq_clock_tick_all(all->clocks, all->nclocks);
-		CmqLeafRows *messages = open_leaves(all, time);
+		CmqLeafRows *messages;
 
+		if (time == DT_NOEND)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("the clock of a queue was moved far ahead while a publish was using it"),
+					 errdetail("A message must not have a time to come in the other queues."),
+					 errhint("Publish again.")));
+		messages = open_leaves(all, time);
 		if (messages == NULL)
 			return time;
 		if (cmq_bounds_leaf(messages->queue, time) == NULL)

@@ -10,8 +10,9 @@
  * words, none included.
  *
  * All copies are sent in the caller's transaction, and have the same time, which is their
- * id.  But a queue that looks at the keys of messages has times of its own, and so has each
- * further copy for a queue with several subscriptions.  The caller needs a right on the
+ * id.  But a queue that looks at the keys of messages has times of its own, and so has one
+ * whose clock is far ahead (cmq_clock.c), and each further copy for a queue with several
+ * subscriptions.  The caller needs a right on the
  * topic, and none on the queues.  The limits of each queue apply: if one queue refuses
  * its copy, because it is full, takes no body of that size or keeps no message for as long
  * as the delay, the whole call fails.  The group of a message goes to ordered queues, and
@@ -49,6 +50,7 @@
 #include "base/cmq_group.h"
 #include "base/cmq_handle.h"
 #include "base/cmq_headers.h"
+#include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_cache.h"
@@ -426,6 +428,7 @@ typedef struct Taker
 	const char *name;
 	CmqQueue   *queue;
 	CmqOnce    *once;			/* NULL: it looks at no keys */
+	bool		alone;			/* the messages have times of their own there */
 	int			nbefore;		/* subscriptions of the queue before this one */
 	TimestampTz *times;			/* of the messages there */
 } Taker;
@@ -457,8 +460,10 @@ open_taker(Taker *taker, const Publishing *p, uint64 nchanges)
 	cmq_send_check_delay(queue, p->delay);
 	taker->queue = queue;
 	taker->once = NULL;
+	taker->alone = cmq_clock_is_ahead(queue->shared);
 	if (p->keys && queue->dedup_seconds > 0)
 	{
+		taker->alone = true;
 		taker->once = palloc(sizeof(CmqOnce));
 		taker->times = palloc(p->n * sizeof(TimestampTz));
 		cmq_once_init(taker->once, queue, p->n, p->keys, p->keys_null,
@@ -486,12 +491,27 @@ open_takers(const Publishing *p, Taker **takers)
 			continue;
 		taker->nbefore = 0;
 		for (int i = 0; i < n; i++)
-			taker->nbefore += (*takers)[i].queue->pending == taker->queue->pending;
+		{
+			if ((*takers)[i].queue->pending != taker->queue->pending)
+				continue;
+			taker->nbefore++;
+			taker->alone = (*takers)[i].alone;
+		}
 		if (taker->once == NULL)
 			cmq_outgoing_check_room(taker->queue, p->n * (taker->nbefore + 1));
 		n++;
 	}
 	return n;
+}
+
+/* Can the messages go into this journal, at the time that queues have?  It may be NULL. */
+static bool
+is_usable(CmqQueue *journal)
+{
+	if (journal == NULL)
+		return false;
+	cmq_queue_attach(journal);
+	return !cmq_clock_is_ahead(journal->shared);
 }
 
 /*
@@ -508,14 +528,15 @@ send_together(Taker *takers, int n, CmqQueue *journal, const CmqOutgoing *out,
 
 	for (int i = 0; i < n; i++)
 	{
-		if (takers[i].once == NULL && takers[i].nbefore == number)
+		if (!takers[i].alone && takers[i].nbefore == number)
 		{
 			queues[nqueues++] = takers[i].queue;
 			takers[i].times = times;
 		}
 	}
 	/* what one queue alone gets is its own */
-	cmq_outgoing_write_to_all(queues, nqueues, nqueues > 1 ? journal : NULL, out,
+	cmq_outgoing_write_to_all(queues, nqueues,
+							  nqueues > 1 && is_usable(journal) ? journal : NULL, out,
 							  delay, times);
 	return nqueues > 0;
 }
@@ -537,8 +558,10 @@ send_to(Taker *takers, int n, const Publishing *p)
 	/* where a key is busy this waits, so it is done before others are written */
 	for (int i = 0; i < n; i++)
 	{
-		if (takers[i].once == NULL)
+		if (!takers[i].alone)
 			continue;
+		if (takers[i].once == NULL)
+			takers[i].times = palloc(out.n * sizeof(TimestampTz));
 		out.once = takers[i].once;
 		(void) cmq_outgoing_write(takers[i].queue, &out, delay, takers[i].times);
 	}
