@@ -227,6 +227,7 @@ ISOLATION = \
 	release_races \
 	dedup_send \
 	window_nested \
+	window_topic \
 	consume_consume \
 	ordered_producers \
 	ordered_receivers \

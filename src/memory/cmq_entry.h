@@ -9,6 +9,7 @@
 #define CMQ_ENTRY_H
 
 #include "datatype/timestamp.h"
+#include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
@@ -102,6 +103,15 @@ struct CmqSharedQueue
 	int			letters_count;	/* the policy that the place for letters is
 								 * for */
 	int			letters_time;
+
+	/*
+	 * Of each kind of window, a bit for each process whose window is of
+	 * several queues, this one among them; see cmq_window.c
+	 */
+	pg_atomic_uint64 windows[FLEXIBLE_ARRAY_MEMBER];
 };
+
+/* Words of the windows of one kind. */
+#define CMQ_WINDOW_WORDS ((MaxBackends + 63) / 64)
 
 #endif							/* CMQ_ENTRY_H */

@@ -67,10 +67,17 @@ static CmqSharedQueue **used = NULL;
 static int	nused = 0;
 static int	used_allocated = 0;
 
+static Size
+entry_size(void)
+{
+	return offsetof(CmqSharedQueue, windows) +
+		CMQ_NWINDOWS * CMQ_WINDOW_WORDS * sizeof(pg_atomic_uint64);
+}
+
 Size
 cmq_shared_shmem_size(void)
 {
-	return add_size(hash_estimate_size(cmq_max_queues, sizeof(CmqSharedQueue)),
+	return add_size(hash_estimate_size(cmq_max_queues, entry_size()),
 					sizeof(SharedHeader));
 }
 
@@ -83,7 +90,7 @@ cmq_shared_shmem_init(LWLock *lock)
 
 	memset(&info, 0, sizeof(info));
 	info.keysize = sizeof(CmqSharedKey);
-	info.entrysize = sizeof(CmqSharedQueue);
+	info.entrysize = entry_size();
 	entries = cmq_shmem_init_hash("cmq queues", cmq_max_queues, &info,
 								  HASH_ELEM | HASH_BLOBS);
 	entries_lock = lock;
@@ -237,7 +244,7 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 {
 	CmqSharedKey key = shared->key;
 
-	memset(shared, 0, sizeof(*shared));
+	memset(shared, 0, entry_size());
 	shared->key = key;
 	shared->relids = *relids;
 	pg_atomic_init_u32(&shared->nusers, 0);
@@ -280,6 +287,8 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 	pg_atomic_init_u32(&shared->letters_stuck, 0);
 	pg_atomic_init_u32(&shared->damaged, 0);
 	pg_atomic_init_u32(&shared->left_out, 0);
+	for (int i = 0; i < CMQ_NWINDOWS * CMQ_WINDOW_WORDS; i++)
+		pg_atomic_init_u64(&shared->windows[i], 0);
 	for (int i = 0; i < CMQ_NPLACES; i++)
 		shared->places[i].visible_at = shared->places[i].enqueued_at = DT_NOBEGIN;
 	/* its turns come after those of the queues that are there */

@@ -18,6 +18,10 @@
  * A sender whose window the reader does not see has taken its time after the reader has read
  * the clock, or has written its row before the reader looks for it.
  *
+ * A window of one queue names it.  One of several queues, as of a publish, is noted in the
+ * entry of each of them before it opens, and until it is closed: so it is none of a queue
+ * that gets nothing, whoever keeps it open.
+ *
  * Each process has one window of each kind at a time.  An owner's code that runs in it, in an index, may
  * send, too: that send widens the window to the groups, and the queues, of both; it is open
  * until the outer call closes it.
@@ -37,7 +41,9 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/s_lock.h"
+#include "utils/memutils.h"
 
+#include "memory/cmq_entry.h"
 #include "memory/cmq_proc.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
@@ -52,6 +58,11 @@ typedef struct OpenCalls
 {
 	int			n;
 	SubTransactionId subids[MAX_OPENED];
+	CmqSharedQueue *queue;		/* of the first call */
+	/* the queues that have it noted, in TopMemoryContext */
+	CmqSharedQueue **noted;
+	int			nnoted;
+	int			allocated;
 } OpenCalls;
 
 static OpenCalls calls[CMQ_NWINDOWS];
@@ -70,18 +81,92 @@ queue_of(CmqSharedQueue *shared)
 	return ((uint64) key.database << 32) | key.pending;
 }
 
+/* Where a queue notes the window of the process of this slot, and the bit there. */
+static pg_atomic_uint64 *
+note_of(CmqSharedQueue *shared, CmqWindowKind kind, int number, uint64 *bit)
+{
+	*bit = UINT64CONST(1) << (number % 64);
+	return &shared->windows[kind * CMQ_WINDOW_WORDS + number / 64];
+}
+
+static bool
+is_noted(CmqSharedQueue *shared, CmqWindowKind kind, int number)
+{
+	uint64		bit;
+	pg_atomic_uint64 *note = note_of(shared, kind, number, &bit);
+
+	return (pg_atomic_read_u64(note) & bit) != 0;
+}
+
+/* Have room to note so many queues, or fail before any is. */
 static void
-open_window(CmqWindowKind kind, CmqSharedQueue *shared, uint64 groups)
+reserve(OpenCalls *opened, int n)
+{
+	int			more = opened->nnoted + n;
+
+	if (more <= opened->allocated)
+		return;
+	if (opened->noted)
+		opened->noted = repalloc(opened->noted, more * sizeof(CmqSharedQueue *));
+	else
+		opened->noted = MemoryContextAlloc(TopMemoryContext,
+										   more * sizeof(CmqSharedQueue *));
+	opened->allocated = more;
+}
+
+/* Note the window of this process in the entry of a queue. */
+static void
+note(CmqWindowKind kind, CmqSharedQueue *shared)
+{
+	OpenCalls  *opened = &calls[kind];
+	uint64		bit;
+	pg_atomic_uint64 *note = note_of(shared, kind, cmq_proc_number(), &bit);
+
+	for (int i = 0; i < opened->nnoted; i++)
+	{
+		if (opened->noted[i] == shared)
+			return;
+	}
+	opened->noted[opened->nnoted++] = shared;
+	pg_atomic_fetch_or_u64(note, bit);
+}
+
+static void
+forget_notes(CmqWindowKind kind)
+{
+	OpenCalls  *opened = &calls[kind];
+
+	while (opened->nnoted > 0)
+	{
+		uint64		bit;
+		pg_atomic_uint64 *note = note_of(opened->noted[--opened->nnoted], kind,
+										 cmq_proc_number(), &bit);
+
+		pg_atomic_fetch_and_u64(note, ~bit);
+	}
+}
+
+static void
+open_window(CmqWindowKind kind, CmqSharedQueue **queues, int n, uint64 groups)
 {
 	CmqProcWindow *window = mine(kind);
 	OpenCalls  *opened = &calls[kind];
-	uint64		queue = shared ? queue_of(shared) : 0;
+	uint64		queue = n == 1 ? queue_of(queues[0]) : 0;
 
 	if (opened->n > 0)
 	{
 		groups |= pg_atomic_read_u64(&window->groups);
 		if (pg_atomic_read_u64(&window->queue) != queue)
 			queue = 0;
+	}
+	else
+		opened->queue = queues[0];
+	if (queue == 0)
+	{
+		reserve(opened, n + 1);
+		note(kind, opened->queue);
+		for (int i = 0; i < n; i++)
+			note(kind, queues[i]);
 	}
 	if (opened->n < MAX_OPENED)
 		opened->subids[opened->n] = GetCurrentSubTransactionId();
@@ -105,6 +190,7 @@ close_mine(CmqWindowKind kind)
 {
 	pg_memory_barrier();
 	pg_atomic_write_u64(&mine(kind)->time, (uint64) CMQ_TIME_NONE);
+	forget_notes(kind);
 }
 
 static void
@@ -115,13 +201,13 @@ close_window(CmqWindowKind kind)
 }
 
 /*
- * The caller is about to take times from the queue clock, for messages of groups with these
- * bits; NULL: from the clocks of several queues.  To be followed by cmq_window_close().
+ * The caller is about to take times from the clocks of n queues, one or more, for messages of
+ * groups with these bits.  To be followed by cmq_window_close().
  */
 void
-cmq_window_open(CmqSharedQueue *shared, uint64 groups)
+cmq_window_open(CmqSharedQueue **queues, int n, uint64 groups)
 {
-	open_window(CMQ_ROWS_WINDOW, shared, groups);
+	open_window(CMQ_ROWS_WINDOW, queues, n, groups);
 }
 
 /* No message of the window has an earlier time than this one, which was just taken. */
@@ -142,7 +228,7 @@ cmq_window_close(void)
 void
 cmq_key_window_open(CmqSharedQueue *shared)
 {
-	open_window(CMQ_KEYS_WINDOW, shared, 0);
+	open_window(CMQ_KEYS_WINDOW, &shared, 1, 0);
 }
 
 void
@@ -177,7 +263,7 @@ cmq_window_end_of(SubTransactionId subid)
 
 /* The time of the window of this number, if it is of this queue, and its groups. */
 static TimestampTz
-read_window(int number, CmqWindowKind kind, uint64 queue, uint64 *groups)
+read_window(int number, CmqWindowKind kind, CmqSharedQueue *shared, uint64 *groups)
 {
 	CmqProcWindow *window = cmq_proc_window(number, kind);
 	TimestampTz time = (TimestampTz) pg_atomic_read_u64(&window->time);
@@ -188,14 +274,14 @@ read_window(int number, CmqWindowKind kind, uint64 queue, uint64 *groups)
 	pg_read_barrier();
 	its_queue = pg_atomic_read_u64(&window->queue);
 	*groups = pg_atomic_read_u64(&window->groups);
-	return its_queue == queue || its_queue == 0 ? time : CMQ_TIME_NONE;
+	return its_queue == queue_of(shared) ||
+		(its_queue == 0 && is_noted(shared, kind, number)) ? time : CMQ_TIME_NONE;
 }
 
 /* All windows of a kind of the queue, but for our own. */
 static void
 read_windows(CmqWindowKind kind, CmqSharedQueue *shared, CmqWindows *all)
 {
-	uint64		queue = queue_of(shared);
 	int			n;
 
 	all->n = 0;
@@ -205,7 +291,7 @@ read_windows(CmqWindowKind kind, CmqSharedQueue *shared, CmqWindows *all)
 	{
 		uint64		groups;
 		TimestampTz time = i == cmq_proc_number() ? CMQ_TIME_NONE :
-			read_window(i, kind, queue, &groups);
+			read_window(i, kind, shared, &groups);
 
 		if (time == CMQ_TIME_NONE)
 			continue;
@@ -250,7 +336,6 @@ cmq_windows_close_to(const CmqWindows *all, TimestampTz time, uint64 group)
 void
 cmq_key_windows_wait(CmqSharedQueue *shared, TimestampTz bound)
 {
-	uint64		queue = queue_of(shared);
 	uint64		groups;
 	int			n;
 
@@ -260,7 +345,7 @@ cmq_key_windows_wait(CmqSharedQueue *shared, TimestampTz bound)
 	{
 		if (i == cmq_proc_number())
 			continue;
-		for (int tries = 0; read_window(i, CMQ_KEYS_WINDOW, queue, &groups) < bound;
+		for (int tries = 0; read_window(i, CMQ_KEYS_WINDOW, shared, &groups) < bound;
 			 tries++)
 		{
 			CHECK_FOR_INTERRUPTS();

@@ -25,7 +25,7 @@ typedef struct CmqWindows
 	}			each[CMQ_WINDOWS];
 } CmqWindows;
 
-extern void cmq_window_open(CmqSharedQueue *shared, uint64 groups);
+extern void cmq_window_open(CmqSharedQueue **queues, int n, uint64 groups);
 extern void cmq_window_time(TimestampTz time);
 extern void cmq_window_close(void);
 extern void cmq_window_end_of(SubTransactionId subid);

@@ -11,10 +11,13 @@
  *
  * What is published has one time, and so one id, in all queues that get it, and in the
  * journal of the topic (cmq_journal.c).  It is later than all that their clocks have given
- * out, and moves them all there (cmq_clock_tick_all()).  All tables are open before a time
- * is taken, so nothing that can last comes between that and the rows.  The message is
- * written once, into the journal, and its pending rows name the topic; each queue needs a
- * leaf all the same, for its history.
+ * out, and moves them all there (cmq_clock_tick_all()).  The message is written once, into
+ * the journal, and its pending rows name the topic; each queue needs a leaf all the same,
+ * for its history.
+ *
+ * A window (cmq_window.c) holds up receives from all ordered queues that get the messages.
+ * So leaves are open before it opens.  What can last in it is code of an owner's in indexes
+ * of the tables that are written.
  *
  * Locks: RowExclusive on the pending tables and on the leaves that are written, AccessShare
  * on those of queues whose messages go into a journal.  Abort: nothing was sent;
@@ -159,17 +162,51 @@ open_leaves(Sendings *all, TimestampTz time)
 }
 
 /*
- * Take the time of the next message, the same for all queues, and have its leaves open.  A
- * leaf may be missing, or have been dropped during a long pause of this process.  Then
- * cmq_leaf_demand() has one made, or raises an error, and the message gets a new time.
+ * Have the leaves of this time open; false if one was missing, or had been dropped during a
+ * long pause of this process: then cmq_leaf_demand() has had it made, or raises an error.
  */
+static bool
+have_leaves(Sendings *all, TimestampTz time)
+{
+	CmqLeafRows *messages = open_leaves(all, time);
+
+	if (messages == NULL)
+		return true;
+	if (cmq_bounds_leaf(messages->queue, time) == NULL)
+		cmq_leaf_demand(messages->queue, time);
+	CHECK_FOR_INTERRUPTS();
+	messages->queue = cmq_queue_again(messages->queue);
+	return false;
+}
+
+/*
+ * Have the leaves of the present open before a window is opened, which holds up others: a
+ * lock on a leaf, a worker that makes one and an owner's code in its indexes can all last.
+ */
+static void
+open_present(Sendings *all)
+{
+	TimestampTz now;
+
+	do
+	{
+		now = DT_NOBEGIN;
+		for (int i = 0; i < all->nclocks; i++)
+		{
+			TimestampTz time = cmq_clock_peek(all->clocks[i]);
+
+			now = Max(now, time);
+		}
+	} while (!have_leaves(all, now));
+}
+
+/* Take the time of the next message, the same for all queues, and have its leaves open. */
 static TimestampTz
 next_time(Sendings *all)
 {
 	for (;;)
 	{
 		TimestampTz time = cmq_clock_tick_all(all->clocks, all->nclocks);
-		CmqLeafRows *messages;
 
 		if (time == DT_NOEND)
 			ereport(ERROR,
@@ -177,13 +214,8 @@ next_time(Sendings *all)
 					 errmsg("the clock of a queue was moved far ahead while a publish was using it"),
 					 errdetail("A message must not have a time to come in the other queues."),
 					 errhint("Publish again.")));
-		messages = open_leaves(all, time);
-		if (messages == NULL)
+		if (have_leaves(all, time))
 			return time;
-		if (cmq_bounds_leaf(messages->queue, time) == NULL)
-			cmq_leaf_demand(messages->queue, time);
-		CHECK_FOR_INTERRUPTS();
-		messages->queue = cmq_queue_again(messages->queue);
 	}
 }
 
@@ -203,6 +235,7 @@ group_of(const Sending *sending, int i, int64 *group)
 static bool
 open_window(Sendings *all, int first, int end)
 {
+	CmqSharedQueue **queues = palloc(all->n * sizeof(CmqSharedQueue *));
 	Sending    *ordered = NULL;
 	int			nordered = 0;
 	uint64		groups = 0;
@@ -217,10 +250,13 @@ open_window(Sendings *all, int first, int end)
 		ordered->nclosings = cmq_group_events_closings(shared);
 		/* an error ends the window, too */
 		cmq_xact_wake(shared, 0, 1);
-		nordered++;
+		queues[nordered++] = shared;
 	}
 	if (ordered == NULL)
+	{
+		pfree(queues);
 		return false;
+	}
 	for (int i = first; i < end; i++)
 	{
 		int64		group;
@@ -228,7 +264,8 @@ open_window(Sendings *all, int first, int end)
 		if (group_of(ordered, i, &group))
 			groups |= CMQ_GROUP_BIT(group);
 	}
-	cmq_window_open(nordered == 1 ? ordered->queue->shared : NULL, groups);
+	cmq_window_open(queues, nordered, groups);
+	pfree(queues);
 	return true;
 }
 
@@ -417,7 +454,11 @@ send_all(Sendings *all, TimestampTz *times)
 		ordered |= all->each[q].queue->ordered;
 	portion = ordered && !out->once ? WINDOW_MESSAGES : out->n;
 	for (int first = 0; first < out->n; first += portion)
+	{
+		if (ordered && !out->once)
+			open_present(all);
 		send_some(all, first, Min(first + portion, out->n), times);
+	}
 	for (int q = 0; q < all->n; q++)
 		count_sent(&all->each[q]);
 	if (all->journal)
