@@ -228,6 +228,7 @@ ISOLATION = \
 	dedup_send \
 	window_nested \
 	window_topic \
+	journal_locked \
 	consume_consume \
 	ordered_producers \
 	ordered_receivers \

@@ -105,7 +105,10 @@ close_leaf(CmqHistory *history)
 	history->open = false;
 }
 
-/* Raises 55000 if rewind was switched off since: then the scan may have missed rows. */
+/*
+ * Warns of messages that could not be had.  Raises 55000 if rewind was switched off since:
+ * then the scan may have missed rows.
+ */
 void
 cmq_history_end(CmqHistory *history)
 {
@@ -119,6 +122,13 @@ cmq_history_end(CmqHistory *history)
 				 errmsg("the history of queue \"%s\" was forgotten while it was read",
 						queue->name),
 				 errdetail("Rewind has been switched off meanwhile.")));
+	if (history->nunreadable > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%lld messages of queue \"%s\" were left out",
+						(long long) history->nunreadable, queue->name),
+				 errdetail("They are in journals of topics. Somebody has these locked, or their owner has changed them."),
+				 errhint("Call again later.")));
 	relation_close(history->pending, NoLock);
 }
 
@@ -156,11 +166,15 @@ is_wanted(CmqHistory *history)
 		return false;
 	history->time = cmq_slot_time(history->rewind.slot, Anum_rewind_enqueued_at);
 	cmq_slot_topic(history->rewind.slot, Anum_rewind_topic, history->topic);
-	return !history->with_messages ||
-		(cmq_message_rows_find(&history->messages, history->time, history->topic) &&
-		 (!history->window->has_filter ||
-		  cmq_slot_headers_contain(history->messages.slot,
-								   history->window->filter)));
+	if (!history->with_messages)
+		return true;
+	if (!cmq_message_rows_find(&history->messages, history->time, history->topic))
+	{
+		history->nunreadable += history->messages.unreadable;
+		return false;
+	}
+	return !history->window->has_filter ||
+		cmq_slot_headers_contain(history->messages.slot, history->window->filter);
 }
 
 /*

@@ -35,6 +35,7 @@ typedef struct CmqHistory
 	char		topic[NAMEDATALEN]; /* of this row: in whose journal it is */
 	CmqMessageRows messages;	/* open at the message, if wanted */
 	TimestampTz time;			/* of the message the scan stands at */
+	int64		nunreadable;	/* messages that could not be had */
 } CmqHistory;
 
 extern void cmq_history_require(CmqQueue *queue);

@@ -247,11 +247,11 @@ cmq_message_rows_group(const CmqMessageRows *rows, bool *isnull)
 
 /*
  * Remove the message of this time; false if there is none.  What is in a journal goes with
- * its leaf there.
+ * its leaf there, also what cannot be had now.
  */
 bool
 cmq_message_rows_remove(CmqMessageRows *rows, TimestampTz time, const char *topic)
 {
 	return topic[0] == '\0' ? cmq_leaf_rows_remove(rows->own, time) :
-		cmq_message_rows_find(rows, time, topic);
+		cmq_message_rows_find(rows, time, topic) || rows->unreadable;
 }
