@@ -53,6 +53,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_xact.h"
+#include "store/cmq_bounds.h"
 #include "store/cmq_cache.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_description.h"
@@ -504,14 +505,23 @@ open_takers(const Publishing *p, Taker **takers)
 	return n;
 }
 
-/* Can the messages go into this journal, at the time that queues have?  It may be NULL. */
+/*
+ * Can the messages go into this journal, without waiting for a lock on its leaf, and at the
+ * time that queues have?  It may be NULL.
+ */
 static bool
 is_usable(CmqQueue *journal)
 {
+	CmqLeaf    *leaf;
+
 	if (journal == NULL)
 		return false;
 	cmq_queue_attach(journal);
-	return !cmq_clock_is_ahead(journal->shared);
+	if (cmq_clock_is_ahead(journal->shared))
+		return false;
+	leaf = cmq_bounds_leaf(journal, cmq_clock_peek(journal->shared));
+	return leaf == NULL ||
+		ConditionalLockRelationOid(leaf->messages, RowExclusiveLock);
 }
 
 /*
@@ -575,8 +585,8 @@ send_to(Taker *takers, int n, const Publishing *p)
 /*
  * The journal of the topic whose view this is, locked: so from here to the end of the
  * transaction maintenance knows that messages may come (cmq_journal_drop.c).  NULL if it is
- * not there, was renamed or given to another owner, or somebody has it alone: nobody waits for that, and each
- * queue gets a message of its own.
+ * not there, was renamed or given to another owner, or somebody has it alone: nobody waits
+ * for that, and each queue gets a message of its own.
  */
 static CmqQueue *
 open_journal(const char *topic, Oid view)
