@@ -75,9 +75,18 @@ cmq_shape_natts(CmqQueue *queue, CmqTableKind kind)
 	return table_shapes[kind].natts - (kind != CMQ_JOURNAL && !queue->ordered);
 }
 
+/* What to do about the table of a queue or journal when the change cannot be undone. */
+static const char *
+give_up(CmqQueue *queue)
+{
+	return queue->is_journal ?
+		psprintf("drop the table, with all that it holds: DROP TABLE %s;",
+				 cmq_full_name(queue->messages)) : "drop the queue.";
+}
+
 /* Raise 55000 for a table that was changed: what it was, and how to undo it. */
 static void
-report_shape(Relation rel, const TableShape *shape, int natts)
+report_shape(Relation rel, CmqQueue *queue, const TableShape *shape, int natts)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
@@ -86,7 +95,7 @@ report_shape(Relation rel, const TableShape *shape, int natts)
 		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
 	const char *full_name = cmq_full_name(relid);
 	char	   *fact = pstrdup("It is no ordinary table any more.");
-	char	   *undo = pstrdup("Undo the change, or drop the queue.");
+	char	   *undo = psprintf("Undo the change, or %s", give_up(queue));
 
 	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
 	{
@@ -101,7 +110,8 @@ report_shape(Relation rel, const TableShape *shape, int natts)
 		if (i < natts && (att == NULL || att->attisdropped))
 		{
 			fact = psprintf("Its column number %d was dropped.", i + 1);
-			undo = pstrdup("Drop the queue.");
+			undo = pstrdup(give_up(queue));
+			undo[0] = pg_toupper((unsigned char) undo[0]);
 		}
 		else if (i < natts && att->atttypid != shape->types[i])
 		{
@@ -124,8 +134,9 @@ report_shape(Relation rel, const TableShape *shape, int natts)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" is not a queue table",
-					RelationGetRelationName(rel)),
+			 errmsg("table \"%s\" is not a %s table",
+					RelationGetRelationName(rel),
+					queue->is_journal ? "journal" : "queue"),
 			 errdetail_internal("%s", fact),
 			 errhint("%s", undo)));
 }
@@ -161,7 +172,7 @@ void
 cmq_shape_check(Relation rel, CmqQueue *queue, CmqTableKind kind)
 {
 	if (!has_shape(rel, queue, kind))
-		report_shape(rel, &table_shapes[kind], cmq_shape_natts(queue, kind));
+		report_shape(rel, queue, &table_shapes[kind], cmq_shape_natts(queue, kind));
 	if (rel->rd_rel->relowner != queue->owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
