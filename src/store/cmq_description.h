@@ -75,7 +75,7 @@ struct CmqDescription
 	TimestampTz saved_clock;
 	bool		is_journal;		/* no queue but a topic's, see cmq_journal.c */
 	bool		has_journals;	/* some of its messages may be in journals ... */
-	TimestampTz published_since;	/* ... but none from before this */
+	TimestampTz published_since;	/* ... all from then on, in any of them */
 	bool		is_target;		/* of a subscription, see cmq_target.c */
 	uint32		triggers;		/* their versions, see cmq_triggers.c */
 	bool		triggers_on_origin; /* not ALWAYS */

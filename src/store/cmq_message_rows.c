@@ -202,6 +202,22 @@ lists_queue(TupleTableSlot *slot, const char *name)
 	return found;
 }
 
+/*
+ * Is the message of this time, which the journal has for a queue of this name, the queue's
+ * own?  Not if it is older than the queue.
+ */
+static bool
+is_own(CmqQueue *queue, TimestampTz time, const char *topic)
+{
+	List	   *receivers;
+
+	/* of all its journals */
+	if (time >= queue->published_since)
+		return true;
+	receivers = cmq_receiver_list(queue->name, cmq_journal_name(topic));
+	return receivers == NIL || time >= ((CmqReceiver *) linitial(receivers))->since;
+}
+
 /* Find the message of this time, into rows->slot; false if there is none for the queue. */
 bool
 cmq_message_rows_find(CmqMessageRows *rows, TimestampTz time, const char *topic)
@@ -213,8 +229,8 @@ cmq_message_rows_find(CmqMessageRows *rows, TimestampTz time, const char *topic)
 		return false;
 	rows->slot = leaves->table.slot;
 	return leaves == rows->own ||
-		(time >= rows->queue->published_since &&
-		 lists_queue(rows->slot, rows->queue->name));
+		(lists_queue(rows->slot, rows->queue->name) &&
+		 is_own(rows->queue, time, topic));
 }
 
 /* The same for a message of which no row says where it is. */
