@@ -23,6 +23,9 @@
  * A journal outlives its topic until its last leaf is dropped; one that holds no message is
  * dropped with the topic.
  *
+ * A call that drops a topic, or a queue whose messages were in the journal of one that is
+ * gone, drops the journal at once if its caller owns it; else maintenance does.
+ *
  * Locks: AccessExclusive on the journal and on leaves, if they can be had in a moment
  * (cmq_lock.c); else they are left for the next round.  Abort: all is there as it was.
  *
@@ -30,14 +33,19 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_compat.h"
 #include "base/cmq_identity.h"
 #include "base/cmq_names.h"
 #include "base/cmq_try.h"
@@ -128,15 +136,25 @@ is_needed(const Look *look, CmqLeaf *leaf)
 	return false;
 }
 
+/* Is the leaf known to be empty?  Not if somebody has it locked, or has changed it. */
 static bool
 is_empty(CmqQueue *journal, CmqLeaf *leaf)
 {
 	CmqTable	table;
+	Relation	rel;
+	bool		fits;
 	bool		empty;
 
-	if (!cmq_table_open(&table, NULL, journal, leaf->messages, CMQ_JOURNAL,
-						AccessShareLock))
+	if (!ConditionalLockRelationOid(leaf->messages, AccessShareLock))
+		return false;
+	rel = try_relation_open(leaf->messages, NoLock);
+	if (rel == NULL)
 		return true;
+	fits = cmq_shape_fits(rel, journal, CMQ_JOURNAL);
+	relation_close(rel, NoLock);
+	if (!fits || !cmq_table_open(&table, NULL, journal, leaf->messages, CMQ_JOURNAL,
+								 AccessShareLock))
+		return false;
 	empty = cmq_table_newest(&table) == DT_NOBEGIN;
 	cmq_table_close(&table);
 	return empty;
@@ -265,17 +283,19 @@ cmq_journal_drop_old(CmqQueue *journal)
 	return more;
 }
 
-/* Drop the table of a journal that has no row, as after a restore of the schema alone. */
+/*
+ * Drop the caller's table of a journal that has no row, as after a restore of the schema
+ * alone.
+ */
 static void
 drop_orphan(const char *topic)
 {
 	Oid			relid = cmq_journal_relation(topic);
-	CmqDescription journal;
 	CmqOwnerScope scope;
 
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE ||
 		get_attnum(relid, "queues") == InvalidAttrNumber ||
-		cmq_journal_find_row(&journal, cmq_journal_name(topic)))
+		!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		return;
 	cmq_owner_enter(&scope, InvalidOid);
 	cmq_ddl_execute("DROP TABLE %s", cmq_full_name(relid));
@@ -283,23 +303,27 @@ drop_orphan(const char *topic)
 }
 
 /*
- * The topic was dropped, by a caller who has topics locked: so is its journal, unless
- * queues need what is there, or somebody has it locked; then maintenance will drop it.
+ * The topic was dropped, by a caller who has topics locked: so is its journal, unless queues
+ * need what is there, somebody has it locked, or it is another owner's; then maintenance will
+ * drop it.  One that is damaged stays until that is undone.
  */
 void
 cmq_journal_end(const char *topic)
 {
-	CmqQueue   *journal = cmq_journal_find(topic);
+	CmqQueue   *journal;
 	Look		look = {.by_call = true};
 
-	if (journal == NULL)
+	if (!cmq_journal_exists(topic))
 	{
-		drop_orphan(topic);
 		cmq_receiver_delete(NULL, cmq_journal_name(topic));
 		cmq_journal_delete_row(cmq_journal_name(topic));
+		drop_orphan(topic);
 		return;
 	}
-	if (!cmq_lock_briefly(journal->messages))
+	journal = cmq_journal_find(topic);
+	if (journal == NULL ||
+		!object_ownercheck(RelationRelationId, journal->messages, GetUserId()) ||
+		!cmq_lock_briefly(journal->messages))
 		return;
 	cmq_queue_attach(journal);
 	take_look(&look, cmq_queue_again(journal));

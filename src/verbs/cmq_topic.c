@@ -17,10 +17,12 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
 #include "base/cmq_names.h"
+#include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
@@ -82,6 +84,29 @@ delete_topic(const char *name)
 }
 
 /*
+ * Nobody asks any more for what a journal has for the queue that is dropped, nor may a queue
+ * of its name.  Nothing is opened for that: the owner of the topic may have it locked.
+ */
+static void
+end_receiver(CmqReceiver *receiver)
+{
+	CmqDescription journal;
+	CmqSharedQueue *shared;
+
+	if (!cmq_journal_find_row(&journal, receiver->journal) ||
+		get_rel_name(journal.messages) == NULL)
+	{
+		cmq_receiver_delete(receiver->queue, receiver->journal);
+		return;
+	}
+	/* without an entry nothing was published since the server was started */
+	shared = cmq_shared_use(journal.messages);
+	receiver->since = receiver->until =
+		(shared ? cmq_clock_now(shared) : cmq_time()) + 1;
+	cmq_receiver_put(receiver);
+}
+
+/*
  * Remove the subscriptions of a queue that is dropped.  The caller holds its queue lock,
  * which keeps new ones away.
  */
@@ -99,16 +124,8 @@ cmq_topic_forget_queue(const char *queue)
 	{
 		CmqReceiver *receiver = lfirst(lc);
 		const char *topic = receiver->journal + 1;
-		CmqQueue   *journal = cmq_journal_find(topic);
 
-		/* nobody asks for its messages any more, nor may a queue of its name */
-		if (journal == NULL)
-			cmq_receiver_delete(queue, receiver->journal);
-		else
-		{
-			receiver->since = receiver->until = cmq_queue_now(journal) + 1;
-			cmq_receiver_put(receiver);
-		}
+		end_receiver(receiver);
 		if (!cmq_topic_find(topic, false, NULL, NULL, NULL))
 			cmq_journal_end(topic);
 	}
@@ -166,7 +183,8 @@ check_not_taken(const char *name)
 }
 
 /*
- * Make the journal of the topic, or use the one that a topic of this name has left.  Raises 42710 if the name is taken.
+ * Make the journal of the topic, or use the one that a topic of this name has left.  Raises
+ * 42710 if the name is taken.
  */
 static void
 create_journal(const char *name)
@@ -181,6 +199,12 @@ create_journal(const char *name)
 				 errhint("Choose another name.")));
 	if (journal)
 		return;
+	if (cmq_journal_exists(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("topic \"%s\" cannot be created yet", name),
+				 errdetail("The journal of an earlier topic of this name was renamed, or given to another owner."),
+				 errhint("Undo that, or drop that table, or choose another name.")));
 	if (OidIsValid(cmq_journal_relation(name)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),

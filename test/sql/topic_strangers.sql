@@ -38,8 +38,92 @@ SELECT body FROM cmq_receive('ts_ahead', 10);
 SELECT cmq_drop_queue('ts_ahead');
 RESET ROLE;
 
+--
+-- A queue that was dropped while the journal had another name: one that gets its name reads
+-- nothing of its messages.
+--
+CREATE ROLE regress_ts_topics;
+GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO regress_ts_topics;
+SET ROLE regress_ts_topics;
+SELECT cmq_create_topic('ts_o'), cmq_create_topic('ts_p');
+GRANT SELECT, INSERT ON cmq.t_ts_o, cmq.t_ts_p TO regress_ts_victim, regress_ts_stranger;
+SET ROLE regress_ts_victim;
+SELECT cmq_create_queue('ts_gone');
+SELECT cmq_subscribe(t, q, q) FROM unnest('{ts_o,ts_p}'::text[]) t, unnest('{ts_a,ts_gone}'::text[]) q;
+SELECT msg_id AS secret FROM cmq_publish('ts_o', 'secret') LIMIT 1 \gset
+SET ROLE regress_ts_topics;
+ALTER TABLE cmq_data.j_ts_o RENAME TO j_ts_x;
+SET ROLE regress_ts_victim;
+SELECT cmq_drop_queue('ts_gone');
+SET ROLE regress_ts_topics;
+ALTER TABLE cmq_data.j_ts_x RENAME TO j_ts_o;
+SET ROLE regress_ts_stranger;
+SELECT cmq_create_queue('ts_gone');
+INSERT INTO cmq_data.q_ts_gone_pending (visible_at, enqueued_at, receive_count, rewind_count, topic)
+	VALUES (cmq.enqueued_at(:secret), cmq.enqueued_at(:secret), 0, 0, 'ts_o');
+SELECT body FROM cmq_receive('ts_gone', 10);
+SELECT headers, body FROM cmq.q_ts_gone_live;
+SELECT cmq_clear_queue('ts_gone') IS NOT NULL AS cleared;
+RESET ROLE;
+-- that says nothing of the journals of other topics
+SELECT queue, journal, since IS NOT NULL AS since FROM cmq.receiver WHERE queue = 'ts_gone' ORDER BY 2;
+UPDATE cmq.receiver SET since = since + interval '1 hour' WHERE queue = 'ts_gone' AND journal = '>ts_o';
+SET ROLE regress_ts_stranger;
+SELECT cmq_subscribe('ts_p', 'gone', 'ts_gone');
+SET ROLE regress_ts_victim;
+SELECT count(*) FROM cmq_publish('ts_p', 'new');
+SET ROLE regress_ts_stranger;
+SELECT body FROM cmq_receive('ts_gone', 10);
+SELECT cmq_drop_queue('ts_gone');
+RESET ROLE;
+
+--
+-- A topic is gone, and queues still have messages in its journal.  Who drops them needs no
+-- right on that, whatever its owner has done to it.
+--
+SET ROLE regress_ts_topics;
+SELECT cmq_unsubscribe(topic, subscription) FROM cmq.subscriptions;
+SELECT cmq_drop_topic('ts_o'), cmq_drop_topic('ts_p');
+SET ROLE regress_ts_victim;
+SELECT body FROM cmq_receive('ts_a', 10) ORDER BY msg_id DESC LIMIT 2;
+SELECT cmq_drop_queue('ts_a');
+SET ROLE regress_ts_topics;
+SELECT count(*) FROM pg_class WHERE relname LIKE 'j\_ts\_o';
+-- what was damaged when its topic was dropped stays, and keeps the name
+SELECT cmq_create_topic('ts_o');
+ALTER TABLE cmq_data.j_ts_o RENAME TO j_ts_x;
+SELECT cmq_drop_topic('ts_o');
+SELECT pg_temp.attempt($$SELECT cmq_create_topic('ts_o')$$);
+ALTER TABLE cmq_data.j_ts_x RENAME TO j_ts_o;
+SELECT cmq_create_topic('ts_o');
+SELECT cmq_drop_topic('ts_o');
+SELECT count(*) FROM pg_class WHERE relname LIKE 'j\_ts\_o';
+-- a table that has taken the name of a journal keeps nobody from a drop
+SELECT cmq_create_topic('ts_o');
+DROP TABLE cmq_data.j_ts_o;
+SET ROLE regress_ts_stranger;
+CREATE TABLE cmq_data.j_ts_o (enqueued_at timestamptz, queues text[]) PARTITION BY RANGE (enqueued_at);
+SET ROLE regress_ts_topics;
+SELECT cmq_drop_topic('ts_o');
+SET ROLE regress_ts_stranger;
+DROP TABLE cmq_data.j_ts_o;
+-- the error says what to do
+SET ROLE regress_ts_topics;
+SELECT cmq_create_topic('ts_o');
+SELECT cmq_create_queue('ts_1'), cmq_create_queue('ts_2');
+SELECT cmq_subscribe('ts_o', q, q) FROM unnest('{ts_1,ts_2}'::text[]) q;
+SELECT count(*) FROM cmq_publish('ts_o', 'lost');
+ALTER TABLE cmq_data.j_ts_o DROP COLUMN queues;
+SELECT regexp_replace(line, '[0-9]{12}', 'TIME') AS line FROM pg_temp.complaint($$SELECT cmq_publish('ts_o', 'x')$$);
+SELECT body FROM cmq_receive('ts_1', 10);
+SELECT cmq_drop_queue(q) FROM unnest('{ts_1,ts_2}'::text[]) q;
+SELECT cmq_drop_topic('ts_o');
+SELECT count(*) FROM pg_class WHERE relname LIKE 'j\_ts\_o';
+RESET ROLE;
+
 SET client_min_messages = warning;
-SELECT cmq_drop_queue(q) FROM unnest('{ts_a,ts_b}'::text[]) q;
+SELECT cmq_drop_queue(q) FROM unnest('{ts_b}'::text[]) q;
 SELECT cmq_drop_topic(t) FROM unnest('{ts_t}'::text[]) t;
-REVOKE USAGE, CREATE ON SCHEMA cmq, cmq_data FROM regress_ts_victim, regress_ts_stranger;
-DROP ROLE regress_ts_victim, regress_ts_stranger;
+SELECT cmq_maintain();
+REVOKE USAGE, CREATE ON SCHEMA cmq, cmq_data FROM regress_ts_victim, regress_ts_stranger, regress_ts_topics;
+DROP ROLE regress_ts_victim, regress_ts_stranger, regress_ts_topics;
