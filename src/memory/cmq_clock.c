@@ -38,7 +38,8 @@
  * time goes on from there, slower by a tenth, until cmq's time has caught up.
  * There is one way to see an id twice: the wall clock is set back while the
  * server is down, and the messages sent since the last round of maintenance
- * have been deleted, with rewind off, and vacuumed away.  In recovery no entry
+ * have been deleted, with rewind off, and vacuumed away, or are in journals of topics,
+ * which other owners can write.  In recovery no entry
  * is made, for replay would move on without it: a queue's time is cmq's then.
  *
  * Crash: the postmaster remembers where it has begun to count, so cmq's time goes on,
@@ -486,6 +487,13 @@ move_clock(CmqSharedQueue *shared, TimestampTz time, TimestampTz *last)
 	return false;
 }
 
+/* Times that several queues have together are no later than this. */
+TimestampTz
+cmq_clock_latest(void)
+{
+	return cmq_time() + MAX_LEAD_MEANWHILE;
+}
+
 /* Is the clock too far ahead of cmq's time to give times together with others? */
 bool
 cmq_clock_is_ahead(CmqSharedQueue *shared)
@@ -520,7 +528,7 @@ cmq_clock_tick_all(CmqSharedQueue **queues, int n)
 	tick = cmq_id_class_next(tick);
 	for (int64 ahead = 1; moved < n; ahead = Min(ahead * 2, MAX_AHEAD))
 	{
-		if (tick > cmq_time() + MAX_LEAD_MEANWHILE)
+		if (tick > cmq_clock_latest())
 			return DT_NOEND;
 		for (moved = 0; moved < n && move_clock(queues[moved], tick, &last); moved++)
 			;

@@ -22,6 +22,7 @@ extern TimestampTz cmq_clock_now(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_peek(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_last(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick(CmqSharedQueue *shared);
+extern TimestampTz cmq_clock_latest(void);
 extern bool cmq_clock_is_ahead(CmqSharedQueue *shared);
 extern TimestampTz cmq_clock_tick_all(CmqSharedQueue **queues, int n);
 extern TimestampTz cmq_clock_xact_start(CmqSharedQueue *shared);

@@ -24,10 +24,15 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/relation.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "base/cmq_args.h"
+#include "base/cmq_compat.h"
 #include "base/cmq_headers.h"
 #include "base/cmq_names.h"
 #include "store/cmq_cache.h"
@@ -36,6 +41,7 @@
 #include "store/cmq_journal.h"
 #include "store/cmq_journal_rows.h"
 #include "store/cmq_owner.h"
+#include "store/cmq_shape.h"
 
 /* The name that the journal of a topic has where queues have theirs, palloc'd. */
 const char *
@@ -95,4 +101,34 @@ cmq_journal_create(const char *topic)
 	cmq_ddl_refuse_truncate(table, cmq_journal_name(topic));
 	cmq_owner_leave(&scope);
 	cmq_journal_insert_row(cmq_journal_name(topic), cmq_journal_relation(topic));
+}
+
+/*
+ * Can the leaf be opened without waiting, and without an error?  Then it is locked with
+ * AccessShare, and so is its primary key.
+ */
+bool
+cmq_journal_can_open(CmqQueue *journal, CmqLeaf *leaf)
+{
+	Relation	rel;
+	Oid			pk;
+	bool		usable;
+
+	if (!ConditionalLockRelationOid(leaf->messages, AccessShareLock))
+		return false;
+	rel = try_relation_open(leaf->messages, NoLock);
+	if (rel == NULL)
+		return false;
+	usable = cmq_shape_fits(rel, journal, CMQ_JOURNAL);
+	pk = usable ? cmq_primary_key(rel) : InvalidOid;
+	usable = OidIsValid(pk) && ConditionalLockRelationOid(pk, AccessShareLock);
+	if (usable)
+	{
+		Relation	index = index_open(pk, NoLock);
+
+		usable = cmq_shape_fits_key(index, CMQ_JOURNAL);
+		index_close(index, NoLock);
+	}
+	relation_close(rel, NoLock);
+	return usable;
 }

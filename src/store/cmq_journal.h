@@ -15,5 +15,6 @@ extern CmqQueue *cmq_journal_find(const char *topic);
 extern bool cmq_journal_exists(const char *topic);
 extern void cmq_journal_create(const char *topic);
 extern Oid	cmq_journal_relation(const char *topic);
+extern bool cmq_journal_can_open(CmqQueue *journal, CmqLeaf *leaf);
 
 #endif							/* CMQ_JOURNAL_H */

@@ -26,7 +26,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "base/cmq_compat.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_description.h"
 #include "store/cmq_journal.h"
@@ -70,33 +69,6 @@ cmq_message_rows_end(CmqMessageRows *rows)
 	rows->journals = NULL;
 }
 
-/* Can the leaf be opened without waiting, and without an error? */
-static bool
-is_usable(CmqQueue *journal, CmqLeaf *leaf)
-{
-	Relation	rel;
-	Oid			pk;
-	bool		usable;
-
-	if (!ConditionalLockRelationOid(leaf->messages, AccessShareLock))
-		return false;
-	rel = try_relation_open(leaf->messages, NoLock);
-	if (rel == NULL)
-		return false;
-	usable = cmq_shape_fits(rel, journal, CMQ_JOURNAL);
-	pk = usable ? cmq_primary_key(rel) : InvalidOid;
-	usable = OidIsValid(pk) && ConditionalLockRelationOid(pk, AccessShareLock);
-	if (usable)
-	{
-		Relation	index = index_open(pk, NoLock);
-
-		usable = cmq_shape_fits_key(index, CMQ_JOURNAL);
-		index_close(index, NoLock);
-	}
-	relation_close(rel, NoLock);
-	return usable;
-}
-
 /*
  * Have the leaf of this time open; false if it is gone, and if it cannot be had,
  * rows->unreadable.
@@ -109,7 +81,7 @@ open_leaf(CmqMessageRows *rows, CmqLeafRows *leaves, TimestampTz time)
 	if (leaves == rows->own)
 		return cmq_leaf_rows_open(leaves, time);
 	leaf = cmq_bounds_leaf(leaves->queue, time);
-	if (leaf && leaf != leaves->leaf && !is_usable(leaves->queue, leaf))
+	if (leaf && leaf != leaves->leaf && !cmq_journal_can_open(leaves->queue, leaf))
 	{
 		rows->unreadable = true;
 		return false;

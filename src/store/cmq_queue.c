@@ -55,6 +55,7 @@
 
 #include "access/xlog.h"
 #include "storage/lmgr.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "memory/cmq_clock.h"
@@ -304,6 +305,38 @@ cmq_queue_newest(CmqQueue *queue)
 	return DT_NOBEGIN;
 }
 
+/*
+ * The same of a journal, for a queue that gets messages from there; DT_NOBEGIN also if it
+ * cannot be had now.  Its owner, who is not to stop the queue, may have it locked, have
+ * changed it, or written times to come: none that a publish gives is later than this bound.
+ */
+static TimestampTz
+newest_in_journal(CmqQueue *journal)
+{
+	TimestampTz latest = cmq_clock_latest();
+
+	for (int i = journal->nleaves - 1; i >= 0; i--)
+	{
+		CmqLeaf    *leaf = &journal->leaves[i];
+		CmqTable	table;
+		TimestampTz newest;
+		Oid			pk;
+
+		if (!cmq_journal_can_open(journal, leaf) ||
+			!cmq_table_open(&table, NULL, journal, leaf->messages, CMQ_JOURNAL,
+							AccessShareLock))
+			return DT_NOBEGIN;
+		newest = cmq_table_newest(&table);
+		pk = RelationGetRelid(table.pk);
+		cmq_table_release(&table);
+		UnlockRelationOid(pk, AccessShareLock);
+		UnlockRelationOid(leaf->messages, AccessShareLock);
+		if (newest != DT_NOBEGIN)
+			return Min(newest, latest);
+	}
+	return DT_NOBEGIN;
+}
+
 /* The same with messages in journals, which may have come from there. */
 static TimestampTz
 newest_of_all(CmqQueue *queue)
@@ -319,7 +352,11 @@ newest_of_all(CmqQueue *queue)
 			cmq_journal_find(((CmqReceiver *) lfirst(lc))->journal + 1);
 
 		if (journal)
-			newest = Max(newest, cmq_queue_newest(journal));
+		{
+			TimestampTz time = newest_in_journal(journal);
+
+			newest = Max(newest, time);
+		}
 	}
 	return newest;
 }

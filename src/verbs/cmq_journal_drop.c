@@ -49,6 +49,9 @@
 #include "base/cmq_identity.h"
 #include "base/cmq_names.h"
 #include "base/cmq_try.h"
+#include "memory/cmq_clock.h"
+#include "memory/cmq_shared.h"
+#include "memory/cmq_types.h"
 #include "memory/cmq_xact.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_ddl.h"
@@ -75,6 +78,7 @@ typedef struct Look
 	List	   *queues;			/* of each of them the description, with its
 								 * leaves; NULL: it is gone */
 	bool		by_call;		/* the topic was dropped by a call */
+	CmqSharedQueue *shared;		/* of the journal; NULL: it has not been used */
 	CmqLeaf    *leaf;			/* that is being dropped */
 } Look;
 
@@ -84,6 +88,8 @@ take_look(Look *look, CmqQueue *journal)
 	ListCell   *lc;
 
 	look->journal = journal;
+	/* attaching it would open leaves, which its owner may have changed */
+	look->shared = cmq_shared_use(journal->pending);
 	look->has_topic = cmq_topic_find(cmq_plain_name(journal), false, NULL, NULL, NULL);
 	look->receivers = cmq_receiver_list(NULL, journal->name);
 	look->queues = NIL;
@@ -98,6 +104,12 @@ take_look(Look *look, CmqQueue *journal)
 			queue = NULL;
 		look->queues = lappend(look->queues, queue);
 	}
+}
+
+static TimestampTz
+now_of(const Look *look)
+{
+	return look->shared ? cmq_clock_now(look->shared) : cmq_time();
 }
 
 /* Does the queue have a leaf with times in [lower, upper)? */
@@ -119,7 +131,7 @@ is_needed(const Look *look, CmqLeaf *leaf)
 	ListCell   *lc;
 	ListCell   *lc2;
 
-	TimestampTz now = cmq_queue_now(look->journal);
+	TimestampTz now = now_of(look);
 
 	if (look->has_topic && leaf->upper > now)
 		return true;
@@ -208,7 +220,7 @@ static void
 end_receivers(Look *look)
 {
 	const char *topic = cmq_plain_name(look->journal);
-	TimestampTz now = cmq_queue_now(look->journal);
+	TimestampTz now = now_of(look);
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -223,7 +235,7 @@ end_receivers(Look *look)
 			receiver->until != DT_NOEND && receiver->since == DT_NOBEGIN &&
 			!has_leaf(queue, DT_NOBEGIN, receiver->until))
 			cmq_receiver_delete(receiver->queue, receiver->journal);
-		else if (queue && receiver->until == DT_NOEND)
+		else if (queue && receiver->until == DT_NOEND && look->shared)
 		{
 			/* all that was published has an earlier time */
 			receiver->until = now + 1;
@@ -238,8 +250,8 @@ drop_if_over(CmqQueue *journal)
 {
 	CmqOwnerScope scope;
 
-	journal = cmq_queue_again(journal);
-	if (journal->nleaves > 0)
+	journal = cmq_journal_find(cmq_plain_name(journal));
+	if (journal == NULL || journal->nleaves > 0)
 		return;
 	cmq_owner_enter(&scope, InvalidOid);
 	cmq_ddl_execute("DROP TABLE %s", cmq_full_name(journal->messages));
@@ -323,10 +335,10 @@ cmq_journal_end(const char *topic)
 	journal = cmq_journal_find(topic);
 	if (journal == NULL ||
 		!object_ownercheck(RelationRelationId, journal->messages, GetUserId()) ||
-		!cmq_lock_briefly(journal->messages))
+		!cmq_lock_briefly(journal->messages) ||
+		(journal = cmq_journal_find(topic)) == NULL)
 		return;
-	cmq_queue_attach(journal);
-	take_look(&look, cmq_queue_again(journal));
+	take_look(&look, journal);
 	end_receivers(&look);
 	take_look(&look, look.journal);
 	(void) drop_leaves(&look);

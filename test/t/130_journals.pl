@@ -166,6 +166,28 @@ $standby->sql('SELECT cmq_maintain()') for 1 .. 2;
 is($standby->sql(q{SELECT count(*) FROM cmq.partition WHERE upper < now() AND queue IN ('early', 'late', '>slow')}), '0', 'then all partitions of that time are dropped');
 $holder->quit;
 
+note 'the first use of a queue after a restart, whatever the owner of its topic does';
+
+# a time to come in the journal
+$standby->sql(q{
+	SELECT cmq_create_queue('first'), cmq_create_queue('second'), cmq_create_topic('others');
+	SELECT cmq_subscribe('others', q, q) FROM unnest('{first,second}'::text[]) q;
+	SELECT count(*) FROM cmq_publish('others', 'published');
+	INSERT INTO cmq_data.j_others (enqueued_at, body, queues) SELECT max(upper) - interval '1 s', 'to come', '{first,second}' FROM cmq.partition WHERE queue = '>others'});
+$standby->restart;
+is($standby->sql(q{SELECT cmq._clock('first') < clock_timestamp() + interval '1 minute'}), 't', 'times to come in a journal move the clock of no queue');
+is($standby->sql(q{SELECT count(*) FROM cmq_publish('others', 'more'); SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('first', 10)}), "2\npublished more", '... and publishing goes on');
+# a lock that is there when maintenance first looks
+$standby->sql(q{BEGIN; DO $$ BEGIN EXECUTE (SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(messages::text, ', ')) FROM cmq.partition WHERE queue = '>others'); END $$; PREPARE TRANSACTION 'lock'});
+$standby->restart;
+is($standby->sql(q{SET lock_timeout = '30s'; SELECT cmq_send('first', 'sent') > 0; SELECT body FROM cmq_consume('first')}), "t\nsent", 'nobody waits for a lock on a partition of a journal');
+$standby->sql(q{ROLLBACK PREPARED 'lock'});
+$standby->sql(q{ALTER TABLE cmq_data.j_others DROP COLUMN queues});
+$standby->restart;
+is($standby->sql(q{SELECT cmq_send('first', 'sent again') > 0; SELECT body FROM cmq_consume('first')}), "t\nsent again", '... nor fails with a journal that was changed');
+is($standby->complaint(q{SELECT cmq_drop_queue('first'), cmq_drop_queue('second')}), '', '... nor does a drop');
+$standby->sql(q{SELECT cmq_drop_topic('others')});
+
 note 'the retention of one queue';
 
 $standby->sql(q{SELECT cmq_alter_queue('a', msg_retention_seconds => 1296000, rewind_seconds => 1296000), cmq_alter_queue('b', msg_retention_seconds => 60)});
