@@ -1128,7 +1128,7 @@ COMMENT ON FUNCTION @extschema@.cmq_unsubscribe(text, text)
 -- Errors: 42704 no such topic, 22023 a value is NULL or not possible, the delay is
 --   no shorter than a queue keeps a message, or message_group is empty, too long or given
 --   beside a delay, 54000 body larger than a queue takes, 53400 a
---   queue is full, 42501 no right.
+--   queue is full, 55006 the clock of a queue was moved far ahead meanwhile, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_publish(
 	topic		text,
 	body		text,

@@ -75,27 +75,39 @@ cmq_shape_natts(CmqQueue *queue, CmqTableKind kind)
 	return table_shapes[kind].natts - (kind != CMQ_JOURNAL && !queue->ordered);
 }
 
-/* What to do about the table of a queue or journal when the change cannot be undone. */
 static const char *
-give_up(CmqQueue *queue)
+name_kind(CmqTableKind kind)
 {
-	return queue->is_journal ?
-		psprintf("drop the table, with all that it holds: DROP TABLE %s;",
-				 cmq_full_name(queue->messages)) : "drop the queue.";
+	return kind == CMQ_JOURNAL ? "journal" : "queue";
+}
+
+/* The table, or the one that it is a leaf of: the columns of a leaf are its parent's. */
+static const char *
+parent_name(Relation rel)
+{
+	return cmq_full_name(rel->rd_rel->relispartition ?
+						 get_partition_parent(RelationGetRelid(rel), true) :
+						 RelationGetRelid(rel));
+}
+
+/* What to do when the change cannot be undone. */
+static const char *
+give_up(Relation rel, CmqTableKind kind)
+{
+	return kind == CMQ_JOURNAL ?
+		psprintf("drop the journal, with all that it holds: DROP TABLE %s;",
+				 parent_name(rel)) : "drop the queue.";
 }
 
 /* Raise 55000 for a table that was changed: what it was, and how to undo it. */
 static void
-report_shape(Relation rel, CmqQueue *queue, const TableShape *shape, int natts)
+report_shape(Relation rel, CmqTableKind kind, int natts)
 {
+	const TableShape *shape = &table_shapes[kind];
 	TupleDesc	desc = RelationGetDescr(rel);
-
-	/* the columns of a leaf are its parent's */
-	Oid			relid = rel->rd_rel->relispartition ?
-		get_partition_parent(RelationGetRelid(rel), true) : RelationGetRelid(rel);
-	const char *full_name = cmq_full_name(relid);
+	const char *full_name = parent_name(rel);
 	char	   *fact = pstrdup("It is no ordinary table any more.");
-	char	   *undo = psprintf("Undo the change, or %s", give_up(queue));
+	char	   *undo = psprintf("Undo the change, or %s", give_up(rel, kind));
 
 	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
 	{
@@ -110,7 +122,7 @@ report_shape(Relation rel, CmqQueue *queue, const TableShape *shape, int natts)
 		if (i < natts && (att == NULL || att->attisdropped))
 		{
 			fact = psprintf("Its column number %d was dropped.", i + 1);
-			undo = pstrdup(give_up(queue));
+			undo = pstrdup(give_up(rel, kind));
 			undo[0] = pg_toupper((unsigned char) undo[0]);
 		}
 		else if (i < natts && att->atttypid != shape->types[i])
@@ -136,7 +148,7 @@ report_shape(Relation rel, CmqQueue *queue, const TableShape *shape, int natts)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table \"%s\" is not a %s table",
 					RelationGetRelationName(rel),
-					queue->is_journal ? "journal" : "queue"),
+					name_kind(kind)),
 			 errdetail_internal("%s", fact),
 			 errhint("%s", undo)));
 }
@@ -172,7 +184,7 @@ void
 cmq_shape_check(Relation rel, CmqQueue *queue, CmqTableKind kind)
 {
 	if (!has_shape(rel, queue, kind))
-		report_shape(rel, queue, &table_shapes[kind], cmq_shape_natts(queue, kind));
+		report_shape(rel, kind, cmq_shape_natts(queue, kind));
 	if (rel->rd_rel->relowner != queue->owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -204,9 +216,9 @@ cmq_shape_check_key(Relation rel, Relation pk, CmqTableKind kind)
 	if (!cmq_shape_fits_key(pk, kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the primary key of a queue table",
-						RelationGetRelationName(rel)),
-				 errhint("Undo the change, or drop the queue.")));
+				 errmsg("table \"%s\" does not have the primary key of a %s table",
+						RelationGetRelationName(rel), name_kind(kind)),
+				 errhint("Undo the change, or %s", give_up(rel, kind))));
 }
 
 /* How many columns the primary key has: the first ones. */

@@ -6,7 +6,9 @@
  * A row of a queue that names a topic has its message in the journal of that
  * (cmq_journal.c), which only the owner of the topic can read.  The views call these
  * functions for it.  They need SELECT on the queue, and return NULL for a message that is
- * not the queue's: what a filter did not let in, or what was dropped with its leaf.
+ * not the queue's, as what a filter did not let in, that was dropped with its leaf, or that
+ * cannot be had now (cmq_message_rows.c).  They do not ask whether the queue still has a row
+ * for the message: who calls them by hand finds what was deleted until the leaf is dropped.
  *
  * Locks: AccessShare on the leaf, to the end of the transaction.  Everything here only
  * reads, and works on a standby and in parallel workers.
