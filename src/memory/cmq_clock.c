@@ -38,8 +38,8 @@
  * time goes on from there, slower by a tenth, until cmq's time has caught up.
  * There is one way to see an id twice: the wall clock is set back while the
  * server is down, and the messages sent since the last round of maintenance
- * have been deleted, with rewind off, and vacuumed away, or are in journals of topics,
- * which other owners can write.  In recovery no entry
+ * have been deleted, with rewind off, and vacuumed away, or, of what is in journals of
+ * topics, deleted with rewind off.  In recovery no entry
  * is made, for replay would move on without it: a queue's time is cmq's then.
  *
  * Crash: the postmaster remembers where it has begun to count, so cmq's time goes on,

@@ -56,6 +56,7 @@
 #include "access/xlog.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "memory/cmq_clock.h"
@@ -71,6 +72,7 @@
 #include "store/cmq_orphan.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
+#include "store/cmq_scan.h"
 #include "store/cmq_shape.h"
 #include "store/cmq_table.h"
 #include "store/cmq_triggers.h"
@@ -281,20 +283,18 @@ cmq_queue_try_lock(CmqQueue *queue)
 	return queue;
 }
 
-/*
- * The time of the newest message, committed or not, perhaps even of one that is
- * gone; DT_NOBEGIN if there is none.
- */
-TimestampTz
-cmq_queue_newest(CmqQueue *queue)
+/* The newest time in the leaves of this kind; DT_NOBEGIN if there is none. */
+static TimestampTz
+newest_of(CmqQueue *queue, CmqTableKind kind)
 {
 	for (int i = queue->nleaves - 1; i >= 0; i--)
 	{
+		CmqLeaf    *leaf = &queue->leaves[i];
 		CmqTable	table;
 		TimestampTz newest;
 
-		if (!cmq_table_open(&table, NULL, queue, queue->leaves[i].messages,
-							queue->is_journal ? CMQ_JOURNAL : CMQ_MESSAGES,
+		if (!cmq_table_open(&table, NULL, queue,
+							kind == CMQ_REWIND ? leaf->rewind : leaf->messages, kind,
 							AccessShareLock))
 			continue;
 		newest = cmq_table_newest(&table);
@@ -306,15 +306,41 @@ cmq_queue_newest(CmqQueue *queue)
 }
 
 /*
- * The same of a journal, for a queue that gets messages from there; DT_NOBEGIN also if it
- * cannot be had now.  Its owner, who is not to stop the queue, may have it locked, have
- * changed it, or written times to come: none that a publish gives is later than this bound.
+ * The time of the newest message, committed or not, perhaps even of one that is
+ * gone; DT_NOBEGIN if there is none.
+ */
+TimestampTz
+cmq_queue_newest(CmqQueue *queue)
+{
+	return newest_of(queue, queue->is_journal ? CMQ_JOURNAL : CMQ_MESSAGES);
+}
+
+/* The newest time of a message of which the queue has a row, committed or not. */
+static TimestampTz
+newest_row(CmqQueue *queue)
+{
+	TimestampTz newest = newest_of(queue, CMQ_REWIND);
+	CmqScan		scan;
+
+	cmq_scan_begin(&scan, queue, queue->pending, CMQ_PENDING, SnapshotAny);
+	while (cmq_scan_next(&scan))
+	{
+		TimestampTz time = cmq_slot_time(scan.slot, Anum_pending_enqueued_at);
+
+		newest = Max(newest, time);
+	}
+	cmq_scan_end(&scan);
+	return newest;
+}
+
+/*
+ * The newest time in a journal, for a queue that gets messages from there; DT_NOEND if it
+ * cannot be had now: its owner, who is not to stop the queue, may have it locked, or have
+ * changed it.
  */
 static TimestampTz
 newest_in_journal(CmqQueue *journal)
 {
-	TimestampTz latest = cmq_clock_latest();
-
 	for (int i = journal->nleaves - 1; i >= 0; i--)
 	{
 		CmqLeaf    *leaf = &journal->leaves[i];
@@ -325,23 +351,29 @@ newest_in_journal(CmqQueue *journal)
 		if (!cmq_journal_can_open(journal, leaf) ||
 			!cmq_table_open(&table, NULL, journal, leaf->messages, CMQ_JOURNAL,
 							AccessShareLock))
-			return DT_NOBEGIN;
+			return DT_NOEND;
 		newest = cmq_table_newest(&table);
 		pk = RelationGetRelid(table.pk);
 		cmq_table_release(&table);
 		UnlockRelationOid(pk, AccessShareLock);
 		UnlockRelationOid(leaf->messages, AccessShareLock);
 		if (newest != DT_NOBEGIN)
-			return Min(newest, latest);
+			return newest;
 	}
 	return DT_NOBEGIN;
 }
 
-/* The same with messages in journals, which may have come from there. */
+/*
+ * The same with messages in journals, which may have come from there.  The owner of a topic
+ * can write times to come: so one that is later than a publish gives them is that of a
+ * message only if the queue has a row for it.  It may have one, after a promotion of a
+ * standby, or if the wall clock was set back.
+ */
 static TimestampTz
 newest_of_all(CmqQueue *queue)
 {
 	TimestampTz newest = cmq_queue_newest(queue);
+	TimestampTz published = DT_NOBEGIN;
 	List	   *receivers = queue->has_journals ?
 		cmq_receiver_list(queue->name, NULL) : NIL;
 	ListCell   *lc;
@@ -351,14 +383,17 @@ newest_of_all(CmqQueue *queue)
 		CmqQueue   *journal =
 			cmq_journal_find(((CmqReceiver *) lfirst(lc))->journal + 1);
 
-		if (journal)
-		{
-			TimestampTz time = newest_in_journal(journal);
+		TimestampTz time = journal ? newest_in_journal(journal) : DT_NOEND;
 
-			newest = Max(newest, time);
-		}
+		published = Max(published, time);
 	}
-	return newest;
+	if (published > cmq_clock_latest())
+	{
+		TimestampTz row = newest_row(queue);
+
+		published = Min(published, row);
+	}
+	return Max(newest, published);
 }
 
 /*

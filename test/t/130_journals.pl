@@ -173,9 +173,12 @@ $standby->sql(q{
 	SELECT cmq_create_queue('first'), cmq_create_queue('second'), cmq_create_topic('others');
 	SELECT cmq_subscribe('others', q, q) FROM unnest('{first,second}'::text[]) q;
 	SELECT count(*) FROM cmq_publish('others', 'published');
-	INSERT INTO cmq_data.j_others (enqueued_at, body, queues) SELECT max(upper) - interval '1 s', 'to come', '{first,second}' FROM cmq.partition WHERE queue = '>others'});
+	INSERT INTO cmq_data.j_others (enqueued_at, body, queues) SELECT max(upper) - interval '1 s', 'to come', '{first,second}' FROM cmq.partition WHERE queue = '>others';
+	-- as if the clock had been ahead when it was published
+	INSERT INTO cmq_data.q_second_pending (visible_at, enqueued_at, receive_count, rewind_count, topic) SELECT enqueued_at, enqueued_at, 0, 0, 'others' FROM cmq_data.j_others WHERE body = 'to come'});
 $standby->restart;
 is($standby->sql(q{SELECT cmq._clock('first') < clock_timestamp() + interval '1 minute'}), 't', 'times to come in a journal move the clock of no queue');
+is($standby->sql(q{SELECT cmq._clock('second') >= max(enqueued_at) FROM cmq_data.j_others}), 't', '... that has no such message');
 is($standby->sql(q{SELECT count(*) FROM cmq_publish('others', 'more'); SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('first', 10)}), "2\npublished more", '... and publishing goes on');
 # a lock that is there when maintenance first looks
 $standby->sql(q{BEGIN; DO $$ BEGIN EXECUTE (SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', string_agg(messages::text, ', ')) FROM cmq.partition WHERE queue = '>others'); END $$; PREPARE TRANSACTION 'lock'});
