@@ -98,9 +98,10 @@
 
 /*
  * A clock that is further ahead of cmq's time gives no times together with others; one that
- * has come to be so meanwhile may be a bit further.
+ * has come to be so meanwhile may be a bit further.  With ids in steps (cmq_id_class.c)
+ * clocks go ahead by themselves, when many messages are sent.
  */
-#define MAX_LEAD USECS_PER_SEC
+#define MAX_LEAD (USECS_PER_SEC * cmq_msg_id_step)
 #define MAX_LEAD_MEANWHILE (2 * MAX_LEAD)
 
 /* How cmq's time goes on from some moment; what is elapsed is in microseconds. */
