@@ -141,6 +141,25 @@ lock_all(const char *name, void *arg)
 }
 
 /*
+ * Call func(name, arg) in a subtransaction, with no more than LOCK_LINE for each lock; false,
+ * and nothing is done, if one is not to be had.  For what others must not wait for, and who
+ * has locked the relations may be nobody's friend.
+ */
+bool
+cmq_lock_try(const char *name, void (*func) (const char *name, void *arg), void *arg)
+{
+	int			saved_timeout = LockTimeout;
+	ErrorData  *error;
+
+	LockTimeout = saved_timeout > 0 ? Min(saved_timeout, LOCK_LINE) : LOCK_LINE;
+	error = cmq_try_error(name, func, arg, 0);
+	LockTimeout = saved_timeout;
+	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	return error == NULL;
+}
+
+/*
  * One try: in line for the pending table, for LOCK_LINE at most, then the others for
  * a moment.  Returns the relation that somebody has, or InvalidOid.  A subtransaction
  * gives back the locks that were got in vain, and takes the error by which the server

@@ -35,6 +35,7 @@
 #include "store/cmq_journal_rows.h"
 #include "store/cmq_leaf.h"
 #include "store/cmq_load.h"
+#include "store/cmq_lock.h"
 #include "store/cmq_queue.h"
 #include "store/cmq_rights.h"
 #include "store/cmq_topic_rows.h"
@@ -114,17 +115,13 @@ check_subscriptions(const char *topic, const char *name, const char *queue)
 				 errhint("One subscription takes several filters.")));
 }
 
-/* Now it is known how wide leaves of the journal are to be: make the first one. */
+/* Called in a subtransaction. */
 static void
-make_leaf(const char *topic)
+make_leaf(const char *name, void *arg)
 {
-	CmqQueue   *journal = cmq_journal_find(topic);
-	TimestampTz now;
+	CmqQueue   *journal = cmq_queue_find(name);
+	TimestampTz now = cmq_queue_now(journal);
 
-	if (journal == NULL)
-		return;
-	cmq_queue_attach(journal);
-	now = cmq_queue_now(journal);
 	if (cmq_bounds_leaf(journal, now) == NULL)
 		cmq_leaf_make(journal, now, now + cmq_leaf_lead(journal));
 }
@@ -135,6 +132,7 @@ add_receiver(const char *topic, const char *queue)
 {
 	const char *journal = cmq_journal_name(topic);
 	List	   *before = cmq_receiver_list(queue, journal);
+	CmqQueue   *description;
 	CmqReceiver receiver = {.since = DT_NOBEGIN};
 
 	if (before != NIL)
@@ -143,7 +141,15 @@ add_receiver(const char *topic, const char *queue)
 	strlcpy(receiver.journal, journal, NAMEDATALEN);
 	receiver.until = DT_NOEND;
 	cmq_receiver_put(&receiver);
-	make_leaf(topic);
+
+	/*
+	 * Now it is known how wide leaves of the journal are to be: make the first
+	 * one.  Somebody may have the journal locked, and who has topics locked does
+	 * not wait for that: a publish has the leaf made, too.
+	 */
+	description = cmq_journal_find(topic);
+	if (description)
+		(void) cmq_lock_try(journal, make_leaf, NULL);
 }
 
 Datum

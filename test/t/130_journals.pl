@@ -199,6 +199,28 @@ is($standby->sql(q{SELECT count(*) FROM cmq_publish('t', 'altered'); SELECT cmq_
 is($standby->sql(q{SELECT string_agg(body, ' ') FROM cmq.q_a_history WHERE body = 'altered'}), 'altered', '... with the history of the longest');
 is($standby->sql(q{SELECT cmq_drop_queue('a'), cmq_drop_queue('b'); SELECT cmq_maintain(); SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_receive('o', 10) WHERE body = 'altered'}),
 	"|\n\naltered", 'what the last queue needs stays');
+
+note 'a journal that the owner of the topic has changed, after a restart';
+
+$standby->sql(q{SELECT cmq_create_queue('c'), cmq_create_queue('d'), cmq_create_topic('w');
+	SELECT cmq_subscribe('w', q, q) FROM unnest('{c,d}'::text[]) q;
+	SELECT count(*) FROM cmq_publish('w', 'published');
+	ALTER TABLE cmq_data.j_w ADD more int});
+$standby->restart;
+is($standby->sql(q{SELECT cmq_send('c', 'sent') IS NOT NULL; SELECT string_agg(body, ' ') FROM cmq_consume('c', 10)}), "t\nsent", 'the queues of the topic can be used');
+$standby->restart;
+is($standby->sql(q{SELECT cmq_drop_queue('c'); SELECT cmq_unsubscribe('w', 'd'), cmq_drop_topic('w'); SELECT cmq_drop_queue('d')}), "\n|\n", '... and dropped, and so can the topic');
+
+note 'a journal that the owner of the topic has locked';
+
+$standby->sql(q{SELECT cmq_create_queue('app_c');
+	SELECT cmq_create_topic('locked')});
+$holder = $standby->session;
+$holder->query_safe('BEGIN; LOCK TABLE cmq_data.j_locked IN ACCESS EXCLUSIVE MODE');
+is($standby->sql(q{SET lock_timeout = '10s'; SELECT cmq_subscribe('locked', q, q) FROM unnest('{app_c,o}'::text[]) q; SELECT string_agg(queue, ' ') FROM cmq_publish('locked', 'x')}),
+	"\n\napp_c o", 'a subscription, which has topics locked, does not wait for it, nor does a publish');
+$holder->quit;
+
 $standby->stop;
 $_->is_sound foreach $node, $standby, $restored;
 done_testing();
