@@ -1049,8 +1049,8 @@ COMMENT ON FUNCTION @extschema@.cmq_create_topic(text, text)
 -- Messages that queues have from it stay with them; its journal is dropped by maintenance
 -- when no queue needs what is there.
 -- Needs: ownership of the topic.
--- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, 42501 no
---   right.
+-- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, or something
+--   depends on its journal, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_drop_topic(topic text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'cmq_drop_topic'

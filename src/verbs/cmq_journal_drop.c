@@ -124,18 +124,24 @@ has_leaf(CmqQueue *queue, TimestampTz lower, TimestampTz upper)
 	return false;
 }
 
+/* May rows of the leaf, or of those who need it, be still to come by a restore? */
+static bool
+is_restored(const Look *look, const CmqLeaf *leaf)
+{
+	return leaf->made_in != cmq_identity_database() && !look->by_call;
+}
+
 /* May a queue need what is in the leaf, or may anything come into it? */
 static bool
 is_needed(const Look *look, CmqLeaf *leaf)
 {
+	TimestampTz now = now_of(look);
 	ListCell   *lc;
 	ListCell   *lc2;
 
-	TimestampTz now = now_of(look);
-
 	if (look->has_topic && leaf->upper > now)
 		return true;
-	if (leaf->made_in != cmq_identity_database() && !look->by_call)
+	if (is_restored(look, leaf))
 		return leaf->upper > now - CMQ_RETENTION_MAX * USECS_PER_SEC;
 	forboth(lc, look->receivers, lc2, look->queues)
 	{
@@ -199,7 +205,8 @@ drop_leaves(Look *look)
 		CmqLeaf    *leaf = &journal->leaves[i];
 
 		/* nothing comes into an empty one when there is no topic */
-		if ((is_needed(look, leaf) && (look->has_topic || !is_empty(journal, leaf))) ||
+		if ((is_needed(look, leaf) &&
+			 (look->has_topic || is_restored(look, leaf) || !is_empty(journal, leaf))) ||
 			!cmq_lock_briefly(leaf->messages))
 			continue;
 		look->leaf = leaf;
@@ -213,9 +220,47 @@ drop_leaves(Look *look)
 }
 
 /*
- * Settle which queues get no more, and forget those that need nothing.  The row of one that
- * was dropped keeps what was its from a queue of the same name, as long as that is there.
+ * Does the row of a receiver that has no subscription say nothing any more?  That of a queue
+ * that was dropped keeps what was its from a queue of the same name, as long as that is
+ * there.
  */
+static bool
+is_over(const Look *look, const CmqReceiver *receiver, CmqQueue *queue)
+{
+	if (queue == NULL)
+		return !has_leaf(look->journal, DT_NOBEGIN, receiver->since);
+	return receiver->until != DT_NOEND && receiver->since == DT_NOBEGIN &&
+		!has_leaf(queue, DT_NOBEGIN, receiver->until);
+}
+
+/* Is it to be settled that the queue gets no more? */
+static bool
+is_ending(const Look *look, const CmqReceiver *receiver, CmqQueue *queue)
+{
+	return queue && receiver->until == DT_NOEND && look->shared;
+}
+
+/* Is there anything to do for the receivers? */
+static bool
+any_ended(const Look *look)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+	bool		any = false;
+
+	forboth(lc, look->receivers, lc2, look->queues)
+	{
+		CmqReceiver *receiver = lfirst(lc);
+
+		any |= (is_ending(look, receiver, lfirst(lc2)) ||
+				is_over(look, receiver, lfirst(lc2))) &&
+			cmq_topic_find_subscription(cmq_plain_name(look->journal), NULL,
+										receiver->queue) == NULL;
+	}
+	return any;
+}
+
+/* Settle which queues get no more, and forget those that need nothing. */
 static void
 end_receivers(Look *look)
 {
@@ -231,11 +276,9 @@ end_receivers(Look *look)
 
 		if (cmq_topic_find_subscription(topic, NULL, receiver->queue))
 			continue;
-		if (queue == NULL ? !has_leaf(look->journal, DT_NOBEGIN, receiver->since) :
-			receiver->until != DT_NOEND && receiver->since == DT_NOBEGIN &&
-			!has_leaf(queue, DT_NOBEGIN, receiver->until))
+		if (is_over(look, receiver, queue))
 			cmq_receiver_delete(receiver->queue, receiver->journal);
-		else if (queue && receiver->until == DT_NOEND && look->shared)
+		else if (is_ending(look, receiver, queue))
 		{
 			/* all that was published has an earlier time */
 			receiver->until = now + 1;
@@ -269,16 +312,13 @@ bool
 cmq_journal_drop_old(CmqQueue *journal)
 {
 	Look		look = {.by_call = false};
-	bool		any = false;
+	bool		any;
 	bool		more;
-	ListCell   *lc;
 
 	if (cmq_catalog_forget_leaves(journal->name))
 		CommandCounterIncrement();
 	take_look(&look, journal);
-	foreach(lc, look.receivers)
-		any |= cmq_topic_find_subscription(cmq_plain_name(journal), NULL,
-										   ((CmqReceiver *) lfirst(lc))->queue) == NULL;
+	any = any_ended(&look);
 	for (int i = 0; i < journal->nleaves; i++)
 		any |= !is_needed(&look, &journal->leaves[i]);
 	if (!any && look.has_topic)

@@ -293,6 +293,91 @@ SELECT cmq_maintain();
 SELECT count(*) FROM cmq.topic_journal WHERE name = '>jr_v';
 SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('jr_a', 10, filter => '{"cmq_topic": "jr_v"}');
 
+--
+-- Queues, topics and journals of different owners: who drops a queue needs no right on the
+-- journal, and maintenance drops what is left.
+--
+SELECT cmq_create_topic('jr_w');
+GRANT SELECT ON cmq.t_jr_w TO regress_jr_owner;
+SET ROLE regress_jr_owner;
+SELECT cmq_create_queue('jr_w1'), cmq_create_queue('jr_w2');
+SELECT cmq_subscribe('jr_w', q, q) FROM unnest('{jr_w1,jr_w2}'::text[]) q;
+RESET ROLE;
+SELECT count(*) FROM cmq_publish('jr_w', 'left');
+SELECT cmq_unsubscribe('jr_w', 'jr_w1'), cmq_unsubscribe('jr_w', 'jr_w2');
+SELECT cmq_drop_topic('jr_w');
+-- of a journal that is damaged others may still need what is there
+ALTER TABLE cmq_data.j_jr_w RENAME TO j_elsewhere;
+SET ROLE regress_jr_owner;
+SELECT cmq_drop_queue('jr_w1');
+RESET ROLE;
+ALTER TABLE cmq_data.j_elsewhere RENAME TO j_jr_w;
+SET ROLE regress_jr_owner;
+SELECT state, body FROM cmq.q_jr_w2_live;
+SELECT cmq_drop_queue('jr_w2');
+RESET ROLE;
+SELECT cmq_maintain();
+SELECT count(*) FROM cmq.topic_journal WHERE name = '>jr_w';
+-- a topic that has another owner than its journal
+SELECT cmq_create_topic('jr_w');
+ALTER VIEW cmq.t_jr_w OWNER TO regress_jr_owner;
+SET ROLE regress_jr_owner;
+SELECT cmq_drop_topic('jr_w');
+RESET ROLE;
+SELECT cmq_maintain();
+SELECT count(*) FROM cmq.topic_journal WHERE name = '>jr_w';
+-- something depends on the journal
+SELECT cmq_create_topic('jr_w');
+CREATE TEMP VIEW depends AS SELECT * FROM cmq_data.j_jr_w;
+SELECT cmq_drop_topic('jr_w');
+DROP VIEW depends;
+SELECT cmq_drop_topic('jr_w');
+SELECT count(*) FROM cmq.topic_journal WHERE name = '>jr_w';
+
+--
+-- A queue whose owner has brought its clock ahead has times of its own: other queues that
+-- followed it would have all their messages expire.
+--
+SELECT cmq_create_topic('jr_x');
+GRANT SELECT ON cmq.t_jr_x TO regress_jr_owner;
+SELECT cmq_create_queue('jr_x1'), cmq_create_queue('jr_x2');
+SET ROLE regress_jr_owner;
+SELECT cmq_create_queue('jr_ahead', rewind_seconds => 3600);
+SELECT cmq_subscribe('jr_x', 'jr_ahead', 'jr_ahead');
+RESET ROLE;
+SELECT cmq_subscribe('jr_x', q, q) FROM unnest('{jr_x1,jr_x2}'::text[]) q;
+SELECT count(*) FROM cmq_publish('jr_x', 'before');
+SELECT rewind AS leaf, lower FROM cmq.partition WHERE queue = 'jr_ahead' ORDER BY lower LIMIT 1 \gset
+SET ROLE regress_jr_owner;
+INSERT INTO :leaf (enqueued_at, deleted_at, deleted_by, receive_count, rewind_count, deleted_xact) VALUES (:'lower', now() + interval '20 days', 'x', 1, 0, 1);
+RESET ROLE;
+SELECT queue, cmq.enqueued_at(msg_id) > now() + interval '19 days' AS ahead FROM cmq_publish_batch('jr_x', '{after,again}') ORDER BY 1, msg_id;
+SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('jr_x1', 10);
+SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('jr_x2', 10);
+-- what was before has expired there
+SELECT string_agg(body, ' ' ORDER BY msg_id) FROM cmq_consume('jr_ahead', 10);
+SELECT count(*) AS "stored once" FROM cmq_data.j_jr_x;
+
+--
+-- A queue that has unsubscribed and still has messages: maintenance settles that once, and
+-- then leaves the journal to those who publish.
+--
+SELECT cmq_create_topic('jr_y');
+SELECT cmq_subscribe('jr_y', q, q) FROM unnest('{jr_x1,jr_x2}'::text[]) q;
+SELECT count(*) FROM cmq_publish('jr_y', 'pending');
+SELECT cmq_unsubscribe('jr_y', 'jr_x1');
+CREATE FUNCTION pg_temp.locked() RETURNS bigint LANGUAGE sql AS
+$$ SELECT count(*) FROM pg_locks WHERE relation = 'cmq_data.j_jr_y'::regclass AND mode = 'AccessExclusiveLock' AND pid = pg_backend_pid() $$;
+BEGIN;
+SELECT cmq_maintain();
+SELECT pg_temp.locked();
+COMMIT;
+BEGIN;
+SELECT cmq_maintain();
+SELECT pg_temp.locked();
+COMMIT;
+SELECT string_agg(body, ' ') FROM cmq_consume('jr_x1', 10);
+
 SELECT cmq_unbind_dead_letter(queue) FROM cmq.queues WHERE queue LIKE 'jr\_%' AND dead_letter_queue IS NOT NULL;
 SELECT count(cmq_drop_queue(queue)) FROM (SELECT queue FROM cmq.queues WHERE queue LIKE 'jr\_%') q;
 SELECT count(cmq_drop_topic(topic)) FROM (SELECT topic FROM cmq.topics WHERE topic LIKE 'jr\_%') t;

@@ -59,6 +59,11 @@ $node->sql(q(
 	SELECT FROM cmq_create_topic('news');
 	SELECT FROM cmq_subscribe('news', 's', 'states');
 	SELECT cmq_create_queue('pub_a', rewind_seconds => 3600), cmq_create_queue('pub_b');
+	SELECT FROM cmq_create_topic('gone');
+	SELECT count(cmq_subscribe('gone', q, q)) FROM unnest('{pub_a,pub_b}'::text[]) q;
+	SELECT count(*) FROM cmq_publish('gone', 'p0');
+	SELECT count(cmq_unsubscribe('gone', q)) FROM unnest('{pub_a,pub_b}'::text[]) q;
+	SELECT FROM cmq_drop_topic('gone');
 	SELECT FROM cmq_create_topic('both');
 	SELECT count(cmq_subscribe('both', q, q)) FROM unnest('{pub_a,pub_b}'::text[]) q;
 	SELECT count(*) FROM cmq_publish_batch('both', '{p1,p2}');
@@ -270,7 +275,7 @@ foreach (@splits)
 	is($node->sql("SELECT queue FROM cmq_publish('news', 'x')"), 'states', "$name: publish");
 	is($node->sql("SELECT cmq_restore('pub_a', '-infinity'); SELECT string_agg(queue, ' ') FROM cmq_publish('both', 'p3')
 		UNION ALL SELECT string_agg(body, ' ') FROM cmq_consume('pub_a', 10) UNION ALL SELECT string_agg(body, ' ') FROM cmq_consume('pub_b', 10)"),
-		"1\npub_a pub_b\np1 p2 p3\np1 p2 p3", "$name: what is published to several queues");
+		"1\npub_a pub_b\np0 p1 p2 p3\np0 p1 p2 p3", "$name: what is published to several queues");
 	is($node->sql("SELECT cmq_rewind('states', latest_rewind_time) IS NULL FROM cmq_queue_attributes('states')"), 't', "$name: rewind");
 	like($node->complaint("TRUNCATE cmq_data.q_states_pending"), qr/cannot be truncated/, "$name: triggers are there");
 	$node->sql("SELECT FROM cmq_unbind_dead_letter('states')");
