@@ -298,12 +298,11 @@ init_entry(CmqSharedQueue *shared, const CmqRelids *relids,
 
 /*
  * The same; if there is none it is made.  The clock of a new entry starts at not_before,
- * and held says whether its queue is held.  Raises 53400 when the table is full.
+ * and held says whether its queue is held.  NULL when the table is full.
  */
 CmqSharedQueue *
-cmq_shared_make(const CmqRelids *relids, const char *name,
-				TimestampTz not_before, TimestampTz last_send, bool held,
-				uint32 triggers)
+cmq_shared_make(const CmqRelids *relids, TimestampTz not_before,
+				TimestampTz last_send, bool held, uint32 triggers)
 {
 	CmqSharedKey key = {
 		.database = MyDatabaseId,
@@ -333,16 +332,20 @@ cmq_shared_make(const CmqRelids *relids, const char *name,
 	if (shared)
 		use(shared);
 	LWLockRelease(entries_lock);
-
-	if (shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("cannot use %s \"%s\": too many queues",
-						cmq_kind_of(name), cmq_plain(name)),
-				 errdetail("All %d places for queues in shared memory are taken.",
-						   cmq_max_queues),
-				 errhint("Raise cmq.max_queues and restart the server, or drop queues that are not needed.")));
 	return shared;
+}
+
+/* Raise 53400: there is no place for the queue, or the journal, of this name. */
+void
+cmq_shared_report_full(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("cannot use %s \"%s\": too many queues", cmq_kind_of(name),
+					cmq_plain(name)),
+			 errdetail("All %d places for queues in shared memory are taken.",
+					   cmq_max_queues),
+			 errhint("Raise cmq.max_queues and restart the server, or drop queues that are not needed.")));
 }
 
 CmqSharedKey

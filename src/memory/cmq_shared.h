@@ -19,10 +19,10 @@ extern void cmq_require_preload(void);
 extern void cmq_begin_write(const char *function);
 extern CmqSharedQueue *cmq_shared_use(Oid pending);
 extern CmqSharedQueue *cmq_shared_make(const CmqRelids *relids,
-									   const char *name,
 									   TimestampTz not_before,
 									   TimestampTz last_send, bool held,
 									   uint32 triggers);
+extern void cmq_shared_report_full(const char *name) pg_attribute_noreturn();
 extern CmqSharedKey cmq_shared_key(const CmqSharedQueue *shared);
 extern void cmq_shared_leave_all(void);
 extern int	cmq_shared_list(CmqSharedKey **keys);

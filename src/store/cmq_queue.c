@@ -398,16 +398,17 @@ newest_of_all(CmqQueue *queue)
 
 /*
  * Make sure that queue->shared is the entry of this queue, and stays to the end of the
- * transaction.  In recovery a queue has no shared entry, and its clock is cmq's time.
+ * transaction; false if there is no place for it.  In recovery a queue has no shared entry,
+ * and its clock is cmq's time.
  */
-void
-cmq_queue_attach(CmqQueue *queue)
+bool
+cmq_queue_try_attach(CmqQueue *queue)
 {
 	/* the entry is no part of what nobody changes */
 	CmqDescription *own = unconstify(CmqDescription *, queue);
 
 	if (queue->used_in == cmq_xact_number() || RecoveryInProgress())
-		return;
+		return true;
 
 	own->shared = cmq_shared_use(queue->pending);
 	if (queue->shared == NULL)
@@ -428,9 +429,10 @@ cmq_queue_attach(CmqQueue *queue)
 		last_send = newest_of_all(queue);
 		if (last_send == DT_NOBEGIN)
 			last_send = queue->create_time;
-		own->shared = cmq_shared_make(&relids, queue->name,
-									  Max(not_before, last_send), last_send,
-									  held, queue->triggers);
+		own->shared = cmq_shared_make(&relids, Max(not_before, last_send),
+									  last_send, held, queue->triggers);
+		if (queue->shared == NULL)
+			return false;
 		/* the transaction that held it may have ended since */
 		if (held)
 			cmq_prepared_look_at_held();
@@ -438,12 +440,24 @@ cmq_queue_attach(CmqQueue *queue)
 	own->used_in = cmq_xact_number();
 	if (!queue->is_journal)
 		cmq_triggers_check(queue);
+	return true;
+}
+
+/* The same; raises 53400 if there is no place. */
+void
+cmq_queue_attach(CmqQueue *queue)
+{
+	if (!cmq_queue_try_attach(queue))
+		cmq_shared_report_full(queue->name);
 }
 
 /* The queue's time, for calls that only look. */
 TimestampTz
 cmq_queue_now(CmqQueue *queue)
 {
+	/* a queue can be dropped, though there is no place for a journal */
+	if (queue->is_journal && !cmq_queue_try_attach(queue))
+		return Max(cmq_time(), cmq_queue_newest(queue));
 	cmq_queue_attach(queue);
 	return queue->shared ? cmq_clock_peek(queue->shared) : cmq_time();
 }

@@ -30,6 +30,7 @@ extern CmqQueue *cmq_queue_lock(const char *name, AclMode mode,
 								LOCKMODE lockmode);
 extern CmqQueue *cmq_queue_try_lock(CmqQueue *queue);
 extern TimestampTz cmq_queue_newest(CmqQueue *queue);
+extern bool cmq_queue_try_attach(CmqQueue *queue);
 extern void cmq_queue_attach(CmqQueue *queue);
 extern TimestampTz cmq_queue_now(CmqQueue *queue);
 

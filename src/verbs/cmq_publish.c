@@ -507,17 +507,16 @@ open_takers(const Publishing *p, Taker **takers)
 
 /*
  * Can the messages go into this journal, without waiting for a lock on its leaf, and at the
- * time that queues have?  It may be NULL.
+ * time that queues have?  It may be NULL.  Shared memory may have no place for it: the
+ * queues that are published to come first.
  */
 static bool
 is_usable(CmqQueue *journal)
 {
 	CmqLeaf    *leaf;
 
-	if (journal == NULL)
-		return false;
-	cmq_queue_attach(journal);
-	if (cmq_clock_is_ahead(journal->shared))
+	if (journal == NULL || !cmq_queue_try_attach(journal) ||
+		cmq_clock_is_ahead(journal->shared))
 		return false;
 	leaf = cmq_bounds_leaf(journal, cmq_clock_peek(journal->shared));
 	return leaf == NULL ||

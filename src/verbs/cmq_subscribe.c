@@ -145,10 +145,11 @@ add_receiver(const char *topic, const char *queue)
 	/*
 	 * Now it is known how wide leaves of the journal are to be: make the first
 	 * one.  Somebody may have the journal locked, and who has topics locked does
-	 * not wait for that: a publish has the leaf made, too.
+	 * not wait for that; nor may shared memory have a place for it.  A publish has
+	 * the leaf made, too.
 	 */
 	description = cmq_journal_find(topic);
-	if (description)
+	if (description && cmq_queue_try_attach(description))
 		(void) cmq_lock_try(journal, make_leaf, NULL);
 }
 

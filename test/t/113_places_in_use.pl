@@ -62,6 +62,18 @@ $node->sql(q{ROLLBACK PREPARED 'make'});
 $node->sql(q{SELECT cmq_maintain()});
 ok(has_place(), 'nothing is left of a creation that was prepared and rolled back');
 
+# The journal of a topic has a place, too, but a publish goes on without, and so do a drop of a
+# queue and a subscription.
+$node->sql(q{SELECT cmq_create_topic('t'); SELECT cmq_create_queue('q'); SELECT cmq_subscribe('t', q, q) FROM unnest('{a,q}'::text[]) q});
+$node->restart;
+is($node->sql(q{SELECT string_agg(queue, ' ') FROM cmq_publish('t', 'published'); SELECT count(*) FROM cmq_data.j_t; SELECT body FROM cmq_consume('q')}),
+	"a q\n0\npublished", 'a publish has places for the queues first');
+is($node->sql(q{SELECT cmq_unsubscribe('t', 'a'), cmq_unsubscribe('t', 'q'); SELECT cmq_subscribe('t', 'again', 'q'); SELECT string_agg(queue, ' ') FROM cmq_publish('t', 'one')}),
+	"|\n\nq", 'a subscription needs no place for a journal');
+is($node->sql(q{SELECT cmq_drop_queue('q')}), '', 'a queue can be dropped');
+is($node->sql(q{SELECT cmq_drop_topic('t')}), '', '... and so can the topic');
+ok(has_place(), 'the places are free');
+
 # Leaves ahead of time: not more than fit into one transaction.
 $node->set('cmq.maintenance_interval', '1d');
 $node->poll(q{SELECT current_setting('cmq.maintenance_interval') = '1d'}, 'a round a day');
