@@ -496,7 +496,9 @@ open_takers(const Publishing *p, Taker **takers)
 			if ((*takers)[i].queue->pending != taker->queue->pending)
 				continue;
 			taker->nbefore++;
-			taker->alone = (*takers)[i].alone;
+			/* its clock has not been ahead, or is no more: all or none of them */
+			if (taker->once == NULL)
+				taker->alone = (*takers)[i].alone;
 		}
 		if (taker->once == NULL)
 			cmq_outgoing_check_room(taker->queue, p->n * (taker->nbefore + 1));
