@@ -143,10 +143,12 @@ lock_all(const char *name, void *arg)
 /*
  * Call func(name, arg) in a subtransaction, with no more than LOCK_LINE for each lock; false,
  * and nothing is done, if one is not to be had.  For what others must not wait for, and who
- * has locked the relations may be nobody's friend.
+ * has locked the relations may be nobody's friend.  Another error becomes a warning; it is
+ * raised again if what, which names the work, is NULL.
  */
 bool
-cmq_lock_try(const char *name, void (*func) (const char *name, void *arg), void *arg)
+cmq_lock_try(const char *name, const char *what,
+			 void (*func) (const char *name, void *arg), void *arg)
 {
 	int			saved_timeout = LockTimeout;
 	ErrorData  *error;
@@ -154,9 +156,14 @@ cmq_lock_try(const char *name, void (*func) (const char *name, void *arg), void 
 	LockTimeout = saved_timeout > 0 ? Min(saved_timeout, LOCK_LINE) : LOCK_LINE;
 	error = cmq_try_error(name, func, arg, 0);
 	LockTimeout = saved_timeout;
-	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	if (what == NULL)
 		ReThrowError(error);
-	return error == NULL;
+	cmq_try_forgive(error, name, what, CMQ_TRY_WARN, false);
+	return false;
 }
 
 /*

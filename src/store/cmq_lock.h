@@ -14,7 +14,7 @@
 extern bool cmq_lock_to_look(Oid relid);
 extern bool cmq_lock_in_mode_briefly(Oid relid, LOCKMODE mode);
 extern bool cmq_lock_briefly(Oid relid);
-extern bool cmq_lock_try(const char *name,
+extern bool cmq_lock_try(const char *name, const char *what,
 						 void (*func) (const char *name, void *arg), void *arg);
 extern bool cmq_lock_is_had(Oid relid, LOCKMODE lockmode);
 extern void cmq_lock_alone(const char *name, Oid pending, List *relids,

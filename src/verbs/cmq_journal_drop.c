@@ -48,7 +48,6 @@
 #include "base/cmq_compat.h"
 #include "base/cmq_identity.h"
 #include "base/cmq_names.h"
-#include "base/cmq_try.h"
 #include "memory/cmq_clock.h"
 #include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
@@ -210,8 +209,8 @@ drop_leaves(Look *look)
 			!cmq_lock_briefly(leaf->messages))
 			continue;
 		look->leaf = leaf;
-		if (cmq_try(journal->name, "dropping a partition", drop_leaf, look,
-					CMQ_TRY_WARN))
+		/* the owner may have locked an index, and topics are locked */
+		if (cmq_lock_try(journal->name, "dropping a partition", drop_leaf, look))
 			dropped++;
 		else
 			UnlockRelationOid(leaf->messages, AccessExclusiveLock);
@@ -287,18 +286,29 @@ end_receivers(Look *look)
 	}
 }
 
-/* Drop the journal of a topic that is gone, if it has no leaf any more. */
+/* Called in a subtransaction. */
 static void
-drop_if_over(CmqQueue *journal)
+drop_table(const char *name, void *arg)
 {
-	CmqOwnerScope scope;
+	CmqQueue   *journal = arg;
+	ObjectAddress object;
 
+	ObjectAddressSet(object, RelationRelationId, journal->messages);
+	performDeletion(&object, DROP_RESTRICT, 0);
+}
+
+/*
+ * Drop the journal of a topic that is gone, if it has no leaf any more, and nobody has it
+ * locked.  What depends on it is an error of the call, and a warning of maintenance.
+ */
+static void
+drop_if_over(CmqQueue *journal, bool by_call)
+{
 	journal = cmq_journal_find(cmq_plain_name(journal));
-	if (journal == NULL || journal->nleaves > 0)
+	if (journal == NULL || journal->nleaves > 0 ||
+		!cmq_lock_try(journal->name, by_call ? NULL : "dropping the journal",
+					  drop_table, unconstify(CmqDescription *, journal)))
 		return;
-	cmq_owner_enter(&scope, InvalidOid);
-	cmq_ddl_execute("DROP TABLE %s", cmq_full_name(journal->messages));
-	cmq_owner_leave(&scope);
 	cmq_xact_remove_at_end(journal->messages, true);
 	cmq_receiver_delete(NULL, journal->name);
 	cmq_journal_delete_row(journal->name);
@@ -331,7 +341,7 @@ cmq_journal_drop_old(CmqQueue *journal)
 	take_look(&look, cmq_queue_again(journal));
 	more = drop_leaves(&look);
 	if (!look.has_topic && cmq_journal_is_made_here(journal->name))
-		drop_if_over(journal);
+		drop_if_over(journal, false);
 	return more;
 }
 
@@ -382,7 +392,7 @@ cmq_journal_end(const char *topic)
 	end_receivers(&look);
 	take_look(&look, look.journal);
 	(void) drop_leaves(&look);
-	drop_if_over(journal);
+	drop_if_over(journal, true);
 }
 
 /* Maintenance: forget journals whose table was dropped by hand.  Topics are locked. */

@@ -150,7 +150,7 @@ add_receiver(const char *topic, const char *queue)
 	 */
 	description = cmq_journal_find(topic);
 	if (description && cmq_queue_try_attach(description))
-		(void) cmq_lock_try(journal, make_leaf, NULL);
+		(void) cmq_lock_try(journal, NULL, make_leaf, NULL);
 }
 
 Datum

@@ -220,6 +220,17 @@ $holder->query_safe('BEGIN; LOCK TABLE cmq_data.j_locked IN ACCESS EXCLUSIVE MOD
 is($standby->sql(q{SET lock_timeout = '10s'; SELECT cmq_subscribe('locked', q, q) FROM unnest('{app_c,o}'::text[]) q; SELECT string_agg(queue, ' ') FROM cmq_publish('locked', 'x')}),
 	"\n\napp_c o", 'a subscription, which has topics locked, does not wait for it, nor does a publish');
 $holder->quit;
+$standby->sql(q{SELECT cmq_unsubscribe('locked', q) FROM unnest('{app_c,o}'::text[]) q; SELECT cmq_create_topic('dropped'); SELECT cmq_subscribe('dropped', q, q) FROM unnest('{app_c,o}'::text[]) q;
+	SELECT cmq_unsubscribe('dropped', q) FROM unnest('{app_c,o}'::text[]) q});
+$standby->sql(q{DROP VIEW cmq.t_dropped});
+my $leaf_key = $standby->sql(q{SELECT min(indexrelid::regclass::text) FROM pg_index JOIN cmq.partition ON indrelid = messages WHERE queue = '>dropped'});
+$holder = $standby->session;
+$holder->query_safe("BEGIN; ALTER INDEX $leaf_key RENAME TO of_mine");
+# statistics wait, which the worker makes when it has no topics locked any more
+unlike($standby->complaint(q{SET lock_timeout = '5s'; SELECT cmq_maintain()}), qr/dropping/, 'nor does maintenance that drops what is left');
+$holder->quit;
+$standby->sql('SELECT cmq_maintain()') for 1 .. 2;
+is($standby->sql(q{SELECT count(*) FROM cmq.topic_journal WHERE name = '>dropped'}), '0', '... later');
 
 $standby->stop;
 $_->is_sound foreach $node, $standby, $restored;
