@@ -1746,8 +1746,8 @@ COMMENT ON FUNCTION cmq_cluster._map(name, text, jsonb) IS 'cmq_cluster internal
 -- add_user: let a role of this database use the cluster.
 --
 -- It connects to the nodes as remote_user, and can do there what that role can do.  On each
--- node remote_user gets USAGE on schemas cmq and cmq_node, and a manager also CREATE on cmq,
--- cmq_data and cmq_node.
+-- node remote_user gets USAGE on schemas cmq and cmq_node, and a manager USAGE and CREATE on
+-- cmq, cmq_data and cmq_node.
 -- Parameters:
 --   role         a role of this database
 --   remote_user  a role on the nodes; NULL: of the same name
@@ -1799,7 +1799,7 @@ CREATE FUNCTION cmq_cluster._admit(remote_user text, manager boolean) RETURNS te
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN format('GRANT USAGE ON SCHEMA cmq, cmq_node TO %I', remote_user)
-		|| CASE WHEN manager THEN format('; GRANT CREATE ON SCHEMA cmq, cmq_data, cmq_node TO %I', remote_user) ELSE '' END;
+		|| CASE WHEN manager THEN format('; GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data, cmq_node TO %I', remote_user) ELSE '' END;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._admit(text, boolean) IS 'cmq_cluster internal: commands for a node that let a role there use the cluster';
 
