@@ -414,7 +414,8 @@ COMMENT ON FUNCTION cmq_cluster._gid_prefix() IS 'cmq_cluster internal: how name
 -- One decision for all nodes
 --
 
--- Wait for other calls that change the same, until the end of the transaction.
+-- Wait for other calls that change the same, until the end of the transaction.  Whoever acts
+-- on what this database says, as which nodes have a queue, reads it when it has its turn.
 CREATE FUNCTION cmq_cluster._take_turn(scope text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -423,8 +424,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._take_turn(text) IS 'cmq_cluster internal: wait for other calls that change the same';
 
--- Have each node run its command in a transaction, and prepare that.  The caller commits,
--- and calls _finish().  answers: the last line of each command's result.
+-- Have each node run its command in a transaction, and prepare that.  The caller has taken
+-- its turn, commits, and calls _finish().  answers: the last line of each command's result.
 --   expected   the sum that these must have; NULL: any
 -- Raises what a node raises, 08001 for a node that cannot be reached, 21000 for another sum;
 -- then nothing happens anywhere: what a node has perhaps prepared is rolled back by resolve().
@@ -436,7 +437,6 @@ DECLARE
 	total numeric;
 	preparing boolean := false;
 BEGIN
-	PERFORM cmq_cluster._take_turn(scope);
 	gid := cmq_cluster._gid_prefix() || (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) || ':' || gen_random_uuid();
 	INSERT INTO cmq_cluster.decision (gid, nodes, what) VALUES (_prepare.gid, _prepare.nodes, _prepare.what);
 	IF current_setting('synchronous_commit') = 'off' THEN
@@ -780,6 +780,7 @@ DECLARE
 	answers text[];
 	commands text[];
 BEGIN
+	PERFORM cmq_cluster._take_turn(queue);
 	targets := ARRAY(SELECT DISTINCT n FROM unnest(coalesce(nodes, cmq_cluster._nodes())) n ORDER BY n);
 	IF cardinality(targets) = 0 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no node for queue "%s"', queue),
@@ -801,6 +802,7 @@ CREATE FUNCTION cmq_cluster._on_queue(what text, queue text, arguments text[], e
 	OUT gid text, OUT nodes int[], OUT answers text[])
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM cmq_cluster._take_turn(queue);
 	nodes := cmq_cluster._nodes_of(queue);
 	SELECT p.gid, p.answers INTO gid, answers
 	  FROM cmq_cluster._prepare(what, queue, nodes,
@@ -870,6 +872,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp 
 DECLARE
 	commands text[];
 BEGIN
+	PERFORM cmq_cluster._take_turn(queue);
 	nodes := cmq_cluster._nodes_of(queue);
 	commands := cmq_cluster._calls(nodes, 'cmq_drop_queue', cmq_cluster._arg('queue', queue));
 	FOR i IN 1 .. cardinality(nodes) LOOP
@@ -994,6 +997,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no privilege on a queue or topic: %s', privilege),
 			HINT = 'It is SELECT, INSERT, UPDATE, DELETE or ALL.';
 	END IF;
+	PERFORM cmq_cluster._take_turn(name);
 	SELECT * INTO rights FROM cmq_cluster._rights_on(name);
 	nodes := rights.nodes;
 	command := format('%s %s ON %s %s %I', verb, upper(privilege), rights.relation, preposition, role);
@@ -1044,6 +1048,7 @@ COMMENT ON PROCEDURE cmq_cluster.revoke(text, text, text) IS 'revoke a right on 
 CREATE FUNCTION cmq_cluster._on_topic(what text, topic text, arguments text[], OUT gid text, OUT nodes int[])
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM cmq_cluster._take_turn(topic);
 	nodes := cmq_cluster._nodes();
 	IF cardinality(nodes) = 0 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no node for topic "%s"', topic),
@@ -1239,12 +1244,14 @@ COMMENT ON PROCEDURE cmq_cluster.restore_messages(text, bigint[], bigint[])
 CREATE FUNCTION cmq_cluster._restore_messages(queue text, msg_ids bigint[], OUT gid text, OUT nodes int[], OUT restored bigint[])
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	places int[] := cmq_cluster._nodes_of(queue);
+	places int[];
 	id_step int := (SELECT n.step FROM cmq_cluster.node n LIMIT 1);
 	foreign_id bigint;
 	commands text[];
 	answers text[];
 BEGIN
+	PERFORM cmq_cluster._take_turn(queue);
+	places := cmq_cluster._nodes_of(queue);
 	IF msg_ids IS NULL OR array_position(msg_ids, NULL) IS NOT NULL OR array_ndims(msg_ids) > 1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('msg_ids for queue "%s" must be an array of one dimension without NULL', queue);
 	END IF;
@@ -1777,6 +1784,7 @@ BEGIN
 	IF role IS NULL OR manager IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'role and manager must not be NULL';
 	END IF;
+	PERFORM cmq_cluster._take_turn('');
 	nodes := cmq_cluster._nodes();
 	FOR node IN SELECT n.server FROM cmq_cluster.node n LOOP
 		EXECUTE format('DROP USER MAPPING IF EXISTS FOR %I SERVER %I', role, node.server);
@@ -1870,8 +1878,8 @@ COMMENT ON PROCEDURE cmq_cluster.remove_node(int, boolean) IS 'remove a node fro
 CREATE FUNCTION cmq_cluster._remove_node(node int, lost boolean) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	queues text[] := ARRAY(SELECT p.queue FROM cmq_cluster.place p WHERE p.node = $1 ORDER BY 1);
-	last text := (SELECT min(p.queue) FROM cmq_cluster.place p WHERE p.node = $1 AND NOT EXISTS (SELECT FROM cmq_cluster.place o WHERE o.queue = p.queue AND o.node <> $1));
+	queues text[];
+	last text;
 	commands text := 'SELECT 1';
 	columns json;
 	gid text;
@@ -1879,6 +1887,8 @@ DECLARE
 BEGIN
 	PERFORM cmq_cluster._alone();
 	PERFORM cmq_cluster.drain_node(node);
+	queues := ARRAY(SELECT p.queue FROM cmq_cluster.place p WHERE p.node = $1 ORDER BY 1);
+	last := (SELECT min(p.queue) FROM cmq_cluster.place p WHERE p.node = $1 AND NOT EXISTS (SELECT FROM cmq_cluster.place o WHERE o.queue = p.queue AND o.node <> $1));
 	IF last IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('queue "%s" is on node %s alone', last, node),
 			HINT = format('Drop it, with CALL cmq_cluster.drop_queue(%L), or move it, with cmq_cluster.move_queue.', last);
@@ -1960,18 +1970,20 @@ COMMENT ON PROCEDURE cmq_cluster.move_queue(text, int[]) IS 'have a queue on the
 CREATE FUNCTION cmq_cluster._place(queue text, nodes int[], adopt boolean, OUT gid text, OUT changed int[])
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	targets int[] := ARRAY(SELECT DISTINCT n FROM unnest(coalesce(nodes, cmq_cluster._nodes())) n ORDER BY n);
-	present int[] := ARRAY(SELECT p.node FROM cmq_cluster.place p WHERE p.queue = $1 ORDER BY 1);
+	targets int[];
+	present int[];
 	commands text[] := '{}';
 	holders int[];
 	source int;
 	columns json;
 	n int;
 BEGIN
+	PERFORM cmq_cluster._alone();
+	targets := ARRAY(SELECT DISTINCT t FROM unnest(coalesce(nodes, cmq_cluster._nodes())) t ORDER BY t);
+	present := ARRAY(SELECT p.node FROM cmq_cluster.place p WHERE p.queue = $1 ORDER BY 1);
 	IF cardinality(targets) = 0 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no node for queue "%s"', queue);
 	END IF;
-	PERFORM cmq_cluster._alone();
 	IF adopt THEN
 		IF cardinality(present) > 0 THEN
 			RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('the cluster has a queue "%s"', queue);
