@@ -424,9 +424,22 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._take_turn(text) IS 'cmq_cluster internal: wait for other calls that change the same';
 
+-- Have the nodes roll back what they have perhaps prepared.  What goes wrong is left to
+-- resolve().
+CREATE FUNCTION cmq_cluster._take_back(gid text, nodes int[]) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM FROM cmq_cluster._ask(nodes, array_fill(format('ROLLBACK PREPARED %L', gid), ARRAY[cardinality(nodes)]), false);
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+	NULL;
+END $$;
+COMMENT ON FUNCTION cmq_cluster._take_back(text, int[]) IS 'cmq_cluster internal: have the nodes roll back what they have perhaps prepared';
+
 -- Have each node run its command in a transaction, and prepare that.  The caller has taken
 -- its turn, commits, and calls _finish().  answers: the last line of each command's result.
 --   expected   the sum that these must have; NULL: any
+-- The caller has changed what is here of queues before: whoever reads on the front has locks
+-- there and waits for those that nodes have prepared, so nobody may wait the other way round.
 -- Raises what a node raises, 08001 for a node that cannot be reached, 21000 for another sum;
 -- then nothing happens anywhere: what a node has perhaps prepared is rolled back by resolve().
 CREATE FUNCTION cmq_cluster._prepare(what text, scope text, nodes int[], commands text[],
@@ -459,16 +472,12 @@ BEGIN
 				WHERE a.answer <> 'PREPARE TRANSACTION') THEN
 		RAISE EXCEPTION 'a node has prepared nothing';
 	END IF;
-EXCEPTION WHEN OTHERS OR query_canceled THEN
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
 	FOR i IN 1 .. n LOOP
 		PERFORM cmq_cluster._abandon(cmq_cluster._connection(nodes[i]));
 	END LOOP;
 	IF preparing THEN
-		BEGIN
-			PERFORM FROM cmq_cluster._ask(nodes, array_fill(format('ROLLBACK PREPARED %L', gid), ARRAY[n]), false);
-		EXCEPTION WHEN OTHERS OR query_canceled THEN
-			NULL;
-		END;
+		PERFORM cmq_cluster._take_back(gid, nodes);
 	END IF;
 	RAISE;
 END $$;
@@ -793,7 +802,13 @@ BEGIN
 	SELECT p.gid, p.answers INTO gid, answers FROM cmq_cluster._prepare('create_queue', queue, targets, commands, NULL) p;
 	INSERT INTO cmq_cluster.queue VALUES (queue, nodes IS NULL);
 	INSERT INTO cmq_cluster.place SELECT _create_queue.queue, n, true FROM unnest(targets) n;
+	-- nobody reads yet what is made here
 	PERFORM cmq_cluster._define(queue, answers[1]::json);
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+	IF gid IS NOT NULL THEN
+		PERFORM cmq_cluster._take_back(gid, targets);
+	END IF;
+	RAISE;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._create_queue(text, int[], text[]) IS 'cmq_cluster internal: create_queue, up to the decision';
 
@@ -878,8 +893,8 @@ BEGIN
 	FOR i IN 1 .. cardinality(nodes) LOOP
 		commands[i] := cmq_cluster._drop_node_views(queue) || commands[i];
 	END LOOP;
-	SELECT p.gid INTO gid FROM cmq_cluster._prepare('drop_queue', queue, nodes, commands, NULL) p;
 	PERFORM cmq_cluster._undefine(queue);
+	SELECT p.gid INTO gid FROM cmq_cluster._prepare('drop_queue', queue, nodes, commands, NULL) p;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._drop_queue(text) IS 'cmq_cluster internal: drop_queue, up to the decision';
 
@@ -1721,12 +1736,12 @@ BEGIN
 	IF source IS NOT NULL THEN
 		commands := concat_ws('; ', commands, nullif(cmq_cluster._copy_topics(source, node), ''));
 	END IF;
-	gid := (SELECT p.gid FROM cmq_cluster._prepare('add_node', '', ARRAY[node], ARRAY[commands], NULL) p);
 	FOREACH q IN ARRAY queues LOOP
 		columns := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[cmq_cluster._source(q)], ARRAY[cmq_cluster._ask_columns(q)], true) a);
 		INSERT INTO cmq_cluster.place VALUES (q, $1, true);
 		PERFORM cmq_cluster._define(q, columns);
 	END LOOP;
+	gid := (SELECT p.gid FROM cmq_cluster._prepare('add_node', '', ARRAY[node], ARRAY[commands], NULL) p);
 	RETURN gid;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._add_node(int, text, text, text, text, text, jsonb) IS 'cmq_cluster internal: add_node, up to the decision';
@@ -1901,13 +1916,15 @@ BEGIN
 		FOREACH q IN ARRAY queues LOOP
 			commands := concat_ws('; ', commands, cmq_cluster._drop_if_empty(q, node));
 		END LOOP;
-		gid := (SELECT p.gid FROM cmq_cluster._prepare('remove_node', '', ARRAY[node], ARRAY[commands], NULL) p);
 	END IF;
 	DELETE FROM cmq_cluster.place p WHERE p.node = $1;
 	FOREACH q IN ARRAY queues LOOP
 		columns := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[cmq_cluster._source(q)], ARRAY[cmq_cluster._ask_columns(q)], true) a);
 		PERFORM cmq_cluster._define(q, columns);
 	END LOOP;
+	IF NOT lost THEN
+		gid := (SELECT p.gid FROM cmq_cluster._prepare('remove_node', '', ARRAY[node], ARRAY[commands], NULL) p);
+	END IF;
 	RETURN gid;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._remove_node(int, boolean) IS 'cmq_cluster internal: remove_node, up to the decision';
@@ -2018,8 +2035,8 @@ BEGIN
 		commands := commands || cmq_cluster._drop_if_empty(queue, n);
 		DELETE FROM cmq_cluster.place p WHERE p.queue = $1 AND p.node = n;
 	END LOOP;
-	gid := (SELECT p.gid FROM cmq_cluster._prepare('move_queue', queue, changed, commands, NULL) p);
 	PERFORM cmq_cluster._define(queue, columns);
+	gid := (SELECT p.gid FROM cmq_cluster._prepare('move_queue', queue, changed, commands, NULL) p);
 END $$;
 COMMENT ON FUNCTION cmq_cluster._place(text, int[], boolean) IS 'cmq_cluster internal: adopt_queue and move_queue, up to the decision';
 
