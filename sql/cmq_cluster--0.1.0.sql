@@ -483,7 +483,8 @@ EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._prepare(text, text, int[], text[], bigint) IS 'cmq_cluster internal: have each node do its part, and prepare it';
 
--- Have the nodes commit what was decided.  What goes wrong is a warning: it is decided.
+-- Have the nodes commit what was decided.  What goes wrong, whatever it is, is a warning: it
+-- is decided, and an error would say that nothing has happened.
 CREATE FUNCTION cmq_cluster._finish(gid text, nodes int[]) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -501,9 +502,13 @@ BEGIN
 	IF all_done THEN
 		DELETE FROM cmq_cluster.decision d WHERE d.gid = $1;
 	END IF;
-EXCEPTION WHEN query_canceled THEN
-	RAISE WARNING USING MESSAGE = 'the call was cancelled after it was decided',
-		HINT = 'SELECT * FROM cmq_cluster.resolve(); finishes it, and so does the next call.';
+EXCEPTION
+	WHEN query_canceled THEN
+		RAISE WARNING USING MESSAGE = 'the call was cancelled after it was decided',
+			HINT = 'SELECT * FROM cmq_cluster.resolve(); finishes it, and so does the next call.';
+	WHEN OTHERS OR assert_failure THEN
+		RAISE WARNING USING MESSAGE = 'the call was interrupted after it was decided', DETAIL = SQLERRM,
+			HINT = 'SELECT * FROM cmq_cluster.resolve(); finishes it, and so does the next call.';
 END $$;
 COMMENT ON FUNCTION cmq_cluster._finish(text, int[]) IS 'cmq_cluster internal: have the nodes commit what was decided';
 
@@ -911,9 +916,9 @@ BEGIN
 	COMMIT;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('clear_queue', queue, '{}', NULL);
+	cleared := cmq_cluster._sum(call.answers);
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	cleared := cmq_cluster._sum(call.answers);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.clear_queue(text, bigint) IS 'remove all pending messages for good on all nodes, keep the history; returns how many messages';
 
@@ -945,9 +950,9 @@ BEGIN
 	COMMIT;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('pause_queue', queue, ARRAY[cmq_cluster._arg('reason', reason)], NULL);
+	paused := cmq_cluster._any(call.answers);
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	paused := cmq_cluster._any(call.answers);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.pause_queue(text, text, boolean) IS 'deliver no message of a queue on any node until cmq_cluster.resume_queue is called; false if all nodes have paused it already';
 
@@ -959,9 +964,9 @@ BEGIN
 	COMMIT;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('resume_queue', queue, '{}', NULL);
+	resumed := cmq_cluster._any(call.answers);
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	resumed := cmq_cluster._any(call.answers);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.resume_queue(text, boolean) IS 'deliver the messages of a queue again on all nodes; false if none had paused it';
 
@@ -1171,9 +1176,9 @@ BEGIN
 	COMMIT;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('rewind', queue, ARRAY[cmq_cluster._arg('start_time', start_time)], NULL);
+	rewound_from := cmq_cluster._earliest(call.answers);
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	rewound_from := cmq_cluster._earliest(call.answers);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.rewind(text, timestamptz, timestamptz)
 	IS 'on all nodes or none, receive again every message deleted so far and produced at or after start_time (timestamp by the queue clocks)';
@@ -1198,9 +1203,9 @@ BEGIN
 	COMMIT;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('cancel_rewind', queue, '{}', NULL);
+	cancelled := cmq_cluster._any(call.answers);
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	cancelled := cmq_cluster._any(call.answers);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.cancel_rewind(text, boolean) IS 'on all nodes or none, return to history what the rewind under way has not brought back yet; false if none was under way';
 
@@ -1227,9 +1232,9 @@ BEGIN
 	SELECT * INTO call FROM cmq_cluster._on_queue('restore', queue, ARRAY[
 		cmq_cluster._arg('start_time', start_time), cmq_cluster._arg('end_time', end_time),
 		cmq_cluster._arg('filter', filter)], expected_count);
+	restored := cmq_cluster._sum(call.answers);
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	restored := cmq_cluster._sum(call.answers);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.restore(text, timestamptz, timestamptz, jsonb, bigint, bigint)
 	IS 'on all nodes or none, make the deleted messages ready again that were produced from start_time to before end_time (timestamps by the queue clocks); returns how many messages';
@@ -1249,9 +1254,9 @@ BEGIN
 	COMMIT;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._restore_messages(queue, msg_ids);
+	restored := call.restored;
 	COMMIT;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
-	restored := call.restored;
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.restore_messages(text, bigint[], bigint[])
 	IS 'on all nodes that have one of them or on none, make the deleted messages with these msg_ids (microseconds since 1970) ready again; returns the msg_ids of those restored';
