@@ -19,6 +19,8 @@
 --	   resolve() does it later.
 -- resolve() rolls back what was prepared and has no row.  Each call of a procedure begins
 -- with it.
+-- The transactions of a call are READ COMMITTED, whatever the default is: what a call reads
+-- when it has its turn is what the one before it has committed.
 --
 -- Rights: a role of this database connects to a node as its user mapping says, so the GRANTs
 -- on the node decide.  add_user() makes such mappings.  No function trusts search_path.
@@ -772,6 +774,7 @@ DECLARE
 	targets pg_catalog.int4[];
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT p.gid, p.targets INTO gid, targets FROM cmq_cluster._create_queue(queue, nodes, ARRAY[
 		cmq_cluster._arg('queue', queue), cmq_cluster._arg('visibility_timeout', visibility_timeout),
@@ -782,7 +785,7 @@ BEGIN
 		cmq_cluster._arg('retry_backoff_seconds', retry_backoff_seconds), cmq_cluster._arg('retry_backoff_max_seconds', retry_backoff_max_seconds),
 		cmq_cluster._arg('rewind_share', rewind_share), cmq_cluster._arg('ordered', ordered),
 		cmq_cluster._arg('dedup_seconds', dedup_seconds)]) p;
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(gid, targets);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.create_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int, boolean, int, int[])
@@ -855,6 +858,7 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('alter_queue', queue, ARRAY[
 		cmq_cluster._arg('visibility_timeout', visibility_timeout),
@@ -864,7 +868,7 @@ BEGIN
 		cmq_cluster._arg('max_receive_count', max_receive_count), cmq_cluster._arg('max_time_to_live', max_time_to_live),
 		cmq_cluster._arg('retry_backoff_seconds', retry_backoff_seconds), cmq_cluster._arg('retry_backoff_max_seconds', retry_backoff_max_seconds),
 		cmq_cluster._arg('rewind_share', rewind_share), cmq_cluster._arg('dedup_seconds', dedup_seconds)], NULL);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.alter_queue(text, int, int, int, int, int, bigint, text, int, int, int, int, int, int)
@@ -880,9 +884,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._drop_queue(queue);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.drop_queue(text) IS 'drop a queue with its messages and history on all its nodes';
@@ -914,10 +919,11 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('clear_queue', queue, '{}', NULL);
 	cleared := cmq_cluster._sum(call.answers);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.clear_queue(text, bigint) IS 'remove all pending messages for good on all nodes, keep the history; returns how many messages';
@@ -948,10 +954,11 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('pause_queue', queue, ARRAY[cmq_cluster._arg('reason', reason)], NULL);
 	paused := cmq_cluster._any(call.answers);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.pause_queue(text, text, boolean) IS 'deliver no message of a queue on any node until cmq_cluster.resume_queue is called; false if all nodes have paused it already';
@@ -962,10 +969,11 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('resume_queue', queue, '{}', NULL);
 	resumed := cmq_cluster._any(call.answers);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.resume_queue(text, boolean) IS 'deliver the messages of a queue again on all nodes; false if none had paused it';
@@ -980,9 +988,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('unbind_dead_letter', queue, '{}', NULL);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.unbind_dead_letter(text) IS 'end the dead-letter policy of a queue on all nodes';
@@ -1044,9 +1053,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._grant('GRANT', 'TO', name, privilege, role);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.grant(text, text, text) IS 'grant a right on a queue or topic on all its nodes';
@@ -1057,9 +1067,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._grant('REVOKE', 'FROM', name, privilege, role);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.revoke(text, text, text) IS 'revoke a right on a queue or topic on all its nodes';
@@ -1099,9 +1110,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_topic('create_topic', topic, ARRAY[cmq_cluster._arg('filter_type', filter_type)]);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.create_topic(text, text) IS 'create a topic on all nodes';
@@ -1112,9 +1124,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_topic('drop_topic', topic, '{}');
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.drop_topic(text) IS 'drop a topic that has no subscriptions on all nodes';
@@ -1130,11 +1143,12 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_topic('subscribe', topic, ARRAY[
 		cmq_cluster._arg('subscription', subscription), cmq_cluster._arg('queue', queue),
 		cmq_cluster._arg('filter_tags', filter_tags), cmq_cluster._arg('binding_keys', binding_keys)]);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.subscribe(text, text, text, text[], text[]) IS 'have a queue get what is published to a topic, on all nodes';
@@ -1145,9 +1159,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_topic('unsubscribe', topic, ARRAY[cmq_cluster._arg('subscription', subscription)]);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.unsubscribe(text, text) IS 'end a subscription on all nodes';
@@ -1174,10 +1189,11 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('rewind', queue, ARRAY[cmq_cluster._arg('start_time', start_time)], NULL);
 	rewound_from := cmq_cluster._earliest(call.answers);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.rewind(text, timestamptz, timestamptz)
@@ -1201,10 +1217,11 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('cancel_rewind', queue, '{}', NULL);
 	cancelled := cmq_cluster._any(call.answers);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.cancel_rewind(text, boolean) IS 'on all nodes or none, return to history what the rewind under way has not brought back yet; false if none was under way';
@@ -1228,12 +1245,13 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._on_queue('restore', queue, ARRAY[
 		cmq_cluster._arg('start_time', start_time), cmq_cluster._arg('end_time', end_time),
 		cmq_cluster._arg('filter', filter)], expected_count);
 	restored := cmq_cluster._sum(call.answers);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.restore(text, timestamptz, timestamptz, jsonb, bigint, bigint)
@@ -1252,10 +1270,11 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._restore_messages(queue, msg_ids);
 	restored := call.restored;
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.restore_messages(text, bigint[], bigint[])
@@ -1680,9 +1699,10 @@ DECLARE
 	gid pg_catalog.text;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	gid := cmq_cluster._add_node(node, host, port, dbname, remote_user, password, options);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(gid, ARRAY[node]);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.add_node(int, text, text, text, text, text, jsonb) IS 'add a server to the cluster: its number is its cmq.msg_id_offset';
@@ -1789,9 +1809,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._add_user(role, remote_user, password, manager);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.add_user(text, text, text, boolean) IS 'let a role of this database use the cluster, as a role on the nodes';
@@ -1882,6 +1903,7 @@ DECLARE
 	gid pg_catalog.text;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	gid := cmq_cluster._remove_node(node, lost);
 	IF lost THEN
@@ -1889,7 +1911,7 @@ BEGIN
 		COMMIT;
 		RETURN;
 	END IF;
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(gid, ARRAY[node]);
 	PERFORM cmq_cluster._forget_node(node);
 END $$;
@@ -1960,9 +1982,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._place(queue, nodes, true);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.changed);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.adopt_queue(text, int[]) IS 'make a queue that is on one node, or several, one of the cluster';
@@ -1982,9 +2005,10 @@ DECLARE
 	call pg_catalog.record;
 BEGIN
 	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
 	SELECT * INTO call FROM cmq_cluster._place(queue, nodes, false);
-	COMMIT;
+	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.changed);
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.move_queue(text, int[]) IS 'have a queue on these nodes from now on; where it is empty on others it is dropped';
