@@ -123,8 +123,8 @@ CREATE FUNCTION cmq_cluster._open(connection text, server text) RETURNS text
 LANGUAGE sql VOLATILE PARALLEL UNSAFE BEGIN ATOMIC SELECT %1$I.dblink_connect(connection, server); END;
 CREATE FUNCTION cmq_cluster._close(connection text) RETURNS text
 LANGUAGE sql VOLATILE PARALLEL UNSAFE BEGIN ATOMIC SELECT %1$I.dblink_disconnect(connection); END;
-CREATE FUNCTION cmq_cluster._is_open(connection text) RETURNS boolean
-LANGUAGE sql VOLATILE PARALLEL UNSAFE BEGIN ATOMIC SELECT connection = ANY (coalesce(%1$I.dblink_get_connections(), '{}')); END;
+CREATE FUNCTION cmq_cluster._connections() RETURNS text[]
+LANGUAGE sql VOLATILE PARALLEL UNSAFE BEGIN ATOMIC SELECT coalesce(%1$I.dblink_get_connections(), '{}'); END;
 CREATE FUNCTION cmq_cluster._execute(connection text, command text) RETURNS text
 LANGUAGE sql VOLATILE PARALLEL UNSAFE BEGIN ATOMIC SELECT %1$I.dblink_exec(connection, command); END;
 CREATE FUNCTION cmq_cluster._start(connection text, command text) RETURNS int
@@ -139,12 +139,19 @@ $f$, s);
 END $do$;
 COMMENT ON FUNCTION cmq_cluster._open(text, text) IS 'cmq_cluster internal: dblink_connect';
 COMMENT ON FUNCTION cmq_cluster._close(text) IS 'cmq_cluster internal: dblink_disconnect';
-COMMENT ON FUNCTION cmq_cluster._is_open(text) IS 'cmq_cluster internal: is there such a connection of dblink?';
+COMMENT ON FUNCTION cmq_cluster._connections() IS 'cmq_cluster internal: dblink_get_connections';
 COMMENT ON FUNCTION cmq_cluster._execute(text, text) IS 'cmq_cluster internal: dblink_exec';
 COMMENT ON FUNCTION cmq_cluster._start(text, text) IS 'cmq_cluster internal: dblink_send_query';
 COMMENT ON FUNCTION cmq_cluster._cancel(text) IS 'cmq_cluster internal: dblink_cancel_query';
 COMMENT ON FUNCTION cmq_cluster._is_busy(text) IS 'cmq_cluster internal: dblink_is_busy';
 COMMENT ON FUNCTION cmq_cluster._result(text) IS 'cmq_cluster internal: dblink_get_result';
+
+CREATE FUNCTION cmq_cluster._is_open(connection text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN connection = ANY (cmq_cluster._connections());
+END $$;
+COMMENT ON FUNCTION cmq_cluster._is_open(text) IS 'cmq_cluster internal: is there such a connection of dblink?';
 
 -- Close a connection, whatever it is doing.
 CREATE FUNCTION cmq_cluster._drop(connection text) RETURNS void
@@ -175,11 +182,26 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._raise(text, text, text, text) IS 'cmq_cluster internal: raise an error that somebody else has raised';
 
--- The name of the session's connection to a node.  It is of the current role alone.
+-- How names of the session's connections to a node begin.  They are of the current role alone.
+CREATE FUNCTION cmq_cluster._connection_prefix(node int) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN format('cmq_cluster:%s:%s:', node, (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user));
+END $$;
+COMMENT ON FUNCTION cmq_cluster._connection_prefix(int) IS 'cmq_cluster internal: how names of the session''s connections to a node begin';
+
+-- The name of the session's connection to a node: another one when its server or the user
+-- mapping has changed, so that no connection to what was there before is used again.
 CREATE FUNCTION cmq_cluster._connection(node int) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN format('cmq_cluster:%s:%s', node, (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user));
+	RETURN cmq_cluster._connection_prefix(node) || (
+		SELECT hashtextextended(concat_ws(' ', s.oid, s.srvoptions, m.umid, m.umoptions), 0)
+		  FROM cmq_cluster.node n
+		  JOIN pg_foreign_server s ON s.srvname = n.server
+		  LEFT JOIN pg_user_mappings m ON m.srvid = s.oid AND m.umuser IN ((SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user), 0)
+		 WHERE n.node = $1
+		 ORDER BY m.umuser DESC LIMIT 1);
 END $$;
 COMMENT ON FUNCTION cmq_cluster._connection(int) IS 'cmq_cluster internal: the name of the session''s connection to a node';
 
@@ -190,6 +212,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp 
 DECLARE
 	connection text := cmq_cluster._connection(node);
 	server name := (SELECT n.server FROM cmq_cluster.node n WHERE n.node = $1);
+	old text;
 	message text;
 	detail text;
 	code text;
@@ -206,6 +229,11 @@ BEGIN
 			PERFORM cmq_cluster._drop(connection);
 		END;
 	END IF;
+	FOREACH old IN ARRAY cmq_cluster._connections() LOOP
+		IF starts_with(old, cmq_cluster._connection_prefix(node)) THEN
+			PERFORM cmq_cluster._drop(old);
+		END IF;
+	END LOOP;
 	BEGIN
 		PERFORM cmq_cluster._open(connection, server);
 		PERFORM cmq_cluster._execute(connection, $c$SET search_path = pg_catalog, pg_temp; SET "DateStyle" = 'ISO'; SET "TimeZone" = 'UTC'; SET "IntervalStyle" = 'postgres'; SET extra_float_digits = 3; SET client_min_messages = error$c$);
