@@ -1626,7 +1626,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._copy(text, int, int, boolean) IS 'cmq_cluster internal: commands that make a queue on a node as it is on another one';
 
--- Commands that make the topics on a node as they are on another one.
+-- Commands that make the topics on a node as they are on another one.  What it has already,
+-- as a node that was removed and is added again, must be the same.
 CREATE FUNCTION cmq_cluster._copy_topics(source int, target int) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1640,16 +1641,35 @@ DECLARE
 		'subscriptions', (SELECT coalesce(json_agg(json_build_array(s.topic, s.subscription, s.queue, s.filter_tags, s.binding_keys, q.owner)), '[]')
 							FROM cmq.subscriptions s JOIN cmq.queues q USING (queue) WHERE s.topic = ANY (%1$L)))$c$, topics);
 	answer json := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[source], ARRAY[question], true) a);
+	there json := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[target], ARRAY[question], true) a);
+	differing text;
 BEGIN
+	differing := (SELECT min(t ->> 'topic') FROM json_array_elements(answer -> 'topics') t, json_array_elements(there -> 'topics') h
+				   WHERE h ->> 'topic' = t ->> 'topic' AND (h ->> 'owner', h ->> 'filter_type') IS DISTINCT FROM (t ->> 'owner', t ->> 'filter_type'));
+	IF differing IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('topic "%s" is not the same on nodes %s and %s', differing, source, target),
+			HINT = 'Drop it on the node that is added, with cmq_drop_topic.';
+	END IF;
+	SELECT min(format('"%s" of topic "%s"', s ->> 1, s ->> 0)) INTO differing
+	  FROM json_array_elements(answer -> 'subscriptions') s, json_array_elements(there -> 'subscriptions') h
+	 WHERE h ->> 0 = s ->> 0 AND h ->> 1 = s ->> 1 AND (h ->> 2, h ->> 3, h ->> 4) IS DISTINCT FROM (s ->> 2, s ->> 3, s ->> 4);
+	IF differing IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('subscription %s is not the same on nodes %s and %s', differing, source, target),
+			HINT = 'End it on the node that is added, with cmq_unsubscribe.';
+	END IF;
 	RETURN concat_ws('; ',
 		(SELECT string_agg(format('SET LOCAL ROLE %I; SELECT %I.cmq_create_topic(%L, %L); RESET ROLE', t ->> 'owner', functions, t ->> 'topic', t ->> 'filter_type'), '; ')
-		   FROM json_array_elements(answer -> 'topics') t),
+		   FROM json_array_elements(answer -> 'topics') t
+		  WHERE NOT EXISTS (SELECT FROM json_array_elements(there -> 'topics') h WHERE h ->> 'topic' = t ->> 'topic')),
 		(SELECT string_agg(format('SET LOCAL ROLE %I; GRANT %s ON cmq.%I TO %I; RESET ROLE', g ->> 1, g ->> 3, 't_' || (g ->> 0), g ->> 2), '; ')
 		   FROM json_array_elements(answer -> 'grants') g),
 		(SELECT string_agg(format('SET LOCAL ROLE %I; SELECT %I.cmq_subscribe(%L, %L, %L, %s, %s); RESET ROLE', s ->> 5, functions, s ->> 0, s ->> 1, s ->> 2,
 				   CASE WHEN s ->> 3 IS NULL THEN 'NULL' ELSE quote_literal(ARRAY(SELECT json_array_elements_text(s -> 3))::text) END,
 				   CASE WHEN s ->> 4 IS NULL THEN 'NULL' ELSE quote_literal(ARRAY(SELECT json_array_elements_text(s -> 4))::text) END), '; ')
-		   FROM json_array_elements(answer -> 'subscriptions') s));
+		   FROM json_array_elements(answer -> 'subscriptions') s
+		  WHERE NOT EXISTS (SELECT FROM json_array_elements(there -> 'subscriptions') h WHERE h ->> 0 = s ->> 0 AND h ->> 1 = s ->> 1)));
 END $$;
 COMMENT ON FUNCTION cmq_cluster._copy_topics(int, int) IS 'cmq_cluster internal: commands that make the topics on a node as they are on another one';
 
