@@ -706,7 +706,8 @@ END $$;
 COMMENT ON FUNCTION cmq_cluster._let_read(text) IS 'cmq_cluster internal: let those who may use the cluster read a relation';
 
 -- Make the views of a queue, or change them for the nodes that have it now.  columns is what
--- _ask_columns() has returned.
+-- _ask_columns() has returned; a node is not trusted with commands that run here, so its
+-- types must be names of types.
 --	_q_<queue>_<kind>				a partition for each node, a foreign table
 --	q_<queue>_<kind>				what it has, but of nodes that do not answer; these are rows
 CREATE FUNCTION cmq_cluster._define(queue text, columns json) RETURNS void
@@ -722,8 +723,8 @@ DECLARE
 BEGIN
 	FOREACH kind IN ARRAY '{live,history,all}'::text[] LOOP
 		relation := 'q_' || queue || '_' || kind;
-		SELECT string_agg(format('%I %s', c ->> 0, c ->> 1), ', '),
-			   string_agg(CASE WHEN c ->> 0 = 'state' THEN '''unreachable''' ELSE format('NULL::%s', c ->> 1) END, ', ')
+		SELECT string_agg(format('%I %s', c ->> 0, (c ->> 1)::regtype), ', '),
+			   string_agg(CASE WHEN c ->> 0 = 'state' THEN '''unreachable''' ELSE format('NULL::%s', (c ->> 1)::regtype) END, ', ')
 		  INTO list, nulls
 		  FROM json_array_elements(columns -> kind) c;
 		EXECUTE format('CREATE TABLE IF NOT EXISTS cmq_cluster.%I (node int, %s) PARTITION BY LIST (node)', '_' || relation, list);
@@ -1571,6 +1572,16 @@ COMMENT ON VIEW cmq_cluster.nodes IS 'the nodes, whether they answer, and what t
 -- Nodes
 --
 
+-- The rights on a queue or topic that are copied from node to node: what one of them answers
+-- becomes a command for another one, and a newer PostgreSQL has rights that an older one does
+-- not know.
+CREATE FUNCTION cmq_cluster._is_right(privilege text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER');
+END $$;
+COMMENT ON FUNCTION cmq_cluster._is_right(text) IS 'cmq_cluster internal: is that a right that is copied from node to node?';
+
 -- Commands that make a queue on a node as it is on another one; NULL if it has the queue
 -- already.  Its settings, owner and rights are those there; bind says whether the commands
 -- for its dead-letter policy and its pause are wanted instead, which come when all queues
@@ -1618,7 +1629,8 @@ BEGIN
 		  WHERE s.value IS NOT NULL
 			AND s.key NOT IN ('owner', 'create_time', 'last_modify_time', 'paused_since', 'rewinding_from') AND s.key <> ALL (bindings)));
 	RETURN concat_ws('; ', format('GRANT USAGE, CREATE ON SCHEMA cmq_node TO %I', settings ->> 'owner'), commands,
-		(SELECT string_agg(format('GRANT %s ON cmq.%I TO %I', g ->> 1, 'q_' || queue, g ->> 0), '; ') FROM json_array_elements(here -> 'grants') g),
+		(SELECT string_agg(format('GRANT %s ON cmq.%I TO %I', g ->> 1, 'q_' || queue, g ->> 0), '; ')
+		   FROM json_array_elements(here -> 'grants') g WHERE cmq_cluster._is_right(g ->> 1)),
 		rtrim(cmq_cluster._make_node_views(target, queue), '; '),
 		(SELECT string_agg(format('GRANT SELECT ON cmq_node.%I TO %I', 'q_' || queue || kind, g ->> 0), '; ')
 		   FROM json_array_elements(here -> 'grants') g, unnest('{_live,_history,_all}'::text[]) kind WHERE g ->> 1 = 'SELECT'),
@@ -1664,7 +1676,7 @@ BEGIN
 		   FROM json_array_elements(answer -> 'topics') t
 		  WHERE NOT EXISTS (SELECT FROM json_array_elements(there -> 'topics') h WHERE h ->> 'topic' = t ->> 'topic')),
 		(SELECT string_agg(format('SET LOCAL ROLE %I; GRANT %s ON cmq.%I TO %I; RESET ROLE', g ->> 1, g ->> 3, 't_' || (g ->> 0), g ->> 2), '; ')
-		   FROM json_array_elements(answer -> 'grants') g),
+		   FROM json_array_elements(answer -> 'grants') g WHERE cmq_cluster._is_right(g ->> 3)),
 		(SELECT string_agg(format('SET LOCAL ROLE %I; SELECT %I.cmq_subscribe(%L, %L, %L, %s, %s); RESET ROLE', s ->> 5, functions, s ->> 0, s ->> 1, s ->> 2,
 				   CASE WHEN s ->> 3 IS NULL THEN 'NULL' ELSE quote_literal(ARRAY(SELECT json_array_elements_text(s -> 3))::text) END,
 				   CASE WHEN s ->> 4 IS NULL THEN 'NULL' ELSE quote_literal(ARRAY(SELECT json_array_elements_text(s -> 4))::text) END), '; ')
