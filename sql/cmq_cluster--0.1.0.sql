@@ -1582,10 +1582,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._is_right(text) IS 'cmq_cluster internal: is that a right that is copied from node to node?';
 
--- Commands that make a queue on a node as it is on another one; NULL if it has the queue
--- already.  Its settings, owner and rights are those there; bind says whether the commands
--- for its dead-letter policy and its pause are wanted instead, which come when all queues
--- are there.
+-- Commands that make a queue on a node as it is on another one, with its settings, owner and
+-- rights, and the node's views of it.  Where the node has the queue already they make the
+-- views alone, for those who have rights there.  bind says whether the commands for its
+-- dead-letter policy and its pause are wanted instead, which come when all queues are there.
 CREATE FUNCTION cmq_cluster._copy(queue text, source int, target int, bind boolean) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1595,11 +1595,12 @@ DECLARE
 		queue, format('cmq.%I', 'q_' || queue));
 	here json := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[source], ARRAY[question], true) a);
 	settings json := here -> 'settings';
-	there json := (SELECT a.answer::json -> 'settings' FROM cmq_cluster._ask(ARRAY[target], ARRAY[question], true) a);
+	target_has json := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[target], ARRAY[question], true) a);
+	there json := target_has -> 'settings';
 	functions name := (SELECT n.functions FROM cmq_cluster.node n WHERE n.node = target);
 	bindings text[] := '{dead_letter_queue,max_receive_count,max_time_to_live}';
 	differing text;
-	commands text;
+	commands text := '';
 BEGIN
 	IF settings ->> 'visibility_timeout' IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('node %s has no queue "%s", or not for this role', source, queue);
@@ -1615,22 +1616,23 @@ BEGIN
 	IF there ->> 'queue' IS NOT NULL THEN
 		differing := (SELECT string_agg(s.key, ', ') FROM json_each_text(settings) s JOIN json_each_text(there) t USING (key)
 					   WHERE s.value IS DISTINCT FROM t.value
-						 AND s.key NOT IN ('create_time', 'last_modify_time', 'paused_since', 'rewinding_from') AND s.key <> ALL (bindings));
+						 AND s.key NOT IN ('create_time', 'last_modify_time', 'paused_since', 'rewinding_from')
+						 AND (s.key <> ALL (bindings) OR there ->> 'dead_letter_queue' IS NOT NULL));
 		IF differing IS NOT NULL THEN
 			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
 				MESSAGE = format('queue "%s" is not the same on nodes %s and %s', queue, source, target),
 				DETAIL = format('These differ: %s.', differing),
 				HINT = 'Make them the same, with cmq_alter_queue on the node.';
 		END IF;
-		RETURN '';
+		here := target_has;
+	ELSE
+		commands := format('SELECT %I.cmq_create_queue(%s)', functions, (SELECT string_agg(format('%I => %L', s.key, s.value), ', ') FROM json_each_text(settings) s
+			WHERE s.value IS NOT NULL
+			  AND s.key NOT IN ('owner', 'create_time', 'last_modify_time', 'paused_since', 'rewinding_from') AND s.key <> ALL (bindings)));
+		commands := concat_ws('; ', commands, (SELECT string_agg(format('GRANT %s ON cmq.%I TO %I', g ->> 1, 'q_' || queue, g ->> 0), '; ')
+			FROM json_array_elements(here -> 'grants') g WHERE cmq_cluster._is_right(g ->> 1)));
 	END IF;
-	commands := format('SET LOCAL ROLE %I; SELECT %I.cmq_create_queue(%s)', settings ->> 'owner', functions,
-		(SELECT string_agg(format('%I => %L', s.key, s.value), ', ') FROM json_each_text(settings) s
-		  WHERE s.value IS NOT NULL
-			AND s.key NOT IN ('owner', 'create_time', 'last_modify_time', 'paused_since', 'rewinding_from') AND s.key <> ALL (bindings)));
-	RETURN concat_ws('; ', format('GRANT USAGE, CREATE ON SCHEMA cmq_node TO %I', settings ->> 'owner'), commands,
-		(SELECT string_agg(format('GRANT %s ON cmq.%I TO %I', g ->> 1, 'q_' || queue, g ->> 0), '; ')
-		   FROM json_array_elements(here -> 'grants') g WHERE cmq_cluster._is_right(g ->> 1)),
+	RETURN concat_ws('; ', format('GRANT USAGE, CREATE ON SCHEMA cmq_node TO %1$I; SET LOCAL ROLE %1$I', settings ->> 'owner'), nullif(commands, ''),
 		rtrim(cmq_cluster._make_node_views(target, queue), '; '),
 		(SELECT string_agg(format('GRANT SELECT ON cmq_node.%I TO %I', 'q_' || queue || kind, g ->> 0), '; ')
 		   FROM json_array_elements(here -> 'grants') g, unnest('{_live,_history,_all}'::text[]) kind WHERE g ->> 1 = 'SELECT'),
@@ -1812,8 +1814,7 @@ BEGIN
 		   FROM (SELECT u.umuser AS role, (SELECT substr(o, 6) FROM unnest(u.umoptions) o WHERE o LIKE 'user=%') AS remote_user
 				   FROM pg_user_mappings u WHERE u.srvname = server AND u.umuser <> 0) m));
 	FOREACH q IN ARRAY queues LOOP
-		commands := concat_ws('; ', commands, nullif(cmq_cluster._copy(q, cmq_cluster._source(q), node, false), ''),
-							  rtrim(cmq_cluster._make_node_views(node, q), '; '));
+		commands := concat_ws('; ', commands, cmq_cluster._copy(q, cmq_cluster._source(q), node, false));
 	END LOOP;
 	FOREACH q IN ARRAY queues LOOP
 		commands := concat_ws('; ', commands, nullif(cmq_cluster._copy(q, cmq_cluster._source(q), node, true), ''));
@@ -2110,7 +2111,7 @@ BEGIN
 	FOREACH n IN ARRAY targets LOOP
 		CONTINUE WHEN n = ANY (present);
 		changed := changed || n;
-		commands := commands || concat_ws('; ', 'SELECT 1', nullif(cmq_cluster._copy(queue, source, n, false), ''), rtrim(cmq_cluster._make_node_views(n, queue), '; '),
+		commands := commands || concat_ws('; ', 'SELECT 1', cmq_cluster._copy(queue, source, n, false),
 										  nullif(cmq_cluster._copy(queue, source, n, true), ''));
 		INSERT INTO cmq_cluster.place VALUES (queue, n, true);
 	END LOOP;
