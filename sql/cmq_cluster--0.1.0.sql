@@ -205,7 +205,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._connection(int) IS 'cmq_cluster internal: the name of the session''s connection to a node';
 
--- The session's connection to a node, made if need be, in no transaction.
+-- The session's connection to a node, made if need be, in no transaction.  How long a call
+-- may take is for this session to say, not for the role on the node: a node must not give up
+-- while it waits for others.  What it commits is to be there after a crash, because then the
+-- decision is deleted.
 -- Raises 08001.
 CREATE FUNCTION cmq_cluster._connect(node int) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -223,7 +226,8 @@ BEGIN
 	END IF;
 	IF cmq_cluster._is_open(connection) THEN
 		BEGIN
-			PERFORM cmq_cluster._execute(connection, 'ROLLBACK; SET statement_timeout = 0');
+			-- BEGIN, because ROLLBACK alone is a warning in the log of the node
+			PERFORM cmq_cluster._execute(connection, 'BEGIN; ROLLBACK');
 			RETURN connection;
 		EXCEPTION WHEN OTHERS THEN
 			PERFORM cmq_cluster._drop(connection);
@@ -236,7 +240,11 @@ BEGIN
 	END LOOP;
 	BEGIN
 		PERFORM cmq_cluster._open(connection, server);
-		PERFORM cmq_cluster._execute(connection, $c$SET search_path = pg_catalog, pg_temp; SET "DateStyle" = 'ISO'; SET "TimeZone" = 'UTC'; SET "IntervalStyle" = 'postgres'; SET extra_float_digits = 3; SET client_min_messages = error$c$);
+		PERFORM cmq_cluster._execute(connection, $c$SET search_path = pg_catalog, pg_temp; SET "DateStyle" = 'ISO'; SET "TimeZone" = 'UTC'; SET "IntervalStyle" = 'postgres'; SET extra_float_digits = 3; SET client_min_messages = error; SET synchronous_commit = on;
+			DO $do$ BEGIN
+				PERFORM set_config(s.name, '0', false) FROM pg_settings s
+				  WHERE s.name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');
+			END $do$ $c$);
 	EXCEPTION
 		WHEN query_canceled THEN
 			PERFORM cmq_cluster._drop(connection);
@@ -486,7 +494,7 @@ BEGIN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
 	answers := ARRAY(SELECT a.answer FROM cmq_cluster._ask(nodes, ARRAY(SELECT
-		'BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = ''30s''; SET LOCAL synchronous_commit = on; SET LOCAL cmq.reason = '
+		'BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = ''30s''; SET LOCAL cmq.reason = '
 		|| quote_literal(coalesce(current_setting('cmq.reason', true), '')) || '; ' || c FROM unnest(commands) c), true) a);
 	IF expected IS NOT NULL THEN
 		total := (SELECT sum(a::numeric) FROM unnest(answers) a);
