@@ -354,6 +354,9 @@ BEGIN
 			ELSE
 				lines := cmq_cluster._lines(connections[i]);
 				answer := lines[cardinality(lines)];
+				IF cardinality(lines) = 0 THEN
+					RAISE EXCEPTION USING ERRCODE = 'connection_failure', MESSAGE = 'no answer';
+				END IF;
 			END IF;
 		EXCEPTION
 			WHEN query_canceled THEN
@@ -507,7 +510,7 @@ BEGIN
 	END IF;
 	preparing := true;
 	IF EXISTS (SELECT FROM cmq_cluster._ask(nodes, array_fill(format('PREPARE TRANSACTION %L', gid), ARRAY[n]), true, true) a
-				WHERE a.answer <> 'PREPARE TRANSACTION') THEN
+				WHERE a.answer IS DISTINCT FROM 'PREPARE TRANSACTION') THEN
 		RAISE EXCEPTION 'a node has prepared nothing';
 	END IF;
 EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
