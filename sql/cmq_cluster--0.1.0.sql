@@ -1806,11 +1806,11 @@ BEGIN
 				"updatable": "false"}'::jsonb || coalesce(options, '{}')
 				|| jsonb_build_object('host', host, 'port', port, 'dbname', coalesce(dbname, current_database()::text))) o));
 	FOR mapping IN
-		SELECT DISTINCT ON (m.umuser) m.umuser, m.umuser::regrole AS role, m.umoptions AS options
+		SELECT DISTINCT ON (m.umuser) m.umuser, CASE WHEN m.umuser = 0 THEN 'PUBLIC' ELSE m.umuser::regrole::text END AS role, m.umoptions AS options
 		  FROM pg_user_mappings m JOIN cmq_cluster.node n ON n.server = m.srvname
 	LOOP
 		CONTINUE WHEN mapping.umuser = (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) AND (remote_user IS NOT NULL OR password IS NOT NULL);
-		PERFORM cmq_cluster._map(server, mapping.role::text, (SELECT jsonb_object_agg(split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)) FROM unnest(mapping.options) o));
+		PERFORM cmq_cluster._map(server, mapping.role, (SELECT jsonb_object_agg(split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)) FROM unnest(mapping.options) o));
 	END LOOP;
 	IF NOT EXISTS (SELECT FROM pg_user_mappings m WHERE m.srvname = server AND m.umuser = (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user)) THEN
 		PERFORM cmq_cluster._map(server, format('%I', current_user), jsonb_strip_nulls(jsonb_build_object('user', coalesce(remote_user, current_user::text), 'password', password)));
