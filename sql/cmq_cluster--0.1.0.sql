@@ -34,12 +34,14 @@ COMMENT ON SCHEMA cmq_cluster IS 'cmq_cluster: queues of one name on several ser
 -- Metadata
 --
 
--- Prepared transactions of this cluster bear its id, also after a dump and a restore.
+-- Prepared transactions of this cluster bear its id, also after a dump and a restore: so the
+-- row is made with the first node, not with the extension, whose creation comes before the
+-- rows of the dump.  Of two databases with one id only one may be used: each would
+-- roll back what the other one has prepared.
 CREATE TABLE cmq_cluster.id (
 	cluster		uuid NOT NULL,
 	one			boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
-INSERT INTO cmq_cluster.id VALUES (gen_random_uuid());
 SELECT pg_extension_config_dump('cmq_cluster.id', '');
 COMMENT ON TABLE cmq_cluster.id IS 'cmq_cluster internal: the id of this cluster';
 
@@ -443,6 +445,13 @@ BEGIN
 	RETURN nodes;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._nodes_of(text) IS 'cmq_cluster internal: the nodes that have a queue';
+
+CREATE FUNCTION cmq_cluster._make_id() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO cmq_cluster.id VALUES (gen_random_uuid()) ON CONFLICT DO NOTHING;
+END $$;
+COMMENT ON FUNCTION cmq_cluster._make_id() IS 'cmq_cluster internal: have an id of this cluster';
 
 CREATE FUNCTION cmq_cluster._gid_prefix() RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -1796,6 +1805,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a node needs a number from 0 to 63, a host and a port';
 	END IF;
 	PERFORM cmq_cluster._alone();
+	PERFORM cmq_cluster._make_id();
 	IF EXISTS (SELECT FROM cmq_cluster.node n WHERE n.node = $1) THEN
 		RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('there is a node %s', node);
 	END IF;
