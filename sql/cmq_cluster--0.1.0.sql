@@ -1884,7 +1884,7 @@ COMMENT ON FUNCTION cmq_cluster._map(name, text, jsonb) IS 'cmq_cluster internal
 --   manager      it may create and drop queues and topics of the cluster, too
 -- Called again it changes these.
 -- Needs: a superuser here, and one on the nodes.
--- Errors: those of create_queue; 42704 a node has no role remote_user.
+-- Errors: those of create_queue; 42704 a node has no role remote_user; 55000 there is no node.
 CREATE PROCEDURE cmq_cluster.add_user(role text, remote_user text DEFAULT NULL, password text DEFAULT NULL, manager boolean DEFAULT false)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -1909,6 +1909,10 @@ BEGIN
 	END IF;
 	PERFORM cmq_cluster._take_turn('');
 	nodes := cmq_cluster._nodes();
+	IF cardinality(nodes) = 0 THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'there is no node that a role could connect to',
+			HINT = 'Add nodes with CALL cmq_cluster.add_node(..).';
+	END IF;
 	FOR node IN SELECT n.server FROM cmq_cluster.node n LOOP
 		EXECUTE format('DROP USER MAPPING IF EXISTS FOR %I SERVER %I', role, node.server);
 		PERFORM cmq_cluster._map(node.server, format('%I', role), jsonb_strip_nulls(jsonb_build_object('user', coalesce(remote_user, role), 'password', password)));
