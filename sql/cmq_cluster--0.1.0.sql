@@ -469,6 +469,9 @@ COMMENT ON FUNCTION cmq_cluster._gid_prefix() IS 'cmq_cluster internal: how name
 CREATE FUNCTION cmq_cluster._take_turn(scope text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	IF scope IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the name of a queue or topic must not be NULL';
+	END IF;
 	INSERT INTO cmq_cluster.turn VALUES (scope);
 	DELETE FROM cmq_cluster.turn t WHERE t.scope = $1;
 END $$;
@@ -1074,6 +1077,8 @@ BEGIN
 	IF upper(privilege) IS NULL OR upper(privilege) NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'ALL') THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no privilege on a queue or topic: %s', privilege),
 			HINT = 'It is SELECT, INSERT, UPDATE, DELETE or ALL.';
+	ELSIF role IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'role must not be NULL';
 	END IF;
 	PERFORM cmq_cluster._take_turn(name);
 	SELECT * INTO rights FROM cmq_cluster._rights_on(name);
@@ -1340,10 +1345,10 @@ DECLARE
 BEGIN
 	PERFORM cmq_cluster._take_turn(queue);
 	places := cmq_cluster._nodes_of(queue);
-	IF msg_ids IS NULL OR array_position(msg_ids, NULL) IS NOT NULL OR array_ndims(msg_ids) > 1 THEN
+	IF msg_ids IS NULL OR array_ndims(msg_ids) > 1 OR EXISTS (SELECT FROM unnest(msg_ids) i WHERE i IS NULL) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('msg_ids for queue "%s" must be an array of one dimension without NULL', queue);
 	END IF;
-	foreign_id := (SELECT min(i) FROM unnest(msg_ids) i WHERE mod(mod(i, id_step) + id_step, id_step) <> ALL (places));
+	foreign_id := (SELECT min(i) FROM unnest(msg_ids) i WHERE i < 0 OR mod(i, id_step) <> ALL (places));
 	IF foreign_id IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
 			MESSAGE = format('message %s is of no node of queue "%s"', foreign_id, queue),
@@ -1947,6 +1952,9 @@ COMMENT ON FUNCTION cmq_cluster._admit(text, boolean) IS 'cmq_cluster internal: 
 CREATE FUNCTION cmq_cluster.drain_node(node int, accepts boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	IF accepts IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'accepts must not be NULL';
+	END IF;
 	UPDATE cmq_cluster.node n SET accepts = $2 WHERE n.node = $1;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no node %s', node);
@@ -2013,6 +2021,9 @@ DECLARE
 	gid text;
 	q text;
 BEGIN
+	IF lost IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'lost must not be NULL';
+	END IF;
 	PERFORM cmq_cluster._alone();
 	PERFORM cmq_cluster.drain_node(node);
 	queues := ARRAY(SELECT p.queue FROM cmq_cluster.place p WHERE p.node = $1 ORDER BY 1);
@@ -2176,7 +2187,7 @@ DECLARE
 BEGIN
 	IF consumer < 0 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('consumer is out of range: %s', consumer), DETAIL = 'It must be 0 or more.';
-	ELSIF consumer IS NOT NULL THEN
+	ELSIF consumer IS NOT NULL AND cardinality(nodes) > 0 THEN
 		chosen := nodes[consumer % cardinality(nodes) + 1];
 	ELSE
 		chosen := (SELECT n.node FROM cmq_cluster.node n LEFT JOIN cmq_cluster.place p ON p.node = n.node AND p.queue = $1
