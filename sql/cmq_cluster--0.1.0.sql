@@ -662,6 +662,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._ask_columns(text) IS 'cmq_cluster internal: the command that asks a node for the columns of a queue''s views';
 
+-- The same, as they are here already: no node has to answer for that.
+CREATE FUNCTION cmq_cluster._columns(queue text) RETURNS json
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN (SELECT json_object_agg(v.kind, (SELECT json_agg(json_build_array(a.attname, format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum)
+			  FROM pg_attribute a
+			 WHERE a.attrelid = format('cmq_cluster.%I', '_q_' || queue || '_' || v.kind)::regclass AND a.attname <> 'node' AND a.attnum > 0 AND NOT a.attisdropped))
+			  FROM unnest('{live,history,all}'::text[]) v(kind));
+END $$;
+COMMENT ON FUNCTION cmq_cluster._columns(text) IS 'cmq_cluster internal: the columns of a queue''s views, as they are here';
+
 -- Commands for a node that make, or drop, the views in its schema cmq_node: those of the
 -- queue with the number of the node.
 CREATE FUNCTION cmq_cluster._make_node_views(node int, queue text) RETURNS text
@@ -1987,7 +1998,7 @@ COMMENT ON FUNCTION cmq_cluster._drop_if_empty(text, int) IS 'cmq_cluster intern
 -- Parameters:
 --   node
 --   lost     the server is gone for good: it is not asked.  What it had is not counted
---            any more.
+--            any more, and a queue that was there alone is none of the cluster any more.
 -- Needs: a superuser here, and on the node ownership of the queues.
 -- Errors: 42704 no such node; 55000 a queue is not empty, or is on no other node; 08001 it
 --   cannot be reached.
@@ -2017,7 +2028,6 @@ DECLARE
 	queues text[];
 	last text;
 	commands text := 'SELECT 1';
-	columns json;
 	gid text;
 	q text;
 BEGIN
@@ -2028,7 +2038,7 @@ BEGIN
 	PERFORM cmq_cluster.drain_node(node);
 	queues := ARRAY(SELECT p.queue FROM cmq_cluster.place p WHERE p.node = $1 ORDER BY 1);
 	last := (SELECT min(p.queue) FROM cmq_cluster.place p WHERE p.node = $1 AND NOT EXISTS (SELECT FROM cmq_cluster.place o WHERE o.queue = p.queue AND o.node <> $1));
-	IF last IS NOT NULL THEN
+	IF last IS NOT NULL AND NOT lost THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('queue "%s" is on node %s alone', last, node),
 			HINT = format('Drop it, with CALL cmq_cluster.drop_queue(%L), or move it, with cmq_cluster.move_queue.', last);
 	END IF;
@@ -2043,10 +2053,15 @@ BEGIN
 	END IF;
 	DELETE FROM cmq_cluster.place p WHERE p.node = $1;
 	FOREACH q IN ARRAY queues LOOP
-		columns := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[cmq_cluster._source(q)], ARRAY[cmq_cluster._ask_columns(q)], true) a);
-		PERFORM cmq_cluster._define(q, columns);
+		IF cmq_cluster._source(q) IS NULL THEN
+			PERFORM cmq_cluster._undefine(q);
+		ELSE
+			PERFORM cmq_cluster._define(q, cmq_cluster._columns(q));
+		END IF;
 	END LOOP;
-	IF NOT lost THEN
+	IF lost THEN
+		DELETE FROM cmq_cluster.decision d WHERE d.nodes = ARRAY[node];
+	ELSE
 		gid := (SELECT p.gid FROM cmq_cluster._prepare('remove_node', '', ARRAY[node], ARRAY[commands], NULL) p);
 	END IF;
 	RETURN gid;

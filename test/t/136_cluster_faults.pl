@@ -216,5 +216,18 @@ command_ok([ 'psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-d', $front->connstr('copy
 is($front->sql('SELECT cluster FROM cmq_cluster.id', 'copy'), $front->sql('SELECT cluster FROM cmq_cluster.id'), '... with the id of the cluster');
 
 $cluster->is_whole('in the end');
+
+#
+# Servers that are gone for good, the last thing that happens here
+#
+$front->sql(q{CALL cmq_cluster.create_queue('alone', nodes => '{1}')});
+$cluster->node($_)->stop('immediate') foreach 1, 2;
+$front->sql(q{INSERT INTO cmq_cluster.decision (gid, nodes, what) SELECT 'x:x:' || oid, '{2}', 'drop_queue' FROM pg_roles WHERE rolname = current_user});
+like($front->complaint('CALL cmq_cluster.remove_node(1)'), qr/queue "alone" is on node 1 alone/, 'a node is not removed that has a queue alone');
+$front->sql("CALL cmq_cluster.remove_node($_, lost => true)") foreach 1, 2;
+is($front->sql('SELECT string_agg(node::text, $$ $$) FROM cmq_cluster.node'), 3, 'unless it is lost, also while another one does not answer, and with a decision of its own');
+is($front->sql('SELECT string_agg(queue || node, $$ $$ ORDER BY queue) FROM cmq_cluster.place'), 'adopted3 q3', '... and a queue that was there alone is forgotten');
+is($front->sql('SELECT count(*) FROM cmq_cluster.decision'), 0, '... and so is the decision');
+is($front->sql('SELECT count(*) FROM cmq_cluster.q_q_all'), 0, '... and views are of the nodes that are left');
 $cluster->stop;
 done_testing();
