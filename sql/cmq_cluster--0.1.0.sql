@@ -597,11 +597,12 @@ COMMENT ON FUNCTION cmq_cluster._fate(text) IS 'cmq_cluster internal: what is to
 CREATE FUNCTION cmq_cluster.resolve(OUT node int, OUT gid text, OUT outcome text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+	-- all nodes had prepared these before they are asked below; and only now: which nodes
+	-- there are, because add_node decides when it adds one
+	decided text[] := ARRAY(SELECT d.gid FROM cmq_cluster.decision d);
 	nodes int[] := cmq_cluster._nodes();
 	prefix text := cmq_cluster._gid_prefix();
-	-- all nodes had prepared these before they are asked below
-	decided text[] := ARRAY(SELECT d.gid FROM cmq_cluster.decision d);
-	dead int[] := '{}';
+	alive int[] := '{}';
 	left_over text[] := '{}';
 	found record;
 	answer record;
@@ -614,12 +615,12 @@ BEGIN
 	LOOP
 		node := found.node;
 		IF found.error IS NOT NULL THEN
-			dead := dead || node;
 			gid := NULL;
 			outcome := found.error;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
+		alive := alive || node;
 		FOR gid IN SELECT json_array_elements_text(found.answer::json) LOOP
 			outcome := cmq_cluster._fate(gid);
 			CONTINUE WHEN outcome = 'wait';
@@ -634,7 +635,7 @@ BEGIN
 	END LOOP;
 	-- all nodes of a decision have committed it
 	DELETE FROM cmq_cluster.decision d
-	 WHERE d.gid = ANY (decided) AND NOT d.nodes && dead AND d.gid <> ALL (left_over);
+	 WHERE d.gid = ANY (decided) AND d.nodes <@ alive AND d.gid <> ALL (left_over);
 END $$;
 COMMENT ON FUNCTION cmq_cluster.resolve() IS 'finish what calls have left that were interrupted: commit what was decided, roll back the rest';
 
