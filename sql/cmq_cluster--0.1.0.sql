@@ -693,7 +693,7 @@ END $$;
 COMMENT ON FUNCTION cmq_cluster._drop_node_views(text) IS 'cmq_cluster internal: commands for a node that drop its views of a queue';
 
 -- The node, or NULL if it does not answer; all nodes are asked, and what they say is noted
--- for this statement.
+-- for this transaction.
 CREATE FUNCTION cmq_cluster._probe(node int) RETURNS int
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -701,17 +701,20 @@ DECLARE
 	answering int[] := ARRAY(SELECT a.node FROM cmq_cluster._ask(nodes, array_fill('SELECT 1'::text, ARRAY[cardinality(nodes)]), false) a WHERE a.error IS NULL);
 BEGIN
 	PERFORM set_config('cmq_cluster.answering', format(',%s,', array_to_string(answering, ',')), false),
-			set_config('cmq_cluster.asked_at', statement_timestamp()::text, false);
+			set_config('cmq_cluster.asked_at', now()::text, false);
 	RETURN CASE WHEN node = ANY (answering) THEN node END;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._probe(int) IS 'cmq_cluster internal: the node, or NULL if it does not answer; asks all nodes';
 
 -- The node, or NULL if it does not answer: then its partition is not scanned.  Also called
--- for each row, so it is inlined, and asks once for each statement.
+-- for each row, so it is inlined, and asks once for each transaction.  A query asks when it
+-- begins, and again at its end, for the rows of nodes that do not answer; with a cursor, or a
+-- driver that binds and executes, that is another statement, and a node that came back in
+-- between would have neither its messages in the result nor its row.
 CREATE FUNCTION cmq_cluster._if_answering(node int) RETURNS int
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
-	SELECT CASE WHEN current_setting('cmq_cluster.asked_at', true) = statement_timestamp()::text
+	SELECT CASE WHEN current_setting('cmq_cluster.asked_at', true) = now()::text
 				THEN CASE WHEN strpos(current_setting('cmq_cluster.answering', true), ',' || node || ',') > 0 THEN node END
 				ELSE cmq_cluster._probe(node) END;
 END;
