@@ -1978,21 +1978,23 @@ END $$;
 COMMENT ON FUNCTION cmq_cluster.drain_node(int, boolean) IS 'hand out a node to senders no more, or again';
 
 -- Commands for a node that drop a queue of which nothing is left, or raise 55000.  Senders
--- wait meanwhile, and find no queue then.
+-- wait meanwhile, and find no queue then; they do not wait if there is something left.  The
+-- order of locks is that of cmq: cmq_unbind_dead_letter() takes the queue lock, then comes the
+-- pending table.
 CREATE FUNCTION cmq_cluster._drop_if_empty(queue text, node int) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	functions name := (SELECT n.functions FROM cmq_cluster.node n WHERE n.node = $2);
-BEGIN
-	RETURN format($c$LOCK TABLE cmq_data.%1$I IN ACCESS EXCLUSIVE MODE;
-		DO $do$ DECLARE n bigint; BEGIN
-			SELECT a.active_msg_num + a.inactive_msg_num + a.delay_msg_num + a.rewind_msg_num INTO n FROM %2$I.cmq_queue_attributes(%3$L) a;
+	look text := format($c$DO $do$ DECLARE n bigint; BEGIN
+			SELECT a.active_msg_num + a.inactive_msg_num + a.delay_msg_num + a.rewind_msg_num INTO n FROM %1$I.cmq_queue_attributes(%2$L) a;
 			IF n > 0 THEN
-				RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = %4$L, DETAIL = n || ' messages of it are pending or can be brought back.',
+				RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = %3$L, DETAIL = n || ' messages of it are pending or can be brought back.',
 					HINT = 'Wait until they are consumed and the rewind window is over, or remove them with cmq_clear_queue and cmq_alter_queue(.., rewind_seconds => 0) on the node.';
 			END IF;
-		END $do$; %5$s SELECT %2$I.cmq_drop_queue(%3$L)$c$,
-		'q_' || queue || '_pending', functions, queue, format('queue "%s" is not empty', queue), cmq_cluster._drop_node_views(queue));
+		END $do$;$c$, functions, queue, format('queue "%s" is not empty', queue));
+BEGIN
+	RETURN format('SELECT %2$I.cmq_unbind_dead_letter(%3$L); %4$s LOCK TABLE cmq_data.%1$I IN ACCESS EXCLUSIVE MODE; %4$s %5$s SELECT %2$I.cmq_drop_queue(%3$L)',
+		'q_' || queue || '_pending', functions, queue, look, cmq_cluster._drop_node_views(queue));
 END $$;
 COMMENT ON FUNCTION cmq_cluster._drop_if_empty(text, int) IS 'cmq_cluster internal: commands that drop a queue on a node if nothing is left of it';
 
