@@ -23,7 +23,9 @@
 -- when it has its turn is what the one before it has committed.
 --
 -- Rights: a role of this database connects to a node as its user mapping says, so the GRANTs
--- on the node decide.  add_user() makes such mappings.  No function trusts search_path.
+-- on the node decide.  add_user() makes such mappings.  No function trusts search_path, and
+-- nobody else may create anything in schema cmq_cluster: a function there could have a name
+-- that is called here, with arguments that fit better.
 
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
@@ -160,7 +162,9 @@ CREATE FUNCTION cmq_cluster._drop(connection text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF cmq_cluster._is_open(connection) THEN
-		PERFORM cmq_cluster._cancel(connection);
+		IF cmq_cluster._is_busy(connection) THEN
+			PERFORM cmq_cluster._cancel(connection);
+		END IF;
 		PERFORM cmq_cluster._close(connection);
 	END IF;
 EXCEPTION WHEN OTHERS THEN
@@ -745,11 +749,12 @@ COMMENT ON FUNCTION cmq_cluster._let_read(text) IS 'cmq_cluster internal: let th
 
 -- Make the views of a queue, or change them for the nodes that have it now.  columns is what
 -- _ask_columns() has returned; a node is not trusted with commands that run here, so its
--- types must be names of types.
+-- types must be names of types.  The views are of the owner of the extension, with whose
+-- rights this runs; managers may execute it.
 --	_q_<queue>_<kind>				a partition for each node, a foreign table
 --	q_<queue>_<kind>				what it has, but of nodes that do not answer; these are rows
 CREATE FUNCTION cmq_cluster._define(queue text, columns json) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET client_min_messages = 'warning' AS $$
 DECLARE
 	nodes int[] := cmq_cluster._nodes_of(queue);
@@ -765,6 +770,11 @@ BEGIN
 			   string_agg(CASE WHEN c ->> 0 = 'state' THEN '''unreachable''' ELSE format('NULL::%s', (c ->> 1)::regtype) END, ', ')
 		  INTO list, nulls
 		  FROM json_array_elements(columns -> kind) c;
+		IF EXISTS (SELECT FROM json_array_elements(columns -> kind) c
+					 LEFT JOIN pg_type y ON y.oid = to_regtype(c ->> 1) AND y.typnamespace = 'pg_catalog'::regnamespace AND format_type(y.oid, NULL) = c ->> 1
+					WHERE y.oid IS NULL) THEN
+			RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch', MESSAGE = format('a node has columns of unknown types in the views of queue "%s"', queue);
+		END IF;
 		EXECUTE format('CREATE TABLE IF NOT EXISTS cmq_cluster.%I (node int, %s) PARTITION BY LIST (node)', '_' || relation, list);
 		EXECUTE format('COMMENT ON TABLE cmq_cluster.%I IS %L', '_' || relation, 'cmq_cluster internal: a partition for each node');
 		FOR place IN
@@ -792,7 +802,7 @@ END $$;
 COMMENT ON FUNCTION cmq_cluster._define(text, json) IS 'cmq_cluster internal: make the views of a queue, or change them for the nodes that have it now';
 
 CREATE FUNCTION cmq_cluster._undefine(queue text) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	kind text;
 BEGIN
@@ -813,8 +823,8 @@ COMMENT ON FUNCTION cmq_cluster._undefine(text) IS 'cmq_cluster internal: drop t
 -- Parameters: those of cmq_create_queue, with its defaults, and
 --   nodes        the nodes that get it; NULL: all, and those that are added later.  A
 --                dead-letter queue must be there, too
--- Needs: on each node what cmq_create_queue needs, and CREATE on schema cmq_node; here CREATE
---   on schema cmq_cluster: add_user(.., manager => true).
+-- Needs: on each node what cmq_create_queue needs, and CREATE on schema cmq_node; here
+--   add_user(.., manager => true).
 -- Errors: 2D000 in a transaction block, as for each procedure here; 08001 a node cannot be
 --   reached; what a node raises, 42710 for a queue that it has already; then nothing has
 --   happened anywhere.
@@ -943,7 +953,7 @@ COMMENT ON PROCEDURE cmq_cluster.alter_queue(text, int, int, int, int, int, bigi
 
 -- drop_queue: drop a queue with its messages and history on all its nodes.
 --
--- Needs: on each node ownership of the queue; here of its views.
+-- Needs: on each node ownership of the queue; here add_user(.., manager => true).
 -- Errors: those of alter_queue; 2BP01 something depends on the queue, on a node or here.
 CREATE PROCEDURE cmq_cluster.drop_queue(queue text)
 LANGUAGE plpgsql AS $$
@@ -1851,7 +1861,7 @@ BEGIN
 
 	queues := ARRAY(SELECT k.queue FROM cmq_cluster.queue k WHERE k.everywhere ORDER BY 1);
 	commands := concat_ws('; ', 'CREATE SCHEMA IF NOT EXISTS cmq_node; COMMENT ON SCHEMA cmq_node IS ''cmq_cluster: the views of queues of the cluster''',
-		(SELECT string_agg(cmq_cluster._admit(m.remote_user, has_schema_privilege(m.role, 'cmq_cluster', 'CREATE')), '; ')
+		(SELECT string_agg(cmq_cluster._admit(m.remote_user, has_table_privilege(m.role, 'cmq_cluster.queue', 'INSERT')), '; ')
 		   FROM (SELECT u.umuser AS role, (SELECT substr(o, 6) FROM unnest(u.umoptions) o WHERE o LIKE 'user=%') AS remote_user
 				   FROM pg_user_mappings u WHERE u.srvname = server AND u.umuser <> 0) m));
 	FOREACH q IN ARRAY queues LOOP
@@ -1941,7 +1951,8 @@ BEGIN
 	EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA cmq_cluster TO %I', role);
 	EXECUTE format('GRANT EXECUTE ON ALL ROUTINES IN SCHEMA cmq_cluster TO %I', role);
 	EXECUTE format('GRANT INSERT, DELETE ON cmq_cluster.decision, cmq_cluster.turn TO %I', role);
-	EXECUTE format('%s CREATE ON SCHEMA cmq_cluster %s %I', CASE WHEN manager THEN 'GRANT' ELSE 'REVOKE' END, CASE WHEN manager THEN 'TO' ELSE 'FROM' END, role);
+	EXECUTE format('%s EXECUTE ON FUNCTION cmq_cluster._define(text, json), cmq_cluster._undefine(text) %s %I',
+				   CASE WHEN manager THEN 'GRANT' ELSE 'REVOKE' END, CASE WHEN manager THEN 'TO' ELSE 'FROM' END, role);
 	EXECUTE format('%s INSERT, UPDATE, DELETE ON cmq_cluster.queue, cmq_cluster.place, cmq_cluster.topic %s %I',
 				   CASE WHEN manager THEN 'GRANT' ELSE 'REVOKE' END, CASE WHEN manager THEN 'TO' ELSE 'FROM' END, role);
 	gid := (SELECT p.gid FROM cmq_cluster._prepare('add_user', '', nodes,
