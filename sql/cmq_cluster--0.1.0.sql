@@ -540,6 +540,34 @@ EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._prepare(text, text, int[], text[], bigint) IS 'cmq_cluster internal: have each node do its part, and prepare it';
 
+-- COMMIT PREPARED or ROLLBACK PREPARED on nodes; a row for each that has not done it.  Another
+-- session can be faster, or be doing it just now: 55000, and then it is waited for.
+CREATE FUNCTION cmq_cluster._end(gid text, outcome text, nodes int[]) RETURNS TABLE (node int, error text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	answer record;
+	busy int[];
+BEGIN
+	FOR i IN 1 .. 100 LOOP
+		busy := '{}';
+		FOR answer IN SELECT a.* FROM cmq_cluster._ask(nodes, array_fill(format('%s PREPARED %L', outcome, gid), ARRAY[cardinality(nodes)]), false) a
+					   WHERE a.code <> '42704'
+		LOOP
+			IF answer.code = '55000' AND i < 100 THEN
+				busy := busy || answer.node;
+			ELSE
+				node := answer.node;
+				error := answer.error;
+				RETURN NEXT;
+			END IF;
+		END LOOP;
+		EXIT WHEN cardinality(busy) = 0;
+		nodes := busy;
+		PERFORM pg_sleep(0.03);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION cmq_cluster._end(text, text, int[]) IS 'cmq_cluster internal: have nodes commit or roll back what they have prepared';
+
 -- Have the nodes commit what was decided.  What goes wrong, whatever it is, is a warning: it
 -- is decided, and an error would say that nothing has happened.
 CREATE FUNCTION cmq_cluster._finish(gid text, nodes int[]) RETURNS void
@@ -548,9 +576,7 @@ DECLARE
 	answer record;
 	all_done boolean := true;
 BEGIN
-	FOR answer IN SELECT a.* FROM cmq_cluster._ask(nodes, array_fill(format('COMMIT PREPARED %L', gid), ARRAY[cardinality(nodes)]), false) a
-				   WHERE a.code <> '42704'		-- resolve() was faster
-	LOOP
+	FOR answer IN SELECT e.* FROM cmq_cluster._end(gid, 'COMMIT', nodes) e LOOP
 		all_done := false;
 		RAISE WARNING USING MESSAGE = format('node %s has not committed yet what was decided', answer.node),
 			DETAIL = answer.error,
@@ -628,9 +654,8 @@ BEGIN
 		FOR gid IN SELECT json_array_elements_text(found.answer::json) LOOP
 			outcome := cmq_cluster._fate(gid);
 			CONTINUE WHEN outcome = 'wait';
-			SELECT a.code, a.error INTO answer
-			  FROM cmq_cluster._ask(ARRAY[node], ARRAY[format('%s PREPARED %L', outcome, gid)], false) a;
-			IF answer.code <> '42704' THEN
+			SELECT e.error INTO answer FROM cmq_cluster._end(gid, outcome, ARRAY[node]) e;
+			IF answer.error IS NOT NULL THEN
 				left_over := left_over || gid;
 				outcome := answer.error;
 			END IF;
