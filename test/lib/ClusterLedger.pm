@@ -7,8 +7,8 @@ package ClusterLedger;
 #   my $ledger = ClusterLedger->new($front);
 #   $ledger->start_senders('q', 2); $ledger->start_consumers('q', 4);
 #   $ledger->start_caller('q', 'rewind', 'restore');    calls these in turn
-#   $ledger->{sent_on}{q}{4}                    how many sends node 4 has acknowledged
-#   $ledger->wait_for('what', sub { ... });     soon that is true of the ledger
+#   $ledger->goes_on('when', q => [ 1, 2 ]);    a test: soon each of these nodes has traffic
+#   $ledger->wait_for('what', sub { ... });     a test: soon that is true of the ledger
 #   $ledger->mark; ... since($client, 'session')    what a client has noted since then
 #   $ledger->stop('sender');                    they end when nothing of theirs is in doubt
 #   $ledger->check('q');
@@ -19,7 +19,9 @@ package ClusterLedger;
 #   gone{queue}{id}{life}             how many acknowledged deletions; a life is rewind_count
 #   maybe_gone{queue}{id}{life}       how many in doubt: that life can be received again
 #   body{queue}{id}
-#   calls                             of rewind and restore: queue, kind, name, result or code
+#   sent_on, gone_on{queue}{node}     how many were acknowledged
+#   calls                             of rewind and restore: queue, kind, name; done: its result,
+#                                     or failed: the SQLSTATE
 
 use strict;
 use warnings;
@@ -327,7 +329,6 @@ sub mark
 	my ($self) = @_;
 	$self->read_books;
 	$_->{mark} = @{ $_->{notes} } foreach @{ $self->{clients} };
-	$self->{calls_at_mark} = @{ $self->{calls} };
 	return;
 }
 
@@ -339,24 +340,33 @@ sub since
 	return grep { $_->[0] eq $what } @notes[ $client->{mark} .. $#notes ];
 }
 
-# Calls of all callers since the mark.
-sub calls_since
+# A test: from now on these nodes of each queue send and consume, and each caller of a queue
+# has brought messages back in each of its ways.
+sub goes_on
 {
-	my ($self) = @_;
-	my @calls = @{ $self->{calls} };
-	return @calls[ $self->{calls_at_mark} .. $#calls ];
-}
-
-# A test: from now on all of these nodes send and consume.
-sub wait_for_traffic
-{
-	my ($self, $queue, @nodes) = @_;
+	my ($self, $when, %nodes) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$self->read_books;
-	my %sent = %{ $self->{sent_on}{$queue} // {} };
-	my %gone = %{ $self->{gone_on}{$queue} // {} };
-	$self->wait_for("messages of queue $queue are sent to and consumed from nodes @nodes", sub {
-		return !grep { ($self->{sent_on}{$queue}{$_} // 0) <= ($sent{$_} // 0) || ($self->{gone_on}{$queue}{$_} // 0) <= ($gone{$_} // 0) } @nodes;
+	my %before;
+
+	$self->mark;
+	foreach my $queue (keys %nodes)
+	{
+		$before{$_}{$queue} = { %{ $self->{$_}{$queue} // {} } } foreach qw(sent_on gone_on);
+	}
+	$self->wait_for("$when: traffic and calls go on", sub {
+		foreach my $queue (keys %nodes)
+		{
+			foreach my $node (@{ $nodes{$queue} })
+			{
+				return 0 if grep { ($self->{$_}{$queue}{$node} // 0) <= ($before{$_}{$queue}{$node} // 0) } qw(sent_on gone_on);
+			}
+			foreach my $caller ($self->of_role('caller', $queue))
+			{
+				my %done = map { $_->[1] => 1 } grep { $_->[3] eq 'done' } since($caller, 'call');
+				return 0 if grep { !$done{$_} } @{ $caller->{kinds} };
+			}
+		}
+		return 1;
 	});
 	return;
 }

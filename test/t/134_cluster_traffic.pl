@@ -65,27 +65,7 @@ $ledger->start_consumers($_, 4) foreach qw(q m);
 $ledger->start_caller('q', 'rewind', 'restore');
 $ledger->start_caller('m', 'restore');
 
-sub wait_for_calls
-{
-	my ($when) = @_;
-	my %kinds = (q => [qw(rewind restore)], m => ['restore']);
-	$ledger->mark;
-	$ledger->wait_for("$when: messages can be brought back on all nodes", sub {
-		foreach my $queue (keys %kinds)
-		{
-			foreach my $kind (@{ $kinds{$queue} })
-			{
-				return 0 unless grep { $_->{queue} eq $queue && $_->{kind} eq $kind && defined $_->{done} } $ledger->calls_since;
-			}
-		}
-		return 1;
-	});
-	return;
-}
-
-$ledger->wait_for_traffic('q', 1, 2, 3);
-$ledger->wait_for_traffic('m', 1, 2);
-wait_for_calls('at first');
+$ledger->goes_on('at first', q => [ 1, 2, 3 ], m => [ 1, 2 ]);
 
 #
 # A node is added.  Calls that come meanwhile wait, and then are for the new node, too.
@@ -107,8 +87,7 @@ $_->succeeds('a call beside add_node') foreach @runs;
 is($cluster->node(4)->sql(q{SELECT queue || ' ' || polling_wait_seconds FROM cmq.queues ORDER BY queue}), "late 0\nq 3", 'the new node has what was created and changed beside add_node');
 is(handed_out('q'), '1 2 3 4', 'senders are sent to the new node');
 is(handed_out('q', 1), '1 2 3 4', '... and consumers');
-$ledger->wait_for_traffic('q', 1, 2, 3, 4);
-wait_for_calls('with a node more');
+$ledger->goes_on('with a node more', q => [ 1 .. 4 ]);
 
 #
 # A queue is moved.
@@ -119,7 +98,6 @@ sub move_queue { return error_of(q{CALL cmq_cluster.move_queue('m', '{3,4}')}); 
 is(move_queue(), '', 'a queue is moved that is not empty');
 is(handed_out('m'), '3 4', 'senders are sent to the new nodes');
 is(handed_out('m', 1), '1 2 3 4', '... and consumers to all, where there are messages');
-$ledger->wait_for_traffic('m', 3, 4);
 my @refusals;
 ok(eventually(sub {
 		my $error = move_queue();
@@ -129,8 +107,7 @@ ok(eventually(sub {
 # a sender that had asked before was faster
 is(join("\n", grep { !/^55000: node \d: queue "m" is not empty$/ } @refusals), '', '... and has refused nothing but to drop what is not empty');
 is($cluster->node($_)->sql(q{SELECT count(*) FROM cmq.queues WHERE queue = 'm'}), 0, "node $_ does not have the queue any more") foreach 1, 2;
-$ledger->wait_for_traffic('m', 3, 4);
-wait_for_calls('with a queue moved');
+$ledger->goes_on('with a queue moved', m => [ 3, 4 ]);
 
 #
 # A node is drained and removed, and comes back.
@@ -154,10 +131,9 @@ $ledger->wait_for('it is empty when nothing is brought back', sub { return is_em
 is(error_of('CALL cmq_cluster.remove_node(1)'), '', 'it is removed without history');
 is($cluster->node(1)->sql('SELECT count(*) FROM cmq.queues'), 0, '... and has no queue');
 is(handed_out('q', 1), '2 3 4', '... and gets no clients');
-$ledger->wait_for_traffic('q', 2, 3, 4);
-wait_for_calls('with a node less');
+$ledger->goes_on('with a node less', q => [ 2 .. 4 ]);
 $front->sql(sprintf q{CALL cmq_cluster.add_node(1, '%s', '%s')}, $cluster->node(1)->host, $cluster->node(1)->port);
-$ledger->wait_for_traffic('q', 1, 2, 3, 4);
+$ledger->goes_on('with a node that has come back', q => [ 1 .. 4 ]);
 
 my @failed = grep { defined $_->{failed} } @{ $ledger->{calls} };
 is(join(' ', grep { !/^q 55000$/ } map { "$_->{queue} $_->{failed}" } @failed), '', 'no call has failed, but those for a queue without rewind on one node');
@@ -170,8 +146,9 @@ is(join(' ', grep { !/^q 55000$/ } map { "$_->{queue} $_->{failed}" } @failed), 
 # said that it has them.
 my $receiver = $standby->sql('SELECT pid FROM pg_stat_wal_receiver');
 kill 'STOP', $receiver;
-$primary->wait_until(q{SELECT count(*) > 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ 'cmq_send|sent'});
+$primary->wait_until(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ 'cmq_send|sent'});
 $ledger->mark;
+my %sent_before = %{ $ledger->{sent_on}{q} };
 $primary->kill_server;
 kill 'CONT', $receiver;
 like(error_of(q{SET cmq.reason = 'dead'; CALL cmq_cluster.rewind('q', now() - interval '5 s')}), qr/^08001: node 3 /, 'with a node down nothing is brought back');
@@ -179,14 +156,11 @@ is($front->sql('SELECT node FROM cmq_cluster.nodes WHERE error IS NOT NULL'), 3,
 is($cluster->node($_)->sql(q{SELECT count(*) FROM cmq.rewinds WHERE reason = 'dead'}), 0, "... not on node $_ either") foreach 1, 2, 4;
 $ledger->wait_for('clients lose the node', sub { return grep { grep { $_->[1] eq 'lost' } ClusterLedger::since($_, 'error') } $ledger->of_role('sender'), $ledger->of_role('consumer') });
 $ledger->wait_for('calls fail', sub { return 2 == grep { grep { ($_->[3] . $_->[4]) eq 'failed08001' } ClusterLedger::since($_, 'call') } $ledger->of_role('caller') });
-$ledger->wait_for_traffic('q', 1, 2, 4);
-$ledger->wait_for_traffic('m', 4);
+$ledger->wait_for('the other nodes send', sub { return !grep { !$sent_before{$_} || $ledger->{sent_on}{q}{$_} <= $sent_before{$_} } 1, 2, 4 });
 
 $standby->promote;
 $cluster->{nodes}{3} = $standby;
-$ledger->wait_for_traffic('q', 1, 2, 3, 4);
-$ledger->wait_for_traffic('m', 3, 4);
-wait_for_calls('with a standby promoted');
+$ledger->goes_on('with a standby promoted', q => [ 1 .. 4 ], m => [ 3, 4 ]);
 is($front->sql(q{SELECT node, error FROM cmq_cluster.nodes WHERE error IS NOT NULL}), '', 'all nodes answer again');
 is($front->sql(q{SELECT count(DISTINCT node) FROM cmq_cluster.q_q_history WHERE msg_id IS NOT NULL}), 4, '... and can be read');
 
@@ -200,7 +174,7 @@ $ledger->wait_for('all queues empty', sub { return is_empty('q', 1 .. 4) && is_e
 $ledger->stop('consumer');
 ok(is_empty('q', 1 .. 4) && is_empty('m', 3, 4), '... and stay so');
 
-cmp_ok(sum0(map { scalar keys %$_ } values %{ $ledger->{maybe_sent} }), '>', 1, 'some sends were in doubt');
+cmp_ok(sum0(map { scalar keys %$_ } values %{ $ledger->{maybe_sent} }), '>', 0, 'some sends were in doubt');
 foreach my $queue (qw(q m))
 {
 	$ledger->check($queue);
