@@ -2235,7 +2235,8 @@ COMMENT ON FUNCTION cmq_cluster._place(text, int[], boolean) IS 'cmq_cluster int
 --              on: for a consumer with this number; number i gets the (i modulo N)th of the
 --              N nodes that have messages, so N consumers are the least that there may be
 -- Result: as host=.. port=.. dbname=..; the client adds who it is.
--- Errors: 42704 the cluster has no such queue; 55000 no node accepts messages.
+-- Errors: 42704 the cluster has no such queue; 55000 no node accepts messages, or there is no
+--   node.
 CREATE FUNCTION cmq_cluster.connection(queue text DEFAULT NULL, consumer int DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -2244,7 +2245,10 @@ DECLARE
 BEGIN
 	IF consumer < 0 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('consumer is out of range: %s', consumer), DETAIL = 'It must be 0 or more.';
-	ELSIF consumer IS NOT NULL AND cardinality(nodes) > 0 THEN
+	ELSIF cardinality(nodes) = 0 THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'there is no node',
+			HINT = 'Add nodes with CALL cmq_cluster.add_node(..).';
+	ELSIF consumer IS NOT NULL THEN
 		chosen := nodes[consumer % cardinality(nodes) + 1];
 	ELSE
 		chosen := (SELECT n.node FROM cmq_cluster.node n LEFT JOIN cmq_cluster.place p ON p.node = n.node AND p.queue = $1
