@@ -11,6 +11,7 @@ package CmqCluster;
 #   $cluster->add(4);                           another node, started and added
 #   $cluster->start_node(4);                    started, and not added
 #   $cluster->sql_on_all('SELECT 1');           the answers of all nodes, a line each
+#   $cluster->add_role('joe', 'true');          a role on all servers, that may use the cluster; true: as a manager
 #   $cluster->is_whole('name');                 tests: nothing is in doubt, all servers are sound
 #   $cluster->stop;
 
@@ -18,6 +19,7 @@ use strict;
 use warnings;
 
 use CmqNode;
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
 our $step = 16;
@@ -56,6 +58,30 @@ sub add
 	my $node = $self->start_node($number);
 	$self->{front}->sql(sprintf q{CALL cmq_cluster.add_node(%d, '%s', '%s')}, $number, $node->host, $node->port);
 	return $node;
+}
+
+# The front's roles that are no superusers need a password that the node has asked for.
+sub make_role
+{
+	my ($self, $number, $role) = @_;
+	my $node = $self->node($number);
+	my $hba = $node->data_dir . '/pg_hba.conf';
+	my $rest = slurp_file($hba);
+
+	open my $file, '>', $hba or die $!;
+	print $file "local all $role scram-sha-256\n$rest";
+	close $file;
+	$node->sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE $role LOGIN PASSWORD 'secret'");
+	$node->reload;
+	return;
+}
+
+sub add_role
+{
+	my ($self, $role, $manager) = @_;
+	$self->make_role($_, $role) foreach $self->numbers;
+	$self->{front}->sql(qq{CREATE ROLE $role LOGIN; CALL cmq_cluster.add_user('$role', password => 'secret', manager => $manager)});
+	return;
 }
 
 sub node { my ($self, $number) = @_; return $self->{nodes}{$number}; }
