@@ -224,6 +224,15 @@ sub pending
 	return grep { $_->{state} ne 'deleted' } $self->messages($s, $q);
 }
 
+# The first of them that waits for a receive, is delayed or in flight, or undef: no rewind
+# begins later.
+sub oldest
+{
+	my ($self, $s, $q) = @_;
+	my ($oldest) = grep { $_->{due} || $_->{state} ne 'deleted' } $self->messages($s, $q);
+	return $oldest;
+}
+
 # Has another open transaction changed the message?  Receives pass it over, others wait.
 sub is_held { my ($self, $s, $q, $m) = @_; return $self->is_busy($s, "messages of $q", $m->{id}); }
 
@@ -671,6 +680,195 @@ sub history
 	  $self->messages($s, $q);
 }
 
+#
+# What manages queues and topics, and brings messages back.  Each does it, and returns what
+# the server must answer; if that is an error, as ! and SQLSTATE, nothing has happened.
+#
+
+sub create_queue
+{
+	my ($self, $s, $q, %settings) = @_;
+	return '!42710' if $self->queue($s, $q);
+	$self->create($s, $q, %settings);
+	return '-';
+}
+
+sub drop_queue
+{
+	my ($self, $s, $q) = @_;
+	return '!42704' unless $self->queue($s, $q);
+	return '!2BP01' if $self->sources($s, $q);
+	$self->drop($s, $q);
+	return '-';
+}
+
+sub alter_queue
+{
+	my ($self, $s, $q, %settings) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	my $dead = $settings{dead_letter_queue};
+	if (defined $dead)
+	{
+		# not to itself, nor to a queue that has one
+		return '!22023' if $dead eq $q;
+		my $target = $self->queue($s, $dead) or return '!42704';
+		return '!22023' if $self->sources($s, $q) || $target->{dead_letter_queue} ne '';
+	}
+	return '!22023' if ($dead // $queue->{dead_letter_queue}) eq '' && grep { /^max_(?:receive|time)/ } keys %settings;
+	if (($settings{rewind_seconds} // 1) == 0)
+	{
+		$self->remove($s, $q, $_) foreach grep { $_->{state} eq 'deleted' } $self->messages($s, $q);
+		$settings{rewind} = undef;
+	}
+	$self->forget_keys($s, $q) if ($settings{dedup_seconds} // 1) == 0;
+	$self->alter($s, $q, %settings);
+	return '-';
+}
+
+sub unbind_dead_letter
+{
+	my ($self, $s, $q) = @_;
+	return '!42704' unless $self->queue($s, $q);
+	$self->alter($s, $q, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0);
+	return '-';
+}
+
+sub set_paused
+{
+	my ($self, $s, $q, $paused) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	return 'false' if $queue->{paused} == $paused;
+	$self->record($s, kind => $paused ? 'pause' : 'resume', queue => $q);
+	$self->alter($s, $q, paused => $paused);
+	return 'true';
+}
+
+sub clear_queue
+{
+	my ($self, $s, $q) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	my @pending = $self->pending($s, $q);
+	$self->remove($s, $q, $_) foreach @pending;
+	$self->record($s, kind => 'cancel', queue => $q) if $queue->{rewind};
+	$self->alter($s, $q, rewind => undef);
+	return scalar @pending;
+}
+
+# From this id on; -1: from before the rewind window.
+sub rewind
+{
+	my ($self, $s, $q, $from) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	return '!55000' unless $queue->{rewind_seconds};
+	my $oldest = $self->oldest($s, $q);
+	return '!22023' if $from < 0 || ($oldest && $from > $oldest->{id});
+	my @back = grep { $_->{state} eq 'deleted' && $_->{id} >= $from } $self->messages($s, $q);
+	my $no = @back || $queue->{rewind} ? $self->record($s, kind => 'rewind', queue => $q) : 0;
+	$self->alter($s, $q, rewind => @back ? { no => $no, due => { map { $_->{deletion} => 1 } @back } } : undef);
+	return @back ? $back[0]{id} : '-';
+}
+
+sub cancel_rewind
+{
+	my ($self, $s, $q) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	return '!55000' unless $queue->{rewind_seconds};
+	return 'false' unless $queue->{rewind};
+	$self->record($s, kind => 'cancel', queue => $q);
+	$self->alter($s, $q, rewind => undef);
+	return 'true';
+}
+
+# The window and kind are those of history().
+sub refusal_of_window
+{
+	my ($self, $s, $q, $from, $to) = @_;
+	my $queue = $self->queue($s, $q) or return '!42704';
+	return '!55000' unless $queue->{rewind_seconds};
+	return defined $to && $from > $to ? '!22023' : '';
+}
+
+sub preview
+{
+	my ($self, $s, $q, $from, $to, $kind) = @_;
+	my $refusal = $self->refusal_of_window($s, $q, $from, $to);
+	return $refusal if $refusal;
+	my @meant = $self->history($s, $q, $from, $to, $kind);
+	my $bytes = 0;
+	$bytes += $_->{bytes} foreach @meant;
+	return join ' ', scalar @meant, $bytes, @meant ? ($meant[0]{id}, $meant[-1]{id}) : ();
+}
+
+# expected: how many messages, undef: any number.
+sub restore
+{
+	my ($self, $s, $q, $from, $to, $kind, $expected) = @_;
+	my $refusal = $self->refusal_of_window($s, $q, $from, $to);
+	return $refusal if $refusal;
+	my @meant = $self->history($s, $q, $from, $to, $kind);
+	return '!21000' if defined $expected && $expected != @meant;
+	return $self->bring_back($s, $q, @meant);
+}
+
+sub restore_messages
+{
+	my ($self, $s, $q, @ids) = @_;
+	return '!42704' unless $self->queue($s, $q);
+	return '!55000' unless $self->queue($s, $q)->{rewind_seconds};
+	my %ids = map { $_ => 1 } @ids;
+	my @meant = grep { $ids{ $_->{id} } } $self->history($s, $q, undef, undef, '');
+	$self->bring_back($s, $q, @meant);
+	return join(' ', map { $_->{id} } @meant) || '-';
+}
+
+# What restores do.
+sub bring_back
+{
+	my ($self, $s, $q, @messages) = @_;
+	foreach my $m (@messages)
+	{
+		$self->change($s, $q, $m, state => 'ready', key => $m->{id}, rc => 0, wc => $m->{wc} + 1, handle => '', first => '');
+	}
+	$self->record($s, kind => 'restore', queue => $q, messages => scalar @messages) if @messages;
+	return scalar @messages;
+}
+
+sub create_topic
+{
+	my ($self, $s, $name, $type) = @_;
+	return '!42710' if $self->row($s, 'topic', $name);
+	$self->set($s, 'topic', $name, { name => $name, type => $type });
+	return '-';
+}
+
+sub drop_topic
+{
+	my ($self, $s, $name) = @_;
+	return '!42704' unless $self->row($s, 'topic', $name);
+	return '!2BP01' if grep { $_->{topic} eq $name } $self->rows($s, 'subscription');
+	$self->set($s, 'topic', $name, undef);
+	return '-';
+}
+
+sub subscribe
+{
+	my ($self, $s, $topic, $name, $q, $tags, $keys) = @_;
+	my $row = $self->row($s, 'topic', $topic) or return '!42704';
+	return '!42704' unless $self->queue($s, $q);
+	return '!22023' if $row->{type} eq 'tag' ? $keys : $tags || !$keys;
+	return '!42710' if $self->row($s, 'subscription', "$topic $name");
+	$self->set($s, 'subscription', "$topic $name", { topic => $topic, name => $name, queue => $q, filters => $tags // $keys });
+	return '-';
+}
+
+sub unsubscribe
+{
+	my ($self, $s, $topic, $name) = @_;
+	return '!42704' unless $self->row($s, 'subscription', "$topic $name");
+	$self->set($s, 'subscription', "$topic $name", undef);
+	return '-';
+}
+
 # Does the subscription want what is published with these tags, or this routing key?
 sub wants
 {
@@ -729,7 +927,7 @@ sub attributes
 	my ($self, $s, $q) = @_;
 	my $queue = $self->queue($s, $q);
 	my @messages = $self->messages($s, $q);
-	my ($oldest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+	my $oldest = $self->oldest($s, $q);
 	my %n;
 	$n{ $_->{due} ? 'ready' : $_->{state} }++ foreach @messages;
 	return join ' ', (map { $n{$_} // 0 } 'ready', 'in_flight', 'delayed', 'deleted'),
@@ -756,7 +954,7 @@ sub status
 {
 	my ($self, $s, $q) = @_;
 	my @messages = $self->messages($s, $q);
-	my ($oldest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+	my $oldest = $self->oldest($s, $q);
 	my $dead = $self->queue($s, $q)->{dead_letter_queue};
 	my $left = grep { $_->{due} } @messages;
 	my %n;

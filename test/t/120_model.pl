@@ -461,27 +461,13 @@ sub some_ids
 	return @ids;
 }
 
-sub restored
-{
-	my ($s, $q, @messages) = @_;
-	foreach my $m (@messages)
-	{
-		$model->change($s, $q, $m, state => 'ready', key => $m->{id}, rc => 0, wc => $m->{wc} + 1, handle => '', first => '');
-	}
-	return;
-}
-
 sub set_paused
 {
 	my ($s, $paused, $q) = @_;
 	return '' unless $model->lock($s, "queue $q");
 	my $kind = $paused ? 'pause' : 'resume';
 	my $got = ask($s, "SELECT cmq_${kind}_queue('$q')");
-	my $queue = $model->queue($s, $q) or return differ("$kind of $q", $got, '!42704');
-	return differ("$kind of $q", $got, 'false') if $queue->{paused} == $paused;
-	$model->record($s, kind => $kind, queue => $q);
-	$model->alter($s, $q, paused => $paused);
-	return differ("$kind of $q", $got, 'true');
+	return differ("$kind of $q", $got, $model->set_paused($s, $q, $paused));
 }
 
 sub publish
@@ -689,7 +675,7 @@ my %operations = (
 		my $q = pick(qw(q q q dead extra));
 		return '' unless $model->lock($s, "queue $q");
 		my @messages = $model->messages($s, $q);
-		my ($earliest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+		my $earliest = $model->oldest($s, $q);
 		# most are in the range
 		my @choice = $earliest && rand() < 0.8 ? grep { $_->{id} <= $earliest->{id} } @messages : @messages;
 		my ($from, $from_sql) = (0, "now() - interval '1 hour'");
@@ -698,40 +684,24 @@ my %operations = (
 			$from = pick(@choice)->{id} + pick(0, 0, 1);
 			$from_sql = "cmq.enqueued_at($from)";
 		}
-		$from_sql = "now() - interval '1 day 1 second'" if rand() < 0.05;
+		# before the rewind window
+		($from, $from_sql) = (-1, "now() - interval '1 day 1 second'") if rand() < 0.05;
 		my $got = ask($s, "SELECT cmq.msg_id(cmq_rewind('$q', $from_sql))");
-		my $queue = $model->queue($s, $q) or return differ("rewind of $q", $got, '!42704');
-		return differ("rewind of $q", $got, '!55000') unless $queue->{rewind_seconds};
-		return differ("rewind of $q to $from_sql", $got, '!22023') if $from_sql =~ /day/ || ($earliest && $from > $earliest->{id});
-		my @back = grep { $_->{state} eq 'deleted' && $_->{id} >= $from } @messages;
-		my $no = @back || $queue->{rewind} ? $model->record($s, kind => 'rewind', queue => $q) : 0;
-		$model->alter($s, $q, rewind => @back ? { no => $no, due => { map { $_->{deletion} => 1 } @back } } : undef);
-		return differ("rewind of $q to $from_sql", $got, @back ? $back[0]{id} : '-');
+		return differ("rewind of $q to $from_sql", $got, $model->rewind($s, $q, $from));
 	},
 	cancel_rewind => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q dead extra));
 		return '' unless $model->lock($s, "queue $q");
 		my $got = ask($s, "SELECT cmq_cancel_rewind('$q')");
-		my $queue = $model->queue($s, $q) or return differ("cancel in $q", $got, '!42704');
-		return differ("cancel in $q", $got, '!55000') unless $queue->{rewind_seconds};
-		my $was_under_way = $queue->{rewind} ? 'true' : 'false';
-		$model->record($s, kind => 'cancel', queue => $q) if $queue->{rewind};
-		$model->alter($s, $q, rewind => undef);
-		return differ("cancel in $q", $got, $was_under_way);
+		return differ("cancel in $q", $got, $model->cancel_rewind($s, $q));
 	},
 	preview => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q q q dead extra));
 		my ($from, $to, $kind, $window, $filter) = a_window($s, $q);
 		my $got = ask($s, "SELECT concat_ws(' ', messages, body_bytes, cmq.msg_id(first_enqueued_at), cmq.msg_id(last_enqueued_at)) FROM cmq_rewind_preview('$q', $window, $filter)");
-		my $queue = $model->queue($s, $q) or return differ("preview in $q", $got, '!42704');
-		return differ("preview in $q", $got, '!55000') unless $queue->{rewind_seconds};
-		return differ("preview in $q", $got, '!22023') if defined $to && $from > $to;
-		my @meant = $model->history($s, $q, $from, $to, $kind);
-		my $bytes = 0;
-		$bytes += $_->{bytes} foreach @meant;
-		return differ("preview in $q", $got, join ' ', scalar @meant, $bytes, @meant ? ($meant[0]{id}, $meant[-1]{id}) : ());
+		return differ("preview in $q", $got, $model->preview($s, $q, $from, $to, $kind));
 	},
 	history => sub {
 		my ($s) = @_;
@@ -756,13 +726,7 @@ my %operations = (
 		return '' if grep { $model->is_held($s, $q, $_) } @meant;
 		my $expected = rand() < 0.5 ? 'NULL' : @meant + (rand() < 0.2 ? 1 : 0);
 		my $got = ask($s, "SELECT cmq_restore('$q', $window, $filter, $expected)");
-		my $queue = $model->queue($s, $q) or return differ("restore in $q", $got, '!42704');
-		return differ("restore in $q", $got, '!55000') unless $queue->{rewind_seconds};
-		return differ("restore in $q", $got, '!22023') if defined $to && $from > $to;
-		return differ("restore in $q", $got, '!21000') if $expected ne 'NULL' && $expected != @meant;
-		restored($s, $q, @meant);
-		$model->record($s, kind => 'restore', queue => $q, messages => scalar @meant) if @meant;
-		return differ("restore in $q", $got, scalar @meant);
+		return differ("restore in $q", $got, $model->restore($s, $q, $from, $to, $kind, $expected eq 'NULL' ? undef : $expected));
 	},
 	restore_messages => sub {
 		my ($s) = @_;
@@ -770,13 +734,9 @@ my %operations = (
 		return '' unless $model->lock($s, "queue $q");
 		my @messages = $model->messages($s, $q) or return '';
 		my %ids = map { pick(@messages)->{id} + pick(0, 0, 0, 1) => 1 } 1 .. 4;
-		my @meant = grep { $ids{ $_->{id} } } $model->history($s, $q, undef, undef, '');
-		return '' if grep { $model->is_held($s, $q, $_) } @meant;
+		return '' if grep { $ids{ $_->{id} } && $model->is_held($s, $q, $_) } $model->history($s, $q, undef, undef, '');
 		my $got = ask($s, "SELECT string_agg(i::text, ' ' ORDER BY o) FROM cmq_restore_messages('$q', '{@{[join ',', reverse sort keys %ids]}}') WITH ORDINALITY r (i, o)");
-		return differ("restore_messages in $q", $got, '!55000') unless $model->queue($s, $q)->{rewind_seconds};
-		restored($s, $q, @meant);
-		$model->record($s, kind => 'restore', queue => $q, messages => scalar @meant) if @meant;
-		return differ("restore_messages in $q", $got, join(' ', map { $_->{id} } @meant) || '-');
+		return differ("restore_messages in $q", $got, $model->restore_messages($s, $q, keys %ids));
 	},
 	replay => sub {
 		my ($s) = @_;
@@ -844,14 +804,9 @@ my %operations = (
 	clear_queue => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q copy copy dead extra extra));
-		my @pending = $model->pending($s, $q);
-		return '' if !$model->lock($s, "queue $q") || grep { $model->is_held($s, $q, $_) } @pending;
+		return '' if !$model->lock($s, "queue $q") || grep { $model->is_held($s, $q, $_) } $model->pending($s, $q);
 		my $got = ask($s, "SELECT cmq_clear_queue('$q')");
-		return differ("clear of $q", $got, '!42704') unless $model->queue($s, $q);
-		$model->remove($s, $q, $_) foreach @pending;
-		$model->record($s, kind => 'cancel', queue => $q) if $model->queue($s, $q)->{rewind};
-		$model->alter($s, $q, rewind => undef);
-		return differ("clear of $q", $got, scalar @pending);
+		return differ("clear of $q", $got, $model->clear_queue($s, $q));
 	},
 	pause => sub { my ($s) = @_; return set_paused($s, 1, pick(qw(q copy dead extra))); },
 	resume => sub {
@@ -911,10 +866,7 @@ my %operations = (
 		my $is_policy = $setting =~ /^max_(?:receive|time)/;
 		return '' if $is_policy && $dead ne '' && !$model->lock($s, "queue $dead");
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', $setting => $value)");
-		return differ("alter $q", $got, '!42704') unless $queue;
-		return differ("alter $q", $got, '!22023') if $is_policy && $dead eq '';
-		$model->alter($s, $q, $setting => $value);
-		return differ("alter $q", $got, '-');
+		return differ("alter $q", $got, $model->alter_queue($s, $q, $setting => $value));
 	},
 	# these wait for everybody who uses the queue
 	alter_times => sub {
@@ -927,18 +879,7 @@ my %operations = (
 		my ($setting, $value) = rand() < 0.3 ? (dedup_seconds => pick(0, 1000, 86400)) : !$is_off && rand() < 0.5 ? (msg_retention_seconds => pick(345600, 259200)) :
 		  (rewind_seconds => !$is_off && rand() < 0.3 ? 0 : pick(80000, 86400));
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', $setting => $value)");
-		return differ("alter $q", $got, '!42704') unless $queue;
-		if (!$value && $setting eq 'dedup_seconds')
-		{
-			$model->forget_keys($s, $q);
-		}
-		elsif (!$value)
-		{
-			$model->remove($s, $q, $_) foreach grep { $_->{state} eq 'deleted' } $model->messages($s, $q);
-			$model->alter($s, $q, rewind => undef);
-		}
-		$model->alter($s, $q, $setting => $value);
-		return differ("alter $q", $got, '-');
+		return differ("alter $q", $got, $model->alter_queue($s, $q, $setting => $value));
 	},
 	bind_dead_letter => sub {
 		my ($s) = @_;
@@ -949,22 +890,14 @@ my %operations = (
 		my $limits = $model->queue($s, $dead);
 		return '' if $limits && ($limits->{max_msg_size} < 1048576 || $limits->{max_msg_heap_num} < 1000);
 		my $got = ask($s, "SELECT cmq_alter_queue('$q', dead_letter_queue => '$dead', $policy)");
-		return differ("bind $q to $dead", $got, '!42704') unless $model->queue($s, $q);
-		# not to itself, nor to a queue that has one
-		return differ("bind $q to $dead", $got, '!22023') if $q eq $dead;
-		my $target = $model->queue($s, $dead) or return differ("bind $q to $dead", $got, '!42704');
-		return differ("bind $q to $dead", $got, '!22023') if $model->sources($s, $q) || $target->{dead_letter_queue} ne '';
-		$model->alter($s, $q, dead_letter_queue => $dead, %policy);
-		return differ("bind $q to $dead", $got, '-');
+		return differ("bind $q to $dead", $got, $model->alter_queue($s, $q, dead_letter_queue => $dead, %policy));
 	},
 	unbind_dead_letter => sub {
 		my ($s) = @_;
 		my $q = pick(qw(q copy extra));
 		return '' unless $model->lock($s, "queue $q");
 		my $got = ask($s, "SELECT cmq_unbind_dead_letter('$q')");
-		return differ("unbind $q", $got, '!42704') unless $model->queue($s, $q);
-		$model->alter($s, $q, dead_letter_queue => '', max_receive_count => 0, max_time_to_live => 0);
-		return differ("unbind $q", $got, '-');
+		return differ("unbind $q", $got, $model->unbind_dead_letter($s, $q));
 	},
 	create_queue => sub {
 		my ($s) = @_;
@@ -978,10 +911,8 @@ my %operations = (
 		my $dedup = pick(0, 0, 1000);
 		$policy .= ", dedup_seconds => $dedup" if $dedup;
 		my $got = ask($s, "SELECT cmq_create_queue('$name', visibility_timeout => 43200, rewind_seconds => $seconds, $policy)");
-		return differ("create $name", $got, '!42710') if $exists;
-		$model->create($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds, ordered => $ordered, dedup_seconds => $dedup,
-			$dead ? (dead_letter_queue => $dead, max_receive_count => 2, rewind_share => 50) : (max_msg_size => 1024));
-		return differ("create $name", $got, '-');
+		return differ("create $name", $got, $model->create_queue($s, 'extra', visibility_timeout => 43200, rewind_seconds => $seconds, ordered => $ordered, dedup_seconds => $dedup,
+			$dead ? (dead_letter_queue => $dead, max_receive_count => 2, rewind_share => 50) : (max_msg_size => 1024)));
 	},
 	drop_queue => sub {
 		my ($s) = @_;
@@ -989,10 +920,7 @@ my %operations = (
 		my $q = pick('extra', 'extra', map { $_->{name} } grep { $model->sources($s, $_->{name}) } $model->rows($s, 'queue'));
 		return '' if !may_lock_out($s) || !$model->is_alone($s, $q) || !$model->lock($s, "queue $q") || !$model->lock($s, 'topics');
 		my $got = ask($s, "SELECT cmq_drop_queue('$q')");
-		return differ("drop $q", $got, '!42704') unless $model->queue($s, $q);
-		return differ("drop $q", $got, '!2BP01') if $model->sources($s, $q);
-		$model->drop($s, $q);
-		return differ("drop $q", $got, '-');
+		return differ("drop $q", $got, $model->drop_queue($s, $q));
 	},
 	create_topic => sub {
 		my ($s) = @_;
@@ -1001,9 +929,7 @@ my %operations = (
 		my $type = $types{$name};
 		return '' unless $model->lock($s, 'topics');
 		my $got = ask($s, "SELECT cmq_create_topic('$name', '$type')");
-		return differ("create topic $name", $got, '!42710') if $model->row($s, 'topic', $name);
-		$model->set($s, 'topic', $name, { name => $name, type => $type });
-		return differ("create topic $name", $got, '-');
+		return differ("create topic $name", $got, $model->create_topic($s, $name, $type));
 	},
 	drop_topic => sub {
 		my ($s) = @_;
@@ -1011,10 +937,7 @@ my %operations = (
 		my $name = pick('news', 'routes', (grep { !$used{$_} } 'news', 'routes') x 5);
 		return '' unless $model->lock($s, 'topics');
 		my $got = ask($s, "SELECT cmq_drop_topic('$name')");
-		return differ("drop topic $name", $got, '!42704') unless $model->row($s, 'topic', $name);
-		return differ("drop topic $name", $got, '!2BP01') if $used{$name};
-		$model->set($s, 'topic', $name, undef);
-		return differ("drop topic $name", $got, '-');
+		return differ("drop topic $name", $got, $model->drop_topic($s, $name));
 	},
 	subscribe => sub {
 		my ($s) = @_;
@@ -1023,13 +946,7 @@ my %operations = (
 		my ($tags, $keys) = (pick(undef, ['a'], [ 'b', 'c' ]), pick(['a'], ['a.*'], ['a.#'], ['#'], [ '*.a', '#.c' ]));
 		undef(rand() < 0.1 ? $tags : $topic eq 'news' ? $keys : $tags);
 		my $got = ask($s, "SELECT cmq_subscribe('$topic', '$name', '$q', @{[text_array_sql($tags)]}, @{[text_array_sql($keys)]})");
-		my $what = "subscribe $q to $topic";
-		my $row = $model->row($s, 'topic', $topic) or return differ($what, $got, '!42704');
-		return differ($what, $got, '!42704') unless $model->queue($s, $q);
-		return differ($what, $got, '!22023') if $row->{type} eq 'tag' ? $keys : $tags || !$keys;
-		return differ($what, $got, '!42710') if $model->row($s, 'subscription', "$topic $name");
-		$model->set($s, 'subscription', "$topic $name", { topic => $topic, name => $name, queue => $q, filters => $tags // $keys });
-		return differ($what, $got, '-');
+		return differ("subscribe $q to $topic", $got, $model->subscribe($s, $topic, $name, $q, $tags, $keys));
 	},
 	unsubscribe => sub {
 		my ($s) = @_;
@@ -1037,9 +954,7 @@ my %operations = (
 		my $subscription = $model->row($s, 'subscription', "$topic $name");
 		return '' unless $model->lock($s, 'topics') && (!$subscription || $model->lock($s, "queue $subscription->{queue}"));
 		my $got = ask($s, "SELECT cmq_unsubscribe('$topic', '$name')");
-		return differ("unsubscribe $topic $name", $got, '!42704') unless $subscription;
-		$model->set($s, 'subscription', "$topic $name", undef);
-		return differ("unsubscribe $topic $name", $got, '-');
+		return differ("unsubscribe $topic $name", $got, $model->unsubscribe($s, $topic, $name));
 	});
 my %weights = (
 	receive => 24, consume => 8, receive_messages => 5, delete_messages => 4, delete => 14, change_visibility => 12, send => 9, delete_batch => 9,
