@@ -34,7 +34,7 @@ sub new
 	my ($class, @sessions) = @_;
 	my $self = bless {
 		sessions => [@sessions], committed => {}, counted => {}, empty_receives => {}, stuck => {}, last_id => {},
-		numbers => 0, duplicates => 0
+		numbers => 0, duplicates => 0, id_step => 1, id_class => 0
 	}, $class;
 	$self->rollback($_) foreach @sessions;
 	return $self;
@@ -81,7 +81,7 @@ sub commit
 sub prepare
 {
 	my ($self, $s, %more) = @_;
-	my $prepared = { %more, map { $_ => $s->{$_} } qw(changes counted locks) };
+	my $prepared = { prepared => 1, %more, map { $_ => $s->{$_} } qw(changes counted locks) };
 	push @{ $self->{sessions} }, $prepared;
 	$self->rollback($s);
 	return $prepared;
@@ -127,6 +127,15 @@ sub is_busy
 {
 	my ($self, $s, $table, $key) = @_;
 	return !!grep { $_ != $s && exists +($_->{changes}{$table} // {})->{$key} } @{ $self->{sessions} };
+}
+
+# The server has stopped and started again.  What is prepared is still there.
+sub restart
+{
+	my ($self) = @_;
+	$self->rollback($_) foreach grep { !$_->{prepared} } @{ $self->{sessions} };
+	@$self{qw(counted empty_receives stuck)} = ({}, {}, {});
+	return;
 }
 
 #
@@ -575,6 +584,9 @@ sub take_back
 	return $self->consume($s, $q, $m->{due} ? { %$m, rc => 0, wc => $m->{wc} + 1 } : $m);
 }
 
+# Is one of these ids or handles of a class that another server gives out?
+sub is_foreign { my ($self, @ids) = @_; return !!grep { /^(-?\d+)/ && $1 % $self->{id_step} != $self->{id_class} } @ids; }
+
 # Add the messages sent by one call, with the ids that the server gave them.  Returns
 # what is wrong with the ids.
 sub deliver
@@ -815,6 +827,7 @@ sub restore_messages
 	my ($self, $s, $q, @ids) = @_;
 	return '!42704' unless $self->queue($s, $q);
 	return '!55000' unless $self->queue($s, $q)->{rewind_seconds};
+	return '!22023' if $self->is_foreign(@ids);
 	my %ids = map { $_ => 1 } @ids;
 	my @meant = grep { $ids{ $_->{id} } } $self->history($s, $q, undef, undef, '');
 	$self->bring_back($s, $q, @meant);
