@@ -1,0 +1,797 @@
+# A cluster of three nodes behind one model.  RandomCalls.pm works on each node, in sessions
+# whose transactions overlap, and the front does what is for all nodes: after each call every
+# node, and what the front shows of all, must be what the models of the nodes say.  The model
+# of a call of the front is that all nodes do it, or, if one of them refuses it, none.
+# CMQ_TEST_SEED repeats a run.
+#
+# Now and then a call of the front has a mishap: it must wait for a transaction on a node,
+# and is cancelled or loses somebody, or that happens to it at any moment.  Then the answer
+# says whether all nodes have done it; if the front itself is gone, they must agree.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use CmqCluster;
+use CmqNode;
+use List::Util qw(max min sum0);
+use RandomCalls;
+use Seed;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $full_program = 400;
+my $steps = $ENV{CMQ_TEST_STEPS} || ($ENV{CMQ_TEST_LONG} ? 10_000 : $full_program);
+
+# what a crash of a node takes is what the model does not know
+my $cluster = CmqCluster->new(3, settings => <<'CONF');
+lock_timeout = 10s
+client_min_messages = error
+cmq.async_receive = off
+CONF
+my $front = $cluster->{front};
+my @servers = map { server("node$_", $cluster->node($_), [ $CmqCluster::step, $_ ]) } $cluster->numbers;
+# in the model of each node, what the front does there
+$_->{front} = { no => 'front' } foreach @servers;
+
+sub number { my ($server) = @_; return $server->{ids}[1]; }
+
+sub live { return grep { !$_->{down} } @servers; }
+
+# The nodes that have a queue.
+my %places;
+
+sub places { my ($q) = @_; return @{ $places{$q} // [] }; }
+
+#
+# The session of the front
+#
+
+my ($manager, $manager_pid);
+
+sub connect_to_front
+{
+	$manager = $front->session(on_error_stop => 0);
+	$manager->query_safe(q{SET "TimeZone" = 'UTC'; SET client_min_messages = warning});
+	$manager_pid = $manager->query_safe('SELECT pg_backend_pid()');
+	return;
+}
+
+sub start_asking
+{
+	my ($sql) = @_;
+	$sql =~ s/\s+/ /g;
+	push @trace, "  front: $sql";
+	$called{$1}++ while $sql =~ /\bcmq_cluster\.(\w+)/g;
+	@$manager{qw(stdout stderr)} = ('', '');
+	$manager->{stdin} .= "$sql;\n\\echo = :SQLSTATE\n";
+	$manager->{run}->pump_nb;
+	return;
+}
+
+# The answer, as try() of RandomCalls gives it: !gone if the session is gone.
+sub finish_asking
+{
+	$manager->{timeout}->start;
+	eval { $manager->{run}->pump until $manager->{stdout} =~ /^= \w{5}$/m; };
+	my ($answer, $code) = $manager->{stdout} =~ /^(.*?)\n?^= (\w{5})$/ms;
+	my $result = !defined $code ? '!gone' : $code ne '00000' ? "!$code" : $answer eq '' ? '-' : $answer;
+	push @trace, "  = $result", map { "    $_" } split /\n/, $manager->{stderr};
+	return $result;
+}
+
+sub ask_front
+{
+	my ($sql) = @_;
+	start_asking($sql);
+	return finish_asking();
+}
+
+sub time_of { my ($id) = @_; return "timestamptz 'epoch' + $id * interval '1 microsecond'"; }
+
+sub id_of { my ($time) = @_; return "(extract(epoch FROM $time) * 1000000)::bigint"; }
+
+#
+# Nodes and the front go away, and come back
+#
+
+sub stop_node
+{
+	my ($server) = @_;
+	push @trace, "$server->{name} is stopped";
+	$server->{node}->stop('immediate');
+	eval { $_->quit } foreach $server->{observer}, map { $_->{psql} } @{ $server->{sessions} };
+	$server->{model}->restart;
+	$server->{down} = 1;
+	return;
+}
+
+sub start_node
+{
+	my ($server) = @_;
+	push @trace, "$server->{name} is started";
+	$server->{node}->start;
+	connect_to($server);
+	$server->{down} = 0;
+	return;
+}
+
+sub crash_front
+{
+	push @trace, 'the front crashes';
+	$front->stop('immediate');
+	eval { $manager->quit };
+	$front->start;
+	connect_to_front();
+	return;
+}
+
+# What calls have left is finished.
+sub settle
+{
+	foreach my $server (live())
+	{
+		eventually(sub { $server->{observer}->query_safe(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND state <> 'idle'}) eq '0' })
+		  or $disagree ||= "the front has left something on $server->{name}";
+	}
+	my $left = ask_front('SELECT count(*) FROM cmq_cluster.resolve() WHERE outcome NOT IN (\'commit\', \'rollback\')');
+	$disagree ||= differ('what resolve() could not do', $left, scalar grep { $_->{down} } @servers);
+	return;
+}
+
+#
+# Calls for several nodes
+#
+
+# What the call must answer.  do has a node do it, and all says what that is together.  Its
+# changes are in the sessions of the front.
+sub expected
+{
+	my (%call) = @_;
+	my @answers;
+	return '!42704' if exists $call{queue} && !@{ $call{servers} };
+	foreach my $server (@{ $call{servers} })
+	{
+		turn_to($server);
+		push @answers, $server->{down} || $server->{lost} ? '!08001' : $call{do}->($server->{front});
+	}
+	my ($error) = grep { /^!/ } @answers;
+	return $error // $call{all}->(@answers);
+}
+
+sub end_call
+{
+	my ($commit) = @_;
+	$commit ? $_->{model}->commit($_->{front}) : $_->{model}->rollback($_->{front}) foreach @servers;
+	$_->{lost} = 0 foreach @servers;
+	return;
+}
+
+# Does all that is committed agree with the models?
+sub check_nodes
+{
+	foreach my $server (live())
+	{
+		turn_to($server);
+		check();
+	}
+	return;
+}
+
+# The next call has this mishap.
+my $mishap = '';
+
+# Somebody has changed the queue, so that the call waits on this node.
+sub block
+{
+	my ($server, $q) = @_;
+	turn_to($server);
+	my ($s) = grep { !$_->{open} } @{ $server->{sessions} } or return;
+	return unless $model->queue($s, $q) && $model->lock($s, "queue $q");
+	command($s, 'BEGIN');
+	my $seconds = pick(40000, 40001);
+	my $got = ask($s, "SELECT cmq_alter_queue('$q', visibility_timeout => $seconds)");
+	$disagree ||= differ("alter $q", $got, $model->alter_queue($s, $q, visibility_timeout => $seconds));
+	return $s;
+}
+
+sub on_node { my ($server, $function) = @_; return $server->{observer}->query_safe("SELECT count($function(pid)) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND wait_event_type = 'Lock'"); }
+
+sub in_front { my ($function) = @_; return $front->sql("SELECT $function($manager_pid)"); }
+
+# The call waits, and something happens to it.
+sub call_that_waits
+{
+	my ($what, $sql, %call) = @_;
+	my $server = pick(@{ $call{servers} });
+	my $s = block($server, $call{queue}) or return;
+	start_asking($sql);
+	my $waits = eventually(sub { $manager->{run}->pump_nb; $manager->{stdout} =~ /^= / || $server->{observer}->query_safe(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND wait_event_type = 'Lock'}) eq '1' });
+	push @trace, "  it waits on $server->{name}: $mishap";
+	$disagree ||= "$what does not wait" if !$waits || $manager->{stdout} =~ /^= /;
+	my $commit = rand() < 0.5;
+	my $expected = '';
+	if    ($mishap eq 'waits')           { }
+	elsif ($mishap eq 'cancelled')       { in_front('pg_cancel_backend'); $expected = '!57014'; }
+	elsif ($mishap eq 'killed')          { in_front('pg_terminate_backend'); $expected = '!gone'; }
+	elsif ($mishap eq 'node cancels')    { on_node($server, 'pg_cancel_backend'); $expected = '!57014'; }
+	elsif ($mishap eq 'node kills')      { on_node($server, 'pg_terminate_backend'); $server->{lost} = 1; }
+	elsif ($mishap eq 'node crashes')    { stop_node($server); }
+	elsif ($mishap eq 'front crashes')   { crash_front(); $expected = '!gone'; }
+	if (!$server->{down} && $mishap eq 'waits')
+	{
+		command($s, $commit ? 'COMMIT' : 'ROLLBACK');
+		$commit ? $model->commit($s) : $model->rollback($s);
+	}
+	my $got = $mishap eq 'front crashes' ? '!gone' : finish_asking();
+	$expected ||= expected(%call);
+	$disagree ||= differ("$what that waits", $got, $expected);
+	end_call($expected !~ /^!/);
+	start_node($server) if $server->{down};
+	if ($server->{psql_open} = $mishap !~ /^(waits|node crashes)$/)
+	{
+		turn_to($server);
+		command($s, 'ROLLBACK');
+		$model->rollback($s);
+	}
+	connect_to_front() if $got eq '!gone' && $mishap ne 'front crashes';
+	settle();
+	return 1;
+}
+
+# At any moment something happens to the call.
+sub call_in_danger
+{
+	my ($what, $sql, %call) = @_;
+	my $server = pick(@{ $call{servers} });
+	push @trace, "  $mishap";
+	start_asking($sql);
+	usleep(rand 30_000);
+	my $error = '!gone';
+	if    ($mishap eq 'perhaps cancelled')     { in_front('pg_cancel_backend'); $error = '!57014'; }
+	elsif ($mishap eq 'node perhaps crashes')  { stop_node($server); $error = '!08001'; }
+	elsif ($mishap eq 'perhaps killed')        { in_front('pg_terminate_backend'); }
+	elsif ($mishap eq 'front perhaps crashes') { $front->stop('immediate'); }
+	my $got = finish_asking();
+	start_node($server) if $server->{down};
+	if ($mishap eq 'front perhaps crashes')
+	{
+		$front->start;
+		connect_to_front();
+	}
+	elsif ($got eq '!gone' || $mishap eq 'perhaps killed')
+	{
+		connect_to_front();
+	}
+	settle();
+	my $expected = expected(%call);
+	my $done = $expected !~ /^!/;
+	if ($done && $got eq '!gone')
+	{
+		# all or none, says the first node
+		check_nodes();
+		push @trace, $disagree ? '  was done' : '  was not done';
+		$done = $disagree ne '';
+		$disagree = '';
+	}
+	elsif ($done && $got eq $error)
+	{
+		$done = 0;
+	}
+	elsif ($got ne $error)
+	{
+		$disagree ||= differ($what, $call{read} ? $call{read}->($got) : $got, $expected);
+	}
+	end_call($done);
+	return;
+}
+
+# A call of a procedure.  servers: those that are concerned; queue: the one that it is for, if
+# it is; free: does it wait for nobody on a node?  read: what its answer means; do, all: see
+# expected().  undef: it was not called.
+sub call
+{
+	my ($procedure, $arguments, %call) = @_;
+	my $sql = "CALL cmq_cluster.$procedure($arguments)";
+	my $what = "$procedure($arguments)";
+	$call{all} //= sub { return '-' };
+	$call{servers} //= [@servers];
+	my $is_free = 1;
+	foreach my $server (grep { !$_->{down} } @{ $call{servers} })
+	{
+		turn_to($server);
+		$is_free &&= $call{free}->($server->{front});
+	}
+	# the call takes its locks itself
+	end_call(0);
+	return unless $is_free;
+	if ($mishap ne '' && $call{queue} && @{ $call{servers} } && !grep { $_->{down} } @servers)
+	{
+		my $done = $mishap =~ /perhaps/ ? call_in_danger($what, $sql, %call) // 1 : call_that_waits($what, $sql, %call);
+		if ($done)
+		{
+			$outcomes{"$procedure"}{$mishap}++;
+			$mishap = '';
+			return 1;
+		}
+	}
+	my $got = ask_front($sql);
+	$outcomes{$procedure}{ $got =~ /^!(.*)/ ? $1 : 'done' }++;
+	$got = $call{read}->($got) if $call{read} && $got !~ /^!/;
+	my $expected = expected(%call);
+	$disagree ||= differ($what, $got, $expected);
+	end_call($expected !~ /^!/);
+	return 1;
+}
+
+sub any_of { my (@answers) = @_; return (grep { $_ eq 'true' } @answers) ? 't' : 'f'; }
+
+sub lowest { my (@answers) = @_; return min(grep { $_ ne '-' } @answers) // '-'; }
+
+sub lock_of
+{
+	my (@queues) = @_;
+	return sub {
+		my ($s) = @_;
+		return !grep { !$model->lock($s, "queue $_") } @queues;
+	};
+}
+
+# Messages of a queue on all nodes that are there, in the order of production.
+sub all_messages { my ($q) = @_; return sort { $a->{id} <=> $b->{id} } map { $_->{model}->messages($stranger, $q) } live(); }
+
+sub window
+{
+	my ($q) = @_;
+	turn_to(pick(live()));
+	my ($from, $to, $kind) = a_window($stranger, $q);
+	return ($from, $to, $kind, join ', ', time_of($from), defined $to ? time_of($to) : 'NULL', kind_sql($kind));
+}
+
+sub arguments_sql { my (%settings) = @_; return map { "$_ => '$settings{$_}'" } sort keys %settings; }
+
+my @queues = qw(copy dead extra q);
+
+my %calls = (
+	rewind => sub {
+		my $q = pick(qw(q q q dead extra));
+		my @messages = all_messages($q);
+		my ($earliest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
+		# most are in the range of all nodes
+		my @choice = $earliest && rand() < 0.6 ? grep { $_->{id} <= $earliest->{id} } @messages : @messages;
+		my ($from, $from_sql) = (0, "now() - interval '1 hour'");
+		if (@choice && rand() < 0.8)
+		{
+			$from = pick(@choice)->{id} + pick(0, 0, 1);
+			$from_sql = time_of($from);
+		}
+		($from, $from_sql) = (-1, "now() - interval '1 day 1 second'") if rand() < 0.05;
+		return call(
+			'rewind', "'$q', $from_sql",
+			queue => $q, servers => [ places($q) ], free => lock_of($q),
+			read => sub { my ($time) = @_; return $time =~ /^[-!]/ ? $time : ask_front('SELECT ' . id_of("timestamptz '$time'")); },
+			do => sub { my ($s) = @_; return $model->rewind($s, $q, $from); },
+			all => \&lowest);
+	},
+	cancel_rewind => sub {
+		my $q = pick(qw(q q q dead extra));
+		return call('cancel_rewind', "'$q'", queue => $q, servers => [ places($q) ], free => lock_of($q),
+			do => sub { my ($s) = @_; return $model->cancel_rewind($s, $q); },
+			all => \&any_of);
+	},
+	restore => sub {
+		my $q = pick(qw(q q q dead extra));
+		my ($from, $to, $kind, $window) = window($q);
+		my $meant = sub { my ($s) = @_; return $model->history($s, $q, $from, $to, $kind); };
+		my $n = sum0(map { turn_to($_); scalar $meant->($stranger) } places($q));
+		my $expected_count = rand() < 0.3 ? undef : $n + pick(0, 0, 0, 0, 1, -1);
+		return call(
+			'restore', "'$q', $window, " . ($expected_count // 'NULL'),
+			queue => $q, servers => [ places($q) ],
+			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $model->is_held($s, $q, $_) } $meant->($s); },
+			do => sub { my ($s) = @_; return $model->restore($s, $q, $from, $to, $kind); },
+			all => sub { my $sum = sum0(@_); return defined $expected_count && $expected_count != $sum ? '!21000' : $sum; });
+	},
+	restore_messages => sub {
+		my $q = pick(qw(q q q dead extra));
+		my @messages = all_messages($q);
+		my %ids = map { (@messages ? pick(@messages)->{id} : number(pick(@servers))) + pick(0, 0, 0, 0, 0, $CmqCluster::step) => 1 } 1 .. pick(1 .. 6);
+		# of no node, of nothing that there can be, and none
+		$ids{ pick(5, 0, -13, -15, 1, 1 << 62) } = 1 if rand() < 0.1;
+		%ids = () if rand() < 0.03;
+		my %class = map { $_ => $_ % $CmqCluster::step } keys %ids;
+		my @concerned = grep { my $server = $_; grep { number($server) == $_ } values %class } places($q);
+		my $of_none = grep { my $class = $_; !grep { number($_) == $class } places($q) } values %class;
+		my $ids_of = sub { return grep { $class{$_} == $model->{id_class} } keys %ids; };
+		return call(
+			'restore_messages', "'$q', '{" . join(',', reverse sort keys %ids) . "}'",
+			places($q) ? (servers => $of_none ? [] : \@concerned) : (queue => $q, servers => []),
+			places($q) && @concerned && !$of_none ? (queue => $q) : (),
+			free => sub { my ($s) = @_; my %its = map { $_ => 1 } $ids_of->(); return $model->lock($s, "queue $q") && !grep { $its{ $_->{id} } && $model->is_held($s, $q, $_) } $model->history($s, $q, undef, undef, ''); },
+			do => sub { my ($s) = @_; return $model->restore_messages($s, $q, $ids_of->()); },
+			all => sub { return $of_none ? '!22023' : '{' . join(',', sort { $a <=> $b } map { $_ eq '-' ? () : split / / } @_) . '}'; });
+	},
+	clear_queue => sub {
+		my $q = pick(qw(q copy dead extra));
+		return call(
+			'clear_queue', "'$q'",
+			queue => $q, servers => [ places($q) ],
+			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $model->is_held($s, $q, $_) } $model->pending($s, $q); },
+			do => sub { my ($s) = @_; return $model->clear_queue($s, $q); },
+			all => sub { return sum0(@_); });
+	},
+	pause_queue => sub { return set_paused(1, pick(@queues)); },
+	resume_queue => sub {
+		my @paused = grep { my $q = $_; grep { $_->{model}->is_paused($stranger, $q) } places($q) } @queues;
+		return set_paused(0, pick(@queues, (@paused) x 5));
+	},
+	alter_queue => sub {
+		my $q = pick(qw(q q copy extra));
+		turn_to(pick(live()));
+		my $room = $model->pending($stranger, $q) + pick(1, 5);
+		my ($setting, $value) = @{ pick([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ], [ rewind_share => pick(1, 40, 70, 100) ],
+			[ dedup_seconds => pick(1000, 86400) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room, 1000, 1000) ],
+			[ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]) };
+		# see RandomCalls
+		return if grep { $_->{model}->sources($stranger, $q) } @servers and $setting =~ /^max_msg/;
+		return if $setting =~ /^(?:rewind|dedup)_seconds/ && grep { !$_->{model}->queue($stranger, $q)->{$setting} } places($q);
+		return call(
+			'alter_queue', "'$q', $setting => $value",
+			queue => $q, servers => [ places($q) ],
+			free => sub { my ($s) = @_; my $dead = ($model->queue($s, $q) // { dead_letter_queue => '' })->{dead_letter_queue}; return $model->lock($s, "queue $q") && ($dead eq '' || $model->lock($s, "queue $dead")); },
+			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, $setting => $value); });
+	},
+	alter_times => sub {
+		my $q = pick(qw(q q extra));
+		my $is_off = grep { !$_->{model}->queue($stranger, $q)->{rewind_seconds} } places($q);
+		my ($setting, $value) = rand() < 0.3 ? (dedup_seconds => pick(0, 1000, 86400)) : !$is_off && rand() < 0.5 ? (msg_retention_seconds => pick(345600, 259200)) :
+		  (rewind_seconds => !$is_off && rand() < 0.3 ? 0 : pick(80000, 86400));
+		return call(
+			'alter_queue', "'$q', $setting => $value",
+			queue => $q, servers => [ places($q) ],
+			free => sub { my ($s) = @_; return $model->is_alone($s, $q) && $model->lock($s, "queue $q"); },
+			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, $setting => $value); });
+	},
+	bind_dead_letter => sub {
+		my ($q, $dead) = (pick(qw(q q copy extra)), pick(qw(dead dead dead q extra)));
+		my %policy = %{ pick((map { { max_receive_count => $_ } } 1, 1, 2, 3), { max_time_to_live => 300 }, { max_receive_count => 2, max_time_to_live => 300 }) };
+		return if grep { $_ && ($_->{max_msg_size} < 1048576 || $_->{max_msg_heap_num} < 1000) } map { $_->{model}->queue($stranger, $dead) } @servers;
+		return call(
+			'alter_queue', join(', ', "'$q'", arguments_sql(dead_letter_queue => $dead, %policy)),
+			queue => $q, servers => [ places($q) ], free => lock_of($q, $dead),
+			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, dead_letter_queue => $dead, %policy); });
+	},
+	unbind_dead_letter => sub {
+		my $q = pick(qw(q copy extra));
+		return call('unbind_dead_letter', "'$q'", queue => $q, servers => [ places($q) ], free => lock_of($q),
+			do => sub { my ($s) = @_; return $model->unbind_dead_letter($s, $q); });
+	},
+	create_queue => sub {
+		my $dead = pick('', 'dead');
+		my %settings = (visibility_timeout => 43200, rewind_seconds => pick(0, 86400, 86400), ordered => pick(0, 1), dedup_seconds => pick(0, 0, 1000),
+			$dead ? (dead_letter_queue => $dead, max_receive_count => 2, rewind_share => 50) : (max_msg_size => 1024));
+		my $name = places('extra') == @servers ? pick(qw(extra Extra)) : 'extra';
+		my @targets = rand() < 0.6 ? @servers : grep { rand() < 0.6 } @servers;
+		@targets = pick(@servers) unless @targets;
+		my $nodes = @targets < @servers ? [ ", nodes => '{" . join(',', map { number($_) } @targets) . "}'" ] : [''];
+		my $there = places('extra');
+		my $done = call(
+			'create_queue', join(', ', "'$name'", arguments_sql(%settings)) . $nodes->[0],
+			servers => \@targets,
+			free => sub { my ($s) = @_; return $model->lock($s, 'creation of queues') && (!$dead || $model->lock($s, "queue $dead")); },
+			do => sub { my ($s) = @_; return $model->create_queue($s, 'extra', %settings); },
+			all => sub { return $there ? '!42710' : '-'; });
+		$places{extra} = \@targets if $done && $trace[-1] eq '  = -';
+		return $done;
+	},
+	drop_queue => sub {
+		# of the others only one that cannot be dropped
+		my $q = pick('extra', 'extra', grep { my $q = $_; grep { $_->{model}->sources($stranger, $q) } places($q) } @queues);
+		my $there = places($q);
+		my $done = call(
+			'drop_queue', "'$q'",
+			queue => $q, servers => [ places($q) ],
+			free => sub { my ($s) = @_; return $model->is_alone($s, $q) && $model->lock($s, "queue $q") && $model->lock($s, 'topics'); },
+			do => sub { my ($s) = @_; return $model->drop_queue($s, $q); });
+		delete $places{$q} if $there && !grep { $_->{model}->queue($stranger, $q) } @servers;
+		return $done;
+	},
+	create_topic => sub {
+		my %types = (news => 'tag', routes => 'routing');
+		my $name = pick('news', 'routes', (grep { !$servers[0]{model}->row($stranger, 'topic', $_) } 'news', 'routes') x 5);
+		return call('create_topic', "'$name', '$types{$name}'", free => \&may_have_topics, do => sub { my ($s) = @_; return $model->create_topic($s, $name, $types{$name}); });
+	},
+	drop_topic => sub {
+		my %used = map { $_->{topic} => 1 } map { $_->{model}->rows($stranger, 'subscription') } @servers;
+		my $name = pick('news', 'routes', (grep { !$used{$_} } 'news', 'routes') x 5);
+		return call('drop_topic', "'$name'", $servers[0]{model}->row($stranger, 'topic', $name) ? () : (queue => '', servers => []), free => \&may_have_topics,
+			do => sub { my ($s) = @_; return $model->drop_topic($s, $name); });
+	},
+	subscribe => sub {
+		my ($topic, $name, $q) = (pick(qw(news routes)), pick(qw(s1 s2)), pick(qw(q q copy dead extra)));
+		my ($tags, $keys) = (pick(undef, ['a'], [ 'b', 'c' ]), pick(['a'], ['a.*'], ['a.#'], ['#'], [ '*.a', '#.c' ]));
+		undef(rand() < 0.1 ? $tags : $topic eq 'news' ? $keys : $tags);
+		return call(
+			'subscribe', "'$topic', '$name', '$q', @{[text_array_sql($tags)]}, @{[text_array_sql($keys)]}",
+			$servers[0]{model}->row($stranger, 'topic', $topic) ? () : (queue => '', servers => []),
+			free => sub { my ($s) = @_; return $model->lock($s, 'topics') && $model->lock($s, "queue $q"); },
+			do => sub { my ($s) = @_; return $model->subscribe($s, $topic, $name, $q, $tags, $keys); });
+	},
+	unsubscribe => sub {
+		my ($topic, $name) = (pick(qw(news routes)), pick(qw(s1 s2)));
+		return call(
+			'unsubscribe', "'$topic', '$name'",
+			$servers[0]{model}->row($stranger, 'topic', $topic) ? () : (queue => '', servers => []),
+			free => sub { my ($s) = @_; my $row = $model->row($s, 'subscription', "$topic $name"); return $model->lock($s, 'topics') && (!$row || $model->lock($s, "queue $row->{queue}")); },
+			do => sub { my ($s) = @_; return $model->unsubscribe($s, $topic, $name); });
+	},
+	# no call that is for all nodes can be undone
+	in_transaction => sub {
+		my $got = ask_front('BEGIN');
+		$got = ask_front(pick(q{CALL cmq_cluster.restore('q', now() - interval '1 hour')}, q{CALL cmq_cluster.clear_queue('q')}));
+		ask_front('ROLLBACK');
+		$disagree ||= differ('a call in a transaction', $got, '!2D000');
+		return 1;
+	},
+	(map { my $look = $_; ("look_at_$look" => sub { look($look, @_); return 1; }) } qw(attributes preview views rewinds nodes)));
+
+sub may_have_topics { my ($s) = @_; return $model->lock($s, 'topics'); }
+
+sub set_paused
+{
+	my ($paused, $q) = @_;
+	return call($paused ? 'pause_queue' : 'resume_queue', "'$q'", queue => $q, servers => [ places($q) ], free => lock_of($q),
+		do => sub { my ($s) = @_; return $model->set_paused($s, $q, $paused); },
+		all => \&any_of);
+}
+
+my %weights = (rewind => 8, restore => 8, restore_messages => 6, cancel_rewind => 4, create_queue => 3, clear_queue => 2, look_at_attributes => 3, look_at_preview => 4, look_at_views => 4);
+my @calls = map { ($_) x ($weights{$_} // 2) } sort keys %calls;
+
+#
+# What the front shows
+#
+
+# For each node what its model says, or that there is nobody to ask.
+sub of_each
+{
+	my ($servers, $what) = @_;
+	return map { turn_to($_); my $n = number($_); $_->{down} ? "$n !" : map { "$n $_" } $what->() } @$servers;
+}
+
+# A query that returns a line for each node and thing must return these.
+sub shows
+{
+	my ($what, $line, $relation, @expected) = @_;
+	my $got = ask_front("SELECT string_agg(l, ';' ORDER BY l COLLATE \"C\") FROM (SELECT concat_ws(' ', coalesce(node::text, 'all'), $line) AS l FROM $relation) x");
+	$disagree ||= differ($what, $got, @expected ? join(';', sort @expected) : '-');
+	return;
+}
+
+my $latest = "CASE WHEN latest_rewind_time IS NULL THEN 'none' WHEN latest_rewind_time >= statement_timestamp() THEN 'now' ELSE @{[id_of('latest_rewind_time')]}::text END";
+
+my %looks = (
+	status => sub {
+		shows('cmq_cluster.status',
+			"CASE WHEN error IS NOT NULL THEN '!' ELSE concat_ws(' ', queue, ready, in_flight, delayed, left_of_rewind, CASE WHEN paused_since IS NULL THEN 'goes' ELSE 'paused' END, coalesce(dead_letters::text, '-'), $latest) END",
+			'cmq_cluster.status', of_each(\@servers, sub { map { "$_->{name} " . $model->status($stranger, $_->{name}) } $model->rows($stranger, 'queue') }));
+	},
+	metrics => sub {
+		shows('cmq_cluster.metrics',
+			"CASE WHEN error IS NOT NULL THEN '!' ELSE concat_ws(' ', queue, sent, received, redelivered, rewound, deleted, dead_lettered, body_bytes, empty_receives, waits, pending_msg_num, left_of_rewind, inactive_msg_num, delay_msg_num, oldest_ready_seconds IS NOT NULL) END",
+			'cmq_cluster.metrics', of_each(\@servers, sub { map { "$_->{name} " . $model->metrics($stranger, $_->{name}) } $model->rows($stranger, 'queue') }));
+	},
+	attributes => sub {
+		my $q = pick(@queues);
+		my @places = places($q) or return differ("attributes of $q", ask_front("SELECT cmq_cluster.queue_attributes('$q')"), '!42704');
+		my @settings = qw(visibility_timeout msg_retention_seconds rewind_seconds rewind_share dedup_seconds max_msg_size max_msg_heap_num dead_letter_queue max_receive_count max_time_to_live);
+		my @each = of_each(\@places, sub { $model->attributes($stranger, $q) });
+		# sums and common values; what differs is ?
+		my @rows = map { [ (split / /)[ 1 .. 15 ] ] } @each;
+		my $known = !grep { $_->{down} } @places;
+		my @ids = $known ? grep { $_ ne 'now' } map { $_->[14] } @rows : ();
+		my @all = $known ? ((map { my $i = $_; sum0(map { $_->[$i] } @rows) } 0 .. 3), (map { my $i = $_; (grep { $_->[$i] ne $rows[0][$i] } @rows) ? '?' : $rows[0][$i] } 4 .. 13), min(@ids) // 'now', 't') : ('!');
+		# a range that is on all nodes
+		my $range = "CASE WHEN rewind_seconds > 0 THEN abs(extract(epoch FROM now() - earliest_rewind_time) - rewind_seconds) < 60 AND latest_rewind_time = min_msg_time
+			ELSE earliest_rewind_time IS NULL AND latest_rewind_time IS NULL END";
+		if ($known && grep { $_ eq '?' } $all[6])
+		{
+			my $seconds = min(map { $_->[6] } @rows);
+			$range = $seconds ? "CASE WHEN node IS NULL THEN abs(extract(epoch FROM now() - earliest_rewind_time) - $seconds) < 60 AND latest_rewind_time = min_msg_time ELSE $range END" :
+			  "CASE WHEN node IS NULL THEN earliest_rewind_time IS NULL AND latest_rewind_time IS NULL ELSE $range END";
+		}
+		# of a row for all nodes NULL is a difference, but where it is what all say
+		my $value = sub { my ($setting, $null) = @_; return $null eq '?' ? "coalesce($setting\::text, '?')" : "coalesce($setting\::text, CASE WHEN node IS NULL THEN '$null' ELSE '$null' END)"; };
+		my %null = (dead_letter_queue => '-', max_receive_count => 0, max_time_to_live => 0);
+		my @differ = map { defined $null{$_} } @settings;
+		my @of_all = $known ? @all : ();
+		my @values = map { my $i = $_; my $setting = $settings[$i]; my $null = $null{$setting};
+			defined $null ? "coalesce($setting\::text, CASE WHEN node IS NULL THEN '" . (@of_all ? ($of_all[ 4 + $i ] eq '?' ? '?' : $null) : '') . "' ELSE '$null' END)" : "coalesce($setting\::text, '?')" } 0 .. $#settings;
+		shows("attributes of $q",
+			"CASE WHEN error IS NOT NULL AND min_msg_time IS NULL THEN '!' ELSE concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, @{[join ', ', @values]},
+				CASE WHEN min_msg_time >= statement_timestamp() THEN 'now' ELSE @{[id_of('min_msg_time')]}::text END, $range) END",
+			"cmq_cluster.queue_attributes('$q')", @each, join ' ', 'all', @all);
+		return '';
+	},
+	preview => sub {
+		my $q = pick(qw(q q q dead extra));
+		my ($from, $to, $kind, $window) = window($q);
+		my @places = places($q) or return differ("preview in $q", ask_front("SELECT cmq_cluster.rewind_preview('$q', $window)"), '!42704');
+		my @each = of_each(\@places, sub { my $preview = $model->preview($stranger, $q, $from, $to, $kind); return $preview =~ /^!/ ? '!' : $preview; });
+		my @rows = map { [ (split / /)[ 1 .. 4 ] ] } @each;
+		my @found = grep { defined $_->[2] } @rows;
+		my $all = (grep { $_->[0] eq '!' } @rows) ? '!' : join ' ', sum0(map { $_->[0] } @rows), sum0(map { $_->[1] } @rows), @found ? (min(map { $_->[2] } @found), max(map { $_->[3] } @found)) : ();
+		shows("preview in $q", "CASE WHEN error IS NOT NULL THEN '!' ELSE concat_ws(' ', messages, body_bytes, @{[id_of('first_enqueued_at')]}, @{[id_of('last_enqueued_at')]}) END",
+			"cmq_cluster.rewind_preview('$q', $window)", @each, "all $all");
+		return '';
+	},
+	views => sub {
+		my $q = pick(@queues);
+		my @places = places($q) or return differ("messages of $q", ask_front("SELECT FROM cmq_cluster.q_${q}_all"), '!42P01');
+		my %of = (all => sub { 1 }, live => sub { !/:deleted:/ }, history => sub { /:deleted:/ });
+		my $view = pick(sort keys %of);
+		my $group = (grep { $_->{model}->is_ordered($stranger, $q) } @places) ? 'message_group' : 'NULL';
+		my $state = $view eq 'history' ? "'deleted'" : 'state';
+		shows("cmq_cluster.q_${q}_$view", "CASE WHEN msg_id IS NULL THEN '!' ELSE concat_ws(':', msg_id, $state, receive_count, rewind_count, $group) END",
+			"cmq_cluster.q_${q}_$view", of_each(\@places, sub { grep { $of{$view}->() } split / /, $model->contents($stranger, $q) }));
+		return '';
+	},
+	rewinds => sub {
+		my $seen = join ' ', map { 'WHEN ' . number($_) . " THEN id > $_->{rewinds_seen}" } @servers;
+		shows('cmq_cluster.rewinds', "CASE WHEN error IS NOT NULL THEN '!' ELSE concat_ws(' ', queue, kind, into_queue, messages) END",
+			"cmq_cluster.rewinds WHERE error IS NOT NULL OR CASE node $seen END", of_each(\@servers, sub { $model->rewinds($stranger) }));
+		return '';
+	},
+	nodes => sub {
+		shows('cmq_cluster.nodes', "CASE WHEN error IS NOT NULL THEN '!' ELSE concat_ws(' ', queues, pending, in_doubt, accepts) END", 'cmq_cluster.nodes',
+			of_each(\@servers, sub { my $n = $_; my @here = $model->rows($stranger, 'queue'); return join ' ', scalar @here, sum0(map { scalar grep { $_->{due} || $_->{state} ne 'deleted' } $model->messages($stranger, $_->{name}) } @here), 0, 't'; }));
+		return '';
+	});
+
+sub look
+{
+	my ($what) = @_;
+	my $wrong = $looks{$what}->();
+	$disagree ||= $wrong if $wrong;
+	return;
+}
+
+#
+# The program
+#
+
+sub end_everything
+{
+	foreach my $server (live())
+	{
+		turn_to($server);
+		end_all();
+	}
+	return;
+}
+
+# The front must do this.
+sub manage
+{
+	my ($call) = @_;
+	my $got = ask_front("CALL cmq_cluster.$call");
+	$disagree ||= differ($call, $got, '-');
+	return;
+}
+
+sub begin_anew
+{
+	my %ordered = map { $_ => pick(0, 1) } qw(q copy dead);
+	$_->{observer}->query_safe('SELECT cmq_unsubscribe(topic, subscription) FROM cmq.subscriptions') foreach @servers;
+	manage("drop_topic('$_')") foreach grep { $_ ne '-' } split /\n/, ask_front('SELECT topic FROM cmq_cluster.topic');
+	$_->{observer}->query_safe(q{SELECT cmq_unbind_dead_letter(queue) FROM cmq.queues WHERE dead_letter_queue IS NOT NULL}) foreach @servers;
+	manage("drop_queue('$_')") foreach grep { $_ ne '-' } split /\n/, ask_front('SELECT queue FROM cmq_cluster.queue');
+	%places = ();
+	foreach my $row (first_queues(%ordered))
+	{
+		my ($name, %settings) = @$row;
+		manage("create_queue('$name', " . join(', ', arguments_sql(%settings)) . ')');
+		$places{$name} = [@servers];
+	}
+	manage($_) foreach q{create_topic('news')}, q{create_topic('routes', 'routing')}, q{subscribe('news', 's1', 'q', '{a}')}, q{subscribe('routes', 's1', 'copy', binding_keys => '{a.#}')};
+	my @told = @trace;
+	foreach my $server (@servers)
+	{
+		$server->{observer}->query_safe('CREATE INDEX broken ON cmq_data.q_dead_pending (breaks(receive_count))');
+		turn_to($server);
+		forget_all($server->{front});
+		model_first_queues(%ordered);
+	}
+	@trace = @told if $disagree;
+	return;
+}
+
+sub call_of_front
+{
+	my $before = @trace;
+	do
+	{
+		$calls{ pick(@calls) }->();
+	} until $disagree || @trace > $before;
+	check_nodes();
+	look($_) foreach qw(status metrics);
+	return;
+}
+
+# a queue of the cluster is managed by the front, and is on its nodes
+@operations = grep { !/^(?:create|drop)_/ } @operations;
+# and for all of them mostly by the front
+my $manages = qr/^(?:rewind|cancel_rewind|restore|restore_messages|clear_queue|pause|resume|alter_.*|.*bind_dead_letter|(?:un)?subscribe)$/;
+@operations = ((grep { !/$manages/ } @operations) x 3, grep { /$manages/ } @operations);
+
+my @mishaps = ('waits', 'cancelled', 'node cancels', 'node kills', 'killed', 'node crashes', 'front crashes', 'perhaps cancelled', 'node perhaps crashes', 'perhaps killed', 'front perhaps crashes', 'node is down');
+my %had;
+
+connect_to_front();
+srand(seed());
+begin_anew();
+my $back_at = 0;
+for my $step (1 .. $steps)
+{
+	last if $disagree;
+	my $overlap = $step / 25 % 2;
+	end_everything() unless $overlap;
+	push @trace, "step $step";
+	if ($step % 15 == 0)
+	{
+		$mishap = pick(@mishaps);
+		$had{$mishap}++;
+		if ($mishap eq 'node is down')
+		{
+			stop_node(pick(@servers)) if live() == @servers;
+			$back_at = $step + 8;
+			$mishap = '';
+		}
+	}
+	if ($step == $back_at || $step == $steps)
+	{
+		start_node($_) foreach grep { $_->{down} } @servers;
+		settle();
+	}
+	if (rand() < 0.5)
+	{
+		turn_to(pick(live()));
+		age() if !$overlap && rand() < 0.1;
+		end_delays() if !$overlap && rand() < 0.2;
+		step(pick(@{ $server->{sessions} }), $overlap);
+		check();
+	}
+	else
+	{
+		call_of_front();
+	}
+
+	my $size = sum0(map { my $of = $_; map { scalar $of->{model}->messages($stranger, $_) } @queues } @servers);
+	if (!$disagree && live() == @servers && ($size > 300 || $step == $steps))
+	{
+		end_everything();
+		check_nodes();
+		look($_) foreach sort keys %looks;
+		foreach (@servers)
+		{
+			turn_to($_);
+			check_rewinds();
+		}
+		begin_anew() unless $disagree;
+	}
+}
+report("$steps steps, $transactions transactions on nodes, $prepares prepared");
+foreach my $procedure (sort grep { !$RandomCalls::operations{$_} } keys %outcomes)
+{
+	note("$procedure: ", join ', ', map { "$_ $outcomes{$procedure}{$_}" } sort keys %{ $outcomes{$procedure} });
+}
+$manager->quit;
+foreach my $server (@servers)
+{
+	$_->quit foreach $server->{observer}, map { $_->{psql} } @{ $server->{sessions} };
+}
+$cluster->is_whole('at the end') unless $disagree;
+$cluster->stop;
+done_testing();
