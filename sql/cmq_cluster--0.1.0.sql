@@ -905,12 +905,17 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no node for queue "%s"', queue),
 			HINT = 'Add nodes with CALL cmq_cluster.add_node(..).';
 	END IF;
+	-- before anything is prepared, and waits for another call that creates it
+	INSERT INTO cmq_cluster.queue VALUES (queue, nodes IS NULL) ON CONFLICT DO NOTHING;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('the cluster has a queue "%s"', queue),
+			HINT = 'CALL cmq_cluster.move_queue(..); puts it on other nodes.';
+	END IF;
 	commands := cmq_cluster._calls(targets, 'cmq_create_queue', VARIADIC arguments);
 	FOR i IN 1 .. cardinality(targets) LOOP
 		commands[i] := concat_ws('; ', commands[i], cmq_cluster._make_node_views(targets[i], queue), cmq_cluster._ask_columns(queue));
 	END LOOP;
 	SELECT p.gid, p.answers INTO gid, answers FROM cmq_cluster._prepare('create_queue', queue, targets, commands, NULL) p;
-	INSERT INTO cmq_cluster.queue VALUES (queue, nodes IS NULL);
 	INSERT INTO cmq_cluster.place SELECT _create_queue.queue, n, true FROM unnest(targets) n;
 	-- nobody reads yet what is made here
 	PERFORM cmq_cluster._define(queue, answers[1]::json);
