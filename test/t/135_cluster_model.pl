@@ -25,11 +25,13 @@ use Time::HiRes qw(usleep);
 my $full_program = 400;
 my $steps = $ENV{CMQ_TEST_STEPS} || ($ENV{CMQ_TEST_LONG} ? 10_000 : $full_program);
 
-# what a crash of a node takes is what the model does not know
+# The model knows no maintenance but that of calls, and a worker does some after a start; nor
+# what a crash takes of receives that have not waited for the disk.
 my $cluster = CmqCluster->new(3, settings => <<'CONF');
 lock_timeout = 10s
 client_min_messages = error
 cmq.async_receive = off
+max_worker_processes = 0
 CONF
 my $front = $cluster->{front};
 my @servers = map { server("node$_", $cluster->node($_), [ $CmqCluster::step, $_ ]) } $cluster->numbers;
@@ -145,13 +147,12 @@ sub settle
 # Calls for several nodes
 #
 
-# What the call must answer.  do has a node do it, and all says what that is together.  Its
-# changes are in the sessions of the front.
+# What the call must answer, see call().  What nodes do is in the sessions of the front.
 sub expected
 {
 	my (%call) = @_;
 	my @answers;
-	return '!42704' if exists $call{queue} && !@{ $call{servers} };
+	return $call{refusal} if $call{refusal};
 	foreach my $server (@{ $call{servers} })
 	{
 		turn_to($server);
@@ -197,6 +198,16 @@ sub block
 	return $s;
 }
 
+sub end_block
+{
+	my ($server, $s) = @_;
+	my $commit = rand() < 0.5;
+	turn_to($server);
+	command($s, $commit ? 'COMMIT' : 'ROLLBACK');
+	$commit ? $model->commit($s) : $model->rollback($s);
+	return;
+}
+
 sub on_node { my ($server, $function) = @_; return $server->{observer}->query_safe("SELECT count($function(pid)) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND wait_event_type = 'Lock'"); }
 
 sub in_front { my ($function) = @_; return $front->sql("SELECT $function($manager_pid)"); }
@@ -206,12 +217,11 @@ sub call_that_waits
 {
 	my ($what, $sql, %call) = @_;
 	my $server = pick(@{ $call{servers} });
-	my $s = block($server, $call{queue}) or return;
+	my $s = block($server, $call{queue}) or return 0;
 	start_asking($sql);
 	my $waits = eventually(sub { $manager->{run}->pump_nb; $manager->{stdout} =~ /^= / || $server->{observer}->query_safe(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND wait_event_type = 'Lock'}) eq '1' });
 	push @trace, "  it waits on $server->{name}: $mishap";
 	$disagree ||= "$what does not wait" if !$waits || $manager->{stdout} =~ /^= /;
-	my $commit = rand() < 0.5;
 	my $expected = '';
 	if    ($mishap eq 'waits')           { }
 	elsif ($mishap eq 'cancelled')       { in_front('pg_cancel_backend'); $expected = '!57014'; }
@@ -220,23 +230,14 @@ sub call_that_waits
 	elsif ($mishap eq 'node kills')      { on_node($server, 'pg_terminate_backend'); $server->{lost} = 1; }
 	elsif ($mishap eq 'node crashes')    { stop_node($server); }
 	elsif ($mishap eq 'front crashes')   { crash_front(); $expected = '!gone'; }
-	if (!$server->{down} && $mishap eq 'waits')
-	{
-		command($s, $commit ? 'COMMIT' : 'ROLLBACK');
-		$commit ? $model->commit($s) : $model->rollback($s);
-	}
+	end_block($server, $s) if $mishap eq 'waits';
 	my $got = $mishap eq 'front crashes' ? '!gone' : finish_asking();
 	$expected ||= expected(%call);
 	$disagree ||= differ("$what that waits", $got, $expected);
 	end_call($expected !~ /^!/);
-	start_node($server) if $server->{down};
-	if ($server->{psql_open} = $mishap !~ /^(waits|node crashes)$/)
-	{
-		turn_to($server);
-		command($s, 'ROLLBACK');
-		$model->rollback($s);
-	}
-	connect_to_front() if $got eq '!gone' && $mishap ne 'front crashes';
+	if    ($server->{down})    { start_node($server); }
+	elsif ($mishap ne 'waits') { end_block($server, $s); }
+	connect_to_front() if $mishap eq 'killed';
 	settle();
 	return 1;
 }
@@ -256,21 +257,14 @@ sub call_in_danger
 	elsif ($mishap eq 'front perhaps crashes') { $front->stop('immediate'); }
 	my $got = finish_asking();
 	start_node($server) if $server->{down};
-	if ($mishap eq 'front perhaps crashes')
-	{
-		$front->start;
-		connect_to_front();
-	}
-	elsif ($got eq '!gone' || $mishap eq 'perhaps killed')
-	{
-		connect_to_front();
-	}
+	$front->start if $mishap eq 'front perhaps crashes';
+	connect_to_front() if $error eq '!gone';
 	settle();
 	my $expected = expected(%call);
 	my $done = $expected !~ /^!/;
 	if ($done && $got eq '!gone')
 	{
-		# all or none, says the first node
+		# all nodes or none
 		check_nodes();
 		push @trace, $disagree ? '  was done' : '  was not done';
 		$done = $disagree ne '';
@@ -285,12 +279,18 @@ sub call_in_danger
 		$disagree ||= differ($what, $call{read} ? $call{read}->($got) : $got, $expected);
 	}
 	end_call($done);
-	return;
+	return 1;
 }
 
-# A call of a procedure.  servers: those that are concerned; queue: the one that it is for, if
-# it is; free: does it wait for nobody on a node?  read: what its answer means; do, all: see
-# expected().  undef: it was not called.
+# A call of a procedure, unless it would wait for somebody.  What it is:
+#	refusal		the error that the front itself must raise
+#	servers		the nodes that are concerned: by default all
+#	queue		whose row it locks, for mishaps
+#	free		must it wait for nobody on the node?
+#	do			have the model of the node do it: what cmq's function answers
+#	all			what that is together
+#	read		what the answer of the front means
+# Returns whether it was called.
 sub call
 {
 	my ($procedure, $arguments, %call) = @_;
@@ -306,16 +306,12 @@ sub call
 	}
 	# the call takes its locks itself
 	end_call(0);
-	return unless $is_free;
-	if ($mishap ne '' && $call{queue} && @{ $call{servers} } && !grep { $_->{down} } @servers)
+	return 0 unless $is_free;
+	if ($mishap ne '' && !$call{refusal} && $call{queue} && live() == @servers && ($mishap =~ /perhaps/ ? call_in_danger($what, $sql, %call) : call_that_waits($what, $sql, %call)))
 	{
-		my $done = $mishap =~ /perhaps/ ? call_in_danger($what, $sql, %call) // 1 : call_that_waits($what, $sql, %call);
-		if ($done)
-		{
-			$outcomes{"$procedure"}{$mishap}++;
-			$mishap = '';
-			return 1;
-		}
+		$outcomes{$procedure}{$mishap}++;
+		$mishap = '';
+		return 1;
 	}
 	my $got = ask_front($sql);
 	$outcomes{$procedure}{ $got =~ /^!(.*)/ ? $1 : 'done' }++;
@@ -324,6 +320,25 @@ sub call
 	$disagree ||= differ($what, $got, $expected);
 	end_call($expected !~ /^!/);
 	return 1;
+}
+
+# One that is for a queue.
+sub call_for
+{
+	my ($q, $procedure, $arguments, %call) = @_;
+	return call($procedure, join(', ', "'$q'", $arguments eq '' ? () : $arguments),
+		servers => [ places($q) ], queue => $q, refusal => places($q) ? '' : '!42704', free => lock_of($q), %call);
+}
+
+# One that is for a topic, and perhaps a queue.
+sub call_for_topic
+{
+	my ($topic, $procedure, $arguments, $q, $do) = @_;
+	my $is_there = $servers[0]{model}->row($stranger, 'topic', $topic);
+	return call($procedure, join(', ', "'$topic'", $arguments eq '' ? () : $arguments),
+		refusal => $is_there || $procedure eq 'create_topic' ? '' : '!42704',
+		free => sub { my ($s) = @_; return $model->lock($s, 'topics') && !grep { !$model->lock($s, "queue $_") } $q->($s); },
+		do => $do);
 }
 
 sub any_of { my (@answers) = @_; return (grep { $_ eq 'true' } @answers) ? 't' : 'f'; }
@@ -368,16 +383,16 @@ my %calls = (
 			$from_sql = time_of($from);
 		}
 		($from, $from_sql) = (-1, "now() - interval '1 day 1 second'") if rand() < 0.05;
-		return call(
-			'rewind', "'$q', $from_sql",
-			queue => $q, servers => [ places($q) ], free => lock_of($q),
+		return call_for(
+			$q, 'rewind', $from_sql,
 			read => sub { my ($time) = @_; return $time =~ /^[-!]/ ? $time : ask_front('SELECT ' . id_of("timestamptz '$time'")); },
 			do => sub { my ($s) = @_; return $model->rewind($s, $q, $from); },
 			all => \&lowest);
 	},
 	cancel_rewind => sub {
 		my $q = pick(qw(q q q dead extra));
-		return call('cancel_rewind', "'$q'", queue => $q, servers => [ places($q) ], free => lock_of($q),
+		return call_for(
+			$q, 'cancel_rewind', '',
 			do => sub { my ($s) = @_; return $model->cancel_rewind($s, $q); },
 			all => \&any_of);
 	},
@@ -387,9 +402,8 @@ my %calls = (
 		my $meant = sub { my ($s) = @_; return $model->history($s, $q, $from, $to, $kind); };
 		my $n = sum0(map { turn_to($_); scalar $meant->($stranger) } places($q));
 		my $expected_count = rand() < 0.3 ? undef : $n + pick(0, 0, 0, 0, 1, -1);
-		return call(
-			'restore', "'$q', $window, " . ($expected_count // 'NULL'),
-			queue => $q, servers => [ places($q) ],
+		return call_for(
+			$q, 'restore', "$window, " . ($expected_count // 'NULL'),
 			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $model->is_held($s, $q, $_) } $meant->($s); },
 			do => sub { my ($s) = @_; return $model->restore($s, $q, $from, $to, $kind); },
 			all => sub { my $sum = sum0(@_); return defined $expected_count && $expected_count != $sum ? '!21000' : $sum; });
@@ -402,22 +416,21 @@ my %calls = (
 		$ids{ pick(5, 0, -13, -15, 1, 1 << 62) } = 1 if rand() < 0.1;
 		%ids = () if rand() < 0.03;
 		my %class = map { $_ => $_ % $CmqCluster::step } keys %ids;
-		my @concerned = grep { my $server = $_; grep { number($server) == $_ } values %class } places($q);
 		my $of_none = grep { my $class = $_; !grep { number($_) == $class } places($q) } values %class;
 		my $ids_of = sub { return grep { $class{$_} == $model->{id_class} } keys %ids; };
-		return call(
-			'restore_messages', "'$q', '{" . join(',', reverse sort keys %ids) . "}'",
-			places($q) ? (servers => $of_none ? [] : \@concerned) : (queue => $q, servers => []),
-			places($q) && @concerned && !$of_none ? (queue => $q) : (),
-			free => sub { my ($s) = @_; my %its = map { $_ => 1 } $ids_of->(); return $model->lock($s, "queue $q") && !grep { $its{ $_->{id} } && $model->is_held($s, $q, $_) } $model->history($s, $q, undef, undef, ''); },
+		my $is_meant = sub { my ($m) = @_; return exists $ids{ $m->{id} }; };
+		return call_for(
+			$q, 'restore_messages', "'{" . join(',', reverse sort keys %ids) . "}'",
+			refusal => !places($q) ? '!42704' : $of_none ? '!22023' : '',
+			servers => [ grep { my $server = $_; grep { number($server) == $_ } values %class } places($q) ],
+			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $is_meant->($_) && $model->is_held($s, $q, $_) } $model->history($s, $q, undef, undef, ''); },
 			do => sub { my ($s) = @_; return $model->restore_messages($s, $q, $ids_of->()); },
-			all => sub { return $of_none ? '!22023' : '{' . join(',', sort { $a <=> $b } map { $_ eq '-' ? () : split / / } @_) . '}'; });
+			all => sub { return '{' . join(',', sort { $a <=> $b } map { $_ eq '-' ? () : split / / } @_) . '}'; });
 	},
 	clear_queue => sub {
 		my $q = pick(qw(q copy dead extra));
-		return call(
-			'clear_queue', "'$q'",
-			queue => $q, servers => [ places($q) ],
+		return call_for(
+			$q, 'clear_queue', '',
 			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $model->is_held($s, $q, $_) } $model->pending($s, $q); },
 			do => sub { my ($s) = @_; return $model->clear_queue($s, $q); },
 			all => sub { return sum0(@_); });
@@ -437,9 +450,8 @@ my %calls = (
 		# see RandomCalls
 		return if grep { $_->{model}->sources($stranger, $q) } @servers and $setting =~ /^max_msg/;
 		return if $setting =~ /^(?:rewind|dedup)_seconds/ && grep { !$_->{model}->queue($stranger, $q)->{$setting} } places($q);
-		return call(
-			'alter_queue', "'$q', $setting => $value",
-			queue => $q, servers => [ places($q) ],
+		return call_for(
+			$q, 'alter_queue', "$setting => $value",
 			free => sub { my ($s) = @_; my $dead = ($model->queue($s, $q) // { dead_letter_queue => '' })->{dead_letter_queue}; return $model->lock($s, "queue $q") && ($dead eq '' || $model->lock($s, "queue $dead")); },
 			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, $setting => $value); });
 	},
@@ -448,9 +460,8 @@ my %calls = (
 		my $is_off = grep { !$_->{model}->queue($stranger, $q)->{rewind_seconds} } places($q);
 		my ($setting, $value) = rand() < 0.3 ? (dedup_seconds => pick(0, 1000, 86400)) : !$is_off && rand() < 0.5 ? (msg_retention_seconds => pick(345600, 259200)) :
 		  (rewind_seconds => !$is_off && rand() < 0.3 ? 0 : pick(80000, 86400));
-		return call(
-			'alter_queue', "'$q', $setting => $value",
-			queue => $q, servers => [ places($q) ],
+		return call_for(
+			$q, 'alter_queue', "$setting => $value",
 			free => sub { my ($s) = @_; return $model->is_alone($s, $q) && $model->lock($s, "queue $q"); },
 			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, $setting => $value); });
 	},
@@ -458,14 +469,15 @@ my %calls = (
 		my ($q, $dead) = (pick(qw(q q copy extra)), pick(qw(dead dead dead q extra)));
 		my %policy = %{ pick((map { { max_receive_count => $_ } } 1, 1, 2, 3), { max_time_to_live => 300 }, { max_receive_count => 2, max_time_to_live => 300 }) };
 		return if grep { $_ && ($_->{max_msg_size} < 1048576 || $_->{max_msg_heap_num} < 1000) } map { $_->{model}->queue($stranger, $dead) } @servers;
-		return call(
-			'alter_queue', join(', ', "'$q'", arguments_sql(dead_letter_queue => $dead, %policy)),
-			queue => $q, servers => [ places($q) ], free => lock_of($q, $dead),
+		return call_for(
+			$q, 'alter_queue', join(', ', arguments_sql(dead_letter_queue => $dead, %policy)),
+			free => lock_of($q, $dead),
 			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, dead_letter_queue => $dead, %policy); });
 	},
 	unbind_dead_letter => sub {
 		my $q = pick(qw(q copy extra));
-		return call('unbind_dead_letter', "'$q'", queue => $q, servers => [ places($q) ], free => lock_of($q),
+		return call_for(
+			$q, 'unbind_dead_letter', '',
 			do => sub { my ($s) = @_; return $model->unbind_dead_letter($s, $q); });
 	},
 	create_queue => sub {
@@ -475,57 +487,51 @@ my %calls = (
 		my $name = places('extra') == @servers ? pick(qw(extra Extra)) : 'extra';
 		my @targets = rand() < 0.6 ? @servers : grep { rand() < 0.6 } @servers;
 		@targets = pick(@servers) unless @targets;
-		my $nodes = @targets < @servers ? [ ", nodes => '{" . join(',', map { number($_) } @targets) . "}'" ] : [''];
-		my $there = places('extra');
+		my $nodes = @targets < @servers ? ", nodes => '{" . join(',', map { number($_) } @targets) . "}'" : '';
 		my $done = call(
-			'create_queue', join(', ', "'$name'", arguments_sql(%settings)) . $nodes->[0],
+			'create_queue', join(', ', "'$name'", arguments_sql(%settings)) . $nodes,
 			servers => \@targets,
+			refusal => $name eq 'extra' && places('extra') ? '!42710' : '',
 			free => sub { my ($s) = @_; return $model->lock($s, 'creation of queues') && (!$dead || $model->lock($s, "queue $dead")); },
-			do => sub { my ($s) = @_; return $model->create_queue($s, 'extra', %settings); },
-			all => sub { return $there ? '!42710' : '-'; });
-		$places{extra} = \@targets if $done && $trace[-1] eq '  = -';
+			do => sub { my ($s) = @_; return $model->create_queue($s, 'extra', %settings); });
+		$places{extra} = \@targets if !places('extra') && grep { $_->{model}->queue($stranger, 'extra') } @servers;
 		return $done;
 	},
 	drop_queue => sub {
 		# of the others only one that cannot be dropped
 		my $q = pick('extra', 'extra', grep { my $q = $_; grep { $_->{model}->sources($stranger, $q) } places($q) } @queues);
-		my $there = places($q);
-		my $done = call(
-			'drop_queue', "'$q'",
-			queue => $q, servers => [ places($q) ],
+		my $done = call_for(
+			$q, 'drop_queue', '',
 			free => sub { my ($s) = @_; return $model->is_alone($s, $q) && $model->lock($s, "queue $q") && $model->lock($s, 'topics'); },
 			do => sub { my ($s) = @_; return $model->drop_queue($s, $q); });
-		delete $places{$q} if $there && !grep { $_->{model}->queue($stranger, $q) } @servers;
+		delete $places{$q} unless grep { $_->{model}->queue($stranger, $q) } @servers;
 		return $done;
 	},
 	create_topic => sub {
 		my %types = (news => 'tag', routes => 'routing');
 		my $name = pick('news', 'routes', (grep { !$servers[0]{model}->row($stranger, 'topic', $_) } 'news', 'routes') x 5);
-		return call('create_topic', "'$name', '$types{$name}'", free => \&may_have_topics, do => sub { my ($s) = @_; return $model->create_topic($s, $name, $types{$name}); });
+		return call_for_topic($name, 'create_topic', "'$types{$name}'", sub { }, sub { my ($s) = @_; return $model->create_topic($s, $name, $types{$name}); });
 	},
 	drop_topic => sub {
 		my %used = map { $_->{topic} => 1 } map { $_->{model}->rows($stranger, 'subscription') } @servers;
 		my $name = pick('news', 'routes', (grep { !$used{$_} } 'news', 'routes') x 5);
-		return call('drop_topic', "'$name'", $servers[0]{model}->row($stranger, 'topic', $name) ? () : (queue => '', servers => []), free => \&may_have_topics,
-			do => sub { my ($s) = @_; return $model->drop_topic($s, $name); });
+		return call_for_topic($name, 'drop_topic', '', sub { }, sub { my ($s) = @_; return $model->drop_topic($s, $name); });
 	},
 	subscribe => sub {
 		my ($topic, $name, $q) = (pick(qw(news routes)), pick(qw(s1 s2)), pick(qw(q q copy dead extra)));
 		my ($tags, $keys) = (pick(undef, ['a'], [ 'b', 'c' ]), pick(['a'], ['a.*'], ['a.#'], ['#'], [ '*.a', '#.c' ]));
 		undef(rand() < 0.1 ? $tags : $topic eq 'news' ? $keys : $tags);
-		return call(
-			'subscribe', "'$topic', '$name', '$q', @{[text_array_sql($tags)]}, @{[text_array_sql($keys)]}",
-			$servers[0]{model}->row($stranger, 'topic', $topic) ? () : (queue => '', servers => []),
-			free => sub { my ($s) = @_; return $model->lock($s, 'topics') && $model->lock($s, "queue $q"); },
-			do => sub { my ($s) = @_; return $model->subscribe($s, $topic, $name, $q, $tags, $keys); });
+		return call_for_topic(
+			$topic, 'subscribe', "'$name', '$q', @{[text_array_sql($tags)]}, @{[text_array_sql($keys)]}",
+			sub { return $q; },
+			sub { my ($s) = @_; return $model->subscribe($s, $topic, $name, $q, $tags, $keys); });
 	},
 	unsubscribe => sub {
 		my ($topic, $name) = (pick(qw(news routes)), pick(qw(s1 s2)));
-		return call(
-			'unsubscribe', "'$topic', '$name'",
-			$servers[0]{model}->row($stranger, 'topic', $topic) ? () : (queue => '', servers => []),
-			free => sub { my ($s) = @_; my $row = $model->row($s, 'subscription', "$topic $name"); return $model->lock($s, 'topics') && (!$row || $model->lock($s, "queue $row->{queue}")); },
-			do => sub { my ($s) = @_; return $model->unsubscribe($s, $topic, $name); });
+		return call_for_topic(
+			$topic, 'unsubscribe', "'$name'",
+			sub { my ($s) = @_; my $row = $model->row($s, 'subscription', "$topic $name"); return $row ? $row->{queue} : (); },
+			sub { my ($s) = @_; return $model->unsubscribe($s, $topic, $name); });
 	},
 	# no call that is for all nodes can be undone
 	in_transaction => sub {
@@ -537,12 +543,11 @@ my %calls = (
 	},
 	(map { my $look = $_; ("look_at_$look" => sub { look($look, @_); return 1; }) } qw(attributes preview views rewinds nodes)));
 
-sub may_have_topics { my ($s) = @_; return $model->lock($s, 'topics'); }
-
 sub set_paused
 {
 	my ($paused, $q) = @_;
-	return call($paused ? 'pause_queue' : 'resume_queue', "'$q'", queue => $q, servers => [ places($q) ], free => lock_of($q),
+	return call_for(
+		$q, $paused ? 'pause_queue' : 'resume_queue', '',
 		do => sub { my ($s) = @_; return $model->set_paused($s, $q, $paused); },
 		all => \&any_of);
 }
@@ -570,6 +575,9 @@ sub shows
 	return;
 }
 
+# The range of legal rewinds is the last so many seconds, up to the oldest message.
+sub in_range { my ($seconds) = @_; return "abs(extract(epoch FROM now() - earliest_rewind_time) - $seconds) < 60 AND latest_rewind_time = min_msg_time"; }
+
 my $latest = "CASE WHEN latest_rewind_time IS NULL THEN 'none' WHEN latest_rewind_time >= statement_timestamp() THEN 'now' ELSE @{[id_of('latest_rewind_time')]}::text END";
 
 my %looks = (
@@ -587,32 +595,35 @@ my %looks = (
 		my $q = pick(@queues);
 		my @places = places($q) or return differ("attributes of $q", ask_front("SELECT cmq_cluster.queue_attributes('$q')"), '!42704');
 		my @settings = qw(visibility_timeout msg_retention_seconds rewind_seconds rewind_share dedup_seconds max_msg_size max_msg_heap_num dead_letter_queue max_receive_count max_time_to_live);
+		# four numbers, these settings, the oldest message, and that the range is right
 		my @each = of_each(\@places, sub { $model->attributes($stranger, $q) });
-		# sums and common values; what differs is ?
 		my @rows = map { [ (split / /)[ 1 .. 15 ] ] } @each;
-		my $known = !grep { $_->{down} } @places;
-		my @ids = $known ? grep { $_ ne 'now' } map { $_->[14] } @rows : ();
-		my @all = $known ? ((map { my $i = $_; sum0(map { $_->[$i] } @rows) } 0 .. 3), (map { my $i = $_; (grep { $_->[$i] ne $rows[0][$i] } @rows) ? '?' : $rows[0][$i] } 4 .. 13), min(@ids) // 'now', 't') : ('!');
-		# a range that is on all nodes
-		my $range = "CASE WHEN rewind_seconds > 0 THEN abs(extract(epoch FROM now() - earliest_rewind_time) - rewind_seconds) < 60 AND latest_rewind_time = min_msg_time
-			ELSE earliest_rewind_time IS NULL AND latest_rewind_time IS NULL END";
-		if ($known && grep { $_ eq '?' } $all[6])
-		{
-			my $seconds = min(map { $_->[6] } @rows);
-			$range = $seconds ? "CASE WHEN node IS NULL THEN abs(extract(epoch FROM now() - earliest_rewind_time) - $seconds) < 60 AND latest_rewind_time = min_msg_time ELSE $range END" :
-			  "CASE WHEN node IS NULL THEN earliest_rewind_time IS NULL AND latest_rewind_time IS NULL ELSE $range END";
-		}
-		# of a row for all nodes NULL is a difference, but where it is what all say
-		my $value = sub { my ($setting, $null) = @_; return $null eq '?' ? "coalesce($setting\::text, '?')" : "coalesce($setting\::text, CASE WHEN node IS NULL THEN '$null' ELSE '$null' END)"; };
+		my $all = '!';
+		# what a setting is that is NULL: none, or different ones
 		my %null = (dead_letter_queue => '-', max_receive_count => 0, max_time_to_live => 0);
-		my @differ = map { defined $null{$_} } @settings;
-		my @of_all = $known ? @all : ();
-		my @values = map { my $i = $_; my $setting = $settings[$i]; my $null = $null{$setting};
-			defined $null ? "coalesce($setting\::text, CASE WHEN node IS NULL THEN '" . (@of_all ? ($of_all[ 4 + $i ] eq '?' ? '?' : $null) : '') . "' ELSE '$null' END)" : "coalesce($setting\::text, '?')" } 0 .. $#settings;
+		my %null_of_all = map { $_ => '?' } @settings;
+		my $range = 'earliest_rewind_time IS NULL AND latest_rewind_time IS NULL';
+		if (!grep { $_->{down} } @places)
+		{
+			my @sums = map { my $i = $_; sum0(map { $_->[$i] } @rows) } 0 .. 3;
+			my @ids = grep { $_ ne 'now' } map { $_->[14] } @rows;
+			my %common;
+			foreach my $i (0 .. $#settings)
+			{
+				my %values = map { $_->[ 4 + $i ] => 1 } @rows;
+				$common{ $settings[$i] } = keys %values > 1 ? '?' : (keys %values)[0];
+				$null_of_all{ $settings[$i] } = $null{ $settings[$i] } if keys %values == 1 && defined $null{ $settings[$i] };
+			}
+			$all = join ' ', @sums, @common{@settings}, min(@ids) // 'now', 't';
+			my $seconds = min(map { $_->[6] } @rows);
+			$range = in_range($seconds) if $seconds;
+		}
+		my @values = map { "coalesce($_\::text, CASE WHEN node IS NULL THEN '$null_of_all{$_}' ELSE '@{[$null{$_} // '?']}' END)" } @settings;
 		shows("attributes of $q",
-			"CASE WHEN error IS NOT NULL AND min_msg_time IS NULL THEN '!' ELSE concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, @{[join ', ', @values]},
-				CASE WHEN min_msg_time >= statement_timestamp() THEN 'now' ELSE @{[id_of('min_msg_time')]}::text END, $range) END",
-			"cmq_cluster.queue_attributes('$q')", @each, join ' ', 'all', @all);
+			"CASE WHEN error IS NOT NULL AND create_time IS NULL THEN '!' ELSE concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, @{[join ', ', @values]},
+				CASE WHEN min_msg_time >= statement_timestamp() THEN 'now' ELSE @{[id_of('min_msg_time')]}::text END,
+				CASE WHEN node IS NULL THEN $range WHEN rewind_seconds > 0 THEN @{[in_range('rewind_seconds')]} ELSE earliest_rewind_time IS NULL AND latest_rewind_time IS NULL END) END",
+			"cmq_cluster.queue_attributes('$q')", @each, "all $all");
 		return '';
 	},
 	preview => sub {
@@ -646,7 +657,7 @@ my %looks = (
 	},
 	nodes => sub {
 		shows('cmq_cluster.nodes', "CASE WHEN error IS NOT NULL THEN '!' ELSE concat_ws(' ', queues, pending, in_doubt, accepts) END", 'cmq_cluster.nodes',
-			of_each(\@servers, sub { my $n = $_; my @here = $model->rows($stranger, 'queue'); return join ' ', scalar @here, sum0(map { scalar grep { $_->{due} || $_->{state} ne 'deleted' } $model->messages($stranger, $_->{name}) } @here), 0, 't'; }));
+			of_each(\@servers, sub { my @here = $model->rows($stranger, 'queue'); return join ' ', scalar @here, sum0(map { scalar grep { $_->{due} || $_->{state} ne 'deleted' } $model->messages($stranger, $_->{name}) } @here), 0, 't'; }));
 		return '';
 	});
 
