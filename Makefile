@@ -217,7 +217,8 @@ REGRESS = \
 	small_things \
 	gone \
 	changes \
-	docs
+	docs \
+	citus
 
 ISOLATION = \
 	create_create \

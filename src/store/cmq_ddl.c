@@ -8,6 +8,9 @@
  * (create, drop) or as the queue's owner in a restricted security context (what
  * maintenance does to a queue's tables), never as somebody with more rights.
  *
+ * A queue lives on one server: Citus, where it is there, does not hear of this DDL.  It
+ * would want the views on all of its nodes, and refuses them on its workers.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -22,6 +25,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -43,6 +47,20 @@ execute(void *arg)
 }
 
 /*
+ * Tell Citus not to carry DDL to other nodes, until the caller's cmq_owner_leave().
+ * Without Citus the setting does not exist, and is not made.
+ */
+static void
+keep_from_citus(void)
+{
+	const char *name = "citus.enable_ddl_propagation";
+
+	if (GetConfigOption(name, true, false) != NULL)
+		(void) set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
  * Run one statement; the caller has called cmq_owner_enter().  As an owner it may run
  * the owner's code: making an index evaluates expressions, and so does ANALYZE.
  */
@@ -52,6 +70,7 @@ cmq_ddl_execute(const char *fmt,...)
 	StringInfoData sql;
 	int			needed;
 
+	keep_from_citus();
 	initStringInfo(&sql);
 	for (;;)
 	{
