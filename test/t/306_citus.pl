@@ -223,4 +223,128 @@ rewind|empty parcels
 21
 END
 
+#
+# What the page says
+#
+
+# Keys that lead to the workers.
+my ($key1, $key2);
+
+# on_all_workers(), of a query without quotes.
+sub everywhere
+{
+	my ($query) = @_;
+	return qq{on_all_workers(\$q\$ $query \$q\$)};
+}
+
+# Bodies that wait on each worker, - if there are none.
+sub waiting_on
+{
+	return join ' ', map { $_->sql(q{SELECT coalesce(string_agg(body, ',' ORDER BY msg_id), '-') FROM cmq.q_test_live}) } @_;
+}
+
+# Consume what there is; the bodies.
+sub empty
+{
+	return join ' ', split /\n/, $coordinator->sql(join ';', map { "SELECT body FROM worker_consume('$_', 'test', 99)" } $key1, $key2);
+}
+
+sub prepared_since
+{
+	my ($node, $offset) = @_;
+	return scalar(() = $node->log_since($offset) =~ /PREPARE TRANSACTION 'citus_/g);
+}
+
+($key1, $key2) = map { $coordinator->sql('SELECT key FROM workers() WHERE worker = ' . "'127.0.0.1:" . $_->port . "'") } @workers;
+my ($node1, $node2) = map { $_->sql('SELECT groupid FROM pg_dist_local_group') } @workers;
+my $rewinds = q{SELECT count(*) FROM cmq.rewinds WHERE queue = 'test'};
+
+# a shop on each worker
+my ($shop1, $shop2) = map {
+	$coordinator->sql(q{SELECT min(s) FROM generate_series(1, 100) i, LATERAL (SELECT 'shop ' || i) v (s)
+		JOIN pg_dist_placement ON shardid = get_shard_id_for_distribution_column('shop_order', s) WHERE groupid = } . $_)
+} $node1, $node2;
+
+note 'two-phase commit';
+
+$coordinator->sql('SELECT FROM ' . everywhere(q{SELECT cmq_create_queue('test', rewind_seconds => 3600)}));
+my ($offset1, $offset2) = map { $_->log_size } @workers;
+$coordinator->sql("BEGIN; SELECT shop_send('$shop1', 'test', 'a'); COMMIT");
+is(prepared_since($first, $offset1), 0, 'one worker: no two-phase commit');
+$coordinator->sql("BEGIN; SELECT shop_send('$shop1', 'test', 'b'); SELECT shop_send('$shop2', 'test', 'b'); COMMIT");
+is(prepared_since($first, $offset1) . prepared_since($second, $offset2), '11', 'two workers: two-phase commit');
+$coordinator->sql("BEGIN; SELECT shop_send('$shop1', 'test', 'x'); SELECT shop_send('$shop2', 'test', 'x'); ROLLBACK");
+is(waiting_on(@workers), 'a,b b', 'sent where the shop is, and nothing of what was rolled back');
+$coordinator->sql("BEGIN; SAVEPOINT s; SELECT shop_send('$shop1', 'test', 'x'); ROLLBACK TO s; SELECT shop_send('$shop2', 'test', 'c'); COMMIT");
+is(waiting_on(@workers), 'a,b b,c', 'a savepoint');
+is($coordinator->sql("PREPARE s (text, text) AS SELECT shop_send(\$1, 'test', \$2); BEGIN; EXECUTE s('$shop1', 'd'); COMMIT") =~ /^\d+$/ && waiting_on(@workers), 'a,b,d b,c', 'with parameters');
+
+note 'a rewind on all workers';
+
+$coordinator->sql("SELECT FROM worker_consume('$key1', 'test', 9)");
+is(waiting_on(@workers), '- b,c', 'consumed on one worker');
+my $since = $coordinator->sql('SELECT now()');
+my $rewind = "SELECT FROM on_all_workers(format('SELECT cmq_rewind(%L, %L)', 'test', '$since'::timestamptz))";
+like($coordinator->complaint($rewind), qr/start_time is after the earliest unconsumed message of queue "test"/, 'the second refuses');
+is(join(' ', map { $_->sql($rewinds) } @workers), '0 0', '... so none does it');
+$coordinator->sql("SELECT FROM worker_consume('$key2', 'test', 9)");
+$rewind =~ s/\Q'$since'::timestamptz\E/now() - interval '10 min'/;
+$coordinator->sql("BEGIN; $rewind; ROLLBACK");
+is(join(' ', map { $_->sql($rewinds) } @workers), '0 0', 'rolled back');
+$coordinator->sql($rewind);
+is(join(' ', map { $_->sql($rewinds) } @workers), '1 1', 'committed');
+is(empty(), 'a b d b c', '... and all comes back');
+
+note 'traps';
+
+my $nowhere = qr/ERROR:  42704: queue "test" does not exist/;
+my @session = ("\\set VERBOSITY verbose\nBEGIN; ", '; COMMIT');
+like($coordinator->complaint("$session[0]SELECT shop_send('$shop1', 'test', 'x') > 0$session[1]"), $nowhere, 'a call in an expression runs on the coordinator');
+$coordinator->sql(q{CREATE FUNCTION inlined(shop text, queue text, body text) RETURNS bigint LANGUAGE sql AS 'SELECT cmq_send(queue, body)';
+	SELECT create_distributed_function('inlined(text, text, text)', 'shop', colocate_with => 'shop_order', force_delegation => true)});
+like($coordinator->complaint("$session[0]SELECT inlined('$shop1', 'test', 'x')$session[1]"), $nowhere, 'so does a function in SQL, put in line');
+like($coordinator->complaint("BEGIN; SELECT on_worker('$key1', $node1, 'SELECT 1') IS NULL"),
+	qr/this call should have run on node $node1/, 'on_worker() notices');
+is(waiting_on(@workers), '- -', 'nothing was sent');
+
+# a query over a distributed table is a read for Citus
+$coordinator->sql("INSERT INTO worker_key VALUES ('$key1'), ('$key2')");
+($offset1, $offset2) = map { $_->log_size } @workers;
+$coordinator->sql("SELECT cmq_send('test', key) FROM worker_key");
+is(waiting_on(@workers), "$key1 $key2", 'a query over a distributed table calls functions on all workers');
+is(prepared_since($first, $offset1) . prepared_since($second, $offset2), '00', '... without two-phase commit');
+
+# on a worker cmq is local, and Citus knows only of its own writes
+$coordinator->sql("INSERT INTO shop_order VALUES ('$shop1', 90, 'x'), ('$shop2', 90, 'x')");
+my @work = ("BEGIN; SELECT FROM cmq_consume('test')", map { "UPDATE shop_order SET state = 'done' WHERE id = 90 AND shop = '$_'" } $shop1, $shop2);
+$offset2 = $second->log_size;
+$first->sql("SELECT FROM cmq_send('test', 'y'); $work[0]; $work[2]; COMMIT");
+is(prepared_since($second, $offset2), 0, 'on a worker: work on another one alone has no two-phase commit');
+$first->sql("$work[0]; $work[1]; $work[2]; COMMIT");
+is(prepared_since($second, $offset2), 1, '... with work here, too, it has');
+is($coordinator->sql(q{SELECT count(*) FROM shop_order WHERE state = 'done'}), '2', '... and it is done');
+is(waiting_on($first), '-', '... for two messages');
+$coordinator->sql('TRUNCATE worker_key');
+empty();
+
+note 'reports, rights, waiting';
+
+is($_->sql(q{SELECT count(*), count(o.shop) FROM cmq.q_orders_history h LEFT JOIN shop_order o ON o.shop = h.body::jsonb ->> 'shop' AND o.id = (h.body::jsonb ->> 'id')::int}) =~ /^(\d+)\|\1$/ && $1 > 0,
+	1, 'a report of history and distributed data on ' . $_->name) foreach @workers;
+$coordinator->sql('CREATE ROLE clerk LOGIN; GRANT USAGE ON SCHEMA cmq TO clerk');
+like($coordinator->as('clerk', "BEGIN; SELECT shop_send('$shop1', 'test', 'x')"), qr/permission denied for queue "test"/, 'no right on the workers');
+is($coordinator->sql(q{SELECT bool_and(success) FROM run_command_on_workers('GRANT INSERT ON cmq.q_test TO clerk')}), 't', 'GRANTs are for each worker');
+$coordinator->as('clerk', "BEGIN; SELECT shop_send('$shop1', 'test', 'x'); SELECT shop_send('$shop2', 'test', 'x'); COMMIT");
+is(waiting_on(@workers), 'x x', 'with the right');
+empty();
+
+my @receives = map { $_->wait_for_message('test') } @workers;
+$coordinator->sql("BEGIN; SELECT shop_send('$shop1', 'test', 'w'); SELECT shop_send('$shop2', 'test', 'w'); COMMIT");
+is(join(' ', map { $workers[$_]->waited($receives[$_]) } 0, 1), 'w at once w at once', 'a two-phase commit wakes who waits on the workers');
+like($coordinator->complaint("SET statement_timeout = 500; SELECT FROM on_worker('$key1', $node1, \$\$ SELECT * FROM cmq_consume('test', polling_wait_seconds => 30) \$\$)"),
+	qr/canceling statement due to statement timeout/, 'a wait through the coordinator can be cancelled');
+$first->poll("SELECT count(*) = 0 $waiting", '... and ends on the worker');
+$_->maintained('test', 'maintained on ' . $_->name) foreach @workers;
+$coordinator->sql('SELECT FROM ' . everywhere(q{SELECT cmq_clear_queue('test')}));
+
 done_testing();
