@@ -347,4 +347,121 @@ $first->poll("SELECT count(*) = 0 $waiting", '... and ends on the worker');
 $_->maintained('test', 'maintained on ' . $_->name) foreach @workers;
 $coordinator->sql('SELECT FROM ' . everywhere(q{SELECT cmq_clear_queue('test')}));
 
+note 'shards that move, a worker that is added';
+
+# both have a message; then all data of the shop is on the first worker
+$coordinator->sql("BEGIN; INSERT INTO shop_order VALUES ('$shop2', 91, 'x'); SELECT shop_send('$shop2', 'orders', '{\"shop\": \"$shop2\", \"id\": 91}'); COMMIT");
+$coordinator->sql("SELECT citus_move_shard_placement(get_shard_id_for_distribution_column('shop_order', '$shop2'), '127.0.0.1', "
+	  . $second->port . ", '127.0.0.1', " . $first->port . ", 'block_writes')");
+is($second->sql('SELECT count(*) FROM cmq.q_orders_live'), '1', 'a message stays where it is when its shard is moved');
+$coordinator->sql("SELECT shop_send('$shop2', 'test', 'moved')");
+is(waiting_on(@workers), 'moved -', 'new ones go to where the shard is');
+is($coordinator->sql("SELECT pack_orders(); SELECT state FROM shop_order WHERE id = 91"), "1\npacked", 'consumers reach both');
+empty();
+
+my $third = start_node('worker3');
+add_worker($coordinator, $third);
+is($third->sql(q{SELECT count(*) FROM pg_extension WHERE extname = 'cmq'}), '1', 'a worker that is added has the extension');
+like($coordinator->complaint('SELECT FROM ' . everywhere('SELECT 1')), qr/worker \S+ has no shard of worker_key/, '... but gets no calls without a shard');
+$coordinator->sql("SELECT citus_move_shard_placement(get_shard_id_for_distribution_column('worker_key', '$key1'), '127.0.0.1', "
+	  . $first->port . ", '127.0.0.1', " . $third->port . ", 'block_writes')");
+is($coordinator->sql('SELECT count(*) FROM ' . everywhere('SELECT 1')), '3', '... with one it does');
+$third->sql(q{SELECT FROM cmq_create_queue('orders', rewind_seconds => 86400); SELECT FROM cmq_create_queue('test', rewind_seconds => 3600)});
+is($coordinator->sql('SELECT count(*) FROM ' . everywhere('SELECT FROM cmq.q_test_all WHERE false')), '0', '... and is like the others');
+push @workers, $third;
+
+note 'workers crash under senders';
+
+# Each order has one message, and orders of a pair, which are in one transaction, are both
+# there or not; what a client was told is there.
+$coordinator->sql(q{
+	CREATE FUNCTION place_pair(shop1 text, shop2 text, id bigint) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM FROM place_order(shop1, id, 'pair');
+		PERFORM FROM place_order(shop2, id, 'pair');
+	END $$;
+	DELETE FROM shop_order});
+$coordinator->sql('SELECT FROM ' . everywhere(q{SELECT cmq_clear_queue('orders')}));
+
+my $clients = 4;
+my @clients;
+foreach my $client (1 .. $clients)
+{
+	my @calls = map {
+		my $id = $client * 1_000_000 + $_;
+		my ($shop, $other) = map { "shop $_" } 1 + int(rand 40), 41 + int(rand 40);
+		$_ % 4 ? "SELECT '$shop', $id FROM place_order('$shop', $id, 'single');" : "SELECT '$shop', $id, '$other' FROM place_pair('$shop', '$other', $id);";
+	} 1 .. 50_000;
+	push @clients, $coordinator->beside('psql', '-XAtq', '-f', $coordinator->script("client$client", join "\n", @calls, ''));
+}
+
+# What the clients were told, whole lines.
+sub told
+{
+	return map { $_->is_running; $_->{out} =~ /^(.*)\n/mg } @clients;
+}
+
+sub wait_for_more
+{
+	my ($more, $when) = @_;
+	my $wanted = told() + $more;
+	ok(eventually { told() >= $wanted }, "$when: clients get on") or BAIL_OUT('clients do not get on');
+	return;
+}
+
+wait_for_more(300, 'at first');
+foreach my $worker ($first, $second, $third)
+{
+	$worker->kill_server;
+	wait_for_more(20, $worker->name . ' is down') if $worker == $second;
+	$worker->start;
+	wait_for_more(300, $worker->name . ' crashed');
+}
+is(scalar(grep { !$_->is_running } @clients), 0, 'no client has come to its end');
+$_->kill foreach @clients;
+# workers have sessions here, too
+$coordinator->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'psql' AND pid <> pg_backend_pid()});
+# Citus does it by itself from time to time
+$coordinator->sql('SELECT recover_prepared_transactions()');
+$_->poll(q{SELECT count(*) = 0 FROM pg_prepared_xacts}, 'nothing is left prepared on ' . $_->name) foreach @workers;
+
+my %orders = map { $_ => 1 } split /\n/, $coordinator->sql('SELECT shop, id FROM shop_order');
+my @messages = split /\n/, $coordinator->sql(q{SELECT (result ->> 'body')::jsonb ->> 'shop', (result ->> 'body')::jsonb ->> 'id' FROM } . everywhere('SELECT body FROM cmq.q_orders_live'));
+my @told = told();
+my (%pairs, @missing);
+foreach my $told (@told)
+{
+	my ($shop, $id, $other) = split /\|/, $told;
+	$pairs{$id} = 1 if defined $other;
+	push @missing, grep { !$orders{$_} } map { "$_|$id" } grep { defined } $shop, $other;
+}
+cmp_ok(scalar(@told), '>', 1000, @told . ' calls were acknowledged');
+is(join(' ', @missing), '', 'what was acknowledged is there');
+is(join("\n", sort @messages), join("\n", sort keys %orders), 'each order has one message: ' . @messages);
+is($coordinator->sql(q{SELECT count(*) FROM (SELECT id FROM shop_order WHERE item = 'pair' GROUP BY id HAVING count(*) <> 2) p}), '0', 'pairs are whole');
+cmp_ok(scalar(keys %pairs), '>', 100, keys(%pairs) . ' pairs');
+my ($packed, $round) = (0);
+do
+{
+	$round = $coordinator->sql('SELECT pack_orders()');
+	$packed += $round;
+} while ($round > 0);
+is($packed, scalar(@messages), 'they are consumed');
+is($coordinator->sql(q{SELECT count(*) FROM shop_order WHERE state <> 'packed'}), '0', '... and the work is done');
+
+note 'the end';
+
+my ($removal) = slurp_file("$top/examples/citus.sql") =~ /^-- To remove all of it:\n(.*)\z/ms;
+$coordinator->sql($removal =~ s/^--//gmr);
+is($coordinator->sql(q{SELECT count(*) FROM pg_dist_partition}), '0', 'the example is removed');
+$coordinator->sql('SELECT FROM run_command_on_workers(' . q{$$ SELECT cmq_drop_queue('test') $$)});
+$coordinator->sql('DROP EXTENSION cmq');
+is(join(' ', map { $_->sql(q{SELECT count(*) FROM pg_extension WHERE extname = 'cmq'}) } @workers), '0 0 0', 'the extension is dropped from all');
+# Citus says XX000 when it loses a node
+foreach my $node ($coordinator, @workers)
+{
+	my @lines = grep { /PANIC|TRAP|terminated by signal|leak|still referenced|XX000/ && !/server closed the connection unexpectedly/ } split /\n/, slurp_file($node->logfile);
+	is(join("\n", @lines), '', $node->name . ' has nothing to complain about');
+}
+
 done_testing();
