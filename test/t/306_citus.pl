@@ -302,6 +302,7 @@ like($coordinator->complaint("$session[0]SELECT shop_send('$shop1', 'test', 'x')
 $coordinator->sql(q{CREATE FUNCTION inlined(shop text, queue text, body text) RETURNS bigint LANGUAGE sql AS 'SELECT cmq_send(queue, body)';
 	SELECT create_distributed_function('inlined(text, text, text)', 'shop', colocate_with => 'shop_order', force_delegation => true)});
 like($coordinator->complaint("$session[0]SELECT inlined('$shop1', 'test', 'x')$session[1]"), $nowhere, 'so does a function in SQL, put in line');
+like($coordinator->complaint("DO \$\$ BEGIN PERFORM shop_send('$shop1', 'test', 'x'); END \$\$"), qr/queue "test" does not exist/, 'so does one in PL/pgSQL without FROM');
 like($coordinator->complaint("BEGIN; SELECT on_worker('$key1', $node1, 'SELECT 1') IS NULL"),
 	qr/this call should have run on node $node1/, 'on_worker() notices');
 is(waiting_on(@workers), '- -', 'nothing was sent');
@@ -332,6 +333,17 @@ $coordinator->sql('CREATE TABLE local_table (i int)');
 $coordinator->sql("BEGIN; INSERT INTO local_table VALUES (1); SELECT shop_send('$shop2', 'test', 'z'); COMMIT");
 is(prepared_since($second, $offset2), 0, 'a local table of the coordinator and one worker: no two-phase commit');
 is(empty(), 'z', '... but one transaction');
+$coordinator->sql("SELECT citus_add_local_table_to_metadata('local_table')");
+$offset2 = $second->log_size;
+$coordinator->sql("BEGIN; INSERT INTO local_table VALUES (1); SELECT shop_send('$shop2', 'test', 'z'); COMMIT");
+is(prepared_since($second, $offset2), 1, 'with one that Citus knows: two-phase commit');
+is(empty(), 'z', '... too');
+$coordinator->sql('DROP TABLE local_table');
+is($coordinator->sql('SELECT DISTINCT result FROM ' . everywhere(q{SELECT cmq_pause_queue('test', 'a look')})), '{"cmq_pause_queue": true}', 'a pause on all workers');
+is($coordinator->sql(q{SELECT DISTINCT result ->> 'ready', result ->> 'paused_since' IS NOT NULL FROM } . everywhere(q{SELECT * FROM cmq.status WHERE queue = 'test'})), '0|t', '... is in the status of all');
+$coordinator->sql('SELECT FROM ' . everywhere(q{SELECT cmq_resume_queue('test')}));
+is($coordinator->sql(q{SELECT bool_and((result ->> 'earliest_rewind_time')::timestamptz < (result ->> 'latest_rewind_time')::timestamptz) FROM }
+	  . everywhere(q{SELECT earliest_rewind_time, latest_rewind_time FROM cmq_queue_attributes('test')})), 't', 'ranges of a rewind');
 
 is($coordinator->sql('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT DISTINCT result FROM ' . everywhere(q{SELECT current_setting('transaction_isolation') AS level}) . '; COMMIT'),
 	'{"level": "serializable"}', 'workers have the isolation level of the transaction');
