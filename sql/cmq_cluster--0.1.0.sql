@@ -201,13 +201,13 @@ COMMENT ON FUNCTION cmq_cluster._connection_prefix(int) IS 'cmq_cluster internal
 CREATE FUNCTION cmq_cluster._connection(node int) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN cmq_cluster._connection_prefix(node) || (
+	RETURN cmq_cluster._connection_prefix(node) || coalesce((
 		SELECT hashtextextended(concat_ws(' ', s.oid, s.srvoptions, m.umid, m.umoptions), 0)
 		  FROM cmq_cluster.node n
 		  JOIN pg_foreign_server s ON s.srvname = n.server
 		  LEFT JOIN pg_user_mappings m ON m.srvid = s.oid AND m.umuser IN ((SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user), 0)
 		 WHERE n.node = $1
-		 ORDER BY m.umuser DESC LIMIT 1);
+		 ORDER BY m.umuser DESC LIMIT 1), 0);
 END $$;
 COMMENT ON FUNCTION cmq_cluster._connection(int) IS 'cmq_cluster internal: the name of the session''s connection to a node';
 
