@@ -264,7 +264,8 @@ BEGIN
 					DETAIL = coalesce(nullif(detail, ''), message),
 					HINT = 'Nothing was done on any node.';
 			END IF;
-			PERFORM cmq_cluster._raise(code, format('node %s: %s', node, message), detail,
+			-- 42704, as for a missing user mapping, means to who finishes that the node has finished
+			PERFORM cmq_cluster._raise(CASE WHEN code = '42704' THEN '08001' ELSE code END, format('node %s: %s', node, message), detail,
 				format('Each role that uses the cluster needs a user mapping: SELECT cmq_cluster.add_user(%L, ..);', current_user));
 	END;
 	RETURN connection;

@@ -107,6 +107,15 @@ $front->sql('SELECT FROM cmq_cluster.resolve()');
 is(nodes_say('SELECT count(paused_since) FROM cmq.queues'), '1 1 1', '... and it is done');
 $front->sql(q{CALL cmq_cluster.resume_queue('q')});
 
+# what is gone when the decision is committed
+$front->sql(q{CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DROP USER MAPPING FOR CURRENT_USER SERVER cmq_cluster_2; RETURN NULL; END';
+	CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON cmq_cluster.decision DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lose()});
+like($front->complaint(q{CALL cmq_cluster.pause_queue('q')}), qr/^psql:<stdin>:1: WARNING:  node 2 has not committed yet what was decided\nDETAIL:  node 2: user mapping not found/, 'a node that one cannot connect to has not committed');
+$front->sql('DROP FUNCTION lose() CASCADE');
+$front->sql(q{DO $$ BEGIN EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER cmq_cluster_2 OPTIONS (user %L)', current_user); END $$});
+is($front->sql('SELECT node, outcome FROM cmq_cluster.resolve()'), '2|commit', '... and does so when one can');
+$front->sql(q{CALL cmq_cluster.resume_queue('q')});
+
 #
 # Connections
 #
