@@ -26,6 +26,10 @@
 -- on the node decide.  add_user() makes such mappings.  No function trusts search_path, and
 -- nobody else may create anything in schema cmq_cluster: a function there could have a name
 -- that is called here, with arguments that fit better.
+-- Connections of dblink are the session's, and stay open: code of another role that runs in
+-- the session later, as a function in an index of a table that is reindexed, can use them if
+-- that role may execute dblink's functions, as everybody may by default.  So superusers use
+-- the cluster in sessions of their own, or EXECUTE on these functions is revoked from PUBLIC.
 
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
@@ -852,8 +856,11 @@ COMMENT ON FUNCTION cmq_cluster._undefine(text) IS 'cmq_cluster internal: drop t
 -- Needs: on each node what cmq_create_queue needs, and CREATE on schema cmq_node; here
 --   add_user(.., manager => true).
 -- Errors: 2D000 in a transaction block, as for each procedure here; 08001 a node cannot be
---   reached; what a node raises, 42710 for a queue that it has already; then nothing has
---   happened anywhere.
+--   reached; 55P03 a node has waited for a lock for 30 seconds; what a node raises, 42710 for
+--   a queue that it has already; then nothing has happened anywhere.  57014 it was cancelled:
+--   nothing has happened, or, if that came as the decision was being committed, resolve()
+--   and the next call finish it.
+-- Called by DO or by another procedure it commits, first, what that has done before.
 CREATE PROCEDURE cmq_cluster.create_queue(
 	queue						text,
 	visibility_timeout			int DEFAULT 30,
@@ -1943,7 +1950,8 @@ COMMENT ON FUNCTION cmq_cluster._map(name, text, jsonb) IS 'cmq_cluster internal
 --   remote_user  a role on the nodes; NULL: of the same name
 --   password     its password there, on all nodes; roles that are no superusers need one
 --   manager      it may create and drop queues and topics of the cluster, too
--- Called again it changes these.
+-- Called again it changes all of these: without a password there is none any more.  What
+-- remote_user has on the nodes it keeps, also CREATE that it got as a manager.
 -- Needs: a superuser here, and one on the nodes.
 -- Errors: those of create_queue; 42704 a node has no role remote_user; 55000 there is no node.
 CREATE PROCEDURE cmq_cluster.add_user(role text, remote_user text DEFAULT NULL, password text DEFAULT NULL, manager boolean DEFAULT false)

@@ -29,7 +29,8 @@
  *	  is ever earlier than another one before it.
  * Each tick is taken as its message is about to be written, one at a time.  So the
  * clock is ahead of cmq's time by no more than one microsecond, or cmq.msg_id_step of them,
- * for each message that was written within this microsecond, and what fails moves it by nothing that lasts.
+ * for each message that was written within this microsecond, and what fails moves it by
+ * nothing that lasts.
  * The clock of a new entry starts no earlier than the newest message of the
  * queue, committed or not (a prepared transaction may still commit it), and no
  * earlier than the clock that maintenance saved (cmq_queue_attach collects
