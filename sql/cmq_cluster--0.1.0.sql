@@ -2130,7 +2130,7 @@ BEGIN
 	IF EXISTS (SELECT FROM cmq_cluster.decision d WHERE d.nodes = ARRAY[node]) THEN
 		RETURN;		-- it has not committed; called again, remove_node finds nothing else to do
 	END IF;
-	EXECUTE format('DROP SERVER %I CASCADE', (SELECT n.server FROM cmq_cluster.node n WHERE n.node = $1));
+	EXECUTE format('DROP SERVER IF EXISTS %I CASCADE', (SELECT n.server FROM cmq_cluster.node n WHERE n.node = $1));
 	DELETE FROM cmq_cluster.node n WHERE n.node = $1;
 	UPDATE cmq_cluster.decision d SET nodes = array_remove(d.nodes, node) WHERE node = ANY (d.nodes);
 END $$;

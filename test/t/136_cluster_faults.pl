@@ -233,6 +233,8 @@ $front->sql(q{CALL cmq_cluster.create_queue('alone', nodes => '{1}')});
 $cluster->node($_)->stop('immediate') foreach 1, 2;
 $front->sql(q{INSERT INTO cmq_cluster.decision (gid, nodes, what) SELECT 'x:x:' || oid, '{2}', 'drop_queue' FROM pg_roles WHERE rolname = current_user});
 like($front->complaint('CALL cmq_cluster.remove_node(1)'), qr/queue "alone" is on node 1 alone/, 'a node is not removed that has a queue alone');
+$front->sql('DROP SERVER cmq_cluster_2 CASCADE');
+like($front->sql('SELECT error FROM cmq_cluster.nodes WHERE node = 2'), qr/^node 2 cannot be reached: /, '... and one without a server cannot be reached');
 $front->sql("CALL cmq_cluster.remove_node($_, lost => true)") foreach 1, 2;
 is($front->sql('SELECT string_agg(node::text, $$ $$) FROM cmq_cluster.node'), 3, 'unless it is lost, also while another one does not answer, and with a decision of its own');
 is($front->sql('SELECT string_agg(queue || node, $$ $$ ORDER BY queue) FROM cmq_cluster.place'), 'adopted3 q3', '... and a queue that was there alone is forgotten');
