@@ -1678,8 +1678,8 @@ CREATE FUNCTION cmq_cluster._copy(queue text, source int, target int, bind boole
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	question text := format($c$SELECT json_build_object('settings', (SELECT to_json(q) FROM cmq.queues q WHERE q.queue = %1$L),
-		'grants', (SELECT coalesce(json_agg(json_build_array(pg_get_userbyid(a.grantee), a.privilege_type)), '[]') FROM pg_class c, aclexplode(c.relacl) a
-					WHERE c.oid = to_regclass(%2$L) AND a.grantee <> 0 AND a.grantee <> c.relowner))$c$,
+		'grants', (SELECT coalesce(json_agg(json_build_array(CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, a.privilege_type)), '[]') FROM pg_class c, aclexplode(c.relacl) a
+					WHERE c.oid = to_regclass(%2$L) AND a.grantee <> c.relowner))$c$,
 		queue, format('cmq.%I', 'q_' || queue));
 	here json := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[source], ARRAY[question], true) a);
 	settings json := here -> 'settings';
@@ -1717,12 +1717,12 @@ BEGIN
 		commands := format('SELECT %I.cmq_create_queue(%s)', functions, (SELECT string_agg(format('%I => %L', s.key, s.value), ', ') FROM json_each_text(settings) s
 			WHERE s.value IS NOT NULL
 			  AND s.key NOT IN ('owner', 'create_time', 'last_modify_time', 'paused_since', 'rewinding_from') AND s.key <> ALL (bindings)));
-		commands := concat_ws('; ', commands, (SELECT string_agg(format('GRANT %s ON cmq.%I TO %I', g ->> 1, 'q_' || queue, g ->> 0), '; ')
+		commands := concat_ws('; ', commands, (SELECT string_agg(format('GRANT %s ON cmq.%I TO %s', g ->> 1, 'q_' || queue, coalesce(quote_ident(g ->> 0), 'PUBLIC')), '; ')
 			FROM json_array_elements(here -> 'grants') g WHERE cmq_cluster._is_right(g ->> 1)));
 	END IF;
 	RETURN concat_ws('; ', format('GRANT USAGE, CREATE ON SCHEMA cmq_node TO %1$I; SET LOCAL ROLE %1$I', settings ->> 'owner'), nullif(commands, ''),
 		rtrim(cmq_cluster._make_node_views(target, queue), '; '),
-		(SELECT string_agg(format('GRANT SELECT ON cmq_node.%I TO %I', 'q_' || queue || kind, g ->> 0), '; ')
+		(SELECT string_agg(format('GRANT SELECT ON cmq_node.%I TO %s', 'q_' || queue || kind, coalesce(quote_ident(g ->> 0), 'PUBLIC')), '; ')
 		   FROM json_array_elements(here -> 'grants') g, unnest('{_live,_history,_all}'::text[]) kind WHERE g ->> 1 = 'SELECT'),
 		'RESET ROLE');
 END $$;
@@ -1737,9 +1737,9 @@ DECLARE
 	functions name := (SELECT n.functions FROM cmq_cluster.node n WHERE n.node = target);
 	question text := format($c$SELECT json_build_object(
 		'topics', (SELECT coalesce(json_agg(t), '[]') FROM cmq.topics t WHERE t.topic = ANY (%1$L)),
-		'grants', (SELECT coalesce(json_agg(json_build_array(t.topic, t.owner, pg_get_userbyid(a.grantee), a.privilege_type)), '[]')
+		'grants', (SELECT coalesce(json_agg(json_build_array(t.topic, t.owner, CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, a.privilege_type)), '[]')
 					 FROM cmq.topics t JOIN pg_class c ON c.relname = 't_' || t.topic AND c.relnamespace = 'cmq'::regnamespace, aclexplode(c.relacl) a
-					WHERE t.topic = ANY (%1$L) AND a.grantee <> 0 AND a.grantee <> c.relowner),
+					WHERE t.topic = ANY (%1$L) AND a.grantee <> c.relowner),
 		'subscriptions', (SELECT coalesce(json_agg(json_build_array(s.topic, s.subscription, s.queue, s.filter_tags, s.binding_keys, q.owner)), '[]')
 							FROM cmq.subscriptions s JOIN cmq.queues q USING (queue) WHERE s.topic = ANY (%1$L)))$c$, topics);
 	answer json := (SELECT a.answer::json FROM cmq_cluster._ask(ARRAY[source], ARRAY[question], true) a);
@@ -1765,7 +1765,7 @@ BEGIN
 		(SELECT string_agg(format('SET LOCAL ROLE %I; SELECT %I.cmq_create_topic(%L, %L); RESET ROLE', t ->> 'owner', functions, t ->> 'topic', t ->> 'filter_type'), '; ')
 		   FROM json_array_elements(answer -> 'topics') t
 		  WHERE NOT EXISTS (SELECT FROM json_array_elements(there -> 'topics') h WHERE h ->> 'topic' = t ->> 'topic')),
-		(SELECT string_agg(format('SET LOCAL ROLE %I; GRANT %s ON cmq.%I TO %I; RESET ROLE', g ->> 1, g ->> 3, 't_' || (g ->> 0), g ->> 2), '; ')
+		(SELECT string_agg(format('SET LOCAL ROLE %I; GRANT %s ON cmq.%I TO %s; RESET ROLE', g ->> 1, g ->> 3, 't_' || (g ->> 0), coalesce(quote_ident(g ->> 2), 'PUBLIC')), '; ')
 		   FROM json_array_elements(answer -> 'grants') g WHERE cmq_cluster._is_right(g ->> 3)),
 		(SELECT string_agg(format('SET LOCAL ROLE %I; SELECT %I.cmq_subscribe(%L, %L, %L, %s, %s); RESET ROLE', s ->> 5, functions, s ->> 0, s ->> 1, s ->> 2,
 				   CASE WHEN s ->> 3 IS NULL THEN 'NULL' ELSE quote_literal(ARRAY(SELECT json_array_elements_text(s -> 3))::text) END,

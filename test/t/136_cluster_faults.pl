@@ -162,10 +162,13 @@ is($front->sql(q{SELECT string_agg(cmq_cluster._is_right(r)::text, ' ') FROM unn
 #
 $front->sql(q{CALL cmq_cluster.create_topic('t')});
 $front->sql(q{CALL cmq_cluster.subscribe('t', 's', 'q', '{a,b}')});
+$cluster->node($_)->sql(q{GRANT SELECT ON cmq.q_q TO PUBLIC; GRANT INSERT ON cmq.t_t TO PUBLIC}) foreach 1, 2;
 $front->sql(q{CALL cmq_cluster.remove_node(3)});
 $front->sql(q{CREATE USER MAPPING FOR PUBLIC SERVER cmq_cluster_1 OPTIONS (user 'reader', password 'r')});
 is($front->complaint(add(3)), '', 'a node is added again that has the topics still, and with a user mapping for PUBLIC');
 is(nodes_say(q{SELECT topic || subscription || queue || filter_tags::text FROM cmq.subscriptions}), 'tsq{a,b} tsq{a,b} tsq{a,b}', '... and has the subscriptions');
+is($cluster->node(3)->sql(q{SELECT oid::regclass, a.privilege_type FROM pg_class, aclexplode(relacl) a WHERE relname IN ('q_q', 'q_q_all', 't_t') AND a.grantee = 0 ORDER BY oid::regclass::text}),
+	"cmq.q_q|SELECT\ncmq.q_q_all|SELECT\ncmq.t_t|INSERT\ncmq_node.q_q_all|SELECT", '... and the rights of PUBLIC');
 is($front->sql(q{SELECT count(*) FROM pg_user_mappings WHERE usename = 'public'}), 2, '... and PUBLIC can connect to it');
 $front->sql(q{CALL cmq_cluster.remove_node(3)});
 $cluster->node(3)->sql(q{SELECT cmq_drop_topic('t'), cmq_create_topic('t', 'routing')});
@@ -235,7 +238,7 @@ $front->sql(q{INSERT INTO cmq_cluster.decision (gid, nodes, what) SELECT 'x:x:' 
 like($front->complaint('CALL cmq_cluster.remove_node(1)'), qr/queue "alone" is on node 1 alone/, 'a node is not removed that has a queue alone');
 $front->sql('DROP SERVER cmq_cluster_2 CASCADE');
 like($front->sql('SELECT error FROM cmq_cluster.nodes WHERE node = 2'), qr/^node 2 cannot be reached: /, '... and one without a server cannot be reached');
-$front->sql("CALL cmq_cluster.remove_node($_, lost => true)") foreach 1, 2;
+$front->sql("CALL cmq_cluster.remove_node($_, lost => true)") foreach 2, 1;
 is($front->sql('SELECT string_agg(node::text, $$ $$) FROM cmq_cluster.node'), 3, 'unless it is lost, also while another one does not answer, and with a decision of its own');
 is($front->sql('SELECT string_agg(queue || node, $$ $$ ORDER BY queue) FROM cmq_cluster.place'), 'adopted3 q3', '... and a queue that was there alone is forgotten');
 is($front->sql('SELECT count(*) FROM cmq_cluster.decision'), 0, '... and so is the decision');
