@@ -483,8 +483,19 @@ BEGIN
 	END IF;
 	INSERT INTO cmq_cluster.turn VALUES (scope);
 	DELETE FROM cmq_cluster.turn t WHERE t.scope = $1;
+	PERFORM cmq_cluster._finish_others();
 END $$;
 COMMENT ON FUNCTION cmq_cluster._take_turn(text) IS 'cmq_cluster internal: wait for other calls that change the same';
+
+-- What a call has waited for is decided, and perhaps not committed yet on all nodes.
+CREATE FUNCTION cmq_cluster._finish_others() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF EXISTS (SELECT FROM cmq_cluster.decision) THEN
+		PERFORM FROM cmq_cluster.resolve();
+	END IF;
+END $$;
+COMMENT ON FUNCTION cmq_cluster._finish_others() IS 'cmq_cluster internal: have the nodes commit what calls before have decided';
 
 -- Have the nodes roll back what they have perhaps prepared.  What goes wrong is left to
 -- resolve().
@@ -1780,6 +1791,7 @@ CREATE FUNCTION cmq_cluster._alone() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	LOCK TABLE cmq_cluster.turn IN ACCESS EXCLUSIVE MODE;
+	PERFORM cmq_cluster._finish_others();
 END $$;
 COMMENT ON FUNCTION cmq_cluster._alone() IS 'cmq_cluster internal: wait for all calls under way, and keep others waiting';
 
