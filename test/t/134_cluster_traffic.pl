@@ -54,7 +54,9 @@ $primary->poll(q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state =
 $front->sql(sprintf q{CALL cmq_cluster.add_node(3, '%s,%s', '%d,%d')}, $primary->host, $standby->host, $primary->port, $standby->port);
 $front->sql($_) foreach (
 	q{CALL cmq_cluster.create_queue('q', visibility_timeout => 4, rewind_seconds => 3600)},
-	q{CALL cmq_cluster.create_queue('m', visibility_timeout => 4, rewind_seconds => 10, nodes => '{1,2}')});
+	q{CALL cmq_cluster.create_queue('m', visibility_timeout => 4, rewind_seconds => 10, nodes => '{1,2}')},
+	q{CALL cmq_cluster.create_topic('news')},
+	q{CALL cmq_cluster.subscribe('news', 'q', 'q')});
 
 $cluster->start_node(4);
 
@@ -90,8 +92,20 @@ is(handed_out('q', 1), '1 2 3 4', '... and consumers');
 $ledger->goes_on('with a node more', q => [ 1 .. 4 ]);
 
 #
-# A queue is moved.
+# A queue is moved.  Who has altered it and sends, in one transaction, and move_queue do not
+# wait for each other.
 #
+
+my $owner = $cluster->node(1)->session;
+$owner->query_safe(q{BEGIN; SELECT cmq_alter_queue('late', visibility_timeout => 31)});
+my $move = $front->start_psql(q{CALL cmq_cluster.move_queue('late', '{2,3,4}')});
+$cluster->node(1)->wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND wait_event_type = 'Lock'});
+$owner->query_safe(q{SELECT cmq_send('late', 'm'); COMMIT});
+$owner->quit;
+$move->finish;
+like($move->{err}, qr/node 1: queue "late" is not empty/, 'a queue that a message came to meanwhile is not dropped');
+is($cluster->node(1)->sql(q{SELECT body FROM cmq_consume('late')}), 'm', '... and has the message');
+is(error_of(q{CALL cmq_cluster.move_queue('late', '{2,3,4}')}), '', '... and is dropped without it');
 
 sub move_queue { return error_of(q{CALL cmq_cluster.move_queue('m', '{3,4}')}); }
 
@@ -133,7 +147,16 @@ is($cluster->node(1)->sql('SELECT count(*) FROM cmq.queues'), 0, '... and has no
 is(handed_out('q', 1), '2 3 4', '... and gets no clients');
 $ledger->goes_on('with a node less', q => [ 2 .. 4 ]);
 $front->sql(sprintf q{CALL cmq_cluster.add_node(1, '%s', '%s')}, $cluster->node(1)->host, $cluster->node(1)->port);
+is($cluster->node(1)->sql('SELECT topic, queue FROM cmq.subscriptions'), 'news|q', 'a node that has been one before is added, with its topics');
 $ledger->goes_on('with a node that has come back', q => [ 1 .. 4 ]);
+
+# A session asks the server that has the number now.
+is($front->sql(q{
+	BEGIN;
+	SELECT count(*) FROM cmq_cluster.nodes WHERE error IS NOT NULL;
+	ALTER SERVER cmq_cluster_4 OPTIONS (SET port '1');
+	SELECT node FROM cmq_cluster.nodes WHERE error IS NOT NULL;
+	ROLLBACK}), "0\n4", 'a session that is connected to a node follows it to another address');
 
 my @failed = grep { defined $_->{failed} } @{ $ledger->{calls} };
 is(join(' ', grep { !/^q 55000$/ } map { "$_->{queue} $_->{failed}" } @failed), '', 'no call has failed, but those for a queue without rewind on one node');
