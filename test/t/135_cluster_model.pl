@@ -16,13 +16,13 @@ use lib "$FindBin::RealBin/../lib";
 
 use CmqCluster;
 use CmqNode;
-use List::Util qw(max min sum0);
+use List::Util qw(max min shuffle sum0);
 use RandomCalls;
 use Seed;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $full_program = 400;
+my $full_program = 200;
 my $steps = $ENV{CMQ_TEST_STEPS} || ($ENV{CMQ_TEST_LONG} ? 10_000 : $full_program);
 
 # The model knows no maintenance but that of calls, and a worker does some after a start; nor
@@ -162,6 +162,8 @@ sub expected
 	return $error // $call{all}->(@answers);
 }
 
+sub meaning { my ($got, %call) = @_; return $call{read} && $got !~ /^[-!]/ ? $call{read}->($got) : $got; }
+
 sub end_call
 {
 	my ($commit) = @_;
@@ -217,6 +219,11 @@ sub call_that_waits
 {
 	my ($what, $sql, %call) = @_;
 	my $server = pick(@{ $call{servers} });
+	turn_to($server);
+	my $is_refused = $call{do}->($server->{front}) =~ /^!/;
+	end_call(0);
+	# what the node refuses, perhaps it refuses at once
+	return 0 if $is_refused;
 	my $s = block($server, $call{queue}) or return 0;
 	start_asking($sql);
 	my $waits = eventually(sub { $manager->{run}->pump_nb; $manager->{stdout} =~ /^= / || $server->{observer}->query_safe(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND wait_event_type = 'Lock'}) eq '1' });
@@ -233,7 +240,7 @@ sub call_that_waits
 	end_block($server, $s) if $mishap eq 'waits';
 	my $got = $mishap eq 'front crashes' ? '!gone' : finish_asking();
 	$expected ||= expected(%call);
-	$disagree ||= differ("$what that waits", $got, $expected);
+	$disagree ||= differ("$what that waits", meaning($got, %call), $expected);
 	end_call($expected !~ /^!/);
 	if    ($server->{down})    { start_node($server); }
 	elsif ($mishap ne 'waits') { end_block($server, $s); }
@@ -276,7 +283,7 @@ sub call_in_danger
 	}
 	elsif ($got ne $error)
 	{
-		$disagree ||= differ($what, $call{read} ? $call{read}->($got) : $got, $expected);
+		$disagree ||= differ($what, meaning($got, %call), $expected);
 	}
 	end_call($done);
 	return 1;
@@ -315,9 +322,8 @@ sub call
 	}
 	my $got = ask_front($sql);
 	$outcomes{$procedure}{ $got =~ /^!(.*)/ ? $1 : 'done' }++;
-	$got = $call{read}->($got) if $call{read} && $got !~ /^!/;
 	my $expected = expected(%call);
-	$disagree ||= differ($what, $got, $expected);
+	$disagree ||= differ($what, meaning($got, %call), $expected);
 	end_call($expected !~ /^!/);
 	return 1;
 }
@@ -361,17 +367,18 @@ sub window
 {
 	my ($q) = @_;
 	turn_to(pick(live()));
-	my ($from, $to, $kind) = a_window($stranger, $q);
+	my ($from, $to, $kind) = rand() < 0.5 ? a_window($stranger, $q) : (1, undef, pick('', '', 'a'));
 	return ($from, $to, $kind, join ', ', time_of($from), defined $to ? time_of($to) : 'NULL', kind_sql($kind));
 }
 
 sub arguments_sql { my (%settings) = @_; return map { "$_ => '$settings{$_}'" } sort keys %settings; }
 
 my @queues = qw(copy dead extra q);
+my %totals;
 
 my %calls = (
 	rewind => sub {
-		my $q = pick(qw(q q q dead extra));
+		my $q = pick(qw(q q q q q q dead extra));
 		my @messages = all_messages($q);
 		my ($earliest) = grep { $_->{due} || $_->{state} ne 'deleted' } @messages;
 		# most are in the range of all nodes
@@ -385,9 +392,9 @@ my %calls = (
 		($from, $from_sql) = (-1, "now() - interval '1 day 1 second'") if rand() < 0.05;
 		return call_for(
 			$q, 'rewind', $from_sql,
-			read => sub { my ($time) = @_; return $time =~ /^[-!]/ ? $time : ask_front('SELECT ' . id_of("timestamptz '$time'")); },
+			read => sub { my ($time) = @_; return ask_front('SELECT ' . id_of("timestamptz '$time'")); },
 			do => sub { my ($s) = @_; return $model->rewind($s, $q, $from); },
-			all => \&lowest);
+			all => sub { $totals{'rewinds of several nodes'}++ if 1 < grep { $_ ne '-' } @_; return lowest(@_); });
 	},
 	cancel_rewind => sub {
 		my $q = pick(qw(q q q dead extra));
@@ -397,7 +404,7 @@ my %calls = (
 			all => \&any_of);
 	},
 	restore => sub {
-		my $q = pick(qw(q q q dead extra));
+		my $q = pick(qw(q q q q q q dead extra));
 		my ($from, $to, $kind, $window) = window($q);
 		my $meant = sub { my ($s) = @_; return $model->history($s, $q, $from, $to, $kind); };
 		my $n = sum0(map { turn_to($_); scalar $meant->($stranger) } places($q));
@@ -406,12 +413,19 @@ my %calls = (
 			$q, 'restore', "$window, " . ($expected_count // 'NULL'),
 			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $model->is_held($s, $q, $_) } $meant->($s); },
 			do => sub { my ($s) = @_; return $model->restore($s, $q, $from, $to, $kind); },
-			all => sub { my $sum = sum0(@_); return defined $expected_count && $expected_count != $sum ? '!21000' : $sum; });
+			all => sub {
+				my $sum = sum0(@_);
+				return '!21000' if defined $expected_count && $expected_count != $sum;
+				$totals{'restores on several nodes'}++ if 1 < grep { $_ } @_;
+				return $sum;
+			});
 	},
 	restore_messages => sub {
-		my $q = pick(qw(q q q dead extra));
+		my $q = pick(qw(q q q q q q dead extra));
 		my @messages = all_messages($q);
-		my %ids = map { (@messages ? pick(@messages)->{id} : number(pick(@servers))) + pick(0, 0, 0, 0, 0, $CmqCluster::step) => 1 } 1 .. pick(1 .. 6);
+		my @history = grep { $_->{state} eq 'deleted' && !$_->{due} } @messages;
+		@messages = @history if @history && rand() < 0.7;
+		my %ids = map { (@messages ? pick(@messages)->{id} : number(pick(@servers))) + pick(0, 0, 0, 0, 0, $CmqCluster::step) => 1 } 1 .. pick(1 .. 8);
 		# of no node, of nothing that there can be, and none
 		$ids{ pick(5, 0, -13, -15, 1, 1 << 62) } = 1 if rand() < 0.1;
 		%ids = () if rand() < 0.03;
@@ -425,7 +439,7 @@ my %calls = (
 			servers => [ grep { my $server = $_; grep { number($server) == $_ } values %class } places($q) ],
 			free => sub { my ($s) = @_; return $model->lock($s, "queue $q") && !grep { $is_meant->($_) && $model->is_held($s, $q, $_) } $model->history($s, $q, undef, undef, ''); },
 			do => sub { my ($s) = @_; return $model->restore_messages($s, $q, $ids_of->()); },
-			all => sub { return '{' . join(',', sort { $a <=> $b } map { $_ eq '-' ? () : split / / } @_) . '}'; });
+			all => sub { $totals{'restores by id on several nodes'}++ if 1 < grep { $_ ne '-' } @_; return '{' . join(',', sort { $a <=> $b } map { $_ eq '-' ? () : split / / } @_) . '}'; });
 	},
 	clear_queue => sub {
 		my $q = pick(qw(q copy dead extra));
@@ -552,7 +566,7 @@ sub set_paused
 		all => \&any_of);
 }
 
-my %weights = (rewind => 8, restore => 8, restore_messages => 6, cancel_rewind => 4, create_queue => 3, clear_queue => 2, look_at_attributes => 3, look_at_preview => 4, look_at_views => 4);
+my %weights = (rewind => 10, restore => 12, restore_messages => 12, cancel_rewind => 4, create_queue => 3, clear_queue => 1, alter_times => 1, look_at_attributes => 3, look_at_preview => 4, look_at_views => 4);
 my @calls = map { ($_) x ($weights{$_} // 2) } sort keys %calls;
 
 #
@@ -719,12 +733,16 @@ sub begin_anew
 	return;
 }
 
+my @still_to_call;
+
 sub call_of_front
 {
 	my $before = @trace;
 	do
 	{
-		$calls{ pick(@calls) }->();
+		# at first each of them once
+		my $name = shift @still_to_call // pick(@calls);
+		push @still_to_call, $name if !$calls{$name}->() && @still_to_call;
 	} until $disagree || @trace > $before;
 	check_nodes();
 	look($_) foreach qw(status metrics);
@@ -735,14 +753,17 @@ sub call_of_front
 @operations = grep { !/^(?:create|drop)_/ } @operations;
 # and for all of them mostly by the front
 my $manages = qr/^(?:rewind|cancel_rewind|restore|restore_messages|clear_queue|pause|resume|alter_.*|.*bind_dead_letter|(?:un)?subscribe)$/;
-@operations = ((grep { !/$manages/ } @operations) x 3, grep { /$manages/ } @operations);
+@operations = ((grep { !/$manages/ } @operations) x 4, grep { /$manages/ } @operations);
+# there must be something to bring back
+push @operations, ('send_batch', 'consume') x 30;
 
 my @mishaps = ('waits', 'cancelled', 'node cancels', 'node kills', 'killed', 'node crashes', 'front crashes', 'perhaps cancelled', 'node perhaps crashes', 'perhaps killed', 'front perhaps crashes', 'node is down');
-my %had;
+my @still_to_have;
 
 connect_to_front();
 srand(seed());
 begin_anew();
+@still_to_call = shuffle(sort keys %calls);
 my $back_at = 0;
 for my $step (1 .. $steps)
 {
@@ -750,10 +771,10 @@ for my $step (1 .. $steps)
 	my $overlap = $step / 25 % 2;
 	end_everything() unless $overlap;
 	push @trace, "step $step";
-	if ($step % 15 == 0)
+	if ($step % 15 == 0 && $mishap eq '')
 	{
-		$mishap = pick(@mishaps);
-		$had{$mishap}++;
+		@still_to_have = shuffle(@mishaps) unless @still_to_have;
+		$mishap = shift @still_to_have;
 		if ($mishap eq 'node is down')
 		{
 			stop_node(pick(@servers)) if live() == @servers;
@@ -766,7 +787,7 @@ for my $step (1 .. $steps)
 		start_node($_) foreach grep { $_->{down} } @servers;
 		settle();
 	}
-	if (rand() < 0.5)
+	foreach (1 .. 2)
 	{
 		turn_to(pick(live()));
 		age() if !$overlap && rand() < 0.1;
@@ -774,10 +795,7 @@ for my $step (1 .. $steps)
 		step(pick(@{ $server->{sessions} }), $overlap);
 		check();
 	}
-	else
-	{
-		call_of_front();
-	}
+	call_of_front() if !$disagree && rand() < 0.7;
 
 	my $size = sum0(map { my $of = $_; map { scalar $of->{model}->messages($stranger, $_) } @queues } @servers);
 	if (!$disagree && live() == @servers && ($size > 300 || $step == $steps))
@@ -794,6 +812,14 @@ for my $step (1 .. $steps)
 	}
 }
 report("$steps steps, $transactions transactions on nodes, $prepares prepared");
+note(join ', ', map { "$_ $totals{$_}" } sort keys %totals);
+if (!$disagree && $steps >= $full_program)
+{
+	# nodes and users are for other tests
+	my @procedures = split /\n/, $front->sql(q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'cmq_cluster'::regnamespace AND proname !~ '^_|_node$|_user$|^(adopt|move)_queue$|^grant$|^revoke$|^connection$'});
+	is(join(' ', grep { !$called{$_} } @procedures), '', 'all procedures for queues and topics took part, of ' . @procedures);
+	cmp_ok(sum0(values %totals), '>', 0, 'messages of several nodes came back together');
+}
 foreach my $procedure (sort grep { !$RandomCalls::operations{$_} } keys %outcomes)
 {
 	note("$procedure: ", join ', ', map { "$_ $outcomes{$procedure}{$_}" } sort keys %{ $outcomes{$procedure} });
