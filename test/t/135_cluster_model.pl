@@ -138,7 +138,7 @@ sub settle
 		eventually(sub { $server->{observer}->query_safe(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cmq_cluster' AND state <> 'idle'}) eq '0' })
 		  or $disagree ||= "the front has left something on $server->{name}";
 	}
-	my $left = ask_front('SELECT count(*) FROM cmq_cluster.resolve() WHERE outcome NOT IN (\'commit\', \'rollback\')');
+	my $left = ask_front(q{SELECT count(*) FROM cmq_cluster.resolve() WHERE outcome NOT IN ('commit', 'rollback')});
 	$disagree ||= differ('what resolve() could not do', $left, scalar grep { $_->{down} } @servers);
 	return;
 }
@@ -156,7 +156,7 @@ sub expected
 	foreach my $server (@{ $call{servers} })
 	{
 		turn_to($server);
-		push @answers, $server->{down} || $server->{lost} ? '!08001' : $call{do}->($server->{front});
+		push @answers, $server->{down} ? '!08001' : $server->{error} || $call{do}->($server->{front});
 	}
 	my ($error) = grep { /^!/ } @answers;
 	return $error // $call{all}->(@answers);
@@ -168,7 +168,7 @@ sub end_call
 {
 	my ($commit) = @_;
 	$commit ? $_->{model}->commit($_->{front}) : $_->{model}->rollback($_->{front}) foreach @servers;
-	$_->{lost} = 0 foreach @servers;
+	$_->{error} = '' foreach @servers;
 	return;
 }
 
@@ -234,7 +234,8 @@ sub call_that_waits
 	elsif ($mishap eq 'cancelled')       { in_front('pg_cancel_backend'); $expected = '!57014'; }
 	elsif ($mishap eq 'killed')          { in_front('pg_terminate_backend'); $expected = '!gone'; }
 	elsif ($mishap eq 'node cancels')    { on_node($server, 'pg_cancel_backend'); $expected = '!57014'; }
-	elsif ($mishap eq 'node kills')      { on_node($server, 'pg_terminate_backend'); $server->{lost} = 1; }
+	elsif ($mishap eq 'node kills')      { on_node($server, 'pg_terminate_backend'); $server->{error} = '!08001'; }
+	elsif ($mishap eq 'waits in vain')   { $server->{error} = '!55P03'; }
 	elsif ($mishap eq 'node crashes')    { stop_node($server); }
 	elsif ($mishap eq 'front crashes')   { crash_front(); $expected = '!gone'; }
 	end_block($server, $s) if $mishap eq 'waits';
@@ -314,7 +315,7 @@ sub call
 	# the call takes its locks itself
 	end_call(0);
 	return 0 unless $is_free;
-	if ($mishap ne '' && !$call{refusal} && $call{queue} && live() == @servers && ($mishap =~ /perhaps/ ? call_in_danger($what, $sql, %call) : call_that_waits($what, $sql, %call)))
+	if ($mishap ne '' && !$call{refusal} && $call{queue} && @{ $call{servers} } && live() == @servers && ($mishap =~ /perhaps/ ? call_in_danger($what, $sql, %call) : call_that_waits($what, $sql, %call)))
 	{
 		$outcomes{$procedure}{$mishap}++;
 		$mishap = '';
@@ -758,6 +759,8 @@ my $manages = qr/^(?:rewind|cancel_rewind|restore|restore_messages|clear_queue|p
 push @operations, ('send_batch', 'consume') x 30;
 
 my @mishaps = ('waits', 'cancelled', 'node cancels', 'node kills', 'killed', 'node crashes', 'front crashes', 'perhaps cancelled', 'node perhaps crashes', 'perhaps killed', 'front perhaps crashes', 'node is down');
+# half a minute
+push @mishaps, 'waits in vain' if $ENV{CMQ_TEST_LONG};
 my @still_to_have;
 
 connect_to_front();
