@@ -1,7 +1,9 @@
-# A private PostgreSQL server for the benchmarks, and the programs that talk to
-# it.  It lies in a directory of its own on a real disk, is reached by a socket
-# in there alone, and is stopped and removed at the end, also after an error.
-# A server refuses to run as root: then user postgres runs it.
+# Private PostgreSQL servers for the benchmarks, and the programs that talk to
+# them: one, and more for a cluster.  They lie in a directory of their own on a real
+# disk, are reached by sockets in there alone, and are stopped and removed at the end,
+# also after an error.  A server refuses to run as root: then user postgres runs it.
+#
+# Where a database is named, it can be a connection string.
 
 package Server;
 
@@ -14,7 +16,7 @@ use POSIX qw(setlocale LC_ALL);
 use Time::HiRes qw(time);
 
 my $stopping;
-my $child;
+my %children;
 
 sub new
 {
@@ -39,6 +41,7 @@ sub new
 	die "there is no directory $arg{parent}\n" unless defined $parent && -d $parent;
 	my $dir = tempdir('cmq-bench-XXXXXX', DIR => $parent, CLEANUP => 1);
 	my $self = bless {
+		servers => [],
 		bin => $bin,
 		library => $library,
 		dir => $dir,
@@ -60,34 +63,12 @@ sub new
 sub start
 {
 	my ($self, %arg) = @_;
-	my $dir = $self->{dir};
 
-	$stopping = $self;
-	$self->quietly(@{ $self->{as} }, "$self->{bin}/initdb", '-D', "$dir/data",
-		'-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale');
-
-	# No checkpoint falls into a run: there is one before each, and none is due
-	# before the next.
-	open my $conf, '>>', "$dir/data/postgresql.conf" or die "postgresql.conf: $!\n";
-	print $conf <<"CONF";
-listen_addresses = ''
-unix_socket_directories = '$dir'
-unix_socket_permissions = 0700
-port = 5432
-max_connections = 100
-shared_preload_libraries = 'cmq'
-fsync = on
-synchronous_commit = on
-full_page_writes = on
+	$self->start_one('data', 5432, <<"CONF");
 shared_buffers = 2GB
 min_wal_size = 4GB
-max_wal_size = 64GB
-checkpoint_timeout = 1d
 track_commit_timestamp = $arg{track_commit_timestamp}
 CONF
-	close $conf;
-	$self->quietly(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', "$dir/data", '-l',
-		"$dir/server.log", '-s', '-w', '-t', '300', 'start');
 
 	# WAL files are made in advance, as they are there on a server that has run
 	# for a while: no run pays for making them.
@@ -97,22 +78,65 @@ CONF
 	return;
 }
 
+# One more server, in a directory of this name.  What the settings do not say is the same
+# on all.
+sub start_one
+{
+	my ($self, $name, $port, $settings) = @_;
+	my $data = "$self->{dir}/$name";
+
+	$stopping = $self;
+	push @{ $self->{servers} }, $name;
+	$self->quietly(@{ $self->{as} }, "$self->{bin}/initdb", '-D', $data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale');
+
+	# No checkpoint falls into a run: there is one before each, and none is due
+	# before the next.
+	open my $conf, '>>', "$data/postgresql.conf" or die "postgresql.conf: $!\n";
+	print $conf <<"CONF";
+listen_addresses = ''
+unix_socket_directories = '$self->{dir}'
+unix_socket_permissions = 0700
+port = $port
+max_connections = 100
+shared_preload_libraries = 'cmq'
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+max_wal_size = 64GB
+checkpoint_timeout = 1d
+$settings
+CONF
+	close $conf;
+	$self->quietly(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', $data, '-l', "$self->{dir}/$name.log", '-s', '-w', '-t', '300', 'start');
+	return;
+}
+
+sub postmaster
+{
+	my ($self, $name) = @_;
+	open my $file, '<', "$self->{dir}/$name/postmaster.pid" or die "$name/postmaster.pid: $!\n";
+	chomp(my $pid = <$file>);
+	return $pid;
+}
+
 sub stop
 {
 	my ($self) = @_;
 
 	undef $stopping;
-	return unless -e "$self->{dir}/data/postmaster.pid";
-	system(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', "$self->{dir}/data", '-m',
-		'immediate', '-s', 'stop');
-	system('rm', '-rf', "$self->{dir}/data");
+	foreach my $name (splice @{ $self->{servers} })
+	{
+		system(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', "$self->{dir}/$name", '-m', 'immediate', '-s', 'stop')
+		  if -e "$self->{dir}/$name/postmaster.pid";
+		system('rm', '-rf', "$self->{dir}/$name");
+	}
 	return;
 }
 
 # On a signal: what we wait for must not keep us.
 sub interrupt
 {
-	kill 'TERM', $child if $child;
+	kill 'TERM', keys %children;
 	return;
 }
 
@@ -127,6 +151,13 @@ END
 sub quietly
 {
 	my ($self, @command) = @_;
+	return $self->finish($self->begin(@command));
+}
+
+# The same in two steps, so that several can run at once.
+sub begin
+{
+	my ($self, @command) = @_;
 	my $pid = open my $out, '-|';
 
 	die "fork: $!\n" unless defined $pid;
@@ -137,10 +168,18 @@ sub quietly
 		chdir $self->{dir};
 		exec @command or exit 127;
 	}
-	$child = $pid;
+	$children{$pid} = 1;
+	return { pid => $pid, out => $out, command => \@command };
+}
+
+sub finish
+{
+	my ($self, $run) = @_;
+	my $out = $run->{out};
 	my $output = do { local $/; <$out> };
-	undef $child;
-	close $out or die "failed: @command[0 .. ($#command > 3 ? 3 : $#command)]\n$output";
+
+	delete $children{ $run->{pid} };
+	close $out or die 'failed: ' . join(' ', grep { defined } @{ $run->{command} }[ 0 .. 3 ]) . "\n$output";
 	return $output;
 }
 
@@ -230,7 +269,7 @@ sub with_cpu
 
 # Run pgbench.  Returns a hash: count of transactions, tps, series of tps by
 # second if progress is asked for, cpu per transaction in milliseconds if it and a number
-# of transactions is.
+# of transactions is.  With rate pgbench begins no more than so many in a second.
 sub pgbench
 {
 	my ($self, $db, %arg) = @_;
@@ -241,22 +280,36 @@ sub pgbench
 		$arg{script} = $self->with_cpu($arg{script}, $arg{transactions});
 		$arg{vars} = { %{ $arg{vars} || {} }, calls => 0 };
 	}
+	my $result = $self->finish_pgbench($self->begin_pgbench($db, %arg));
+	$result->{cpu} = $self->sql($db, 'SELECT sum(ticks) FROM cpu') / POSIX::sysconf(POSIX::_SC_CLK_TCK) * 1000 / $result->{count}
+	  if $arg{cpu};
+	return $result;
+}
+
+# The same in two steps, without cpu.
+sub begin_pgbench
+{
+	my ($self, $db, %arg) = @_;
 	my $clients = $arg{clients};
 	my $threads = $clients < $self->cores ? $clients : $self->cores;
-	my $output = $self->quietly("$self->{bin}/pgbench", '-n', '-M', 'prepared', '-c', $clients,
-		'-j', $threads, ($arg{transactions} ? ('-t', $arg{transactions}) : ('-T', $arg{seconds})),
-		($arg{progress} ? ('-P', 1) : ()),
+
+	return $self->begin("$self->{bin}/pgbench", '-n', '-M', 'prepared', '-c', $clients,
+		'-j', $arg{threads} // $threads, ($arg{transactions} ? ('-t', $arg{transactions}) : ('-T', $arg{seconds})),
+		($arg{progress} ? ('-P', 1) : ()), ($arg{rate} ? ('-R', $arg{rate}) : ()),
 		(map { ('-D', "$_=$arg{vars}{$_}") } sort keys %{ $arg{vars} || {} }),
 		'-f', $arg{script}, $db);
+}
+
+sub finish_pgbench
+{
+	my ($self, $run) = @_;
+	my $output = $self->finish($run);
 	my ($count) = $output =~ /^number of transactions actually processed: (\d+)/m;
 	my ($tps) = $output =~ /^tps = ([0-9.]+)/m;
 	my @series = $output =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg;
 
 	die "pgbench said nothing useful:\n$output" unless defined $tps;
-	my $result = { count => $count, tps => $tps, series => \@series };
-	$result->{cpu} = $self->sql($db, 'SELECT sum(ticks) FROM cpu') / POSIX::sysconf(POSIX::_SC_CLK_TCK) * 1000 / $count
-	  if $arg{cpu};
-	return $result;
+	return { count => $count, tps => $tps, series => \@series };
 }
 
 sub cores
