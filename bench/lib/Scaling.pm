@@ -8,7 +8,9 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use IPC::Open2 qw(open2);
 use List::Util qw(max min sum);
+use POSIX ();
 use Time::HiRes qw(sleep);
 
 use Results;
@@ -40,9 +42,13 @@ sub cluster
 		print "skipped: the extension $extension is not installed here\n";
 		return 0;
 	}
-	$server->start_one('front', 5440, "max_prepared_transactions = 0\nautovacuum = off\n") unless $self->{running}++;
 	foreach my $i ($self->{running} .. $nodes)
 	{
+		if ($i == 0)
+		{
+			$server->start_one('front', 5440, "max_prepared_transactions = 0\nautovacuum = off\n");
+			next;
+		}
 		$server->start_one("node$i", 5440 + $i, <<"CONF");
 cmq.msg_id_step = 16
 cmq.msg_id_offset = $i
@@ -53,8 +59,8 @@ CONF
 		# WAL files are made in advance
 		$server->sql('port=' . (5440 + $i) . ' dbname=postgres',
 			q{SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1024 * 1024))) FROM generate_series(1, 256)}, 'CHECKPOINT');
-		$self->{running}++;
 	}
+	$self->{running} = max($self->{running}, $nodes + 1);
 	foreach my $i (0 .. $nodes)
 	{
 		my $postgres = 'port=' . (5440 + $i) . ' dbname=postgres';
@@ -231,7 +237,7 @@ sub nodes
 	foreach my $what (qw(send receive_delete consume))
 	{
 		$self->cpu_of($what, 0, 4, 4);		# does not count
-		foreach my $round (1 .. ($self->{quick} ? 1 : 5))
+		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
 		{
 			my ($before) = $self->cpu_of($what, $round, 1, 4);
 
@@ -268,19 +274,43 @@ sub calls_of
 		[ 'connection', q{SELECT cmq_cluster.connection('bench')} ]);
 }
 
-# Milliseconds of each statement of a session.
+# A session on the front.
+sub session
+{
+	my ($self) = @_;
+	my $pid = open2(my $out, my $in, "$self->{server}{bin}/psql", '-X', '-q', '-v', 'ON_ERROR_STOP=1', $front);
+	my $session = { pid => $pid, out => $out, in => $in };
+
+	print $in "SELECT 1 \\g /dev/null\n\\o /dev/null\n\\timing on\n";
+	return $session;
+}
+
+# Milliseconds of each of some statements.
 sub times
 {
-	my ($self, @statements) = @_;
-	my $file = "$self->{server}{dir}/times.sql";
+	my ($self, $session, @statements) = @_;
+	my @ms;
 
-	open my $out, '>', $file or die "$file: $!\n";
-	print $out "SELECT 1 \\g /dev/null\n\\o /dev/null\n\\timing on\n", map { "$_;\n" } @statements;
-	close $out;
-	chmod 0644, $file;
-	my @ms = $self->{server}->quietly("$self->{server}{bin}/psql", '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, $front) =~ /^Time: ([0-9.]+) ms/mg;
-	die "a statement took no time\n" if @ms != @statements;
+	$session->{in}->print(map { "$_;\n" } @statements);
+	$session->{in}->print("\\echo done\n");
+	$session->{in}->flush;
+	while (my $line = readline $session->{out})
+	{
+		last if $line eq "done\n";
+		push @ms, $1 if $line =~ /^Time: ([0-9.]+) ms/;
+	}
+	die "a statement failed\n" if @ms != @statements;
 	return @ms;
+}
+
+sub end
+{
+	my ($self, $session) = @_;
+
+	close $session->{in};
+	close $session->{out};
+	waitpid $session->{pid}, 0;
+	return;
 }
 
 # A queue with history on all nodes: some is waiting, most has been consumed.
@@ -316,15 +346,24 @@ sub calls
 		{
 			my ($name, $statement, $undo) = @$call;
 			my @once = ($statement, defined $undo ? $undo : ());
-			my @first = map { ($self->times(@once))[0] } 1 .. 5;
-			my (undef, @base) = $self->used_by(\@names, sub { $self->times(@once) });
-			my ($ms, @used) = $self->used_by(\@names, sub { [ $self->times((@once) x ($rounds + 1)) ] });
-			my ($of_front, @of_nodes) = map { ($used[$_] - $base[$_]) * 1000 / $rounds } 0 .. $#used;
+			my (@first, @ms, @used);
 
+			foreach my $last (0 .. 4)
+			{
+				my $session = $self->session;
+				push @first, ($self->times($session, @once))[0];
+				if ($last == 4)
+				{
+					my @before = map { $self->cpu($_) } @names;
+					@ms = $self->times($session, (@once) x $rounds);
+					@used = map { ($self->cpu($names[$_]) - $before[$_]) * 1000 / $rounds } 0 .. $#names;
+				}
+				$self->end($session);
+			}
 			$results->note('calls', $variant, 'cmq', "$name, first, ms", 1, Results::median(@first));
-			$results->note('calls', $variant, 'cmq', "$name, ms", 1, Results::median(map { $ms->[ $_ * @once ] } 1 .. $rounds));
-			$results->note('calls', $variant, 'cmq', "$name, CPU ms of the front", 1, $of_front);
-			$results->note('calls', $variant, 'cmq', "$name, CPU ms of a node", 1, sum(@of_nodes) / $n);
+			$results->note('calls', $variant, 'cmq', "$name, ms", 1, Results::median(map { $ms[ $_ * @once ] } 0 .. $rounds - 1));
+			$results->note('calls', $variant, 'cmq', "$name, CPU ms of the front", 1, $used[0]);
+			$results->note('calls', $variant, 'cmq', "$name, CPU ms of a node", 1, sum(@used[ 1 .. $n ]) / $n);
 		}
 		$results->note('calls', $variant, 'cmq', 'relations of a queue', 1, $self->{server}->sql($front,
 			q{SELECT count(*) FROM pg_class WHERE relnamespace = 'cmq_cluster'::regnamespace AND relname ~ 'q_bench_'}));
@@ -356,7 +395,7 @@ sub limit
 		return 'no control groups with quotas are mounted';
 	}
 	mkdir $group or return "$group: $!";
-	push @{ $self->{groups} }, $group;
+	push @{ $self->{server}{groups} }, $group;
 	foreach my $pair ($v2 ? [ 'cpu.max', '2000 20000' ] : ([ 'cpu.cfs_period_us', 20000 ], [ 'cpu.cfs_quota_us', 2000 ]))
 	{
 		$last = write_to("$group/$pair->[0]", $pair->[1]);
@@ -378,34 +417,31 @@ sub write_to
 	return close $out ? undef : "$file: $!";
 }
 
-# No server is under a quota any more.
+# No server is under a quota any more.  What forks meanwhile is seen the next time.
 sub free
 {
 	my ($self) = @_;
 
-	foreach my $group (splice @{ $self->{groups} || [] })
+	foreach my $group (splice @{ $self->{server}{groups} })
 	{
 		my $parent = $group =~ s{/[^/]*$}{}r;
-		write_to("$parent/cgroup.procs", $_) foreach split ' ', slurp("$group/cgroup.procs") // '';
-		rmdir $group or warn "$group: $!\n";
+		foreach (1 .. 100)
+		{
+			write_to("$parent/cgroup.procs", $_) foreach split ' ', slurp("$group/cgroup.procs") // '';
+			last if rmdir $group;
+			sleep 0.1;
+		}
+		die "$group is not empty\n" if -d $group;
 	}
 	return;
 }
 
-sub DESTROY
-{
-	my ($self) = @_;
-	local $?;
-	$self->free if $$ == $self->{server}{pid};
-	return;
-}
-
-# Rate of all nodes, when clients and backends are warm.
+# Rate of all nodes, when clients and backends are warm, and the cores that a node has used.
 sub rate_of
 {
 	my ($self, $what, $round, $n, $all) = @_;
 	my @nodes = nodes_of_round($n, $all, $round);
-	my ($warm, $seconds) = $self->{quick} ? (1, 2) : (5, 10);
+	my ($warm, $seconds) = $self->{quick} ? (1, 2) : (4, 9);
 	my $backlog = $what eq 'send' ? 0 : $self->{quick} ? 10_000 : 20_000;
 
 	$self->free;
@@ -416,10 +452,12 @@ sub rate_of
 		my $why = $self->limit("node$i");
 		die "a quota was possible, and is not any more: $why\n" if $why;
 	}
-	my $runs = $self->drive($what, \@connections, clients => 4, seconds => $warm + $seconds, progress => 1);
+	my ($runs, @used) = $self->used_by([ map { "node$_" } @nodes ],
+		sub { $self->drive($what, \@connections, clients => 4, seconds => $warm + $seconds, progress => 1) });
 	$self->free;
 	$self->check($what, $backlog, $runs, @nodes);
-	return sum map { my @s = @{ $_->{series} }; sum(@s[ $warm .. $warm + $seconds - 2 ]) / ($seconds - 1) } @$runs;
+	my $rate = sum map { my @s = @{ $_->{series} }; sum(@s[ $warm .. $warm + $seconds - 2 ]) / ($seconds - 1) } @$runs;
+	return ($rate, sum(@used) / @nodes / ($warm + $seconds));
 }
 
 sub quotas
@@ -437,17 +475,19 @@ sub quotas
 	}
 	foreach my $what (qw(send receive_delete consume))
 	{
-		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+		foreach my $round (1 .. ($self->{quick} ? 1 : 2))
 		{
-			my $before = $self->rate_of($what, $round, 1, 8);
+			my ($before, $cores) = $self->rate_of($what, $round, 1, 8);
 
 			$results->note('quotas', '1 node', 'cmq', $what, $round, $before);
+			$results->note('quotas', '1 node', 'cmq', "$what, cores of a node", $round, $cores);
 			foreach my $n (2, 4, 8)
 			{
-				my $rate = $self->rate_of($what, $round, $n, 8);
-				my $after = $self->rate_of($what, $round + $n, 1, 8);
+				my ($rate, $of_each) = $self->rate_of($what, $round, $n, 8);
+				my ($after) = $self->rate_of($what, $round + $n, 1, 8);
 
 				$results->note('quotas', "$n nodes", 'cmq', $what, $round, $rate);
+				$results->note('quotas', "$n nodes", 'cmq', "$what, cores of a node", $round, $of_each);
 				$results->note('quotas', "$n nodes", 'cmq', "$what/one", $round, $rate / (($before + $after) / 2));
 				$before = $after;
 			}

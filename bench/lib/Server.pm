@@ -42,6 +42,7 @@ sub new
 	my $dir = tempdir('cmq-bench-XXXXXX', DIR => $parent, CLEANUP => 1);
 	my $self = bless {
 		servers => [],
+		groups => [],	# control groups that are to be removed when the servers have stopped
 		bin => $bin,
 		library => $library,
 		dir => $dir,
@@ -129,6 +130,10 @@ sub stop
 		system(@{ $self->{as} }, "$self->{bin}/pg_ctl", '-D', "$self->{dir}/$name", '-m', 'immediate', '-s', 'stop')
 		  if -e "$self->{dir}/$name/postmaster.pid";
 		system('rm', '-rf', "$self->{dir}/$name");
+	}
+	foreach my $group (splice @{ $self->{groups} })
+	{
+		rmdir $group or warn "control group $group: $!\n";
 	}
 	return;
 }
