@@ -737,38 +737,49 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION cmq_cluster._drop_node_views(text) IS 'cmq_cluster internal: commands for a node that drop its views of a queue';
 
--- The node, or NULL if it does not answer; all nodes are asked, and what they say is noted
--- for this transaction.
-CREATE FUNCTION cmq_cluster._probe(node int) RETURNS int
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+-- Ask all nodes whether they answer, and note it for this transaction: answers_<node> is the
+-- number of the node, or -1.  Returns NULL.
+CREATE FUNCTION cmq_cluster._probe() RETURNS int
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 1 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	nodes int[] := cmq_cluster._nodes();
-	answering int[] := ARRAY(SELECT a.node FROM cmq_cluster._ask(nodes, array_fill('SELECT 1'::text, ARRAY[cardinality(nodes)]), false) a WHERE a.error IS NULL);
 BEGIN
-	PERFORM set_config('cmq_cluster.answering', format(',%s,', array_to_string(answering, ',')), false),
-			set_config('cmq_cluster.asked_at', now()::text, false);
-	RETURN CASE WHEN node = ANY (answering) THEN node END;
+	PERFORM set_config('cmq_cluster.answers_' || a.node, CASE WHEN a.error IS NULL THEN a.node ELSE -1 END::text, false)
+	   FROM cmq_cluster._ask(nodes, array_fill('SELECT 1'::text, ARRAY[cardinality(nodes)]), false) a;
+	PERFORM set_config('cmq_cluster.asked_at', now()::text, false);
+	RETURN NULL;
 END $$;
-COMMENT ON FUNCTION cmq_cluster._probe(int) IS 'cmq_cluster internal: the node, or NULL if it does not answer; asks all nodes';
+COMMENT ON FUNCTION cmq_cluster._probe() IS 'cmq_cluster internal: ask all nodes whether they answer; NULL';
 
--- The node, or NULL if it does not answer: then its partition is not scanned.  Also called
--- for each row, so it is inlined, and asks once for each transaction.  A query asks when it
+-- Ask all nodes if this transaction has not done so.  Returns NULL.  A query asks when it
 -- begins, and again at its end, for the rows of nodes that do not answer; with a cursor, or a
 -- driver that binds and executes, that is another statement, and a node that came back in
 -- between would have neither its messages in the result nor its row.
-CREATE FUNCTION cmq_cluster._if_answering(node int) RETURNS int
+CREATE FUNCTION cmq_cluster._asked() RETURNS int
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
-	SELECT CASE WHEN current_setting('cmq_cluster.asked_at', true) = now()::text
-				THEN CASE WHEN strpos(current_setting('cmq_cluster.answering', true), ',' || node || ',') > 0 THEN node END
-				ELSE cmq_cluster._probe(node) END;
+	SELECT CASE WHEN current_setting('cmq_cluster.asked_at', true) = now()::text THEN NULL ELSE cmq_cluster._probe() END;
 END;
-COMMENT ON FUNCTION cmq_cluster._if_answering(int) IS 'cmq_cluster internal: the node, or NULL if it does not answer';
+COMMENT ON FUNCTION cmq_cluster._asked() IS 'cmq_cluster internal: ask all nodes whether they answer, once for each transaction; NULL';
+
+-- The qualification of a view over the nodes of a queue: the partitions of nodes that do not
+-- answer are removed when the plan is started, before anything connects to them.  That takes
+-- a branch per node; the branches are computed in this order, the one that asks first.  They
+-- are in the plan of each partition, and are computed for each row: so they are small, and
+-- cheap in the eyes of the planner, or plans over many nodes would be compiled (JIT).
+CREATE FUNCTION cmq_cluster._answering(nodes int[]) RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN 't.node = cmq_cluster._asked()'
+		|| (SELECT string_agg(format(' OR t.node = current_setting(''cmq_cluster.answers_%s'', true)::int', n), '' ORDER BY n) FROM unnest(nodes) n);
+END $$;
+COMMENT ON FUNCTION cmq_cluster._answering(int[]) IS 'cmq_cluster internal: the qualification of a view over these nodes: the node answers';
 
 CREATE FUNCTION cmq_cluster._dead(nodes int[]) RETURNS SETOF int
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN QUERY SELECT n FROM unnest(nodes) n WHERE cmq_cluster._if_answering(n) IS NULL;
+	PERFORM cmq_cluster._asked();
+	RETURN QUERY SELECT n FROM unnest(nodes) n WHERE current_setting('cmq_cluster.answers_' || n, true) IS DISTINCT FROM n::text;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._dead(int[]) IS 'cmq_cluster internal: those of the nodes that do not answer';
 
@@ -835,7 +846,7 @@ BEGIN
 			END IF;
 		END LOOP;
 		EXECUTE format('CREATE OR REPLACE VIEW cmq_cluster.%I WITH (security_invoker) AS SELECT t.* FROM cmq_cluster.%I t WHERE %s UNION ALL SELECT d, %s FROM cmq_cluster._dead(%L) d',
-			relation, '_' || relation, (SELECT string_agg(format('t.node = cmq_cluster._if_answering(%s)', n), ' OR ') FROM unnest(nodes) n), nulls, nodes);
+			relation, '_' || relation, cmq_cluster._answering(nodes), nulls, nodes);
 		EXECUTE format('COMMENT ON VIEW cmq_cluster.%I IS %L', relation, format('cmq.%s of all nodes; a row without a message for each node that does not answer', relation));
 		PERFORM cmq_cluster._let_read(relation), cmq_cluster._let_read('_' || relation);
 	END LOOP;
