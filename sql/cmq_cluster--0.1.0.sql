@@ -270,7 +270,7 @@ BEGIN
 			END IF;
 			-- 42704, as for a missing user mapping, means to who finishes that the node has finished
 			PERFORM cmq_cluster._raise(CASE WHEN code = '42704' THEN '08001' ELSE code END, format('node %s: %s', node, message), detail,
-				format('Each role that uses the cluster needs a user mapping: SELECT cmq_cluster.add_user(%L, ..);', current_user));
+				format('Nothing was done on any node. Each role that uses the cluster needs a user mapping: CALL cmq_cluster.add_user(%L, ..);', current_user));
 	END;
 	RETURN connection;
 END $$;
@@ -331,6 +331,7 @@ DECLARE
 	codes text[] := '{}';
 	errors text[] := '{}';
 	details text[] := '{}';
+	hints text[] := '{}';
 	lines text[];
 	first_error text;
 	first_code text;
@@ -342,11 +343,12 @@ BEGIN
 			connections[i] := CASE WHEN go_on THEN cmq_cluster._connection(nodes[i]) ELSE cmq_cluster._connect(nodes[i]) END;
 			PERFORM cmq_cluster._start(connections[i], commands[i]);
 		EXCEPTION WHEN OTHERS THEN
-			GET STACKED DIAGNOSTICS error = MESSAGE_TEXT, code = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL;
+			GET STACKED DIAGNOSTICS error = MESSAGE_TEXT, code = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
 			connections[i] := NULL;
 			codes[i] := code;
 			errors[i] := error;
 			details[i] := detail;
+			hints[i] := hint;
 			EXIT WHEN must_work;
 		END;
 	END LOOP;
@@ -362,6 +364,7 @@ BEGIN
 				error := errors[i];
 				code := codes[i];
 				detail := details[i];
+				hint := hints[i];
 			ELSE
 				lines := cmq_cluster._lines(connections[i]);
 				answer := lines[cardinality(lines)];
@@ -473,7 +476,8 @@ COMMENT ON FUNCTION cmq_cluster._gid_prefix() IS 'cmq_cluster internal: how name
 -- One decision for all nodes
 --
 
--- Wait for other calls that change the same, until the end of the transaction.  Whoever acts
+-- Wait for other calls that change the same, until the end of the transaction.  A call that
+-- names two queues, or a queue and a topic, takes both turns.  Whoever acts
 -- on what this database says, as which nodes have a queue, reads it when it has its turn.
 CREATE FUNCTION cmq_cluster._take_turn(scope text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -908,6 +912,9 @@ BEGIN
 	COMMIT;
 	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
+	IF dead_letter_queue IS NOT NULL THEN
+		PERFORM cmq_cluster._take_turn(dead_letter_queue);
+	END IF;
 	SELECT p.gid, p.targets INTO gid, targets FROM cmq_cluster._create_queue(queue, nodes, ARRAY[
 		cmq_cluster._arg('queue', queue), cmq_cluster._arg('visibility_timeout', visibility_timeout),
 		cmq_cluster._arg('polling_wait_seconds', polling_wait_seconds), cmq_cluster._arg('msg_retention_seconds', msg_retention_seconds),
@@ -997,6 +1004,9 @@ BEGIN
 	COMMIT;
 	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
+	IF dead_letter_queue IS NOT NULL THEN
+		PERFORM cmq_cluster._take_turn(dead_letter_queue);
+	END IF;
 	SELECT * INTO call FROM cmq_cluster._on_queue('alter_queue', queue, ARRAY[
 		cmq_cluster._arg('visibility_timeout', visibility_timeout),
 		cmq_cluster._arg('polling_wait_seconds', polling_wait_seconds), cmq_cluster._arg('msg_retention_seconds', msg_retention_seconds),
@@ -1284,6 +1294,7 @@ BEGIN
 	COMMIT;
 	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	PERFORM cmq_cluster._begin();
+	PERFORM cmq_cluster._take_turn(queue);
 	SELECT * INTO call FROM cmq_cluster._on_topic('subscribe', topic, ARRAY[
 		cmq_cluster._arg('subscription', subscription), cmq_cluster._arg('queue', queue),
 		cmq_cluster._arg('filter_tags', filter_tags), cmq_cluster._arg('binding_keys', binding_keys)]);
@@ -1972,7 +1983,8 @@ COMMENT ON FUNCTION cmq_cluster._map(name, text, jsonb) IS 'cmq_cluster internal
 --   role         a role of this database
 --   remote_user  a role on the nodes; NULL: of the same name
 --   password     its password there, on all nodes; roles that are no superusers need one
---   manager      it may create and drop queues and topics of the cluster, too
+--   manager      it may create and drop queues and topics of the cluster, too; it can also
+--                change what the front knows of those of others
 -- Called again it changes all of these: without a password there is none any more.  What
 -- remote_user has on the nodes it keeps, also CREATE that it got as a manager.
 -- Needs: a superuser here, and one on the nodes.
