@@ -39,8 +39,8 @@ typedef struct CmqProcWindow
 {
 	pg_atomic_uint64 time;		/* CMQ_TIME_NONE: it is closed */
 	pg_atomic_uint64 groups;	/* bits */
-	pg_atomic_uint64 queue;		/* a packed key; 0: of several, which know
-								 * it themselves */
+	pg_atomic_uint64 queue;		/* a packed key; 0: of several, which know it
+								 * themselves */
 } CmqProcWindow;
 
 extern Size cmq_proc_shmem_size(void);

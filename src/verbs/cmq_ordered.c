@@ -510,7 +510,10 @@ look_at_groups(Walk *walk)
 	}
 	end_hop(queue->shared, CMQ_HOP_PENDING, begin, way);
 
-	/* all leaves from one place on, and the next time from where the first one has ended */
+	/*
+	 * all leaves from one place on, and the next time from where the first
+	 * one has ended
+	 */
 	begin = cmq_laggards_hop(queue->shared, CMQ_HOP_DUE);
 	way = PG_UINT64_MAX;
 	for (int i = 0; rewinding->active && i < queue->nleaves && !is_enough(walk); i++)

@@ -496,7 +496,11 @@ open_takers(const Publishing *p, Taker **takers)
 			if ((*takers)[i].queue->pending != taker->queue->pending)
 				continue;
 			taker->nbefore++;
-			/* its clock has not been ahead, or is no more: all or none of them */
+
+			/*
+			 * its clock has not been ahead, or is no more: all or none of
+			 * them
+			 */
 			if (taker->once == NULL)
 				taker->alone = (*takers)[i].alone;
 		}

@@ -143,10 +143,10 @@ add_receiver(const char *topic, const char *queue)
 	cmq_receiver_put(&receiver);
 
 	/*
-	 * Now it is known how wide leaves of the journal are to be: make the first
-	 * one.  Somebody may have the journal locked, and who has topics locked does
-	 * not wait for that; nor may shared memory have a place for it.  A publish has
-	 * the leaf made, too.
+	 * Now it is known how wide leaves of the journal are to be: make the
+	 * first one.  Somebody may have the journal locked, and who has topics
+	 * locked does not wait for that; nor may shared memory have a place for
+	 * it.  A publish has the leaf made, too.
 	 */
 	description = cmq_journal_find(topic);
 	if (description && cmq_queue_try_attach(description))
