@@ -1208,7 +1208,7 @@ BEGIN
 	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
-COMMENT ON PROCEDURE cmq_cluster.grant(text, text, text) IS 'grant a right on a queue or topic on all its nodes';
+COMMENT ON PROCEDURE cmq_cluster.grant(text, text, text) IS 'grant a right on a queue or topic on all its nodes, to a role of the nodes';
 
 CREATE PROCEDURE cmq_cluster.revoke(name text, privilege text, role text)
 LANGUAGE plpgsql AS $$
@@ -1222,7 +1222,7 @@ BEGIN
 	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.nodes);
 END $$;
-COMMENT ON PROCEDURE cmq_cluster.revoke(text, text, text) IS 'revoke a right on a queue or topic on all its nodes';
+COMMENT ON PROCEDURE cmq_cluster.revoke(text, text, text) IS 'revoke a right on a queue or topic on all its nodes, from a role of the nodes';
 
 -- A call of one of cmq's functions for topics on all nodes, up to the decision.
 CREATE FUNCTION cmq_cluster._on_topic(what text, topic text, arguments text[], OUT gid text, OUT nodes int[])
@@ -2060,7 +2060,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no node %s', node);
 	END IF;
 END $$;
-COMMENT ON FUNCTION cmq_cluster.drain_node(int, boolean) IS 'hand out a node to senders no more, or again';
+COMMENT ON FUNCTION cmq_cluster.drain_node(int, boolean) IS 'have connection() name a node to senders no more, or, with accepts => true, again';
 
 -- Commands for a node that drop a queue of which nothing is left, or raise 55000.  Senders
 -- wait meanwhile, and find no queue then; they do not wait if there is something left.  The
@@ -2111,7 +2111,7 @@ BEGIN
 	PERFORM cmq_cluster._finish(gid, ARRAY[node]);
 	PERFORM cmq_cluster._forget_node(node);
 END $$;
-COMMENT ON PROCEDURE cmq_cluster.remove_node(int, boolean) IS 'remove a node from the cluster, with the cluster''s queues on it, which must be empty';
+COMMENT ON PROCEDURE cmq_cluster.remove_node(int, boolean) IS 'remove a node from the cluster, with the cluster''s queues on it, which must be empty; lost => true: its server is gone for good';
 
 CREATE FUNCTION cmq_cluster._remove_node(node int, lost boolean) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -2191,7 +2191,7 @@ BEGIN
 	COMMIT AND CHAIN;
 	PERFORM cmq_cluster._finish(call.gid, call.changed);
 END $$;
-COMMENT ON PROCEDURE cmq_cluster.adopt_queue(text, int[]) IS 'make a queue that is on one node, or several, one of the cluster';
+COMMENT ON PROCEDURE cmq_cluster.adopt_queue(text, int[]) IS 'make a queue that is on some nodes already one of the cluster; nodes without it get it';
 
 -- move_queue: have a queue on these nodes from now on.
 --
