@@ -2193,6 +2193,53 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE cmq_cluster.adopt_queue(text, int[]) IS 'make a queue that is on some nodes already one of the cluster; nodes without it get it';
 
+-- adopt_topic: make a topic that is on one node, or several, one of the cluster.
+--
+-- Nodes that do not have it get it, with its owner, rights and subscriptions.  The queues
+-- that are subscribed must be on all nodes: adopt them first.
+-- Needs: a superuser here and on the nodes.
+-- Errors: those of create_topic; 42704 no node has it, or a node has not a queue that is
+--   subscribed; 42710 it is one of the cluster; 55000 it is not the same on all nodes that
+--   have it.
+CREATE PROCEDURE cmq_cluster.adopt_topic(topic text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	call pg_catalog.record;
+BEGIN
+	COMMIT;
+	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+	PERFORM cmq_cluster._begin();
+	SELECT * INTO call FROM cmq_cluster._adopt_topic(topic);
+	COMMIT AND CHAIN;
+	PERFORM cmq_cluster._finish(call.gid, call.nodes);
+END $$;
+COMMENT ON PROCEDURE cmq_cluster.adopt_topic(text) IS 'make a topic that is on some nodes already one of the cluster; nodes without it get it';
+
+CREATE FUNCTION cmq_cluster._adopt_topic(topic text, OUT gid text, OUT nodes int[])
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	source int;
+	commands text[] := '{}';
+	n int;
+BEGIN
+	PERFORM cmq_cluster._alone();
+	nodes := cmq_cluster._nodes();
+	IF EXISTS (SELECT FROM cmq_cluster.topic t WHERE t.topic = $1) THEN
+		RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('the cluster has a topic "%s"', topic);
+	END IF;
+	source := (SELECT min(a.node) FROM cmq_cluster._ask(nodes, array_fill(format('SELECT count(*) FROM cmq.topics t WHERE t.topic = %L', topic), ARRAY[cardinality(nodes)]), true) a
+				WHERE a.answer <> '0');
+	IF source IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('none of the nodes has a topic "%s"', topic);
+	END IF;
+	INSERT INTO cmq_cluster.topic VALUES (topic);
+	FOREACH n IN ARRAY nodes LOOP
+		commands := commands || concat_ws('; ', 'SELECT 1', CASE WHEN n <> source THEN nullif(cmq_cluster._copy_topics(source, n), '') END);
+	END LOOP;
+	gid := (SELECT p.gid FROM cmq_cluster._prepare('adopt_topic', topic, nodes, commands, NULL) p);
+END $$;
+COMMENT ON FUNCTION cmq_cluster._adopt_topic(text) IS 'cmq_cluster internal: adopt_topic, up to the decision';
+
 -- move_queue: have a queue on these nodes from now on.
 --
 -- Nodes that do not have it get it, with its settings, owner and rights.  On all others new
