@@ -739,12 +739,15 @@ my @still_to_call;
 sub call_of_front
 {
 	my $before = @trace;
-	do
+	# at first each of them once, as soon as there is something for it to do
+	my @later;
+	while (!$disagree && @trace == $before)
 	{
-		# at first each of them once
-		my $name = shift @still_to_call // pick(@calls);
-		push @still_to_call, $name if !$calls{$name}->() && @still_to_call;
-	} until $disagree || @trace > $before;
+		my $first = shift @still_to_call;
+		my $name = $first // pick(@calls);
+		push @later, $name if !$calls{$name}->() && defined $first;
+	}
+	unshift @still_to_call, @later;
 	check_nodes();
 	look($_) foreach qw(status metrics);
 	return;
