@@ -4,9 +4,10 @@
 # of a call of the front is that all nodes do it, or, if one of them refuses it, none.
 # CMQ_TEST_SEED repeats a run.
 #
-# Now and then a call of the front has a mishap: it must wait for a transaction on a node,
-# and is cancelled or loses somebody, or that happens to it at any moment.  Then the answer
-# says whether all nodes have done it; if the front itself is gone, they must agree.
+# Now and then a call of the front has a mishap.  It is cancelled or loses somebody while it
+# waits for a transaction on a node, when all nodes have prepared it and nothing is decided,
+# or at any moment.  Then the answer says whether all nodes have done it; if the front itself
+# is gone, they must agree.
 
 use strict;
 use warnings;
@@ -37,6 +38,14 @@ my $front = $cluster->{front};
 my @servers = map { server("node$_", $cluster->node($_), [ $CmqCluster::step, $_ ]) } $cluster->numbers;
 # in the model of each node, what the front does there
 $_->{front} = { no => 'front' } foreach @servers;
+# a call waits here before it decides, if somebody has the lock
+$front->sql(q{
+	CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(135);
+		RETURN NULL;
+	END $$;
+	CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON cmq_cluster.decision DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()});
 
 sub number { my ($server) = @_; return $server->{ids}[1]; }
 
@@ -55,6 +64,7 @@ my ($manager, $manager_pid);
 
 sub connect_to_front
 {
+	eval { $manager->quit } if $manager;
 	$manager = $front->session(on_error_stop => 0);
 	$manager->query_safe(q{SET "TimeZone" = 'UTC'; SET client_min_messages = warning});
 	$manager_pid = $manager->query_safe('SELECT pg_backend_pid()');
@@ -117,16 +127,6 @@ sub start_node
 	$server->{node}->start;
 	connect_to($server);
 	$server->{down} = 0;
-	return;
-}
-
-sub crash_front
-{
-	push @trace, 'the front crashes';
-	$front->stop('immediate');
-	eval { $manager->quit };
-	$front->start;
-	connect_to_front();
 	return;
 }
 
@@ -237,16 +237,49 @@ sub call_that_waits
 	elsif ($mishap eq 'node kills')      { on_node($server, 'pg_terminate_backend'); $server->{error} = '!08001'; }
 	elsif ($mishap eq 'waits in vain')   { $server->{error} = '!55P03'; }
 	elsif ($mishap eq 'node crashes')    { stop_node($server); }
-	elsif ($mishap eq 'front crashes')   { crash_front(); $expected = '!gone'; }
+	elsif ($mishap eq 'front crashes')   { $front->stop('immediate'); $expected = '!gone'; }
 	end_block($server, $s) if $mishap eq 'waits';
-	my $got = $mishap eq 'front crashes' ? '!gone' : finish_asking();
+	my $got = finish_asking();
 	$expected ||= expected(%call);
 	$disagree ||= differ("$what that waits", meaning($got, %call), $expected);
 	end_call($expected !~ /^!/);
 	if    ($server->{down})    { start_node($server); }
 	elsif ($mishap ne 'waits') { end_block($server, $s); }
-	connect_to_front() if $mishap eq 'killed';
+	$front->start if $mishap eq 'front crashes';
+	connect_to_front() if $expected eq '!gone';
 	settle();
+	return 1;
+}
+
+# All nodes have prepared the call, and something happens to it.
+sub call_that_is_prepared
+{
+	my ($what, $sql, %call) = @_;
+	my $is_refused = expected(%call) =~ /^!/;
+	end_call(0);
+	return 0 if $is_refused;
+	my $holder = $front->session;
+	$holder->query_safe('SELECT pg_advisory_lock(135)');
+	start_asking($sql);
+	my $waits = eventually(sub { $front->sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = $manager_pid AND NOT granted") eq '1' });
+	push @trace, "  it is prepared: $mishap";
+	$disagree ||= "$what does not wait before it decides" unless $waits;
+	my $server = pick(@{ $call{servers} });
+	my $expected = '';
+	if    ($mishap eq 'cancelled when prepared')     { in_front('pg_cancel_backend'); $expected = '!57014'; }
+	elsif ($mishap eq 'killed when prepared')        { in_front('pg_terminate_backend'); $expected = '!gone'; }
+	elsif ($mishap eq 'front crashes when prepared') { $front->stop('immediate'); $expected = '!gone'; }
+	elsif ($mishap eq 'node crashes when prepared')  { stop_node($server); }
+	eval { $holder->quit };
+	my $got = finish_asking();
+	# the node has it when it is back
+	start_node($server) if $server->{down};
+	$front->start if $mishap eq 'front crashes when prepared';
+	connect_to_front() if $expected eq '!gone';
+	settle();
+	$expected ||= expected(%call);
+	$disagree ||= differ("$what that is prepared", meaning($got, %call), $expected);
+	end_call($expected !~ /^!/);
 	return 1;
 }
 
@@ -290,6 +323,13 @@ sub call_in_danger
 	return 1;
 }
 
+# Have the mishap, if the call is one that can have it.
+sub have
+{
+	my @call = @_;
+	return $mishap =~ /perhaps/ ? call_in_danger(@call) : $mishap =~ /prepared/ ? call_that_is_prepared(@call) : call_that_waits(@call);
+}
+
 # A call of a procedure, unless it would wait for somebody.  What it is:
 #	refusal		the error that the front itself must raise
 #	servers		the nodes that are concerned: by default all
@@ -315,7 +355,7 @@ sub call
 	# the call takes its locks itself
 	end_call(0);
 	return 0 unless $is_free;
-	if ($mishap ne '' && !$call{refusal} && $call{queue} && @{ $call{servers} } && live() == @servers && ($mishap =~ /perhaps/ ? call_in_danger($what, $sql, %call) : call_that_waits($what, $sql, %call)))
+	if ($mishap ne '' && !$call{refusal} && $call{queue} && @{ $call{servers} } && live() == @servers && have($what, $sql, %call))
 	{
 		$outcomes{$procedure}{$mishap}++;
 		$mishap = '';
@@ -761,33 +801,50 @@ my $manages = qr/^(?:rewind|cancel_rewind|restore|restore_messages|clear_queue|p
 # there must be something to bring back
 push @operations, ('send_batch', 'consume') x 30;
 
-my @mishaps = ('waits', 'cancelled', 'node cancels', 'node kills', 'killed', 'node crashes', 'front crashes', 'perhaps cancelled', 'node perhaps crashes', 'perhaps killed', 'front perhaps crashes', 'node is down');
+my @mishaps = (
+	'waits', 'cancelled', 'node cancels', 'node kills', 'killed', 'node crashes', 'front crashes',
+	'cancelled when prepared', 'killed when prepared', 'front crashes when prepared', 'node crashes when prepared',
+	'perhaps cancelled', 'node perhaps crashes', 'perhaps killed', 'front perhaps crashes', 'node is down');
 # half a minute
 push @mishaps, 'waits in vain' if $ENV{CMQ_TEST_LONG};
 my @still_to_have;
 
-connect_to_front();
-srand(seed());
-begin_anew();
-@still_to_call = shuffle(sort keys %calls);
 my $back_at = 0;
-for my $step (1 .. $steps)
+
+sub have_mishap
 {
-	last if $disagree;
+	my ($step) = @_;
+	@still_to_have = shuffle(@mishaps) unless @still_to_have;
+	$mishap = shift @still_to_have;
+	return if $mishap ne 'node is down';
+	stop_node(pick(@servers)) if live() == @servers;
+	$back_at = $step + 8;
+	$mishap = '';
+	return;
+}
+
+# All is compared, and begins anew.
+sub end_queues
+{
+	end_everything();
+	check_nodes();
+	look($_) foreach sort keys %looks;
+	foreach (@servers)
+	{
+		turn_to($_);
+		check_rewinds();
+	}
+	begin_anew() unless $disagree;
+	return;
+}
+
+sub one_step
+{
+	my ($step) = @_;
 	my $overlap = $step / 25 % 2;
 	end_everything() unless $overlap;
 	push @trace, "step $step";
-	if ($step % 15 == 0 && $mishap eq '')
-	{
-		@still_to_have = shuffle(@mishaps) unless @still_to_have;
-		$mishap = shift @still_to_have;
-		if ($mishap eq 'node is down')
-		{
-			stop_node(pick(@servers)) if live() == @servers;
-			$back_at = $step + 8;
-			$mishap = '';
-		}
-	}
+	have_mishap($step) if $step % 10 == 0 && $mishap eq '';
 	if ($step == $back_at || $step == $steps)
 	{
 		start_node($_) foreach grep { $_->{down} } @servers;
@@ -802,20 +859,20 @@ for my $step (1 .. $steps)
 		check();
 	}
 	call_of_front() if !$disagree && rand() < 0.7;
-
 	my $size = sum0(map { my $of = $_; map { scalar $of->{model}->messages($stranger, $_) } @queues } @servers);
-	if (!$disagree && live() == @servers && ($size > 300 || $step == $steps))
-	{
-		end_everything();
-		check_nodes();
-		look($_) foreach sort keys %looks;
-		foreach (@servers)
-		{
-			turn_to($_);
-			check_rewinds();
-		}
-		begin_anew() unless $disagree;
-	}
+	end_queues() if !$disagree && live() == @servers && ($size > 300 || $step == $steps);
+	return;
+}
+
+connect_to_front();
+srand(seed());
+begin_anew();
+@still_to_call = shuffle(sort keys %calls);
+for my $step (1 .. $steps)
+{
+	# what must work has not
+	eval { one_step($step); 1 } or $disagree ||= "died: $@";
+	last if $disagree;
 }
 report("$steps steps, $transactions transactions on nodes, $prepares prepared");
 note(join ', ', map { "$_ $totals{$_}" } sort keys %totals);
@@ -830,11 +887,8 @@ foreach my $procedure (sort grep { !$RandomCalls::operations{$_} } keys %outcome
 {
 	note("$procedure: ", join ', ', map { "$_ $outcomes{$procedure}{$_}" } sort keys %{ $outcomes{$procedure} });
 }
-$manager->quit;
-foreach my $server (@servers)
-{
-	$_->quit foreach $server->{observer}, map { $_->{psql} } @{ $server->{sessions} };
-}
+# some may be gone if the test has failed
+eval { $_->quit } foreach $manager, map { $_->{observer}, map { $_->{psql} } @{ $_->{sessions} } } @servers;
 $cluster->is_whole('at the end') unless $disagree;
 $cluster->stop;
 done_testing();
