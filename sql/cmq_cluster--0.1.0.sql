@@ -1444,17 +1444,17 @@ BEGIN
 	IF msg_ids IS NULL OR array_ndims(msg_ids) > 1 OR EXISTS (SELECT FROM unnest(msg_ids) i WHERE i IS NULL) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('msg_ids for queue "%s" must be an array of one dimension without NULL', queue);
 	END IF;
-	foreign_id := (SELECT min(i) FROM unnest(msg_ids) i WHERE i < 0 OR mod(i, id_step) <> ALL (places));
+	foreign_id := (SELECT min(i) FROM unnest(msg_ids) i WHERE mod(mod(i, id_step) + id_step, id_step) <> ALL (places));
 	IF foreign_id IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
 			MESSAGE = format('message %s is of no node of queue "%s"', foreign_id, queue),
 			DETAIL = format('Its id is of class %s (msg_id %% %s), and the queue is on nodes %s.', mod(mod(foreign_id, id_step) + id_step, id_step), id_step, array_to_string(places, ', ')),
 			HINT = 'A message that a server had before it became a node is restored there, with cmq_restore_messages.';
 	END IF;
-	nodes := ARRAY(SELECT DISTINCT mod(i, id_step)::int FROM unnest(msg_ids) i ORDER BY 1);
+	nodes := ARRAY(SELECT DISTINCT mod(mod(i, id_step) + id_step, id_step)::int FROM unnest(msg_ids) i ORDER BY 1);
 	commands := ARRAY(
 		SELECT format('SELECT coalesce(json_agg(r), ''[]'') FROM %I.cmq_restore_messages(%L, %L) r', n.functions, queue,
-					  ARRAY(SELECT i FROM unnest(msg_ids) i WHERE mod(i, id_step) = n.node))
+					  ARRAY(SELECT i FROM unnest(msg_ids) i WHERE mod(mod(i, id_step) + id_step, id_step) = n.node))
 		  FROM cmq_cluster.node n WHERE n.node = ANY (nodes) ORDER BY n.node);
 	SELECT p.gid, p.answers INTO gid, answers FROM cmq_cluster._prepare('restore_messages', queue, nodes, commands, NULL) p;
 	restored := ARRAY(SELECT json_array_elements_text(a::json)::bigint AS id FROM unnest(answers) a ORDER BY id);

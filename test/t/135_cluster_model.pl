@@ -853,6 +853,8 @@ sub one_step
 	foreach (1 .. 2)
 	{
 		turn_to(pick(live()));
+		# what the step before has prepared here keeps its locks
+		end_all() unless $overlap;
 		age() if !$overlap && rand() < 0.1;
 		end_delays() if !$overlap && rand() < 0.2;
 		step(pick(@{ $server->{sessions} }), $overlap);
@@ -879,7 +881,7 @@ note(join ', ', map { "$_ $totals{$_}" } sort keys %totals);
 if (!$disagree && $steps >= $full_program)
 {
 	# nodes and users are for other tests
-	my @procedures = split /\n/, $front->sql(q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'cmq_cluster'::regnamespace AND proname !~ '^_|_node$|_user$|^(adopt|move)_queue$|^grant$|^revoke$|^connection$'});
+	my @procedures = split /\n/, $front->sql(q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'cmq_cluster'::regnamespace AND proname !~ '^_|_node$|_user$|^adopt_|^move_queue$|^grant$|^revoke$|^connection$'});
 	is(join(' ', grep { !$called{$_} } @procedures), '', 'all procedures for queues and topics took part, of ' . @procedures);
 	cmp_ok(sum0(values %totals), '>', 0, 'messages of several nodes came back together');
 }
