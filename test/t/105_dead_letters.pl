@@ -63,7 +63,7 @@ all_are_there('after a crash');
 # until all are
 $load = $node->start_pgbench(@clients, '-f', $script, '-T', '60');
 $node->wait_until("SELECT count(*) = $messages FROM cmq_data.q_dead_pending");
-$load->signal('INT');
+$load->signal('TERM');
 $load->finish;
 all_are_there('all dead');
 is($node->sql(q{SELECT DISTINCT headers #>> '{cmq_dead_letter,queue}', headers #>> '{cmq_dead_letter,reason}',

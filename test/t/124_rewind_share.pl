@@ -62,7 +62,7 @@ sub run
 	$node->wait_until(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%cmq_send_batch%' AND pid <> pg_backend_pid()});
 	$node->start_pgbench('-c', $clients, '-j', 1, '-t', $transactions, '-D', "n=$n", '-f', $node->script('take', $ways{$way}))->complete;
 	my $sent = $node->sql(q{SELECT sent FROM cmq.metrics});
-	$sender->signal('INT');
+	$sender->signal('TERM');
 	$sender->finish;
 	$node->wait_until(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
 	cmp_ok($node->sql(q{SELECT sent FROM cmq.metrics}), '>=', $sent, 'others have sent meanwhile');
