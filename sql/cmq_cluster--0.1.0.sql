@@ -807,7 +807,7 @@ COMMENT ON FUNCTION cmq_cluster._let_read(text) IS 'cmq_cluster internal: let th
 -- _ask_columns() has returned; a node is not trusted with commands that run here, so its
 -- types must be names of types.  The views are of the owner of the extension, with whose
 -- rights this runs; managers may execute it.
---	_q_<queue>_<kind>				a partition for each node, a foreign table
+--	_q_<queue>_<kind>				a partition for each node, a foreign table, and an empty one
 --	q_<queue>_<kind>				what it has, but of nodes that do not answer; these are rows
 CREATE FUNCTION cmq_cluster._define(queue text, columns json) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -833,6 +833,9 @@ BEGIN
 		END IF;
 		EXECUTE format('CREATE TABLE IF NOT EXISTS cmq_cluster.%I (node int, %s) PARTITION BY LIST (node)', '_' || relation, list);
 		EXECUTE format('COMMENT ON TABLE cmq_cluster.%I IS %L', '_' || relation, 'cmq_cluster internal: a partition for each node');
+		-- a plan for one partition alone leaves out none when it is started
+		EXECUTE format('CREATE TABLE IF NOT EXISTS cmq_cluster.%I PARTITION OF cmq_cluster.%I FOR VALUES IN (-2)', '_x_' || relation, '_' || relation);
+		EXECUTE format('COMMENT ON TABLE cmq_cluster.%I IS %L', '_x_' || relation, 'cmq_cluster internal: empty');
 		FOR place IN
 			SELECT coalesce(w.node, h.node) AS node, w.node IS NOT NULL AS wanted, h.name IS NOT NULL AS here,
 				   coalesce(h.name, format('_%s_%s', w.node, relation)) AS name, n.server
@@ -840,7 +843,7 @@ BEGIN
 			  LEFT JOIN cmq_cluster.node n ON n.node = w.node
 			  FULL JOIN (SELECT c.relname AS name, substring(pg_get_expr(c.relpartbound, c.oid) FROM '\d+')::int AS node
 						   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-						  WHERE i.inhparent = format('cmq_cluster.%I', '_' || relation)::regclass) h ON h.node = w.node
+						  WHERE i.inhparent = format('cmq_cluster.%I', '_' || relation)::regclass AND c.relkind = 'f') h ON h.node = w.node
 		LOOP
 			IF NOT place.wanted THEN
 				EXECUTE format('DROP FOREIGN TABLE cmq_cluster.%I', place.name);

@@ -343,7 +343,10 @@ $session->query_safe('PREPARE p AS SELECT node, body, state FROM cmq_cluster.q_q
 is($session->query_safe('EXECUTE p'), $all, "a prepared statement, run $_") foreach 1 .. 6;
 my $other = $front->session(on_error_stop => 0);
 $other->query_safe('BEGIN; DECLARE c CURSOR FOR SELECT node, body, state FROM cmq_cluster.q_q_live');
+$front->sql(q{CALL cmq_cluster.create_queue('alone', nodes => '{2}')});
+is($front->sql('SELECT node, state FROM cmq_cluster.q_alone_live'), '', 'a queue on one node alone');
 $nodes[1]->stop('immediate');
+is($front->sql('SELECT node, state FROM cmq_cluster.q_alone_live; SELECT count(*) FROM cmq_cluster.q_alone_history'), "2|unreachable\n1", '... has a row for it when it does not answer');
 is($session->query_safe('EXECUTE p'), $without_2, '... a node died');
 is($session->query_safe('EXECUTE p'), $without_2, '... and is still dead');
 is($front->sql("SELECT node, count(body), max(state) FROM cmq_cluster.q_q_$_ GROUP BY node ORDER BY node") =~ s/(deleted|ready)//gr, $_ eq 'live' ? "1|2|\n2|0|unreachable\n3|2|" : $_ eq 'all' ? "1|3|\n2|0|unreachable\n3|3|" : "1|1|\n2|0|\n3|1|", "q_q_$_ has a row for it") foreach qw(live all);
@@ -365,6 +368,7 @@ $nodes[1]->start;
 is(join("\n", sort split /\n+/, $other->query_safe('FETCH ALL FROM c')), "1|b|ready\n1|c|ready\n2||unreachable\n3|b|ready\n3|c|ready", 'a cursor that began without the node');
 $other->query_safe('COMMIT');
 is($session->query_safe('EXECUTE p'), $all, '... it is back');
+$front->sql(q{CALL cmq_cluster.drop_queue('alone')});
 $nodes[2]->restart;
 is($session->query_safe('EXECUTE p'), $all, '... another one was restarted');
 $_->quit foreach $session, $other;
