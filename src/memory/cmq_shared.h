@@ -22,7 +22,7 @@ extern CmqSharedQueue *cmq_shared_make(const CmqRelids *relids,
 									   TimestampTz not_before,
 									   TimestampTz last_send, bool held,
 									   uint32 triggers);
-extern void cmq_shared_report_full(const char *name) pg_attribute_noreturn();
+extern void cmq_shared_report_full(const char *name);
 extern CmqSharedKey cmq_shared_key(const CmqSharedQueue *shared);
 extern void cmq_shared_leave_all(void);
 extern int	cmq_shared_list(CmqSharedKey **keys);
