@@ -43,7 +43,8 @@ sub start_node
 {
 	my ($self, $number) = @_;
 	my $name = "$self->{prefix}node$number";
-	my $node = CmqNode->running($self->{path} ? [ $name, install_path => $self->{path} ] : $name, <<CONF . $self->{settings}, allows_streaming => 1);
+	# settings for streaming are those of this version, and an older server may not know them
+	my $node = CmqNode->running($self->{path} ? [ $name, install_path => $self->{path} ] : $name, <<CONF . $self->{settings}, allows_streaming => !$self->{path});
 max_prepared_transactions = 20
 cmq.msg_id_step = $step
 cmq.msg_id_offset = $number
