@@ -129,11 +129,13 @@ sub is_busy
 	return !!grep { $_ != $s && exists +($_->{changes}{$table} // {})->{$key} } @{ $self->{sessions} };
 }
 
-# The server has stopped and started again.  What is prepared is still there.
+# The server has stopped and started again.  What is prepared is still there, and is not
+# counted when it commits.
 sub restart
 {
 	my ($self) = @_;
 	$self->rollback($_) foreach grep { !$_->{prepared} } @{ $self->{sessions} };
+	$_->{counted} = {} foreach grep { $_->{prepared} } @{ $self->{sessions} };
 	@$self{qw(counted empty_receives stuck)} = ({}, {}, {});
 	return;
 }
