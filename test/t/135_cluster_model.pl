@@ -499,16 +499,17 @@ my %calls = (
 		my $q = pick(qw(q q copy extra));
 		turn_to(pick(live()));
 		my $room = $model->pending($stranger, $q) + pick(1, 5);
-		my ($setting, $value) = @{ pick([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ], [ rewind_share => pick(1, 40, 70, 100) ],
+		my @some = shuffle([ visibility_timeout => pick(43200, 43199) ], [ rewind_seconds => pick(80000, 86400) ], [ rewind_share => pick(1, 40, 70, 100) ],
 			[ dedup_seconds => pick(1000, 86400) ], [ max_msg_size => pick(1024, 1048576) ], [ max_msg_heap_num => pick($room, 1000, 1000) ],
-			[ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]) };
+			[ max_receive_count => pick(1, 1, 2, 3) ], [ max_time_to_live => 300 ]);
+		my %settings = map { @$_ } @some[ 0 .. rand 4 ];
 		# see RandomCalls
-		return if grep { $_->{model}->sources($stranger, $q) } @servers and $setting =~ /^max_msg/;
-		return if $setting =~ /^(?:rewind|dedup)_seconds/ && grep { !$_->{model}->queue($stranger, $q)->{$setting} } places($q);
+		return if grep { /^max_msg/ } keys %settings and grep { $_->{model}->sources($stranger, $q) } @servers;
+		return if grep { my $setting = $_; grep { !$_->{model}->queue($stranger, $q)->{$setting} } places($q) } grep { /^(?:rewind|dedup)_seconds/ } keys %settings;
 		return call_for(
-			$q, 'alter_queue', "$setting => $value",
+			$q, 'alter_queue', join(', ', arguments_sql(%settings)),
 			free => sub { my ($s) = @_; my $dead = ($model->queue($s, $q) // { dead_letter_queue => '' })->{dead_letter_queue}; return $model->lock($s, "queue $q") && ($dead eq '' || $model->lock($s, "queue $dead")); },
-			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, $setting => $value); });
+			do => sub { my ($s) = @_; return $model->alter_queue($s, $q, %settings); });
 	},
 	alter_times => sub {
 		my $q = pick(qw(q q extra));
@@ -789,7 +790,7 @@ sub call_of_front
 	}
 	unshift @still_to_call, @later;
 	check_nodes();
-	look($_) foreach qw(status metrics);
+	look($_) foreach live() < @servers ? sort keys %looks : qw(status metrics);
 	return;
 }
 
@@ -868,12 +869,11 @@ sub one_step
 
 connect_to_front();
 srand(seed());
-begin_anew();
 @still_to_call = shuffle(sort keys %calls);
-for my $step (1 .. $steps)
+for my $step (0 .. $steps)
 {
 	# what must work has not
-	eval { one_step($step); 1 } or $disagree ||= "died: $@";
+	eval { $step ? one_step($step) : begin_anew(); 1 } or $disagree ||= "died: $@";
 	last if $disagree;
 }
 report("$steps steps, $transactions transactions on nodes, $prepares prepared");
