@@ -1239,14 +1239,16 @@ BEGIN
 	ELSIF what <> 'create_topic' AND NOT EXISTS (SELECT FROM cmq_cluster.topic t WHERE t.topic = $2) THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('the cluster has no topic "%s"', topic);
 	END IF;
-	SELECT p.gid INTO gid
-	  FROM cmq_cluster._prepare(what, topic, nodes,
-			 cmq_cluster._calls(nodes, 'cmq_' || what, VARIADIC cmq_cluster._arg('topic', topic) || arguments), NULL) p;
+	-- before nodes prepare anything: who may not change this has nothing prepared.  That there
+	-- is such a topic the nodes say.
 	IF what = 'create_topic' THEN
-		INSERT INTO cmq_cluster.topic VALUES (topic);
+		INSERT INTO cmq_cluster.topic VALUES (topic) ON CONFLICT DO NOTHING;
 	ELSIF what = 'drop_topic' THEN
 		DELETE FROM cmq_cluster.topic t WHERE t.topic = $2;
 	END IF;
+	SELECT p.gid INTO gid
+	  FROM cmq_cluster._prepare(what, topic, nodes,
+			 cmq_cluster._calls(nodes, 'cmq_' || what, VARIADIC cmq_cluster._arg('topic', topic) || arguments), NULL) p;
 END $$;
 COMMENT ON FUNCTION cmq_cluster._on_topic(text, text, text[]) IS 'cmq_cluster internal: one of cmq''s functions for topics on all nodes, up to the decision';
 
