@@ -48,10 +48,10 @@ $front->sql('CREATE ROLE manager; CREATE ROLE reader');
 $front->sql(q{CALL cmq_cluster.add_user('manager', password => 'm', manager => true)});
 $front->sql(q{CALL cmq_cluster.add_user('reader', password => 'r')});
 # may make topics on the nodes, and not here
-nodes_say('GRANT CREATE ON SCHEMA cmq, cmq_data TO reader');
+nodes_say('GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO reader');
 like($front->as('reader', q{CALL cmq_cluster.create_topic('of_reader')}), qr/permission denied for table topic/, 'a topic by a role that is no manager');
 is(prepared(), '0 0 0', '... nothing is prepared');
-nodes_say('REVOKE CREATE ON SCHEMA cmq, cmq_data FROM reader');
+nodes_say('REVOKE CREATE ON SCHEMA cmq FROM reader; REVOKE USAGE, CREATE ON SCHEMA cmq_data FROM reader');
 
 #
 # A call that has waited acts on the nodes that have the queue then.
