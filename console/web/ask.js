@@ -1,0 +1,119 @@
+// Questions to the console's server, and whether it answers.
+//
+// Reads are repeated by whoever polls.  What changes something is sent once: if no answer
+// comes back, it is not known whether it happened, and the error says so.
+
+import { useEffect, useRef, useState } from 'preact/hooks'
+
+export class AskError extends Error {
+  constructor(status, { code, message, detail, hint }) {
+    super(message)
+    Object.assign(this, { status, code, detail, hint })
+  }
+
+  // the server or PostgreSQL does not answer: it may come back
+  get lost() {
+    return this.code === 'lost' || this.code === 'unreachable'
+  }
+}
+
+let token = null
+const hearers = new Set()
+// null: all is well; else what is wrong
+let trouble = null
+
+function tell(next) {
+  if (next?.kind === trouble?.kind) return
+  trouble = next
+  hearers.forEach((hear) => hear(next))
+}
+
+export const setToken = (next) => { token = next; tell(null) }
+
+// What is wrong with the connection: null, { kind: 'lost' } or { kind: 'login' }.
+export function useTrouble() {
+  const [now, set] = useState(trouble)
+  useEffect(() => {
+    hearers.add(set)
+    return () => hearers.delete(set)
+  }, [])
+  return now
+}
+
+async function ask(method, path, body) {
+  let response
+  let answer
+  try {
+    response = await fetch(`/api${path}`, {
+      method,
+      credentials: 'same-origin',
+      headers: method === 'GET' ? {} : { 'content-type': 'application/json', ...(token ? { 'csrf-token': token } : {}) },
+      body: method === 'GET' ? undefined : JSON.stringify(body ?? {})
+    })
+    answer = await response.json()
+  } catch (error) {
+    const failed = new AskError(0, {
+      code: 'unreachable',
+      message: 'The console does not answer.',
+      detail: String(error.message ?? error),
+      hint: method === 'GET' ? 'It goes on by itself when the console is back.'
+        : 'It is not known whether the call took effect: look at the record before you repeat it.'
+    })
+    tell({ kind: 'lost', error: failed })
+    throw failed
+  }
+  if (!response.ok) {
+    const failed = new AskError(response.status, answer.error ?? { code: 'error', message: `HTTP ${response.status}` })
+    if (failed.lost) tell({ kind: 'lost', error: failed })
+    else if (failed.status === 401 && path !== '/login') tell({ kind: 'login', error: failed })
+    throw failed
+  }
+  if (trouble?.kind === 'lost' && path !== '/') tell(null)
+  return answer
+}
+
+export const get = (path, params = {}) => {
+  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== '')
+  const query = new URLSearchParams(given).toString()
+  return ask('GET', path + (query ? `?${query}` : ''))
+}
+export const post = (path, body) => ask('POST', path, body)
+export const queuePath = (queue, rest = '') => `/queues/${encodeURIComponent(queue)}${rest}`
+
+// Ask again and again: the answer, the last error, and a function that asks at once.
+// The next question waits for ten times as long as the answer took, so that a slow server
+// is asked less.  What a hidden page shows is not asked for.
+export function usePoll(question, seconds, needs) {
+  const [state, set] = useState({ data: null, error: null, at: 0 })
+  const again = useRef(() => {})
+  useEffect(() => {
+    let over = false
+    let timer = null
+    let running = false
+    let wanted = false
+    const turn = async () => {
+      if (running) { wanted = true; return }
+      clearTimeout(timer)
+      running = true
+      const began = Date.now()
+      try {
+        const data = await question()
+        if (!over) set({ data, error: null, at: Date.now() })
+      } catch (error) {
+        if (!over) set((before) => ({ ...before, error }))
+      }
+      running = false
+      if (over) return
+      if (wanted) { wanted = false; turn(); return }
+      const wait = () => {
+        timer = setTimeout(() => (document.hidden ? wait() : turn()), Math.max(seconds * 1000, 10 * (Date.now() - began)))
+      }
+      if (seconds > 0) wait()
+    }
+    again.current = turn
+    set((before) => ({ ...before, error: null }))
+    turn()
+    return () => { over = true; clearTimeout(timer) }
+  }, needs)
+  return { ...state, again: () => again.current() }
+}
