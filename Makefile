@@ -3,6 +3,8 @@
 #   make, make install, make installcheck    as for every PostgreSQL extension
 #   make demo                                play the story of a rewind
 #   make psql                                try cmq in psql
+#   make console                             the web console, for the server of PGHOST ..
+#   make console-demo                        the same with the story of a broken consumer in it
 #   make test                                build with -Werror, install, run all tests
 #   make check-quick                         the same with some of the TAP tests, which touch each
 #                                            area: less than two minutes on 2 processors
@@ -303,7 +305,7 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 
 endif
 
-.PHONY: demo psql test test-long test-versions check-quick bench checkver \
+.PHONY: demo psql console console-demo test test-long test-versions check-quick bench checkver \
 	checktests check-layers indent indent-check
 
 demo:
@@ -311,6 +313,12 @@ demo:
 
 psql:
 	@tools/psql
+
+console:
+	@console/run
+
+console-demo:
+	@console/demo/run
 
 test:
 	@test/run

@@ -146,6 +146,14 @@ export async function oneQueue(database, queue) {
     ? (await database.rows(`SELECT has_table_privilege(c.oid, 'SELECT') AS may_read FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = 'cmq' AND c.relname = 'q_' || $1 AND c.relkind = 'v'`, [settings.dead_letter_queue]))[0]
     : undefined
+  // where the timeline begins: the oldest message that there is, as far as one look can tell
+  let oldest = status?.latest_rewind_time ?? null
+  if (row?.may_read) {
+    for (const part of ['history', 'pending']) {
+      const [first] = await database.rows(`SELECT enqueued_at FROM ${database.fn('cmq_messages')}($1, $2, max_messages => 1, max_looked => 1000)`, [queue, part])
+      if (first && (oldest === null || first.enqueued_at < oldest)) oldest = first.enqueued_at
+    }
+  }
   const sources = await database.rows('SELECT queue FROM cmq.queues WHERE dead_letter_queue = $1 ORDER BY queue COLLATE "C" LIMIT 100', [queue])
   return {
     ...settings,
@@ -154,6 +162,7 @@ export async function oneQueue(database, queue) {
     queue,
     owner: row?.owner,
     now: row?.now,
+    oldest_enqueued_at: oldest,
     letters_of: sources.map((source) => source.queue),
     may: {
       read: row?.may_read ?? false,

@@ -19,12 +19,11 @@ const states = [
 
 const spans = [[900, '15 min'], [3600, '1 h'], [21600, '6 h'], [86400, '24 h'], [604800, '7 days'], [0, 'All']]
 
-// Start at a round time and take steps that people know.
+// What is shown: so many seconds up to the end, or all since the oldest message.
 function rangeOf(queue, span, end) {
   const now = end ?? Date.now()
-  const kept = Math.max(Number(queue.msg_retention_seconds), 60)
-  const born = queue.create_time ? (now - new Date(queue.create_time).getTime()) / 1000 : kept
-  const seconds = span || Math.max(60, Math.min(kept, born * 1.02 + 5))
+  const oldest = queue.oldest_enqueued_at ? (now - new Date(queue.oldest_enqueued_at).getTime()) / 1000 : 0
+  const seconds = span || Math.max(60, Math.min(oldest * 1.02, Number(queue.msg_retention_seconds ?? 1296000)))
   return { from: now - seconds * 1000, to: now }
 }
 
