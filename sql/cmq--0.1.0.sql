@@ -1636,9 +1636,10 @@ COMMENT ON COLUMN cmq.rewinds.into_queue IS 'name of the queue that a replay has
 COMMENT ON COLUMN cmq.rewinds.messages IS 'number of messages that were brought back or copied; for a rewind, of those left to receive now; NULL for a cancel, a pause and a resume';
 COMMENT ON COLUMN cmq.rewinds.reason IS 'cmq.reason at the time, or the reason that the pause was given';
 
--- Counters of the queues that the view cmq.metrics shows to the caller.
+-- Counters of a queue that the view cmq.metrics shows to the caller; no row for one that it
+-- does not.
 CREATE FUNCTION cmq._metrics(
-	OUT queue					text,
+	queue						text,
 	OUT since					timestamptz,
 	OUT sent					bigint,
 	OUT received				bigint,
@@ -1658,12 +1659,14 @@ CREATE FUNCTION cmq._metrics(
 	OUT rewindable_bytes		bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_metrics'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics shows';
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1;
+COMMENT ON FUNCTION cmq._metrics(text) IS 'cmq internal: what the view cmq.metrics shows';
 
 -- cmq.metrics: what monitoring needs to know of each queue on which the reader
 -- has SELECT; members of pg_monitor see all queues.  On a standby the counters, from
 -- since to body_bytes, are NULL, and each call counts the rest in the tables.
+-- Only those queues are looked at that meet a condition on the column queue (=, <, >,
+-- = ANY), and with ORDER BY queue and LIMIT those up to there.
 --   since                 the counters count from here on: the first use of
 --                         the queue since the server started
 --   sent, received, redelivered, rewound, deleted, dead_lettered
@@ -1694,7 +1697,12 @@ COMMENT ON FUNCTION cmq._metrics() IS 'cmq internal: what the view cmq.metrics s
 --                         tables, whose bytes are divided in proportion to the
 --                         numbers of messages
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
-SELECT * FROM cmq._metrics();
+SELECT q.name AS queue,
+	   m.*
+  -- ordered before the look, so that a LIMIT ends it
+  FROM (SELECT name FROM cmq.queue ORDER BY name) q
+ CROSS JOIN LATERAL cmq._metrics(q.name) m
+ ORDER BY q.name;
 COMMENT ON VIEW cmq.metrics IS 'counters of the queues that the reader may read, or of all for members of pg_monitor, since the server started (NULL on a standby), and numbers of messages as of now';
 COMMENT ON COLUMN cmq.metrics.queue IS 'name of the queue';
 COMMENT ON COLUMN cmq.metrics.since IS 'when the counters began, from sent to body_bytes (timestamp by the wall clock); NULL on a standby, like the counters';
@@ -1715,16 +1723,17 @@ COMMENT ON COLUMN cmq.metrics.oldest_ready_seconds IS 'for how many seconds the 
 COMMENT ON COLUMN cmq.metrics.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
 COMMENT ON COLUMN cmq.metrics.rewindable_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
 
--- The queues that the view cmq.status shows to the caller.
+-- What the view cmq.status shows of a queue to the caller; no row for one that it does not
+-- show.
 CREATE FUNCTION cmq._status(
-	OUT queue					text,
+	queue						text,
 	OUT ready					bigint,
 	OUT in_flight				bigint,
 	OUT delayed					bigint,
 	OUT history					bigint,
 	OUT left_of_rewind			bigint,
 	OUT oldest_ready_seconds	float8,
-	OUT dead_letter_queue		text,
+	OUT dead_letters			bigint,
 	OUT paused_since			timestamptz,
 	OUT earliest_rewind_time	timestamptz,
 	OUT latest_rewind_time		timestamptz,
@@ -1733,12 +1742,13 @@ CREATE FUNCTION cmq._status(
 	OUT blocked_groups			bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_status'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION cmq._status() IS 'cmq internal: what the view cmq.status shows';
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1;
+COMMENT ON FUNCTION cmq._status(text) IS 'cmq internal: what the view cmq.status shows';
 
 -- cmq.status: each queue on which the reader has SELECT at a glance, for psql's \watch and
 -- for dashboards; members of pg_monitor see all queues.  A call reads as little as one of
--- cmq.metrics.  On a standby each call counts in the tables.
+-- cmq.metrics, and like that no other queues than those that the condition on the column
+-- queue names, with their dead-letter queues.  On a standby each call counts in the tables.
 --   ready, in_flight, delayed
 --                         numbers of messages; ready contains those that the rewind
 --                         under way still has to bring back, and on the primary expired
@@ -1761,25 +1771,12 @@ COMMENT ON FUNCTION cmq._status() IS 'cmq internal: what the view cmq.status sho
 --                         is in flight.  NULL if the queue is not ordered, or more than
 --                         10000 groups have a message in flight
 CREATE VIEW cmq.status WITH (security_barrier) AS
-  WITH status AS MATERIALIZED (SELECT * FROM cmq._status())
-SELECT s.queue,
-	   s.ready,
-	   s.in_flight,
-	   s.delayed,
-	   s.history,
-	   s.left_of_rewind,
-	   s.oldest_ready_seconds,
-	   d.ready + d.in_flight + d.delayed AS dead_letters,
-	   s.paused_since,
-	   s.earliest_rewind_time,
-	   s.latest_rewind_time,
-	   s.pending_bytes,
-	   s.history_bytes,
-	   s.blocked_groups
-  FROM status s
-  LEFT JOIN status d
-	ON d.queue = s.dead_letter_queue
- ORDER BY s.queue COLLATE "C";
+SELECT q.name AS queue,
+	   s.*
+  -- ordered before the look, so that a LIMIT ends it
+  FROM (SELECT name FROM cmq.queue ORDER BY name) q
+ CROSS JOIN LATERAL cmq._status(q.name) s
+ ORDER BY q.name;
 COMMENT ON VIEW cmq.status IS 'each queue that the reader may read, or all for members of pg_monitor: how many messages are in which state, and where a rewind may start';
 COMMENT ON COLUMN cmq.status.queue IS 'name of the queue';
 COMMENT ON COLUMN cmq.status.ready IS 'number of messages that can be received now, or could if the queue were not paused, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';

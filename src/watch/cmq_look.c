@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_look.c
- *	  A look at each queue that the caller may see the numbers of, for the views
- *	  cmq.metrics and cmq.status.
+ *	  A look at a queue that the caller may see the numbers of, for the views cmq.metrics
+ *	  and cmq.status.
  *
  * Counters and the numbers of pending messages, and of those that a rewind still has to
  * bring back, come from shared memory (cmq_count.c).  What is in flight or delayed
@@ -33,7 +33,6 @@
 #include <math.h>
 
 #include "catalog/pg_authid.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/fmgrprotos.h"
@@ -45,7 +44,6 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_count.h"
 #include "memory/cmq_floor.h"
-#include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_counting.h"
@@ -313,7 +311,6 @@ get_look(const char *name, CmqLook *look)
 	CmqStates	states = cmq_states_none;
 	Leaves		leaves;
 
-	strlcpy(look->queue, queue->name, NAMEDATALEN);
 	strlcpy(look->dead_letter_queue, queue->dead_letter_queue, NAMEDATALEN);
 	look->paused_since = queue->paused_since;
 	get_numbers(queue, look, &states);
@@ -383,31 +380,15 @@ may_see(const char *name)
 }
 
 /*
- * Look at each queue of which the caller may see the numbers, for a view, and make a row of
- * each look.
+ * Look at a queue for a view; false if the view does not show it.  One damaged queue must
+ * not hide the others.  The locks of each are released at once: those of all would not fit
+ * into the server's table.
  */
-void
-cmq_look_at_queues(FunctionCallInfo fcinfo, const char *view, bool for_status,
-				   CmqLookRow make_row)
+bool
+cmq_look_at(const char *name, const char *view, CmqLook *look)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	ListCell   *lc;
-
-	cmq_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
-
-	/*
-	 * One damaged queue must not hide the others.  The locks of each are
-	 * released at once: those of all would not fit into the server's table.
-	 */
-	foreach(lc, cmq_catalog_queue_names())
-	{
-		CmqLook		look = {.for_status = for_status};
-
-		if (may_see(lfirst(lc)) &&
-			cmq_try(lfirst(lc), view, look_at_queue, &look,
-					CMQ_TRY_UNDO | CMQ_TRY_WARN) &&
-			look.found)
-			make_row(&look, rsinfo);
-	}
+	return may_see(name) &&
+		cmq_try(name, view, look_at_queue, look,
+				CMQ_TRY_UNDO | CMQ_TRY_WARN) &&
+		look->found;
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * cmq_look.h
- *	  A look at each queue that the caller may see the numbers of, for the views
- *	  cmq.metrics and cmq.status.
+ *	  A look at a queue that the caller may see the numbers of, for the views cmq.metrics
+ *	  and cmq.status.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,8 +10,6 @@
 #define CMQ_LOOK_H
 
 #include "datatype/timestamp.h"
-#include "fmgr.h"
-#include "nodes/execnodes.h"
 
 #include "memory/cmq_types.h"
 
@@ -20,7 +18,6 @@ typedef struct CmqLook
 {
 	bool		for_status;		/* is what cmq.status alone shows wanted? */
 	bool		found;			/* could the queue be looked at? */
-	char		queue[NAMEDATALEN];
 	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
 	TimestampTz paused_since;	/* 0: it is not paused */
 
@@ -50,9 +47,6 @@ typedef struct CmqLook
 	int64		blocked_groups; /* of an ordered queue */
 } CmqLook;
 
-typedef void (*CmqLookRow) (const CmqLook *look, ReturnSetInfo *rsinfo);
-
-extern void cmq_look_at_queues(FunctionCallInfo fcinfo, const char *view,
-							   bool for_status, CmqLookRow make_row);
+extern bool cmq_look_at(const char *name, const char *view, CmqLook *look);
 
 #endif							/* CMQ_LOOK_H */

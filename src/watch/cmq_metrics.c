@@ -3,15 +3,18 @@
  * cmq_metrics.c
  *	  What the view cmq.metrics shows: the counters of queues, for monitoring.
  *
+ * The view calls this for each queue that its reader asks for.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "funcapi.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "base/cmq_args.h"
+#include "memory/cmq_shared.h"
 #include "memory/cmq_types.h"
 #include "watch/cmq_look.h"
 
@@ -19,8 +22,7 @@ PG_FUNCTION_INFO_V1(cmq_metrics);
 
 enum
 {
-	Anum_metrics_queue = 1,
-	Anum_metrics_since,
+	Anum_metrics_since = 1,
 	Anum_metrics_counters,		/* the first of CMQ_NCOUNTERS, in the order of
 								 * CmqCounter */
 	Anum_metrics_pending_msg_num = Anum_metrics_counters + CMQ_NCOUNTERS,
@@ -30,7 +32,7 @@ enum
 	Anum_metrics_oldest_ready_seconds,
 	Anum_metrics_pending_bytes,
 	Anum_metrics_rewindable_bytes,
-	Natts_metrics = 18
+	Natts_metrics = 17
 };
 
 #define VALUE(att) values[Anum_metrics_##att - 1]
@@ -42,7 +44,6 @@ make_row(const CmqLook *look, ReturnSetInfo *rsinfo)
 	Datum		values[Natts_metrics];
 	bool		isnull[Natts_metrics] = {false};
 
-	VALUE(queue) = CStringGetTextDatum(look->queue);
 	NULLED(since) = !look->counted;
 	VALUE(since) = TimestampTzGetDatum(look->since);
 	for (int i = 0; i < CMQ_NCOUNTERS; i++)
@@ -65,6 +66,12 @@ make_row(const CmqLook *look, ReturnSetInfo *rsinfo)
 Datum
 cmq_metrics(PG_FUNCTION_ARGS)
 {
-	cmq_look_at_queues(fcinfo, "metrics", false, make_row);
+	char	   *name = cmq_queue_name_arg(fcinfo, 0);
+	CmqLook		look = {0};
+
+	cmq_require_preload();
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (cmq_look_at(name, "metrics", &look))
+		make_row(&look, (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }

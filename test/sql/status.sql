@@ -160,6 +160,41 @@ DROP ROLE regress_status_reader, regress_status_nobody, regress_status_monitor;
 -- a damaged queue is left out with a warning, and hides neither others nor their numbers
 ALTER TABLE cmq_data.q_status_dead_rewind RENAME TO renamed;
 SELECT queue, dead_letters FROM cmq.status WHERE queue LIKE 'status\_%';
+--
+-- A condition on the name reads these queues alone, and their dead-letter queues: no
+-- warning of the damaged one, and the plan says how many it has looked at.
+--
+SELECT count(cmq_create_queue('status_' || c)) AS created FROM unnest('{c,d,e,f}'::text[]) c;
+CREATE FUNCTION pg_temp.looks(query text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	plan jsonb;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, FORMAT json) ' || query INTO STRICT plan;
+	RETURN jsonb_path_query_first(plan, '$.**{0 to last} ? (@."Node Type" == "Function Scan")."Actual Loops"');
+END $$;
+SELECT queue, ready FROM cmq.status WHERE queue = 'status_c';
+SELECT queue, dead_letters FROM cmq.status WHERE queue = 'status_a';
+SELECT queue FROM cmq.status WHERE queue = ANY ('{status_f,status_c,status_none,status_e}');
+SELECT queue FROM cmq.status WHERE queue > 'status_c' AND queue <= 'status_d';
+SELECT queue FROM cmq.status WHERE queue >= 'status_dfirst' ORDER BY queue LIMIT 2;
+SELECT v AS view,
+	   pg_temp.looks(format('SELECT * FROM cmq.%I WHERE queue = ''status_c''', v)) AS one,
+	   pg_temp.looks(format('SELECT * FROM cmq.%I WHERE queue = ANY (''{status_f,status_c,status_none}'')', v)) AS chosen,
+	   pg_temp.looks(format('SELECT * FROM cmq.%I WHERE queue > ''status_c'' AND queue <= ''status_d''', v)) AS range,
+	   pg_temp.looks(format('SELECT * FROM cmq.%I WHERE queue > ''status_dead'' ORDER BY queue LIMIT 1', v)) AS page,
+	   pg_temp.looks(format('SELECT * FROM cmq.%I WHERE queue > ''status_dead'' ORDER BY queue COLLATE "C" LIMIT 2', v)) AS page_of_c
+  FROM unnest('{metrics,status}'::text[]) v;
+-- parameters of a generic plan
+SET plan_cache_mode = force_generic_plan;
+PREPARE chosen AS SELECT queue, ready FROM cmq.status WHERE queue = ANY ($1);
+PREPARE page AS SELECT queue FROM cmq.status WHERE queue > $1 ORDER BY queue COLLATE "C" LIMIT $2;
+EXECUTE chosen('{status_c,status_f}');
+EXECUTE page('status_dead', 2);
+SELECT pg_temp.looks($$EXECUTE chosen('{status_c,status_f}')$$) AS chosen, pg_temp.looks($$EXECUTE page('status_dead', 2)$$) AS page;
+DEALLOCATE chosen;
+DEALLOCATE page;
+RESET plan_cache_mode;
+SELECT count(cmq_drop_queue('status_' || c)) AS dropped FROM unnest('{c,d,e,f}'::text[]) c;
 ALTER TABLE cmq_data.renamed RENAME TO q_status_dead_rewind;
 
 SELECT cmq_drop_queue('status_a');
