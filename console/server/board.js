@@ -53,7 +53,7 @@ export class Board {
       let after = ''
       for (;;) {
         const slice = await this.database.rows(
-          `${columns} WHERE queue > $1 COLLATE "C" ORDER BY queue COLLATE "C" LIMIT ${SLICE}`, [after])
+          `${columns} WHERE queue > $1 ORDER BY queue LIMIT ${SLICE}`, [after])
         for (const row of slice) {
           rows.set(row.queue, { ...rows.get(row.queue), ...row })
         }
