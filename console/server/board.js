@@ -21,6 +21,8 @@ const SETTINGS = `SELECT queue, owner, visibility_timeout, polling_wait_seconds,
   max_msg_heap_num, dead_letter_queue, max_receive_count, max_time_to_live, retry_backoff_seconds, retry_backoff_max_seconds,
   rewind_share, ordered, dedup_seconds, create_time, last_modify_time, paused_since, rewinding_from FROM cmq.queues`
 
+const MAY_CREATE = `SELECT NOT pg_is_in_recovery() AND has_schema_privilege('cmq', 'CREATE') AND has_schema_privilege('cmq_data', 'CREATE') AS may_create`
+
 // A queue that nobody takes from for so long deserves a look.
 const OLD_SECONDS = 300
 
@@ -100,7 +102,9 @@ export class Board {
     const rows = found.slice(offset, offset + limit)
     const counts = Object.fromEntries(Object.keys(filters).map((name) => [name, known.filter(filters[name]).length]))
     const fresh = await this.freshen(rows.map((row) => row.queue))
+    const [{ may_create: mayCreate }] = await this.database.rows(MAY_CREATE)
     return {
+      may_create: mayCreate,
       total: found.length,
       counts,
       age_seconds: Math.round((Date.now() - this.finished) / 1000),

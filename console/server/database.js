@@ -58,6 +58,7 @@ const FACTS = `
          current_user::text AS role, current_database()::text AS database,
          current_setting('server_version') AS server_version,
          pg_is_in_recovery() AS standby,
+         COALESCE((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'cmq'), false) AS usage,
          COALESCE(inet_server_addr()::text || ':' || inet_server_port(), 'local socket') AS address`
 
 // Log in: a pool whose connections are the role's, and what is known of the server.
@@ -86,6 +87,11 @@ export async function connect(settings, login) {
     if (facts.schema === null) {
       throw new ConsoleError(400, 'no_extension', `Database ${JSON.stringify(facts.database)} has no extension cmq.`, {
         hint: 'Log in to another database, or CREATE EXTENSION cmq in this one.'
+      })
+    }
+    if (!facts.usage) {
+      throw new ConsoleError(403, 'no_usage', `Role ${JSON.stringify(facts.role)} may not use schema cmq.`, {
+        hint: `GRANT USAGE ON SCHEMA cmq TO ${ident(facts.role)};`
       })
     }
     return new Database(pool, facts)

@@ -67,7 +67,7 @@ function Page({ me, leave }) {
       ${area === 'queue' && queue ? html`<${Queue} key=${queue} queue=${queue} tab=${tab || 'timeline'} me=${me} />`
         : area === 'record' ? html`<h1>Record</h1><${Record} />`
           : area === 'new' ? html`<${NewQueue} />`
-            : html`<${Queues} me=${me} />`}
+            : html`<${Queues} />`}
     </main>`
 }
 

@@ -58,7 +58,7 @@ export function Badges({ queue }) {
     ${queue.ordered && html`<${Badge} kind="quiet">ordered<//>`}`
 }
 
-export function Queues({ me }) {
+export function Queues() {
   const [sort, setSort] = useState('queue')
   const [down, setDown] = useState(false)
   const [search, setSearch] = useState('')
@@ -76,7 +76,7 @@ export function Queues({ me }) {
   if (!data) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="the queues" />`
   return html`
     <div class="heading"><h1>Queues</h1>
-      ${!me.standby && html`<a class="button" href="#/new">New queue</a>`}</div>
+      ${data.may_create && html`<a class="button" href="#/new">New queue</a>`}</div>
     <div class="tools">
       <input type="search" aria-label="Search by name" placeholder="Search by name" value=${search} maxlength="63"
         onInput=${(event) => { setSearch(event.target.value); setOffset(0) }} />

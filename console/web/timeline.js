@@ -41,14 +41,15 @@ function numbersOf(buckets) {
   }))
 }
 
-// What uPlot draws: for each state the sum of it and all below, the highest first.
+// What uPlot draws: for each state the sum of it and all below, the highest first; nothing
+// where there is none of that state, so that no bar peeps out behind another.
 function stack(rows) {
   const xs = rows.map((row) => row.from / 1000)
   const sums = []
   let below = rows.map(() => 0)
   for (const [key] of states) {
     below = rows.map((row, i) => below[i] + row[key])
-    sums.unshift(below)
+    sums.unshift(below.map((sum, i) => (rows[i][key] > 0 ? sum : null)))
   }
   return [xs, ...sums]
 }
