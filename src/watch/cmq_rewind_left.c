@@ -3,7 +3,11 @@
  * cmq_rewind_left.c
  *	  How much the rewind under way still has to bring back, for the view cmq.rewinds.
  *
- * Locks: AccessShare on the rewind leaves, never waited for, given back at once.
+ * The number is that of cmq.status: counted once after the rewind, and known from then on.
+ * In recovery each call counts.
+ *
+ * Locks: AccessShare on the rewind leaves, never waited for, given back at once; a count
+ * waits for another one of the same queue (cmq_counting.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +19,7 @@
 #include "base/cmq_try.h"
 #include "memory/cmq_shared.h"
 #include "store/cmq_bounds.h"
+#include "store/cmq_counting.h"
 #include "store/cmq_description.h"
 #include "store/cmq_due.h"
 #include "store/cmq_lock.h"
@@ -49,9 +54,15 @@ count_left(const char *name, void *arg)
 			!cmq_lock_to_look(scan.leaf[i].rewind))
 			return;
 	}
-	while (cmq_due_next(&scan))
-		left->n++;
+	if (queue->shared == NULL)
+	{
+		while (cmq_due_next(&scan))
+			left->n++;
+	}
 	cmq_due_end(&scan);
+	/* as cmq.status has it: known, once somebody has counted */
+	if (queue->shared)
+		left->n = cmq_counting_due(queue);
 	left->known = true;
 }
 
