@@ -6,7 +6,7 @@
 // console costs a twentieth of a processor at most.  What is on the page that somebody
 // looks at is asked anew each time.
 
-const SLICE = 200
+const SLICE = 50
 const REST = 20
 
 // Numbers of cmq.status; others are the names of sorts, too.
@@ -51,17 +51,12 @@ export class Board {
   async look() {
     const began = Date.now()
     const rows = new Map()
-    for (const columns of [SETTINGS, STATUS]) {
-      let after = ''
-      for (;;) {
-        const slice = await this.database.rows(
-          `${columns} WHERE queue > $1 ORDER BY queue LIMIT ${SLICE}`, [after])
-        for (const row of slice) {
-          rows.set(row.queue, { ...rows.get(row.queue), ...row })
-        }
-        if (slice.length < SLICE) break
-        after = slice.at(-1).queue
-      }
+    // settings are in one table: all of them are read at once
+    for (const row of await this.database.rows(SETTINGS)) rows.set(row.queue, row)
+    let after = ''
+    for (let slice; slice === undefined || slice.length === SLICE; after = slice.at(-1)?.queue) {
+      slice = await this.database.rows(`${STATUS} WHERE queue > $1 ORDER BY queue LIMIT ${SLICE}`, [after])
+      for (const row of slice) rows.set(row.queue, { ...rows.get(row.queue), ...row })
     }
     this.rows = rows
     this.finished = Date.now()
@@ -76,7 +71,7 @@ export class Board {
     }
     if (this.finished === 0 && this.round) {
       await this.round
-    } else if (this.round && this.rows.size <= SLICE) {
+    } else if (this.round && this.rows.size <= 4 * SLICE) {
       await this.round
     }
   }

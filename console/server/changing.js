@@ -16,7 +16,7 @@ function unexpected(call, queue, expected, found) {
 export const changes = {
   // start null: from the earliest legal time
   async rewind(database, queue, { start, expected, reason }) {
-    return database.change(reason, async (run) => {
+    const done = await database.change(reason, async (run) => {
       const [{ first }] = await run(
         `SELECT ${database.fn('cmq_rewind')}($1, COALESCE($2::timestamptz,
            (SELECT earliest_rewind_time FROM cmq.status WHERE queue = $1))) AS first`, [queue, start])
@@ -26,6 +26,9 @@ export const changes = {
       if (left !== String(expected)) throw unexpected('rewind', queue, expected, left)
       return { first, messages: left }
     })
+    // the first look after a rewind counts what it brings back: better here than in a poll
+    await database.rows('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue]).catch(() => {})
+    return done
   },
 
   async cancel(database, queue, { reason }) {
