@@ -132,9 +132,13 @@ OBJS = \
 	src/watch/cmq_blocked.o \
 	src/watch/cmq_history_rows.o \
 	src/watch/cmq_look.o \
+	src/watch/cmq_message.o \
+	src/watch/cmq_message_row.o \
 	src/watch/cmq_message_state.o \
+	src/watch/cmq_messages.o \
 	src/watch/cmq_metrics.o \
 	src/watch/cmq_nodes.o \
+	src/watch/cmq_page.o \
 	src/watch/cmq_plan_ids.o \
 	src/watch/cmq_planner.o \
 	src/watch/cmq_published.o \
@@ -205,6 +209,7 @@ REGRESS = \
 	strangers \
 	views \
 	readers \
+	messages \
 	reports \
 	metrics \
 	status \

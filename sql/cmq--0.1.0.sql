@@ -889,6 +889,99 @@ LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10000;
 COMMENT ON FUNCTION @extschema@.cmq_history(text, timestamptz, timestamptz)
 	IS 'the history of a queue, as cmq.q_<queue>_history shows it, produced from start_time to before end_time (timestamps by the queue clock)';
 
+-- cmq_messages: page through the messages of a queue.
+--
+-- Parameters:
+--   queue          the queue
+--   part           'pending': what is ready, delayed or in flight, in the order of delivery,
+--                  which is that of (visible_at, msg_id); 'history': what was deleted and can
+--                  be rewound, in the order of enqueued_at
+--   after_time, after_id  where to begin: behind the message with this visible_at, for
+--                  history this enqueued_at, and this msg_id.  The next page begins behind the
+--                  last row of this one.  after_id NULL: at the first message of after_time
+--                  or later, backwards at the last one of after_time or earlier.  Both NULL:
+--                  at the end of the part from which the call reads
+--   filter         only messages whose headers contain this (headers @> filter), at
+--                  most 8192 bytes; NULL: all.  Messages without headers contain nothing.
+--   max_messages   how many messages are returned at most, 1..1000
+--   max_looked     how many messages are looked at for that, 1..100000.  Ten index entries
+--                  that lead to no message of the part count as one: rows that are gone, and
+--                  messages that have expired, are forgotten or belong to the other part
+--   backwards      in the opposite order
+-- Result: the rows that the view cmq.q_<queue>_all shows to the same statement, with its
+--   columns, and message_group also for a queue that is not ordered, where it is NULL;
+--   matched is true.  When max_looked ends the call before it has found max_messages or come
+--   to the end of the part, a last row with matched false says where to go on, and is
+--   no message: msg_id and enqueued_at, and visible_at for what is pending, are those of the
+--   entry looked at last, and all else is NULL.
+--   The function reads the tables of the queue and not the view: no code of the queue's owner
+--   runs.  What it takes does not grow with the queue.  A body that is stored elsewhere is
+--   read when the query around the call looks at it.
+--   A message in a journal that cannot be had now has headers and body NULL; with a filter it
+--   is left out, and a WARNING says how many were.
+-- Needs: SELECT on the queue.
+-- Errors: 42704 no such queue, 22023 an argument out of its range, NULL where it may not be,
+--   or after_id without after_time, 55000 rewind was switched off meanwhile, or the
+--   relations of the queue were changed, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_messages(
+	queue			text,
+	part			text,
+	after_time		timestamptz DEFAULT NULL,
+	after_id		bigint DEFAULT NULL,
+	filter			jsonb DEFAULT NULL,
+	max_messages	int DEFAULT 50,
+	max_looked		int DEFAULT 10000,
+	backwards		boolean DEFAULT false)
+RETURNS TABLE (
+	msg_id				bigint,
+	enqueued_at			timestamptz,
+	state				text,
+	first_received_at	timestamptz,
+	visible_at			timestamptz,
+	deleted_at			timestamptz,
+	deleted_by			text,
+	receive_count		int,
+	rewind_count		int,
+	headers				jsonb,
+	body				text,
+	message_group		text,
+	matched				boolean)
+AS 'MODULE_PATHNAME', 'cmq_messages'
+LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 50;
+COMMENT ON FUNCTION @extschema@.cmq_messages(text, text, timestamptz, bigint, jsonb, int, int, boolean)
+	IS 'a page of the messages of a queue, of part pending or history, as cmq.q_<queue>_all shows them, behind a visible_at or enqueued_at (timestamp by the queue clock) and msg_id (microseconds since 1970); a last row with matched false is no message, and says where to go on';
+
+-- cmq_message: the message of an id.
+--
+-- Result: the row that the view cmq.q_<queue>_all shows to the same statement for this
+--   msg_id, with the columns of cmq_messages but matched; none if it shows none.  No code
+--   of the queue's owner runs.  Fast for what is history, and for messages that wait as they
+--   were sent.  For what was received or delayed, and is pending, the call reads at most
+--   200,000 index entries; if it has not found the message then it fails, with a HINT that
+--   names the index by which the owner has it found at once.
+-- Needs: SELECT on the queue.
+-- Errors: 42704 no such queue, 22023 an argument is NULL, or the queue has no message of
+--   this id, which another server has given out, 54000 the message exists and was not found
+--   among the entries read, 55000 as for cmq_messages, 42501 no right.
+CREATE FUNCTION @extschema@.cmq_message(queue text, msg_id bigint)
+RETURNS TABLE (
+	msg_id				bigint,
+	enqueued_at			timestamptz,
+	state				text,
+	first_received_at	timestamptz,
+	visible_at			timestamptz,
+	deleted_at			timestamptz,
+	deleted_by			text,
+	receive_count		int,
+	rewind_count		int,
+	headers				jsonb,
+	body				text,
+	message_group		text)
+AS 'MODULE_PATHNAME', 'cmq_message'
+LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION @extschema@.cmq_message(text, bigint)
+	IS 'the message with this msg_id (microseconds since 1970), as cmq.q_<queue>_all shows it; no row if it shows none';
+
 -- cmq_restore: make deleted messages of a window ready again at commit, in
 -- production order, whatever backlog there is.
 --

@@ -86,8 +86,8 @@ cmq_enqueued_at(PG_FUNCTION_ARGS)
 }
 
 /* The time with which to compare instead of this id: infinite where no time has it. */
-static TimestampTz
-time_of(int64 msg_id)
+TimestampTz
+cmq_msg_id_bound(int64 msg_id)
 {
 	TimestampTz time;
 
@@ -99,7 +99,7 @@ time_of(int64 msg_id)
 Datum
 cmq_time_of(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(time_of(PG_GETARG_INT64(0)));
+	PG_RETURN_TIMESTAMPTZ(cmq_msg_id_bound(PG_GETARG_INT64(0)));
 }
 
 /* The same for each element; NULLs stay, and so do the dimensions. */
@@ -116,7 +116,7 @@ cmq_times_of(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		if (!nulls[i])
-			elements[i] = TimestampTzGetDatum(time_of(DatumGetInt64(elements[i])));
+			elements[i] = TimestampTzGetDatum(cmq_msg_id_bound(DatumGetInt64(elements[i])));
 	}
 	PG_RETURN_ARRAYTYPE_P(construct_md_array(elements, nulls, ARR_NDIM(ids),
 											 ARR_DIMS(ids), ARR_LBOUND(ids),

@@ -30,6 +30,7 @@ typedef struct CmqHandle
 
 extern int64 cmq_time_to_msg_id(TimestampTz time);
 extern bool cmq_msg_id_to_time(int64 msg_id, TimestampTz *time);
+extern TimestampTz cmq_msg_id_bound(int64 msg_id);
 extern char *cmq_handle_out(const CmqHandle *handle);
 extern void cmq_handle_in(const char *str, CmqHandle *handle);
 

@@ -106,29 +106,28 @@ close_leaf(CmqHistory *history)
 }
 
 /*
- * Warns of messages that could not be had.  Raises 55000 if rewind was switched off since:
- * then the scan may have missed rows.
+ * Raises 55000 if rewind was switched off since the caller has opened the queue: then what
+ * it has read of the history may be a part.
  */
 void
-cmq_history_end(CmqHistory *history)
+cmq_history_check(CmqQueue *queue)
 {
-	CmqQueue   *queue = cmq_queue_again(history->queue);
-
-	close_leaf(history);
-	cmq_message_rows_end(&history->messages);
-	if (queue->history_since != history->queue->history_since)
+	if (cmq_queue_again(queue)->history_since != queue->history_since)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the history of queue \"%s\" was forgotten while it was read",
 						queue->name),
 				 errdetail("Rewind has been switched off meanwhile.")));
-	if (history->nunreadable > 0)
-		ereport(WARNING,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%lld messages of queue \"%s\" were left out",
-						(long long) history->nunreadable, queue->name),
-				 errdetail("They are in journals of topics. Somebody has these locked, or their owner has changed them."),
-				 errhint("Call again later.")));
+}
+
+/* Warns of messages that could not be had.  Raises 55000 as cmq_history_check(). */
+void
+cmq_history_end(CmqHistory *history)
+{
+	close_leaf(history);
+	cmq_message_rows_end(&history->messages);
+	cmq_history_check(history->queue);
+	cmq_message_rows_warn(history->queue, history->nunreadable);
 	relation_close(history->pending, NoLock);
 }
 

@@ -44,6 +44,7 @@ extern void cmq_history_begin(CmqHistory *history, CmqQueue *queue,
 							  const CmqWindow *window, bool with_messages,
 							  LOCKMODE lockmode);
 extern void cmq_history_see_as(CmqHistory *history, Snapshot snapshot);
+extern void cmq_history_check(CmqQueue *queue);
 extern void cmq_history_end(CmqHistory *history);
 extern bool cmq_history_next(CmqHistory *history);
 

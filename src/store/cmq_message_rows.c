@@ -205,12 +205,16 @@ cmq_message_rows_find(CmqMessageRows *rows, TimestampTz time, const char *topic)
 		 is_own(rows->queue, time, topic));
 }
 
-/* The same for a message of which no row says where it is. */
+/*
+ * The same for a message of which no row says where it is.  If it is not found, and may be
+ * where nothing can be had now, rows->unreadable.
+ */
 bool
 cmq_message_rows_find_any(CmqMessageRows *rows, TimestampTz time)
 {
 	List	   *receivers = NIL;
 	ListCell   *lc;
+	bool		unreadable = false;
 
 	if (cmq_message_rows_find(rows, time, ""))
 		return true;
@@ -221,8 +225,23 @@ cmq_message_rows_find_any(CmqMessageRows *rows, TimestampTz time)
 		if (cmq_message_rows_find(rows, time,
 								  ((CmqReceiver *) lfirst(lc))->journal + 1))
 			return true;
+		unreadable |= rows->unreadable;
 	}
+	rows->unreadable = unreadable;
 	return false;
+}
+
+/* Warn that a call has left so many messages of the queue out, which could not be had. */
+void
+cmq_message_rows_warn(CmqQueue *queue, int64 nunreadable)
+{
+	if (nunreadable > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%lld messages of queue \"%s\" were left out",
+						(long long) nunreadable, queue->name),
+				 errdetail("They are in journals of topics. Somebody has these locked, or their owner has changed them."),
+				 errhint("Call again later.")));
 }
 
 /* The name of the group of the message that was found; a queue without order has none. */

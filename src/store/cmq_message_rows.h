@@ -36,6 +36,7 @@ extern bool cmq_message_rows_open(CmqMessageRows *rows, TimestampTz time,
 extern bool cmq_message_rows_find(CmqMessageRows *rows, TimestampTz time,
 								  const char *topic);
 extern bool cmq_message_rows_find_any(CmqMessageRows *rows, TimestampTz time);
+extern void cmq_message_rows_warn(CmqQueue *queue, int64 nunreadable);
 extern Datum cmq_message_rows_group(const CmqMessageRows *rows, bool *isnull);
 extern bool cmq_message_rows_remove(CmqMessageRows *rows, TimestampTz time,
 									const char *topic);

@@ -623,8 +623,10 @@ cmq_table_find_by(CmqTable *table, TimestampTz value)
 				TimestampTzGetDatum(value));
 	if (table->extra_scan == NULL)
 	{
-		InitDirtySnapshot(table->snapshot);
+		if (table->seen_by == NULL)
+			InitDirtySnapshot(table->snapshot);
 		table->extra_scan = cmq_index_beginscan(table->rel, table->extra,
+												table->seen_by ? table->seen_by :
 												&table->snapshot, 1);
 	}
 	index_rescan(table->extra_scan, &key, 1, NULL, 0);
@@ -661,6 +663,69 @@ cmq_table_range(CmqTable *table, TimestampTz from, TimestampTz until,
 	start_scan(table, keys, 2);
 }
 
+/* The condition that the key of a pending row is behind this one. */
+static void
+behind_pending(CmqTable *table, ScanKey result, const CmqPendingKey *key,
+			   StrategyNumber strategy)
+{
+	/* the index reads the members for as long as it scans */
+	ScanKeyEntryInitialize(&table->after[0], SK_ROW_MEMBER,
+						   Anum_pending_visible_at, strategy,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(key->visible_at));
+	ScanKeyEntryInitialize(&table->after[1], SK_ROW_MEMBER | SK_ROW_END,
+						   Anum_pending_enqueued_at, strategy,
+						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
+						   TimestampTzGetDatum(key->enqueued_at));
+	memset(result, 0, sizeof(*result));
+	result->sk_flags = SK_ROW_HEADER;
+	result->sk_attno = Anum_pending_visible_at;
+	result->sk_strategy = strategy;
+	result->sk_argument = PointerGetDatum(table->after);
+}
+
+/* The same for a key of one column, which stands for (time, time). */
+static void
+behind_time(ScanKey result, const CmqPendingKey *key, ScanDirection direction)
+{
+	Datum		time = TimestampTzGetDatum(key->visible_at);
+
+	if (ScanDirectionIsForward(direction) && key->enqueued_at < key->visible_at)
+		ScanKeyInit(result, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, time);
+	else if (ScanDirectionIsForward(direction))
+		ScanKeyInit(result, 1, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT, time);
+	else if (key->enqueued_at > key->visible_at)
+		ScanKeyInit(result, 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, time);
+	else
+		ScanKeyInit(result, 1, BTLessStrategyNumber, F_TIMESTAMPTZ_LT, time);
+}
+
+/*
+ * Scan the rows behind this key in the order of the primary key, or, backwards, in the
+ * opposite one, as far as a first key column of limit.  The key of a table that has one
+ * column is compared as (time, time).
+ */
+void
+cmq_table_behind(CmqTable *table, const CmqPendingKey *key, TimestampTz limit,
+				 ScanDirection direction)
+{
+	bool		forward = ScanDirectionIsForward(direction);
+	ScanKeyData keys[2];
+
+	if (cmq_shape_nkeys(table->kind) > 1)
+		behind_pending(table, &keys[0], key, forward ? BTGreaterStrategyNumber :
+					   BTLessStrategyNumber);
+	else
+		behind_time(&keys[0], key, direction);
+	if (forward)
+		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+					TimestampTzGetDatum(limit));
+	else
+		ScanKeyInit(&keys[1], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+					TimestampTzGetDatum(limit));
+	start_scan(table, keys, 2);
+}
+
 /*
  * Scan the rows of a pending table behind this one, up to a first key column of
  * until, in order.
@@ -668,25 +733,7 @@ cmq_table_range(CmqTable *table, TimestampTz from, TimestampTz until,
 void
 cmq_table_after(CmqTable *table, const CmqPendingKey *key, TimestampTz until)
 {
-	ScanKeyData keys[2];
-
-	/* the index reads the members for as long as it scans */
-	ScanKeyEntryInitialize(&table->after[0], SK_ROW_MEMBER,
-						   Anum_pending_visible_at, BTGreaterStrategyNumber,
-						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
-						   TimestampTzGetDatum(key->visible_at));
-	ScanKeyEntryInitialize(&table->after[1], SK_ROW_MEMBER | SK_ROW_END,
-						   Anum_pending_enqueued_at, BTGreaterStrategyNumber,
-						   InvalidOid, InvalidOid, F_TIMESTAMPTZ_CMP,
-						   TimestampTzGetDatum(key->enqueued_at));
-	memset(&keys[0], 0, sizeof(keys[0]));
-	keys[0].sk_flags = SK_ROW_HEADER;
-	keys[0].sk_attno = Anum_pending_visible_at;
-	keys[0].sk_strategy = BTGreaterStrategyNumber;
-	keys[0].sk_argument = PointerGetDatum(table->after);
-	ScanKeyInit(&keys[1], Anum_pending_visible_at, BTLessEqualStrategyNumber,
-				F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
-	start_scan(table, keys, 2);
+	cmq_table_behind(table, key, until, ForwardScanDirection);
 }
 
 /* Move on to the next row of the scan, into table->slot; false at its end. */
@@ -710,6 +757,20 @@ sees_entry(CmqTable *table, ItemPointer tid)
 	return true;
 }
 
+/* The key of the index entry of the scan; key2 where it has two columns. */
+static void
+get_key(CmqTable *table, TimestampTz *key1, TimestampTz *key2)
+{
+	IndexScanDesc scan = table->scan;
+	bool		isnull;
+
+	*key1 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
+											  scan->xs_itupdesc, &isnull));
+	if (cmq_shape_nkeys(table->kind) > 1)
+		*key2 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 2,
+												  scan->xs_itupdesc, &isnull));
+}
+
 /*
  * Move to the next row that table->seen_by sees, and get its key alone (key2 where it has
  * two columns): a page whose rows all can see is not read.  False at the end.
@@ -719,7 +780,6 @@ cmq_table_next_key(CmqTable *table, TimestampTz *key1, TimestampTz *key2)
 {
 	IndexScanDesc scan = table->scan;
 	ItemPointer tid;
-	bool		isnull;
 
 	do
 	{
@@ -728,12 +788,32 @@ cmq_table_next_key(CmqTable *table, TimestampTz *key1, TimestampTz *key2)
 		if (tid == NULL)
 			return false;
 	} while (!sees_entry(table, tid));
-	*key1 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 1,
-											  scan->xs_itupdesc, &isnull));
-	if (cmq_shape_nkeys(table->kind) > 1)
-		*key2 = DatumGetTimestampTz(index_getattr(scan->xs_itup, 2,
-												  scan->xs_itupdesc, &isnull));
+	get_key(table, key1, key2);
 	return true;
+}
+
+/*
+ * Move to the next entry of the index, whether or not there is a row for it, and get its
+ * key: (time, time) where it has one column.  For calls that count what they read.  False
+ * at the end; the table is read with table->seen_by.
+ */
+bool
+cmq_table_next_entry(CmqTable *table, ScanDirection direction, CmqPendingKey *key)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (index_getnext_tid(table->scan, direction) == NULL)
+		return false;
+	get_key(table, &key->visible_at, &key->enqueued_at);
+	if (cmq_shape_nkeys(table->kind) == 1)
+		key->enqueued_at = key->visible_at;
+	return true;
+}
+
+/* Does table->seen_by see the row of the entry?  Then it is in table->slot. */
+bool
+cmq_table_sees_entry(CmqTable *table)
+{
+	return index_fetch_heap(table->scan, table->slot);
 }
 
 /* The first time that the primary key of a leaf has, from one of its ends. */

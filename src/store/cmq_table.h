@@ -10,6 +10,7 @@
 #define CMQ_TABLE_H
 
 #include "access/genam.h"
+#include "access/sdir.h"
 #include "access/skey.h"
 #include "access/tableam.h"
 #include "datatype/timestamp.h"
@@ -93,9 +94,14 @@ extern void cmq_table_range(CmqTable *table, TimestampTz from,
 							TimestampTz until, bool include_until);
 extern void cmq_table_after(CmqTable *table, const CmqPendingKey *key,
 							TimestampTz until);
+extern void cmq_table_behind(CmqTable *table, const CmqPendingKey *key,
+							 TimestampTz limit, ScanDirection direction);
 extern bool cmq_table_next(CmqTable *table);
 extern bool cmq_table_next_key(CmqTable *table, TimestampTz *key1,
 							   TimestampTz *key2);
+extern bool cmq_table_next_entry(CmqTable *table, ScanDirection direction,
+								 CmqPendingKey *key);
+extern bool cmq_table_sees_entry(CmqTable *table);
 extern TimestampTz cmq_table_newest(CmqTable *table);
 extern TimestampTz cmq_table_oldest(CmqTable *table);
 extern void cmq_slot_topic(TupleTableSlot *slot, AttrNumber attno, char *topic);

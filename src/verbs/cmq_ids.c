@@ -36,6 +36,28 @@ cmq_ids_begin(CmqIds *ids, CmqQueue *queue)
 	ids->open = false;
 }
 
+/* Raise 22023 for the id of this time: another server has given it out. */
+static void
+refuse(CmqQueue *queue, TimestampTz time)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("message %lld of queue \"%s\" is of another server",
+					(long long) cmq_time_to_msg_id(time), queue->name),
+			 errdetail("Its id is of class %d (msg_id %% %d), and this server gives out ids of class %d.",
+					   cmq_id_class_of(time), cmq_msg_id_step, cmq_msg_id_offset),
+			 errhint("Make the call on the server whose cmq.msg_id_offset is %d.",
+					 cmq_id_class_of(time))));
+}
+
+/* The same if another server has, for a caller that has not found the message. */
+void
+cmq_ids_check_missing(CmqQueue *queue, TimestampTz time)
+{
+	if (!cmq_id_class_is_own(time))
+		refuse(queue, time);
+}
+
 /* Raises 22023 if another server has given out the id of this time. */
 void
 cmq_ids_check(CmqIds *ids, TimestampTz time)
@@ -48,16 +70,8 @@ cmq_ids_check(CmqIds *ids, TimestampTz time)
 		cmq_message_rows_begin(&ids->messages, queue, RecoveryInProgress() ?
 							   AccessShareLock : cmq_leaf_rows_delete_lock(queue));
 	ids->open = true;
-	if (cmq_by_id_exists(queue, &ids->messages, time) || ids->messages.unreadable)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("message %lld of queue \"%s\" is of another server",
-					(long long) cmq_time_to_msg_id(time), queue->name),
-			 errdetail("Its id is of class %d (msg_id %% %d), and this server gives out ids of class %d.",
-					   cmq_id_class_of(time), cmq_msg_id_step, cmq_msg_id_offset),
-			 errhint("Make the call on the server whose cmq.msg_id_offset is %d.",
-					 cmq_id_class_of(time))));
+	if (!cmq_by_id_exists(queue, &ids->messages, time) && !ids->messages.unreadable)
+		refuse(queue, time);
 }
 
 void

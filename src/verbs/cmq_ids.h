@@ -8,6 +8,7 @@
 #ifndef CMQ_IDS_H
 #define CMQ_IDS_H
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 
 #include "store/cmq_description.h"
@@ -23,6 +24,7 @@ typedef struct CmqIds
 
 extern void cmq_ids_begin(CmqIds *ids, CmqQueue *queue);
 extern void cmq_ids_check(CmqIds *ids, TimestampTz time);
+extern void cmq_ids_check_missing(CmqQueue *queue, TimestampTz time);
 extern void cmq_ids_end(CmqIds *ids);
 extern int64 *cmq_ids_arg(FunctionCallInfo fcinfo, int argno, CmqQueue *queue,
 						  int *nids);

@@ -99,10 +99,11 @@ INSERT INTO call
 				WHEN a.name = 'counted' THEN 'true' WHEN a.name LIKE 'retry_backoff%' THEN '0' WHEN a.name = 'rewind_share' THEN '100'
 				WHEN a.name = 'dead_letter_queue' THEN 'NULL'
 				WHEN a.name = 'message_group' THEN 'NULL' WHEN a.name = 'message_groups' THEN $$'{NULL}'::text[]$$ WHEN a.name = 'ordered' THEN 'true'
+				WHEN a.name = 'part' THEN $$'history'$$ WHEN a.name = 'after_time' THEN 'now()' WHEN a.name IN ('after_id', 'msg_id') THEN '1' WHEN a.name = 'max_looked' THEN '1' WHEN a.name = 'backwards' THEN 'false'
 				WHEN a.name = 'dedup_seconds' THEN '0' WHEN a.name = 'dedup_key' THEN 'NULL' WHEN a.name = 'dedup_keys' THEN $$'{NULL}'::text[]$$ WHEN a.name = 'dedup' THEN 'false'
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{"{}"}'::jsonb[]$$ END,
 		   a.name IN ('headers', 'deliver_at', 'message_group', 'message_groups', 'dedup_key', 'dedup_keys') OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
-		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
+		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason', 'after_id') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
 		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds') OR p.proname = 'cmq_release' AND a.name = 'delay_seconds'
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',

@@ -54,6 +54,7 @@ my $standby = $node->standby('standby');
 $node->wait_for_catchup($standby);
 is(bodies($standby, 'a'), bodies($node, 'a'), 'the views of a standby show it');
 is($standby->sql(q{SELECT string_agg(body, ' ') FROM cmq_history('a', '-infinity')}), 'm1', '... and so does cmq_history()');
+is($standby->sql(qq{SELECT string_agg(body, ' ') FROM cmq_messages('a', '$_')}), $_ eq 'history' ? 'm1' : 'm2 m3 prepared m4', "... and cmq_messages(), $_") foreach qw(pending history);
 
 note 'a recovery to a point in time';
 
