@@ -1749,7 +1749,15 @@ CREATE FUNCTION cmq._metrics(
 	OUT delay_msg_num			bigint,
 	OUT oldest_ready_seconds	float8,
 	OUT pending_bytes			bigint,
-	OUT rewindable_bytes		bigint)
+	OUT rewindable_bytes		bigint,
+	OUT active_msg_num			bigint,
+	OUT rewind_msg_num			bigint,
+	OUT oldest_in_flight_seconds	float8,
+	OUT first_expiry_seconds	float8,
+	OUT paused_seconds			float8,
+	OUT unmaintained_seconds	float8,
+	OUT msg_retention_seconds	bigint,
+	OUT max_msg_heap_num		bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_metrics'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1;
@@ -1757,7 +1765,8 @@ COMMENT ON FUNCTION cmq._metrics(text) IS 'cmq internal: what the view cmq.metri
 
 -- cmq.metrics: what monitoring needs to know of each queue on which the reader
 -- has SELECT; members of pg_monitor see all queues.  On a standby the counters, from
--- since to body_bytes, are NULL, and each call counts the rest in the tables.
+-- since to body_bytes, and unmaintained_seconds are NULL, and each call counts the rest in
+-- the tables.
 -- Only those queues are looked at that meet a condition on the column queue (=, <, >,
 -- = ANY), and with ORDER BY queue and LIMIT those up to there.
 --   since                 the counters count from here on: the first use of
@@ -1789,9 +1798,26 @@ COMMENT ON FUNCTION cmq._metrics(text) IS 'cmq internal: what the view cmq.metri
 --                         and for the history.  The bodies of both are in the same
 --                         tables, whose bytes are divided in proportion to the
 --                         numbers of messages
+--   active_msg_num        of pending_msg_num: ready, left_of_rewind included
+--   rewind_msg_num        history of cmq.status
+--   oldest_in_flight_seconds
+--                         how long ago the first receive was of the message in flight
+--                         that was received first; a rewind or restore begins anew
+--   first_expiry_seconds  for how long the message still lives that expires first, of
+--                         those in flight, left of the rewind, and ready; of ready ones
+--                         that had been received before, those that are next are asked
+--                         alone.  What is delayed does not count
+--   paused_seconds        for how long the queue has been paused; NULL: it is not
+--   unmaintained_seconds  for how long the worker has not done all there was to do: since
+--                         its last round that did, the start of the server, or the
+--                         creation of the queue
+--   msg_retention_seconds, max_msg_heap_num
+--                         the settings
+--   is_dead_letter_queue  is the queue the dead-letter queue of another one?
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT q.name AS queue,
-	   m.*
+	   m.*,
+	   q.name IN (SELECT d.dead_letter_queue FROM cmq.queue d WHERE d.dead_letter_queue IS NOT NULL) AS is_dead_letter_queue
   -- ordered before the look, so that a LIMIT ends it
   FROM (SELECT name FROM cmq.queue ORDER BY name) q
  CROSS JOIN LATERAL cmq._metrics(q.name) m
@@ -1815,6 +1841,15 @@ COMMENT ON COLUMN cmq.metrics.delay_msg_num IS 'number of messages that are dela
 COMMENT ON COLUMN cmq.metrics.oldest_ready_seconds IS 'for how many seconds the message that is ready the longest has been so; NULL if none is ready';
 COMMENT ON COLUMN cmq.metrics.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
 COMMENT ON COLUMN cmq.metrics.rewindable_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
+COMMENT ON COLUMN cmq.metrics.active_msg_num IS 'number of messages that are ready now, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
+COMMENT ON COLUMN cmq.metrics.rewind_msg_num IS 'number of deleted messages that can be brought back, as history in cmq.status';
+COMMENT ON COLUMN cmq.metrics.oldest_in_flight_seconds IS 'how many seconds ago the first receive was of the message in flight that was received first; NULL if none is in flight';
+COMMENT ON COLUMN cmq.metrics.first_expiry_seconds IS 'in how many seconds the first message expires of those that are ready, in flight or left of the rewind; NULL if there is none';
+COMMENT ON COLUMN cmq.metrics.paused_seconds IS 'for how many seconds the queue has been paused; NULL if it is not';
+COMMENT ON COLUMN cmq.metrics.unmaintained_seconds IS 'for how many seconds the maintenance worker has not done all that there was to do for the queue: since its last round that did, the start of the server or the creation of the queue; NULL on a standby';
+COMMENT ON COLUMN cmq.metrics.msg_retention_seconds IS 'for how many seconds a message lives';
+COMMENT ON COLUMN cmq.metrics.max_msg_heap_num IS 'how many messages may be pending, without left_of_rewind';
+COMMENT ON COLUMN cmq.metrics.is_dead_letter_queue IS 'is the queue the dead-letter queue of another one?';
 
 -- What the view cmq.status shows of a queue to the caller; no row for one that it does not
 -- show.
@@ -1887,5 +1922,7 @@ COMMENT ON COLUMN cmq.status.history_bytes IS 'bytes on disk for the history, in
 COMMENT ON COLUMN cmq.status.blocked_groups IS 'number of groups of which a message is in flight and others wait for it; NULL if the queue is not ordered, or more than 10000 groups have a message in flight';
 
 -- As with the server's statistics views, every role that may use schema cmq may read
--- these views, and each shows a reader what the reader has rights on.
+-- these views, and each shows a reader what the reader has rights on.  Members of
+-- pg_monitor may use the schema, so that a monitor needs that role and nothing else.
+GRANT USAGE ON SCHEMA cmq TO pg_monitor;
 GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics, cmq.status, cmq.rewinds TO PUBLIC;

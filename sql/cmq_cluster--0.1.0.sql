@@ -1639,7 +1639,9 @@ SELECT l.node, nullif(l.error, '') AS error, r.*
   LEFT JOIN LATERAL jsonb_to_recordset(l.answer) AS r(
 	queue text, since timestamptz, sent bigint, received bigint, redelivered bigint, rewound bigint, deleted bigint,
 	dead_lettered bigint, empty_receives bigint, waits bigint, body_bytes bigint, pending_msg_num bigint, left_of_rewind bigint,
-	inactive_msg_num bigint, delay_msg_num bigint, oldest_ready_seconds float8, pending_bytes bigint, rewindable_bytes bigint)
+	inactive_msg_num bigint, delay_msg_num bigint, oldest_ready_seconds float8, pending_bytes bigint, rewindable_bytes bigint,
+	active_msg_num bigint, rewind_msg_num bigint, oldest_in_flight_seconds float8, first_expiry_seconds float8, paused_seconds float8,
+	unmaintained_seconds float8, msg_retention_seconds bigint, max_msg_heap_num bigint, is_dead_letter_queue boolean)
 	ON true;
 COMMENT ON VIEW cmq_cluster.metrics IS 'cmq.metrics of all nodes; a row with an error for each node that does not answer';
 

@@ -30,7 +30,9 @@ const CmqStates cmq_states_none = {
 	.earliest = DT_NOEND,
 	.earliest_row = DT_NOEND,
 	.first_due = DT_NOEND,
-	.ready_since = DT_NOEND
+	.ready_since = DT_NOEND,
+	.first_waiting = DT_NOEND,
+	.first_received = DT_NOEND
 };
 
 /* Add the message of a pending row that is not visible. */
@@ -38,9 +40,15 @@ static void
 add_hidden(CmqStates *states, TupleTableSlot *slot)
 {
 	if (cmq_slot_int(slot, Anum_pending_receive_count) == 0)
+	{
 		states->delayed++;
-	else
-		states->in_flight++;
+		return;
+	}
+	states->in_flight++;
+	states->first_waiting = Min(states->first_waiting,
+								cmq_slot_time(slot, Anum_pending_enqueued_at));
+	states->first_received = Min(states->first_received,
+								 cmq_slot_first_received(slot));
 }
 
 /*
@@ -68,6 +76,7 @@ cmq_states_scan_pending(CmqStates *states, CmqQueue *queue, Snapshot snapshot,
 			states->ready++;
 			states->ready_since = Min(states->ready_since,
 									  cmq_slot_ready_since(scan.slot));
+			states->first_waiting = Min(states->first_waiting, time);
 		}
 		else
 			add_hidden(states, scan.slot);

@@ -27,6 +27,8 @@ typedef struct CmqStates
 	TimestampTz first_due;		/* message that a rewind brings back */
 	TimestampTz ready_since;	/* when the message that has been ready
 								 * longest became so */
+	TimestampTz first_waiting;	/* message that is ready or in flight */
+	TimestampTz first_received; /* receive of those in flight */
 } CmqStates;
 
 extern const CmqStates cmq_states_none;
