@@ -17,14 +17,17 @@ export const changes = {
   // start null: from the earliest legal time
   async rewind(database, queue, { start, expected, reason }) {
     const done = await database.change(reason, async (run) => {
+      const leftNow = async () => BigInt((await run('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue]))[0]?.left_of_rewind ?? 0)
+      // what a rewind under way still brings back was not in the preview
+      const before = expected === null ? null : await leftNow()
       const [{ first }] = await run(
-        `SELECT ${database.fn('cmq_rewind')}($1, COALESCE($2::timestamptz,
-           (SELECT earliest_rewind_time FROM cmq.status WHERE queue = $1))) AS first`, [queue, start])
+        `SELECT ${database.fn('cmq_rewind')}($1::text, COALESCE($2::timestamptz,
+           (SELECT earliest_rewind_time FROM cmq.status WHERE queue = $1::text))) AS first`, [queue, start])
       if (expected === null) return { first }
       // the rewind of this transaction is seen by it alone
-      const [{ left_of_rewind: left }] = await run('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue])
-      if (left !== String(expected)) throw unexpected('rewind', queue, expected, left)
-      return { first, messages: left }
+      const added = await leftNow() - before
+      if (added !== BigInt(expected)) throw unexpected('rewind', queue, expected, added)
+      return { first, messages: String(added) }
     })
     // the first look after a rewind counts what it brings back: better here than in a poll
     await database.rows('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue]).catch(() => {})
