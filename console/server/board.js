@@ -149,7 +149,7 @@ export async function oneQueue(database, queue) {
   let oldest = status?.latest_rewind_time ?? null
   if (row?.may_read) {
     for (const part of ['history', 'pending']) {
-      const [first] = await database.rows(`SELECT enqueued_at FROM ${database.fn('cmq_messages')}($1, $2, max_messages => 1, max_looked => 1000)`, [queue, part])
+      const [first] = await database.rows(`SELECT enqueued_at FROM ${database.fn('cmq_messages')}($1::text, $2::text, NULL::timestamptz, NULL::bigint, NULL::jsonb, 1, 1000, false)`, [queue, part])
       if (first && (oldest === null || first.enqueued_at < oldest)) oldest = first.enqueued_at
     }
   }

@@ -16,7 +16,7 @@ const WHOLE = 200000
 export async function timeline(database, queue, from, to, buckets) {
   const rows = await database.rows(
     `SELECT bucket_start, bucket_end, history, ready, in_flight, delayed, brought_back, exact
-       FROM ${database.fn('cmq_timeline')}($1, $2, $3, $4)`, [queue, from, to, buckets])
+       FROM ${database.fn('cmq_timeline')}($1::text, $2::timestamptz, $3::timestamptz, $4::int)`, [queue, from, to, buckets])
   return { buckets: rows }
 }
 
@@ -47,7 +47,7 @@ export async function count(database, queue, from, to, filter) {
   const end = await pieceEnd(database, queue, from, to, PIECE)
   const [piece] = await database.rows(
     `SELECT messages, body_bytes, first_enqueued_at, last_enqueued_at
-       FROM ${database.fn('cmq_rewind_preview')}($1, $2, $3, $4::jsonb)`, [queue, from, end, filter])
+       FROM ${database.fn('cmq_rewind_preview')}($1::text, $2::timestamptz, $3::timestamptz, $4::jsonb)`, [queue, from, end, filter])
   return { ...piece, next: end === to ? null : end }
 }
 
@@ -58,7 +58,7 @@ const MESSAGE = `msg_id, enqueued_at, state, first_received_at, visible_at, dele
 export async function messages(database, queue, { part, after_time, after_id, filter, backwards, most, looked }) {
   const rows = await database.rows(
     `SELECT ${MESSAGE}, left(body, ${EXCERPT}) AS body, matched
-       FROM ${database.fn('cmq_messages')}($1, $2, $3::timestamptz, $4::bigint, $5::jsonb, $6, $7, $8)`,
+       FROM ${database.fn('cmq_messages')}($1::text, $2::text, $3::timestamptz, $4::bigint, $5::jsonb, $6::int, $7::int, $8::boolean)`,
     [queue, part, after_time ?? null, after_id ?? null, filter ?? null, most, looked, backwards])
   const last = rows.at(-1)
   const found = rows.filter((row) => row.matched)
@@ -75,7 +75,7 @@ export async function messages(database, queue, { part, after_time, after_id, fi
 // The life of one message, with the calls that may have brought it back.
 export async function message(database, queue, id) {
   const [row] = await database.rows(
-    `SELECT ${MESSAGE}, left(body, ${WHOLE}) AS body FROM ${database.fn('cmq_message')}($1, $2::bigint)`, [queue, id])
+    `SELECT ${MESSAGE}, left(body, ${WHOLE}) AS body FROM ${database.fn('cmq_message')}($1::text, $2::bigint)`, [queue, id])
   if (row === undefined) {
     throw new ConsoleError(404, 'no_message', `Queue ${queue} has no message ${id}.`, {
       detail: 'It was never there, or its retention or rewind window is over, or it was consumed with rewind off.'
