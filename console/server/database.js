@@ -114,7 +114,6 @@ export async function connect(settings, login) {
         hint: `GRANT USAGE ON SCHEMA cmq TO ${ident(facts.role)};`
       })
     }
-    refuseCapture((await pool.query(CAPTURING)).rows)
     return new Database(pool, facts)
   } catch (error) {
     pool.end().catch(() => {})
