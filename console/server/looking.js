@@ -12,6 +12,11 @@ const PIECE = 30000
 // Bytes of a body in a list, characters of one that is shown whole.
 const EXCERPT = 240
 const WHOLE = 200000
+// Headers may be as long as bodies.
+const HEADERS = 1000
+
+// left counts characters, of which those beyond the first plane have two parts here
+const cut = (text) => text !== null && text.length >= WHOLE
 
 export async function timeline(database, queue, from, to, buckets) {
   const rows = await database.rows(
@@ -52,12 +57,13 @@ export async function count(database, queue, from, to, filter) {
 }
 
 const MESSAGE = `msg_id, enqueued_at, state, first_received_at, visible_at, deleted_at, deleted_by, receive_count, rewind_count,
-  headers::text AS headers, message_group, octet_length(body) AS body_bytes`
+  message_group, octet_length(body) AS body_bytes`
 
 // A page of the messages that wait (pending), or of the history.
 export async function messages(database, queue, { part, after_time, after_id, filter, backwards, most, looked }) {
   const rows = await database.rows(
-    `SELECT ${MESSAGE}, left(body, ${EXCERPT}) AS body, matched
+    `SELECT ${MESSAGE}, left(body, ${EXCERPT}) AS body, left(headers::text, ${HEADERS}) AS headers,
+            left((headers -> 'cmq_dead_letter')::text, ${HEADERS}) AS letter, matched
        FROM ${database.fn('cmq_messages')}($1::text, $2::text, $3::timestamptz, $4::bigint, $5::jsonb, $6::int, $7::int, $8::boolean)`,
     [queue, part, after_time ?? null, after_id ?? null, filter ?? null, most, looked, backwards])
   const last = rows.at(-1)
@@ -75,7 +81,7 @@ export async function messages(database, queue, { part, after_time, after_id, fi
 // The life of one message, with the calls that may have brought it back.
 export async function message(database, queue, id) {
   const [row] = await database.rows(
-    `SELECT ${MESSAGE}, left(body, ${WHOLE}) AS body FROM ${database.fn('cmq_message')}($1::text, $2::bigint)`, [queue, id])
+    `SELECT ${MESSAGE}, left(body, ${WHOLE}) AS body, left(headers::text, ${WHOLE}) AS headers FROM ${database.fn('cmq_message')}($1::text, $2::bigint)`, [queue, id])
   if (row === undefined) {
     throw new ConsoleError(404, 'no_message', `Queue ${queue} has no message ${id}.`, {
       detail: 'It was never there, or its retention or rewind window is over, or it was consumed with rewind off.'
@@ -88,8 +94,8 @@ export async function message(database, queue, id) {
         WHERE queue = $1 AND kind IN ('rewind', 'restore', 'cancel') AND called_at > $2::timestamptz
           AND (start_time IS NULL OR start_time <= $2::timestamptz) AND (end_time IS NULL OR end_time > $2::timestamptz)
           AND (filter IS NULL OR $3::jsonb @> filter)
-        ORDER BY id LIMIT 100`, [queue, row.enqueued_at, row.headers])
-  return { message: { ...row, cut: Number(row.body_bytes) > 0 && row.body.length >= WHOLE }, calls }
+        ORDER BY id LIMIT 100`, [queue, row.enqueued_at, cut(row.headers) ? null : row.headers])
+  return { message: { ...row, cut: cut(row.body) || cut(row.headers) }, calls }
 }
 
 const RECORD = `id, queue, kind, session_user_name, current_user_name, client_addr::text AS client_addr, application_name, called_at,
