@@ -47,9 +47,13 @@ async function pieceEnd(database, queue, from, to, most) {
   return end
 }
 
-// Count a piece of what would come back from a window: what the browser adds up.
+// Count a piece of what would come back from a window: what the browser adds up.  Without an
+// end, pieces are cut up to now by the clock of the server, and the last of them has no end:
+// the browser's clock may be hours off.
 export async function count(database, queue, from, to, filter) {
-  const end = await pieceEnd(database, queue, from, to, PIECE)
+  const [{ now }] = to === null ? await database.rows('SELECT greatest(clock_timestamp(), $1::timestamptz) + interval \'1 minute\' AS now', [from]) : [{ now: to }]
+  const piece_end = await pieceEnd(database, queue, from, now, PIECE)
+  const end = piece_end === now ? to : piece_end
   const [piece] = await database.rows(
     `SELECT messages, body_bytes, first_enqueued_at, last_enqueued_at
        FROM ${database.fn('cmq_rewind_preview')}($1::text, $2::timestamptz, $3::timestamptz, $4::jsonb)`, [queue, from, end, filter])

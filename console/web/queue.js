@@ -81,7 +81,11 @@ function Draining({ queue, changed }) {
 }
 
 export function Queue({ queue: name, tab, me }) {
-  const { data: queue, error, again } = usePoll(() => get(queuePath(name)), 2, [name])
+  const { data: queue, error, again } = usePoll(async () => {
+    const answer = await get(queuePath(name))
+    // by how much the server's clock is ahead of this browser's, in milliseconds
+    return { ...answer, ahead: answer.now ? new Date(answer.now).getTime() - Date.now() : 0 }
+  }, 2, [name])
   const [said, setSaid] = useState('')
   // what changes with each change of the queue, so that the tabs ask anew
   const [turn, setTurn] = useState(0)
