@@ -47,7 +47,7 @@ async function ask(method, path, body) {
     response = await fetch(`/api${path}`, {
       method,
       credentials: 'same-origin',
-      headers: method === 'GET' ? {} : { 'content-type': 'application/json', ...(token ? { 'csrf-token': token } : {}) },
+      headers: { ...(method === 'GET' ? {} : { 'content-type': 'application/json' }), ...(token ? { 'csrf-token': token } : {}) },
       body: method === 'GET' ? undefined : JSON.stringify(body ?? {}),
       // who reads does not wait for ever; what changes something may take its time
       signal: method === 'GET' ? AbortSignal.timeout(20000) : undefined

@@ -65,7 +65,7 @@ export const exactly = (iso) => {
 
 export function zone(date = new Date()) {
   const name = Intl.DateTimeFormat().resolvedOptions().timeZone
-  return `${offset(date)}${name && name !== 'UTC' ? ` (${name})` : ''}`
+  return `${offset(date)}${name && date.getTimezoneOffset() !== 0 ? ` (${name})` : ''}`
 }
 
 // For <input type="datetime-local">, and back.
