@@ -86,13 +86,17 @@ function App() {
   useEffect(() => {
     if (trouble?.kind === 'login' && me) {
       setBefore(me)
-      setWhy('Your login has ended. Log in again; you are where you were.')
+      setWhy(trouble.error.code === 'other_login'
+        ? 'In this browser somebody has logged in anew, perhaps as another role. Load the page again to go on with that login.'
+        : 'Your login has ended. Log in again; you are where you were.')
+      setToken(null)
       setMe(null)
     }
   }, [trouble])
   const enter = (facts) => { setToken(facts.csrf_token); setWhy(null); setMe(facts) }
   const leave = async () => {
     try { await post('/logout') } catch { /* it ends by itself */ }
+    setToken(null)
     setBefore(null)
     setMe(null)
   }

@@ -18,10 +18,13 @@ function Number_({ name, children, kind }) {
 function Pausing({ queue, changed }) {
   const [open, setOpen] = useState(false)
   const [reason, setReason] = useState('')
-  const paused = queue.paused_since !== null
+  const now = queue.paused_since !== null
+  // an open dialog keeps its meaning, also when somebody else pauses or resumes meanwhile
+  const [meant, setMeant] = useState(now)
+  const paused = open ? meant : now
   const close = () => { setOpen(false); setReason('') }
   return html`
-    <button type="button" class=${paused ? 'primary' : ''} onClick=${() => setOpen(true)}>${paused ? 'Resume' : 'Pause'}</button>
+    <button type="button" class=${paused ? 'primary' : ''} onClick=${() => { setMeant(now); setOpen(true) }}>${paused ? 'Resume' : 'Pause'}</button>
     ${open && html`<${Dialog} title=${paused ? `Resume ${queue.queue}` : `Pause ${queue.queue}`} close=${close}>
       <p>${paused ? 'Consumers receive messages again, those that wait are woken.'
         : 'Consumers find the queue empty until it is resumed. Sends go on, and so do deletes of what was received before.'}</p>
@@ -42,12 +45,24 @@ function Draining({ queue, changed }) {
   const most = useRef(0)
   const [open, setOpen] = useState(false)
   const [reason, setReason] = useState('')
-  const drained = useRef(false)
+  const [ended, setEnded] = useState(null)
+  const under = left > 0
   if (left > most.current) most.current = left
-  if (left === 0 && most.current > 0) { most.current = 0; drained.current = true }
-  if (left > 0) drained.current = false
+  // nothing is left: was it received, or did somebody cancel?  The record knows
+  useEffect(() => {
+    if (under) { setEnded(null); return undefined }
+    if (most.current === 0) return undefined
+    most.current = 0
+    let over = false
+    const say = (what) => { if (!over) setEnded(what) }
+    get(queuePath(queue.queue, '/record')).then(({ rows }) => {
+      const last = rows.find((row) => row.kind === 'rewind' || row.kind === 'cancel')
+      say(last?.kind === 'cancel' ? 'The rewind was cancelled.' : 'All that the rewind brought back has been received.')
+    }, () => say('Nothing is left of the rewind.'))
+    return () => { over = true }
+  }, [under])
   const close = () => { setOpen(false); setReason('') }
-  if (left === 0) return drained.current ? html`<p class="done" role="status">All that the rewind brought back has been received.</p>` : null
+  if (left === 0) return ended ? html`<p class="done" role="status">${ended}</p>` : null
   const received = most.current - left
   return html`<section class="draining" aria-label="Rewind under way">
     <div><strong>A rewind is under way.</strong> ${plural(left, 'message')} ${left === 1 ? 'is' : 'are'} left to receive${received > 0 ? `, ${num(received)} received since this page looks` : ''}.
@@ -66,7 +81,11 @@ function Draining({ queue, changed }) {
 }
 
 export function Queue({ queue: name, tab, me }) {
-  const { data: queue, error, again } = usePoll(() => get(queuePath(name)), 2, [name])
+  const { data: queue, error, again } = usePoll(async () => {
+    const answer = await get(queuePath(name))
+    // by how much the server's clock is ahead of this browser's, in milliseconds
+    return { ...answer, ahead: answer.now ? new Date(answer.now).getTime() - Date.now() : 0 }
+  }, 2, [name])
   const [said, setSaid] = useState('')
   // what changes with each change of the queue, so that the tabs ask anew
   const [turn, setTurn] = useState(0)

@@ -55,9 +55,11 @@ const textOf = (queue) => ({
 })
 
 export function Settings({ queue, changed }) {
-  const [values, set] = useState(() => textOf(queue))
+  // only what was typed: the rest is as the queue has it now, and is not sent, so that a form
+  // that stood open does not take back what somebody else has changed
+  const [typed, setTyped] = useState({})
   const [act, setAct] = useState(null)
-  const changes = readSettings(values, queue)
+  const changes = readSettings(typed, queue)
   const forgets = changes.rewind_seconds !== undefined && changes.rewind_seconds < queue.rewind_seconds
   if (queue.visibility_timeout === null || queue.visibility_timeout === undefined) {
     return html`<p class="note">Your role may not read the settings of this queue.</p>
@@ -66,8 +68,8 @@ export function Settings({ queue, changed }) {
   return html`<section aria-label="Settings">
     <p class="faint">Made ${when(queue.create_time)}, last changed ${when(queue.last_modify_time)}${queue.ordered ? ', ordered' : ''}.</p>
     ${queue.may.operate ? html`<${Doing} label="Change" disabled=${Object.keys(changes).length === 0}
-        run=${() => post(queuePath(queue.queue, '/alter'), changes)} done=${() => changed('The settings are changed.')}>
-        <${SettingFields} values=${values} set=${set} />
+        run=${() => post(queuePath(queue.queue, '/alter'), changes)} done=${() => { setTyped({}); changed('The settings are changed.') }}>
+        <${SettingFields} values=${{ ...textOf(queue), ...typed }} set=${(next) => setTyped(Object.fromEntries(Object.entries(next).filter(([key, text]) => key in typed || text !== textOf(queue)[key])))} />
         ${forgets && html`<p class="note forbidden">${changes.rewind_seconds === 0
           ? `This switches rewind off: the history, ${plural(queue.history ?? 0, 'message')}, is forgotten at once and for good.`
           : 'What is older than the new rewind time cannot be brought back any more, also when it is made longer again.'}</p>`}

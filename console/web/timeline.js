@@ -21,7 +21,7 @@ const spans = [[900, '15 min'], [3600, '1 h'], [21600, '6 h'], [86400, '24 h'], 
 
 // What is shown: so many seconds up to the end, or all since the oldest message.
 function rangeOf(queue, span, end) {
-  const now = end ?? Date.now()
+  const now = end ?? Date.now() + queue.ahead
   const oldest = queue.oldest_enqueued_at ? (now - new Date(queue.oldest_enqueued_at).getTime()) / 1000 : 0
   const seconds = span || Math.max(60, Math.min(oldest * 1.02, Number(queue.msg_retention_seconds ?? 1296000)))
   return { from: now - seconds * 1000, to: now }
@@ -214,16 +214,16 @@ export function Timeline({ queue, turn, changed }) {
     const { from, to } = data.range
     const seconds = (to - from) / 1000
     const next = to + part * (to - from)
-    look(seconds, next >= Date.now() ? null : next)
+    look(seconds, next >= Date.now() + queue.ahead ? null : next)
   }
   if (!data) return error ? html`<${Problem} error=${error} />` : null
   const estimated = data.rows.some((row) => !row.exact)
   const shown = at !== null ? data.rows[at] : null
   const total = Object.fromEntries(states.map(([key]) => [key, data.rows.reduce((sum, row) => sum + row[key], 0)]))
   const set = (edge, text) => {
-    const ms = fromInput(text)
-    if (ms === null) return
     const now = chosen ?? { from: data.range.from, to: null }
+    const ms = fromInput(text, now[edge])
+    if (ms === null) return
     const next = { ...now, [edge]: ms }
     if (next.to !== null && next.to <= next.from) return
     setChosen(next)
