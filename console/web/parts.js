@@ -38,14 +38,20 @@ export function Spark({ values, label }) {
     <polyline points=${points.filter(Boolean).join(' ')} /></svg>`
 }
 
-// A dialog that has the keyboard until it is closed; Escape closes it.
+// A dialog that has the keyboard until it is closed; Escape closes it.  It begins at its
+// first field.  The keyboard goes back to what opened the dialog, and where that is gone
+// by what was done, to the page's beginning.
 export function Dialog({ title, close, children, wide }) {
   const ref = useRef()
   const id = useId()
   useEffect(() => {
     const dialog = ref.current
     dialog.showModal()
-    return () => dialog.open && dialog.close()
+    dialog.querySelector('input:not([type="checkbox"])')?.focus()
+    return () => {
+      if (dialog.open) dialog.close()
+      setTimeout(() => document.activeElement === document.body && document.querySelector('main')?.focus({ preventScroll: true }))
+    }
   }, [])
   return html`<dialog ref=${ref} class=${wide ? 'wide' : ''} aria-labelledby=${id} onCancel=${(event) => { event.preventDefault(); close() }}>
     <header><h2 id=${id}>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${close}>✕</button></header>
