@@ -70,7 +70,7 @@ CONF
 	local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} = ($node->host, $node->port, 'postgres', $superuser);
 	local $ENV{CMQ_TEST_PGDATA} = $node->data_dir;
 	local $ENV{CMQ_TEST_PG_CTL} = $node->config_data('--bindir') . '/pg_ctl';
-	system_or_bail('psql', '-X', '-q', '-v', 'hours=2', '-v', 'step=20', '-v', 'broken=40', '-f', "$dir/demo/story.sql");
+	system_or_bail('psql', '-X', '-q', '-v', 'hours=6', '-v', 'step=5', '-v', 'broken=110', '-f', "$dir/demo/story.sql");
 
 	# each test of the file is a test of this program
 	my $run = CmqNode::Run->new('node', '--test-reporter=tap', "$dir/test/$name.test.js");
