@@ -123,6 +123,9 @@ missing_clients()
 	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless
 	# where npm is, it gets node-postgres; else Debian's package has it
 	command -v npm >/dev/null || [[ -d /usr/share/nodejs/pg ]] || echo node-pg
+	# the console's tests
+	missing_node
+	command -v chromium >/dev/null || echo chromium
 	# psql completes names for a terminal alone
 	perl -MIO::Pty -e 1 2>/dev/null || echo libio-pty-perl
 }

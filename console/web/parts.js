@@ -39,7 +39,9 @@ export function Spark({ values, label }) {
 }
 
 // A dialog that has the keyboard until it is closed; Escape closes it, but not while a call
-// is made: nobody should miss what became of it.
+// is made: nobody should miss what became of it.  It begins at its first field.  The keyboard
+// goes back to what opened the dialog, and where that is gone by what was done, to the
+// page's beginning.
 export function Dialog({ title, close, children, wide }) {
   const ref = useRef()
   const id = useId()
@@ -47,7 +49,12 @@ export function Dialog({ title, close, children, wide }) {
   useEffect(() => {
     const dialog = ref.current
     dialog.showModal()
-    return () => { gone.current = true; dialog.open && dialog.close() }
+    dialog.querySelector('input:not([type="checkbox"])')?.focus()
+    return () => {
+      gone.current = true
+      if (dialog.open) dialog.close()
+      setTimeout(() => document.activeElement === document.body && document.querySelector('main')?.focus({ preventScroll: true }))
+    }
   }, [])
   const shut = () => { if (!ref.current.querySelector('form[aria-busy="true"]')) close() }
   // a browser closes a dialog at the second Escape, whatever the page says

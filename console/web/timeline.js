@@ -65,7 +65,7 @@ function Chart({ rows, range, legal, chosen, choose, point }) {
     const options = {
       width: box.current.clientWidth,
       height: 260,
-      padding: [18, 8, 0, 0],
+      padding: [18, 20, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false, dist: 3 }, points: { show: false }, y: false },
       select: { show: true },
