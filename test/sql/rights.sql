@@ -93,6 +93,7 @@ INSERT INTO action VALUES
 	(23, 'UPDATE', 'restore, ids', $$SELECT * FROM cmq_restore_messages('rights_a', '{1}')$$),
 	(24, 'SELECT', 'preview', $$SELECT * FROM cmq_rewind_preview('rights_a', '-infinity')$$),
 	(26, 'SELECT', 'history', $$SELECT * FROM cmq_history('rights_a')$$),
+	(44, 'SELECT', 'timeline', $$SELECT * FROM cmq_timeline('rights_a', now() - interval '1 h', now())$$),
 	(27, 'DELETE', 'change, many', format($$SELECT * FROM cmq_change_visibility_batch('rights_a', ARRAY[%L], 60)$$, :'handle')),
 	(28, 'DELETE', 'change, none', $$SELECT * FROM cmq_change_visibility_batch('rights_a', '{}', 60)$$),
 	(29, 'DELETE', 'receive, filter', $$SELECT * FROM cmq_receive('rights_a', 10, filter => '{}')$$),

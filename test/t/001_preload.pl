@@ -39,6 +39,7 @@ my %call = (
 	cmq_resume_queue => "cmq_resume_queue('orders')",
 	cmq_cancel_rewind => "cmq_cancel_rewind('orders')",
 	cmq_history => "cmq_history('orders')",
+	cmq_timeline => "cmq_timeline('orders', now() - interval '1 h', now())",
 	cmq_rewind_preview => "cmq_rewind_preview('orders', now())",
 	cmq_restore => "cmq_restore('orders', now())",
 	cmq_restore_messages => "cmq_restore_messages('orders', '{1}')",

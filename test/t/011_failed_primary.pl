@@ -168,7 +168,8 @@ is($third->sql($_), $first->sql($_), "as on the primary: $_") foreach (
 	q{SELECT count(*) FROM cmq.rewinds},
 	q{SELECT active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num, min_msg_time FROM cmq_queue_attributes('q')},
 	q{SELECT * FROM cmq_rewind_preview('q', '-infinity')},
-	q{SELECT count(*), md5(string_agg(t::text, ';')) FROM cmq_history('q') t});
+	q{SELECT count(*), md5(string_agg(t::text, ';')) FROM cmq_history('q') t},
+	q{SELECT sum(history) > 0, bool_and(exact), md5(string_agg(t::text, ';')) FROM cmq_timeline('q', date_trunc('hour', now()) - interval '10 h', date_trunc('hour', now()) + interval '10 h') t});
 is($third->psql('postgres', '\d+ cmq.*', stdout => \my $described), 0, '... and psql describes the relations');
 
 # A report that has read what the primary drops.
