@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 
 import { get, post, queuePath, usePoll } from './ask.js'
-import { Dialog, Doing, Done, html, Loading, Problem, Reason, Tabs } from './parts.js'
+import { Dialog, Doing, Done, Foreign, html, Loading, Problem, Reason, Tabs } from './parts.js'
 import { Badges } from './queues.js'
 import { Letters, Messages } from './messages.js'
 import { Record } from './record.js'
@@ -57,18 +57,20 @@ function Draining({ queue, changed }) {
     const say = (what) => { if (!over) setEnded(what) }
     get(queuePath(queue.queue, '/record')).then(({ rows }) => {
       const last = rows.find((row) => row.kind === 'rewind' || row.kind === 'cancel')
-      say(last?.kind === 'cancel' ? 'The rewind was cancelled.' : 'All that the rewind brought back has been received.')
+      say(last?.kind === 'cancel' ? html`The rewind was cancelled by <${Foreign}>${last.current_user_name}</${Foreign}>.` : 'All that the rewind brought back has been received.')
     }, () => say('Nothing is left of the rewind.'))
     return () => { over = true }
   }, [under])
   const close = () => { setOpen(false); setReason('') }
-  if (left === 0) return ended ? html`<p class="done" role="status">${ended}</p>` : null
   const received = most.current - left
-  return html`<section class="draining" aria-label="Rewind under way">
+  return html`
+    ${!under && ended && html`<p class="done" role="status">${ended}</p>`}
+    ${under && html`<section class="draining" aria-label="Rewind under way">
     <div><strong>A rewind is under way.</strong> ${plural(left, 'message')} ${left === 1 ? 'is' : 'are'} left to receive${received > 0 ? `, ${num(received)} received since this page looks` : ''}.
       ${queue.paused_since !== null && ' The queue is paused: resume it to let consumers have them.'}</div>
     <progress max=${most.current} value=${received} aria-label="Received of what was brought back"></progress>
     ${queue.may.operate && html`<button type="button" onClick=${() => setOpen(true)}>Cancel the rewind</button>`}
+    </section>`}
     ${open && html`<${Dialog} title=${`Cancel the rewind of ${queue.queue}`} close=${close}>
       <p>What has not been received yet returns to the history: ${plural(left, 'message')} as of now. What was received stays received.</p>
       <${Doing} label="Cancel the rewind" kind="danger" close=${close}
@@ -76,8 +78,7 @@ function Draining({ queue, changed }) {
         done=${() => { close(); changed('The rewind is cancelled. What was left of it is history again.') }}>
         <${Reason} value=${reason} set=${setReason} />
       </${Doing}>
-    </${Dialog}>`}
-  </section>`
+    </${Dialog}>`}`
 }
 
 export function Queue({ queue: name, tab, me }) {
