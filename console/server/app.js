@@ -237,8 +237,9 @@ export async function buildApp(given, log = false) {
       inside.get(`${queueOf}/timeline`, asked(object({ from: time, to: time, buckets: whole() })), async (request) =>
         looking.timeline(request.person.database, request.params.queue, request.query.from, request.query.to, within(request.query.buckets, 1, 400)))
 
-      inside.get(`${queueOf}/count`, asked(object({ from: time, to: time, filter }, ['from'])), async (request) =>
-        looking.count(request.person.database, request.params.queue, request.query.from, request.query.to ?? null, request.query.filter ?? null))
+      inside.get(`${queueOf}/count`, asked(object({ from: time, to: time, filter, seconds: text({ pattern: '^\\d{1,9}(\\.\\d{1,6})?$' }) }, ['from'])), async (request) =>
+        looking.count(request.person.database, request.params.queue, request.query.from, request.query.to ?? null, request.query.filter ?? null,
+          Number(request.query.seconds) || null))
 
       inside.get(`${queueOf}/messages`, asked(object({
         part: { enum: ['pending', 'history'] }, after_time: time, after_id: id, filter, order: { enum: ['up', 'down'] }, most: whole()

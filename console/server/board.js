@@ -19,7 +19,7 @@ const NUMBERS = ['ready', 'in_flight', 'delayed', 'history', 'left_of_rewind', '
 const STATUS = `SELECT queue, ready, in_flight, delayed, history, left_of_rewind, oldest_ready_seconds, dead_letters,
   paused_since, earliest_rewind_time, latest_rewind_time, pending_bytes, history_bytes, blocked_groups FROM cmq.status`
 
-const METRICS = `SELECT queue, since, sent, received, deleted FROM cmq.metrics`
+const METRICS = `SELECT queue, since, sent, received, deleted, is_dead_letter_queue FROM cmq.metrics`
 
 const SETTINGS = `SELECT queue, owner, visibility_timeout, polling_wait_seconds, msg_retention_seconds, rewind_seconds, max_msg_size,
   max_msg_heap_num, dead_letter_queue, max_receive_count, max_time_to_live, retry_backoff_seconds, retry_backoff_max_seconds,
@@ -172,7 +172,9 @@ export async function oneQueue(database, queue) {
       if (first && (oldest === null || first.enqueued_at < oldest)) oldest = first.enqueued_at
     }
   }
-  const sources = await database.rows('SELECT queue FROM cmq.queues WHERE dead_letter_queue = $1 ORDER BY queue COLLATE "C" LIMIT 100', [queue])
+  // reads all queues, so it is asked where there are any alone
+  const sources = metrics?.is_dead_letter_queue
+    ? await database.rows('SELECT queue FROM cmq.queues WHERE dead_letter_queue = $1 ORDER BY queue LIMIT 100', [queue]) : []
   return {
     ...settings,
     ...status,

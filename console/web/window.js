@@ -20,8 +20,10 @@ function useCount(queue, from, to, filter, turn, counting) {
       const sum = { key: JSON.stringify([queue, from, to, filter, turn, again, counting]), messages: 0, bytes: 0, first: null, last: null, done: false, reached: from }
       const stop = to === null ? null : toServer(to)
       let next = toServer(from)
+      let seconds = null
       while (next !== null && !over) {
-        const piece = await get(queuePath(queue, '/count'), { from: next, to: stop, filter })
+        const piece = await get(queuePath(queue, '/count'), { from: next, to: stop, filter, seconds })
+        seconds = Math.max(piece.seconds, 0.001).toFixed(6)
         sum.messages += Number(piece.messages)
         sum.bytes += Number(piece.body_bytes ?? 0)
         sum.first ??= piece.first_enqueued_at
