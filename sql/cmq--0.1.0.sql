@@ -1852,7 +1852,8 @@ COMMENT ON FUNCTION cmq._metrics(text) IS 'cmq internal: what the view cmq.metri
 --   paused_seconds        for how long the queue has been paused; NULL: it is not
 --   unmaintained_seconds  for how long the worker has not done all there was to do: since
 --                         its last round that did, the start of the server, or the
---                         creation of the queue
+--                         creation of the queue; or since a partition should be gone that
+--                         is still there
 --   msg_retention_seconds, max_msg_heap_num
 --                         the settings
 --   is_dead_letter_queue  is the queue the dead-letter queue of another one?
@@ -1888,7 +1889,7 @@ COMMENT ON COLUMN cmq.metrics.rewind_msg_num IS 'number of deleted messages that
 COMMENT ON COLUMN cmq.metrics.oldest_in_flight_seconds IS 'how many seconds ago the first receive was of the message in flight that was received first; NULL if none is in flight';
 COMMENT ON COLUMN cmq.metrics.first_expiry_seconds IS 'in how many seconds the first message expires of those that are ready, in flight or left of the rewind; NULL if there is none';
 COMMENT ON COLUMN cmq.metrics.paused_seconds IS 'for how many seconds the queue has been paused; NULL if it is not';
-COMMENT ON COLUMN cmq.metrics.unmaintained_seconds IS 'for how many seconds the maintenance worker has not done all that there was to do for the queue: since its last round that did, the start of the server or the creation of the queue; NULL on a standby';
+COMMENT ON COLUMN cmq.metrics.unmaintained_seconds IS 'for how many seconds the maintenance worker has not done all that there was to do for the queue: since its last round that did, the start of the server or the creation of the queue, or since a partition should be gone; NULL on a standby';
 COMMENT ON COLUMN cmq.metrics.msg_retention_seconds IS 'for how many seconds a message lives';
 COMMENT ON COLUMN cmq.metrics.max_msg_heap_num IS 'how many messages may be pending, without left_of_rewind';
 COMMENT ON COLUMN cmq.metrics.is_dead_letter_queue IS 'is the queue the dead-letter queue of another one?';

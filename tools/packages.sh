@@ -82,9 +82,10 @@ missing_tools()
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
 	fi
 	if [[ ${1:-} == test ]]; then
-		# one test tries the example for it, and is skipped without it
+		# one test tries the examples for these, and is skipped without them
 		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
 			echo prometheus-postgres-exporter
+		! command -v apt-get >/dev/null || command -v promtool >/dev/null || echo prometheus
 		# one test needs it, as above
 		! command -v apt-get >/dev/null || PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || echo pgbouncer
 		# one test sets the clock with it, and is skipped without it

@@ -285,7 +285,8 @@ get_ages(CmqQueue *queue, CmqLook *look, const CmqStates *states)
 
 /*
  * For how long maintenance has not come to its end: since the last turn that did, or
- * since it could have begun.
+ * since it could have begun.  A leaf whose messages have all expired should be gone, even
+ * if a turn has not failed for that; that of a subscription has more time.
  */
 static double
 get_unmaintained(CmqQueue *queue)
@@ -296,6 +297,9 @@ get_unmaintained(CmqQueue *queue)
 
 	cmq_notes_get_turns(&key, turns);
 	since = Max(since, turns[CMQ_SHORT_TURN].completed_at);
+	if (queue->nleaves > 0 && !queue->is_target)
+		since = Min(since, queue->leaves[0].upper +
+					queue->msg_retention_seconds * USECS_PER_SEC);
 	return Max(cmq_time() - since, 0) / (double) USECS_PER_SEC;
 }
 
