@@ -36,11 +36,22 @@ function usePages(queue, part, order, filter, start, turn) {
   }
 }
 
+// The messages of a page that contain a text.
+function shownOf(data, text) {
+  const wanted = text.toLowerCase()
+  return data.messages.filter((message) => wanted === '' ||
+    `${message.body} ${message.headers ?? ''} ${message.message_group ?? ''}`.toLowerCase().includes(wanted))
+}
+
+// Says that messages are chosen which are not seen.
+function hidden(data, text, picked) {
+  const seen = data ? shownOf(data, text).filter((message) => picked.has(message.msg_id)).length : 0
+  return seen < picked.size ? `, ${num(picked.size - seen)} of them hidden by the text` : ''
+}
+
 // A table of messages, some of which can be chosen.
 function List({ data, queue, picked, pick, text, letters }) {
-  const wanted = text.toLowerCase()
-  const rows = data.messages.filter((message) => wanted === '' ||
-    `${message.body} ${message.headers ?? ''} ${message.message_group ?? ''}`.toLowerCase().includes(wanted))
+  const rows = shownOf(data, text)
   const all = rows.length > 0 && rows.every((message) => picked.has(message.msg_id))
   const toggle = (ids, on) => {
     const next = new Set(picked)
@@ -93,8 +104,8 @@ export function Messages({ queue, turn, changed }) {
   const [act, setAct] = useState(null)
   const { filter, problem } = readFilter(filterUsed)
   const pages = usePages(queue.queue, part, part === 'history' ? order : 'up', filter, start, turn)
-  // what is not on the page any more is not chosen any more
-  useEffect(() => pick(new Set()), [part, order, filterUsed, start, text, pages.data])
+  // what is not on the page any more is not chosen any more; what its text hides stays chosen
+  useEffect(() => pick(new Set()), [part, order, filterUsed, start, pages.data])
   const base = `#/queue/${encodeURIComponent(queue.queue)}/messages`
   const jump = (value) => {
     const ms = fromInput(value)
@@ -121,7 +132,7 @@ export function Messages({ queue, turn, changed }) {
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     ${pages.error && !pages.error.lost && html`<${Problem} error=${pages.error} />`}
     ${picked.size > 0 && queue.may.operate && html`<div class="buttons picked">
-      <span>${plural(picked.size, 'message')} chosen</span>
+      <span>${plural(picked.size, 'message')} chosen${hidden(pages.data, text, picked)}</span>
       ${part === 'history' && html`<button type="button" class="primary" onClick=${() => setAct('restore')}>Restore …</button>`}
       ${part === 'pending' && html`<button type="button" class="danger" onClick=${() => setAct('delete')}>Delete …</button>`}
     </div>`}
@@ -187,10 +198,13 @@ function One({ queue, id, turn, close, changed }) {
 
 function lifeOf(message, calls) {
   const events = [[message.enqueued_at, 'produced']]
+  // the record knows windows, not messages: if there were more calls than returns, it is open
+  // which of them brought this one back
+  const reached = calls.filter((call) => call.kind !== 'cancel').length > Number(message.rewind_count) ? 'may have reached it' : 'reached it'
   for (const call of calls) {
     const by = html`by <${Foreign}>${call.current_user_name}</${Foreign}>${call.reason ? html`: <${Foreign}>${call.reason}</${Foreign}>` : ''}`
     if (call.kind === 'cancel') events.push([call.called_at, html`a rewind was cancelled ${by}`])
-    else events.push([call.called_at, html`a ${call.kind} of its time was called ${by}`])
+    else events.push([call.called_at, html`a ${call.kind} ${reached} ${by}`])
   }
   if (message.first_received_at) events.push([message.first_received_at, Number(message.receive_count) > 1 ? `received for the first time, ${num(message.receive_count)} times since` : 'received'])
   if (message.deleted_at) events.push([message.deleted_at, html`deleted by <${Foreign}>${message.deleted_by}</${Foreign}>`])
@@ -221,7 +235,7 @@ export function Letters({ queue, turn, changed }) {
   const [most, setMost] = useState('')
   const [reason, setReason] = useState('')
   const pages = usePages(place, 'pending', 'up', both, null, turn)
-  useEffect(() => pick(new Set()), [used, text, pages.data])
+  useEffect(() => pick(new Set()), [used, pages.data])
   const may = letters?.may
   return html`<section aria-label="Dead letters">
     <p>${own ? html`Dead letters of ${queue.letters_of.map((name, i) => html`${i ? ', ' : ''}<a href=${`#/queue/${encodeURIComponent(name)}`}>${name}</a>`)} come here.`
@@ -239,7 +253,7 @@ export function Letters({ queue, turn, changed }) {
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       ${pages.error && !pages.error.lost && html`<${Problem} error=${pages.error} />`}
       <div class="buttons picked">
-        ${may.operate && html`<button type="button" class="primary" disabled=${picked.size === 0} onClick=${() => setAct('some')}>Redrive ${picked.size ? plural(picked.size, 'chosen letter') : 'the chosen'} …</button>`}
+        ${may.operate && html`<button type="button" class="primary" disabled=${picked.size === 0} onClick=${() => setAct('some')}>Redrive ${picked.size ? `${plural(picked.size, 'chosen letter')}${hidden(pages.data, text, picked)}` : 'the chosen'} …</button>`}
         ${(both ? may.operate : may.consume) && html`<button type="button" disabled=${Boolean(problem)} onClick=${() => setAct('all')}>Redrive ${filter ? 'all that match' : 'all'} …</button>`}
       </div>
       ${pages.data ? html`<${List} data=${pages.data} queue=${place} picked=${picked} pick=${pick} text=${text} letters />` : !pages.error && html`<${Loading} what="dead letters" />`}
