@@ -70,6 +70,7 @@ OBJS = \
 	src/store/cmq_find.o \
 	src/store/cmq_group_scan.o \
 	src/store/cmq_history.o \
+	src/store/cmq_index_pages.o \
 	src/store/cmq_journal.o \
 	src/store/cmq_journal_rows.o \
 	src/store/cmq_leaf.o \
@@ -144,6 +145,7 @@ OBJS = \
 	src/watch/cmq_published.o \
 	src/watch/cmq_rewind_left.o \
 	src/watch/cmq_status.o \
+	src/watch/cmq_timeline.o \
 	src/watch/cmq_view_shape.o \
 	src/watch/cmq_view_ways.o \
 	src/watch/cmq_views.o \
@@ -210,6 +212,7 @@ REGRESS = \
 	views \
 	readers \
 	messages \
+	timeline \
 	reports \
 	metrics \
 	status \
