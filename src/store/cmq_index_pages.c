@@ -18,6 +18,9 @@
  *	  its range.  A look passes deleted and half-dead pages.
  *	- A deleted page is used again, elsewhere in the tree: not while a snapshot is older, as
  *	  the caller's is; and a look takes only keys that belong to the page of the list.
+ *	- Versions of a row stand on both sides of a bound: its key belongs to the page to the
+ *	  right, and is missed if only the version on the left is there any more.  So of a page
+ *	  one key may be missed.
  *	- What is read makes no sense: there is no list, or there are no keys.  The caller reads
  *	  rows then, and the server says what is wrong.
  * Pages are read as the server's own code reads them, by the buffer manager, under a share
