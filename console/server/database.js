@@ -29,6 +29,10 @@ const SILENCE_MS = 12000
 // Bringing back millions takes its time.
 const CHANGE_TIMEOUT = '10min'
 
+// Connections of one login, and calls at a time that change something: one is left to look.
+const MOST_CONNECTIONS = 4
+const MOST_CHANGES = 3
+
 const ident = (name) => `"${name.replaceAll('"', '""')}"`
 
 function configOf(settings, { role, password, database }, note) {
@@ -87,7 +91,7 @@ export async function connect(settings, login) {
   const note = { asked: false }
   const pool = new pg.Pool({
     ...configOf(settings, login, note),
-    max: 4,
+    max: MOST_CONNECTIONS,
     idleTimeoutMillis: 60000,
     // a connection that could not be prepared is not used
     verify: (client, done) => client.query(PREPARE).then(() => done(), done)
@@ -126,6 +130,7 @@ export class Database {
     this.pool = pool
     this.facts = facts
     this.functions = ident(facts.schema)
+    this.changing = 0
   }
 
   // The SQL of a call of one of cmq's functions.  Each argument that the function has is given
@@ -143,6 +148,20 @@ export class Database {
   // Do something in one transaction, with a reason for the record.  The notices come back,
   // too: they say what a call has left out.
   async change(reason, work) {
+    if (this.changing >= MOST_CHANGES) {
+      throw new ConsoleError(429, 'busy', `${MOST_CHANGES} calls of this login are under way.`, {
+        detail: 'Nothing was changed.', hint: 'Wait until one of them has ended.'
+      })
+    }
+    this.changing++
+    try {
+      return await this.changeNow(reason, work)
+    } finally {
+      this.changing--
+    }
+  }
+
+  async changeNow(reason, work) {
     const client = await this.pool.connect()
     const notices = []
     const hear = (notice) => {
