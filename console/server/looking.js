@@ -62,7 +62,7 @@ export async function count(database, queue, from, to, filter, seconds) {
     `SELECT messages, body_bytes, first_enqueued_at, last_enqueued_at
        FROM ${database.fn('cmq_rewind_preview')}($1::text, $2::timestamptz, $3::timestamptz, $4::jsonb)`, [queue, from, end, filter])
   const took = (Date.parse(pieceTo) - Date.parse(from)) / 1000
-  return { ...piece, next: end === to ? null : end, seconds: Number(piece.messages) < PIECE / 2 ? 2 * took : took }
+  return { ...piece, next: end === to ? null : end, seconds: Math.min(Number(piece.messages) < PIECE / 2 ? 2 * took : took, 1e8) }
 }
 
 const MESSAGE = `msg_id, enqueued_at, state, first_received_at, visible_at, deleted_at, deleted_by, receive_count, rewind_count,
