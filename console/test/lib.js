@@ -168,7 +168,7 @@ export class Visitor {
   post(where, body = {}, more = {}) { return this.ask('POST', where, body, more) }
 
   async login(role, password = PASSWORD) {
-    const answer = await this.post('/api/login', { role, password })
+    const answer = await this.post('/api/login', { role, password, database: '' })
     this.token = answer.json?.csrf_token ?? null
     return answer
   }
