@@ -189,6 +189,8 @@ export async function oneQueue(database, queue) {
       send: row?.may_send ?? false,
       operate: (row?.may_operate && !row.standby) ?? false,
       consume: (row?.may_consume && !row.standby) ?? false,
+      // into another queue; looked at once, at the login
+      replay: (row?.may_read && !row.standby && database.facts.sends) ?? false,
       own: (row?.owns && !row.standby) ?? false,
       read_letters: letters?.may_read ?? false
     }

@@ -64,6 +64,8 @@ const FACTS = `
          current_setting('server_version') AS server_version,
          pg_is_in_recovery() AS standby,
          COALESCE((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'cmq'), false) AS usage,
+         EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = 'cmq' AND c.relkind = 'v' AND starts_with(c.relname, 'q_') AND has_table_privilege(c.oid, 'INSERT')) AS sends,
          COALESCE(inet_server_addr()::text || ':' || inet_server_port(), 'local socket') AS address`
 
 // A function beside cmq's that has the name of one of them.  Whoever may create in the schema

@@ -55,8 +55,8 @@ export async function client(role = process.env.PGUSER) {
 }
 
 const clients = new Map()
-async function clientOf(role) {
-  if (!clients.has(role)) clients.set(role, await client(role))
+function clientOf(role) {
+  if (!clients.has(role)) clients.set(role, client(role))
   return clients.get(role)
 }
 
@@ -74,7 +74,7 @@ export const valueAs = async (role, text, values) => Object.values((await as(rol
 export async function endClients() {
   const all = [...clients.values()]
   clients.clear()
-  await Promise.all(all.map((one) => one.end().catch(() => {})))
+  await Promise.all(all.map(async (one) => (await one).end().catch(() => {})))
 }
 
 // A queue of a role, with so many messages that were consumed and so many that wait.
@@ -168,7 +168,7 @@ export class Visitor {
   post(where, body = {}, more = {}) { return this.ask('POST', where, body, more) }
 
   async login(role, password = PASSWORD) {
-    const answer = await this.post('/api/login', { role, password })
+    const answer = await this.post('/api/login', { role, password, database: '' })
     this.token = answer.json?.csrf_token ?? null
     return answer
   }
@@ -180,8 +180,8 @@ export class Visitor {
 
 let browser = null
 
-export async function openBrowser() {
-  browser ??= await chromium.launch({
+export function openBrowser() {
+  browser ??= chromium.launch({
     executablePath: process.env.CMQ_TEST_CHROMIUM || '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
       '--disable-sync', '--hide-scrollbars', '--force-color-profile=srgb']
@@ -190,7 +190,7 @@ export async function openBrowser() {
 }
 
 export async function closeBrowser() {
-  await browser?.close()
+  await (await browser)?.close()
   browser = null
 }
 

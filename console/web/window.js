@@ -91,7 +91,7 @@ export function WindowPanel({ queue, chosen, legal, turn, done, choose }) {
     <div class="buttons">
       ${queue.may.operate && rewind && html`<button type="button" class="primary" disabled=${many === 0 || problem} onClick=${() => setAct('rewind')}>Rewind …</button>`}
       ${queue.may.operate && html`<button type="button" class=${rewind ? '' : 'primary'} disabled=${many === 0 || problem} onClick=${() => setAct('restore')}>Restore …</button>`}
-      ${queue.may.read && html`<button type="button" disabled=${many === 0 || problem} onClick=${() => setAct('replay')}>Replay into another queue …</button>`}
+      ${queue.may.replay && html`<button type="button" disabled=${many === 0 || problem} onClick=${() => setAct('replay')}>Replay into another queue …</button>`}
       <button type="button" onClick=${again}>Count again</button>
     </div>
     ${!queue.may.operate && html`<p class="faint">To bring messages back into this queue needs UPDATE on it, which your role has not.</p>`}
