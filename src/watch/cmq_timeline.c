@@ -62,8 +62,12 @@ PG_FUNCTION_INFO_V1(cmq_timeline);
 #define COUNT_REWIND 200
 #define COUNT_PENDING 100
 
-/* So many pages are looked at, and about so many rows of them, but some of each. */
+/*
+ * So many pages are looked at, but some of each strip between its ends, and about so many
+ * rows of them, but some of each.
+ */
 #define LOOK_AT_PAGES 3000
+#define MIN_PAGES 3
 #define LOOK_AT_ROWS 60000
 #define MIN_RUN 8
 
@@ -482,7 +486,7 @@ sum_sizes(const Timeline *tl, bool pending, int64 largest)
 static Allowance
 find_allowance(const Timeline *tl, bool mixed, int64 pages, double rows)
 {
-	Allowance	allowed = {.pages = 1};
+	Allowance	allowed = {.pages = MIN_PAGES};
 	int64		high = pages;
 	int			nstrips;
 
