@@ -3,7 +3,8 @@
 // What holds for every request, in one place each:
 // - Host names that are not the console's are refused (names).
 // - /api/ needs a login, but for the login itself (person).
-// - What changes something is a POST with a token of the session, which another site
+// - All else comes with a token that the login alone has handed out (csrf).
+// - What changes something is a POST, with that token, which another site
 //   cannot know, and of JSON, which it cannot send (csrf).
 // - Answers are never cached, and the page runs scripts of this console alone (helmet).
 
@@ -189,11 +190,9 @@ export async function buildApp(given, log = false) {
     api.register(async (inside) => {
       inside.addHook('onRequest', person)
       inside.addHook('preHandler', async (request, reply) => {
-        // the page says with its token also for reads whose login it belongs to: another tab may
-        // have logged in anew, as another role or to another database
-        if (request.method !== 'GET' || request.headers['csrf-token'] !== undefined) {
-          await new Promise((resolve, reject) => app.csrfProtection(request, reply, (error) => (error ? reject(error) : resolve())))
-        }
+        // Reads too: servers on other ports of this machine get the cookie, and never the token;
+        // and another tab may have logged in anew, as another role or to another database.
+        await new Promise((resolve, reject) => app.csrfProtection(request, reply, (error) => (error ? reject(error) : resolve())))
       })
 
       inside.post('/logout', async (request) => {

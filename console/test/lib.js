@@ -154,7 +154,7 @@ export class Visitor {
       headers: {
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         ...(this.cookie ? { cookie: this.cookie } : {}),
-        ...(this.token && method !== 'GET' ? { 'csrf-token': this.token } : {}),
+        ...(this.token ? { 'csrf-token': this.token } : {}),
         ...more
       },
       body: body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)

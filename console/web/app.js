@@ -3,7 +3,7 @@
 import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 
-import { get, post, setToken, useTrouble } from './ask.js'
+import { dropToken, get, post, setToken, useTrouble } from './ask.js'
 import { Login } from './login.js'
 import { html, Loading } from './parts.js'
 import { Queue } from './queue.js'
@@ -96,7 +96,7 @@ function App() {
   const enter = (facts) => { setToken(facts.csrf_token); setWhy(null); setMe(facts) }
   const leave = async () => {
     try { await post('/logout') } catch { /* it ends by itself */ }
-    setToken(null)
+    dropToken()
     setBefore(null)
     setMe(null)
   }

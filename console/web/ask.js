@@ -17,7 +17,10 @@ export class AskError extends Error {
   }
 }
 
-let token = null
+// Kept by the browser for pages of this address and port alone, so that a page that is loaded
+// again goes on; cookies are seen by all ports of a machine.
+const KEPT = 'cmq token'
+let token = localStorage.getItem(KEPT)
 const hearers = new Set()
 // null: all is well; else what is wrong
 let trouble = null
@@ -28,7 +31,17 @@ function tell(next) {
   hearers.forEach((hear) => hear(next))
 }
 
-export const setToken = (next) => { token = next; tell(null) }
+export function setToken(next) {
+  token = next
+  if (next) localStorage.setItem(KEPT, next)
+  tell(null)
+}
+
+// Log out: the token is good for nothing any more.
+export function dropToken() {
+  if (localStorage.getItem(KEPT) === token) localStorage.removeItem(KEPT)
+  setToken(null)
+}
 
 // What is wrong with the connection: null, { kind: 'lost' } or { kind: 'login' }.
 export function useTrouble() {

@@ -15,10 +15,9 @@ function Number_({ name, children, kind }) {
   return html`<div class=${`tile ${kind ?? ''}`}><dt>${name}</dt><dd>${children}</dd></div>`
 }
 
-function Pausing({ queue, changed }) {
+function Pausing({ queue, now, changed }) {
   const [open, setOpen] = useState(false)
   const [reason, setReason] = useState('')
-  const now = queue.paused_since !== null
   // an open dialog keeps its meaning, also when somebody else pauses or resumes meanwhile
   const [meant, setMeant] = useState(now)
   const paused = open ? meant : now
@@ -110,7 +109,9 @@ export function Queue({ queue: name, tab, me }) {
     <div class="heading">
       <h1>${name} <${Badges} queue=${queue} /></h1>
       <span class="faint">of <bdi>${queue.owner ?? '–'}</bdi></span>
-      ${queue.may.operate && html`<${Pausing} queue=${queue} changed=${changed} />`}
+      ${queue.may.operate && (queue.may.read ? html`<${Pausing} queue=${queue} now=${queue.paused_since !== null} changed=${changed} />`
+        // who may not read does not know whether it is paused
+        : html`<span class="buttons"><${Pausing} queue=${queue} now=${false} changed=${changed} /><${Pausing} queue=${queue} now=${true} changed=${changed} /></span>`)}
     </div>
     ${error && !error.lost && html`<${Problem} error=${error} />`}
     ${!queue.may.read && html`<p class="note">Your role may not read this queue, so there are no messages and numbers here. SELECT on cmq."q_${name}" would show them.</p>`}

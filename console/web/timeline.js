@@ -12,6 +12,9 @@ import { html, Problem } from './parts.js'
 import { fromInput, num, short, toInput, toServer, when, zone } from './text.js'
 import { WindowPanel } from './window.js'
 
+// The rewind window moves on while somebody types a reason: what is chosen begins so much later.
+const MARGIN = 120000
+
 // From the bottom of the stack to its top.
 const states = [
   ['history', 'History'], ['brought_back', 'Brought back'], ['pending', 'Pending'], ['in_flight', 'In flight']
@@ -249,7 +252,7 @@ export function Timeline({ queue, turn, changed }) {
       <label class="check"><input type="checkbox" checked=${chosen !== null && chosen.to === null} disabled=${chosen === null}
         onChange=${(event) => setChosen({ ...chosen, to: event.target.checked ? null : Math.max(data.range.to, chosen.from + 1000) })} /> no end</label>
       ${chosen ? html`<button type="button" onClick=${() => setChosen(null)}>Clear the window</button>`
-        : html`<button type="button" onClick=${() => setChosen({ from: Math.round(Math.max(data.range.from, legal?.from ?? 0)), to: null })}>Choose all that is shown</button>`}
+        : html`<button type="button" onClick=${() => setChosen({ from: Math.round(Math.max(data.range.from, legal ? legal.from + MARGIN : 0)), to: null })}>Choose all that is shown</button>`}
     </fieldset>
     ${chosen ? html`<${WindowPanel} queue=${queue} chosen=${chosen} legal=${legal} turn=${turn}
         done=${(said) => { setChosen(null); changed(said); again() }} choose=${setChosen} />`
