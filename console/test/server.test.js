@@ -194,6 +194,18 @@ test('a page of another site, in a browser', async () => {
   await page.context().close()
 })
 
+test('the cookie alone, which other ports of this machine see, reads nothing and gets no token', async () => {
+  const one = await visitor()
+  for (const [method, where] of everything) {
+    if (method !== 'GET') continue
+    const answer = await t.ask(`${console_.url}${where}`, { headers: { cookie: one.cookie } })
+    assert.equal(answer.status, 401, where)
+    assert.doesNotMatch(answer.text, /csrf_token|oncall/)
+  }
+  assert.equal((await one.get('/api/session')).status, 200)
+  await one.post('/api/logout')
+})
+
 test('other host names are refused', async () => {
   const one = await visitor()
   for (const host of ['evil.example', `evil.example:${console_.port}`, '127.0.0.1.evil.example', 'localhost.evil.example', '[::2]', '0.0.0.0']) {
@@ -204,7 +216,7 @@ test('other host names are refused', async () => {
     }
   }
   for (const host of ['localhost', `LocalHost:${console_.port}`, '127.0.0.1']) {
-    assert.equal((await t.ask(`${console_.url}/api/session`, { headers: { host, cookie: one.cookie } })).status, 200, host)
+    assert.equal((await t.ask(`${console_.url}/api/session`, { headers: { host, cookie: one.cookie, 'csrf-token': one.token } })).status, 200, host)
   }
   await one.post('/api/logout')
 })
@@ -253,7 +265,7 @@ test('logout closes the connections', async () => {
   const cookie = one.cookie
   assert.equal((await one.post('/api/logout')).status, 200)
   await t.until('no connection', async () => (await connections('accountant')) === 0)
-  assert.equal((await t.ask(`${one.url}/api/session`, { headers: { cookie } })).status, 401, 'the cookie is worth nothing any more')
+  assert.equal((await t.ask(`${one.url}/api/session`, { headers: { cookie, 'csrf-token': one.token } })).status, 401, 'the cookie is worth nothing any more')
 })
 
 test('a login that is not used ends, and so do its connections', async () => {
