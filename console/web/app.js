@@ -64,7 +64,7 @@ function Page({ me, leave }) {
     ${trouble?.kind === 'lost' && html`<div class="trouble" role="alert">
       <strong>${trouble.error.message}</strong> What you see may be old. The console tries again by itself.</div>`}
     <main id="main" tabindex="-1">
-      ${area === 'queue' && queue ? html`<${Queue} key=${queue} queue=${queue} tab=${tab || 'timeline'} me=${me} />`
+      ${area === 'queue' && queue && !/^\.+$/.test(queue) ? html`<${Queue} key=${queue} queue=${queue} tab=${tab || 'timeline'} me=${me} />`
         : area === 'record' ? html`<h1>Record</h1><${Record} />`
           : area === 'new' ? html`<${NewQueue} />`
             : html`<${Queues} />`}
