@@ -167,6 +167,8 @@ sub functions_sql
 		states text := '';
 		messages text := '';
 		ids text;
+		by_state text;
+		timeline text;
 		message_group text := CASE WHEN (SELECT q.ordered FROM cmq.queue q WHERE q.name = contents.queue) THEN 'message_group' ELSE 'NULL' END;
 	BEGIN
 		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count, %s), '' '' ORDER BY msg_id) FROM cmq.%I',
@@ -175,8 +177,14 @@ sub functions_sql
 			message_group, 'q_' || queue || '_all') INTO messages;
 		EXECUTE format('SELECT string_agg(concat_ws('':'', m.msg_id, m.state, m.receive_count, m.rewind_count, m.message_group) || left(m.body, 0), '' '' ORDER BY m.msg_id) FROM cmq.%I v, cmq_message($1, v.msg_id) m',
 			'q_' || queue || '_all') INTO ids USING queue;
+		EXECUTE format('SELECT concat_ws('':'', count(*) FILTER (WHERE state = ''deleted''), count(*) FILTER (WHERE state = ''ready'' AND NOT back), count(*) FILTER (WHERE state = ''in_flight''),
+			count(*) FILTER (WHERE state = ''delayed''), count(*) FILTER (WHERE back)) FROM (SELECT state, state = ''ready'' AND receive_count = 0 AND rewind_count > 0 AS back FROM cmq.%I) v',
+			'q_' || queue || '_all') INTO by_state;
+		SELECT concat_ws(':', sum(t.history), sum(t.ready), sum(t.in_flight), sum(t.delayed), sum(t.brought_back)) INTO timeline
+		  FROM cmq_timeline(queue, now() - interval '16 days', now() + interval '16 days', 7) t;
 		RETURN coalesce(states, '') || CASE WHEN messages IS DISTINCT FROM states THEN ' but by messages ' || coalesce(messages, '') ELSE '' END ||
 			CASE WHEN pages(queue) IS DISTINCT FROM states THEN ' but in pages ' || coalesce(pages(queue), '') ELSE '' END ||
+			CASE WHEN timeline IS DISTINCT FROM by_state THEN ' but in the timeline ' || timeline || ', not ' || by_state ELSE '' END ||
 			CASE WHEN ids IS DISTINCT FROM states THEN ' but by ids ' || coalesce(ids, '') ELSE '' END;
 	END $$;
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
@@ -1244,7 +1252,7 @@ sub step
 sub check
 {
 	# these calls change nothing, and are made here alone
-	$called{$_}++ foreach qw(cmq_messages cmq_message);
+	$called{$_}++ foreach qw(cmq_messages cmq_message cmq_timeline);
 	my @got = split /\n/, $server->{observer}->query_safe('SELECT everything()');
 	my @queues = map { $_->{name} } $model->rows($stranger, 'queue');
 	my @expected = (
