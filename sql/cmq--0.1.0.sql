@@ -803,6 +803,10 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_release(text, text[], int, boolean)
 	IS 'give back messages that were received, to be received again after delay_seconds seconds, or after the queue''s back-off; returns the receipt handles of those released';
 
+--
+-- Rewind
+--
+
 -- cmq_rewind: consumers receive again what was deleted so far and was
 -- produced at or after start_time, in production order, then the rest (a
 -- waiting message older than some of them keeps its place among them).
@@ -878,6 +882,10 @@ AS 'MODULE_PATHNAME', 'cmq_rewind_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 	IS 'count what a rewind or restore would bring back of the messages produced from start_time to before end_time (timestamps by the queue clock): messages, and bytes of their bodies';
+
+--
+-- Looking at messages
+--
 
 -- cmq_history: the history of a queue, for scripts that have its name as a value.
 --
@@ -1026,10 +1034,10 @@ COMMENT ON FUNCTION @extschema@.cmq_message(text, bigint)
 --                  received since
 --   exact          the numbers are counted, as the views show them to the same statement;
 --                  else they are estimates
---   Whatever the queue holds, a call reads about 100,000 index entries and rows and some
---   thousand pages of indexes.  What is more is estimated from samples that are spread
---   evenly over the messages, not over the time: some per cent off for a bucket with more
---   than a few thousand messages.
+-- Whatever the queue holds, a call reads about 100,000 index entries and rows and some
+-- thousand pages of indexes.  What is more is estimated from samples that are spread
+-- evenly over the messages, not over the time: some per cent off for a bucket with more
+-- than a few thousand messages.
 -- Needs: SELECT on the queue.  Works on a standby; waits for nobody but who drops the queue
 --   or has locked its tables.
 -- Errors: 42704 no such queue, 22023 an argument NULL or out of range, end_time not after
@@ -1053,6 +1061,10 @@ AS 'MODULE_PATHNAME', 'cmq_timeline'
 LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 60;
 COMMENT ON FUNCTION @extschema@.cmq_timeline(text, timestamptz, timestamptz, int)
 	IS 'how many messages of which state were produced from start_time to before end_time (timestamps by the queue clock), in so many buckets of equal width: counted, or estimated where there are many';
+
+--
+-- Restore, replay, redrive
+--
 
 -- cmq_restore: make deleted messages of a window ready again at commit, in
 -- production order, whatever backlog there is.
@@ -1662,6 +1674,10 @@ SELECT t.name AS topic, c.oid AS relid, c.relowner AS owner
    AND c.relnamespace = 'cmq'::pg_catalog.regnamespace::pg_catalog.oid
    AND c.relname = 't_' || t.name;
 COMMENT ON VIEW cmq._topic_rights IS 'cmq internal: the relations that carry the rights of topics';
+
+--
+-- Views
+--
 
 -- The queues on which the reader has any right, and those whose dead letters go
 -- to a queue of the reader's.  Settings are shown to readers with SELECT.
