@@ -14,6 +14,8 @@
 #   make checkver                            do all files name the same version?
 #   make checktests                          do test/README and this file name all tests?
 #   make check-layers                        is src/ laid out as src/README says?
+#   make reference                           write docs/functions.md from the contracts in sql/
+#   make check-reference                     is it so, and is each contract whole?
 #   make indent, make indent-check           pgindent on src/, or what it would change
 #
 # demo, psql, test, check-quick and bench install the Debian packages they lack, and
@@ -314,7 +316,7 @@ $(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_
 endif
 
 .PHONY: demo psql console console-demo test test-long test-versions check-quick bench checkver \
-	checktests check-layers indent indent-check
+	checktests check-layers reference check-reference indent indent-check
 
 demo:
 	@demo/run
@@ -353,6 +355,13 @@ checktests:
 check-layers:
 	@tools/check-layers --self-test
 	@tools/check-layers
+
+reference:
+	@tools/reference
+
+check-reference:
+	@tools/reference --self-test
+	@tools/reference --check
 
 indent: all
 	@tools/indent

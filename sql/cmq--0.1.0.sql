@@ -358,6 +358,8 @@ COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, b
 -- of the schema without the data, and what a DROP by hand has left of a queue.
 -- A damaged queue can be dropped; by a superuser alone if the relation that carries
 -- its rights was renamed.
+-- Parameters:
+--   queue   the queue
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right, 2BP01 the queue is the dead-letter
 --   queue of another one, or other objects (a reporting view, say) depend on it,
@@ -378,6 +380,8 @@ COMMENT ON FUNCTION @extschema@.cmq_drop_queue(text)
 -- Receipt handles of removed messages are stale.  Waits for transactions that
 -- are receiving, deleting or changing one of the messages.  Messages of sends that
 -- have not committed stay.
+-- Parameters:
+--   queue   the queue
 -- Result: how many messages were removed.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 55000 a rewind is under way and a reason is
@@ -419,6 +423,8 @@ COMMENT ON FUNCTION @extschema@.cmq_pause_queue(text, text)
 -- cmq_resume_queue: deliver again.  Receives that wait are woken at the commit.
 --
 -- The record in cmq.rewinds has cmq.reason as the reason.
+-- Parameters:
+--   queue   the queue
 -- Result: true; false if the queue is not paused: then nothing changes, and nothing
 --   is recorded.
 -- Needs: UPDATE on the queue.
@@ -434,6 +440,8 @@ COMMENT ON FUNCTION @extschema@.cmq_resume_queue(text)
 --
 -- Dead letters that were moved stay where they are.  Without a policy the call does
 -- nothing.
+-- Parameters:
+--   queue   the queue
 -- Needs: UPDATE on the queue, or ownership of its dead-letter queue.
 -- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_unbind_dead_letter(queue text)
@@ -448,6 +456,9 @@ COMMENT ON FUNCTION @extschema@.cmq_unbind_dead_letter(text)
 -- Counts are exact.  To count takes time in proportion to the messages in flight,
 -- delayed and in the history; those that wait to be received cost nothing, except
 -- while expired messages wait for maintenance.
+-- Parameters:
+--   queue   the queue
+-- Result: the settings, in the units of cmq_create_queue, and
 --   active_msg_num        ready, rewound and not yet received ones included
 --   inactive_msg_num      in flight: received and hidden, also after a release
 --   delay_msg_num         delayed, and not received, or released uncounted
@@ -682,6 +693,9 @@ COMMENT ON FUNCTION @extschema@.cmq_consume(text, int, int, jsonb)
 --
 -- With rewind on the delivery moves to the history, else the message is
 -- removed.  Waits for a transaction that is changing the same message.
+-- Parameters:
+--   queue           the queue
+--   receipt_handle  the name of the delivery
 -- Result: true; false when the handle is stale: the message was received again, its
 --   visibility was changed, it was released, deleted or cleared, or both its retention and
 --   its visibility timeout have passed.
@@ -697,7 +711,9 @@ COMMENT ON FUNCTION @extschema@.cmq_delete(text, text)
 
 -- cmq_delete_batch: delete many messages that were received.
 --
--- Parameters: receipt_handles, a one-dimensional array.
+-- Parameters:
+--   queue            the queue
+--   receipt_handles  a one-dimensional array
 -- Result: the handles that were deleted, in the order of the array; a stale
 --   or repeated handle is not among them.
 -- Needs, errors: as cmq_delete; one handle that is malformed, NULL or of another server
@@ -712,8 +728,10 @@ COMMENT ON FUNCTION @extschema@.cmq_delete_batch(text, text[])
 -- cmq_change_visibility: hide a received message for longer, or end its
 -- visibility timeout early.
 --
--- Parameters: visibility_timeout, seconds from now, 0..43200; 0 makes the
---   message ready at once.
+-- Parameters:
+--   queue               the queue
+--   receipt_handle      the name of the delivery
+--   visibility_timeout  seconds from now, 0..43200; 0 makes the message ready at once
 -- Waits as cmq_delete does.
 -- Result: the new receipt handle, and the old one is stale; NULL when the given
 --   handle is stale.
@@ -732,8 +750,10 @@ COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
 
 -- cmq_change_visibility_batch: the same for many messages.
 --
--- Parameters: receipt_handles, a one-dimensional array; visibility_timeout, as for
---   cmq_change_visibility, one for all, and from one moment on.
+-- Parameters:
+--   queue               the queue
+--   receipt_handles     a one-dimensional array
+--   visibility_timeout  as for cmq_change_visibility, one for all, and from one moment on
 -- Result: a row for each handle whose message was changed, in the order of the array; a
 --   stale or repeated handle is not among them.  old_handle, as it was given, is stale,
 --   and new_handle is good.
@@ -753,6 +773,7 @@ COMMENT ON FUNCTION @extschema@.cmq_change_visibility_batch(text, text[], int)
 -- cmq_release: give back messages that were received, because their work has failed.
 --
 -- Parameters:
+--   queue            the queue
 --   receipt_handles  a one-dimensional array
 --   delay_seconds    seconds from now until they can be received again, from 0, at once, to
 --                    msg_retention_seconds - 1; NULL: for each message the queue's
@@ -782,15 +803,21 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_release(text, text[], int, boolean)
 	IS 'give back messages that were received, to be received again after delay_seconds seconds, or after the queue''s back-off; returns the receipt handles of those released';
 
+--
+-- Rewind
+--
+
 -- cmq_rewind: consumers receive again what was deleted so far and was
 -- produced at or after start_time, in production order, then the rest (a
 -- waiting message older than some of them keeps its place among them).
 --
--- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
---   included.  cmq_queue_attributes shows the range, in the time of messages, which
---   is that of the wall clock unless the wall clock has been set.  A message that was
---   outside of an earlier, shorter window does not come back; one that left the
---   window since the transaction began may not come back.
+-- Parameters:
+--   queue       the queue
+--   start_time  now() - rewind_seconds .. min_msg_time, both included.
+--               cmq_queue_attributes shows the range, in the time of messages, which is
+--               that of the wall clock unless the wall clock has been set.  A message that
+--               was outside of an earlier, shorter window does not come back; one that left
+--               the window since the transaction began may not come back.
 -- Result: enqueued_at of the first message that will be received again, NULL
 --   if there is none.
 -- A message that is pending at that moment, in flight or being deleted by a
@@ -810,6 +837,8 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind(text, timestamptz)
 --
 -- Messages that were received stay received.  Messages that have left the rewind window
 -- since the rewind are no history any more: they are gone.
+-- Parameters:
+--   queue   the queue
 -- Result: true if a rewind was under way, as rewinding_from in cmq.queues shows; it is
 --   cancelled, even if it has nothing left.  Without one the call does nothing: false.
 -- Needs: UPDATE on the queue.
@@ -825,6 +854,7 @@ COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
 -- cmq_rewind_preview: what a rewind or restore would bring back now.
 --
 -- Parameters:
+--   queue          the queue
 --   start_time, end_time  produced at or after the one and before the other;
 --                  end_time NULL: no end
 --   filter         only messages whose headers contain this (headers @> filter), at
@@ -852,6 +882,10 @@ AS 'MODULE_PATHNAME', 'cmq_rewind_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 	IS 'count what a rewind or restore would bring back of the messages produced from start_time to before end_time (timestamps by the queue clock): messages, and bytes of their bodies';
+
+--
+-- Looking at messages
+--
 
 -- cmq_history: the history of a queue, for scripts that have its name as a value.
 --
@@ -953,6 +987,9 @@ COMMENT ON FUNCTION @extschema@.cmq_messages(text, text, timestamptz, bigint, js
 
 -- cmq_message: the message of an id.
 --
+-- Parameters:
+--   queue   the queue
+--   msg_id  the id
 -- Result: the row that the view cmq.q_<queue>_all shows to the same statement for this
 --   msg_id, with the columns of cmq_messages but matched; none if it shows none.  No code
 --   of the queue's owner runs.  Fast for what is history, and for messages that wait as they
@@ -985,6 +1022,7 @@ COMMENT ON FUNCTION @extschema@.cmq_message(text, bigint)
 -- cmq_timeline: how many messages of which state were produced when, for charts.
 --
 -- Parameters:
+--   queue          the queue
 --   start_time, end_time  produced at or after the one and before the other
 --   buckets        into how many buckets of equal width that is cut, 1..1000
 -- Result: a row for each bucket, in order
@@ -996,10 +1034,10 @@ COMMENT ON FUNCTION @extschema@.cmq_message(text, bigint)
 --                  received since
 --   exact          the numbers are counted, as the views show them to the same statement;
 --                  else they are estimates
---   Whatever the queue holds, a call reads about 100,000 index entries and rows and some
---   thousand pages of indexes.  What is more is estimated from samples that are spread
---   evenly over the messages, not over the time: some per cent off for a bucket with more
---   than a few thousand messages.
+-- Whatever the queue holds, a call reads about 100,000 index entries and rows and some
+-- thousand pages of indexes.  What is more is estimated from samples that are spread
+-- evenly over the messages, not over the time: some per cent off for a bucket with more
+-- than a few thousand messages.
 -- Needs: SELECT on the queue.  Works on a standby; waits for nobody but who drops the queue
 --   or has locked its tables.
 -- Errors: 42704 no such queue, 22023 an argument NULL or out of range, end_time not after
@@ -1024,10 +1062,15 @@ LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 60;
 COMMENT ON FUNCTION @extschema@.cmq_timeline(text, timestamptz, timestamptz, int)
 	IS 'how many messages of which state were produced from start_time to before end_time (timestamps by the queue clock), in so many buckets of equal width: counted, or estimated where there are many';
 
+--
+-- Restore, replay, redrive
+--
+
 -- cmq_restore: make deleted messages of a window ready again at commit, in
 -- production order, whatever backlog there is.
 --
 -- Parameters:
+--   queue          the queue
 --   start_time, end_time  produced at or after the one and before the other;
 --                  end_time NULL: no end.  Messages that cannot be rewound any more
 --                  are not brought back.
@@ -1057,7 +1100,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore(text, timestamptz, timestamptz, json
 
 -- cmq_restore_messages: the same for messages with these ids.
 --
--- Parameters: msg_ids, a one-dimensional array without NULL.
+-- Parameters:
+--   queue    the queue
+--   msg_ids  a one-dimensional array without NULL
 -- Result: the ids of the messages restored, oldest first, each once.  A NOTICE tells
 --   how many of the ids were not restored: unknown, not deleted, deleted again just
 --   now, or out of the window.
@@ -1075,6 +1120,7 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 -- cmq_replay: copy deleted messages of a window into another queue.
 --
 -- Parameters:
+--   queue          the source
 --   into_queue     the other queue
 --   start_time, end_time, filter  as for cmq_restore
 --   dedup          whether each copy is sent with a key of its own, for an other queue with
@@ -1183,6 +1229,8 @@ COMMENT ON FUNCTION @extschema@.cmq_create_topic(text, text)
 --
 -- Messages that queues have from it stay with them; its journal is dropped by maintenance
 -- when no queue needs what is there.
+-- Parameters:
+--   topic   the topic
 -- Needs: ownership of the topic.
 -- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, or something
 --   depends on its journal, 42501 no right.
@@ -1227,6 +1275,9 @@ COMMENT ON FUNCTION @extschema@.cmq_subscribe(text, text, text, text[], text[])
 -- If the caller owns the queue, the call waits for changes of the queue that are under
 -- way, as cmq_subscribe does.  So both in one transaction change a subscription, and a
 -- drop of the queue waits for them.
+-- Parameters:
+--   topic         the topic
+--   subscription  its name
 -- Needs: ownership of the topic or of the queue.
 -- Errors: 42704 no such subscription, for the owner of the topic; 22023 NULL, 42501 no
 --   right, or no such topic or subscription.
@@ -1282,8 +1333,11 @@ COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
 -- all or nothing.
 --
--- Parameters: bodies, a one-dimensional array; headers and message_groups, NULL
---   or an array of as many elements; dedup_keys, as in cmq_send_batch; the others as in cmq_publish.
+-- Parameters:
+--   topic, tags, routing_key, delay_seconds  as in cmq_publish
+--   bodies          a one-dimensional array
+--   headers, message_groups  NULL, or an array of as many elements
+--   dedup_keys      as in cmq_send_batch
 -- Result: queue by queue, the messages in the order of the array.
 -- Needs, errors: as cmq_publish.
 CREATE FUNCTION @extschema@.cmq_publish_batch(
@@ -1307,7 +1361,8 @@ COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, js
 
 -- cmq_maintain: do now what the maintenance worker does at intervals.
 --
--- Parameters: queue, or NULL for all queues that the caller owns.
+-- Parameters:
+--   queue   the queue; NULL: all queues that the caller owns
 -- A failure in counts and statistics ends in a WARNING.  Any other failure is an error
 -- in a call for one queue; in a call for all, the queue is reported in a WARNING and
 -- skipped.  Dead letters to a queue of another owner are left to the worker.  A call
@@ -1329,7 +1384,12 @@ COMMENT ON FUNCTION @extschema@.cmq_maintain(text)
 -- What the views are made of.
 --
 
--- msg_id of a production time, and back: the same instant in two forms.
+-- msg_id: the msg_id of a production time, the same instant in another form.
+--
+-- Parameters:
+--   enqueued_at   the production time; NULL: the result is NULL
+-- Needs: nothing.
+-- Errors: 22023 the time is infinite or too late for a msg_id.
 CREATE FUNCTION cmq.msg_id(enqueued_at timestamptz)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_msg_id'
@@ -1337,6 +1397,12 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq.msg_id(timestamptz)
 	IS 'msg_id (microseconds since 1970) of the message produced at that instant (timestamp by the queue clock)';
 
+-- enqueued_at: the production time of a msg_id.
+--
+-- Parameters:
+--   msg_id   the id; NULL: the result is NULL
+-- Needs: nothing.
+-- Errors: 22023 no time has this id.
 CREATE FUNCTION cmq.enqueued_at(msg_id bigint)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_enqueued_at'
@@ -1608,6 +1674,10 @@ SELECT t.name AS topic, c.oid AS relid, c.relowner AS owner
    AND c.relnamespace = 'cmq'::pg_catalog.regnamespace::pg_catalog.oid
    AND c.relname = 't_' || t.name;
 COMMENT ON VIEW cmq._topic_rights IS 'cmq internal: the relations that carry the rights of topics';
+
+--
+-- Views
+--
 
 -- The queues on which the reader has any right, and those whose dead letters go
 -- to a queue of the reader's.  Settings are shown to readers with SELECT.
