@@ -12,7 +12,7 @@ use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($repair) = slurp_file("$top/docs/operations.md") =~ /^## Damage$.*?```sql\n(.*?)```/ms;
+my ($repair) = slurp_file("$top/docs/operations.md") =~ /^## Damage\n.*?```sql\n(.*?)```/ms;
 ok($repair, 'docs/operations.md has a repair');
 
 my $node = CmqNode->running('main', <<'CONF', extra => ['--data-checksums']);
