@@ -86,7 +86,7 @@ my $relations = found($node->sql("SELECT relname FROM $in_cmq AND relkind <> 'S'
 my $completions = found($node->sql("SELECT format('cmq.%I', relname) FROM $in_cmq"), '(.+)');
 
 # docs/operations.md has the numbers.
-my ($said, $said_partitions) = slurp_file("$top/docs/operations.md") =~ /20 queues with 15 days of history are (\d+) relations.*? The (\d+) partitions/s or die;
+my ($said, $said_partitions) = slurp_file("$top/docs/operations.md") =~ /20\s+queues\s+with\s+15\s+days\s+of\s+history\s+are\s+(\d+)\s+relations.*?\s+The\s+(\d+)\s+partitions/s or die;
 is($relations =~ tr/\n// + 1, $said, 'as many relations as docs/operations.md says');
 # in the second half of the day there is a pair for the next one, too
 is($node->sql(q{SELECT 2 * count(*) FROM cmq.partition WHERE lower <= now()}), $said_partitions, 'and as many partitions');
