@@ -14,7 +14,7 @@
  * again later, and goes to the dead-letter queue in the end if there is one.
  *
  * Work that takes long, or is done elsewhere, does not go into a transaction: then
- * receive, commit, work, and delete (README.md, Receive and delete).
+ * receive, commit, work, and delete (docs/applications.md, Receive and delete).
  *
  * When the server restarts it connects again, with growing pauses.  If the connection
  * was lost during a commit nobody knows whether the message was booked: it is ready

@@ -13,7 +13,7 @@ back, and then received by its id and released: that is counted, so that it come
 again later, and goes to the dead-letter queue in the end if there is one.
 
 Work that takes long, or is done elsewhere, does not go into a transaction: then
-receive, commit, work, and delete (README.md, Receive and delete).
+receive, commit, work, and delete (docs/applications.md, Receive and delete).
 
 When the server restarts it connects again, with growing pauses.  If the connection
 was lost during a commit nobody knows whether the message was booked: it is ready

@@ -14,7 +14,7 @@
  *	  that the code has opened and left are dropped.
  *	- SET CONSTRAINTS, which would fire the caller's deferred triggers at once, is
  *	  refused.
- * README, threat model 5, says what is left.
+ * docs/rights.md, threat model 5, says what is left.
  *
  * Error: cursors are as they were before the error goes on; role and settings are
  * restored by the server with the (sub)transaction.

@@ -250,7 +250,7 @@ SELECT clock_timestamp() - :'before' < interval '25 s' AS at_once;
 SELECT count(*) FROM cmq.q_dead_dlq_live WHERE body = 'last';
 
 --
--- Consuming in one transaction with the work, as README shows it: work that fails each
+-- Consuming in one transaction with the work, as docs/applications.md shows it: work that fails each
 -- time holds up nobody, and its message goes to the dead-letter queue in the end.
 --
 SELECT cmq_clear_queue('dead_a'), cmq_clear_queue('dead_dlq');

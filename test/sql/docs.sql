@@ -1,10 +1,10 @@
--- README.md against the catalogs: its reference tables name every function
+-- README.md and docs/ against the catalogs: the reference tables name every function
 -- with its arguments, every setting with its default, and nothing else.
 \getenv srcdir PG_ABS_SRCDIR
 \set helpers :srcdir '/helpers.sql'
 \i :helpers
 
-\set readme `cat "$PG_ABS_SRCDIR/../README.md"`
+\set readme `cd "$PG_ABS_SRCDIR/.." && cat README.md docs/*.md`
 CREATE TEMP TABLE readme AS
 	SELECT line FROM regexp_split_to_table(:'readme', E'\n') line WHERE line LIKE '| `%';
 SELECT length(:'readme') > 1000 AS readme_found;
@@ -109,7 +109,7 @@ SELECT m[1] AS not_a_column FROM readme, regexp_matches(line, '`([a-z_]+)`', 'g'
 -- what is said of cmq.metrics: each column
 SELECT attname AS not_documented FROM pg_attribute
  WHERE attrelid = 'cmq.metrics'::regclass AND attnum > 0 AND attname <> 'queue'
-   AND strpos(substring(:'readme' FROM E'\\*\\*Monitoring\\.\\*\\*.*?\n\n'), '`' || attname || '`') = 0
+   AND strpos(substring(:'readme' FROM E'\n## Monitoring\n\n.*?\n\n'), '`' || attname || '`') = 0
  ORDER BY attnum;
 
 --
@@ -156,11 +156,11 @@ SELECT DISTINCT m[1] AS not_documented FROM error, regexp_matches(ours, '\m([0-9
 -- Commands and files that documents name.
 --
 \set makefile `cat "$PG_ABS_SRCDIR/../Makefile"`
-\set documents `cd "$PG_ABS_SRCDIR/.." && cat README.md CONTRIBUTING.md SECURITY.md`
+\set documents `cd "$PG_ABS_SRCDIR/.." && cat README.md CONTRIBUTING.md SECURITY.md docs/*.md`
 SELECT DISTINCT m[1] AS no_such_target FROM regexp_matches(:'documents', '(?:`|\n)make ([a-z][a-z-]*)', 'g') m
- WHERE m[1] NOT IN ('install', 'installcheck') AND :'makefile' !~ ('\n' || m[1] || ':') ORDER BY 1;
+ WHERE m[1] NOT IN ('install', 'installcheck', 'uninstall') AND :'makefile' !~ ('\n' || m[1] || ':') ORDER BY 1;
 SELECT DISTINCT m[1] AS no_such_file
-  FROM regexp_matches(:'documents', '`((?:bench|demo|examples|expected|sql|src|test|tools)/[\w./-]+)[` ]', 'g') m
+  FROM regexp_matches(:'documents', '`((?:bench|demo|docs|examples|expected|sql|src|test|tools)/[\w./-]+)[` ]', 'g') m
  WHERE pg_stat_file(:'srcdir' || '/../' || m[1], true) IS NULL ORDER BY 1;
 
 --

@@ -256,7 +256,7 @@ DROP OWNED BY regress_pause_operator, regress_pause_reader, regress_pause_monito
 DROP ROLE regress_pause_operator, regress_pause_reader, regress_pause_monitor;
 
 --
--- After an accident, as README.md tells it.  A consumer has deleted what it booked
+-- After an accident, as docs/rewind.md tells it.  A consumer has deleted what it booked
 -- nowhere, and holds two messages.
 --
 SELECT cmq_create_queue('pause_orders', visibility_timeout => 600, rewind_seconds => 86400);

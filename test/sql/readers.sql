@@ -38,7 +38,7 @@ BEGIN
 END $$;
 
 --
--- The three readers, as README.md makes them.  Queue a exists, b comes later.
+-- The three readers, as docs/reports.md makes them.  Queue a exists, b comes later.
 --
 SET ROLE regress_readers_app;
 SELECT pg_temp.fill('readers_a');

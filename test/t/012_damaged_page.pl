@@ -1,6 +1,6 @@
 # A bad page in a table of a queue, as a broken disk leaves it: calls that meet the page
 # say so, messages elsewhere are sent, received and deleted, and after the repair that
-# README.md shows every message that was not on the page is there, each in one state.
+# docs/operations.md shows every message that was not on the page is there, each in one state.
 
 use strict;
 use warnings;
@@ -12,9 +12,8 @@ use CmqNode;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $readme = slurp_file("$top/README.md");
-my ($repair) = $readme =~ /\*\*Damage\.\*\*.*?```sql\n(.*?)```/s;
-ok($repair, 'README.md has a repair');
+my ($repair) = slurp_file("$top/docs/operations.md") =~ /^## Damage\n.*?```sql\n(.*?)```/ms;
+ok($repair, 'docs/operations.md has a repair');
 
 my $node = CmqNode->running('main', <<'CONF', extra => ['--data-checksums']);
 autovacuum = off

@@ -82,7 +82,7 @@ sub rewinds_soon
 	return;
 }
 
-# Where the README says that the table is read: so what is measured is what is meant.
+# Where docs/limits.md says that the table is read: so what is measured is what is meant.
 sub agrees_late
 {
 	my ($when) = @_;

@@ -216,7 +216,7 @@ note($node->sql(q{SELECT string_agg(sqlstate || ' ' || n, ', ' ORDER BY n DESC) 
 is($node->sql(q{SELECT count(*) FROM outcome WHERE sqlstate LIKE 'XX%'}), '0', 'no internal error')
   or diag($node->sql(q{SELECT message FROM outcome WHERE sqlstate LIKE 'XX%' LIMIT 10}));
 is($node->sql(q{SELECT count(*) FROM outcome WHERE sqlstate NOT IN ('ok', 'UNDO0', '22023', '42704', '42710', '22P02', '54000', '55000', '53400', '2BP01', '21000', '40P01', '55P03', '42501', '42P07')}),
-	'0', 'errors are those of the README')
+	'0', 'errors are those of docs/reference.md')
   or diag($node->sql(q{SELECT DISTINCT f, sqlstate, message FROM outcome WHERE sqlstate NOT IN ('ok', 'UNDO0', '22023', '42704', '42710', '22P02', '54000', '55000', '53400', '2BP01', '21000', '40P01', '55P03', '42501', '42P07') LIMIT 10}));
 # the slow ones are called too seldom for that in a short run
 my $slow = $ENV{CMQ_TEST_LONG} ? 'none' : 'create|drop|subscribe|alter';

@@ -85,9 +85,9 @@ is($node->sql(sprintf "$types AND format_type(atttypid, atttypmod) NOT IN
 my $relations = found($node->sql("SELECT relname FROM $in_cmq AND relkind <> 'S'"), '(.+)');
 my $completions = found($node->sql("SELECT format('cmq.%I', relname) FROM $in_cmq"), '(.+)');
 
-# README.md has the numbers.
-my ($said, $said_partitions) = slurp_file("$top/README.md") =~ /20 queues with 15 days of history are (\d+) relations.*? The (\d+) partitions/s or die;
-is($relations =~ tr/\n// + 1, $said, 'as many relations as README.md says');
+# docs/operations.md has the numbers.
+my ($said, $said_partitions) = slurp_file("$top/docs/operations.md") =~ /20\s+queues\s+with\s+15\s+days\s+of\s+history\s+are\s+(\d+)\s+relations.*?\s+The\s+(\d+)\s+partitions/s or die;
+is($relations =~ tr/\n// + 1, $said, 'as many relations as docs/operations.md says');
 # in the second half of the day there is a pair for the next one, too
 is($node->sql(q{SELECT 2 * count(*) FROM cmq.partition WHERE lower <= now()}), $said_partitions, 'and as many partitions');
 
@@ -146,8 +146,8 @@ SKIP:
 	my $schema = pull($dir, 'all', '');
 	is(found($schema, 'export const .*? = cmq\.(?:table|view)\("(.+?)",.*'), $relations, 'the relations');
 
-	# without the extension's internal relations, as README.md says
-	my ($filter) = slurp_file("$top/README.md") =~ /`(tablesFilter: \[.*?\])`/ or die;
+	# without the extension's internal relations, as docs/operations.md says
+	my ($filter) = slurp_file("$top/docs/operations.md") =~ /`(tablesFilter: \[.*?\])`/ or die;
 	$schema = pull($dir, 'readable', "$filter,");
 	is(found($schema, 'export const .*? = cmq\.(?:table|view)\("(.+?)",.*'),
 		found($node->sql("SELECT relname FROM $in_cmq AND $readable"), '(.+)'), 'the relations that a reader may read');
