@@ -233,6 +233,7 @@ SQL
 	'docs/rights.md' => {
 		given => $orders,
 		items => [ [ 'GRANT USAGE, CREATE' => { after => q{SELECT has_table_privilege('billing', 'cmq.q_orders', 'DELETE'), has_table_privilege('billing', 'cmq.q_orders', 'INSERT')}, gives => qr/^t\|f$/ } ] ] },
+	'docs/functions.md' => { elsewhere => '001_preload.pl calls each function; the page has signatures alone, and make check-reference compares them with the scripts' },
 	'docs/scaling-out.md' => { elsewhere => '138_scaling_out.pl has three nodes, and runs its blocks of SQL; what else it tells, of lost nodes and of several addresses, is in 132 and 134' },
 	'docs/topics.md' => {
 		given => q{SELECT cmq_create_queue('invoices', rewind_seconds => 86400), cmq_create_queue('audit_log', rewind_seconds => 86400), cmq_create_queue('invoices_new');},
