@@ -1,6 +1,7 @@
 # cmq: message queues with visibility timeouts and rewind
 #
-#   make, make install, make installcheck    as for every PostgreSQL extension
+#   make, make install, make installcheck    as for every PostgreSQL extension; also in another
+#                                            directory, with -f /path/to/cmq/Makefile
 #   make demo                                play the story of a rewind
 #   make psql                                try cmq in psql
 #   make console                             the web console, for the server of PGHOST ..
@@ -20,8 +21,11 @@
 # use private servers of their own.  PG_CONFIG chooses the PostgreSQL.  One test of
 # each kind: see test/README.
 
+# The tree, which need not be where make runs: make -f /path/to/cmq/Makefile builds there.
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
+
 EXTENSION = cmq cmq_cluster
-EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" cmq.control)
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(HERE)cmq.control)
 PGFILEDESC = "cmq - message queues with visibility timeouts and rewind"
 
 MODULE_big = cmq
@@ -158,7 +162,7 @@ OBJS = \
 	src/worker/cmq_turn.o \
 	src/worker/cmq_worker.o
 
-DATA = $(wildcard sql/cmq--*.sql sql/cmq_cluster--*.sql)
+DATA = $(patsubst $(HERE)%,%,$(wildcard $(HERE)sql/cmq--*.sql $(HERE)sql/cmq_cluster--*.sql))
 
 # The version is a preprocessor flag because it must reach LLVM bitcode too,
 # which is compiled without PG_CFLAGS.
@@ -296,7 +300,29 @@ include $(PGXS)
 
 all: checkver checktests
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h) cmq.control
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(HERE)src/*/*.h) $(HERE)cmq.control
+
+# Outside of the tree the folders for the objects are made first, and the runners of
+# installcheck, which want inputs and results beside each other, get links.
+ifneq ($(realpath $(HERE)),$(realpath .))
+
+# whole paths: VPATH would find the others in the tree
+OBJ_DIRS = $(addprefix $(CURDIR)/,$(sort $(dir $(OBJS))))
+INPUTS = test expected
+
+$(OBJS) $(OBJS:.o=.bc): | $(OBJ_DIRS)
+$(OBJ_DIRS):
+	@mkdir -p $@
+
+.PHONY: link-inputs unlink-inputs
+installcheck: link-inputs
+link-inputs:
+	@ln -sfn $(foreach input,$(INPUTS),$(realpath $(HERE))/$(input)) .
+clean: unlink-inputs
+unlink-inputs:
+	@rm -f $(INPUTS)
+
+endif
 
 else # no PGXS
 
@@ -306,7 +332,7 @@ PGXS_TARGETS = all all-lib install install-lib installdirs uninstall clean \
 .PHONY: $(PGXS_TARGETS)
 $(PGXS_TARGETS):
 	$(error PostgreSQL's development files are missing: install the package \
-$(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_config of a server that has them))
+$(shell PG_CONFIG='$(PG_CONFIG)' $(HERE)tools/dev-package) (or set PG_CONFIG to the pg_config of a server that has them))
 
 endif
 
@@ -314,45 +340,45 @@ endif
 	checktests check-layers indent indent-check
 
 demo:
-	@demo/run
+	@$(HERE)demo/run
 
 psql:
-	@tools/psql
+	@$(HERE)tools/psql
 
 console:
-	@console/run
+	@$(HERE)console/run
 
 console-demo:
-	@console/demo/run
+	@$(HERE)console/demo/run
 
 test:
-	@test/run
+	@$(HERE)test/run
 
 check-quick:
-	@test/run quick
+	@$(HERE)test/run quick
 
 test-long:
-	@CMQ_TEST_LONG=1 test/run
-	@test/versions
+	@CMQ_TEST_LONG=1 $(HERE)test/run
+	@$(HERE)test/versions
 
 test-versions:
-	@test/versions
+	@$(HERE)test/versions
 
 bench:
-	@tools/bench $(BENCH_OPTS)
+	@$(HERE)tools/bench $(BENCH_OPTS)
 
 checkver:
-	@tools/checkver
+	@$(HERE)tools/checkver
 
 checktests:
-	@tools/checktests
+	@$(HERE)tools/checktests
 
 check-layers:
-	@tools/check-layers --self-test
-	@tools/check-layers
+	@$(HERE)tools/check-layers --self-test
+	@$(HERE)tools/check-layers
 
 indent: all
-	@tools/indent
+	@$(HERE)tools/indent
 
 indent-check: all
-	@tools/indent --check
+	@$(HERE)tools/indent --check
