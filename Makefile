@@ -11,6 +11,9 @@
 #                                            area: less than two minutes on 2 processors
 #   make test-long                           the same with more rounds, then test-versions: an hour
 #   make test-versions                       make test in chroots of other Debian releases
+#   make test-packages                       build, install, upgrade and remove the Debian packages in
+#                                            chroots of Debian 12, 13 and unstable
+#   make dist                                the archives of a release: for PGXN, and for the packages
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
 #   make checktests                          do test/README and this file name all tests?
@@ -336,7 +339,7 @@ $(shell PG_CONFIG='$(PG_CONFIG)' $(HERE)tools/dev-package) (or set PG_CONFIG to 
 
 endif
 
-.PHONY: demo psql console console-demo test test-long test-versions check-quick bench checkver \
+.PHONY: demo psql console console-demo test test-long test-versions test-packages dist check-quick bench checkver \
 	checktests check-layers indent indent-check
 
 demo:
@@ -363,6 +366,13 @@ test-long:
 
 test-versions:
 	@$(HERE)test/versions
+
+test-packages:
+	@$(HERE)test/packages
+
+dist: checkver
+	@$(HERE)tools/checkmeta
+	@$(HERE)tools/dist
 
 bench:
 	@$(HERE)tools/bench $(BENCH_OPTS)
