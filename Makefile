@@ -1,6 +1,7 @@
 # cmq: message queues with visibility timeouts and rewind
 #
-#   make, make install, make installcheck    as for every PostgreSQL extension
+#   make, make install, make installcheck    as for every PostgreSQL extension; also in another
+#                                            directory, with -f /path/to/cmq/Makefile
 #   make demo                                play the story of a rewind
 #   make psql                                try cmq in psql
 #   make console                             the web console, for the server of PGHOST ..
@@ -10,6 +11,9 @@
 #                                            area: less than two minutes on 2 processors
 #   make test-long                           the same with more rounds, then test-versions: an hour
 #   make test-versions                       make test in chroots of other Debian releases
+#   make test-packages                       build, install, upgrade and remove the Debian packages in
+#                                            chroots of Debian 12, 13 and unstable
+#   make dist                                the archives of a release: for PGXN, and for the packages
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
 #   make checktests                          do test/README and this file name all tests?
@@ -22,8 +26,11 @@
 # use private servers of their own.  PG_CONFIG chooses the PostgreSQL.  One test of
 # each kind: see test/README.
 
+# The tree, which need not be where make runs: make -f /path/to/cmq/Makefile builds there.
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
+
 EXTENSION = cmq cmq_cluster
-EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" cmq.control)
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(HERE)cmq.control)
 PGFILEDESC = "cmq - message queues with visibility timeouts and rewind"
 
 MODULE_big = cmq
@@ -162,7 +169,7 @@ OBJS = \
 	src/worker/cmq_turn.o \
 	src/worker/cmq_worker.o
 
-DATA = $(wildcard sql/cmq--*.sql sql/cmq_cluster--*.sql)
+DATA = $(patsubst $(HERE)%,%,$(wildcard $(HERE)sql/cmq--*.sql $(HERE)sql/cmq_cluster--*.sql))
 
 # The version is a preprocessor flag because it must reach LLVM bitcode too,
 # which is compiled without PG_CFLAGS.
@@ -301,7 +308,29 @@ include $(PGXS)
 
 all: checkver checktests
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h) cmq.control
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(HERE)src/*/*.h) $(HERE)cmq.control
+
+# Outside of the tree the folders for the objects are made first, and the runners of
+# installcheck, which want inputs and results beside each other, get links.
+ifneq ($(realpath $(HERE)),$(realpath .))
+
+# whole paths: VPATH would find the others in the tree
+OBJ_DIRS = $(addprefix $(CURDIR)/,$(sort $(dir $(OBJS))))
+INPUTS = test expected
+
+$(OBJS) $(OBJS:.o=.bc): | $(OBJ_DIRS)
+$(OBJ_DIRS):
+	@mkdir -p $@
+
+.PHONY: link-inputs unlink-inputs
+installcheck: link-inputs
+link-inputs:
+	@ln -sfn $(foreach input,$(INPUTS),$(realpath $(HERE))/$(input)) .
+clean: unlink-inputs
+unlink-inputs:
+	@rm -f $(INPUTS)
+
+endif
 
 else # no PGXS
 
@@ -311,60 +340,67 @@ PGXS_TARGETS = all all-lib install install-lib installdirs uninstall clean \
 .PHONY: $(PGXS_TARGETS)
 $(PGXS_TARGETS):
 	$(error PostgreSQL's development files are missing: install the package \
-$(shell PG_CONFIG='$(PG_CONFIG)' tools/dev-package) (or set PG_CONFIG to the pg_config of a server that has them))
+$(shell PG_CONFIG='$(PG_CONFIG)' $(HERE)tools/dev-package) (or set PG_CONFIG to the pg_config of a server that has them))
 
 endif
 
-.PHONY: demo psql console console-demo test test-long test-versions check-quick bench checkver \
+.PHONY: demo psql console console-demo test test-long test-versions test-packages dist check-quick bench checkver \
 	checktests check-layers reference check-reference indent indent-check
 
 demo:
-	@demo/run
+	@$(HERE)demo/run
 
 psql:
-	@tools/psql
+	@$(HERE)tools/psql
 
 console:
-	@console/run
+	@$(HERE)console/run
 
 console-demo:
-	@console/demo/run
+	@$(HERE)console/demo/run
 
 test:
-	@test/run
+	@$(HERE)test/run
 
 check-quick:
-	@test/run quick
+	@$(HERE)test/run quick
 
 test-long:
-	@CMQ_TEST_LONG=1 test/run
-	@test/versions
+	@CMQ_TEST_LONG=1 $(HERE)test/run
+	@$(HERE)test/versions
 
 test-versions:
-	@test/versions
+	@$(HERE)test/versions
+
+test-packages:
+	@$(HERE)test/packages
+
+dist: checkver
+	@$(HERE)tools/checkmeta
+	@$(HERE)tools/dist
 
 bench:
-	@tools/bench $(BENCH_OPTS)
+	@$(HERE)tools/bench $(BENCH_OPTS)
 
 checkver:
-	@tools/checkver
+	@$(HERE)tools/checkver
 
 checktests:
-	@tools/checktests
+	@$(HERE)tools/checktests
 
 check-layers:
-	@tools/check-layers --self-test
-	@tools/check-layers
+	@$(HERE)tools/check-layers --self-test
+	@$(HERE)tools/check-layers
 
 reference:
-	@tools/reference
+	@$(HERE)tools/reference
 
 check-reference:
-	@tools/reference --self-test
-	@tools/reference --check
+	@$(HERE)tools/reference --self-test
+	@$(HERE)tools/reference --check
 
 indent: all
-	@tools/indent
+	@$(HERE)tools/indent
 
 indent-check: all
-	@tools/indent --check
+	@$(HERE)tools/indent --check

@@ -156,12 +156,13 @@ SELECT DISTINCT m[1] AS not_documented FROM error, regexp_matches(ours, '\m([0-9
 -- Commands and files that documents name.
 --
 \set makefile `cat "$PG_ABS_SRCDIR/../Makefile"`
-\set documents `cd "$PG_ABS_SRCDIR/.." && cat README.md CONTRIBUTING.md SECURITY.md docs/*.md`
+\set documents `cd -P "$PG_ABS_SRCDIR/.." && cat README.md CONTRIBUTING.md SECURITY.md docs/*.md`
+\set top `cd -P "$PG_ABS_SRCDIR/.." && pwd`
 SELECT DISTINCT m[1] AS no_such_target FROM regexp_matches(:'documents', '(?:`|\n)make ([a-z][a-z-]*)', 'g') m
  WHERE m[1] NOT IN ('install', 'installcheck', 'uninstall') AND :'makefile' !~ ('\n' || m[1] || ':') ORDER BY 1;
 SELECT DISTINCT m[1] AS no_such_file
   FROM regexp_matches(:'documents', '`((?:bench|demo|docs|examples|expected|sql|src|test|tools)/[\w./-]+)[` ]', 'g') m
- WHERE pg_stat_file(:'srcdir' || '/../' || m[1], true) IS NULL ORDER BY 1;
+ WHERE pg_stat_file(:'top' || '/' || m[1], true) IS NULL ORDER BY 1;
 
 --
 -- Comments: everything a user may call or read has one.
