@@ -70,7 +70,7 @@ function List({ data, queue, picked, pick, text, letters }) {
         <th scope="row"><a href=${`#/queue/${encodeURIComponent(queue)}/messages/${message.msg_id}`}>${when(message.enqueued_at)}</a></th>
         <td>${stateNames[message.state] ?? message.state}</td>
         <td class="number">${letters ? `${num(letter?.receive_count)} ×` : `${num(message.receive_count)} ×`}</td>
-        ${letters ? html`<td><${Foreign}>${letter ? String(letter.queue) : 'no dead letter'}</${Foreign}></td><td><${Foreign}>${letter ? reasons[letter.reason] ?? String(letter.reason) : '–'}</${Foreign}></td>`
+        ${letters ? html`<td><${Foreign}>${letter ? String(letter.queue) : 'no dead letter'}</${Foreign}></td><td><${Foreign}>${letter ? reasons.get(letter.reason) ?? String(letter.reason) : '–'}</${Foreign}></td>`
           : html`<td class="number">${Number(message.rewind_count) > 0 ? `${num(message.rewind_count)} ×` : '–'}</td>`}
         <td><${Foreign} class="headers">${message.message_group ? `[${message.message_group}] ` : ''}${(message.headers ?? '').slice(0, 160)}</${Foreign}></td>
         <td><${Foreign} class="body">${message.body}${Number(message.body_bytes) > new Blob([message.body ?? '']).size ? '…' : ''}</${Foreign}></td>
@@ -80,7 +80,8 @@ function List({ data, queue, picked, pick, text, letters }) {
     ${data.tired && html`<p class="note">As many messages were looked at as one page allows. “On” looks further.</p>`}`
 }
 
-const reasons = { max_receive_count: 'received too often', max_time_to_live: 'not consumed in time' }
+// not an object: what is looked up comes from headers, which anybody writes
+const reasons = new Map([['max_receive_count', 'received too often'], ['max_time_to_live', 'not consumed in time']])
 
 function Pager({ pages, order, part }) {
   const later = part === 'pending' ? 'On' : order === 'up' ? 'On (later)' : 'On (earlier)'
