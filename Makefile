@@ -18,6 +18,8 @@
 #   make checkver                            do all files name the same version?
 #   make checktests                          do test/README and this file name all tests?
 #   make check-layers                        is src/ laid out as src/README says?
+#   make reference                           write docs/functions.md from the contracts in sql/
+#   make check-reference                     is it so, and is each contract whole?
 #   make indent, make indent-check           pgindent on src/, or what it would change
 #
 # demo, psql, test, check-quick and bench install the Debian packages they lack, and
@@ -77,6 +79,7 @@ OBJS = \
 	src/store/cmq_find.o \
 	src/store/cmq_group_scan.o \
 	src/store/cmq_history.o \
+	src/store/cmq_index_pages.o \
 	src/store/cmq_journal.o \
 	src/store/cmq_journal_rows.o \
 	src/store/cmq_leaf.o \
@@ -151,6 +154,7 @@ OBJS = \
 	src/watch/cmq_published.o \
 	src/watch/cmq_rewind_left.o \
 	src/watch/cmq_status.o \
+	src/watch/cmq_timeline.o \
 	src/watch/cmq_view_shape.o \
 	src/watch/cmq_view_ways.o \
 	src/watch/cmq_views.o \
@@ -217,6 +221,7 @@ REGRESS = \
 	views \
 	readers \
 	messages \
+	timeline \
 	reports \
 	metrics \
 	status \
@@ -340,7 +345,7 @@ $(shell PG_CONFIG='$(PG_CONFIG)' $(HERE)tools/dev-package) (or set PG_CONFIG to 
 endif
 
 .PHONY: demo psql console console-demo test test-long test-versions test-packages dist check-quick bench checkver \
-	checktests check-layers indent indent-check
+	checktests check-layers reference check-reference indent indent-check
 
 demo:
 	@$(HERE)demo/run
@@ -386,6 +391,13 @@ checktests:
 check-layers:
 	@$(HERE)tools/check-layers --self-test
 	@$(HERE)tools/check-layers
+
+reference:
+	@$(HERE)tools/reference
+
+check-reference:
+	@$(HERE)tools/reference --self-test
+	@$(HERE)tools/reference --check
 
 indent: all
 	@$(HERE)tools/indent

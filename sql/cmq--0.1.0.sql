@@ -358,6 +358,8 @@ COMMENT ON FUNCTION @extschema@.cmq_alter_queue(text, int, int, int, int, int, b
 -- of the schema without the data, and what a DROP by hand has left of a queue.
 -- A damaged queue can be dropped; by a superuser alone if the relation that carries
 -- its rights was renamed.
+-- Parameters:
+--   queue   the queue
 -- Needs: ownership of the queue.
 -- Errors: 42704 no such queue, 42501 no right, 2BP01 the queue is the dead-letter
 --   queue of another one, or other objects (a reporting view, say) depend on it,
@@ -378,6 +380,8 @@ COMMENT ON FUNCTION @extschema@.cmq_drop_queue(text)
 -- Receipt handles of removed messages are stale.  Waits for transactions that
 -- are receiving, deleting or changing one of the messages.  Messages of sends that
 -- have not committed stay.
+-- Parameters:
+--   queue   the queue
 -- Result: how many messages were removed.
 -- Needs: UPDATE on the queue.
 -- Errors: 42704 no such queue, 22023 NULL, 55000 a rewind is under way and a reason is
@@ -419,6 +423,8 @@ COMMENT ON FUNCTION @extschema@.cmq_pause_queue(text, text)
 -- cmq_resume_queue: deliver again.  Receives that wait are woken at the commit.
 --
 -- The record in cmq.rewinds has cmq.reason as the reason.
+-- Parameters:
+--   queue   the queue
 -- Result: true; false if the queue is not paused: then nothing changes, and nothing
 --   is recorded.
 -- Needs: UPDATE on the queue.
@@ -434,6 +440,8 @@ COMMENT ON FUNCTION @extschema@.cmq_resume_queue(text)
 --
 -- Dead letters that were moved stay where they are.  Without a policy the call does
 -- nothing.
+-- Parameters:
+--   queue   the queue
 -- Needs: UPDATE on the queue, or ownership of its dead-letter queue.
 -- Errors: 42704 no such queue, 22023 NULL, 42501 no right.
 CREATE FUNCTION @extschema@.cmq_unbind_dead_letter(queue text)
@@ -448,6 +456,9 @@ COMMENT ON FUNCTION @extschema@.cmq_unbind_dead_letter(text)
 -- Counts are exact.  To count takes time in proportion to the messages in flight,
 -- delayed and in the history; those that wait to be received cost nothing, except
 -- while expired messages wait for maintenance.
+-- Parameters:
+--   queue   the queue
+-- Result: the settings, in the units of cmq_create_queue, and
 --   active_msg_num        ready, rewound and not yet received ones included
 --   inactive_msg_num      in flight: received and hidden, also after a release
 --   delay_msg_num         delayed, and not received, or released uncounted
@@ -682,6 +693,9 @@ COMMENT ON FUNCTION @extschema@.cmq_consume(text, int, int, jsonb)
 --
 -- With rewind on the delivery moves to the history, else the message is
 -- removed.  Waits for a transaction that is changing the same message.
+-- Parameters:
+--   queue           the queue
+--   receipt_handle  the name of the delivery
 -- Result: true; false when the handle is stale: the message was received again, its
 --   visibility was changed, it was released, deleted or cleared, or both its retention and
 --   its visibility timeout have passed.
@@ -697,7 +711,9 @@ COMMENT ON FUNCTION @extschema@.cmq_delete(text, text)
 
 -- cmq_delete_batch: delete many messages that were received.
 --
--- Parameters: receipt_handles, a one-dimensional array.
+-- Parameters:
+--   queue            the queue
+--   receipt_handles  a one-dimensional array
 -- Result: the handles that were deleted, in the order of the array; a stale
 --   or repeated handle is not among them.
 -- Needs, errors: as cmq_delete; one handle that is malformed, NULL or of another server
@@ -712,8 +728,10 @@ COMMENT ON FUNCTION @extschema@.cmq_delete_batch(text, text[])
 -- cmq_change_visibility: hide a received message for longer, or end its
 -- visibility timeout early.
 --
--- Parameters: visibility_timeout, seconds from now, 0..43200; 0 makes the
---   message ready at once.
+-- Parameters:
+--   queue               the queue
+--   receipt_handle      the name of the delivery
+--   visibility_timeout  seconds from now, 0..43200; 0 makes the message ready at once
 -- Waits as cmq_delete does.
 -- Result: the new receipt handle, and the old one is stale; NULL when the given
 --   handle is stale.
@@ -732,8 +750,10 @@ COMMENT ON FUNCTION @extschema@.cmq_change_visibility(text, text, int)
 
 -- cmq_change_visibility_batch: the same for many messages.
 --
--- Parameters: receipt_handles, a one-dimensional array; visibility_timeout, as for
---   cmq_change_visibility, one for all, and from one moment on.
+-- Parameters:
+--   queue               the queue
+--   receipt_handles     a one-dimensional array
+--   visibility_timeout  as for cmq_change_visibility, one for all, and from one moment on
 -- Result: a row for each handle whose message was changed, in the order of the array; a
 --   stale or repeated handle is not among them.  old_handle, as it was given, is stale,
 --   and new_handle is good.
@@ -753,6 +773,7 @@ COMMENT ON FUNCTION @extschema@.cmq_change_visibility_batch(text, text[], int)
 -- cmq_release: give back messages that were received, because their work has failed.
 --
 -- Parameters:
+--   queue            the queue
 --   receipt_handles  a one-dimensional array
 --   delay_seconds    seconds from now until they can be received again, from 0, at once, to
 --                    msg_retention_seconds - 1; NULL: for each message the queue's
@@ -782,15 +803,21 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_release(text, text[], int, boolean)
 	IS 'give back messages that were received, to be received again after delay_seconds seconds, or after the queue''s back-off; returns the receipt handles of those released';
 
+--
+-- Rewind
+--
+
 -- cmq_rewind: consumers receive again what was deleted so far and was
 -- produced at or after start_time, in production order, then the rest (a
 -- waiting message older than some of them keeps its place among them).
 --
--- Parameters: start_time, now() - rewind_seconds .. min_msg_time, both
---   included.  cmq_queue_attributes shows the range, in the time of messages, which
---   is that of the wall clock unless the wall clock has been set.  A message that was
---   outside of an earlier, shorter window does not come back; one that left the
---   window since the transaction began may not come back.
+-- Parameters:
+--   queue       the queue
+--   start_time  now() - rewind_seconds .. min_msg_time, both included.
+--               cmq_queue_attributes shows the range, in the time of messages, which is
+--               that of the wall clock unless the wall clock has been set.  A message that
+--               was outside of an earlier, shorter window does not come back; one that left
+--               the window since the transaction began may not come back.
 -- Result: enqueued_at of the first message that will be received again, NULL
 --   if there is none.
 -- A message that is pending at that moment, in flight or being deleted by a
@@ -810,6 +837,8 @@ COMMENT ON FUNCTION @extschema@.cmq_rewind(text, timestamptz)
 --
 -- Messages that were received stay received.  Messages that have left the rewind window
 -- since the rewind are no history any more: they are gone.
+-- Parameters:
+--   queue   the queue
 -- Result: true if a rewind was under way, as rewinding_from in cmq.queues shows; it is
 --   cancelled, even if it has nothing left.  Without one the call does nothing: false.
 -- Needs: UPDATE on the queue.
@@ -825,6 +854,7 @@ COMMENT ON FUNCTION @extschema@.cmq_cancel_rewind(text)
 -- cmq_rewind_preview: what a rewind or restore would bring back now.
 --
 -- Parameters:
+--   queue          the queue
 --   start_time, end_time  produced at or after the one and before the other;
 --                  end_time NULL: no end
 --   filter         only messages whose headers contain this (headers @> filter), at
@@ -852,6 +882,10 @@ AS 'MODULE_PATHNAME', 'cmq_rewind_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cmq_rewind_preview(text, timestamptz, timestamptz, jsonb)
 	IS 'count what a rewind or restore would bring back of the messages produced from start_time to before end_time (timestamps by the queue clock): messages, and bytes of their bodies';
+
+--
+-- Looking at messages
+--
 
 -- cmq_history: the history of a queue, for scripts that have its name as a value.
 --
@@ -953,6 +987,9 @@ COMMENT ON FUNCTION @extschema@.cmq_messages(text, text, timestamptz, bigint, js
 
 -- cmq_message: the message of an id.
 --
+-- Parameters:
+--   queue   the queue
+--   msg_id  the id
 -- Result: the row that the view cmq.q_<queue>_all shows to the same statement for this
 --   msg_id, with the columns of cmq_messages but matched; none if it shows none.  No code
 --   of the queue's owner runs.  Fast for what is history, and for messages that wait as they
@@ -982,10 +1019,58 @@ LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1;
 COMMENT ON FUNCTION @extschema@.cmq_message(text, bigint)
 	IS 'the message with this msg_id (microseconds since 1970), as cmq.q_<queue>_all shows it; no row if it shows none';
 
+-- cmq_timeline: how many messages of which state were produced when, for charts.
+--
+-- Parameters:
+--   queue          the queue
+--   start_time, end_time  produced at or after the one and before the other
+--   buckets        into how many buckets of equal width that is cut, 1..1000
+-- Result: a row for each bucket, in order
+--   bucket_start, bucket_end  produced at or after the one and before the other
+--   history        messages that the view cmq.q_<queue>_history shows
+--   ready, in_flight, delayed  messages that the view cmq.q_<queue>_live shows in that
+--                  state, but for those that are
+--   brought_back   ready because a rewind or restore has brought them back, and not
+--                  received since
+--   exact          the numbers are counted, as the views show them to the same statement;
+--                  else they are estimates
+-- Whatever the queue holds, a call reads about 100,000 index entries and rows and some
+-- thousand pages of indexes.  What is more is estimated from samples that are spread
+-- evenly over the messages, not over the time: some per cent off for a bucket with more
+-- than a few thousand messages.
+-- Needs: SELECT on the queue.  Works on a standby; waits for nobody but who drops the queue
+--   or has locked its tables.
+-- Errors: 42704 no such queue, 22023 an argument NULL or out of range, end_time not after
+--   start_time or one of them infinite, 55000 the relations of the queue were changed, 42501
+--   no right.
+CREATE FUNCTION @extschema@.cmq_timeline(
+	queue		text,
+	start_time	timestamptz,
+	end_time	timestamptz,
+	buckets		int DEFAULT 60)
+RETURNS TABLE (
+	bucket_start	timestamptz,
+	bucket_end		timestamptz,
+	history			bigint,
+	ready			bigint,
+	in_flight		bigint,
+	delayed			bigint,
+	brought_back	bigint,
+	exact			boolean)
+AS 'MODULE_PATHNAME', 'cmq_timeline'
+LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 60;
+COMMENT ON FUNCTION @extschema@.cmq_timeline(text, timestamptz, timestamptz, int)
+	IS 'how many messages of which state were produced from start_time to before end_time (timestamps by the queue clock), in so many buckets of equal width: counted, or estimated where there are many';
+
+--
+-- Restore, replay, redrive
+--
+
 -- cmq_restore: make deleted messages of a window ready again at commit, in
 -- production order, whatever backlog there is.
 --
 -- Parameters:
+--   queue          the queue
 --   start_time, end_time  produced at or after the one and before the other;
 --                  end_time NULL: no end.  Messages that cannot be rewound any more
 --                  are not brought back.
@@ -1015,7 +1100,9 @@ COMMENT ON FUNCTION @extschema@.cmq_restore(text, timestamptz, timestamptz, json
 
 -- cmq_restore_messages: the same for messages with these ids.
 --
--- Parameters: msg_ids, a one-dimensional array without NULL.
+-- Parameters:
+--   queue    the queue
+--   msg_ids  a one-dimensional array without NULL
 -- Result: the ids of the messages restored, oldest first, each once.  A NOTICE tells
 --   how many of the ids were not restored: unknown, not deleted, deleted again just
 --   now, or out of the window.
@@ -1033,6 +1120,7 @@ COMMENT ON FUNCTION @extschema@.cmq_restore_messages(text, bigint[])
 -- cmq_replay: copy deleted messages of a window into another queue.
 --
 -- Parameters:
+--   queue          the source
 --   into_queue     the other queue
 --   start_time, end_time, filter  as for cmq_restore
 --   dedup          whether each copy is sent with a key of its own, for an other queue with
@@ -1141,6 +1229,8 @@ COMMENT ON FUNCTION @extschema@.cmq_create_topic(text, text)
 --
 -- Messages that queues have from it stay with them; its journal is dropped by maintenance
 -- when no queue needs what is there.
+-- Parameters:
+--   topic   the topic
 -- Needs: ownership of the topic.
 -- Errors: 42704 no such topic, 22023 NULL, 2BP01 it has subscriptions, or something
 --   depends on its journal, 42501 no right.
@@ -1185,6 +1275,9 @@ COMMENT ON FUNCTION @extschema@.cmq_subscribe(text, text, text, text[], text[])
 -- If the caller owns the queue, the call waits for changes of the queue that are under
 -- way, as cmq_subscribe does.  So both in one transaction change a subscription, and a
 -- drop of the queue waits for them.
+-- Parameters:
+--   topic         the topic
+--   subscription  its name
 -- Needs: ownership of the topic or of the queue.
 -- Errors: 42704 no such subscription, for the owner of the topic; 22023 NULL, 42501 no
 --   right, or no such topic or subscription.
@@ -1240,8 +1333,11 @@ COMMENT ON FUNCTION @extschema@.cmq_publish(text, text, text[], text, jsonb, int
 -- cmq_publish_batch: publish many messages with the same tags and routing key,
 -- all or nothing.
 --
--- Parameters: bodies, a one-dimensional array; headers and message_groups, NULL
---   or an array of as many elements; dedup_keys, as in cmq_send_batch; the others as in cmq_publish.
+-- Parameters:
+--   topic, tags, routing_key, delay_seconds  as in cmq_publish
+--   bodies          a one-dimensional array
+--   headers, message_groups  NULL, or an array of as many elements
+--   dedup_keys      as in cmq_send_batch
 -- Result: queue by queue, the messages in the order of the array.
 -- Needs, errors: as cmq_publish.
 CREATE FUNCTION @extschema@.cmq_publish_batch(
@@ -1265,7 +1361,8 @@ COMMENT ON FUNCTION @extschema@.cmq_publish_batch(text, text[], text[], text, js
 
 -- cmq_maintain: do now what the maintenance worker does at intervals.
 --
--- Parameters: queue, or NULL for all queues that the caller owns.
+-- Parameters:
+--   queue   the queue; NULL: all queues that the caller owns
 -- A failure in counts and statistics ends in a WARNING.  Any other failure is an error
 -- in a call for one queue; in a call for all, the queue is reported in a WARNING and
 -- skipped.  Dead letters to a queue of another owner are left to the worker.  A call
@@ -1287,7 +1384,12 @@ COMMENT ON FUNCTION @extschema@.cmq_maintain(text)
 -- What the views are made of.
 --
 
--- msg_id of a production time, and back: the same instant in two forms.
+-- msg_id: the msg_id of a production time, the same instant in another form.
+--
+-- Parameters:
+--   enqueued_at   the production time; NULL: the result is NULL
+-- Needs: nothing.
+-- Errors: 22023 the time is infinite or too late for a msg_id.
 CREATE FUNCTION cmq.msg_id(enqueued_at timestamptz)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'cmq_msg_id'
@@ -1295,6 +1397,12 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION cmq.msg_id(timestamptz)
 	IS 'msg_id (microseconds since 1970) of the message produced at that instant (timestamp by the queue clock)';
 
+-- enqueued_at: the production time of a msg_id.
+--
+-- Parameters:
+--   msg_id   the id; NULL: the result is NULL
+-- Needs: nothing.
+-- Errors: 22023 no time has this id.
 CREATE FUNCTION cmq.enqueued_at(msg_id bigint)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'cmq_enqueued_at'
@@ -1567,6 +1675,10 @@ SELECT t.name AS topic, c.oid AS relid, c.relowner AS owner
    AND c.relname = 't_' || t.name;
 COMMENT ON VIEW cmq._topic_rights IS 'cmq internal: the relations that carry the rights of topics';
 
+--
+-- Views
+--
+
 -- The queues on which the reader has any right, and those whose dead letters go
 -- to a queue of the reader's.  Settings are shown to readers with SELECT.
 CREATE VIEW cmq.queues WITH (security_barrier) AS
@@ -1749,7 +1861,15 @@ CREATE FUNCTION cmq._metrics(
 	OUT delay_msg_num			bigint,
 	OUT oldest_ready_seconds	float8,
 	OUT pending_bytes			bigint,
-	OUT rewindable_bytes		bigint)
+	OUT rewindable_bytes		bigint,
+	OUT active_msg_num			bigint,
+	OUT rewind_msg_num			bigint,
+	OUT oldest_in_flight_seconds	float8,
+	OUT first_expiry_seconds	float8,
+	OUT paused_seconds			float8,
+	OUT unmaintained_seconds	float8,
+	OUT msg_retention_seconds	bigint,
+	OUT max_msg_heap_num		bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'cmq_metrics'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1;
@@ -1757,7 +1877,8 @@ COMMENT ON FUNCTION cmq._metrics(text) IS 'cmq internal: what the view cmq.metri
 
 -- cmq.metrics: what monitoring needs to know of each queue on which the reader
 -- has SELECT; members of pg_monitor see all queues.  On a standby the counters, from
--- since to body_bytes, are NULL, and each call counts the rest in the tables.
+-- since to body_bytes, and unmaintained_seconds are NULL, and each call counts the rest in
+-- the tables.
 -- Only those queues are looked at that meet a condition on the column queue (=, <, >,
 -- = ANY), and with ORDER BY queue and LIMIT those up to there.
 --   since                 the counters count from here on: the first use of
@@ -1789,9 +1910,27 @@ COMMENT ON FUNCTION cmq._metrics(text) IS 'cmq internal: what the view cmq.metri
 --                         and for the history.  The bodies of both are in the same
 --                         tables, whose bytes are divided in proportion to the
 --                         numbers of messages
+--   active_msg_num        of pending_msg_num: ready, left_of_rewind included
+--   rewind_msg_num        history of cmq.status
+--   oldest_in_flight_seconds
+--                         how long ago the first receive was of the message in flight
+--                         that was received first; a rewind or restore begins anew
+--   first_expiry_seconds  for how long the message still lives that expires first, of
+--                         those in flight, left of the rewind, and ready; of ready ones
+--                         that had been received before, those that are next are asked
+--                         alone.  What is delayed does not count
+--   paused_seconds        for how long the queue has been paused; NULL: it is not
+--   unmaintained_seconds  for how long the worker has not done all there was to do: since
+--                         its last round that did, the start of the server, or the
+--                         creation of the queue; or since a partition should be gone that
+--                         is still there
+--   msg_retention_seconds, max_msg_heap_num
+--                         the settings
+--   is_dead_letter_queue  is the queue the dead-letter queue of another one?
 CREATE VIEW cmq.metrics WITH (security_barrier) AS
 SELECT q.name AS queue,
-	   m.*
+	   m.*,
+	   q.name IN (SELECT d.dead_letter_queue FROM cmq.queue d WHERE d.dead_letter_queue IS NOT NULL) AS is_dead_letter_queue
   -- ordered before the look, so that a LIMIT ends it
   FROM (SELECT name FROM cmq.queue ORDER BY name) q
  CROSS JOIN LATERAL cmq._metrics(q.name) m
@@ -1815,6 +1954,15 @@ COMMENT ON COLUMN cmq.metrics.delay_msg_num IS 'number of messages that are dela
 COMMENT ON COLUMN cmq.metrics.oldest_ready_seconds IS 'for how many seconds the message that is ready the longest has been so; NULL if none is ready';
 COMMENT ON COLUMN cmq.metrics.pending_bytes IS 'bytes on disk for what is pending, indexes included, an estimate';
 COMMENT ON COLUMN cmq.metrics.rewindable_bytes IS 'bytes on disk for the history, indexes included, an estimate; 0 with rewind off';
+COMMENT ON COLUMN cmq.metrics.active_msg_num IS 'number of messages that are ready now, left_of_rewind included; on the primary also expired ones that maintenance has not removed yet';
+COMMENT ON COLUMN cmq.metrics.rewind_msg_num IS 'number of deleted messages that can be brought back, as history in cmq.status';
+COMMENT ON COLUMN cmq.metrics.oldest_in_flight_seconds IS 'how many seconds ago the first receive was of the message in flight that was received first; NULL if none is in flight';
+COMMENT ON COLUMN cmq.metrics.first_expiry_seconds IS 'in how many seconds the first message expires of those that are ready, in flight or left of the rewind; NULL if there is none';
+COMMENT ON COLUMN cmq.metrics.paused_seconds IS 'for how many seconds the queue has been paused; NULL if it is not';
+COMMENT ON COLUMN cmq.metrics.unmaintained_seconds IS 'for how many seconds the maintenance worker has not done all that there was to do for the queue: since its last round that did, the start of the server or the creation of the queue, or since a partition should be gone; NULL on a standby';
+COMMENT ON COLUMN cmq.metrics.msg_retention_seconds IS 'for how many seconds a message lives';
+COMMENT ON COLUMN cmq.metrics.max_msg_heap_num IS 'how many messages may be pending, without left_of_rewind';
+COMMENT ON COLUMN cmq.metrics.is_dead_letter_queue IS 'is the queue the dead-letter queue of another one?';
 
 -- What the view cmq.status shows of a queue to the caller; no row for one that it does not
 -- show.
@@ -1887,5 +2035,7 @@ COMMENT ON COLUMN cmq.status.history_bytes IS 'bytes on disk for the history, in
 COMMENT ON COLUMN cmq.status.blocked_groups IS 'number of groups of which a message is in flight and others wait for it; NULL if the queue is not ordered, or more than 10000 groups have a message in flight';
 
 -- As with the server's statistics views, every role that may use schema cmq may read
--- these views, and each shows a reader what the reader has rights on.
+-- these views, and each shows a reader what the reader has rights on.  Members of
+-- pg_monitor may use the schema, so that a monitor needs that role and nothing else.
+GRANT USAGE ON SCHEMA cmq TO pg_monitor;
 GRANT SELECT ON cmq.queues, cmq.topics, cmq.subscriptions, cmq.metrics, cmq.status, cmq.rewinds TO PUBLIC;

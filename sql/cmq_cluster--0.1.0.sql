@@ -644,6 +644,7 @@ COMMENT ON FUNCTION cmq_cluster._fate(text) IS 'cmq_cluster internal: what is to
 --   left: outcome is commit, rollback, or what went wrong.
 -- Needs: a user mapping; on the node, to be the role that has prepared the transaction, or
 --   a superuser.
+-- Errors: none for a node or a transaction; outcome says what went wrong.
 CREATE FUNCTION cmq_cluster.resolve(OUT node int, OUT gid text, OUT outcome text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1026,6 +1027,8 @@ COMMENT ON PROCEDURE cmq_cluster.alter_queue(text, int, int, int, int, int, bigi
 
 -- drop_queue: drop a queue with its messages and history on all its nodes.
 --
+-- Parameters:
+--   queue   the queue
 -- Needs: on each node ownership of the queue; here add_user(.., manager => true).
 -- Errors: those of alter_queue; 2BP01 something depends on the queue, on a node or here.
 CREATE PROCEDURE cmq_cluster.drop_queue(queue text)
@@ -1060,6 +1063,8 @@ COMMENT ON FUNCTION cmq_cluster._drop_queue(text) IS 'cmq_cluster internal: drop
 
 -- clear_queue: remove all pending messages for good on all nodes; the history stays.
 --
+-- Parameters:
+--   queue   the queue
 -- Result: cleared, how many messages were removed.
 -- Needs: UPDATE on the queue on each node.
 -- Errors: those of alter_queue.
@@ -1130,6 +1135,8 @@ COMMENT ON PROCEDURE cmq_cluster.resume_queue(text, boolean) IS 'deliver the mes
 
 -- unbind_dead_letter: end a queue's dead-letter policy on all nodes.
 --
+-- Parameters:
+--   queue   the queue
 -- Needs: on each node what cmq_unbind_dead_letter needs.
 -- Errors: those of alter_queue.
 CREATE PROCEDURE cmq_cluster.unbind_dead_letter(queue text)
@@ -1363,6 +1370,8 @@ COMMENT ON FUNCTION cmq_cluster._earliest(text[]) IS 'cmq_cluster internal: the 
 
 -- cancel_rewind: what the rewinds under way have not brought back yet returns to history.
 --
+-- Parameters:
+--   queue   the queue
 -- Result: cancelled, true if a rewind was under way on any node.
 -- Needs: UPDATE on the queue on each node.
 -- Errors: those of rewind.
@@ -1494,6 +1503,8 @@ COMMENT ON FUNCTION cmq_cluster._look_at(text) IS 'cmq_cluster internal: the row
 
 -- queue_attributes: what cmq_queue_attributes says on each node, and about all of them.
 --
+-- Parameters:
+--   queue   the queue
 -- Result: a row for each node, with error instead of values if it did not answer or raised
 --   one.  The last row, node NULL, is about the queue on all nodes: sums, the earliest
 --   min_msg_time, and the common legal range of a rewind; what differs is NULL, and so is
@@ -1639,7 +1650,9 @@ SELECT l.node, nullif(l.error, '') AS error, r.*
   LEFT JOIN LATERAL jsonb_to_recordset(l.answer) AS r(
 	queue text, since timestamptz, sent bigint, received bigint, redelivered bigint, rewound bigint, deleted bigint,
 	dead_lettered bigint, empty_receives bigint, waits bigint, body_bytes bigint, pending_msg_num bigint, left_of_rewind bigint,
-	inactive_msg_num bigint, delay_msg_num bigint, oldest_ready_seconds float8, pending_bytes bigint, rewindable_bytes bigint)
+	inactive_msg_num bigint, delay_msg_num bigint, oldest_ready_seconds float8, pending_bytes bigint, rewindable_bytes bigint,
+	active_msg_num bigint, rewind_msg_num bigint, oldest_in_flight_seconds float8, first_expiry_seconds float8, paused_seconds float8,
+	unmaintained_seconds float8, msg_retention_seconds bigint, max_msg_heap_num bigint, is_dead_letter_queue boolean)
 	ON true;
 COMMENT ON VIEW cmq_cluster.metrics IS 'cmq.metrics of all nodes; a row with an error for each node that does not answer';
 
@@ -1693,6 +1706,16 @@ SELECT n.node,
   LEFT JOIN pg_foreign_server s ON s.srvname = n.server
   LEFT JOIN cmq_cluster._look_at_nodes() l ON l.node = n.node;
 COMMENT ON VIEW cmq_cluster.nodes IS 'the nodes, whether they answer, and what they have';
+COMMENT ON COLUMN cmq_cluster.nodes.node IS 'number of the node';
+COMMENT ON COLUMN cmq_cluster.nodes.host IS 'host of the node; several, with commas between them, for a primary and its standbys';
+COMMENT ON COLUMN cmq_cluster.nodes.port IS 'port of the node';
+COMMENT ON COLUMN cmq_cluster.nodes.dbname IS 'database of the node';
+COMMENT ON COLUMN cmq_cluster.nodes.accepts IS 'whether the node is handed out for new messages';
+COMMENT ON COLUMN cmq_cluster.nodes.error IS 'why the node does not answer; NULL: it answers';
+COMMENT ON COLUMN cmq_cluster.nodes.version IS 'version of cmq on the node; NULL if it does not answer';
+COMMENT ON COLUMN cmq_cluster.nodes.queues IS 'number of queues of the cluster on the node';
+COMMENT ON COLUMN cmq_cluster.nodes.pending IS 'number of messages that are ready, in flight or delayed on the node, of the queues of the cluster that the reader may read; NULL if there are none or it does not answer';
+COMMENT ON COLUMN cmq_cluster.nodes.in_doubt IS 'number of transactions of the cluster that are prepared on the node; NULL if it does not answer';
 
 --
 -- Nodes
@@ -2052,6 +2075,9 @@ COMMENT ON FUNCTION cmq_cluster._admit(text, boolean) IS 'cmq_cluster internal: 
 --
 -- Consumers go on until nothing is left; queues and history stay.  Who is connected to the
 -- node can still send: let senders ask connection() again.
+-- Parameters:
+--   node      its number
+--   accepts   whether it is handed out
 -- Needs: UPDATE on cmq_cluster.node: a superuser here.
 -- Errors: 42704 no such node.
 CREATE FUNCTION cmq_cluster.drain_node(node int, accepts boolean DEFAULT false) RETURNS void
@@ -2092,7 +2118,7 @@ COMMENT ON FUNCTION cmq_cluster._drop_if_empty(text, int) IS 'cmq_cluster intern
 --
 -- They must be empty: nothing pending, nothing that could be brought back.  Its topics stay.
 -- Parameters:
---   node
+--   node     its number
 --   lost     the server is gone for good: it is not asked.  What it had is not counted
 --            any more, and a queue that was there alone is none of the cluster any more.
 -- Needs: a superuser here, and on the node ownership of the queues.
@@ -2180,7 +2206,9 @@ COMMENT ON FUNCTION cmq_cluster._forget_node(int) IS 'cmq_cluster internal: drop
 --
 -- Nodes that do not have it get it, with its settings, owner and rights.  Its messages stay
 -- where they are.
--- Parameters: queue; nodes, as for create_queue.
+-- Parameters:
+--   queue   the queue
+--   nodes   as for create_queue
 -- Needs: a superuser here and on the nodes.
 -- Errors: those of create_queue; 42704 no node has it; 42710 it is one of the cluster;
 --   55000 its settings are not the same on all nodes that have it.
@@ -2202,6 +2230,8 @@ COMMENT ON PROCEDURE cmq_cluster.adopt_queue(text, int[]) IS 'make a queue that 
 --
 -- Nodes that do not have it get it, with its owner, rights and subscriptions.  The queues
 -- that are subscribed must be on all nodes: adopt them first.
+-- Parameters:
+--   topic   the topic
 -- Needs: a superuser here and on the nodes.
 -- Errors: those of create_topic; 42704 no node has it, or a node has not a queue that is
 --   subscribed; 42710 it is one of the cluster; 55000 it is not the same on all nodes that
@@ -2251,7 +2281,9 @@ COMMENT ON FUNCTION cmq_cluster._adopt_topic(text) IS 'cmq_cluster internal: ado
 -- messages are not wanted any more (connection() does not hand them out), and the queue is
 -- dropped there if nothing is pending and nothing could be brought back: call it again when
 -- that is so.  Traffic goes on; who still sends there gets 42704 then.
--- Parameters: queue; nodes, at least one; NULL: all, and those that are added later.
+-- Parameters:
+--   queue   the queue
+--   nodes   at least one; NULL: all, and those that are added later
 -- Needs: a superuser here and on the nodes.
 -- Errors: those of alter_queue.
 CREATE PROCEDURE cmq_cluster.move_queue(queue text, nodes int[])
@@ -2336,8 +2368,9 @@ COMMENT ON FUNCTION cmq_cluster._place(text, int[], boolean) IS 'cmq_cluster int
 --              on: for a consumer with this number; number i gets the (i modulo N)th of the
 --              N nodes that have messages, so N consumers are the least that there may be
 -- Result: as host=.. port=.. dbname=..; the client adds who it is.
--- Errors: 42704 the cluster has no such queue; 55000 no node accepts messages, or there is no
---   node.
+-- Needs: what add_user() gives; nothing on the node.
+-- Errors: 42704 the cluster has no such queue; 22023 consumer is less than 0; 55000 no node
+--   accepts messages, or there is no node.
 CREATE FUNCTION cmq_cluster.connection(queue text DEFAULT NULL, consumer int DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

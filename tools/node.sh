@@ -31,10 +31,10 @@ use_node()
 	if ((${#missing[@]} > 0)); then
 		command -v apt-get >/dev/null || node_die "missing: Node.js $oldest_node or newer, with npm"
 		((EUID == 0)) || command -v sudo >/dev/null || node_die "to install ${missing[*]}, root or sudo is needed"
-		echo "== installing ${missing[*]}" >&2
-		node_root apt-get -qq -o DPkg::Lock::Timeout=300 update >&2
-		node_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq -o DPkg::Lock::Timeout=300 -y \
-			--no-install-recommends install "${missing[@]}" >&2
+		echo "== installing ${missing[*]} (with Debian's npm, some hundred small packages)" >&2
+		node_quietly node_root apt-get -o DPkg::Lock::Timeout=300 update
+		node_quietly node_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 PATH="$PATH:/usr/sbin:/sbin" \
+			apt-get -o DPkg::Lock::Timeout=300 -y --no-install-recommends install "${missing[@]}"
 		node_usable || node_die "Node.js $oldest_node or newer is needed; this is $(node --version)"
 	fi
 	if ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.cmq-lock$*"; then
@@ -42,6 +42,14 @@ use_node()
 		(cd "$directory" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error "$@" >&2)
 		cp "$directory/package-lock.json" "$directory/node_modules/.cmq-lock$*"
 	fi
+}
+
+# Run a command; show what it printed only if it fails.
+node_quietly()
+{
+	local output
+
+	output=$("$@" 2>&1 </dev/null) || { echo "$output" >&2; node_die "failed: $*"; }
 }
 
 node_root()

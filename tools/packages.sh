@@ -82,9 +82,10 @@ missing_tools()
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
 	fi
 	if [[ ${1:-} == test ]]; then
-		# one test tries the example for it, and is skipped without it
+		# one test tries the examples for these, and is skipped without them
 		! command -v apt-get >/dev/null || command -v prometheus-postgres-exporter >/dev/null ||
 			echo prometheus-postgres-exporter
+		! command -v apt-get >/dev/null || command -v promtool >/dev/null || echo prometheus
 		# one test needs it, as above
 		! command -v apt-get >/dev/null || PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null || echo pgbouncer
 		# one test sets the clock with it, and is skipped without it
@@ -123,6 +124,9 @@ missing_clients()
 	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless
 	# where npm is, it gets node-postgres; else Debian's package has it
 	command -v npm >/dev/null || [[ -d /usr/share/nodejs/pg ]] || echo node-pg
+	# the console's tests
+	missing_node
+	command -v chromium >/dev/null || echo chromium
 	# psql completes names for a terminal alone
 	perl -MIO::Pty -e 1 2>/dev/null || echo libio-pty-perl
 }

@@ -25,6 +25,8 @@ export LANG=C.UTF-8 LC_ALL=C.UTF-8
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=tools/packages.sh
 . "$top/tools/packages.sh"
+# shellcheck source=tools/node.sh
+. "$top/tools/node.sh"
 
 # Progress goes to standard error: standard output is for results.
 note()

@@ -3,7 +3,8 @@
 // What holds for every request, in one place each:
 // - Host names that are not the console's are refused (names).
 // - /api/ needs a login, but for the login itself (person).
-// - What changes something is a POST with a token of the session, which another site
+// - All else comes with a token that the login alone has handed out (csrf).
+// - What changes something is a POST, with that token, which another site
 //   cannot know, and of JSON, which it cannot send (csrf).
 // - Answers are never cached, and the page runs scripts of this console alone (helmet).
 
@@ -67,12 +68,15 @@ export async function buildApp(given, log = false) {
     https: given.tls,
     trustProxy: given.proxied ? 'loopback' : false,
     bodyLimit: 256 * 1024,
+    // for a request to come in: nobody holds a connection by sending slowly
+    requestTimeout: 30000,
     ajv,
     // a 64-bit number in a body must not lose digits without a word
     onProtoPoisoning: 'error',
     routerOptions: { maxParamLength: 200 }
   })
   const people = new People(given.idleMs)
+  const sessions = new SessionStore()
   const { pages, scriptHash } = readPages()
   app.addHook('onClose', () => people.close())
 
@@ -84,6 +88,12 @@ export async function buildApp(given, log = false) {
           hint: 'Use localhost, or say --behind-proxy NAME when it is started.'
         })
       }
+    }
+    // Pages of others, those of another port of this machine too, cannot ask at all, not even
+    // to use up the tries of a login.  Browsers say whose page asks.
+    const whose = request.headers['sec-fetch-site']
+    if (whose !== undefined && whose !== 'same-origin' && whose !== 'none' && request.url.startsWith('/api/')) {
+      throw new ConsoleError(403, 'wrong_site', 'Another page has asked the console for this.')
     }
   })
 
@@ -112,13 +122,16 @@ export async function buildApp(given, log = false) {
     cookieName: 'cmq_console',
     saveUninitialized: false,
     rolling: false,
-    store: new SessionStore(),
+    store: sessions,
     cookie: { httpOnly: true, sameSite: 'strict', secure: given.secure, path: '/' }
   })
   await app.register(csrf, { sessionPlugin: '@fastify/session', getToken: (request) => request.headers['csrf-token'] })
   await app.register(rateLimit, { global: false })
 
   app.setErrorHandler((error, request, reply) => {
+    if (/^FST_CSRF_/.test(error.code) && request.method === 'GET') {
+      error = new ConsoleError(401, 'other_login', 'In this browser somebody has logged in anew.')
+    }
     const known = answerTo(error, request.method !== 'GET')
     if (known) {
       return reply.code(known.status).send({ error: known.answer })
@@ -164,8 +177,10 @@ export async function buildApp(given, log = false) {
         }
         throw error
       }
-      await people.leave(request.session.sessionId)
+      const before = request.session.sessionId
+      await people.leave(before)
       await request.session.regenerate()
+      sessions.destroy(before, () => {})
       people.enter(request.session.sessionId, database)
       return factsOf(reply, people.of(request.session.sessionId))
     })
@@ -175,9 +190,9 @@ export async function buildApp(given, log = false) {
     api.register(async (inside) => {
       inside.addHook('onRequest', person)
       inside.addHook('preHandler', async (request, reply) => {
-        if (request.method !== 'GET') {
-          await new Promise((resolve, reject) => app.csrfProtection(request, reply, (error) => (error ? reject(error) : resolve())))
-        }
+        // Reads too: servers on other ports of this machine get the cookie, and never the token;
+        // and another tab may have logged in anew, as another role or to another database.
+        await new Promise((resolve, reject) => app.csrfProtection(request, reply, (error) => (error ? reject(error) : resolve())))
       })
 
       inside.post('/logout', async (request) => {
@@ -221,8 +236,9 @@ export async function buildApp(given, log = false) {
       inside.get(`${queueOf}/timeline`, asked(object({ from: time, to: time, buckets: whole() })), async (request) =>
         looking.timeline(request.person.database, request.params.queue, request.query.from, request.query.to, within(request.query.buckets, 1, 400)))
 
-      inside.get(`${queueOf}/count`, asked(object({ from: time, to: time, filter }, ['from', 'to'])), async (request) =>
-        looking.count(request.person.database, request.params.queue, request.query.from, request.query.to, request.query.filter ?? null))
+      inside.get(`${queueOf}/count`, asked(object({ from: time, to: time, filter, seconds: text({ pattern: '^\\d{1,9}(\\.\\d{1,6})?$' }) }, ['from'])), async (request) =>
+        looking.count(request.person.database, request.params.queue, request.query.from, request.query.to ?? null, request.query.filter ?? null,
+          Number(request.query.seconds) || null))
 
       inside.get(`${queueOf}/messages`, asked(object({
         part: { enum: ['pending', 'history'] }, after_time: time, after_id: id, filter, order: { enum: ['up', 'down'] }, most: whole()

@@ -6,8 +6,12 @@
 // console costs a twentieth of a processor at most.  What is on the page that somebody
 // looks at is asked anew each time.
 
+import { performance } from 'node:perf_hooks'
+
 const SLICE = 50
 const REST = 20
+// ... but no longer: a machine that slept in a round would else look again days later
+const LONGEST_REST = 600000
 
 // Numbers of cmq.status; others are the names of sorts, too.
 const NUMBERS = ['ready', 'in_flight', 'delayed', 'history', 'left_of_rewind', 'oldest_ready_seconds', 'dead_letters']
@@ -15,7 +19,7 @@ const NUMBERS = ['ready', 'in_flight', 'delayed', 'history', 'left_of_rewind', '
 const STATUS = `SELECT queue, ready, in_flight, delayed, history, left_of_rewind, oldest_ready_seconds, dead_letters,
   paused_since, earliest_rewind_time, latest_rewind_time, pending_bytes, history_bytes, blocked_groups FROM cmq.status`
 
-const METRICS = `SELECT queue, since, sent, received, deleted FROM cmq.metrics`
+const METRICS = `SELECT queue, since, sent, received, deleted, is_dead_letter_queue FROM cmq.metrics`
 
 const SETTINGS = `SELECT queue, owner, visibility_timeout, polling_wait_seconds, msg_retention_seconds, rewind_seconds, max_msg_size,
   max_msg_heap_num, dead_letter_queue, max_receive_count, max_time_to_live, retry_backoff_seconds, retry_backoff_max_seconds,
@@ -43,13 +47,27 @@ export class Board {
     this.database = database
     this.rows = new Map()
     this.finished = 0 // when the last round was through
+    this.tried = 0 // ... or has failed
     this.rest = 0
     this.round = null
+    this.forgotten = false
   }
 
   // One round over all queues.  An error ends it; what was known stays.
   async look() {
-    const began = Date.now()
+    const began = performance.now()
+    try {
+      await this.lookAt()
+      this.finished = performance.now()
+    } finally {
+      // a round that failed has cost as much
+      this.tried = performance.now()
+      this.rest = this.forgotten ? 0 : Math.min((this.tried - began) * REST, LONGEST_REST)
+      this.forgotten = false
+    }
+  }
+
+  async lookAt() {
     const rows = new Map()
     // settings are in one table: all of them are read at once
     for (const row of await this.database.rows(SETTINGS)) rows.set(row.queue, row)
@@ -59,13 +77,11 @@ export class Board {
       for (const row of slice) rows.set(row.queue, { ...rows.get(row.queue), ...row })
     }
     this.rows = rows
-    this.finished = Date.now()
-    this.rest = (this.finished - began) * REST
   }
 
   // Begin a round if one is due; wait for it if nothing is known yet.
   async refresh() {
-    if (this.round === null && Date.now() - this.finished >= this.rest) {
+    if (this.round === null && (this.finished === 0 || performance.now() - this.tried >= this.rest)) {
       this.round = this.look().finally(() => { this.round = null })
       this.round.catch(() => {})
     }
@@ -79,6 +95,8 @@ export class Board {
   // A queue was made, changed or dropped by this person: look at once.
   forget() {
     this.rest = 0
+    // a round under way may have passed the queue already
+    this.forgotten = this.round !== null
   }
 
   async page({ sort, descending, search, show, offset, limit }) {
@@ -102,8 +120,9 @@ export class Board {
       may_create: mayCreate,
       total: found.length,
       counts,
-      age_seconds: Math.round((Date.now() - this.finished) / 1000),
-      rows: rows.map((row) => ({ ...row, ...fresh.get(row.queue) }))
+      age_seconds: Math.round((performance.now() - this.finished) / 1000),
+      // a queue that had numbers and has none now was dropped, or may not be read any more
+      rows: rows.filter((row) => fresh.has(row.queue) || row.ready === undefined).map((row) => ({ ...row, ...fresh.get(row.queue) }))
     }
   }
 
@@ -149,11 +168,13 @@ export async function oneQueue(database, queue) {
   let oldest = status?.latest_rewind_time ?? null
   if (row?.may_read) {
     for (const part of ['history', 'pending']) {
-      const [first] = await database.rows(`SELECT enqueued_at FROM ${database.fn('cmq_messages')}($1, $2, max_messages => 1, max_looked => 1000)`, [queue, part])
+      const [first] = await database.rows(`SELECT enqueued_at FROM ${database.fn('cmq_messages')}($1::text, $2::text, NULL::timestamptz, NULL::bigint, NULL::jsonb, 1, 1000, false)`, [queue, part])
       if (first && (oldest === null || first.enqueued_at < oldest)) oldest = first.enqueued_at
     }
   }
-  const sources = await database.rows('SELECT queue FROM cmq.queues WHERE dead_letter_queue = $1 ORDER BY queue COLLATE "C" LIMIT 100', [queue])
+  // reads all queues, so it is asked where there are any alone
+  const sources = metrics?.is_dead_letter_queue
+    ? await database.rows('SELECT queue FROM cmq.queues WHERE dead_letter_queue = $1 ORDER BY queue LIMIT 100', [queue]) : []
   return {
     ...settings,
     ...status,
@@ -168,6 +189,8 @@ export async function oneQueue(database, queue) {
       send: row?.may_send ?? false,
       operate: (row?.may_operate && !row.standby) ?? false,
       consume: (row?.may_consume && !row.standby) ?? false,
+      // into another queue; looked at once, at the login
+      replay: (row?.may_read && !row.standby && database.facts.sends) ?? false,
       own: (row?.owns && !row.standby) ?? false,
       read_letters: letters?.may_read ?? false
     }

@@ -17,14 +17,17 @@ export const changes = {
   // start null: from the earliest legal time
   async rewind(database, queue, { start, expected, reason }) {
     const done = await database.change(reason, async (run) => {
+      const leftNow = async () => BigInt((await run('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue]))[0]?.left_of_rewind ?? 0)
+      // what a rewind under way still brings back was not in the preview
+      const before = expected === null ? null : await leftNow()
       const [{ first }] = await run(
-        `SELECT ${database.fn('cmq_rewind')}($1, COALESCE($2::timestamptz,
-           (SELECT earliest_rewind_time FROM cmq.status WHERE queue = $1))) AS first`, [queue, start])
+        `SELECT ${database.fn('cmq_rewind')}($1::text, COALESCE($2::timestamptz,
+           (SELECT earliest_rewind_time FROM cmq.status WHERE queue = $1::text))) AS first`, [queue, start])
       if (expected === null) return { first }
       // the rewind of this transaction is seen by it alone
-      const [{ left_of_rewind: left }] = await run('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue])
-      if (left !== String(expected)) throw unexpected('rewind', queue, expected, left)
-      return { first, messages: left }
+      const added = await leftNow() - before
+      if (added !== BigInt(expected)) throw unexpected('rewind', queue, expected, added)
+      return { first, messages: String(added) }
     })
     // the first look after a rewind counts what it brings back: better here than in a poll
     await database.rows('SELECT left_of_rewind FROM cmq.status WHERE queue = $1', [queue]).catch(() => {})
@@ -33,9 +36,9 @@ export const changes = {
 
   async cancel(database, queue, { reason }) {
     return database.change(reason, async (run) => {
-      const [{ cancelled }] = await run(`SELECT ${database.fn('cmq_cancel_rewind')}($1) AS cancelled`, [queue])
+      const [{ cancelled }] = await run(`SELECT ${database.fn('cmq_cancel_rewind')}($1::text) AS cancelled`, [queue])
       if (!cancelled) {
-        throw new ConsoleError(409, 'no_rewind', `No rewind of queue ${queue} is under way.`, { detail: 'It was cancelled by somebody else.' })
+        throw new ConsoleError(409, 'no_rewind', `No rewind of queue ${queue} is under way.`, { detail: 'It was cancelled by somebody else, or nothing was left of it.' })
       }
       return { cancelled }
     })
@@ -44,7 +47,7 @@ export const changes = {
   async restore(database, queue, { start, end, filter, expected, reason }) {
     return database.change(reason, async (run) => {
       const [{ messages }] = await run(
-        `SELECT ${database.fn('cmq_restore')}($1, $2::timestamptz, $3::timestamptz, $4::jsonb, $5::bigint) AS messages`,
+        `SELECT ${database.fn('cmq_restore')}($1::text, $2::timestamptz, $3::timestamptz, $4::jsonb, $5::bigint) AS messages`,
         [queue, start, end, filter, expected])
       return { messages }
     })
@@ -52,7 +55,7 @@ export const changes = {
 
   async restoreMessages(database, queue, { ids, reason }) {
     return database.change(reason, async (run) => {
-      const rows = await run(`SELECT ${database.fn('cmq_restore_messages')}($1, $2::bigint[]) AS id`, [queue, ids])
+      const rows = await run(`SELECT ${database.fn('cmq_restore_messages')}($1::text, $2::bigint[]) AS id`, [queue, ids])
       return { messages: String(rows.length) }
     })
   },
@@ -60,7 +63,7 @@ export const changes = {
   async replay(database, queue, { into, start, end, filter, expected, dedup, reason }) {
     return database.change(reason, async (run) => {
       const [{ messages }] = await run(
-        `SELECT ${database.fn('cmq_replay')}($1, $2, $3::timestamptz, $4::timestamptz, $5::jsonb, $6) AS messages`,
+        `SELECT ${database.fn('cmq_replay')}($1::text, $2::text, $3::timestamptz, $4::timestamptz, $5::jsonb, $6::boolean) AS messages`,
         [queue, into, start, end, filter, dedup])
       // with dedup a copy that is there already is no surprise
       if (expected !== null && !dedup && messages !== String(expected)) throw unexpected('replay', queue, expected, messages)
@@ -71,28 +74,28 @@ export const changes = {
   async redrive(database, queue, { most, ids, filter, reason }) {
     return database.change(reason, async (run) => {
       const [{ messages }] = await run(
-        `SELECT ${database.fn('cmq_redrive')}($1, $2, $3::jsonb, $4::bigint[]) AS messages`, [queue, most, filter, ids])
+        `SELECT ${database.fn('cmq_redrive')}($1::text, $2::int, $3::jsonb, $4::bigint[]) AS messages`, [queue, most, filter, ids])
       return { messages }
     })
   },
 
   async deleteMessages(database, queue, { ids, reason }) {
     return database.change(reason, async (run) => {
-      const rows = await run(`SELECT ${database.fn('cmq_delete_messages')}($1, $2::bigint[]) AS id`, [queue, ids])
+      const rows = await run(`SELECT ${database.fn('cmq_delete_messages')}($1::text, $2::bigint[]) AS id`, [queue, ids])
       return { messages: String(rows.length) }
     })
   },
 
   async pause(database, queue, { reason }) {
     return database.change(reason, async (run) => {
-      const [{ paused }] = await run(`SELECT ${database.fn('cmq_pause_queue')}($1, $2) AS paused`, [queue, reason])
+      const [{ paused }] = await run(`SELECT ${database.fn('cmq_pause_queue')}($1::text, $2::text) AS paused`, [queue, reason])
       return { changed: paused }
     })
   },
 
   async resume(database, queue, { reason }) {
     return database.change(reason, async (run) => {
-      const [{ resumed }] = await run(`SELECT ${database.fn('cmq_resume_queue')}($1) AS resumed`, [queue])
+      const [{ resumed }] = await run(`SELECT ${database.fn('cmq_resume_queue')}($1::text) AS resumed`, [queue])
       return { changed: resumed }
     })
   },
@@ -100,7 +103,7 @@ export const changes = {
   async clear(database, queue, { name }) {
     confirm(queue, name)
     return database.change(null, async (run) => {
-      const [{ messages }] = await run(`SELECT ${database.fn('cmq_clear_queue')}($1) AS messages`, [queue])
+      const [{ messages }] = await run(`SELECT ${database.fn('cmq_clear_queue')}($1::text) AS messages`, [queue])
       return { messages }
     })
   },
@@ -108,14 +111,14 @@ export const changes = {
   async drop(database, queue, { name }) {
     confirm(queue, name)
     return database.change(null, async (run) => {
-      await run(`SELECT ${database.fn('cmq_drop_queue')}($1)`, [queue])
+      await run(`SELECT ${database.fn('cmq_drop_queue')}($1::text)`, [queue])
       return {}
     })
   },
 
   async unbind(database, queue) {
     return database.change(null, async (run) => {
-      await run(`SELECT ${database.fn('cmq_unbind_dead_letter')}($1)`, [queue])
+      await run(`SELECT ${database.fn('cmq_unbind_dead_letter')}($1::text)`, [queue])
       return {}
     })
   },
@@ -158,7 +161,7 @@ async function setting(database, name, queue, settings) {
   const given = Object.keys(settings)
   const named = given.map((key, i) => `, ${key} => $${i + 2}::${settingTypes[key]}`).join('')
   return database.change(null, async (run) => {
-    await run(`SELECT ${database.fn(name)}($1${named})`, [queue, ...given.map((key) => settings[key])])
+    await run(`SELECT ${database.fn(name)}($1::text${named})`, [queue, ...given.map((key) => settings[key])])
     return {}
   })
 }

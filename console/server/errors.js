@@ -16,7 +16,7 @@ const lost = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', 'ETIMEDOU
 // Is the connection, and not the statement, what failed?
 export function isLost(error) {
   return lost.has(error.code) || (error.code === undefined &&
-    /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error)/.test(error.message ?? ''))
+    /^(Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error)/.test(error.message ?? ''))
 }
 
 const statuses = { 42501: 403, 42704: 404, 28000: 401, '28P01': 401, '3D000': 400, 57014: 504 }

@@ -2,7 +2,7 @@
 // cmq-console: start the console, say where it is, stop when told.
 
 import { buildApp } from './app.js'
-import { BadSettings, readSettings, usage } from './settings.js'
+import { BadSettings, loopback, readSettings, usage } from './settings.js'
 
 let settings
 try {
@@ -29,6 +29,11 @@ const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host
 console.log(`The console is at http${settings.tls ? 's' : ''}://${host}:${port}/`)
 if (settings.trustServer) {
   console.log('It lets in every role from which the server wants no password.')
+}
+
+const { host: server, ssl } = settings.server
+if (server !== undefined && !server.startsWith('/') && !loopback(server) && ssl === undefined) {
+  console.log(`Between the console and PostgreSQL on ${server} nothing is encrypted, and nobody checks which server answers: PGSSLMODE=verify-full does both.`)
 }
 
 for (const signal of ['SIGINT', 'SIGTERM']) {

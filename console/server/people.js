@@ -3,10 +3,13 @@
 // A session lives in this process alone.  It ends by logout, after the idle time, after
 // twelve hours, or with the process.
 
+import { performance } from 'node:perf_hooks'
+
 import { Board } from './board.js'
 import { ConsoleError } from './errors.js'
 
 const MOST_PEOPLE = 100
+const MOST_OF_ROLE = 20
 const LONGEST_MS = 12 * 3600 * 1000
 
 export class People {
@@ -24,7 +27,14 @@ export class People {
   }
 
   enter(sessionId, database) {
-    const now = Date.now()
+    // no role keeps all others out, or takes all connections of the server: the login that
+    // was used the longest ago ends
+    const same = [...this.bySession].filter(([, person]) => person.database.facts.role === database.facts.role)
+    if (same.length >= MOST_OF_ROLE) {
+      same.sort(([, a], [, b]) => a.used - b.used)
+      this.leave(same[0][0])
+    }
+    const now = performance.now()
     this.bySession.set(sessionId, { database, board: new Board(database), since: now, used: now })
   }
 
@@ -32,12 +42,12 @@ export class People {
   of(sessionId) {
     const person = this.bySession.get(sessionId)
     if (person === undefined || this.over(person)) return undefined
-    person.used = Date.now()
+    person.used = performance.now()
     return person
   }
 
   over(person) {
-    const now = Date.now()
+    const now = performance.now()
     return now - person.used > this.idleMs || now - person.since > LONGEST_MS
   }
 

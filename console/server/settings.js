@@ -23,7 +23,7 @@ The web console of cmq.  PGHOST, PGPORT and PGDATABASE say which PostgreSQL serv
 
 export class BadSettings extends Error {}
 
-const loopback = (host) => host === 'localhost' || host === '::1' || /^127\./.test(host)
+export const loopback = (host) => host === 'localhost' || host === '::1' || /^127\./.test(host)
 
 function number(text, name, least, most) {
   const value = Number(text)

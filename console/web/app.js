@@ -3,7 +3,7 @@
 import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 
-import { get, post, setToken, useTrouble } from './ask.js'
+import { dropToken, get, post, setToken, useTrouble } from './ask.js'
 import { Login } from './login.js'
 import { html, Loading } from './parts.js'
 import { Queue } from './queue.js'
@@ -64,7 +64,7 @@ function Page({ me, leave }) {
     ${trouble?.kind === 'lost' && html`<div class="trouble" role="alert">
       <strong>${trouble.error.message}</strong> What you see may be old. The console tries again by itself.</div>`}
     <main id="main" tabindex="-1">
-      ${area === 'queue' && queue ? html`<${Queue} key=${queue} queue=${queue} tab=${tab || 'timeline'} me=${me} />`
+      ${area === 'queue' && queue && !/^\.+$/.test(queue) ? html`<${Queue} key=${queue} queue=${queue} tab=${tab || 'timeline'} me=${me} />`
         : area === 'record' ? html`<h1>Record</h1><${Record} />`
           : area === 'new' ? html`<${NewQueue} />`
             : html`<${Queues} />`}
@@ -86,13 +86,17 @@ function App() {
   useEffect(() => {
     if (trouble?.kind === 'login' && me) {
       setBefore(me)
-      setWhy('Your login has ended. Log in again; you are where you were.')
+      setWhy(trouble.error.code === 'other_login'
+        ? 'In this browser somebody has logged in anew, perhaps as another role. Load the page again to go on with that login.'
+        : 'Your login has ended. Log in again; you are where you were.')
+      setToken(null)
       setMe(null)
     }
   }, [trouble])
   const enter = (facts) => { setToken(facts.csrf_token); setWhy(null); setMe(facts) }
   const leave = async () => {
     try { await post('/logout') } catch { /* it ends by itself */ }
+    dropToken()
     setBefore(null)
     setMe(null)
   }

@@ -17,7 +17,10 @@ export class AskError extends Error {
   }
 }
 
-let token = null
+// Kept by the browser for pages of this address and port alone, so that a page that is loaded
+// again goes on; cookies are seen by all ports of a machine.
+const KEPT = 'cmq token'
+let token = localStorage.getItem(KEPT)
 const hearers = new Set()
 // null: all is well; else what is wrong
 let trouble = null
@@ -28,7 +31,17 @@ function tell(next) {
   hearers.forEach((hear) => hear(next))
 }
 
-export const setToken = (next) => { token = next; tell(null) }
+export function setToken(next) {
+  token = next
+  if (next) localStorage.setItem(KEPT, next)
+  tell(null)
+}
+
+// Log out: the token is good for nothing any more.
+export function dropToken() {
+  if (localStorage.getItem(KEPT) === token) localStorage.removeItem(KEPT)
+  setToken(null)
+}
 
 // What is wrong with the connection: null, { kind: 'lost' } or { kind: 'login' }.
 export function useTrouble() {
@@ -47,8 +60,10 @@ async function ask(method, path, body) {
     response = await fetch(`/api${path}`, {
       method,
       credentials: 'same-origin',
-      headers: method === 'GET' ? {} : { 'content-type': 'application/json', ...(token ? { 'csrf-token': token } : {}) },
-      body: method === 'GET' ? undefined : JSON.stringify(body ?? {})
+      headers: { ...(method === 'GET' ? {} : { 'content-type': 'application/json' }), ...(token ? { 'csrf-token': token } : {}) },
+      body: method === 'GET' ? undefined : JSON.stringify(body ?? {}),
+      // who reads does not wait for ever; what changes something may take its time
+      signal: method === 'GET' ? AbortSignal.timeout(20000) : undefined
     })
     answer = await response.json()
   } catch (error) {
@@ -82,7 +97,9 @@ export const queuePath = (queue, rest = '') => `/queues/${encodeURIComponent(que
 
 // Ask again and again: the answer, the last error, and a function that asks at once.
 // The next question waits for ten times as long as the answer took, so that a slow server
-// is asked less.  What a hidden page shows is not asked for.
+// is asked less, but never longer than a minute: a machine that has slept or set its clock must
+// not leave old numbers on the page.  What a hidden page shows is not asked for until it is
+// seen again.
 export function usePoll(question, seconds, needs) {
   const [state, set] = useState({ data: null, error: null, at: 0 })
   const again = useRef(() => {})
@@ -95,7 +112,7 @@ export function usePoll(question, seconds, needs) {
       if (running) { wanted = true; return }
       clearTimeout(timer)
       running = true
-      const began = Date.now()
+      const began = performance.now()
       try {
         const data = await question()
         if (!over) set({ data, error: null, at: Date.now() })
@@ -105,15 +122,16 @@ export function usePoll(question, seconds, needs) {
       running = false
       if (over) return
       if (wanted) { wanted = false; turn(); return }
-      const wait = () => {
-        timer = setTimeout(() => (document.hidden ? wait() : turn()), Math.max(seconds * 1000, 10 * (Date.now() - began)))
-      }
+      const rest = Math.max(seconds * 1000, Math.min(10 * (performance.now() - began), 60000))
+      const wait = () => { timer = setTimeout(() => (document.hidden ? wait() : turn()), rest) }
       if (seconds > 0) wait()
     }
+    const seen = () => { if (!document.hidden && seconds > 0) turn() }
+    document.addEventListener('visibilitychange', seen)
     again.current = turn
     set((before) => ({ ...before, error: null }))
     turn()
-    return () => { over = true; clearTimeout(timer) }
+    return () => { over = true; clearTimeout(timer); document.removeEventListener('visibilitychange', seen) }
   }, needs)
   return { ...state, again: () => again.current() }
 }

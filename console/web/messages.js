@@ -10,9 +10,8 @@ import { bytes, exactly, fromInput, num, plural, pretty, readFilter, toServer, w
 const stateNames = { ready: 'ready', in_flight: 'in flight', delayed: 'delayed', deleted: 'history' }
 
 function letterOf(message) {
-  if (!message.headers?.includes('"cmq_dead_letter"')) return null
   try {
-    const letter = JSON.parse(message.headers).cmq_dead_letter
+    const letter = JSON.parse(message.letter)
     return letter && typeof letter === 'object' ? letter : null
   } catch { return null }
 }
@@ -24,9 +23,12 @@ function usePages(queue, part, order, filter, start, turn) {
   const [keyNow, setKeyNow] = useState(key)
   if (key !== keyNow) { setKeyNow(key); setStarts([start]) }
   const here = (key === keyNow ? starts : [start]).at(-1)
-  const { data, error, again } = usePoll(() => get(queuePath(queue, '/messages'), {
-    part, order, filter, after_time: here?.time, after_id: here?.id, most: 50
+  const { data: last, error, again } = usePoll(async () => ({
+    key,
+    ...await get(queuePath(queue, '/messages'), { part, order, filter, after_time: here?.time, after_id: here?.id, most: 50 })
   }), 0, [key, JSON.stringify(here), turn])
+  // rows of another part or search are not shown, and not chosen, under this one's name
+  const data = last?.key === key ? last : null
   return {
     data, error, again,
     back: starts.length > 1 ? () => setStarts(starts.slice(0, -1)) : null,
@@ -34,11 +36,22 @@ function usePages(queue, part, order, filter, start, turn) {
   }
 }
 
+// The messages of a page that contain a text.
+function shownOf(data, text) {
+  const wanted = text.toLowerCase()
+  return data.messages.filter((message) => wanted === '' ||
+    `${message.body} ${message.headers ?? ''} ${message.message_group ?? ''}`.toLowerCase().includes(wanted))
+}
+
+// Says that messages are chosen which are not seen.
+function hidden(data, text, picked) {
+  const seen = data ? shownOf(data, text).filter((message) => picked.has(message.msg_id)).length : 0
+  return seen < picked.size ? `, ${num(picked.size - seen)} of them hidden by the text` : ''
+}
+
 // A table of messages, some of which can be chosen.
 function List({ data, queue, picked, pick, text, letters }) {
-  const wanted = text.toLowerCase()
-  const rows = data.messages.filter((message) => wanted === '' ||
-    `${message.body} ${message.headers ?? ''} ${message.message_group ?? ''}`.toLowerCase().includes(wanted))
+  const rows = shownOf(data, text)
   const all = rows.length > 0 && rows.every((message) => picked.has(message.msg_id))
   const toggle = (ids, on) => {
     const next = new Set(picked)
@@ -91,7 +104,8 @@ export function Messages({ queue, turn, changed }) {
   const [act, setAct] = useState(null)
   const { filter, problem } = readFilter(filterUsed)
   const pages = usePages(queue.queue, part, part === 'history' ? order : 'up', filter, start, turn)
-  useEffect(() => pick(new Set()), [part, order, filterUsed, start])
+  // what is not on the page any more is not chosen any more; what its text hides stays chosen
+  useEffect(() => pick(new Set()), [part, order, filterUsed, start, pages.data])
   const base = `#/queue/${encodeURIComponent(queue.queue)}/messages`
   const jump = (value) => {
     const ms = fromInput(value)
@@ -118,11 +132,11 @@ export function Messages({ queue, turn, changed }) {
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     ${pages.error && !pages.error.lost && html`<${Problem} error=${pages.error} />`}
     ${picked.size > 0 && queue.may.operate && html`<div class="buttons picked">
-      <span>${plural(picked.size, 'message')} chosen</span>
+      <span>${plural(picked.size, 'message')} chosen${hidden(pages.data, text, picked)}</span>
       ${part === 'history' && html`<button type="button" class="primary" onClick=${() => setAct('restore')}>Restore …</button>`}
       ${part === 'pending' && html`<button type="button" class="danger" onClick=${() => setAct('delete')}>Delete …</button>`}
     </div>`}
-    ${pages.data ? html`<${List} data=${pages.data} queue=${queue.queue} picked=${picked} pick=${pick} text=${text} />` : html`<${Loading} what="messages" />`}
+    ${pages.data ? html`<${List} data=${pages.data} queue=${queue.queue} picked=${picked} pick=${pick} text=${text} />` : !pages.error && html`<${Loading} what="messages" />`}
     <${Pager} pages=${pages} order=${order} part=${part} />
     ${act && html`<${ChosenDialog} act=${act} queue=${queue} ids=${[...picked]} close=${() => setAct(null)}
       done=${(said) => { setAct(null); pick(new Set()); changed(said) }} />`}
@@ -184,14 +198,19 @@ function One({ queue, id, turn, close, changed }) {
 
 function lifeOf(message, calls) {
   const events = [[message.enqueued_at, 'produced']]
+  // the record knows windows, not messages: if there were more calls than returns, it is open
+  // which of them brought this one back
+  const reached = calls.filter((call) => call.kind !== 'cancel').length > Number(message.rewind_count) ? 'may have reached it' : 'reached it'
   for (const call of calls) {
     const by = html`by <${Foreign}>${call.current_user_name}</${Foreign}>${call.reason ? html`: <${Foreign}>${call.reason}</${Foreign}>` : ''}`
     if (call.kind === 'cancel') events.push([call.called_at, html`a rewind was cancelled ${by}`])
-    else events.push([call.called_at, html`a ${call.kind} reached it ${by}`])
+    else events.push([call.called_at, html`a ${call.kind} ${reached} ${by}`])
   }
   if (message.first_received_at) events.push([message.first_received_at, Number(message.receive_count) > 1 ? `received for the first time, ${num(message.receive_count)} times since` : 'received'])
   if (message.deleted_at) events.push([message.deleted_at, html`deleted by <${Foreign}>${message.deleted_by}</${Foreign}>`])
-  events.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0))
+  // a Z sorts behind digits: 12:00:00.5Z comes before 12:00:00.51Z
+  const key = (iso) => iso.replace(/(?:\.(\d+))?Z$/, (_, digits = '') => `.${digits.padEnd(6, '0')}`)
+  events.sort((a, b) => (key(a[0]) < key(b[0]) ? -1 : key(a[0]) > key(b[0]) ? 1 : 0))
   if (message.state === 'in_flight') events.push([message.visible_at, 'visible again, unless it is deleted before'])
   if (message.state === 'delayed') events.push([message.visible_at, 'ready, after its delay'])
   return events
@@ -205,14 +224,18 @@ export function Letters({ queue, turn, changed }) {
   const { data: letters, error: unseen } = usePoll(() => (own ? Promise.resolve(queue) : get(queuePath(place))), 0, [place, turn])
   const [filterText, setFilterText] = useState('')
   const [used, setUsed] = useState('')
-  const { filter, problem } = readFilter(used)
-  const both = filter && base ? JSON.stringify({ ...JSON.parse(filter), ...JSON.parse(base) }) : filter ?? base
+  const read = readFilter(used)
+  const filter = read.filter
+  const problem = read.problem ?? (base && filter && 'cmq_dead_letter' in JSON.parse(filter) ? `Here are the letters of ${queue.queue}: search for a cmq_dead_letter in ${place}.` : undefined)
+  // as text: numbers keep their digits
+  const both = filter && base && !problem ? `{${[base, filter].map((text) => text.trim().slice(1, -1).trim()).filter(Boolean).join(', ')}}` : filter ?? base
   const [text, setText] = useState('')
   const [picked, pick] = useState(new Set())
   const [act, setAct] = useState(null)
   const [most, setMost] = useState('')
   const [reason, setReason] = useState('')
   const pages = usePages(place, 'pending', 'up', both, null, turn)
+  useEffect(() => pick(new Set()), [used, pages.data])
   const may = letters?.may
   return html`<section aria-label="Dead letters">
     <p>${own ? html`Dead letters of ${queue.letters_of.map((name, i) => html`${i ? ', ' : ''}<a href=${`#/queue/${encodeURIComponent(name)}`}>${name}</a>`)} come here.`
@@ -230,10 +253,10 @@ export function Letters({ queue, turn, changed }) {
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       ${pages.error && !pages.error.lost && html`<${Problem} error=${pages.error} />`}
       <div class="buttons picked">
-        ${may.operate && html`<button type="button" class="primary" disabled=${picked.size === 0} onClick=${() => setAct('some')}>Redrive ${picked.size ? plural(picked.size, 'chosen letter') : 'the chosen'} …</button>`}
-        ${(both ? may.operate : may.consume) && html`<button type="button" onClick=${() => setAct('all')}>Redrive ${filter ? 'all that match' : 'all'} …</button>`}
+        ${may.operate && html`<button type="button" class="primary" disabled=${picked.size === 0} onClick=${() => setAct('some')}>Redrive ${picked.size ? `${plural(picked.size, 'chosen letter')}${hidden(pages.data, text, picked)}` : 'the chosen'} …</button>`}
+        ${(both ? may.operate : may.consume) && html`<button type="button" disabled=${Boolean(problem)} onClick=${() => setAct('all')}>Redrive ${filter ? 'all that match' : 'all'} …</button>`}
       </div>
-      ${pages.data ? html`<${List} data=${pages.data} queue=${place} picked=${picked} pick=${pick} text=${text} letters />` : html`<${Loading} what="dead letters" />`}
+      ${pages.data ? html`<${List} data=${pages.data} queue=${place} picked=${picked} pick=${pick} text=${text} letters />` : !pages.error && html`<${Loading} what="dead letters" />`}
       <${Pager} pages=${pages} part="pending" />`}
     ${act === 'some' && html`<${ChosenDialog} act="redrive" queue=${{ queue: place }} ids=${[...picked]} close=${() => setAct(null)}
       done=${(said) => { setAct(null); pick(new Set()); changed(said) }} />`}

@@ -38,17 +38,34 @@ export function Spark({ values, label }) {
     <polyline points=${points.filter(Boolean).join(' ')} /></svg>`
 }
 
-// A dialog that has the keyboard until it is closed; Escape closes it.
+// A dialog that has the keyboard until it is closed; Escape closes it, but not while a call
+// is made: nobody should miss what became of it.  It begins at its first field.  The keyboard
+// goes back to what opened the dialog, and where that is gone by what was done, to the
+// page's beginning.
 export function Dialog({ title, close, children, wide }) {
   const ref = useRef()
   const id = useId()
+  const gone = useRef(false)
   useEffect(() => {
     const dialog = ref.current
     dialog.showModal()
-    return () => dialog.open && dialog.close()
+    dialog.querySelector('input:not([type="checkbox"])')?.focus()
+    return () => {
+      gone.current = true
+      if (dialog.open) dialog.close()
+      setTimeout(() => document.activeElement === document.body && document.querySelector('main')?.focus({ preventScroll: true }))
+    }
   }, [])
-  return html`<dialog ref=${ref} class=${wide ? 'wide' : ''} aria-labelledby=${id} onCancel=${(event) => { event.preventDefault(); close() }}>
-    <header><h2 id=${id}>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${close}>✕</button></header>
+  const shut = () => { if (!ref.current.querySelector('form[aria-busy="true"]')) close() }
+  // a browser closes a dialog at the second Escape, whatever the page says
+  const closed = () => {
+    if (gone.current) return
+    shut()
+    if (!gone.current && ref.current?.querySelector('form[aria-busy="true"]')) ref.current.showModal()
+  }
+  return html`<dialog ref=${ref} class=${wide ? 'wide' : ''} aria-labelledby=${id} onClose=${(event) => { if (event.target === ref.current) closed() }}
+    onCancel=${(event) => { if (event.target === ref.current) { event.preventDefault(); shut() } }}>
+    <header><h2 id=${id}>${title}</h2><button type="button" class="plain" aria-label="Close" onClick=${shut}>✕</button></header>
     ${children}
   </dialog>`
 }
@@ -72,12 +89,12 @@ export function Doing({ label, kind = 'primary', run, done, disabled, close, chi
     }
     setBusy(false)
   }
-  return html`<form onSubmit=${submit}>
+  return html`<form onSubmit=${submit} aria-busy=${busy}>
     ${children}
     <${Problem} error=${error} />
     <div class="buttons">
       <button class=${kind} disabled=${busy || disabled}>${busy ? 'Working …' : label}</button>
-      ${close && html`<button type="button" onClick=${close}>Close</button>`}
+      ${close && html`<button type="button" disabled=${busy} onClick=${close}>Close</button>`}
     </div>
   </form>`
 }

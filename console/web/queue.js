@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 
 import { get, post, queuePath, usePoll } from './ask.js'
-import { Dialog, Doing, Done, html, Loading, Problem, Reason, Tabs } from './parts.js'
+import { Dialog, Doing, Done, Foreign, html, Loading, Problem, Reason, Tabs } from './parts.js'
 import { Badges } from './queues.js'
 import { Letters, Messages } from './messages.js'
 import { Record } from './record.js'
@@ -15,13 +15,15 @@ function Number_({ name, children, kind }) {
   return html`<div class=${`tile ${kind ?? ''}`}><dt>${name}</dt><dd>${children}</dd></div>`
 }
 
-function Pausing({ queue, changed }) {
+function Pausing({ queue, now, changed }) {
   const [open, setOpen] = useState(false)
   const [reason, setReason] = useState('')
-  const paused = queue.paused_since !== null
+  // an open dialog keeps its meaning, also when somebody else pauses or resumes meanwhile
+  const [meant, setMeant] = useState(now)
+  const paused = open ? meant : now
   const close = () => { setOpen(false); setReason('') }
   return html`
-    <button type="button" class=${paused ? 'primary' : ''} onClick=${() => setOpen(true)}>${paused ? 'Resume' : 'Pause'}</button>
+    <button type="button" class=${paused ? 'primary' : ''} onClick=${() => { setMeant(now); setOpen(true) }}>${paused ? 'Resume' : 'Pause'}</button>
     ${open && html`<${Dialog} title=${paused ? `Resume ${queue.queue}` : `Pause ${queue.queue}`} close=${close}>
       <p>${paused ? 'Consumers receive messages again, those that wait are woken.'
         : 'Consumers find the queue empty until it is resumed. Sends go on, and so do deletes of what was received before.'}</p>
@@ -42,18 +44,32 @@ function Draining({ queue, changed }) {
   const most = useRef(0)
   const [open, setOpen] = useState(false)
   const [reason, setReason] = useState('')
-  const drained = useRef(false)
+  const [ended, setEnded] = useState(null)
+  const under = left > 0
   if (left > most.current) most.current = left
-  if (left === 0 && most.current > 0) { most.current = 0; drained.current = true }
-  if (left > 0) drained.current = false
+  // nothing is left: was it received, or did somebody cancel?  The record knows
+  useEffect(() => {
+    if (under) { setEnded(null); return undefined }
+    if (most.current === 0) return undefined
+    most.current = 0
+    let over = false
+    const say = (what) => { if (!over) setEnded(what) }
+    get(queuePath(queue.queue, '/record')).then(({ rows }) => {
+      const last = rows.find((row) => row.kind === 'rewind' || row.kind === 'cancel')
+      say(last?.kind === 'cancel' ? html`The rewind was cancelled by <${Foreign}>${last.current_user_name}</${Foreign}>.` : 'All that the rewind brought back has been received.')
+    }, () => say('Nothing is left of the rewind.'))
+    return () => { over = true }
+  }, [under])
   const close = () => { setOpen(false); setReason('') }
-  if (left === 0) return drained.current ? html`<p class="done" role="status">All that the rewind brought back has been received.</p>` : null
   const received = most.current - left
-  return html`<section class="draining" aria-label="Rewind under way">
+  return html`
+    ${!under && ended && html`<p class="done" role="status">${ended}</p>`}
+    ${under && html`<section class="draining" aria-label="Rewind under way">
     <div><strong>A rewind is under way.</strong> ${plural(left, 'message')} ${left === 1 ? 'is' : 'are'} left to receive${received > 0 ? `, ${num(received)} received since this page looks` : ''}.
       ${queue.paused_since !== null && ' The queue is paused: resume it to let consumers have them.'}</div>
     <progress max=${most.current} value=${received} aria-label="Received of what was brought back"></progress>
     ${queue.may.operate && html`<button type="button" onClick=${() => setOpen(true)}>Cancel the rewind</button>`}
+    </section>`}
     ${open && html`<${Dialog} title=${`Cancel the rewind of ${queue.queue}`} close=${close}>
       <p>What has not been received yet returns to the history: ${plural(left, 'message')} as of now. What was received stays received.</p>
       <${Doing} label="Cancel the rewind" kind="danger" close=${close}
@@ -61,12 +77,15 @@ function Draining({ queue, changed }) {
         done=${() => { close(); changed('The rewind is cancelled. What was left of it is history again.') }}>
         <${Reason} value=${reason} set=${setReason} />
       </${Doing}>
-    </${Dialog}>`}
-  </section>`
+    </${Dialog}>`}`
 }
 
 export function Queue({ queue: name, tab, me }) {
-  const { data: queue, error, again } = usePoll(() => get(queuePath(name)), 2, [name])
+  const { data: queue, error, again } = usePoll(async () => {
+    const answer = await get(queuePath(name))
+    // by how much the server's clock is ahead of this browser's, in milliseconds
+    return { ...answer, ahead: answer.now ? new Date(answer.now).getTime() - Date.now() : 0 }
+  }, 2, [name])
   const [said, setSaid] = useState('')
   // what changes with each change of the queue, so that the tabs ask anew
   const [turn, setTurn] = useState(0)
@@ -90,7 +109,9 @@ export function Queue({ queue: name, tab, me }) {
     <div class="heading">
       <h1>${name} <${Badges} queue=${queue} /></h1>
       <span class="faint">of <bdi>${queue.owner ?? '–'}</bdi></span>
-      ${queue.may.operate && html`<${Pausing} queue=${queue} changed=${changed} />`}
+      ${queue.may.operate && (queue.may.read ? html`<${Pausing} queue=${queue} now=${queue.paused_since !== null} changed=${changed} />`
+        // who may not read does not know whether it is paused
+        : html`<span class="buttons"><${Pausing} queue=${queue} now=${false} changed=${changed} /><${Pausing} queue=${queue} now=${true} changed=${changed} /></span>`)}
     </div>
     ${error && !error.lost && html`<${Problem} error=${error} />`}
     ${!queue.may.read && html`<p class="note">Your role may not read this queue, so there are no messages and numbers here. SELECT on cmq."q_${name}" would show them.</p>`}

@@ -12,6 +12,7 @@ export function Record({ queue, turn }) {
   const { data, error } = usePoll(() => get(queue ? queuePath(queue, '/record') : '/record', { before }), before === null ? 5 : 0, [queue, before, turn])
   if (!data) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="the record" />`
   return html`<section aria-label="Record">
+    ${error && !error.lost && html`<${Problem} error=${error} />`}
     <div class="scroll"><table class="record"><thead><tr><th scope="col">When</th>${!queue && html`<th scope="col">Queue</th>`}<th scope="col">What</th>
       <th scope="col">Window</th><th scope="col">Messages</th><th scope="col">By</th><th scope="col">Reason</th></tr></thead>
       <tbody>${data.rows.map((row) => html`<tr key=${row.id}>

@@ -55,9 +55,13 @@ const textOf = (queue) => ({
 })
 
 export function Settings({ queue, changed }) {
-  const [values, set] = useState(() => textOf(queue))
+  // only what was typed: the rest is as the queue has it now, and is not sent, so that a form
+  // that stood open does not take back what somebody else has changed
+  const [typed, setTyped] = useState({})
   const [act, setAct] = useState(null)
-  const changes = readSettings(values, queue)
+  const [sure, setSure] = useState('')
+  const changes = readSettings(typed, queue)
+  const forgetsAll = changes.rewind_seconds === 0
   const forgets = changes.rewind_seconds !== undefined && changes.rewind_seconds < queue.rewind_seconds
   if (queue.visibility_timeout === null || queue.visibility_timeout === undefined) {
     return html`<p class="note">Your role may not read the settings of this queue.</p>
@@ -65,12 +69,13 @@ export function Settings({ queue, changed }) {
   }
   return html`<section aria-label="Settings">
     <p class="faint">Made ${when(queue.create_time)}, last changed ${when(queue.last_modify_time)}${queue.ordered ? ', ordered' : ''}.</p>
-    ${queue.may.operate ? html`<${Doing} label="Change" disabled=${Object.keys(changes).length === 0}
-        run=${() => post(queuePath(queue.queue, '/alter'), changes)} done=${() => changed('The settings are changed.')}>
-        <${SettingFields} values=${values} set=${set} />
-        ${forgets && html`<p class="note forbidden">${changes.rewind_seconds === 0
+    ${queue.may.operate ? html`<${Doing} label="Change" disabled=${Object.keys(changes).length === 0 || (forgetsAll && sure !== queue.queue)}
+        run=${() => post(queuePath(queue.queue, '/alter'), changes)} done=${() => { setTyped({}); setSure(''); changed('The settings are changed.') }}>
+        <${SettingFields} values=${{ ...textOf(queue), ...typed }} set=${(next) => setTyped(Object.fromEntries(Object.entries(next).filter(([key, text]) => key in typed || text !== textOf(queue)[key])))} />
+        ${forgets && html`<p class="note forbidden">${forgetsAll
           ? `This switches rewind off: the history, ${plural(queue.history ?? 0, 'message')}, is forgotten at once and for good.`
           : 'What is older than the new rewind time cannot be brought back any more, also when it is made longer again.'}</p>`}
+        ${forgetsAll && html`<${Field} label="Type the name of the queue" value=${sure} autocomplete="off" autocapitalize="none" spellcheck=${false} onInput=${(event) => setSure(event.target.value)} />`}
       </${Doing}>
       ${queue.dead_letter_queue && html`<div class="buttons"><button type="button" onClick=${() => setAct('unbind')}>End the dead-letter policy …</button></div>`}`
       : html`<dl class="facts">${[...fields.map(([key, label, unit]) => [label, queue[key] === null ? 'not set' : `${num(queue[key])} ${unit}`]),

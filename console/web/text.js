@@ -41,27 +41,43 @@ const clockOf = (date) => `${two(date.getHours())}:${two(date.getMinutes())}:${t
 export function when(iso, { day = true } = {}) {
   if (iso === null || iso === undefined) return '–'
   const date = new Date(iso)
-  return day ? `${dayOf(date)} ${clockOf(date)}` : clockOf(date)
+  // infinity, or before Christ
+  if (!Number.isFinite(date.getTime())) return String(iso)
+  // in the hour that comes twice in autumn, and on the other side of it
+  const other = date.getTimezoneOffset() === new Date().getTimezoneOffset() ? '' : ` ${offset(date)}`
+  return (day ? `${dayOf(date)} ${clockOf(date)}` : clockOf(date)) + other
+}
+
+function offset(date) {
+  const minutes = -date.getTimezoneOffset()
+  const size = Math.abs(minutes)
+  return minutes === 0 ? 'UTC' : `UTC${minutes < 0 ? '-' : '+'}${Math.floor(size / 60)}${size % 60 ? `:${two(size % 60)}` : ''}`
 }
 
 // ... and to the microsecond, with the zone.
 export const exactly = (iso) => {
   if (!iso) return '–'
   const fraction = /\.(\d+)Z$/.exec(iso)?.[1] ?? ''
-  return `${when(iso)}${fraction ? `.${fraction}` : ''} ${zone(new Date(iso))}`
+  const date = new Date(iso)
+  if (!Number.isFinite(date.getTime())) return String(iso)
+  return `${dayOf(date)} ${clockOf(date)}${fraction ? `.${fraction}` : ''} ${zone(date)}`
 }
 
 export function zone(date = new Date()) {
-  const minutes = -date.getTimezoneOffset()
   const name = Intl.DateTimeFormat().resolvedOptions().timeZone
-  if (minutes === 0) return 'UTC'
-  const size = Math.abs(minutes)
-  return `UTC${minutes < 0 ? '-' : '+'}${Math.floor(size / 60)}${size % 60 ? `:${two(size % 60)}` : ''}${name ? ` (${name})` : ''}`
+  return `${offset(date)}${name && date.getTimezoneOffset() !== 0 ? ` (${name})` : ''}`
 }
 
 // For <input type="datetime-local">, and back.
 export const toInput = (ms) => { const date = new Date(ms); return `${dayOf(date)}T${clockOf(date)}` }
-export const fromInput = (text) => { const ms = new Date(text).getTime(); return Number.isFinite(ms) ? ms : null }
+// A time that there is twice, in autumn, is the one nearer to what stood there before.
+export function fromInput(text, near = null) {
+  const ms = new Date(text).getTime()
+  if (!Number.isFinite(ms)) return null
+  if (near === null) return ms
+  const same = [ms - 3600000, ms, ms + 3600000].filter((other) => toInput(other) === toInput(ms))
+  return same.reduce((best, other) => (Math.abs(other - near) < Math.abs(best - near) ? other : best), ms)
+}
 
 // Milliseconds to a time for the server.
 export const toServer = (ms) => new Date(ms).toISOString()

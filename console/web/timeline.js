@@ -12,6 +12,9 @@ import { html, Problem } from './parts.js'
 import { fromInput, num, short, toInput, toServer, when, zone } from './text.js'
 import { WindowPanel } from './window.js'
 
+// The rewind window moves on while somebody types a reason: what is chosen begins so much later.
+const MARGIN = 120000
+
 // From the bottom of the stack to its top.
 const states = [
   ['history', 'History'], ['brought_back', 'Brought back'], ['pending', 'Pending'], ['in_flight', 'In flight']
@@ -21,7 +24,7 @@ const spans = [[900, '15 min'], [3600, '1 h'], [21600, '6 h'], [86400, '24 h'], 
 
 // What is shown: so many seconds up to the end, or all since the oldest message.
 function rangeOf(queue, span, end) {
-  const now = end ?? Date.now()
+  const now = end ?? Date.now() + queue.ahead
   const oldest = queue.oldest_enqueued_at ? (now - new Date(queue.oldest_enqueued_at).getTime()) / 1000 : 0
   const seconds = span || Math.max(60, Math.min(oldest * 1.02, Number(queue.msg_retention_seconds ?? 1296000)))
   return { from: now - seconds * 1000, to: now }
@@ -65,7 +68,7 @@ function Chart({ rows, range, legal, chosen, choose, point }) {
     const options = {
       width: box.current.clientWidth,
       height: 260,
-      padding: [18, 8, 0, 0],
+      padding: [18, 20, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false, dist: 3 }, points: { show: false }, y: false },
       select: { show: true },
@@ -214,16 +217,16 @@ export function Timeline({ queue, turn, changed }) {
     const { from, to } = data.range
     const seconds = (to - from) / 1000
     const next = to + part * (to - from)
-    look(seconds, next >= Date.now() ? null : next)
+    look(seconds, next >= Date.now() + queue.ahead ? null : next)
   }
   if (!data) return error ? html`<${Problem} error=${error} />` : null
   const estimated = data.rows.some((row) => !row.exact)
   const shown = at !== null ? data.rows[at] : null
   const total = Object.fromEntries(states.map(([key]) => [key, data.rows.reduce((sum, row) => sum + row[key], 0)]))
   const set = (edge, text) => {
-    const ms = fromInput(text)
-    if (ms === null) return
     const now = chosen ?? { from: data.range.from, to: null }
+    const ms = fromInput(text, now[edge])
+    if (ms === null) return
     const next = { ...now, [edge]: ms }
     if (next.to !== null && next.to <= next.from) return
     setChosen(next)
@@ -249,7 +252,7 @@ export function Timeline({ queue, turn, changed }) {
       <label class="check"><input type="checkbox" checked=${chosen !== null && chosen.to === null} disabled=${chosen === null}
         onChange=${(event) => setChosen({ ...chosen, to: event.target.checked ? null : Math.max(data.range.to, chosen.from + 1000) })} /> no end</label>
       ${chosen ? html`<button type="button" onClick=${() => setChosen(null)}>Clear the window</button>`
-        : html`<button type="button" onClick=${() => setChosen({ from: Math.round(Math.max(data.range.from, legal?.from ?? 0)), to: null })}>Choose all that is shown</button>`}
+        : html`<button type="button" onClick=${() => setChosen({ from: Math.round(Math.max(data.range.from, legal ? legal.from + MARGIN : 0)), to: null })}>Choose all that is shown</button>`}
     </fieldset>
     ${chosen ? html`<${WindowPanel} queue=${queue} chosen=${chosen} legal=${legal} turn=${turn}
         done=${(said) => { setChosen(null); changed(said); again() }} choose=${setChosen} />`

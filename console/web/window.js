@@ -10,19 +10,20 @@ import { Dialog, Doing, Field, Foreign, html, Notices, Problem, Reason } from '.
 import { bytes, num, plural, readFilter, toServer, when } from './text.js'
 
 // Count the window, piece by piece; what is known of it so far.
-function useCount(queue, from, to, filter, turn) {
+function useCount(queue, from, to, filter, turn, counting) {
   const [count, set] = useState(null)
   const [error, setError] = useState(null)
   const [again, setAgain] = useState(0)
   useEffect(() => {
     let over = false
     const run = async () => {
-      const sum = { messages: 0, bytes: 0, first: null, last: null, done: false, reached: from }
-      // with no end, pieces are counted up to now, and then the rest
-      const stop = toServer(to ?? Date.now() + 60000)
+      const sum = { key: JSON.stringify([queue, from, to, filter, turn, again, counting]), messages: 0, bytes: 0, first: null, last: null, done: false, reached: from }
+      const stop = to === null ? null : toServer(to)
       let next = toServer(from)
+      let seconds = null
       while (next !== null && !over) {
-        const piece = await get(queuePath(queue, '/count'), { from: next, to: stop, filter })
+        const piece = await get(queuePath(queue, '/count'), { from: next, to: stop, filter, seconds })
+        seconds = Math.max(piece.seconds, 0.001).toFixed(6)
         sum.messages += Number(piece.messages)
         sum.bytes += Number(piece.body_bytes ?? 0)
         sum.first ??= piece.first_enqueued_at
@@ -34,11 +35,14 @@ function useCount(queue, from, to, filter, turn) {
     }
     set(null)
     setError(null)
+    if (!counting) return undefined
     // wait until the mouse stands still
     const timer = setTimeout(() => run().catch((failed) => { if (!over) setError(failed) }), 250)
     return () => { over = true; clearTimeout(timer) }
-  }, [queue, from, to, filter, turn, again])
-  return { count, error, again: () => setAgain((n) => n + 1) }
+  }, [queue, from, to, filter, turn, again, counting])
+  // a count of another window or filter is not shown as this one's, for no moment
+  const key = JSON.stringify([queue, from, to, filter, turn, again, counting])
+  return { count: count?.key === key ? count : null, error, again: () => setAgain((n) => n + 1) }
 }
 
 function Samples({ queue, chosen, filter, turn }) {
@@ -57,7 +61,7 @@ export function WindowPanel({ queue, chosen, legal, turn, done, choose }) {
   const [text, setText] = useState('')
   const [act, setAct] = useState(null)
   const { filter, problem } = readFilter(text)
-  const { count, error, again } = useCount(queue.queue, chosen.from, chosen.to, filter, turn)
+  const { count, error, again } = useCount(queue.queue, chosen.from, chosen.to, filter, turn, Boolean(queue.rewind_seconds) && !problem)
   if (!queue.rewind_seconds) {
     return html`<div class="card"><p>Rewind is off for this queue: what is consumed is gone. It can be switched on in its settings, for what is consumed from then on.</p></div>`
   }
@@ -87,7 +91,7 @@ export function WindowPanel({ queue, chosen, legal, turn, done, choose }) {
     <div class="buttons">
       ${queue.may.operate && rewind && html`<button type="button" class="primary" disabled=${many === 0 || problem} onClick=${() => setAct('rewind')}>Rewind …</button>`}
       ${queue.may.operate && html`<button type="button" class=${rewind ? '' : 'primary'} disabled=${many === 0 || problem} onClick=${() => setAct('restore')}>Restore …</button>`}
-      ${queue.may.read && html`<button type="button" disabled=${many === 0 || problem} onClick=${() => setAct('replay')}>Replay into another queue …</button>`}
+      ${queue.may.replay && html`<button type="button" disabled=${many === 0 || problem} onClick=${() => setAct('replay')}>Replay into another queue …</button>`}
       <button type="button" onClick=${again}>Count again</button>
     </div>
     ${!queue.may.operate && html`<p class="faint">To bring messages back into this queue needs UPDATE on it, which your role has not.</p>`}
@@ -103,9 +107,11 @@ function Act({ act, queue, chosen, filter, count, early, close, stale, done }) {
   const [bound, setBound] = useState(true)
   // the numbers of the moment when the dialog was opened: what was seen is what is meant
   const [seen] = useState(count)
-  const ready = seen?.done || !bound
+  const ready = seen?.done || !bound || (act === 'replay' && once)
   const verb = { rewind: 'Rewind', restore: 'Restore', replay: 'Replay' }[act]
-  const expected = bound && seen?.done ? seen.messages : null
+  // with once, the server cannot know which of them were copied before
+  const loose = act === 'replay' && once
+  const expected = bound && !loose && seen?.done ? seen.messages : null
   const run = async () => {
     const start = toServer(chosen.from)
     const end = chosen.to === null ? null : toServer(chosen.to)
@@ -119,7 +125,7 @@ function Act({ act, queue, chosen, filter, count, early, close, stale, done }) {
     }
   }
   return html`<${Dialog} title=${`${verb} ${queue.queue}`} close=${close}>
-    <p><strong>${seen ? plural(seen.messages, 'message') : '…'}</strong>${filter ? html` whose headers contain <code>${filter}</code>` : ''}, produced from
+    <p><strong>${seen ? `${seen.done ? '' : 'At least '}${plural(seen.messages, 'message')}` : '…'}</strong>${filter ? html` whose headers contain <code>${filter}</code>` : ''}, produced from
       ${' '}${when(toServer(chosen.from))} ${chosen.to === null ? 'on' : `to before ${when(toServer(chosen.to))}`},
       ${act === 'rewind' ? ' will be received again, in the order of production.'
         : act === 'restore' ? ' will be ready again, in the order of production.'
@@ -128,15 +134,16 @@ function Act({ act, queue, chosen, filter, count, early, close, stale, done }) {
     <${Doing} label=${verb} close=${close} disabled=${!ready || reason.trim() === ''}
       run=${run} done=${({ result, notices }) => {
         close()
-        done(html`${act === 'rewind' ? `The rewind is under way${result.messages ? `: ${plural(result.messages, 'message')} to receive` : ''}.`
+        done(html`${act === 'rewind' ? result.first === null ? 'There was nothing to bring back.'
+          : `The rewind is under way${result.messages ? `: ${plural(result.messages, 'message')} to receive` : ''}.`
           : act === 'restore' ? `${plural(result.messages, 'message')} restored.` : `${plural(result.messages, 'message')} copied into ${into}.`}<${Notices} notices=${notices} />`)
       }}>
       ${act === 'replay' && html`
         <${Field} label="Into queue" value=${into} required maxlength="48" autocapitalize="none" spellcheck=${false} onInput=${(event) => setInto(event.target.value)} />
         <label class="check"><input type="checkbox" checked=${once} onChange=${(event) => setOnce(event.target.checked)} /> leave out what was copied before (the other queue keeps keys)</label>`}
       <${Reason} value=${reason} set=${setReason} />
-      <label class="check"><input type="checkbox" checked=${bound} onChange=${(event) => setBound(event.target.checked)} />
-        ${seen?.done ? `only if it is exactly ${plural(seen.messages, 'message')}` : 'only if the count is right (it is not finished)'}</label>
+      ${!loose && html`<label class="check"><input type="checkbox" checked=${bound} onChange=${(event) => setBound(event.target.checked)} />
+        ${seen?.done ? `only if it is exactly ${plural(seen.messages, 'message')}` : 'only if the count is right (it was not finished: close this, and wait for it)'}</label>`}
     </${Doing}>
   </${Dialog}>`
 }

@@ -289,6 +289,21 @@ cmq_notes_begin_turn(const CmqSharedKey *key, CmqTurnKind kind)
 }
 
 static void
+complete_turn(CmqSharedQueue *shared, void *arg)
+{
+	CmqTurnKind *kind = arg;
+
+	shared->turns[*kind].completed_at = cmq_time();
+}
+
+/* All that the turn of a queue is for has been done. */
+void
+cmq_notes_complete_turn(const CmqSharedKey *key, CmqTurnKind kind)
+{
+	cmq_shared_with(key, complete_turn, &kind);
+}
+
+static void
 end_turn(CmqSharedQueue *shared, void *arg)
 {
 	TurnNote   *note = arg;

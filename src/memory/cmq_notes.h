@@ -36,6 +36,7 @@ extern void cmq_notes_put_pass(CmqSharedQueue *shared, CmqForgetting *pass,
 extern void cmq_notes_pass_was_undone(CmqSharedQueue *shared);
 extern bool cmq_notes_left_out(const CmqSharedKey *key);
 extern void cmq_notes_set_left_out(const CmqSharedKey *key, bool left_out);
+extern void cmq_notes_complete_turn(const CmqSharedKey *key, CmqTurnKind kind);
 extern void cmq_notes_get_turns(const CmqSharedKey *key, CmqTurns *turns);
 extern void cmq_notes_set_turn_step(const CmqSharedKey *key, CmqTurnKind kind,
 									int step);

@@ -134,6 +134,7 @@ typedef struct CmqTurns
 	int			strikes;
 	int			rounds_to_skip;
 	TimestampTz begun_at;		/* the last one */
+	TimestampTz completed_at;	/* the last one that left nothing undone */
 	int			step;			/* the step that it stopped at + 1; 0: none */
 } CmqTurns;
 

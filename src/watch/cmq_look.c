@@ -8,7 +8,8 @@
  * bring back, come from shared memory (cmq_count.c).  What is in flight or delayed
  * stands right of now in the primary key of the pending table, and is counted there.
  * The message that has been ready longest is the first one from the scan floor on, but
- * for restored ones (find_ready_since()).  The earliest message that is not consumed,
+ * for restored ones (find_ready_since()); which expires first is asked there, of what is
+ * in flight and of the rewind.  The earliest message that is not consumed,
  * which bounds the range of a rewind, is found from a mark on (cmq_oldest.c).  The history
  * is counted while it is small, else estimated (count_history()).  So no table is read
  * from end to end, with these exceptions: the pending table is counted once after a start
@@ -44,6 +45,7 @@
 #include "memory/cmq_clock.h"
 #include "memory/cmq_count.h"
 #include "memory/cmq_floor.h"
+#include "memory/cmq_notes.h"
 #include "store/cmq_bounds.h"
 #include "store/cmq_catalog.h"
 #include "store/cmq_counting.h"
@@ -94,7 +96,7 @@ typedef struct Leaves
 } Leaves;
 
 static Leaves
-look_at_leaves(CmqQueue *queue, bool with_window)
+look_at_leaves(CmqQueue *queue)
 {
 	Leaves		leaves = {0};
 	TimestampTz since = cmq_bounds_rewindable_since(queue,
@@ -109,7 +111,7 @@ look_at_leaves(CmqQueue *queue, bool with_window)
 		leaves.pages += cmq_scan_estimate(queue, leaf->rewind, CMQ_REWIND,
 										  BLCKSZ / REWIND_ROW_SIZE, &rows);
 		leaves.rows += rows;
-		if (with_window && rows > 0)
+		if (rows > 0)
 			leaves.rewindable += rows * cmq_scan_part_since(queue, leaf, since);
 	}
 	return leaves;
@@ -162,20 +164,24 @@ count_history(CmqQueue *queue, const Leaves *leaves, int64 left)
  * before the first ready row.  Rows are in the order in which they became ready, but
  * for restored ones, which stand where they were produced.  So the first row that was
  * not restored ends the search.  If more than MAX_RESTORED restored rows come before it,
- * the result may be too late.
+ * the result may be too late.  These rows are also asked for the message that was
+ * produced first: one that is ready again stands behind them, and was seen in flight.
  */
 static TimestampTz
-find_ready_since(CmqTable *pending, TimestampTz expired_before)
+find_ready_since(CmqTable *pending, TimestampTz expired_before,
+				 TimestampTz *first_waiting)
 {
 	TimestampTz since = DT_NOEND;
 
 	for (int n = 0; n < MAX_RESTORED && cmq_table_next(pending);)
 	{
+		TimestampTz time = cmq_slot_time(pending->slot,
+										 Anum_pending_enqueued_at);
 		TimestampTz row_since;
 
-		if (cmq_slot_time(pending->slot,
-						  Anum_pending_enqueued_at) < expired_before)
+		if (time < expired_before)
 			continue;
+		*first_waiting = Min(*first_waiting, time);
 		row_since = cmq_slot_ready_since(pending->slot);
 		since = Min(since, row_since);
 		if (row_since == cmq_slot_time(pending->slot, Anum_pending_visible_at))
@@ -203,7 +209,8 @@ look_at_pending(CmqQueue *queue, CmqStates *states)
 		return;
 	cmq_states_find_hidden(states, &pending, now, expired_before);
 	cmq_table_range(&pending, scan.floor, now, true);
-	states->ready_since = find_ready_since(&pending, expired_before);
+	states->ready_since = find_ready_since(&pending, expired_before,
+										   &states->first_waiting);
 	cmq_table_close(&pending);
 	states->first_due = cmq_due_first(queue, &queue->rewinding,
 									  Max(expired_before, scan.rewind_floor));
@@ -251,7 +258,49 @@ get_numbers(CmqQueue *queue, CmqLook *look, CmqStates *states)
 	look->ready = states->ready + look->left_of_rewind;
 	look->in_flight = states->in_flight;
 	look->delayed = states->delayed;
+}
+
+/* How long the oldest of them have been there, and how long they will be. */
+static void
+get_ages(CmqQueue *queue, CmqLook *look, const CmqStates *states)
+{
+	TimestampTz now = cmq_queue_now(queue);
+	TimestampTz first = Min(states->first_waiting, states->first_due);
+	double		seconds = USECS_PER_SEC;
+
+	if (look->paused_since != 0)
+		look->paused_seconds = Max(now - look->paused_since, 0) / seconds;
 	look->any_ready = states->ready_since != DT_NOEND;
+	look->any_in_flight = states->first_received != DT_NOEND;
+	look->any_waiting = first != DT_NOEND;
+	if (look->any_ready)
+		look->oldest_ready_seconds = (now - states->ready_since) / seconds;
+	if (look->any_in_flight)
+		look->oldest_in_flight_seconds =
+			(now - states->first_received) / seconds;
+	if (look->any_waiting)
+		look->first_expiry_seconds = queue->msg_retention_seconds -
+			(now - first) / seconds;
+}
+
+/*
+ * For how long maintenance has not come to its end: since the last turn that did, or
+ * since it could have begun.  A leaf whose messages have all expired should be gone, even
+ * if a turn has not failed for that; that of a subscription has more time.
+ */
+static double
+get_unmaintained(CmqQueue *queue)
+{
+	CmqSharedKey key = {.database = MyDatabaseId,.pending = queue->pending};
+	CmqTurns	turns[CMQ_NTURNS] = {0};
+	TimestampTz since = Max(queue->create_time, PgStartTime);
+
+	cmq_notes_get_turns(&key, turns);
+	since = Max(since, turns[CMQ_SHORT_TURN].completed_at);
+	if (queue->nleaves > 0 && !queue->is_target)
+		since = Min(since, queue->leaves[0].upper +
+					queue->msg_retention_seconds * USECS_PER_SEC);
+	return Max(cmq_time() - since, 0) / (double) USECS_PER_SEC;
 }
 
 /* Where a rewind may start, as cmq_queue_attributes says; nowhere with rewind off. */
@@ -314,18 +363,20 @@ get_look(const char *name, CmqLook *look)
 	strlcpy(look->dead_letter_queue, queue->dead_letter_queue, NAMEDATALEN);
 	look->paused_since = queue->paused_since;
 	get_numbers(queue, look, &states);
-	leaves = look_at_leaves(queue, look->for_status);
+	leaves = look_at_leaves(queue);
 	get_sizes(queue, &leaves, look);
+	look->history = count_history(queue, &leaves, look->left_of_rewind);
 	get_counters(queue->shared, look);
+	if (look->counted)
+		look->unmaintained_seconds = get_unmaintained(queue);
+	look->msg_retention_seconds = queue->msg_retention_seconds;
+	look->max_msg_heap_num = queue->max_msg_heap_num;
 	if (look->for_status)
 	{
-		look->history = count_history(queue, &leaves, look->left_of_rewind);
 		get_range(queue, look, &states);
 		get_blocked(queue, look);
 	}
-	if (look->any_ready)
-		look->oldest_ready_seconds =
-			(cmq_queue_now(queue) - states.ready_since) / (double) USECS_PER_SEC;
+	get_ages(queue, look, &states);
 	look->found = true;
 }
 

@@ -20,6 +20,7 @@ typedef struct CmqLook
 	bool		found;			/* could the queue be looked at? */
 	char		dead_letter_queue[NAMEDATALEN]; /* empty: none */
 	TimestampTz paused_since;	/* 0: it is not paused */
+	double		paused_seconds;
 
 	/* in recovery there are no counters */
 	bool		counted;
@@ -34,12 +35,20 @@ typedef struct CmqLook
 	int64		delayed;
 	bool		any_ready;
 	double		oldest_ready_seconds;
+	bool		any_in_flight;
+	double		oldest_in_flight_seconds;	/* since the first receive */
+	bool		any_waiting;
+	double		first_expiry_seconds;
+	int64		history;
 
 	int64		pending_bytes;
 	int64		history_bytes;
 
+	double		unmaintained_seconds;	/* not in recovery */
+	int64		msg_retention_seconds;
+	int64		max_msg_heap_num;
+
 	/* for cmq.status */
-	int64		history;
 	bool		can_rewind;
 	TimestampTz earliest_rewind;
 	TimestampTz latest_rewind;

@@ -32,7 +32,15 @@ enum
 	Anum_metrics_oldest_ready_seconds,
 	Anum_metrics_pending_bytes,
 	Anum_metrics_rewindable_bytes,
-	Natts_metrics = 17
+	Anum_metrics_active_msg_num,
+	Anum_metrics_rewind_msg_num,
+	Anum_metrics_oldest_in_flight_seconds,
+	Anum_metrics_first_expiry_seconds,
+	Anum_metrics_paused_seconds,
+	Anum_metrics_unmaintained_seconds,
+	Anum_metrics_msg_retention_seconds,
+	Anum_metrics_max_msg_heap_num,
+	Natts_metrics = 25
 };
 
 #define VALUE(att) values[Anum_metrics_##att - 1]
@@ -60,6 +68,19 @@ make_row(const CmqLook *look, ReturnSetInfo *rsinfo)
 	VALUE(oldest_ready_seconds) = Float8GetDatum(look->oldest_ready_seconds);
 	VALUE(pending_bytes) = Int64GetDatum(look->pending_bytes);
 	VALUE(rewindable_bytes) = Int64GetDatum(look->history_bytes);
+	VALUE(active_msg_num) = Int64GetDatum(look->ready);
+	VALUE(rewind_msg_num) = Int64GetDatum(look->history);
+	NULLED(oldest_in_flight_seconds) = !look->any_in_flight;
+	VALUE(oldest_in_flight_seconds) =
+		Float8GetDatum(look->oldest_in_flight_seconds);
+	NULLED(first_expiry_seconds) = !look->any_waiting;
+	VALUE(first_expiry_seconds) = Float8GetDatum(look->first_expiry_seconds);
+	NULLED(paused_seconds) = look->paused_since == 0;
+	VALUE(paused_seconds) = Float8GetDatum(look->paused_seconds);
+	NULLED(unmaintained_seconds) = !look->counted;
+	VALUE(unmaintained_seconds) = Float8GetDatum(look->unmaintained_seconds);
+	VALUE(msg_retention_seconds) = Int64GetDatum(look->msg_retention_seconds);
+	VALUE(max_msg_heap_num) = Int64GetDatum(look->max_msg_heap_num);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }
 

@@ -70,9 +70,15 @@ set_range(CmqPage *page, CmqPageScan *scan, TimestampTz from, TimestampTz until)
 	scan->behind = page->request->behind;
 	scan->limit = is_forward(page) ? until : from;
 	if (is_forward(page) && scan->behind.visible_at < from)
-		scan->behind = (CmqPendingKey) {from, DT_NOBEGIN};
+	{
+		scan->behind.visible_at = from;
+		scan->behind.enqueued_at = DT_NOBEGIN;
+	}
 	else if (!is_forward(page) && scan->behind.visible_at > until)
-		scan->behind = (CmqPendingKey) {until, DT_NOEND};
+	{
+		scan->behind.visible_at = until;
+		scan->behind.enqueued_at = DT_NOEND;
+	}
 }
 
 /* Move to the next entry of the pending table. */

@@ -229,6 +229,13 @@ cmq_turn_at_step(int step)
 	cmq_notes_set_turn_step(&turn.key, turn.kind, step + 1);
 }
 
+/* The turn has done all that it is for. */
+void
+cmq_turn_complete(void)
+{
+	cmq_notes_complete_turn(&turn.key, turn.kind);
+}
+
 static void
 end_at_exit(int code, Datum arg)
 {

@@ -25,6 +25,7 @@ extern Size cmq_turn_shmem_size(void);
 extern void cmq_turn_shmem_init(void);
 extern int	cmq_turn_first_step(int n);
 extern void cmq_turn_at_step(int step);
+extern void cmq_turn_complete(void);
 extern bool cmq_turn_begin(CmqQueue *queue, CmqTurnKind kind, Oid guest);
 extern CmqUses *cmq_turn_uses(void);
 extern void cmq_turn_end(bool ok);

@@ -160,6 +160,7 @@ typedef struct TurnCall
 	int64		begun;			/* elapsed */
 	int			step;
 	CmqStepResult result;
+	bool		incomplete;		/* a step has failed or left something */
 } TurnCall;
 
 static void
@@ -201,13 +202,19 @@ run_portions(TurnCall *call)
 	{
 		call->result = CMQ_STEP_DONE;
 		/* one that fails does not keep the next ones from being tried */
-		if (!in_limited_transaction(run_step, call, cmq_maintenance_timeout) &&
-			was_cancelled)
-			return false;
+		if (!in_limited_transaction(run_step, call, cmq_maintenance_timeout))
+		{
+			call->incomplete = true;
+			if (was_cancelled)
+				return false;
+		}
 	} while (call->result != CMQ_STEP_DONE &&
 			 cmq_elapsed() - call->begun < PORTIONS_TIME);
 	if (call->result == CMQ_STEP_MORE)
+	{
+		call->incomplete = true;
 		cmq_visits_unfinished();
+	}
 	return true;
 }
 
@@ -232,6 +239,8 @@ run_steps(TurnCall *call)
 			return false;
 	}
 	cmq_turn_at_step(-1);
+	if (!call->incomplete)
+		cmq_turn_complete();
 	return true;
 }
 

@@ -127,19 +127,65 @@ sub functions_sql
 		RETURN n;
 	END $$;
 
+	-- What cmq_messages() shows of a queue, in pages, to and fro.
+	CREATE FUNCTION pages(queue text) RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		shown text[];
+		m record;
+		part text;
+		after_time timestamptz;
+		after_id bigint;
+		matched int;
+		more boolean;
+	BEGIN
+		FOREACH part IN ARRAY '{pending,history}'::text[] LOOP
+			after_time := NULL;
+			after_id := NULL;
+			LOOP
+				matched := 0;
+				more := false;
+				FOR m IN SELECT * FROM cmq_messages(pages.queue, part, after_time, after_id, max_messages => 7, max_looked => 5, backwards => part = 'history') LOOP
+					IF m.matched THEN
+						shown := shown || (concat_ws(':', m.msg_id, m.state, m.receive_count, m.rewind_count, m.message_group) || left(m.body, 0));
+						matched := matched + 1;
+					END IF;
+					more := NOT m.matched;
+					after_time := CASE part WHEN 'pending' THEN m.visible_at ELSE m.enqueued_at END;
+					after_id := m.msg_id;
+				END LOOP;
+				EXIT WHEN NOT more AND matched < 7;
+			END LOOP;
+		END LOOP;
+		RETURN (SELECT string_agg(s, ' ' ORDER BY split_part(s, ':', 1)::bigint) FROM unnest(shown) s);
+	END $$;
+
 	-- The same as those of the model.  With a body the view is read by the message table,
-	-- without by the tables of states: both must show the same.
+	-- without by the tables of states, and there are the calls that read the tables: all
+	-- must show the same.
 	CREATE FUNCTION contents(queue text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE
 		states text := '';
 		messages text := '';
+		ids text;
+		by_state text;
+		timeline text;
 		message_group text := CASE WHEN (SELECT q.ordered FROM cmq.queue q WHERE q.name = contents.queue) THEN 'message_group' ELSE 'NULL' END;
 	BEGIN
 		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count, %s), '' '' ORDER BY msg_id) FROM cmq.%I',
 			message_group, 'q_' || queue || '_all') INTO states;
 		EXECUTE format('SELECT string_agg(concat_ws('':'', msg_id, state, receive_count, rewind_count, %s) || left(body, 0), '' '' ORDER BY msg_id) FROM cmq.%I',
 			message_group, 'q_' || queue || '_all') INTO messages;
-		RETURN coalesce(states, '') || CASE WHEN messages IS DISTINCT FROM states THEN ' but by messages ' || coalesce(messages, '') ELSE '' END;
+		EXECUTE format('SELECT string_agg(concat_ws('':'', m.msg_id, m.state, m.receive_count, m.rewind_count, m.message_group) || left(m.body, 0), '' '' ORDER BY m.msg_id) FROM cmq.%I v, cmq_message($1, v.msg_id) m',
+			'q_' || queue || '_all') INTO ids USING queue;
+		EXECUTE format('SELECT concat_ws('':'', count(*) FILTER (WHERE state = ''deleted''), count(*) FILTER (WHERE state = ''ready'' AND NOT back), count(*) FILTER (WHERE state = ''in_flight''),
+			count(*) FILTER (WHERE state = ''delayed''), count(*) FILTER (WHERE back)) FROM (SELECT state, state = ''ready'' AND receive_count = 0 AND rewind_count > 0 AS back FROM cmq.%I) v',
+			'q_' || queue || '_all') INTO by_state;
+		SELECT concat_ws(':', sum(t.history), sum(t.ready), sum(t.in_flight), sum(t.delayed), sum(t.brought_back)) INTO timeline
+		  FROM cmq_timeline(queue, now() - interval '16 days', now() + interval '16 days', 7) t;
+		RETURN coalesce(states, '') || CASE WHEN messages IS DISTINCT FROM states THEN ' but by messages ' || coalesce(messages, '') ELSE '' END ||
+			CASE WHEN pages(queue) IS DISTINCT FROM states THEN ' but in pages ' || coalesce(pages(queue), '') ELSE '' END ||
+			CASE WHEN timeline IS DISTINCT FROM by_state THEN ' but in the timeline ' || timeline || ', not ' || by_state ELSE '' END ||
+			CASE WHEN ids IS DISTINCT FROM states THEN ' but by ids ' || coalesce(ids, '') ELSE '' END;
 	END $$;
 	CREATE FUNCTION attributes(queue text) RETURNS text LANGUAGE sql AS $$
 		SELECT concat_ws(' ', active_msg_num, inactive_msg_num, delay_msg_num, rewind_msg_num,
@@ -1205,6 +1251,8 @@ sub step
 # What is committed, to somebody else.
 sub check
 {
+	# these calls change nothing, and are made here alone
+	$called{$_}++ foreach qw(cmq_messages cmq_message cmq_timeline);
 	my @got = split /\n/, $server->{observer}->query_safe('SELECT everything()');
 	my @queues = map { $_->{name} } $model->rows($stranger, 'queue');
 	my @expected = (

@@ -91,7 +91,7 @@ INSERT INTO call
 				WHEN a.name = 'receipt_handles' THEN $$'{1-2-3-4}'::text[]$$ WHEN a.name = 'start_time' THEN 'now()'
 				WHEN a.name IN ('end_time', 'deliver_at') THEN 'now()' WHEN a.name = 'msg_ids' THEN $$'{1}'::bigint[]$$
 				WHEN a.name = 'into_queue' THEN $$'errors_off'$$ WHEN a.name = 'expected_count' THEN '0'
-				WHEN a.name = 'max_messages' THEN '1' WHEN a.name = 'visibility_timeout' THEN '600'
+				WHEN a.name = 'max_messages' THEN '1' WHEN a.name = 'buckets' THEN '10' WHEN a.name = 'visibility_timeout' THEN '600'
 				WHEN a.name = 'polling_wait_seconds' THEN '0' WHEN a.name = 'delay_seconds' THEN '0'
 				WHEN a.name = 'msg_retention_seconds' THEN '3600' WHEN a.name = 'rewind_seconds' THEN '3600'
 				WHEN a.name = 'max_msg_size' THEN '1024' WHEN a.name = 'max_msg_heap_num' THEN '1000000'
@@ -103,7 +103,7 @@ INSERT INTO call
 				WHEN a.name = 'dedup_seconds' THEN '0' WHEN a.name = 'dedup_key' THEN 'NULL' WHEN a.name = 'dedup_keys' THEN $$'{NULL}'::text[]$$ WHEN a.name = 'dedup' THEN 'false'
 				WHEN a.type = 'jsonb'::regtype THEN $$'{}'::jsonb$$ WHEN a.type = 'jsonb[]'::regtype THEN $$'{"{}"}'::jsonb[]$$ END,
 		   a.name IN ('headers', 'deliver_at', 'message_group', 'message_groups', 'dedup_key', 'dedup_keys') OR p.proname = 'cmq_alter_queue' AND a.name <> 'queue' OR p.proname = 'cmq_maintain' OR
-		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name IN ('end_time', 'filter', 'expected_count', 'reason', 'after_id') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
+		   p.proname = 'cmq_redrive' AND a.name <> 'queue' OR a.name = 'end_time' AND p.proname <> 'cmq_timeline' OR a.name IN ('filter', 'expected_count', 'reason', 'after_id') OR p.proname = 'cmq_history' AND a.name = 'start_time' OR
 		   p.proname IN ('cmq_receive', 'cmq_receive_messages', 'cmq_consume') AND a.name IN ('visibility_timeout', 'polling_wait_seconds') OR p.proname = 'cmq_release' AND a.name = 'delay_seconds'
 	  FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cmq',

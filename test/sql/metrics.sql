@@ -241,11 +241,60 @@ SELECT pg_temp.walked() - :walked < 100 AS near;
 COMMIT;
 SELECT cmq_drop_queue('metrics_d');
 
--- Members of pg_monitor see the counters of all queues, and no body.
+-- What alarms ask, in hours: for how long the oldest message has been in flight, and how long
+-- the first still lives of those that wait to be consumed.  What is delayed does not.
+CREATE FUNCTION pg_temp.hours() RETURNS text LANGUAGE sql AS $$
+	SELECT format('ready %s, in flight %s for %s, delayed %s, history %s, left of rewind %s; expires in %s of %s; paused %s, maintained %s',
+				  active_msg_num, inactive_msg_num, coalesce(round(oldest_in_flight_seconds / 3600)::text, 'NULL'), delay_msg_num,
+				  rewind_msg_num, left_of_rewind, coalesce(round(first_expiry_seconds / 3600)::text, 'NULL'),
+				  msg_retention_seconds / 3600, paused_seconds >= 0, unmaintained_seconds >= 0)
+	  FROM cmq.metrics WHERE queue = 'metrics_e' $$;
+SELECT cmq_create_queue('metrics_e', visibility_timeout => 43200, msg_retention_seconds => 360000, rewind_seconds => 360000);
+SELECT cmq_send('metrics_e', 'later', 86400) > 0 AS sent;
+SELECT * FROM pg_temp.hours();
+SELECT cmq_send('metrics_e', 'a') > 0 AS sent;
+SELECT pg_temp.age('metrics_e', '2 hours');
+SELECT * FROM pg_temp.hours();
+SELECT pg_temp.receive('metrics_e', 1);
+SELECT cmq_send('metrics_e', 'b') > 0 AS sent;
+SELECT pg_temp.age('metrics_e', '1 hour');
+SELECT * FROM pg_temp.hours();
+-- ready again: it stands behind b, and only what is next is asked
+UPDATE cmq_data.q_metrics_e_pending SET visible_at = now() WHERE receive_count = 1;
+SELECT * FROM pg_temp.hours();
+-- the first is in flight, another one is received later
+SELECT pg_temp.receive('metrics_e', 2);
+SELECT * FROM pg_temp.hours();
+SELECT cmq_delete_messages('metrics_e', ARRAY(SELECT msg_id FROM cmq.q_metrics_e_live WHERE body = 'later')) IS NOT NULL AS later_is_gone;
+DELETE FROM cmq_data.q_metrics_e_pending WHERE enqueued_at = pg_temp.produced('metrics_e', 'b');
+SELECT * FROM pg_temp.hours();
+-- a rewind begins anew; what it has left expires when it expires
+SELECT cmq_clear_queue('metrics_e');
+SELECT cmq_send('metrics_e', 'c') > 0 AS sent;
+SELECT pg_temp.consume('metrics_e');
+SELECT pg_temp.age('metrics_e', '4 hours');
+SELECT cmq_send('metrics_e', 'd') > 0 AS sent;
+SELECT * FROM pg_temp.hours();
+SELECT cmq_rewind('metrics_e', now() - interval '5 hours') IS NOT NULL AS rewound;
+SELECT * FROM pg_temp.hours();
+SELECT cmq_pause_queue('metrics_e');
+SELECT * FROM pg_temp.hours();
+SELECT cmq_resume_queue('metrics_e');
+SELECT pg_temp.receive('metrics_e', 1);
+SELECT * FROM pg_temp.hours();
+-- the settings, and a queue that others are bound to
+SELECT cmq_create_queue('metrics_dead', msg_retention_seconds => 1296000, max_msg_heap_num => 1000);
+SELECT cmq_alter_queue('metrics_e', dead_letter_queue => 'metrics_dead', max_receive_count => 5);
+SELECT queue, msg_retention_seconds, max_msg_heap_num, is_dead_letter_queue FROM cmq.metrics WHERE queue LIKE 'metrics\_%' ORDER BY queue;
+SELECT cmq_drop_queue('metrics_e');
+SELECT queue, is_dead_letter_queue FROM cmq.metrics WHERE queue LIKE 'metrics\_%' ORDER BY queue;
+SELECT cmq_drop_queue('metrics_dead');
+
+-- Members of pg_monitor see the counters of all queues, and no body, and need no other right.
 CREATE ROLE regress_metrics_monitor;
 CREATE ROLE regress_metrics_nobody;
 GRANT pg_monitor TO regress_metrics_monitor;
-GRANT USAGE ON SCHEMA cmq TO regress_metrics_monitor, regress_metrics_nobody;
+GRANT USAGE ON SCHEMA cmq TO regress_metrics_nobody;
 SET ROLE regress_metrics_monitor;
 SELECT queue, sent > 0 AS counts FROM cmq.metrics WHERE queue = 'metrics_a';
 SELECT pg_temp.attempt('SELECT * FROM cmq.q_metrics_a_live'), pg_temp.attempt($$SELECT * FROM cmq_queue_attributes('metrics_a')$$);

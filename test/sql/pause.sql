@@ -232,7 +232,7 @@ SELECT kind, left(reason, 20) AS reason FROM cmq.rewinds WHERE queue = 'pause_c'
 CREATE ROLE regress_pause_operator;
 CREATE ROLE regress_pause_reader;
 CREATE ROLE regress_pause_monitor IN ROLE pg_monitor;
-GRANT USAGE ON SCHEMA cmq TO regress_pause_operator, regress_pause_reader, regress_pause_monitor;
+GRANT USAGE ON SCHEMA cmq TO regress_pause_operator, regress_pause_reader;
 GRANT UPDATE ON cmq.q_pause_c TO regress_pause_operator;
 GRANT SELECT ON cmq.q_pause_c TO regress_pause_reader;
 SET ROLE regress_pause_operator;

@@ -95,6 +95,7 @@ INSERT INTO action VALUES
 	(26, 'SELECT', 'history', $$SELECT * FROM cmq_history('rights_a')$$),
 	(44, 'SELECT', 'messages', $$SELECT * FROM cmq_messages('rights_a', 'pending')$$),
 	(45, 'SELECT', 'message', $$SELECT * FROM cmq_message('rights_a', 1)$$),
+	(46, 'SELECT', 'timeline', $$SELECT * FROM cmq_timeline('rights_a', now() - interval '1 h', now())$$),
 	(27, 'DELETE', 'change, many', format($$SELECT * FROM cmq_change_visibility_batch('rights_a', ARRAY[%L], 60)$$, :'handle')),
 	(28, 'DELETE', 'change, none', $$SELECT * FROM cmq_change_visibility_batch('rights_a', '{}', 60)$$),
 	(29, 'DELETE', 'receive, filter', $$SELECT * FROM cmq_receive('rights_a', 10, filter => '{}')$$),

@@ -139,7 +139,7 @@ SELECT pg_temp.status('status_a');
 CREATE ROLE regress_status_reader;
 CREATE ROLE regress_status_nobody;
 CREATE ROLE regress_status_monitor IN ROLE pg_monitor;
-GRANT USAGE ON SCHEMA cmq TO regress_status_reader, regress_status_nobody, regress_status_monitor;
+GRANT USAGE ON SCHEMA cmq TO regress_status_reader, regress_status_nobody;
 GRANT INSERT, UPDATE, DELETE ON cmq.q_status_a TO regress_status_nobody;
 GRANT SELECT ON cmq.q_status_a TO regress_status_reader;
 SET ROLE regress_status_nobody;

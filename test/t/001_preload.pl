@@ -41,6 +41,7 @@ my %call = (
 	cmq_history => "cmq_history('orders')",
 	cmq_messages => "cmq_messages('orders', 'pending')",
 	cmq_message => "cmq_message('orders', 1)",
+	cmq_timeline => "cmq_timeline('orders', now() - interval '1 h', now())",
 	cmq_rewind_preview => "cmq_rewind_preview('orders', now())",
 	cmq_restore => "cmq_restore('orders', now())",
 	cmq_restore_messages => "cmq_restore_messages('orders', '{1}')",

@@ -170,7 +170,8 @@ is($third->sql($_), $first->sql($_), "as on the primary: $_") foreach (
 	q{SELECT * FROM cmq_rewind_preview('q', '-infinity')},
 	q{SELECT count(*), md5(string_agg(t::text, ';')) FROM cmq_history('q') t},
 	(map { "SELECT count(*), md5(string_agg(t::text, ';')) FROM cmq_messages('q', '$_') t" } qw(pending history)),
-	q{SELECT count(*), md5(string_agg(m::text, ';' ORDER BY m.msg_id)) FROM cmq.q_q_all v, cmq_message('q', v.msg_id) m});
+	q{SELECT count(*), md5(string_agg(m::text, ';' ORDER BY m.msg_id)) FROM cmq.q_q_all v, cmq_message('q', v.msg_id) m},
+	q{SELECT sum(history) > 0, bool_and(exact), md5(string_agg(t::text, ';')) FROM cmq_timeline('q', date_trunc('hour', now()) - interval '10 h', date_trunc('hour', now()) + interval '10 h') t});
 is($third->psql('postgres', '\d+ cmq.*', stdout => \my $described), 0, '... and psql describes the relations');
 
 # A report that has read what the primary drops.

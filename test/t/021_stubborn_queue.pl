@@ -49,8 +49,11 @@ foreach my $way ('heeds', 'once', 'never')
 	$node->maintained('z_good', "$way: ... and the other queues of the database are maintained");
 	$node->maintained('elsewhere', "$way: ... and other databases", 'other');
 }
+my $unmaintained = q{(SELECT unmaintained_seconds FROM cmq.metrics WHERE queue = '%s')};
+$node->poll(sprintf("SELECT $unmaintained > $unmaintained + 2", 'a_stubborn', 'z_good'), 'cmq.metrics says how long it has not been maintained');
 $node->sql('DROP FUNCTION public.hang(int) CASCADE');
 $node->poll(q{SELECT count(*) = 3 FROM cmq.q_dead_live}, 'when it is gone the dead letters are moved');
+$node->poll(sprintf("SELECT $unmaintained < 2", 'a_stubborn'), '... and all is done');
 
 # What depends on a partition keeps it from being dropped, and nothing else from
 # being done.
@@ -72,8 +75,10 @@ $node->sql(q{
 	END $$});
 $node->logs(qr/WARNING:  dropping a partition of queue "viewed" failed/, 'a view on an old partition is told of');
 $node->maintained('viewed', 'the other steps are done');
+is($node->sql(sprintf("SELECT round($unmaintained / 86400), $unmaintained < 3600", 'viewed', 'z_good')), '1|t', 'cmq.metrics says for how long it should be gone');
 $node->sql('DROP VIEW public.kept');
 $node->poll(q{SELECT count(*) = 0 FROM cmq.partition WHERE queue = 'viewed' AND upper < now() - interval '1 hour'}, 'without the view it is dropped');
+$node->poll(sprintf("SELECT $unmaintained < 2", 'viewed'), '... and nothing is left to do');
 
 # The record of rewinds is kept as long as the setting says, by the worker, too.
 my $age = q{UPDATE cmq.rewind_log SET called_at = called_at - interval '91 days'};

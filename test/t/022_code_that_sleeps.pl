@@ -172,7 +172,7 @@ is($node->sql(q{SET statement_timeout = '60s'; SELECT coalesce(messages::text, '
 $locker->query_safe('ROLLBACK');
 $locker->quit;
 $node->sql("ALTER TABLE $leaf OWNER TO victim");
-is($node->sql(q{SELECT coalesce(messages::text, 'unknown') FROM cmq.rewinds WHERE queue = 'own'}), 'unknown', 'a damaged partition: cmq.rewinds does not fail');
+is($node->sql(q{SELECT coalesce(messages::text, 'unknown') FROM cmq.rewinds WHERE queue = 'own'}), '2', 'a damaged partition: cmq.rewinds does not fail, and tells what was counted');
 is($node->sql(q{SET client_min_messages = error; SELECT count(*) > 2 FROM cmq.metrics}), 't', '... nor does cmq.metrics');
 is($node->sql(q{SET client_min_messages = error; SELECT count(*) > 2 FROM cmq.status}), 't', '... nor does cmq.status');
 $node->sql(q{SELECT cmq_drop_queue('own')});

@@ -242,7 +242,7 @@ $node->sql(q{
 	CREATE ROLE reader LOGIN;
 	CREATE ROLE watcher LOGIN IN ROLE pg_monitor;
 	CREATE ROLE nobody LOGIN;
-	GRANT USAGE ON SCHEMA cmq TO reader, watcher, nobody;
+	GRANT USAGE ON SCHEMA cmq TO reader, nobody;
 	GRANT SELECT ON cmq.q_q TO reader;
 	SELECT FROM cmq_create_queue('other');
 	SELECT FROM cmq_alter_queue('q', dead_letter_queue => 'other', max_receive_count => 1000);
@@ -252,11 +252,12 @@ my $standby = $node->standby('standby');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 
 my $numbers = q{SELECT queue, pending_msg_num, left_of_rewind, inactive_msg_num, delay_msg_num,
-	oldest_ready_seconds > 0, pending_bytes, rewindable_bytes FROM cmq.metrics ORDER BY queue};
+	oldest_ready_seconds > 0, pending_bytes, rewindable_bytes, active_msg_num, abs(rewind_msg_num - 60000) < 200, oldest_in_flight_seconds > 0,
+	first_expiry_seconds BETWEEN 345000 AND 345600, paused_seconds > 0, msg_retention_seconds, is_dead_letter_queue FROM cmq.metrics ORDER BY queue};
 is(is_exact('on the standby', $standby), 990, 'as on the primary');
 is($standby->sql($numbers), $node->sql($numbers), 'the standby has the same numbers');
-like($standby->sql($numbers), qr/^other\|0\|0\|0\|0\|\|\d+\|\d+\nq\|1002\|990\|10\|1\|t\|/, 'namely');
-is($standby->sql(q{SELECT queue FROM cmq.metrics WHERE num_nulls(since, sent, received, redelivered, rewound, deleted, dead_lettered, empty_receives, waits, body_bytes) = 10
+like($standby->sql($numbers), qr/^other\|0\|0\|0\|0\|\|\d+\|\d+\|0\|f\|\|\|\|345600\|t\nq\|1002\|990\|10\|1\|t\|\d+\|\d+\|991\|[tf]\|t\|t\|t\|345600\|f$/, 'namely');
+is($standby->sql(q{SELECT queue FROM cmq.metrics WHERE num_nulls(since, sent, received, redelivered, rewound, deleted, dead_lettered, empty_receives, waits, body_bytes, unmaintained_seconds) = 11
 		ORDER BY queue}), "other\nq", 'and no counters');
 is($standby->sql(q{SET ROLE reader; SELECT queue FROM cmq.metrics}), 'q', 'a reader sees its queue');
 is($standby->sql(q{SET ROLE watcher; SELECT queue FROM cmq.metrics ORDER BY queue}), "other\nq", 'pg_monitor sees all');

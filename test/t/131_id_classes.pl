@@ -121,6 +121,7 @@ foreach my $queue (qw(q off))
 		"cmq_release('$queue', '{$foreign_handle}')",
 		"cmq_receive_messages('$queue', '{$id,$foreign}')",
 		"cmq_delete_messages('$queue', '{$id,$foreign}')",
+		"cmq_message('$queue', $foreign)",
 		"cmq._deliveries_of('$queue', '{$foreign}', false)",
 		$queue eq 'q' ? ("cmq_restore_messages('q', '{$id,$foreign}')", "cmq_redrive('dead', msg_ids => '{$foreign}')") : ())
 	{
@@ -141,6 +142,7 @@ is($node->sql(q{SELECT queue, count(cmq_delete(queue, receipt_handle) OR NULL) F
 is($node->sql(q{SELECT count(*) FROM cmq_delete_batch('q', array(SELECT receipt_handle FROM old_handle WHERE queue = 'q'))}), 10, '... and only what is left');
 is($node->sql(q{SELECT count(*) FROM cmq_restore_messages('q', array(SELECT msg_id FROM old_handle WHERE queue = 'q'))}), 20, '... restored');
 is($node->sql(q{SELECT count(*) FROM cmq_receive_messages('q', array(SELECT msg_id FROM old_handle WHERE queue = 'q'))}), 20, '... received');
+is($node->sql(q{SELECT count(m.body) FROM old_handle, cmq_message('q', msg_id) m WHERE queue = 'q' AND state = 'in_flight'}), 20, '... looked at');
 is($node->sql(q{SELECT count(*) FROM cmq_delete_batch('off', array(SELECT receipt_handle FROM old_handle WHERE queue = 'off'))}), 20, '... deleted for ever');
 like($node->complaint("SELECT count(cmq_delete('off', receipt_handle)) FROM old_handle WHERE queue = 'off' AND msg_id % $step <> 3"), qr/is of another server/, 'then their ids are of another server');
 is($node->sql(q{SELECT count(*) FROM cmq_delete_messages('off', array(SELECT msg_id FROM cmq.q_off_live WHERE body LIKE 'old %' AND state = 'ready'))}), 20, 'by id, too');

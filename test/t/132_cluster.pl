@@ -71,7 +71,7 @@ sub contents
 my @of_cluster = qw(alter_queue cancel_rewind clear_queue create_queue create_topic drop_queue drop_topic pause_queue queue_attributes restore restore_messages
   resume_queue rewind rewind_preview subscribe unbind_dead_letter unsubscribe);
 my @of_nodes = qw(change_visibility change_visibility_batch consume delete delete_batch delete_messages history maintain message messages publish publish_batch receive receive_messages redrive release replay
-  send send_batch);
+  send send_batch timeline);
 
 is($nodes[0]->sql(q{SELECT string_agg(DISTINCT substr(p.proname, 5), ' ' ORDER BY substr(p.proname, 5)) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
 		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'cmq' WHERE p.proname LIKE 'cmq\_%'}), join(' ', sort @of_cluster, @of_nodes), 'which functions of cmq the cluster has is decided for each');

@@ -49,6 +49,7 @@ $node->sql(q{
 			PERFORM cmq_restore('q', 'infinity');
 			PERFORM cmq_rewind_preview('q', 'infinity');
 			PERFORM FROM cmq_history('q', now() - interval '1 s');
+			PERFORM FROM cmq_timeline('q', now() - interval '1 h', now());
 			BEGIN
 				PERFORM cmq_delete('q', 'malformed');
 			EXCEPTION WHEN OTHERS THEN

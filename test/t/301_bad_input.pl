@@ -117,6 +117,13 @@ BEGIN
 		RETURN quote_literal((ARRAY['q', 'q', 'q-dead', 'full', 'o'])[1 + floor(random() * 5)]);
 	ELSIF arg = 'topic' AND random() < 0.8 THEN
 		RETURN quote_literal((ARRAY['t', 'r'])[1 + floor(random() * 2)]);
+	ELSIF arg = 'part' AND random() < 0.8 THEN
+		RETURN quote_literal((ARRAY['pending', 'history'])[1 + floor(random() * 2)]);
+	-- no place without its time
+	ELSIF arg IN ('after_time', 'after_id') AND random() < 0.6 THEN
+		RETURN 'NULL::' || type;
+	ELSIF arg IN ('max_messages', 'max_looked') AND f = 'cmq_messages' AND random() < 0.6 THEN
+		RETURN '10';
 	ELSIF arg = 'polling_wait_seconds' THEN
 		RETURN (ARRAY['0', '-1', '31', '-2147483648', '2147483647'])[1 + floor(random() * 5)];
 	END IF;
