@@ -84,7 +84,7 @@ test('the accident by mouse', async () => {
   await page.locator('.samples li').first().waitFor()
   assert.match(await page.locator('.samples li').first().innerText(), /"account"/)
   await page.evaluate(() => scrollTo(0, 0))
-  await t.picture(page, '03-timeline')
+  await t.picture(page, '03-timeline', { fullPage: true })
 
   // rewind, with a reason, for exactly that count
   await page.getByRole('button', { name: 'Rewind …' }).click()
