@@ -132,7 +132,7 @@ export async function buildApp(given, log = false) {
     if (/^FST_CSRF_/.test(error.code) && request.method === 'GET') {
       error = new ConsoleError(401, 'other_login', 'In this browser somebody has logged in anew.')
     }
-    const known = answerTo(error, request.method !== 'GET')
+    const known = answerTo(error, request.method !== 'GET' && request.url !== '/api/login')
     if (known) {
       return reply.code(known.status).send({ error: known.answer })
     }

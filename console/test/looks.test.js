@@ -142,6 +142,20 @@ test('text stands out in the light and in the dark', async () => {
   }
 })
 
+test('what cannot be drawn says so, and leaves the rest of the console', async () => {
+  const page = await t.enter(console_, 'oncall', '/')
+  await page.route('**/api/queues/payments', (route) => route.fulfill({ json: { queue: 'payments' } }))
+  await t.go(page, t.queueAt('payments'))
+  await t.says(page.getByRole('alert'), /This page cannot be shown/)
+  await t.go(page, '/')
+  await page.locator(places.queues[1]).first().waitFor()
+  await page.unroute('**/api/queues/payments')
+  await t.go(page, t.queueAt('payments'))
+  await page.locator('.u-over').waitFor()
+  t.sound(page)
+  await page.context().close()
+})
+
 test('pictures of the other pages', async () => {
   const page = await t.enter(console_, 'oncall', places.messages[0])
   await page.getByRole('button', { name: 'History', exact: true }).click()

@@ -1,7 +1,7 @@
 // The page: who is logged in, where one is, and what is wrong with the connection.
 
 import { render } from 'preact'
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useErrorBoundary, useState } from 'preact/hooks'
 
 import { dropToken, get, post, setToken, useTrouble } from './ask.js'
 import { Login } from './login.js'
@@ -39,6 +39,16 @@ function useTheme() {
   return [theme, set]
 }
 
+// What cannot be drawn leaves no empty page: it says so, and other places can be gone to.
+function Guard({ where, children }) {
+  const [error, again] = useErrorBoundary()
+  useEffect(() => { if (error) again() }, [where])
+  if (!error) return children
+  return html`<div class="problem" role="alert"><p><strong>This page cannot be shown.</strong></p><p>${String(error.message ?? error)}</p>
+    <p class="hint">Nothing was changed by that. Go to another page, or load this one again.</p>
+    <button type="button" onClick=${again}>Try again</button></div>`
+}
+
 function Page({ me, leave }) {
   const where = useWhere()
   const trouble = useTrouble()
@@ -63,12 +73,12 @@ function Page({ me, leave }) {
     </header>
     ${trouble?.kind === 'lost' && html`<div class="trouble" role="alert">
       <strong>${trouble.error.message}</strong> What you see may be old. The console tries again by itself.</div>`}
-    <main id="main" tabindex="-1">
+    <main id="main" tabindex="-1"><${Guard} where=${where.join('/')}>
       ${area === 'queue' && queue && !/^\.+$/.test(queue) ? html`<${Queue} key=${queue} queue=${queue} tab=${tab || 'timeline'} me=${me} />`
         : area === 'record' ? html`<h1>Record</h1><${Record} />`
           : area === 'new' ? html`<${NewQueue} />`
             : html`<${Queues} />`}
-    </main>`
+    </${Guard}></main>`
 }
 
 function App() {
