@@ -163,8 +163,9 @@ SELECT cmq_drop_queue('tl_a');
 -- what the views show; sums all the more.
 --
 SELECT cmq_create_queue('tl_big', rewind_seconds => 86400, visibility_timeout => 3600);
-SELECT pg_temp.add_leaf('tl_big', date_trunc('hour', now()) - interval '27 hours', date_trunc('hour', now()) - interval '3 hours');
-SELECT date_trunc('hour', now()) - interval '6 hours' AS start, date_trunc('hour', now()) - interval '4 hours' AS "end" \gset
+SELECT min(lower) AS lower FROM cmq.partition WHERE queue = 'tl_big' \gset
+SELECT pg_temp.add_leaf('tl_big', :'lower'::timestamptz - interval '24 hours', :'lower');
+SELECT :'lower'::timestamptz - interval '3 hours' AS start, :'lower'::timestamptz - interval '1 hour' AS "end" \gset
 SET synchronous_commit = off;
 INSERT INTO cmq_data.q_tl_big (enqueued_at, body)
 	SELECT :'start'::timestamptz + i * interval '48 ms', 'x' FROM generate_series(0, 149999) i
