@@ -5,20 +5,18 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
+t.useConsole()
+
 let players
 
 before(async () => {
-  console_ = await t.startConsole()
   players = new t.Process('demo/players.js', ['--quick'])
 })
 
 after(async () => {
-  await t.closeBrowser()
   await players?.stop()
-  await console_?.stop()
-  await t.endClients()
 })
 
 // Payments sent, booked, and booked without having been sent.  A payment is booked once at

@@ -2,20 +2,14 @@
 // the queue has changed since it was looked at.
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
+t.useConsole()
+
 let page
-
-before(async () => { console_ = await t.startConsole() })
-
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
-})
 
 const records = (queue) => t.sql('SELECT kind, session_user_name AS who, reason, messages, filter, into_queue FROM cmq.rewinds WHERE queue = $1 ORDER BY id', [queue])
 

@@ -3,11 +3,13 @@
 // who looks.
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
+t.useConsole()
+
 let page
 
 const nasty = [
@@ -24,7 +26,6 @@ const headers = [
 const strangers = ['<b>"bold"</b>', "o'hara", 'quote"d', '\u202eelor', '{{constructor}}']
 
 before(async () => {
-  console_ = await t.startConsole()
   await t.sql(`CREATE ROLE boss LOGIN SUPERUSER PASSWORD '${t.PASSWORD}'; CREATE ROLE attacker LOGIN PASSWORD '${t.PASSWORD}';
     GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker; CREATE SCHEMA evil AUTHORIZATION attacker; GRANT USAGE ON SCHEMA evil TO public;
     CREATE TABLE public.ran_as (role text, what text); GRANT INSERT ON public.ran_as TO public`)
@@ -50,12 +51,6 @@ before(async () => {
   await t.sql("SELECT set_config('application_name', 'test', false)")
   // a body of a megabyte, and one line of it
   await t.as('attacker', "SELECT cmq_send('nasty', repeat('<b>x</b>', 131072)), cmq_send('nasty', '{\"a\": ' || repeat('[', 50000) || repeat(']', 50000) || '}')")
-})
-
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
 })
 
 // No element that text of others has made, and no script of theirs.

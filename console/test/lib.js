@@ -11,6 +11,7 @@ import { mkdtempSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { after, before } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 import pg from 'pg'
@@ -120,6 +121,17 @@ export async function startConsole({ args = [], env = {}, port = 0 } = {}) {
   assert.ok(console_.url, `the console starts: ${console_.out}`)
   console_.port = Number(new URL(console_.url).port)
   return console_
+}
+
+// The console of a file of tests: started before them, ended with the browser after them.
+export let console_
+export function useConsole() {
+  before(async () => { console_ = await startConsole() })
+  after(async () => {
+    await closeBrowser()
+    await console_?.stop()
+    await endClients()
+  })
 }
 
 // A request as a program sends it, with any headers: { status, headers, text, json }.

@@ -2,18 +2,12 @@
 // Every page is opened, and checked by what a browser can measure.
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
-
-before(async () => { console_ = await t.startConsole() })
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
-})
+t.useConsole()
 
 const places = {
   queues: ['/', 'table.queues tbody tr'],

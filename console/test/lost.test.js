@@ -3,18 +3,12 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
-
-before(async () => { console_ = await t.startConsole() })
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
-})
+t.useConsole()
 
 // pg_ctl for the server of the tests
 async function pgCtl(...args) {

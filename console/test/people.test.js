@@ -2,24 +2,19 @@
 // nothing happens twice.
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
+t.useConsole()
+
 let ann // oncall
 let ben // team
 
 before(async () => {
-  console_ = await t.startConsole()
   await t.makeQueue('team', 'shared', { consumed: 30 })
   await t.as('team', 'GRANT SELECT, UPDATE ON cmq.q_shared TO oncall')
-})
-
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
 })
 
 const record = async () => (await t.sql("SELECT kind, session_user_name AS who FROM cmq.rewinds WHERE queue = 'shared' ORDER BY id")).map((row) => `${row.kind} ${row.who}`)

@@ -2,11 +2,12 @@
 // what is not offered fails when it is asked for by hand.
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
+t.useConsole()
 
 // Each role has a queue of the owner's with a dead-letter queue, and these rights on both.
 const roles = {
@@ -19,7 +20,6 @@ const roles = {
 const queueOf = (role) => `of_${role}`
 
 before(async () => {
-  console_ = await t.startConsole()
   await t.sql(`CREATE ROLE taker LOGIN PASSWORD '${t.PASSWORD}'; GRANT USAGE ON SCHEMA cmq TO taker`)
   // rights of the story would mix with those of this test
   await t.sql('REVOKE ALL ON cmq.q_payments, cmq.q_payments_dead, cmq.q_mails, cmq.q_movements, cmq.q_reminders, cmq.q_imports FROM oncall, accountant, shop')
@@ -37,12 +37,6 @@ before(async () => {
     assert.deepEqual([await t.states(queue), await t.states(`${queue}_dead`)], [{ deleted: 4, ready: 2 }, { ready: 3 }])
     if (role !== 'team') await t.as('team', `GRANT ${rights} ON cmq."q_${queue}", cmq."q_${queue}_dead" TO ${role}`)
   }
-})
-
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
 })
 
 // What would change something, as the page calls it.

@@ -8,21 +8,14 @@ import { createServer } from 'node:http'
 import { request as requestTls } from 'node:https'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 
 import { buildApp } from '../server/app.js'
 import { readSettings } from '../server/settings.js'
 import * as t from './lib.js'
+import { console_ } from './lib.js'
 
-let console_
-
-before(async () => { console_ = await t.startConsole() })
-
-after(async () => {
-  await t.closeBrowser()
-  await console_?.stop()
-  await t.endClients()
-})
+t.useConsole()
 
 async function visitor(role = 'oncall', of = console_) {
   const made = new t.Visitor(of)

@@ -36,15 +36,19 @@ export function readSettings(values, now) {
   return given
 }
 
-export function SettingFields({ values, set, creating }) {
+// The dead-letter policy needs DELETE on the queue, because it takes messages from it.
+const policy = new Set(['max_receive_count', 'max_time_to_live', 'dead_letter_queue'])
+
+export function SettingFields({ values, set, creating, letters = true }) {
   const put = (key, value) => set({ ...values, [key]: value })
+  const needs = (key) => (!letters && policy.has(key) ? 'to change it needs DELETE on the queue' : '')
   return html`
     <div class="settings">${fields.map(([key, label, unit, least, most, hint]) => html`<${Field} key=${key} label=${unit ? `${label} (${unit})` : label}
       type="number" min=${least} max=${most} step="1" value=${values[key] ?? ''}
-      hint=${[hint, durations.has(key) && values[key] > 0 ? duration(values[key]) : ''].filter(Boolean).join(' – ')}
+      disabled=${needs(key) !== ''} hint=${[hint, needs(key), durations.has(key) && values[key] > 0 ? duration(values[key]) : ''].filter(Boolean).join(' – ')}
       placeholder=${creating ? 'default' : 'not set'} onInput=${(event) => put(key, event.target.value)} />`)}
     <${Field} label="Dead-letter queue" value=${values.dead_letter_queue ?? ''} maxlength="48" spellcheck=${false} autocapitalize="none"
-      hint="needs the most receives or the time to live" onInput=${(event) => put('dead_letter_queue', event.target.value)} /></div>
+      disabled=${needs('dead_letter_queue') !== ''} hint=${needs('dead_letter_queue') || 'needs the most receives or the time to live'} onInput=${(event) => put('dead_letter_queue', event.target.value)} /></div>
     ${creating && html`<label class="check"><input type="checkbox" checked=${values.ordered ?? false} onChange=${(event) => put('ordered', event.target.checked)} />
       ordered: messages of a group are delivered one after the other; cannot be changed later</label>`}`
 }
@@ -71,7 +75,7 @@ export function Settings({ queue, changed }) {
     <p class="faint">Made ${when(queue.create_time)}, last changed ${when(queue.last_modify_time)}${queue.ordered ? ', ordered' : ''}.</p>
     ${queue.may.operate ? html`<${Doing} label="Change" disabled=${Object.keys(changes).length === 0 || (forgetsAll && sure !== queue.queue)}
         run=${() => post(queuePath(queue.queue, '/alter'), changes)} done=${() => { setTyped({}); setSure(''); changed('The settings are changed.') }}>
-        <${SettingFields} values=${{ ...textOf(queue), ...typed }} set=${(next) => setTyped(Object.fromEntries(Object.entries(next).filter(([key, text]) => key in typed || text !== textOf(queue)[key])))} />
+        <${SettingFields} letters=${queue.may.consume} values=${{ ...textOf(queue), ...typed }} set=${(next) => setTyped(Object.fromEntries(Object.entries(next).filter(([key, text]) => key in typed || text !== textOf(queue)[key])))} />
         ${forgets && html`<p class="note forbidden">${forgetsAll
           ? `This switches rewind off: the history, ${plural(queue.history ?? 0, 'message')}, is forgotten at once and for good.`
           : 'What is older than the new rewind time cannot be brought back any more, also when it is made longer again.'}</p>`}

@@ -17,6 +17,17 @@ typedef struct CmqPendingKey
 	TimestampTz enqueued_at;
 } CmqPendingKey;
 
+/* The order of the pending table: less than 0, 0 or more. */
+static inline int
+cmq_pending_key_cmp(const CmqPendingKey *a, const CmqPendingKey *b)
+{
+	if (a->visible_at != b->visible_at)
+		return a->visible_at < b->visible_at ? -1 : 1;
+	if (a->enqueued_at != b->enqueued_at)
+		return a->enqueued_at < b->enqueued_at ? -1 : 1;
+	return 0;
+}
+
 /* One delivery, as a receipt handle names it. */
 typedef struct CmqHandle
 {

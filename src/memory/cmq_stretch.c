@@ -52,16 +52,6 @@
 /* Fewer rows than this are walked over each time. */
 #define MIN_ROWS 64
 
-static int
-compare(const CmqPendingKey *a, const CmqPendingKey *b)
-{
-	if (a->visible_at != b->visible_at)
-		return a->visible_at < b->visible_at ? -1 : 1;
-	if (a->enqueued_at != b->enqueued_at)
-		return a->enqueued_at < b->enqueued_at ? -1 : 1;
-	return 0;
-}
-
 static bool
 is_dead(const CmqStretch *stretch)
 {
@@ -89,8 +79,8 @@ remove_stretches(CmqSharedQueue *shared, const CmqStretch *old, int nold)
 		{
 			CmqStretch *stretch = &shared->stretches[j];
 
-			if (compare(&stretch->first, &old[i].first) == 0 &&
-				compare(&stretch->last, &old[i].last) == 0 &&
+			if (cmq_pending_key_cmp(&stretch->first, &old[i].first) == 0 &&
+				cmq_pending_key_cmp(&stretch->last, &old[i].last) == 0 &&
 				U64FromFullTransactionId(stretch->busy_with) ==
 				U64FromFullTransactionId(old[i].busy_with))
 				*stretch = shared->stretches[--shared->nstretches];
@@ -191,8 +181,8 @@ cmq_stretch_jump(CmqStretchScan *scan, const CmqPendingKey *key,
 	{
 		CmqStretch *stretch = &scan->known[i];
 
-		if (compare(key, &stretch->first) < 0 ||
-			compare(key, &stretch->last) > 0)
+		if (cmq_pending_key_cmp(key, &stretch->first) < 0 ||
+			cmq_pending_key_cmp(key, &stretch->last) > 0)
 			continue;
 		*last = stretch->last;
 		extend_run(scan, &stretch->first, last,
@@ -223,8 +213,8 @@ install(CmqSharedQueue *shared, const CmqStretch *stretch)
 	for (int i = 0; i < shared->nstretches; i++)
 	{
 		while (i < shared->nstretches &&
-			   compare(&stretch->first, &shared->stretches[i].first) <= 0 &&
-			   compare(&shared->stretches[i].last, &stretch->last) <= 0)
+			   cmq_pending_key_cmp(&stretch->first, &shared->stretches[i].first) <= 0 &&
+			   cmq_pending_key_cmp(&shared->stretches[i].last, &stretch->last) <= 0)
 			shared->stretches[i] = shared->stretches[--shared->nstretches];
 	}
 	if (shared->nstretches < CMQ_STRETCHES)
@@ -235,7 +225,7 @@ install(CmqSharedQueue *shared, const CmqStretch *stretch)
 	/* the one that consumers will be done with first makes room */
 	for (int i = 1; i < shared->nstretches; i++)
 	{
-		if (compare(&shared->stretches[i].last,
+		if (cmq_pending_key_cmp(&shared->stretches[i].last,
 					&shared->stretches[lowest].last) < 0)
 			lowest = i;
 	}

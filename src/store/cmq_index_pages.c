@@ -46,16 +46,6 @@
 /* More pages than this on the way down mean that the tree makes no sense. */
 #define MAX_DESCENT 1000
 
-static inline int
-compare_keys(const CmqPendingKey *a, const CmqPendingKey *b)
-{
-	if (a->visible_at != b->visible_at)
-		return a->visible_at < b->visible_at ? -1 : 1;
-	if (a->enqueued_at != b->enqueued_at)
-		return a->enqueued_at < b->enqueued_at ? -1 : 1;
-	return 0;
-}
-
 /* The key of an entry; what was truncated is before all times. */
 static void
 get_key(const CmqIndexPages *pages, IndexTuple tuple, CmqPendingKey *key)
@@ -155,7 +145,7 @@ read_at(CmqIndexPages *pages, BlockNumber block, uint32 level,
 		}
 		if (!P_IGNORE(opaque) &&
 			(!get_high_key(pages, BufferGetPage(buffer), &high) ||
-			 compare_keys(key, &high) < 0))
+			 cmq_pending_key_cmp(key, &high) < 0))
 			return buffer;
 		block = opaque->btpo_next;
 		UnlockReleaseBuffer(buffer);
@@ -177,7 +167,7 @@ find_entry(const CmqIndexPages *pages, Page page, const CmqPendingKey *key)
 		CmqPendingKey entry;
 
 		get_key(pages, get_entry(page, middle), &entry);
-		if (compare_keys(&entry, key) <= 0)
+		if (cmq_pending_key_cmp(&entry, key) <= 0)
 			low = middle;
 		else
 			high = middle;
@@ -340,11 +330,11 @@ take_keys(const CmqIndexPages *pages, Page page, const CmqIndexPage *bounds,
 		if (ItemIdIsDead(PageGetItemId(page, o)))
 			continue;
 		get_key(pages, get_entry(page, o), &key);
-		if (compare_keys(&key, &bounds[0].low) < 0 ||
-			compare_keys(&key, &bounds[1].low) >= 0)
+		if (cmq_pending_key_cmp(&key, &bounds[0].low) < 0 ||
+			cmq_pending_key_cmp(&key, &bounds[1].low) >= 0)
 			continue;
 		/* versions of a row stand side by side */
-		if (n > 0 && compare_keys(&key, &keys[n - 1]) <= 0)
+		if (n > 0 && cmq_pending_key_cmp(&key, &keys[n - 1]) <= 0)
 			continue;
 		if (n < CMQ_INDEX_PAGE_KEYS)
 			keys[n++] = key;
@@ -379,7 +369,7 @@ cmq_index_pages_keys(CmqIndexPages *pages, int64 i, CmqPendingKey *keys)
 				n = take_keys(pages, BufferGetPage(buffer), bounds, keys, n);
 			if (!P_ISLEAF(opaque) ||
 				!get_high_key(pages, BufferGetPage(buffer), &high) ||
-				compare_keys(&high, &bounds[1].low) >= 0)
+				cmq_pending_key_cmp(&high, &bounds[1].low) >= 0)
 				block = P_NONE;
 		}
 		UnlockReleaseBuffer(buffer);

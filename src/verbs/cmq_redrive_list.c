@@ -188,12 +188,8 @@ list_portion(CmqRedriveList *list, CmqQueue *queue, int max)
 static int
 compare_letters(const void *a, const void *b)
 {
-	const CmqPendingKey *x = &((const CmqLetter *) a)->key;
-	const CmqPendingKey *y = &((const CmqLetter *) b)->key;
-
-	if (x->visible_at != y->visible_at)
-		return x->visible_at < y->visible_at ? -1 : 1;
-	return x->enqueued_at < y->enqueued_at ? -1 : x->enqueued_at > y->enqueued_at;
+	return cmq_pending_key_cmp(&((const CmqLetter *) a)->key,
+							   &((const CmqLetter *) b)->key);
 }
 
 /* List the messages with the ids: of those that wait, the ready ones. */

@@ -23,60 +23,45 @@
 #include "utils/tuplestore.h"
 
 #include "base/cmq_args.h"
-#include "base/cmq_handle.h"
 #include "memory/cmq_shared.h"
 #include "store/cmq_description.h"
 #include "store/cmq_history.h"
 #include "store/cmq_message_rows.h"
 #include "store/cmq_queue.h"
-#include "store/cmq_table.h"
+#include "watch/cmq_message_row.h"
 
 PG_FUNCTION_INFO_V1(cmq_history);
 
-/* The columns, as the view has them. */
-enum
-{
-	Anum_history_msg_id = 1,
-	Anum_history_enqueued_at,
-	Anum_history_first_received_at,
-	Anum_history_deleted_at,
-	Anum_history_deleted_by,
-	Anum_history_receive_count,
-	Anum_history_rewind_count,
-	Anum_history_headers,
-	Anum_history_body,
-	Anum_history_message_group, /* in the views of ordered queues alone */
-	Natts_history = 10
+/* The columns, as the view has them: all that a message that is history can have. */
+static const int columns[] = {
+	Anum_message_msg_id,
+	Anum_message_enqueued_at,
+	Anum_message_first_received_at,
+	Anum_message_deleted_at,
+	Anum_message_deleted_by,
+	Anum_message_receive_count,
+	Anum_message_rewind_count,
+	Anum_message_headers,
+	Anum_message_body,
+	Anum_message_message_group, /* in the views of ordered queues alone */
 };
 
 /* Return the row that the scan stands at.  Without its message it has no body. */
 static void
 return_row(ReturnSetInfo *rsinfo, CmqHistory *history)
 {
-	TupleTableSlot *rewind = history->rewind.slot;
-	TupleTableSlot *message;
-	Datum		values[Natts_history] = {0};
-	bool		isnull[Natts_history] = {false};
+	CmqMessageRow row;
+	Datum		values[lengthof(columns)];
+	bool		isnull[lengthof(columns)];
 
-#define VALUE(att) values[Anum_history_##att - 1]
-#define NULLED(att) isnull[Anum_history_##att - 1]
-#define COPY(slot, table, att) \
-	VALUE(att) = slot_getattr(slot, Anum_##table##_##att, &NULLED(att))
-	VALUE(msg_id) = Int64GetDatum(cmq_time_to_msg_id(history->time));
-	VALUE(enqueued_at) = TimestampTzGetDatum(history->time);
-	COPY(rewind, rewind, first_received_at);
-	COPY(rewind, rewind, deleted_at);
-	COPY(rewind, rewind, deleted_by);
-	COPY(rewind, rewind, receive_count);
-	COPY(rewind, rewind, rewind_count);
-	NULLED(headers) = NULLED(body) = NULLED(message_group) = true;
+	cmq_message_row_init(&row, history->time);
+	cmq_message_row_deletion(&row, history->rewind.slot);
 	if (cmq_message_rows_find(&history->messages, history->time, history->topic))
+		cmq_message_row_message(&row, &history->messages);
+	for (int i = 0; i < lengthof(columns); i++)
 	{
-		message = history->messages.slot;
-		COPY(message, messages, headers);
-		COPY(message, messages, body);
-		VALUE(message_group) = cmq_message_rows_group(&history->messages,
-													  &NULLED(message_group));
+		values[i] = row.values[columns[i] - 1];
+		isnull[i] = row.isnull[columns[i] - 1];
 	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 }

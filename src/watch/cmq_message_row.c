@@ -71,16 +71,23 @@ cmq_message_row_due(CmqMessageRow *row, TupleTableSlot *slot)
 		Int32GetDatum(cmq_slot_int(slot, Anum_rewind_rewind_count) + 1));
 }
 
-/* The same for a rewind row that is history. */
+/* The same for a rewind row that is history, but for the state. */
 void
-cmq_message_row_history(CmqMessageRow *row, TupleTableSlot *slot)
+cmq_message_row_deletion(CmqMessageRow *row, TupleTableSlot *slot)
 {
-	set_state(row, "deleted");
 	COPY(rewind, first_received_at);
 	COPY(rewind, deleted_at);
 	COPY(rewind, deleted_by);
 	COPY(rewind, receive_count);
 	COPY(rewind, rewind_count);
+}
+
+/* The same with the state, which takes memory for each row. */
+void
+cmq_message_row_history(CmqMessageRow *row, TupleTableSlot *slot)
+{
+	set_state(row, "deleted");
+	cmq_message_row_deletion(row, slot);
 }
 
 /* The message itself, which has been found. */

@@ -42,6 +42,7 @@ extern void cmq_message_row_init(CmqMessageRow *row, TimestampTz enqueued_at);
 extern void cmq_message_row_pending(CmqMessageRow *row, TupleTableSlot *slot,
 									TimestampTz now);
 extern void cmq_message_row_due(CmqMessageRow *row, TupleTableSlot *slot);
+extern void cmq_message_row_deletion(CmqMessageRow *row, TupleTableSlot *slot);
 extern void cmq_message_row_history(CmqMessageRow *row, TupleTableSlot *slot);
 extern void cmq_message_row_message(CmqMessageRow *row,
 									const CmqMessageRows *messages);

@@ -52,14 +52,6 @@
 /* Of a message, in entries that lead to none. */
 #define COST 10
 
-static int
-compare_keys(const CmqPendingKey *a, const CmqPendingKey *b)
-{
-	if (a->visible_at != b->visible_at)
-		return a->visible_at < b->visible_at ? -1 : 1;
-	return a->enqueued_at < b->enqueued_at ? -1 : a->enqueued_at > b->enqueued_at;
-}
-
 #define is_forward(page) ScanDirectionIsForward((page)->request->direction)
 
 /* Let a scan read from the position on what is in [from, until] by its first time. */
@@ -156,7 +148,7 @@ static bool
 rewind_comes_first(void *arg)
 {
 	CmqPage    *page = arg;
-	int			order = compare_keys(&page->rewind.key, &page->pending.key);
+	int			order = cmq_pending_key_cmp(&page->rewind.key, &page->pending.key);
 
 	return is_forward(page) ? order < 0 : order > 0;
 }
@@ -286,7 +278,7 @@ cmq_page_next(CmqPage *page)
 		char		topic[NAMEDATALEN];
 		bool		is_message;
 
-		page->ended_early = page->credit <= 0 && compare_keys(key, &page->last) != 0;
+		page->ended_early = page->credit <= 0 && cmq_pending_key_cmp(key, &page->last) != 0;
 		if (page->ended_early)
 			return false;
 		page->last = *key;
