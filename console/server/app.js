@@ -38,7 +38,7 @@ const reason = { type: 'string', minLength: 1, maxLength: 1000, pattern: '\\S' }
 const object = (properties, required = Object.keys(properties)) => ({ type: 'object', properties, required, additionalProperties: false })
 
 const settings = object(Object.fromEntries(Object.entries(settingTypes).map(([key, type]) => [key,
-  type === 'int' ? { type: 'integer' } : type === 'bool' ? { type: 'boolean' } : name])), [])
+  type === 'bool' ? { type: 'boolean' } : type === 'text' ? name : { type: 'integer' }])), [])
 
 // What may be done with a queue, and what it needs to know.
 const posts = {

@@ -145,7 +145,7 @@ export const settingTypes = {
   msg_retention_seconds: 'int',
   rewind_seconds: 'int',
   max_msg_size: 'int',
-  max_msg_heap_num: 'int',
+  max_msg_heap_num: 'bigint',
   dead_letter_queue: 'text',
   max_receive_count: 'int',
   max_time_to_live: 'int',
