@@ -226,7 +226,7 @@ install(CmqSharedQueue *shared, const CmqStretch *stretch)
 	for (int i = 1; i < shared->nstretches; i++)
 	{
 		if (cmq_pending_key_cmp(&shared->stretches[i].last,
-					&shared->stretches[lowest].last) < 0)
+								&shared->stretches[lowest].last) < 0)
 			lowest = i;
 	}
 	shared->stretches[lowest] = *stretch;
