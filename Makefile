@@ -12,7 +12,7 @@
 #   make test-long                           the same with more rounds, then test-versions: an hour
 #   make test-versions                       make test in chroots of other Debian releases
 #   make test-packages                       build, install, upgrade and remove the Debian packages in
-#                                            chroots of Debian 12, 13 and unstable
+#                                            chroots of Debian 12, 13, unstable, experimental
 #   make dist                                the archives of a release: for PGXN, and for the packages
 #   make bench [BENCH_OPTS=...]              the benchmarks; see bench/README.md
 #   make checkver                            do all files name the same version?
