@@ -1,4 +1,4 @@
-/* sql/cmq_cluster--0.1.0.sql */
+/* sql/cmq_cluster--1.0.0.sql */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION cmq_cluster" to load this file. \quit
