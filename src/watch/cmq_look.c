@@ -33,6 +33,7 @@
 
 #include <math.h>
 
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -438,6 +439,9 @@ may_see(const char *name)
 bool
 cmq_look_at(const char *name, const char *view, CmqLook *look)
 {
+	/* before 17 there are no subtransactions then, and a count needs a snapshot */
+	if (IsInParallelMode())
+		PreventCommandIfParallelMode(psprintf("cmq.%s", view));
 	return may_see(name) &&
 		cmq_try(name, view, look_at_queue, look,
 				CMQ_TRY_UNDO | CMQ_TRY_WARN) &&

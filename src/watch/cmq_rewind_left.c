@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "base/cmq_args.h"
@@ -76,6 +77,7 @@ cmq_rewind_left(PG_FUNCTION_ARGS)
 	Left		left = {0};
 
 	cmq_require_preload();
+	PreventCommandIfParallelMode("cmq.rewinds");
 	if (!cmq_try(cmq_queue_name_arg(fcinfo, 0), "looking at the rewind",
 				 count_left, &left, CMQ_TRY_UNDO) || !left.known)
 		PG_RETURN_NULL();

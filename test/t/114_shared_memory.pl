@@ -393,10 +393,10 @@ like(in_worker($_), qr/result \S/, "$_ in a parallel worker") foreach
   q{cmq._clock('pubq') > '2020-01-01'}, q{SELECT count(*) FROM cmq.q_pubq_all}, q{SELECT messages FROM cmq_rewind_preview('pubq', '-infinity')},
   q{SELECT count(*) FROM cmq_history('pubq')}, q{SELECT count(*) FROM cmq_messages('pubq', 'pending')}, q{SELECT count(*) FROM cmq_message('pubq', 1)},
   q{SELECT count(*) FROM cmq_timeline('pubq', now() - interval '1 h', now())};
-# those that need a snapshot of their own cannot, nor, before 17, a subtransaction
-like(in_worker(q{SELECT active_msg_num FROM cmq_queue_attributes('pubq')}), qr/ERROR: +cannot .* during a parallel operation/, 'attributes in a parallel worker');
-like(in_worker(q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'pubq'}),
-	$node->pg_version >= 17 ? qr/result 0/ : qr/ERROR: +cannot .* during a parallel operation/, 'metrics in a parallel worker');
+# those that need a snapshot of their own cannot
+like(in_worker($_), qr/ERROR: +cannot .* during a parallel operation/, "$_ in a parallel worker") foreach
+  q{SELECT active_msg_num FROM cmq_queue_attributes('pubq')}, q{SELECT pending_msg_num FROM cmq.metrics WHERE queue = 'pubq'},
+  q{SELECT ready FROM cmq.status WHERE queue = 'pubq'}, q{SELECT cmq._rewind_left('pubq')};
 # also one that ends with an error after it
 like(in_worker(q{1 / (cmq._clock('pubq') < '2020-01-01')::int}), qr/division by zero/, 'a read in a parallel worker that fails');
 floor_rises('after reads');
