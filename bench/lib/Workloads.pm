@@ -176,25 +176,30 @@ sub note_use
 	return;
 }
 
-# Run things in turn with a baseline before and after each; the ratio of a run
-# is to the mean of the two.
+# Run things in turn with a baseline before and after each two; the ratio of a run
+# is to the mean of these.
 sub paired
 {
 	my ($self, $workload, $variant, $round, $baseline, @runs) = @_;
 	my $before = $baseline->();
 	my @all = ($before);
 
-	foreach my $run (@runs)
+	while (my @two = splice @runs, 0, 2)
 	{
-		my ($system, $figure, $code, $of) = @$run;
-		my $result = $code->();
+		my @results = map { $_->[2]->() } @two;
 		my $after = $baseline->();
 
 		push @all, $after;
-		$self->{results}->note($workload, $of // $variant, $system, $figure, $round, $result->{rate});
-		$self->{results}->note($workload, $of // $variant, $system, "$figure/limit", $round,
-			$result->{rate} / (($before->{rate} + $after->{rate}) / 2));
-		$self->note_use($workload, $of // $variant, $system, $figure, $round, $result);
+		foreach my $run (@two)
+		{
+			my ($system, $figure, undef, $of) = @$run;
+			my $result = shift @results;
+
+			$self->{results}->note($workload, $of // $variant, $system, $figure, $round, $result->{rate});
+			$self->{results}->note($workload, $of // $variant, $system, "$figure/limit", $round,
+				$result->{rate} / (($before->{rate} + $after->{rate}) / 2));
+			$self->note_use($workload, $of // $variant, $system, $figure, $round, $result);
+		}
 		$before = $after;
 	}
 	$self->{results}->note($workload, $variant, 'plain', 'insert', $round, sum(map { $_->{rate} } @all) / @all);
@@ -298,7 +303,7 @@ sub batches
 		open $file, '>', "$server->{dir}/copy.sql" or die "copy.sql: $!\n";
 		print $file "COPY plain (body) FROM '$server->{dir}/copy';\n";
 		close $file;
-		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+		foreach my $round (1 .. ($self->{quick} ? 1 : 2))
 		{
 			my @runs;
 			my $copy = sub {
@@ -325,7 +330,7 @@ sub batches
 			{
 				foreach my $what (qw(receive_batch consume_batch))
 				{
-					my $backlog = $quick ? 5000 : { cmq => 100_000, pgmq => 10_000 }->{$system} // 50_000;
+					my $backlog = $quick ? 5000 : { cmq => 100_000, pgmq => 10_000 }->{$system} // 20_000;
 					next if $system =~ /^pgq/ && $what eq 'receive_batch';
 					my $run = $self->run_fresh($system, $what, clients => 1, batch => $batch,
 						backlog => $backlog, transactions => int(0.9 * $backlog / $batch));
@@ -930,7 +935,7 @@ sub topics
 	  grep { $self->has($_) } @sql_systems, 'pgboss';
 
 	$self->databases;
-	foreach my $case ([ '1 queue', 1, 10_000 ], [ '10 queues', 10, 10_000 ], [ '100 queues', 100, 2000 ])
+	foreach my $case ([ '1 queue', 1, 10_000 ], [ '10 queues', 10, 5000 ], [ '100 queues', 100, 1000 ])
 	{
 		my ($variant, $queues, $n) = @$case;
 
@@ -969,7 +974,7 @@ sub groups
 		my $variant = $groups == 100 ? '100 groups' : '10,000 groups';
 		my $backlog = $quick ? 10_000 : 40_000;
 
-		foreach my $round (1 .. ($quick ? 1 : 3))
+		foreach my $round (1 .. ($quick ? 1 : 2))
 		{
 			my @runs;
 			foreach my $what (@{ $whats{cmq} })
