@@ -243,7 +243,7 @@ sub single
 	{
 		my ($clients, $size) = @$case;
 		my $main = $clients == 8 && $size == 1000;
-		my %arg = (clients => $clients, size => $size, seconds => $quick ? 1 : $main ? 4 : 3);
+		my %arg = (clients => $clients, size => $size, seconds => $quick ? 1 : $main ? 4 : 2);
 
 		foreach my $round (1 .. ($quick || !$main ? 1 : 3))
 		{
@@ -935,7 +935,7 @@ sub topics
 	  grep { $self->has($_) } @sql_systems, 'pgboss';
 
 	$self->databases;
-	foreach my $case ([ '1 queue', 1, 10_000 ], [ '10 queues', 10, 5000 ], [ '100 queues', 100, 1000 ])
+	foreach my $case ([ '1 queue', 1, 5000 ], [ '10 queues', 10, 5000 ], [ '100 queues', 100, 1000 ])
 	{
 		my ($variant, $queues, $n) = @$case;
 
