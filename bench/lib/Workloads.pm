@@ -596,10 +596,8 @@ sub latency
 	foreach my $system ('cmq', @node_systems)
 	{
 		next unless $self->has($system) && $self->{node};
-		next if $system eq 'pgboss' && $self->{quick};
 		$self->{server}->database($system, $extensions{$system});
-		my $result = $self->{node}->drive($system, $system, 'latency',
-			messages => $system eq 'pgboss' ? 40 : $messages);
+		my $result = $self->{node}->drive($system, $system, 'latency', messages => $messages);
 		foreach my $from (qw(commit acknowledged))
 		{
 			my @v = sort { $a <=> $b } @{ $result->{$from} };
