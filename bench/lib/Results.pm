@@ -20,6 +20,7 @@ sub new
 sub about
 {
 	my ($self, $key, $value) = @_;
+	@{ $self->{about} } = grep { $_->[0] ne $key } @{ $self->{about} };
 	push @{ $self->{about} }, [ $key, $value ];
 	printf "%-12s %s\n", $key, $value;
 	return $self->save;
@@ -47,6 +48,12 @@ sub replace
 		my @of = $key =~ /^commit of (.*)/ ? grep { $kept{$_} } split /, /, $1 : sort keys %kept;
 		push @{ $self->{about} }, [ 'commit of ' . join(', ', @of), $value ] if @of;
 		delete @kept{@of};
+	}
+
+	# and which versions they are of, unless this run has them, too
+	foreach my $system (qw(pgmq pgq pgque pgboss graphile node))
+	{
+		push @{ $self->{about} }, grep { $_->[0] eq $system } @{ $stored->{about} };
 	}
 	return;
 }

@@ -14,6 +14,7 @@ use POSIX ();
 use Time::HiRes qw(sleep);
 
 use Results;
+use Server;
 
 my $sql = dirname(__FILE__) . '/../sql';
 my $front = 'port=5440 dbname=app';
@@ -69,61 +70,6 @@ CONF
 	}
 	$server->sql($front, "CALL cmq_cluster.add_node($_, '$server->{dir}', '" . (5440 + $_) . "', 'app')") foreach 1 .. $nodes;
 	return 1;
-}
-
-# Processor time, in seconds, that a server has used so far, user and system: that of the
-# postmaster, of its children, and of those that have ended.
-sub cpu
-{
-	my ($self, $name) = @_;
-	my $postmaster = $self->{server}->postmaster($name);
-	my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK);
-	my $used = 0;
-
-	foreach my $file (glob '/proc/[0-9]*/stat')
-	{
-		my ($pid) = $file =~ /(\d+)/;
-		my $stat = slurp($file) // next;
-		my @field = split ' ', $stat =~ s/.*\) //sr;
-		next unless $pid == $postmaster || $field[1] == $postmaster;
-		my $nanoseconds = slurp("/proc/$pid/schedstat");
-		$used += defined $nanoseconds ? (split ' ', $nanoseconds)[0] / 1e9 : ($field[11] + $field[12]) / $ticks;
-		$used += ($field[13] + $field[14]) / $ticks if $pid == $postmaster;
-	}
-	return $used;
-}
-
-sub slurp
-{
-	my ($file) = @_;
-	open my $in, '<', $file or return;
-	local $/;
-	return scalar <$in>;
-}
-
-sub children
-{
-	my ($self, $name) = @_;
-	my $postmaster = $self->{server}->postmaster($name);
-	return map { /(\d+)/ } grep { (slurp($_) // '') =~ /\) \S+ $postmaster /s } glob '/proc/[0-9]*/stat';
-}
-
-# Processor time that each of some servers uses while code runs and its sessions end; and
-# what the code returns.
-sub used_by
-{
-	my ($self, $names, $code) = @_;
-	my %before;
-	my %sessions = map { $_ => scalar $self->children($_) } @$names;
-
-	$before{$_} = $self->cpu($_) foreach @$names;
-	my $result = $code->();
-	foreach my $name (@$names)
-	{
-		my $tries = 0;
-		sleep 0.05 while $self->children($name) > $sessions{$name} && $tries++ < 100;
-	}
-	return ($result, map { $self->cpu($_) - $before{$_} } @$names);
 }
 
 # The nodes of a queue, so many, of those that there are: others in each round.
@@ -221,7 +167,7 @@ sub cpu_of
 
 	$self->queue($backlog, @nodes);
 	my @connections = $self->connections($what, 4, @nodes);
-	my ($runs, $of_front, @of_nodes) = $self->used_by([ 'front', map { "node$_" } @nodes ],
+	my ($runs, $of_front, @of_nodes) = $self->{server}->used_by([ 'front', map { "node$_" } @nodes ],
 		sub { $self->drive($what, \@connections, clients => 4, transactions => $each / 4, rate => 500) });
 	$self->check($what, $backlog, $runs, @nodes);
 	return map { $_ * 1e6 / $each } sum(@of_nodes) / @nodes, max(@of_nodes), $of_front / @nodes;
@@ -354,9 +300,9 @@ sub calls
 				push @first, ($self->times($session, @once))[0];
 				if ($last == 4)
 				{
-					my @before = map { $self->cpu($_) } @names;
+					my @before = map { $self->{server}->cpu($_) } @names;
 					@ms = $self->times($session, (@once) x $rounds);
-					@used = map { ($self->cpu($names[$_]) - $before[$_]) * 1000 / $rounds } 0 .. $#names;
+					@used = map { ($self->{server}->cpu($names[$_]) - $before[$_]) * 1000 / $rounds } 0 .. $#names;
 				}
 				$self->end($session);
 			}
@@ -388,7 +334,7 @@ sub limit
 	return 'only root sets quotas' if $> != 0;
 	if ($v2)
 	{
-		return 'the cpu controller is not there' if (slurp("$root/cgroup.subtree_control") // '') !~ /\bcpu\b/;
+		return 'the cpu controller is not there' if (Server::slurp("$root/cgroup.subtree_control") // '') !~ /\bcpu\b/;
 	}
 	elsif (!-e "$root/cpu/cpu.cfs_quota_us")
 	{
@@ -401,7 +347,7 @@ sub limit
 		$last = write_to("$group/$pair->[0]", $pair->[1]);
 		return $last if $last;
 	}
-	foreach my $pid ($self->{server}->postmaster($name), $self->children($name))
+	foreach my $pid ($self->{server}->postmaster($name), $self->{server}->children($name))
 	{
 		$last = write_to("$group/cgroup.procs", $pid);
 		return $last if $last && -e "/proc/$pid";
@@ -427,7 +373,7 @@ sub free
 		my $parent = $group =~ s{/[^/]*$}{}r;
 		foreach (1 .. 100)
 		{
-			write_to("$parent/cgroup.procs", $_) foreach split ' ', slurp("$group/cgroup.procs") // '';
+			write_to("$parent/cgroup.procs", $_) foreach split ' ', Server::slurp("$group/cgroup.procs") // '';
 			last if rmdir $group;
 			sleep 0.1;
 		}
@@ -452,7 +398,7 @@ sub rate_of
 		my $why = $self->limit("node$i");
 		die "a quota was possible, and is not any more: $why\n" if $why;
 	}
-	my ($runs, @used) = $self->used_by([ map { "node$_" } @nodes ],
+	my ($runs, @used) = $self->{server}->used_by([ map { "node$_" } @nodes ],
 		sub { $self->drive($what, \@connections, clients => 4, seconds => $warm + $seconds, progress => 1) });
 	$self->free;
 	$self->check($what, $backlog, $runs, @nodes);

@@ -13,7 +13,7 @@ use warnings;
 use Cwd qw(abs_path);
 use File::Temp qw(tempdir);
 use POSIX qw(setlocale LC_ALL);
-use Time::HiRes qw(time);
+use Time::HiRes qw(sleep time);
 
 my $stopping;
 my %children;
@@ -152,6 +152,21 @@ END
 	$? = $status;
 }
 
+# Processes that others have started, and have waited for.
+sub began
+{
+	my ($self, $pid) = @_;
+	$children{$pid} = 1;
+	return;
+}
+
+sub ended
+{
+	my ($self, $pid) = @_;
+	delete $children{$pid};
+	return;
+}
+
 # Run a command; its output is shown when it fails.
 sub quietly
 {
@@ -253,45 +268,15 @@ sub available
 		"SELECT default_version FROM pg_available_extensions WHERE name = '$extension'");
 }
 
-# A pgbench script around another one: each client notes the processor time of its server
-# process, user and system, before the first and after the last of so many runs.
-sub with_cpu
-{
-	my ($self, $script, $transactions) = @_;
-	my $used = "INSERT INTO cpu SELECT %s(split_part(s, ' ', 12)::float8 + split_part(s, ' ', 13)::float8)"
-	  . " FROM split_part(pg_read_file('/proc/self/stat'), ') ', 2) AS s;";
-	my $file = "$self->{dir}/with_cpu.sql";
-
-	open my $in, '<', $script or die "$script: $!\n";
-	my $text = do { local $/; <$in> };
-	open my $out, '>', $file or die "$file: $!\n";
-	print $out "\\set calls :calls + 1\n\\if :calls = 1\n", sprintf($used, '-'), "\n\\endif\n",
-	  $text, "\\if :calls = $transactions\n", sprintf($used, ''), "\n\\endif\n";
-	close $out;
-	chmod 0644, $file;
-	return $file;
-}
-
 # Run pgbench.  Returns a hash: count of transactions, tps, series of tps by
-# second if progress is asked for, cpu per transaction in milliseconds if it and a number
-# of transactions is.  With rate pgbench begins no more than so many in a second.
+# second if progress is asked for.  With rate pgbench begins no more than so many in a second.
 sub pgbench
 {
 	my ($self, $db, %arg) = @_;
-
-	if ($arg{cpu})
-	{
-		$self->sql($db, 'DROP TABLE IF EXISTS cpu', 'CREATE UNLOGGED TABLE cpu (ticks float8 NOT NULL)');
-		$arg{script} = $self->with_cpu($arg{script}, $arg{transactions});
-		$arg{vars} = { %{ $arg{vars} || {} }, calls => 0 };
-	}
-	my $result = $self->finish_pgbench($self->begin_pgbench($db, %arg));
-	$result->{cpu} = $self->sql($db, 'SELECT sum(ticks) FROM cpu') / POSIX::sysconf(POSIX::_SC_CLK_TCK) * 1000 / $result->{count}
-	  if $arg{cpu};
-	return $result;
+	return $self->finish_pgbench($self->begin_pgbench($db, %arg));
 }
 
-# The same in two steps, without cpu.
+# The same in two steps.
 sub begin_pgbench
 {
 	my ($self, $db, %arg) = @_;
@@ -315,6 +300,84 @@ sub finish_pgbench
 
 	die "pgbench said nothing useful:\n$output" unless defined $tps;
 	return { count => $count, tps => $tps, series => \@series };
+}
+
+sub slurp
+{
+	my ($file) = @_;
+	open my $in, '<', $file or return;
+	local $/;
+	return scalar <$in>;
+}
+
+# Processor time, in seconds, that a server has used so far, user and system: that of the
+# postmaster, of its children, and of those that have ended.
+sub cpu
+{
+	my ($self, $name) = @_;
+	my $postmaster = $self->postmaster($name);
+	my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK);
+	my $used = 0;
+
+	foreach my $file (glob '/proc/[0-9]*/stat')
+	{
+		my ($pid) = $file =~ /(\d+)/;
+		my $stat = slurp($file) // next;
+		my @field = split ' ', $stat =~ s/.*\) //sr;
+		next unless $pid == $postmaster || $field[1] == $postmaster;
+		my $nanoseconds = slurp("/proc/$pid/schedstat");
+		$used += defined $nanoseconds ? (split ' ', $nanoseconds)[0] / 1e9 : ($field[11] + $field[12]) / $ticks;
+		$used += ($field[13] + $field[14]) / $ticks if $pid == $postmaster;
+	}
+	return $used;
+}
+
+sub children
+{
+	my ($self, $name) = @_;
+	my $postmaster = $self->postmaster($name);
+	return map { /(\d+)/ } grep { (slurp($_) // '') =~ /\) \S+ $postmaster /s } glob '/proc/[0-9]*/stat';
+}
+
+# Those that serve a client.
+sub sessions
+{
+	my ($self, $name) = @_;
+	return grep { (slurp("/proc/$_/cmdline") // '') =~ /\[local\]/ } $self->children($name);
+}
+
+# Processor time that each of some servers uses while code runs and its sessions end; and
+# what the code returns.
+sub used_by
+{
+	my ($self, $names, $code) = @_;
+	my %before;
+	my %sessions = map { $_ => scalar(my @s = $self->sessions($_)) } @$names;
+
+	$before{$_} = $self->cpu($_) foreach @$names;
+	my $result = $code->();
+	foreach my $name (@$names)
+	{
+		my $tries = 0;
+		sleep 0.05 while (my @s = $self->sessions($name)) > $sessions{$name} && $tries++ < 100;
+	}
+	return ($result, map { $self->cpu($_) - $before{$_} } @$names);
+}
+
+sub wal
+{
+	my ($self) = @_;
+	return $self->sql('postgres', "SELECT pg_current_wal_insert_lsn() - '0/0'");
+}
+
+# What the one server uses while code runs: microseconds of processor time, and bytes of WAL;
+# after what the code returns.
+sub measured
+{
+	my ($self, $code) = @_;
+	my $wal = $self->wal;
+	my ($result, $cpu) = $self->used_by(['data'], $code);
+	return ($result, $cpu * 1e6, $self->wal - $wal);
 }
 
 sub cores

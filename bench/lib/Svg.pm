@@ -13,6 +13,7 @@ our %colors = (
 	cmq => '#1f6feb',
 	pgmq => '#d1732a',
 	pgq => '#5a8f3c',
+	pgque => '#2a9d8f',
 	pgboss => '#8a5fbf',
 	graphile => '#b8860b',
 	plain => '#777777',

@@ -8,15 +8,25 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use File::Spec;
 use List::Util qw(max min sum);
 use Time::HiRes qw(time sleep);
 
 my $sql = dirname(__FILE__) . '/../sql';
 
 # Systems that pgbench drives, and those that are libraries for Node.js.
-our @sql_systems = qw(cmq pgmq pgq);
+our @sql_systems = qw(cmq pgmq pgq pgque);
 our @node_systems = qw(pgboss graphile);
 our %extensions = (cmq => 'cmq', pgmq => 'pgmq', pgq => 'pgq');
+
+# PgQue is a file of SQL.
+our $pgque = defined $ENV{CMQ_BENCH_PGQUE} ? File::Spec->rel2abs($ENV{CMQ_BENCH_PGQUE}) : undef;
+
+# What PgQ's daemon does every second by default, and PgQue's scheduler every 100 ms.
+my %tickers = (
+	pgq => "SELECT pgq.ticker();\nSELECT pg_sleep(1);\n",
+	pgque => "CALL pgque.ticker_loop();\nSELECT pg_sleep(0.1);\n",
+);
 
 # What one transaction of a script sends and consumes, in messages or batches.
 my %effects = (
@@ -62,8 +72,44 @@ sub variables
 	return { body => $body, json => "\"$body\"", queue => 'bench', queues => 1, consumer => 'bench_1', batch => 100, %more };
 }
 
+# A fresh database with a system in it.
+sub fresh
+{
+	my ($self, $system) = @_;
+	my $server = $self->{server};
+
+	$server->database($system, $extensions{$system});
+	$server->sql($system, $pgque) if $system eq 'pgque';
+	return;
+}
+
+# Have a queue's ticks made while code runs, by what makes them in production.
+sub with_ticker
+{
+	my ($self, $system, $code) = @_;
+	my $server = $self->{server};
+
+	return $code->() unless $tickers{$system};
+	my $file = "$server->{dir}/ticker.sql";
+	open my $out, '>', $file or die "$file: $!\n";
+	print $out $tickers{$system} x 3600;
+	close $out;
+	chmod 0644, $file;
+	local $ENV{PGAPPNAME} = 'ticker';
+	my $run = $server->begin("$server->{bin}/psql", '-X', '-q', '-o', '/dev/null', '-f', $file, $system);
+	delete $ENV{PGAPPNAME};
+	my $there = q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ticker'};
+	sleep 0.05 until $server->sql('postgres', $there);
+	my @result = $code->();
+	$server->sql('postgres', $there =~ s/\*/pg_terminate_backend(pid)/r);
+	sleep 0.05 while $server->sql('postgres', $there);
+	eval { $server->finish($run) };		# its connection is gone
+	return wantarray ? @result : $result[0];
+}
+
 # One run of a pgbench script from a fresh start, then the proof that nothing
-# was lost.  Returns messages per second.
+# was lost.  Returns rate and series; microseconds of processor time and bytes of WAL
+# of the server per message; of ordered groups the share of calls that found none.
 sub run_fresh
 {
 	my ($self, $system, $what, %arg) = @_;
@@ -71,62 +117,94 @@ sub run_fresh
 	my $batch = $what =~ /_batch/ ? $arg{batch} : 1;
 	my ($sends, $deletes) = map { $_ * $batch } @{ $effects{$what} };
 	# a consume alone may take more than 20,000 a second
-	my $backlog = $arg{backlog} // ($what eq 'consume' ? 250_000 : $deletes > $sends ? 100_000 : $deletes ? 1000 : 0);
-	my $vars = $self->variables($arg{size} // 1000, batch => $batch, queues => $arg{queues} // 1);
+	my $backlog = $arg{backlog} // ($what eq 'consume' ? 120_000 : $deletes > $sends ? 100_000 : $deletes ? 1000 : 0);
+	my $groups = $arg{groups};
+	my $vars = $self->variables($arg{size} // 1000, batch => $batch, queues => $arg{queues} // 1, groups => $groups // 0);
+	my $stem = $groups ? "$sql/${system}_groups" : "$sql/$system";
+	my $script = $arg{script} // (-e "${stem}_$what.sql" ? "${stem}_$what.sql" : "$sql/${system}_$what.sql");
 
-	$server->sql($system, { %$vars, backlog => $backlog }, "$sql/${system}_setup.sql");
+	$server->sql($system, { %$vars, backlog => $backlog }, "${stem}_setup.sql");
 	$server->sql($system, 'CHECKPOINT');
-	my $result = $server->pgbench($system,
-		script => $arg{script} // "$sql/${system}_$what.sql",
-		clients => $arg{clients},
-		seconds => $arg{seconds},
-		transactions => $arg{transactions},
-		progress => $arg{progress},
-		vars => $vars);
-	my ($pending, $consumed, $misses) =
-	  split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
+	my $run = sub {
+		$server->measured(sub { $server->pgbench($system,
+			script => $script,
+			clients => $arg{clients},
+			seconds => $arg{seconds},
+			transactions => $arg{transactions},
+			progress => $arg{progress},
+			vars => $vars) });
+	};
+	my ($result, $cpu, $wal) = $sends ? $self->with_ticker($system, $run) : $run->();
+	my ($pending, $consumed, $misses, $disorder) =
+	  split /\t/, (split /\n/, $server->sql($system, $vars, "${stem}_check.sql"))[-1];
 	my $count = $result->{count};
-	my $more = $what eq 'receive_batch' ? 0 : $count * ($sends - $deletes);
+	# a receiver of groups may find none while others have those that it looks at
+	my $done = $groups && $deletes ? $count - $misses : $count;
+	my $more = $what eq 'receive_batch' ? 0 : $count * $sends - $done * $deletes;
+	# what pgmq pops is gone
+	my $kept = $system eq 'pgmq' && $what =~ /consume$/ ? 0 : $done * $deletes;
 
 	die "$system $what: $misses receives of $count found no message though some were ready: no figure\n"
-	  if $misses;
+	  if $misses && !$groups;
+	die "$system $what: $disorder messages were not in the order of their group: no figure\n" if $disorder;
 	die "$system $what: messages were lost: $backlog at the start, "
-	  . $count * $sends . ' sent, ' . $count * $deletes
+	  . $count * $sends . ' sent, ' . $done * $deletes
 	  . " consumed, but $pending are pending and $consumed consumed: no figure\n"
-	  if $pending != $backlog + $more || ($system ne 'plain' && $consumed != $count * $deletes);
+	  if $pending != $backlog + $more || ($system ne 'plain' && $consumed != $kept);
 	if ($what eq 'receive_batch')
 	{
 		my $received = $server->sql($system, $received{$system});
 		die "$system $what: $received messages were received, not $count times $batch: no figure\n"
 		  if $received != $count * $batch;
 	}
-	$self->{peak}{$what} = max($self->{peak}{$what} // 0, $result->{tps});
-	return $what eq 'receive_batch' || $batch > 1
-	  ? ($result->{tps} * $batch, $result->{series})
-	  : ($result->{tps}, $result->{series});
+	$self->{peak}{$what} = max($self->{peak}{$what} // 0, $result->{tps}) unless $groups;
+	my $messages = $done * $batch || 1;
+	return { rate => $result->{tps} * $batch * $done / $count, series => $result->{series}, cpu => $cpu / $messages,
+		wal => $wal / $messages, $groups && $deletes ? (empty => $misses / $count) : () };
 }
 
-# Run things in turn with a baseline before and after each; the ratio of a run
-# is to the mean of the two.
+# Note what a run has used beside its rate.
+sub note_use
+{
+	my ($self, $workload, $variant, $system, $figure, $round, $run) = @_;
+	my %name = (cpu => 'CPU us', client_cpu => 'CPU us of the client', wal => 'WAL', empty => 'empty');
+
+	foreach my $key (grep { defined $run->{$_} } sort keys %name)
+	{
+		$self->{results}->note($workload, $variant, $system, "$figure, $name{$key}", $round, $run->{$key});
+	}
+	return;
+}
+
+# Run things in turn with a baseline before and after each two; the ratio of a run
+# is to the mean of these.
 sub paired
 {
 	my ($self, $workload, $variant, $round, $baseline, @runs) = @_;
 	my $before = $baseline->();
 	my @all = ($before);
 
-	foreach my $run (@runs)
+	while (my @two = splice @runs, 0, 2)
 	{
-		my ($system, $figure, $code) = @$run;
-		my $rate = $code->();
+		my @results = map { $_->[2]->() } @two;
 		my $after = $baseline->();
 
 		push @all, $after;
-		$self->{results}->note($workload, $variant, $system, $figure, $round, $rate);
-		$self->{results}->note($workload, $variant, $system, "$figure/limit", $round,
-			$rate / (($before + $after) / 2));
+		foreach my $run (@two)
+		{
+			my ($system, $figure, undef, $of) = @$run;
+			my $result = shift @results;
+
+			$self->{results}->note($workload, $of // $variant, $system, $figure, $round, $result->{rate});
+			$self->{results}->note($workload, $of // $variant, $system, "$figure/limit", $round,
+				$result->{rate} / (($before->{rate} + $after->{rate}) / 2));
+			$self->note_use($workload, $of // $variant, $system, $figure, $round, $result);
+		}
 		$before = $after;
 	}
-	$self->{results}->note($workload, $variant, 'plain', 'insert', $round, sum(@all) / @all);
+	$self->{results}->note($workload, $variant, 'plain', 'insert', $round, sum(map { $_->{rate} } @all) / @all);
+	$self->note_use($workload, $variant, 'plain', 'insert', $round,
+		{ map { my $key = $_; $key => sum(map { $_->{$key} } @all) / @all } qw(cpu wal) });
 	return;
 }
 
@@ -134,8 +212,17 @@ sub databases
 {
 	my ($self) = @_;
 	$self->{server}->database('plain');
-	$self->{server}->database($_, $extensions{$_}) foreach grep { $self->has($_) } @sql_systems;
+	$self->fresh($_) foreach grep { $self->has($_) } @sql_systems;
 	return;
+}
+
+# A run of a library for Node.js in a fresh database.
+sub drive
+{
+	my ($self, $system, $what, %options) = @_;
+	$self->{server}->database($system);
+	$self->{server}->sql($system, 'CHECKPOINT');
+	return $self->{node}->drive($system, $system, $what, body => $self->variables(1000)->{body}, %options);
 }
 
 #
@@ -145,56 +232,50 @@ sub databases
 sub single
 {
 	my ($self) = @_;
-	my $seconds = $self->{quick} ? 1 : 5;
-	my @others = map { my $size = $_; map { [ $_, $size ] } 1, 8, 32 } 200, 1000;
+	my $quick = $self->{quick};
+	my $plain = sub {
+		my (%arg) = @_;
+		return sub { $self->run_fresh('plain', 'send', %arg) };
+	};
 
 	$self->databases;
-	foreach my $case ([ 8, 1000 ], grep { $_->[0] != 8 || $_->[1] != 1000 } @others)
+	foreach my $case ([ 8, 1000 ], [ 1, 1000 ], [ 32, 1000 ], [ 8, 200 ])
 	{
 		my ($clients, $size) = @$case;
 		my $main = $clients == 8 && $size == 1000;
-		my $rounds = $self->{quick} || !$main ? 1 : 5;
-		my $time = $self->{quick} ? 1 : $main ? $seconds : 4;
+		my %arg = (clients => $clients, size => $size, seconds => $quick ? 1 : $main ? 4 : 2);
 
-		foreach my $round (1 .. $rounds)
+		foreach my $round (1 .. ($quick || !$main ? 1 : 3))
 		{
 			my @runs;
 			foreach my $system (grep { $self->has($_) } 'cmq', 'pgmq')
 			{
 				push @runs, map {
 					my $what = $_;
-					[ $system, $what, sub {
-						($self->run_fresh($system, $what, clients => $clients, size => $size, seconds => $time))[0];
-					} ]
-				} qw(send receive_delete cycle), $system eq 'cmq' ? qw(consume send_consume) : ();
+					[ $system, $what, sub { $self->run_fresh($system, $what, %arg) } ]
+				} qw(send receive_delete cycle consume send_consume);
 			}
-			push @runs, [ 'pgq', 'send', sub {
-				($self->run_fresh('pgq', 'send', clients => $clients, size => $size, seconds => $time))[0];
-			} ] if $self->has('pgq') && $main;
-			$self->paired('single', "$clients clients, $size bytes", $round,
-				sub { ($self->run_fresh('plain', 'send', clients => $clients, size => $size, seconds => $time))[0] },
-				@runs);
+			push @runs, map {
+				my $system = $_;
+				[ $system, 'send', sub { $self->run_fresh($system, 'send', %arg) } ]
+			} grep { $main && $self->has($_) } 'pgq', 'pgque';
+			$self->paired('single', "$clients clients, $size bytes", $round, $plain->(%arg), @runs);
 		}
 	}
-	foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+	foreach my $round (1 .. ($quick ? 1 : 3))
 	{
-		my $vars = $self->variables(1000);
 		my @runs;
-
 		foreach my $system (grep { $self->has($_) } @node_systems)
 		{
 			foreach my $what (qw(send receive_delete))
 			{
 				push @runs, [ $system, $what, sub {
-					$self->{server}->database($system);
-					$self->{node}->drive($system, $system, $what eq 'send' ? 'send' : 'consume',
-						clients => 8, seconds => $seconds, body => $vars->{body}, backlog => $self->{quick} ? 2000 : 10_000)->{rate};
+					$self->drive($system, $what eq 'send' ? 'send' : 'consume',
+						clients => 8, seconds => $quick ? 1 : 4, backlog => $quick ? 2000 : 10_000);
 				} ];
 			}
 		}
-		$self->paired('single', '8 clients, 1000 bytes', $round,
-			sub { ($self->run_fresh('plain', 'send', clients => 8, size => 1000, seconds => 3))[0] },
-			@runs) if @runs;
+		$self->paired('single', '8 clients, 1000 bytes', $round, $plain->(clients => 8, size => 1000, seconds => $quick ? 1 : 3), @runs) if @runs;
 	}
 	return;
 }
@@ -206,7 +287,8 @@ sub single
 sub batches
 {
 	my ($self) = @_;
-	my $seconds = $self->{quick} ? 1 : 4;
+	my $quick = $self->{quick};
+	my $seconds = $quick ? 1 : 3;
 	my $server = $self->{server};
 	my $vars = $self->variables(1000);
 
@@ -221,17 +303,23 @@ sub batches
 		open $file, '>', "$server->{dir}/copy.sql" or die "copy.sql: $!\n";
 		print $file "COPY plain (body) FROM '$server->{dir}/copy';\n";
 		close $file;
-		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+		foreach my $round (1 .. ($self->{quick} ? 1 : 2))
 		{
 			my @runs;
 			my $copy = sub {
-				($self->run_fresh('plain', 'send_batch', clients => 8, seconds => $seconds, batch => $batch,
-					script => "$server->{dir}/copy.sql"))[0];
+				$self->run_fresh('plain', 'send_batch', clients => 8, seconds => $seconds, batch => $batch,
+					script => "$server->{dir}/copy.sql");
 			};
 			foreach my $system (grep { $self->has($_) } @sql_systems)
 			{
 				push @runs, [ $system, 'send_batch', sub {
-					($self->run_fresh($system, 'send_batch', clients => 8, seconds => $seconds, batch => $batch))[0];
+					$self->run_fresh($system, 'send_batch', clients => 8, seconds => $seconds, batch => $batch);
+				} ];
+			}
+			foreach my $system (grep { $self->has($_) } @node_systems)
+			{
+				push @runs, [ $system, 'send_batch', sub {
+					$self->drive($system, 'send_batch', clients => 8, seconds => $seconds, batch => $batch);
 				} ];
 			}
 			$self->paired('batches', "$batch messages, 8 clients", $round, $copy, @runs);
@@ -242,12 +330,19 @@ sub batches
 			{
 				foreach my $what (qw(receive_batch consume_batch))
 				{
-					my $backlog = $self->{quick} ? 10_000 : $system eq 'cmq' ? 200_000 : $system eq 'pgmq' ? 40_000 : 100_000;
-					next if $system eq 'pgq' && $what eq 'receive_batch';
-					my ($rate) = $self->run_fresh($system, $what, clients => 1, batch => $batch,
+					my $backlog = $quick ? 5000 : { cmq => 100_000, pgmq => 10_000 }->{$system} // 20_000;
+					next if $system =~ /^pgq/ && $what eq 'receive_batch';
+					my $run = $self->run_fresh($system, $what, clients => 1, batch => $batch,
 						backlog => $backlog, transactions => int(0.9 * $backlog / $batch));
-					$self->{results}->note('batches', "$batch messages, 1 client", $system, $what, $round, $rate);
+					$self->{results}->note('batches', "$batch messages, 1 client", $system, $what, $round, $run->{rate});
+					$self->note_use('batches', "$batch messages, 1 client", $system, $what, $round, $run);
 				}
+			}
+			foreach my $system (grep { $self->has($_) } @node_systems)
+			{
+				my $run = $self->drive($system, 'consume_batch', clients => 1, seconds => $seconds, batch => $batch, backlog => $quick ? 5000 : 20_000);
+				$self->{results}->note('batches', "$batch messages, 1 client", $system, 'consume_batch', $round, $run->{rate});
+				$self->note_use('batches', "$batch messages, 1 client", $system, 'consume_batch', $round, $run);
 			}
 		}
 	}
@@ -267,7 +362,7 @@ sub held_xmin
 
 	foreach my $system (grep { $self->has($_) } 'cmq', 'pgmq')
 	{
-		$server->database($system, $extensions{$system});
+		$self->fresh($system);
 		$server->sql($system, 'CREATE TABLE held (at timestamptz)');
 		my $pid = fork();
 		if ($pid == 0)
@@ -280,7 +375,7 @@ sub held_xmin
 		sleep 0.1
 		  until $server->sql($system,
 			"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()");
-		my (undef, $series) = $self->run_fresh($system, 'cycle', clients => 8, seconds => $seconds, progress => 1);
+		my $series = $self->run_fresh($system, 'cycle', clients => 8, seconds => $seconds, progress => 1)->{series};
 		$server->sql($system, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND pid <> pg_backend_pid()");
 		waitpid $pid, 0;
 
@@ -501,10 +596,8 @@ sub latency
 	foreach my $system ('cmq', @node_systems)
 	{
 		next unless $self->has($system) && $self->{node};
-		next if $system eq 'pgboss' && $self->{quick};
 		$self->{server}->database($system, $extensions{$system});
-		my $result = $self->{node}->drive($system, $system, 'latency',
-			messages => $system eq 'pgboss' ? 40 : $messages);
+		my $result = $self->{node}->drive($system, $system, 'latency', messages => $messages);
 		foreach my $from (qw(commit acknowledged))
 		{
 			my @v = sort { $a <=> $b } @{ $result->{$from} };
@@ -590,40 +683,64 @@ sub table_bytes
 {
 	my ($self, $system) = @_;
 	return $self->{server}->sql($system, "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-		WHERE relkind = 'r' AND (nspname IN ('cmq_data', 'pgmq', 'pgq'))");
+		WHERE relkind = 'r' AND (nspname IN ('cmq_data', 'pgmq', 'pgq', 'pgque'))");
+}
+
+# Have consumers of PgQ or PgQue take all that there is, after a last tick.
+sub take_batches
+{
+	my ($self, $system, @consumers) = @_;
+	my $server = $self->{server};
+
+	$server->sql($system, "SELECT $system.force_tick('bench')", "SELECT $system.ticker('bench')");
+	my $batches = $server->sql($system, "SELECT count(*) FROM $system.tick");
+	foreach my $consumer (@consumers)
+	{
+		$server->pgbench($system, script => "$sql/${system}_consume_batch.sql", clients => 1, transactions => $batches,
+			vars => $self->variables(1000, consumer => $consumer));
+	}
+	return;
 }
 
 sub bytes
 {
 	my ($self) = @_;
-	my $n = $self->{quick} ? 500 : 20_000;
+	my $n = $self->{quick} ? 500 : 10_000;
 	my $server = $self->{server};
+	my $note = sub {
+		my ($system, $name, $cpu, $wal, $tables) = @_;
+		$self->{results}->note('bytes', '1000 bytes', $system, "CPU us per life$name", 1, $cpu);
+		$self->{results}->note('bytes', '1000 bytes', $system, "WAL per life$name", 1, $wal);
+		$self->{results}->note('bytes', '1000 bytes', $system, "tables per life$name", 1, $tables) if defined $tables;
+	};
 
 	# how each system takes a message, and what that is called in the results
-	foreach my $case ([ 'cmq', 'receive_delete', '' ], [ 'cmq', 'consume', ', consumed' ], [ 'pgmq', 'receive_delete', '' ], [ 'pgq', '', '' ])
+	foreach my $case ([ 'cmq', 'receive_delete', '' ], [ 'cmq', 'consume', ', consumed' ], [ 'pgmq', 'receive_delete', '' ],
+		[ 'pgmq', 'consume', ', consumed' ], [ 'pgq', '', '' ], [ 'pgque', '', '' ])
 	{
 		my ($system, $take, $name) = @$case;
 		next unless $self->has($system);
 		my $vars = $self->variables(1000, batch => 1);
-		$server->database($system, $extensions{$system});
+		$self->fresh($system);
 		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
 		my $before = $self->table_bytes($system);
-		my $lsn = $server->sql($system, 'CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');
-		$server->pgbench($system, script => "$sql/${system}_send.sql", clients => 1, transactions => $n, vars => $vars);
-		if ($system eq 'pgq')
-		{
-			$server->sql($system, "SELECT pgq.force_tick('bench'), pgq.ticker('bench')");
-			$server->pgbench($system, script => "$sql/pgq_consume_batch.sql", clients => 1, transactions => 2, vars => $vars);
-		}
-		else
-		{
-			$server->pgbench($system, script => "$sql/${system}_$take.sql", clients => 1, transactions => $n, vars => $vars);
-		}
-		my $wal = $server->sql($system, "SELECT pg_current_wal_insert_lsn() - '$lsn'");
-		my (undef, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
-		die "$system: $consumed messages of $n consumed: no figure\n" if $consumed != $n;
-		$self->{results}->note('bytes', '1000 bytes', $system, "WAL per life$name", 1, $wal / $n);
-		$self->{results}->note('bytes', '1000 bytes', $system, "tables per life$name", 1, ($self->table_bytes($system) - $before) / $n);
+		$server->sql($system, 'CHECKPOINT');
+		my (undef, $cpu, $wal) = $server->measured(sub {
+			$self->with_ticker($system, sub {
+				$server->pgbench($system, script => "$sql/${system}_send.sql", clients => 1, transactions => $n, vars => $vars) });
+			return $self->take_batches($system, 'bench_1') if $tickers{$system};
+			return $server->pgbench($system, script => "$sql/${system}_$take.sql", clients => 1, transactions => $n, vars => $vars);
+		});
+		my ($pending, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
+		die "$system: $consumed messages of $n consumed, $pending pending: no figure\n"
+		  if $pending || $consumed != ($system eq 'pgmq' && $take eq 'consume' ? 0 : $n);
+		$note->($system, $name, $cpu / $n, $wal / $n, ($self->table_bytes($system) - $before) / $n);
+	}
+	foreach my $system (grep { $self->has($_) } @node_systems)
+	{
+		my $run = $self->drive($system, 'life', clients => 1, messages => $self->{quick} ? 500 : 3000);
+		$note->($system, '', $run->{cpu}, $run->{wal});
+		$self->{results}->note('bytes', '1000 bytes', $system, 'CPU us of the client per life', 1, $run->{client_cpu});
 	}
 	return;
 }
@@ -632,12 +749,14 @@ sub bytes
 # j: one message to many queues
 #
 
-# A fresh topic with so many queues.
+# A fresh topic with so many queues, or a queue with so many consumers.
 sub topic
 {
-	my ($self, $queues) = @_;
-	$self->{server}->database('cmq', 'cmq');
-	$self->{server}->sql('cmq', $self->variables(1000, queues => $queues), "$sql/cmq_topic_setup.sql");
+	my ($self, $system, $queues) = @_;
+	my $setup = -e "$sql/${system}_topic_setup.sql" ? 'topic_setup' : 'setup';
+
+	$self->fresh($system);
+	$self->{server}->sql($system, { %{ $self->variables(1000, queues => $queues) }, backlog => 0 }, "$sql/${system}_$setup.sql");
 	return;
 }
 
@@ -659,18 +778,45 @@ sub check_queues
 	return;
 }
 
+# What has been published to all queues of a topic or to all consumers is there, and so many
+# of each have been consumed.
+sub check_topic
+{
+	my ($self, $system, $queues, $n, $consumed) = @_;
+	my $server = $self->{server};
+	my $vars = $self->variables(1000, queues => $queues);
+
+	return $self->check_queues('bench', $n, ($consumed) x $queues) if $system eq 'cmq';
+	my $check = -e "$sql/${system}_topic_check.sql" ? 'topic_check' : 'check';
+	my ($pending, $taken) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_$check.sql"))[-1];
+	# PgQ and PgQue have one copy, and subtract from it what each consumer has noted
+	my $left = $tickers{$system} ? $n - $consumed * $queues : ($n - $consumed) * $queues;
+	die "$system: $n messages for $queues, $pending are pending instead of $left, $taken consumed: no figure\n"
+	  if $pending != $left || $taken != $consumed * $queues;
+	return;
+}
+
+sub publish_script
+{
+	my ($system, $what) = @_;
+	return -e "$sql/${system}_$what.sql" ? "$sql/${system}_$what.sql" : "$sql/${system}_send.sql";
+}
+
 # Rate of a script that brings one message to all queues.
 sub publish_rate
 {
-	my ($self, $what, $queues, $seconds) = @_;
+	my ($self, $system, $what, $queues, $seconds) = @_;
 	my $server = $self->{server};
 
-	$self->topic($queues);
-	$server->sql('cmq', 'CHECKPOINT');
-	my $result = $server->pgbench('cmq', script => "$sql/cmq_$what.sql", clients => 8, seconds => $seconds,
-		vars => $self->variables(1000, queues => $queues));
-	$self->check_queues('bench', $result->{count}, (0) x $queues);
-	return $result->{tps};
+	return { rate => $self->drive($system, 'publish', queues => $queues, clients => 8, seconds => $seconds)->{rate} }
+	  if grep { $_ eq $system } @node_systems;
+	$self->topic($system, $queues);
+	$server->sql($system, 'CHECKPOINT');
+	my $result = $self->with_ticker($system, sub {
+		$server->pgbench($system, script => publish_script($system, $what), clients => 8, seconds => $seconds,
+			vars => $self->variables(1000, queues => $queues)) });
+	$self->check_topic($system, $queues, $result->{count}, 0);
+	return { rate => $result->{tps} };
 }
 
 # Have each queue of the topic, or each consumer of PgQ, consume all of $n messages.
@@ -679,50 +825,48 @@ sub drain
 	my ($self, $system, $queues, $n) = @_;
 	my $server = $self->{server};
 	my $batch = min($n, 1000);
-	my $vars = $self->variables(1000, queues => $queues, batch => $batch);
 
-	# PgQ has one batch with everything; the first that it hands out may be empty
-	$server->sql($system, "SELECT pgq.force_tick('bench'), pgq.ticker('bench')") if $system eq 'pgq';
+	return $self->take_batches($system, map { "bench_$_" } 1 .. $queues) if $tickers{$system};
 	foreach my $i (1 .. $queues)
 	{
-		my %taker = $system eq 'pgq' ? (consumer => "bench_$i") : (queue => "bench_$i");
 		$server->pgbench($system, script => "$sql/${system}_consume_batch.sql", clients => 1,
-			transactions => $system eq 'pgq' ? 2 : $n / $batch, vars => { %$vars, %taker });
+			transactions => $n / $batch, vars => $self->variables(1000, queue => "bench_$i", batch => $batch));
 	}
-	return $self->check_queues('bench', $n, ($n) x $queues) if $system eq 'cmq';
-	my (undef, $consumed) = split /\t/, (split /\n/, $server->sql($system, $vars, "$sql/${system}_check.sql"))[-1];
-	die "$system: $consumed messages were consumed, not $queues times $n: no figure\n" if $consumed != $n * $queues;
 	return;
 }
 
 # What one message to all queues costs: WAL and processor time of the call that brings it
-# there; table bytes after all queues have consumed it.
+# there, and of all until each queue has consumed it; table bytes after that.
 sub publish_cost
 {
-	my ($self, $variant, $queues, $n, $system, $what, $figure) = @_;
+	my ($self, $variant, $queues, $n, $system, $what) = @_;
 	my $server = $self->{server};
-	my $vars = $self->variables(1000, queues => $queues);
+	my %of;
 
-	if ($system eq 'cmq')
+	if (grep { $_ eq $system } @node_systems)
 	{
-		$self->topic($queues);
+		my $sent = $self->drive($system, 'publish', queues => $queues, clients => 1, messages => $n);
+		my $life = $self->drive($system, 'life', queues => $queues, clients => 1, messages => $n);
+		%of = ('CPU us' => $sent->{cpu}, WAL => $sent->{wal}, 'life, CPU us' => $life->{cpu}, 'life, WAL' => $life->{wal},
+			'CPU us of the client' => $sent->{client_cpu});
 	}
 	else
 	{
-		$server->sql($system, { %$vars, backlog => 0 }, "$sql/${system}_setup.sql");
+		$self->topic($system, $queues);
+		my $before = $self->table_bytes($system);
+		$server->sql($system, 'CHECKPOINT');
+		my (undef, $cpu, $wal) = $server->measured(sub {
+			$self->with_ticker($system, sub {
+				$server->pgbench($system, script => publish_script($system, $what), clients => 1, transactions => $n,
+					vars => $self->variables(1000, queues => $queues)) }) });
+		my (undef, $cpu_taken, $wal_taken) = $server->measured(sub { $self->drain($system, $queues, $n) });
+		$self->check_topic($system, $queues, $n, $n);
+		# the place of what was pending can be used again
+		$server->sql($system, 'VACUUM');
+		%of = ('CPU us' => $cpu / $n, WAL => $wal / $n, 'life, CPU us' => ($cpu + $cpu_taken) / $n, 'life, WAL' => ($wal + $wal_taken) / $n,
+			tables => ($self->table_bytes($system) - $before) / $n);
 	}
-	my $before = $self->table_bytes($system);
-	my $lsn = $server->sql($system, 'CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');
-	my $result = $server->pgbench($system, script => "$sql/${system}_$what.sql", clients => 1, transactions => $n,
-		cpu => 1, vars => $vars);
-	my $wal = $server->sql($system, "SELECT pg_current_wal_insert_lsn() - '$lsn'");
-
-	$self->drain($system, $queues, $n);
-	# the place of what was pending can be used again
-	$server->sql($system, 'VACUUM');
-	$self->{results}->note('topics', $variant, $system, "$figure, WAL", 1, $wal / $n);
-	$self->{results}->note('topics', $variant, $system, "$figure, CPU ms", 1, $result->{cpu});
-	$self->{results}->note('topics', $variant, $system, "$figure, tables", 1, ($self->table_bytes($system) - $before) / $n);
+	$self->{results}->note('topics', $variant, $system, "$what, $_", 1, $of{$_}) foreach sort keys %of;
 	return;
 }
 
@@ -732,13 +876,13 @@ sub subscribed_against_plain
 {
 	my ($self) = @_;
 	my $server = $self->{server};
-	my $rounds = $self->{quick} ? 1 : 5;
-	my $n = $self->{quick} ? 2000 : 50_000;
+	my $rounds = $self->{quick} ? 1 : 3;
+	my $n = $self->{quick} ? 2000 : 30_000;
 	my %consumed = (bench => [ (0) x 10 ], plain => [ (0) x (2 * $rounds + 2) ]);
 	my %taken = (bench => 0, plain => 0);
 	my @figures;
 
-	$self->topic(10);
+	$self->topic('cmq', 10);
 	$self->load('cmq', 'bench', $n, 'publish_batch');
 	$self->cmq_queue("plain_$_", $n) foreach 1 .. 2 * $rounds + 2;
 	$server->sql('cmq', 'VACUUM ANALYZE');
@@ -748,8 +892,9 @@ sub subscribed_against_plain
 			my ($kind) = @_;
 			my $i = ++$taken{$kind};
 			$server->sql('cmq', 'CHECKPOINT');
-			my $result = $server->pgbench('cmq', script => "$sql/cmq_$what.sql", clients => 8, transactions => $n / 10,
-				cpu => 1, vars => $self->variables(1000, queue => "${kind}_$i"));
+			my ($result, $cpu) = $server->measured(sub { $server->pgbench('cmq', script => "$sql/cmq_$what.sql", clients => 8,
+				transactions => $n / 10, vars => $self->variables(1000, queue => "${kind}_$i")) });
+			$result->{cpu} = $cpu / $result->{count};
 			$consumed{$kind}[ $i - 1 ] = $result->{count};
 			return $result;
 		};
@@ -759,7 +904,7 @@ sub subscribed_against_plain
 		{
 			my $run = $take->('bench');
 			my $after = $take->('plain');
-			foreach my $figure ([ 'tps', $what ], [ 'cpu', "$what, CPU ms" ])
+			foreach my $figure ([ 'tps', $what ], [ 'cpu', "$what, CPU us" ])
 			{
 				my ($key, $name) = @$figure;
 				my $plain = ($before->{$key} + $after->{$key}) / 2;
@@ -783,28 +928,84 @@ sub subscribed_against_plain
 sub topics
 {
 	my ($self) = @_;
-	my $seconds = $self->{quick} ? 1 : 4;
+	my $seconds = $self->{quick} ? 1 : 3;
+	my @publishers = map { my $system = $_; map { [ $system, $_ ] } $system eq 'cmq' ? qw(publish send_each) : 'publish' }
+	  grep { $self->has($_) } @sql_systems, 'pgboss';
 
 	$self->databases;
-	foreach my $case ([ '1 queue', 1, 20_000 ], [ '10 queues', 10, 20_000 ], [ '100 queues', 100, 5000 ])
+	foreach my $case ([ '1 queue', 1, 5000 ], [ '10 queues', 10, 5000 ], [ '100 queues', 100, 1000 ])
 	{
 		my ($variant, $queues, $n) = @$case;
-		my $pgq = $queues == 10 && $self->has('pgq');
 
-		foreach my $round (1 .. ($self->{quick} ? 1 : 3))
+		foreach my $round (1 .. ($self->{quick} ? 1 : 2))
 		{
-			my @runs = map { my $what = $_; [ 'cmq', $what, sub { $self->publish_rate($what, $queues, $seconds) } ] } qw(publish send_each);
-			push @runs, [ 'pgq', 'publish', sub {
-				($self->run_fresh('pgq', 'send', clients => 8, queues => $queues, seconds => $seconds))[0];
-			} ] if $pgq;
 			$self->paired('topics', $variant, $round,
-				sub { ($self->run_fresh('plain', 'send', clients => 8, seconds => $seconds))[0] }, @runs);
+				sub { $self->run_fresh('plain', 'send', clients => 8, seconds => $seconds) },
+				map { my ($system, $what) = @$_; [ $system, $what, sub { $self->publish_rate($system, $what, $queues, $seconds) } ] } @publishers);
 		}
-		$n = 500 if $self->{quick};
-		$self->publish_cost($variant, $queues, $n, 'cmq', $_, $_) foreach qw(publish send_each);
-		$self->publish_cost($variant, $queues, $n, 'pgq', 'send', 'publish') if $pgq;
+		foreach my $publisher (@publishers)
+		{
+			my ($system, $what) = @$publisher;
+			my $some = $self->{quick} ? 100 : $system eq 'pgboss' ? $n / 10 : $n;
+			$self->publish_cost($variant, $queues, $some, $system, $what);
+		}
 	}
 	$self->subscribed_against_plain;
+	return;
+}
+
+#
+# o: ordered groups
+#
+
+sub groups
+{
+	my ($self) = @_;
+	my $quick = $self->{quick};
+	my $seconds = $quick ? 1 : 3;
+	# what each of them has for it; PgQ and PgQue give all to one consumer, in order
+	my %whats = (cmq => [ qw(send receive_delete cycle consume) ], pgmq => [ qw(send receive_delete cycle) ]);
+
+	$self->databases;
+	foreach my $groups (100, 10_000)
+	{
+		my $variant = $groups == 100 ? '100 groups' : '10,000 groups';
+		my $backlog = $quick ? 10_000 : 40_000;
+
+		foreach my $round (1 .. ($quick ? 1 : 2))
+		{
+			my @runs;
+			foreach my $what (@{ $whats{cmq} })
+			{
+				# a queue without groups, with the same number of messages
+				push @runs, map {
+					my $of = $_;
+					[ 'cmq', $what, sub {
+						$self->run_fresh('cmq', $what, clients => 8, seconds => $seconds, $of ? () : (groups => $groups),
+							$what eq 'cycle' ? () : (backlog => $what eq 'send' ? 0 : $backlog));
+					}, $of ];
+				} undef, $groups == 100 ? 'no groups' : ();
+			}
+			push @runs, map {
+				my $what = $_;
+				[ 'pgmq', $what, sub {
+					$self->run_fresh('pgmq', $what, clients => 8, seconds => $seconds, groups => $groups,
+						$what eq 'cycle' ? () : (backlog => $what eq 'send' ? 0 : $backlog));
+				} ];
+			} @{ $whats{pgmq} } if $self->has('pgmq');
+			foreach my $system (grep { $self->has($_) } @node_systems)
+			{
+				push @runs, map {
+					my $what = $_;
+					[ $system, $what, sub {
+						$self->drive($system, $what eq 'send' ? 'send' : 'consume', clients => 8, seconds => $seconds,
+							groups => $groups, backlog => $quick ? 2000 : 10_000);
+					} ];
+				} qw(send receive_delete);
+			}
+			$self->paired('groups', $variant, $round, sub { $self->run_fresh('plain', 'send', clients => 8, seconds => $seconds) }, @runs);
+		}
+	}
 	return;
 }
 

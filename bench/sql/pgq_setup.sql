@@ -2,7 +2,6 @@
 -- events in batches of :batch.
 SELECT pgq.drop_queue(queue_name, true) FROM pgq.get_queue_info() WHERE queue_name = :'queue';
 SELECT pgq.create_queue(:'queue');
-SELECT pgq.set_queue_config(:'queue', 'ticker_max_count', '1');
 SELECT pgq.register_consumer(:'queue', :'queue' || '_' || i) FROM generate_series(1, :queues) AS i;
 DROP TABLE IF EXISTS consumed;
 CREATE TABLE consumed (n bigint NOT NULL);

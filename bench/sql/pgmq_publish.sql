@@ -1,0 +1,1 @@
+SELECT pgmq.send_topic(:queue::text, :json::jsonb);

@@ -1,0 +1,1 @@
+SELECT pgque.send(:queue::text, :body::text);
