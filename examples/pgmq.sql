@@ -14,7 +14,7 @@
 -- takes it away again; queues, messages and the topic pgmq stay.  examples/pgmq_move.sql
 -- replaces pgmq by it, and takes the messages along.
 --
--- What differs from pgmq, what cannot be had and how to move is in examples/pgmq.md.  Names
+-- What differs from pgmq, what cannot be had and how to move is in docs/from-pgmq.md.  Names
 -- of arguments and columns, types and order are those of pgmq 1.13, which serves clients of
 -- older versions as well.
 --
@@ -59,7 +59,7 @@ BEGIN
 		RAISE EXCEPTION USING
 			ERRCODE = 'duplicate_object',
 			MESSAGE = 'this database has the extension pgmq',
-			HINT = 'examples/pgmq.md says how to move its messages and drop it.';
+			HINT = 'docs/from-pgmq.md says how to move its messages and drop it.';
 	ELSIF to_regnamespace('pgmq') IS NOT NULL THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'duplicate_schema',

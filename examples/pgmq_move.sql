@@ -8,9 +8,10 @@
 -- proportion to the messages in the queues and archives, which are copied.
 --
 -- Messages get new ids, in the same order, and live for :retention seconds from now on.  One
--- that was hidden stays hidden until its vt.  How often it was read is forgotten.  The tables
--- of pgmq stay as they were in schema pgmq_old, the archives among them; drop the schema when
--- nobody needs them.  A binding that cmq cannot have is left out, with a warning.
+-- that was hidden stays hidden until its vt, or for half of retention at most, with a warning.
+-- How often it was read is forgotten.  The tables of pgmq stay as they were in schema pgmq_old,
+-- the archives among them; drop the schema when nobody needs them.  A binding that cmq cannot
+-- have is left out, with a warning.  examples/pgmq_back.sql goes back.
 --
 -- Needs the extension cmq, and what examples/pgmq.sql needs; schema pgmq may be that of the
 -- extension, or have been installed as SQL alone.
@@ -53,6 +54,15 @@ BEGIN
 		END IF;
 	END LOOP;
 END $do$;
+-- pg_partman would go on looking for the tables of partitioned queues, and its maintenance fail
+DO $do$
+DECLARE
+	partman text := (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_partman');
+BEGIN
+	IF partman IS NOT NULL THEN
+		EXECUTE format('DELETE FROM %s.part_config WHERE parent_table IN (SELECT unnest(ARRAY[''pgmq.q_'', ''pgmq.a_'']) || lower(queue_name) FROM pgmq_old.meta)', partman);
+	END IF;
+END $do$;
 DROP EXTENSION IF EXISTS pgmq CASCADE;
 DROP SCHEMA IF EXISTS pgmq CASCADE;
 
@@ -63,14 +73,21 @@ DECLARE
 	queue text;
 	binding record;
 	message jsonb;
+	latest timestamptz := clock_timestamp() + make_interval(secs => pgmq._retention() / 2);
+	early bigint;
 BEGIN
 	FOR queue IN SELECT queue_name FROM pgmq_old.meta ORDER BY created_at LOOP
 		PERFORM pgmq.create(queue);
+		early := 0;
 		-- older versions of pgmq have no headers
 		FOR message IN EXECUTE format('SELECT to_jsonb(q) FROM pgmq_old.%I q ORDER BY msg_id', 'q_' || lower(queue)) LOOP
 			PERFORM pgmq.send(queue, message -> 'message', nullif(message -> 'headers', 'null'),
-							  least((message ->> 'vt')::timestamptz, clock_timestamp() + make_interval(secs => pgmq._retention() / 2)));
+							  least((message ->> 'vt')::timestamptz, latest));
+			early := early + ((message ->> 'vt')::timestamptz > latest)::int;
 		END LOOP;
+		IF early > 0 THEN
+			RAISE WARNING 'queue "%" has % messages that become visible at %, and not later: a message does not live long enough', queue, early, latest;
+		END IF;
 	END LOOP;
 	IF to_regclass('pgmq_old.topic_bindings') IS NOT NULL THEN
 		FOR binding IN SELECT pattern, queue_name FROM pgmq_old.topic_bindings ORDER BY bound_at LOOP

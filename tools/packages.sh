@@ -119,6 +119,8 @@ missing_clients()
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null || echo python3-psycopg
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
 	/usr/bin/python3 -c 'import sqlalchemy' 2>/dev/null || echo python3-sqlalchemy
+	/usr/bin/python3 -c 'import pandas' 2>/dev/null || echo python3-pandas
+	Rscript -e 'library(RPostgreSQL)' >/dev/null 2>&1 || printf '%s\n' r-base-core r-cran-rpostgresql
 	[[ -e /usr/share/java/postgresql.jar ]] || echo libpostgresql-jdbc-java
 	# a runtime alone does not run a source file
 	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless

@@ -1,5 +1,5 @@
-# examples/pgmq.sql and pgmq_move.sql: what they refuse, many clients at once, readers that
-# compete, notifications, dumps, and pgmq's tables taken along.
+# examples/pgmq.sql, pgmq_move.sql and pgmq_back.sql: what they refuse, many clients at once,
+# readers that compete, notifications, dumps, and pgmq's tables taken along and back.
 
 use strict;
 use warnings;
@@ -9,6 +9,7 @@ use lib "$FindBin::RealBin/../lib";
 
 use CmqNode;
 use IPC::Run ();
+use PostgreSQL::Test::Utils qw(append_to_file);
 use Test::More;
 
 my $node = CmqNode->running('pgmq', "max_connections = 40\ncmq.maintenance_interval = 1min");
@@ -48,6 +49,7 @@ note 'what is refused';
 $node->sql('CREATE DATABASE plain');
 refused('no cmq', qr/this database does not have the extension cmq\nHINT:/, 'pgmq.sql', 'plain');
 refused('no pgmq', qr/this database does not have pgmq\nHINT:/, 'pgmq_move.sql', 'plain');
+refused('nothing to go back from', qr/this database does not have the schema pgmq of/, 'pgmq_back.sql', 'plain');
 $node->sql("INSERT INTO pg_extension VALUES (99999, 'pgmq', 10, 'public'::regnamespace, false, '1.11.0')");
 refused('extension pgmq', qr/this database has the extension pgmq\nHINT:/, 'pgmq.sql', 'postgres');
 $node->sql('DELETE FROM pg_extension WHERE oid = 99999');
@@ -279,6 +281,11 @@ $node->sql(q{
 		(now() + interval '1 year', '{"n": 4}', NULL), (now(), NULL, NULL);
 	INSERT INTO pgmq.a_neworders (msg_id, read_ct, enqueued_at, vt, message) VALUES (0, 1, now(), now(), '{"n": 0}');
 	INSERT INTO pgmq.q_old VALUES (7, 3, now(), now(), '{"old": 7}'), (5, 3, now(), now(), '{"old": 5}');
+	-- and as pg_partman has them
+	CREATE SCHEMA "Partman";
+	CREATE TABLE "Partman".part_config (parent_table text);
+	INSERT INTO "Partman".part_config VALUES ('pgmq.q_neworders'), ('pgmq.a_neworders'), ('public.other');
+	INSERT INTO pg_extension VALUES (99998, 'pg_partman', 10, '"Partman"'::regnamespace, false, '5.1.0');
 	INSERT INTO pgmq.topic_bindings VALUES ('orders.#', 'NewOrders'), ('ord*', 'old'), ('a.b', 'old');
 	CREATE FUNCTION pgmq.send(text, text) RETURNS int LANGUAGE sql AS 'SELECT 1'}, 'moved');
 $node->sql("INSERT INTO pgmq.meta VALUES ('not.possible', false, false)", 'moved');
@@ -289,12 +296,49 @@ $node->sql("DELETE FROM pgmq.meta WHERE queue_name = 'not.possible'", 'moved');
 my ($status, $out, $err) = example('pgmq_move.sql', 'moved');
 is($status, 0, 'moved');
 is($out, "NewOrders|5\nold|2\n", 'it says what it has moved');
-like($err, qr/^[^\n]*WARNING:  queue "old" is not bound to ord\*: [^\n]*\n\z/, 'and what not');
+like($err, qr/^[^\n]*WARNING:  queue "NewOrders" has 1 messages that become visible at [^\n]*\n[^\n]*WARNING:  queue "old" is not bound to ord\*: [^\n]*\n\z/, 'and what not');
+is($node->sql('SELECT parent_table FROM "Partman".part_config', 'moved'), 'public.other', 'pg_partman looks for them no more');
 is($node->sql(q{
 	SELECT message, headers, read_ct, vt > now() AS hidden FROM pgmq.q_neworders ORDER BY msg_id;
 	SELECT message FROM pgmq.read('old', 60, 10);
 	SELECT pattern, queue_name FROM pgmq.list_topic_bindings();
 	SELECT count(*) FROM pgmq_old.a_neworders}, 'moved'),
 	qq({"n": 1}|{"h": 1}|0|f\n{"n": 2}||0|t\n{"n": 3}||0|f\n{"n": 4}||0|t\nnull||0|f\n{"old": 5}\n{"old": 7}\na.b|old\norders.#|neworders\n1), 'messages in their order, states, bindings and archives');
+
+note 'and back';
+
+# What pgmq makes of a queue, with and without the columns that are there since 1.5 and 1.10.
+my $standin = $node->basedir . '/pgmq.sql';
+append_to_file($standin, <<'SQL');
+CREATE SCHEMA pgmq;
+CREATE TABLE pgmq.meta (queue_name text);
+CREATE TABLE pgmq.bound (pattern text, queue_name text);
+CREATE FUNCTION pgmq.create(queue_name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE TABLE pgmq.%I (msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, read_ct int NOT NULL, enqueued_at timestamptz NOT NULL, vt timestamptz NOT NULL, message jsonb %s)',
+		'q_' || lower(queue_name), CASE queue_name WHEN 'old' THEN '' ELSE ', headers jsonb, last_read_at timestamptz' END);
+	EXECUTE format('CREATE TABLE pgmq.%I (LIKE pgmq.%I, archived_at timestamptz NOT NULL, PRIMARY KEY (msg_id))', 'a_' || lower(queue_name), 'q_' || lower(queue_name));
+	INSERT INTO pgmq.meta VALUES (queue_name);
+END $$;
+CREATE FUNCTION pgmq.bind_topic(pattern text, queue_name text) RETURNS void LANGUAGE sql AS 'INSERT INTO pgmq.bound VALUES ($1, $2)';
+CREATE FUNCTION pgmq.metrics_all() RETURNS TABLE (queue_name text, queue_length bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY SELECT 'NewOrders', count(*) FROM pgmq.q_neworders UNION ALL SELECT 'old', count(*) FROM pgmq.q_old;
+END $$;
+SQL
+$node->sql(q{SELECT FROM cmq_create_queue('own'); SELECT pgmq.archive('neworders', msg_id) FROM pgmq.read('neworders', 600, 1); SELECT pgmq.archive('old', msg_id) FROM pgmq.q_old WHERE message = '{"old": 5}';
+	CREATE TABLE before AS SELECT msg_id, enqueued_at, read_ct, vt, message FROM pgmq.q_neworders}, 'moved');
+append_to_file($node->basedir . '/broken.sql', 'SELECT 1/0;');
+refused('a script that fails', qr/division by zero/, 'pgmq_back.sql', 'moved', pgmq => $node->basedir . '/broken.sql');
+is($node->sql("SELECT count(*) FROM pgmq.q_neworders; SELECT to_regnamespace('pgmq_back')", 'moved'), "4\n", 'all is as before');
+is(installs('back', 'pgmq_back.sql', 'moved', pgmq => $standin), "NewOrders|4\nold|1\n", 'it says what it has taken back');
+is($node->sql(q{
+	SELECT count(*) FROM pgmq.q_neworders JOIN before USING (msg_id, enqueued_at, read_ct, vt, message);
+	SELECT message, headers, read_ct FROM pgmq.a_neworders ORDER BY msg_id;
+	SELECT message FROM pgmq.q_old UNION ALL SELECT message FROM pgmq.a_old;
+	SELECT * FROM pgmq.bound ORDER BY 1;
+	INSERT INTO pgmq.q_neworders (read_ct, enqueued_at, vt) VALUES (0, now(), now()) RETURNING msg_id > (SELECT max(msg_id) FROM cmq.q_neworders_all);
+	SELECT to_regnamespace('pgmq_back')}, 'moved'),
+	qq(4\n{"n": 0}||1\n{"n": 1}|{"h": 1}|1\n{"old": 7}\n{"old": 5}\na.b|old\norders.#|NewOrders\nt\n), 'what waited, both archives, bindings; and ids go on');
 
 done_testing();

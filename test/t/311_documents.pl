@@ -171,7 +171,20 @@ SQL
 			[ 'SELECT queue FROM cmq.queues' => { gives => qr/^orders$/ } ],
 		] },
 	'docs/from-pgmq.md' => {
-		items => [ [ 'psql -X -d shop' => { none => 'test/t/305_pgmq.pl runs both files' } ] ] },
+		given => "\\i $top/examples/pgmq.sql\nSELECT pgmq.create('orders'), pgmq.create('payments'); SELECT pgmq.send('payments', '{\"p\": 1}', '{\"x-pgmq-group\": \"g\"}'::jsonb), pgmq.send('payments', '{\"p\": 2}'); SELECT pgmq.send('orders', '{\"a\": 1}'); SELECT pgmq.archive('orders', msg_id) FROM pgmq.read('orders', 30, 1);",
+		items => [
+			[ 'CREATE EXTENSION cmq' => { none => 'it is there' } ],
+			[ 'GRANT USAGE' => { after => q{SELECT has_table_privilege('app', 'cmq.q_orders', 'DELETE')}, gives => qr/^t$/ } ],
+			[ q{SELECT cmq_create_queue('payments_ordered'} => { after => 'SELECT body, message_group FROM cmq.q_payments_ordered_live ORDER BY msg_id; SELECT count(*) FROM pgmq.q_payments',
+				gives => qr/^2\n2\n\{"p": 1\}\|g\n\{"p": 2\}\|_default_fifo_group\n0$/m } ],
+			[ 'SELECT cmq_drop_queue(queue)' => { before => q{BEGIN; CREATE TEMP TABLE names AS SELECT queue_name FROM pgmq.meta WHERE queue_name <> 'payments_ordered'; DROP SCHEMA pgmq CASCADE; CREATE SCHEMA pgmq; CREATE TABLE pgmq.meta AS TABLE names;},
+				after => 'SELECT queue FROM cmq.queues; ROLLBACK', gives => qr/^payments_ordered$/m } ],
+			[ 'CREATE EXTENSION pgmq' => { none => 'this is what a client must not say' } ],
+			[ 'DROP SCHEMA pgmq' => { after => q{SELECT count(*) FROM cmq.q_orders_history}, gives => qr/^1$/ } ],
+			[ 'SELECT * FROM cmq_rewind_preview' => { gives => qr/^1\|.*\n20\d\d-/ } ],
+			[ q{cmq_create_topic(topic} => { none => 'the name of the topic is a variable' } ],
+			[ 'CREATE TABLE orders_archive' => { before => q{SELECT pgmq.archive('orders', msg_id) FROM pgmq.read('orders', 30, 1);}, after => 'SELECT count(*) FROM orders_archive', gives => qr/^1$/ } ],
+		] },
 	'docs/operations.md' => {
 		given => "$orders $one",
 		items => [
@@ -211,6 +224,13 @@ SQL
 			[ 'psql -v queue=orders -v ledger' => { shell => 1, gives => qr/deleted/ } ],
 			[ 'examples/messages_per_minute.sh' => { shell => 1, gives => qr/\d/ } ],
 			[ q{SELECT date_trunc('minute'} => { gives => qr/\|deleted\|[123]\n/ } ],
+			[ q{SELECT date_trunc('minute', enqueued_at) AT TIME ZONE} => { gives => qr/^20\d\d-\d\d-\d\d \d\d:\d\d:00\|deleted\|[123](?:\n|$)/ } ],
+			[ 'EXPLAIN' => { gives => qr/ on r_orders_\d+/ } ],
+			[ "import pandas\n" => { none => 'test/t/307_reports.pl runs the blocks of Python and R' } ],
+			[ 'with engine.connect() as' => { none => 'likewise' } ],
+			[ 'with engine.connect().exec' => { none => 'likewise' } ],
+			[ 'library(DBI)' => { none => 'likewise' } ],
+			[ 'dbExecute' => { none => 'likewise' } ],
 			[ 'SELECT msg_id, state, visible_at' => { gives => qr/"amount": 2/ } ],
 			[ 'SELECT q.queue' => { gives => qr/^orders\|3\|39$/ } ],
 			[ 'SELECT * FROM cmq_timeline' => { gives => qr/^(?:[^\n]+\n){59}[^\n]+$/ } ],
@@ -244,18 +264,7 @@ SQL
 			[ q{SELECT cmq_replay('audit_log'} => { gives => qr/^1$/ } ],
 		] },
 	'examples/citus.md' => { elsewhere => '306_citus.pl has Citus, and what examples/citus.md tells' },
-	'examples/monitoring/README.md' => { elsewhere => '204_monitoring.pl makes its role, and starts what it tells to start' },
-	'examples/pgmq.md' => {
-		given => "\\i $top/examples/pgmq.sql\nSELECT pgmq.create('orders'); SELECT pgmq.send('orders', '{\"a\": 1}'); SELECT pgmq.archive('orders', msg_id) FROM pgmq.read('orders', 30, 1);",
-		items => [
-			[ 'CREATE EXTENSION cmq' => { none => 'it is there' } ],
-			[ 'GRANT USAGE' => { after => q{SELECT has_table_privilege('app', 'cmq.q_orders', 'DELETE')}, gives => qr/^t$/ } ],
-			[ 'CREATE EXTENSION pgmq' => { none => 'this is what a client must not say' } ],
-			[ 'DROP SCHEMA pgmq' => { after => q{SELECT count(*) FROM cmq.q_orders_history}, gives => qr/^1$/ } ],
-			[ 'SELECT * FROM cmq_rewind_preview' => { gives => qr/^1\|.*\n20\d\d-/ } ],
-			[ q{cmq_create_topic(topic} => { none => 'the name of the topic is a variable' } ],
-			[ 'CREATE TABLE orders_archive' => { before => q{SELECT pgmq.archive('orders', msg_id) FROM pgmq.read('orders', 30, 1);}, after => 'SELECT count(*) FROM orders_archive', gives => qr/^1$/ } ],
-		] });
+	'examples/monitoring/README.md' => { elsewhere => '204_monitoring.pl makes its role, and starts what it tells to start' } );
 
 #
 # Running them
