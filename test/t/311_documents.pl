@@ -188,6 +188,8 @@ SQL
 	'docs/operations.md' => {
 		given => "$orders $one",
 		items => [
+			[ 'apt-get install build-essential' => { none => 'make test-packages builds the packages so' } ],
+			[ 'apt-get install ./postgresql' => { none => 'make test-packages installs them' } ],
 			[ 'SELECT * FROM cmq.status' => { gives => qr/^orders\|1\|0\|0\|/ } ],
 			[ 'SELECT * FROM cmq.metrics' => { gives => qr/^orders\|/ } ],
 			[ 'pg_dumpall' => { none => 'see the upgrade at the end of this test' } ],
