@@ -2,8 +2,8 @@
 //
 //	go run consumer.go <queue> [--drain]
 //
-// Connects as libpq does (PGHOST, PGDATABASE, ...).  Runs until it gets SIGINT or
-// SIGTERM, or with --drain until the queue has nothing ready.
+// Connects as DATABASE_URL says, and as libpq does (PGHOST, PGDATABASE, ...).  Runs
+// until it gets SIGINT or SIGTERM, or with --drain until the queue has nothing ready.
 //
 // The work is in the same database, so a message and its work are one transaction: it
 // is consumed if and only if it is booked, exactly once, and what this consumer was
@@ -51,7 +51,7 @@ type message struct {
 func connect() (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(background, 10*time.Second)
 	defer cancel()
-	return pgx.Connect(ctx, "")
+	return pgx.Connect(ctx, os.Getenv("DATABASE_URL"))
 }
 
 // Connect again; nil if we are to stop.  Not all consumers at the same moment.
