@@ -129,6 +129,7 @@ missing_clients()
 	[[ -d /usr/share/gocode/src/github.com/jackc/pgx/v4 ]] || echo golang-github-jackc-pgx-v4-dev
 	command -v php >/dev/null || echo php-cli
 	php -r 'exit((int) !extension_loaded("pdo_pgsql"));' 2>/dev/null || echo php-pgsql
+	command -v ruby >/dev/null || echo ruby
 	ruby -rpg -e 1 2>/dev/null || echo ruby-pg
 	[[ -x /usr/bin/cargo ]] || echo cargo
 	[[ -x /usr/bin/rustc ]] || echo rustc

@@ -102,15 +102,15 @@ async fn handle(tx: &Transaction<'_>, message: &Message) -> Result<(), Error> {
 }
 
 /// Have a message come again later.  Nothing happens if somebody else has it by now.
-async fn count_failure(client: &Client, queue: &str, message: &Message) -> Result<(), Error> {
-    client
-        .execute(
-            "SELECT cmq_release($1, ARRAY(SELECT receipt_handle
-               FROM cmq_receive_messages($1, ARRAY[$2::bigint])), $3)",
-            &[&queue, &message.id, &RETRY],
-        )
-        .await?;
-    Ok(())
+async fn count_failure(client: &mut Client, queue: &str, message: &Message) -> Result<(), Error> {
+    let tx = client.transaction().await?;
+    tx.execute(
+        "SELECT cmq_release($1, ARRAY(SELECT receipt_handle
+           FROM cmq_receive_messages($1, ARRAY[$2::bigint])), $3)",
+        &[&queue, &message.id, &RETRY],
+    )
+    .await?;
+    tx.commit().await
 }
 
 /// Consume one message, if there is any: true.  Waits for so many seconds.
