@@ -126,6 +126,16 @@ missing_clients()
 	java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || echo default-jdk-headless
 	# where npm is, it gets node-postgres; else Debian's package has it
 	command -v npm >/dev/null || [[ -d /usr/share/nodejs/pg ]] || echo node-pg
+	# Go's pgx, PHP's pgsql, ruby-pg, and Rust's tokio-postgres with the tools that know its package
+	command -v go >/dev/null || echo golang-go
+	[[ -d /usr/share/gocode/src/github.com/jackc/pgx/v4 ]] || echo golang-github-jackc-pgx-v4-dev
+	command -v php >/dev/null || echo php-cli
+	php -r 'exit((int) !extension_loaded("pdo_pgsql"));' 2>/dev/null || echo php-pgsql
+	command -v ruby >/dev/null || echo ruby
+	ruby -rpg -e 1 2>/dev/null || echo ruby-pg
+	[[ -x /usr/bin/cargo ]] || echo cargo
+	[[ -x /usr/bin/rustc ]] || echo rustc
+	compgen -G '/usr/share/cargo/registry/tokio-postgres-*' >/dev/null || echo librust-tokio-postgres-dev
 	# the console's tests
 	missing_node
 	command -v chromium >/dev/null || echo chromium
