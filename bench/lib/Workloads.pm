@@ -973,7 +973,7 @@ sub groups
 	foreach my $groups (100, 10_000)
 	{
 		my $variant = $groups == 100 ? '100 groups' : '10,000 groups';
-		my $backlog = $quick ? 10_000 : 40_000;
+		my $backlog = $quick ? 20_000 : 40_000;
 
 		foreach my $round (1 .. ($quick ? 1 : 2))
 		{
@@ -985,7 +985,7 @@ sub groups
 					my $of = $_;
 					[ 'cmq', $what, sub {
 						$self->run_fresh('cmq', $what, clients => 8, seconds => $seconds, $of ? () : (groups => $groups),
-							$what eq 'cycle' ? () : (backlog => $what eq 'send' ? 0 : $backlog));
+							$what eq 'cycle' ? () : (backlog => $what eq 'send' ? 0 : $what eq 'consume' ? 2 * $backlog : $backlog));
 					}, $of ];
 				} undef, $groups == 100 ? 'no groups' : ();
 			}
