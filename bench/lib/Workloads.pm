@@ -146,7 +146,10 @@ sub run_fresh
 
 	die "$system $what: $misses receives of $count found no message though some were ready: no figure\n"
 	  if $misses && !$groups;
-	die "$system $what: $disorder messages were not in the order of their group: no figure\n" if $disorder;
+	# the time of a consume is when the call began, and it may have waited for the processor while
+	# the message before was consumed: a few can look like that
+	die "$system $what: $disorder messages were not in the order of their group: no figure\n"
+	  if ($disorder // 0) > ($what eq 'consume' ? $done / 200 : 0);
 	die "$system $what: messages were lost: $backlog at the start, "
 	  . $count * $sends . ' sent, ' . $done * $deletes
 	  . " consumed, but $pending are pending and $consumed consumed: no figure\n"
@@ -970,7 +973,7 @@ sub groups
 	foreach my $groups (100, 10_000)
 	{
 		my $variant = $groups == 100 ? '100 groups' : '10,000 groups';
-		my $backlog = $quick ? 10_000 : 40_000;
+		my $backlog = $quick ? 20_000 : 40_000;
 
 		foreach my $round (1 .. ($quick ? 1 : 2))
 		{
@@ -982,7 +985,7 @@ sub groups
 					my $of = $_;
 					[ 'cmq', $what, sub {
 						$self->run_fresh('cmq', $what, clients => 8, seconds => $seconds, $of ? () : (groups => $groups),
-							$what eq 'cycle' ? () : (backlog => $what eq 'send' ? 0 : $backlog));
+							$what eq 'cycle' ? () : (backlog => $what eq 'send' ? 0 : $what eq 'consume' ? 2 * $backlog : $backlog));
 					}, $of ];
 				} undef, $groups == 100 ? 'no groups' : ();
 			}

@@ -167,7 +167,7 @@ async function take(system, options, end, check, queue) {
 	while (performance.now() < end) {
 		const { messages, done: acknowledge } = await system.receive(options.batch || 1, queue);
 		if (messages.length === 0) {
-			if (options.all) break;
+			if (options.all || options.batch > 1) break;
 			if (!options.groups) throw new Error('a receive found no message');
 			check.empty = (check.empty || 0) + 1;
 			continue;
