@@ -1,6 +1,6 @@
 package ClientTrial;
 
-# What a client library does with cmq, and its consumer in examples/consumer: 300, 307.
+# What a client library does with cmq, and its consumer in examples/consumer: 300, 308.
 #
 #   clients_node()                               a server for them, which the environment names
 #   try_client($node, 'psycopg', \@check, \@consumer)    commands that take a queue last
