@@ -339,11 +339,12 @@ sub children
 	return map { /(\d+)/ } grep { (slurp($_) // '') =~ /\) \S+ $postmaster /s } glob '/proc/[0-9]*/stat';
 }
 
-# Those that serve a client.
+# Those that serve a client, or have ended without the postmaster's notice: their processor
+# time is nowhere for a moment when it takes notice.
 sub sessions
 {
 	my ($self, $name) = @_;
-	return grep { (slurp("/proc/$_/cmdline") // '') =~ /\[local\]/ } $self->children($name);
+	return grep { (slurp("/proc/$_/cmdline") // '') =~ /\[local\]|^$/ } $self->children($name);
 }
 
 # Processor time that each of some servers uses while code runs and its sessions end; and
