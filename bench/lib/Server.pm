@@ -339,12 +339,32 @@ sub children
 	return map { /(\d+)/ } grep { (slurp($_) // '') =~ /\) \S+ $postmaster /s } glob '/proc/[0-9]*/stat';
 }
 
-# Those that serve a client, or have ended without the postmaster's notice: their processor
-# time is nowhere for a moment when it takes notice.
+# Those that serve a client, and those that have ended without the postmaster's notice:
+# when it takes notice, their processor time is nowhere, or counted twice, for a moment.
 sub sessions
 {
 	my ($self, $name) = @_;
-	return grep { (slurp("/proc/$_/cmdline") // '') =~ /\[local\]|^$/ } $self->children($name);
+	my (@serving, @ended);
+	foreach my $pid ($self->children($name))
+	{
+		my $title = slurp("/proc/$pid/cmdline") // '';
+		push @serving, $pid if $title =~ /\[local\]/;
+		push @ended, $pid if $title eq '';
+	}
+	return (\@serving, \@ended);
+}
+
+# Wait until no more than so many clients are served, and all that has ended is noticed.
+sub wait_for_sessions
+{
+	my ($self, $name, $n) = @_;
+	foreach (1 .. 200)
+	{
+		my ($serving, $ended) = $self->sessions($name);
+		return scalar @$serving if @$serving <= $n && !@$ended;
+		sleep 0.05;
+	}
+	die "sessions of $name do not end\n";
 }
 
 # Processor time that each of some servers uses while code runs and its sessions end; and
@@ -353,15 +373,14 @@ sub used_by
 {
 	my ($self, $names, $code) = @_;
 	my %before;
-	my %sessions = map { $_ => scalar(my @s = $self->sessions($_)) } @$names;
+
+	# those of the preparation are about to end
+	sleep 0.1;
+	my %sessions = map { $_ => $self->wait_for_sessions($_, 'inf') } @$names;
 
 	$before{$_} = $self->cpu($_) foreach @$names;
 	my $result = $code->();
-	foreach my $name (@$names)
-	{
-		my $tries = 0;
-		sleep 0.05 while (my @s = $self->sessions($name)) > $sessions{$name} && $tries++ < 100;
-	}
+	$self->wait_for_sessions($_, $sessions{$_}) foreach @$names;
 	return ($result, map { $self->cpu($_) - $before{$_} } @$names);
 }
 
