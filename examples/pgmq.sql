@@ -49,6 +49,7 @@ SELECT set_config('pgmq_install.retention', :'retention', true), set_config('pgm
 DO $do$
 DECLARE
 	cmq_schema oid := (SELECT extnamespace FROM pg_extension WHERE extname = 'cmq');
+	maker regrole;
 BEGIN
 	IF cmq_schema IS NULL THEN
 		RAISE EXCEPTION USING
@@ -79,6 +80,12 @@ BEGIN
 			ERRCODE = 'invalid_parameter_value',
 			MESSAGE = 'retention must be between 60 and 1296000 seconds, and rewind between 0 and retention';
 	END IF;
+	FOR maker IN SELECT DISTINCT a.grantee FROM pg_namespace n, aclexplode(n.nspacl) a, pg_roles r
+				  WHERE n.oid = cmq_schema AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (0, n.nspowner) AND r.oid = a.grantee AND NOT r.rolsuper
+	LOOP
+		RAISE WARNING '% may create functions in schema "%", where those of cmq are', maker, cmq_schema::regnamespace
+			USING DETAIL = 'One that fits a call better would run as whoever makes the call.';
+	END LOOP;
 END $do$;
 
 CREATE SCHEMA pgmq;
@@ -855,7 +862,9 @@ END $$;
 -- Metrics
 --
 
--- Of one queue, or of all.
+-- Of one queue, or of all.  No view of a queue is read: its owner can replace it, and then it
+-- would run as the caller.  Of what is hidden, and of the rest, the 100 messages are asked for
+-- the newest one that become visible last.
 CREATE FUNCTION pgmq._metrics(only_queue text) RETURNS SETOF pgmq.metrics_result
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, :"cmq_schema", pg_temp
@@ -867,11 +876,23 @@ DECLARE
 BEGIN
 	FOR m IN SELECT s.*, q.queue_name
 			   FROM pgmq.meta q
-			   JOIN cmq.metrics s ON s.queue = lower(q.queue_name)
+			   JOIN cmq.metrics s ON s.queue = lower(q.queue_name::text)
 			  WHERE s.queue = coalesce(only_queue, s.queue)
 			  ORDER BY s.queue
 	LOOP
-		EXECUTE format('SELECT max(enqueued_at), min(enqueued_at) FROM cmq.%I', 'q_' || m.queue || '_live') INTO newest, oldest;
+		newest := NULL;
+		oldest := NULL;
+		IF m.pending_msg_num > 0 THEN
+			SELECT max(n.enqueued_at) INTO newest
+			  FROM unnest(ARRAY[NULL, clock_timestamp()]) p (before),
+				   cmq_messages(m.queue, 'pending'::text, p.before, NULL::bigint, NULL::jsonb, 100, 1000, true) n
+			 WHERE n.matched;
+			oldest := (SELECT s.latest_rewind_time FROM cmq.status s WHERE s.queue = m.queue);
+			-- with rewind off there is no history that this would count
+			IF oldest IS NULL THEN
+				oldest := (cmq_queue_attributes(m.queue)).min_msg_time;
+			END IF;
+		END IF;
 		RETURN NEXT ROW(m.queue_name::text, m.pending_msg_num, extract(epoch FROM now() - newest)::int, extract(epoch FROM now() - oldest)::int,
 						m.sent, now(), m.pending_msg_num - m.inactive_msg_num - m.delay_msg_num, NULL::bigint)::pgmq.metrics_result;
 	END LOOP;
