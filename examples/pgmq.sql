@@ -538,30 +538,38 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, :"cmq_schema", pg_temp
 AS $$
 DECLARE
-	fitting refcursor;
-	id bigint;
+	message record;
+	after_time timestamptz;
+	after_id bigint;
 	ids bigint[];
 	n int;
 	missing int := qty;
+	more boolean := true;
 BEGIN
-	OPEN fitting FOR EXECUTE format('SELECT msg_id FROM cmq.%I WHERE state = ''ready'' AND pgmq._message(body) @> $1 ORDER BY enqueued_at',
-									'q_' || queue || '_live') USING conditional;
-	WHILE missing > 0 LOOP
-		-- some of them may be somebody else's by now: then look on
+	WHILE missing > 0 AND more LOOP
 		ids := '{}';
-		WHILE cardinality(ids) < missing LOOP
-			FETCH fitting INTO id;
-			EXIT WHEN NOT FOUND;
-			ids := ids || id;
+		more := false;
+		-- not by the view: the owner of the queue can replace it, and then it would run as the caller
+		FOR message IN SELECT m.* FROM cmq_messages(queue, 'pending'::text, after_time, after_id, NULL::jsonb, 1000, 100000, false) m LOOP
+			-- what is ready comes first
+			EXIT WHEN message.matched AND message.state <> 'ready';
+			more := true;
+			after_time := message.visible_at;
+			after_id := message.msg_id;
+			IF message.matched AND pgmq._message(message.body) @> conditional THEN
+				ids := ids || message.msg_id;
+				EXIT WHEN cardinality(ids) = missing;
+			END IF;
 		END LOOP;
-		EXIT WHEN cardinality(ids) = 0;
-		RETURN QUERY SELECT m.msg_id, m.receive_count, m.enqueued_at, m.next_visible_at - make_interval(secs => vt), m.next_visible_at,
-							pgmq._message(m.body), m.headers
-					   FROM cmq_receive_messages(queue, ids, greatest(vt, 1)) m;
-		GET DIAGNOSTICS n = ROW_COUNT;
-		missing := missing - n;
+		-- some of them may be somebody else's by now: then look on
+		IF ids <> '{}' THEN
+			RETURN QUERY SELECT m.msg_id, m.receive_count, m.enqueued_at, m.next_visible_at - make_interval(secs => vt), m.next_visible_at,
+								pgmq._message(m.body), m.headers
+						   FROM cmq_receive_messages(queue, ids, greatest(vt, 1)) m;
+			GET DIAGNOSTICS n = ROW_COUNT;
+			missing := missing - n;
+		END IF;
 	END LOOP;
-	CLOSE fitting;
 END $$;
 
 CREATE FUNCTION pgmq._check_vt(vt int) RETURNS void

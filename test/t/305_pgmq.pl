@@ -118,7 +118,8 @@ $node->sql(q{
 	\gset
 	CREATE OR REPLACE VIEW cmq.q_bait_live AS SELECT :columns}, 'hostile');
 is($node->sql('SELECT queue_name, queue_length, newest_msg_age_sec < 600, oldest_msg_age_sec < 600 FROM pgmq.metrics_all() ORDER BY 1', 'hostile'), "bait|1|t|t\ngood|1|t|t", 'metrics of all queues');
-is($node->sql('SELECT count(*) FROM caught', 'hostile'), '0', 'run no code of their owners');
+is($node->sql("SELECT message FROM pgmq.read('bait', 600, 1, '1')", 'hostile'), '1', 'a conditional read');
+is($node->sql('SELECT count(*) FROM caught', 'hostile'), '0', 'run no code of the owner');
 my $other = $node->basedir . '/other.sql';
 append_to_file($other, 'CREATE SCHEMA pgmq; CREATE FUNCTION pgmq.create(text) RETURNS void LANGUAGE sql AS \'\'; CREATE FUNCTION pgmq.metrics_all(OUT queue_name text, OUT queue_length bigint) LANGUAGE sql AS $$SELECT NULL, 0::bigint$$;');
 $node->sql(q{GRANT CREATE ON SCHEMA pgmq TO maker; SET SESSION AUTHORIZATION maker; SELECT pgmq.create('bait')}, 'hostile');
