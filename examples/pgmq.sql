@@ -49,6 +49,7 @@ SELECT set_config('pgmq_install.retention', :'retention', true), set_config('pgm
 DO $do$
 DECLARE
 	cmq_schema oid := (SELECT extnamespace FROM pg_extension WHERE extname = 'cmq');
+	maker regrole;
 BEGIN
 	IF cmq_schema IS NULL THEN
 		RAISE EXCEPTION USING
@@ -79,6 +80,12 @@ BEGIN
 			ERRCODE = 'invalid_parameter_value',
 			MESSAGE = 'retention must be between 60 and 1296000 seconds, and rewind between 0 and retention';
 	END IF;
+	FOR maker IN SELECT DISTINCT a.grantee FROM pg_namespace n, aclexplode(n.nspacl) a, pg_roles r
+				  WHERE n.oid = cmq_schema AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (0, n.nspowner) AND r.oid = a.grantee AND NOT r.rolsuper
+	LOOP
+		RAISE WARNING '% may create functions in schema "%", where those of cmq are', maker, cmq_schema::regnamespace
+			USING DETAIL = 'One that fits a call better would run as whoever makes the call.';
+	END LOOP;
 END $do$;
 
 CREATE SCHEMA pgmq;
@@ -531,30 +538,38 @@ LANGUAGE plpgsql
 SET search_path TO pg_catalog, :"cmq_schema", pg_temp
 AS $$
 DECLARE
-	fitting refcursor;
-	id bigint;
+	message record;
+	after_time timestamptz;
+	after_id bigint;
 	ids bigint[];
 	n int;
 	missing int := qty;
+	more boolean := true;
 BEGIN
-	OPEN fitting FOR EXECUTE format('SELECT msg_id FROM cmq.%I WHERE state = ''ready'' AND pgmq._message(body) @> $1 ORDER BY enqueued_at',
-									'q_' || queue || '_live') USING conditional;
-	WHILE missing > 0 LOOP
-		-- some of them may be somebody else's by now: then look on
+	WHILE missing > 0 AND more LOOP
 		ids := '{}';
-		WHILE cardinality(ids) < missing LOOP
-			FETCH fitting INTO id;
-			EXIT WHEN NOT FOUND;
-			ids := ids || id;
+		more := false;
+		-- not by the view: the owner of the queue can replace it, and then it would run as the caller
+		FOR message IN SELECT m.* FROM cmq_messages(queue, 'pending'::text, after_time, after_id, NULL::jsonb, 1000, 100000, false) m LOOP
+			-- what is ready comes first
+			EXIT WHEN message.matched AND message.state <> 'ready';
+			more := true;
+			after_time := message.visible_at;
+			after_id := message.msg_id;
+			IF message.matched AND pgmq._message(message.body) @> conditional THEN
+				ids := ids || message.msg_id;
+				EXIT WHEN cardinality(ids) = missing;
+			END IF;
 		END LOOP;
-		EXIT WHEN cardinality(ids) = 0;
-		RETURN QUERY SELECT m.msg_id, m.receive_count, m.enqueued_at, m.next_visible_at - make_interval(secs => vt), m.next_visible_at,
-							pgmq._message(m.body), m.headers
-					   FROM cmq_receive_messages(queue, ids, greatest(vt, 1)) m;
-		GET DIAGNOSTICS n = ROW_COUNT;
-		missing := missing - n;
+		-- some of them may be somebody else's by now: then look on
+		IF ids <> '{}' THEN
+			RETURN QUERY SELECT m.msg_id, m.receive_count, m.enqueued_at, m.next_visible_at - make_interval(secs => vt), m.next_visible_at,
+								pgmq._message(m.body), m.headers
+						   FROM cmq_receive_messages(queue, ids, greatest(vt, 1)) m;
+			GET DIAGNOSTICS n = ROW_COUNT;
+			missing := missing - n;
+		END IF;
 	END LOOP;
-	CLOSE fitting;
 END $$;
 
 CREATE FUNCTION pgmq._check_vt(vt int) RETURNS void
@@ -855,7 +870,9 @@ END $$;
 -- Metrics
 --
 
--- Of one queue, or of all.
+-- Of one queue, or of all.  No view of a queue is read: its owner can replace it, and then it
+-- would run as the caller.  Of what is hidden, and of the rest, the 100 messages are asked for
+-- the newest one that become visible last.
 CREATE FUNCTION pgmq._metrics(only_queue text) RETURNS SETOF pgmq.metrics_result
 LANGUAGE plpgsql
 SET search_path TO pg_catalog, :"cmq_schema", pg_temp
@@ -867,11 +884,23 @@ DECLARE
 BEGIN
 	FOR m IN SELECT s.*, q.queue_name
 			   FROM pgmq.meta q
-			   JOIN cmq.metrics s ON s.queue = lower(q.queue_name)
+			   JOIN cmq.metrics s ON s.queue = lower(q.queue_name::text)
 			  WHERE s.queue = coalesce(only_queue, s.queue)
 			  ORDER BY s.queue
 	LOOP
-		EXECUTE format('SELECT max(enqueued_at), min(enqueued_at) FROM cmq.%I', 'q_' || m.queue || '_live') INTO newest, oldest;
+		newest := NULL;
+		oldest := NULL;
+		IF m.pending_msg_num > 0 THEN
+			SELECT max(n.enqueued_at) INTO newest
+			  FROM unnest(ARRAY[NULL, clock_timestamp()]) p (before),
+				   cmq_messages(m.queue, 'pending'::text, p.before, NULL::bigint, NULL::jsonb, 100, 1000, true) n
+			 WHERE n.matched;
+			oldest := (SELECT s.latest_rewind_time FROM cmq.status s WHERE s.queue = m.queue);
+			-- with rewind off there is no history that this would count
+			IF oldest IS NULL THEN
+				oldest := (cmq_queue_attributes(m.queue)).min_msg_time;
+			END IF;
+		END IF;
 		RETURN NEXT ROW(m.queue_name::text, m.pending_msg_num, extract(epoch FROM now() - newest)::int, extract(epoch FROM now() - oldest)::int,
 						m.sent, now(), m.pending_msg_num - m.inactive_msg_num - m.delay_msg_num, NULL::bigint)::pgmq.metrics_result;
 	END LOOP;

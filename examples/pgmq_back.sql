@@ -3,7 +3,10 @@
 --   psql -X -d shop -f examples/pgmq_back.sql
 --   psql -X -d shop -v pgmq=pgmq.sql -f examples/pgmq_back.sql
 --
---   pgmq   pgmq's own script, where pgmq is not to be an extension
+--   pgmq    pgmq's own script, where pgmq is not to be an extension
+--   trust   roles with commas between, whose queues and tables may be read: the owner of a
+--           queue can replace its views, and what is in them runs as whoever reads them.
+--           Queues of others that have fewer rights than you are an error
 --
 -- Stop producers and consumers before.  All is done in one transaction: if anything fails,
 -- all is there as before.  Time and space are in proportion to the messages in the queues and
@@ -19,9 +22,16 @@
 
 \set ON_ERROR_STOP on
 \set QUIET on
+\if :{?trust}
+\else
+	\set trust ''
+\endif
 
 BEGIN;
 SET LOCAL client_min_messages = warning;
+SET LOCAL search_path TO pg_catalog, pg_temp;
+SET LOCAL row_security TO off;
+SELECT set_config('pgmq_install.trust', :'trust', true) \g /dev/null
 
 DO $do$
 BEGIN
@@ -37,26 +47,79 @@ BEGIN
 	END IF;
 END $do$;
 
+-- What is read must be of roles that are trusted: views, tables, and the queues behind them.
+DO $do$
+DECLARE
+	thing text;
+	owner name;
+BEGIN
+	SELECT t.thing, t.owner INTO thing, owner
+	  FROM (SELECT format('%s %I.%I', CASE relkind WHEN 'v' THEN 'view' ELSE 'table' END, nspname, relname) AS thing, pg_get_userbyid(relowner) AS owner
+			  FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+			 WHERE nspname IN ('pgmq', 'pgmq_old') AND relkind IN ('r', 'p', 'v', 'm', 'f')
+			 UNION ALL
+			SELECT format('queue "%s"', queue), q.owner FROM cmq.queues q WHERE to_regclass(format('pgmq.%I', 'q_' || queue)) IS NOT NULL) t (thing, owner)
+	 WHERE NOT pg_has_role(t.owner::name, current_user::name, 'MEMBER'::text) AND t.owner <> ALL (string_to_array(current_setting('pgmq_install.trust'), ','))
+	 ORDER BY t.thing LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'insufficient_privilege',
+			MESSAGE = format('%s belongs to %I', thing, owner),
+			DETAIL = 'To read it is to run what its owner has put there, as you.',
+			HINT = format('If you trust that role with all your rights, say -v trust=%s.', owner);
+	END IF;
+END $do$;
+
 CREATE SCHEMA pgmq_back;
 DO $do$
 DECLARE
 	name text;
 BEGIN
 	-- meta shows all queues; those of pgmq.create() have views
-	CREATE TABLE pgmq_back.meta AS SELECT * FROM pgmq.meta WHERE to_regclass(format('pgmq.%I', 'q_' || lower(queue_name))) IS NOT NULL;
-	FOR name IN SELECT unnest(ARRAY['q_', 'a_']) || lower(queue_name) FROM pgmq_back.meta
+	CREATE TABLE pgmq_back.meta AS SELECT * FROM pgmq.meta WHERE to_regclass(format('pgmq.%I', 'q_' || lower(queue_name::text))) IS NOT NULL;
+	FOR name IN SELECT unnest(ARRAY['q_', 'a_']) || lower(queue_name::text) FROM pgmq_back.meta
 				 UNION SELECT unnest('{topic_bindings,notify_insert_throttle}'::text[])
 	LOOP
 		EXECUTE format('CREATE TABLE pgmq_back.%1$I AS TABLE pgmq.%1$I', name);
 	END LOOP;
 END $do$;
+-- What others have made of pgmq's tables, types and functions would be dropped without a word.
+DO $do$
+DECLARE
+	pgmq oid := 'pgmq'::regnamespace;
+	things text;
+BEGIN
+	SELECT string_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO things
+	  FROM pg_depend d
+	  JOIN (SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace = pgmq
+			 UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type WHERE typnamespace = pgmq
+			 UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE pronamespace = pgmq) p (class, oid)
+		ON d.refclassid = p.class AND d.refobjid = p.oid
+	 WHERE d.deptype = 'n'
+	   AND pgmq <> CASE d.classid
+				   WHEN 'pg_class'::regclass THEN (SELECT relnamespace FROM pg_class WHERE oid = d.objid)
+				   WHEN 'pg_rewrite'::regclass THEN (SELECT relnamespace FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE r.oid = d.objid)
+				   WHEN 'pg_constraint'::regclass THEN (SELECT connamespace FROM pg_constraint WHERE oid = d.objid)
+				   WHEN 'pg_attrdef'::regclass THEN (SELECT relnamespace FROM pg_attrdef a JOIN pg_class c ON c.oid = a.adrelid WHERE a.oid = d.objid)
+				   WHEN 'pg_type'::regclass THEN (SELECT typnamespace FROM pg_type WHERE oid = d.objid)
+				   WHEN 'pg_proc'::regclass THEN (SELECT pronamespace FROM pg_proc WHERE oid = d.objid) END;
+	IF things IS NOT NULL THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'dependent_objects_still_exist',
+			MESSAGE = 'other schemas have things that depend on schema pgmq',
+			DETAIL = things,
+			HINT = 'They would be lost.  Drop them, and create them again afterwards.';
+	END IF;
+END $do$;
 DROP SCHEMA pgmq CASCADE;
+RESET search_path;
 
 \if :{?pgmq}
 	\i :pgmq
 \else
 	CREATE EXTENSION pgmq;
 \endif
+SET LOCAL search_path TO pg_catalog, pg_temp;
 
 DO $do$
 DECLARE
@@ -87,11 +150,11 @@ BEGIN
 	-- pgmq knows a queue by the name that it was created with
 	IF to_regprocedure('pgmq.bind_topic(text,text)') IS NOT NULL THEN
 		PERFORM pgmq.bind_topic(b.pattern, m.queue_name)
-		   FROM pgmq_back.topic_bindings b JOIN pgmq_back.meta m ON lower(m.queue_name) = lower(b.queue_name);
+		   FROM pgmq_back.topic_bindings b JOIN pgmq_back.meta m ON lower(m.queue_name::text) = lower(b.queue_name::text);
 	END IF;
 	IF to_regprocedure('pgmq.enable_notify_insert(text,integer)') IS NOT NULL THEN
 		PERFORM pgmq.enable_notify_insert(m.queue_name, n.throttle_interval_ms)
-		   FROM pgmq_back.notify_insert_throttle n JOIN pgmq_back.meta m ON lower(m.queue_name) = lower(n.queue_name);
+		   FROM pgmq_back.notify_insert_throttle n JOIN pgmq_back.meta m ON lower(m.queue_name::text) = lower(n.queue_name::text);
 	END IF;
 END $do$;
 DROP SCHEMA pgmq_back CASCADE;

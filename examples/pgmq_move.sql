@@ -3,6 +3,10 @@
 --   psql -X -d shop -f examples/pgmq_move.sql
 --   psql -X -d shop -v retention=604800 -v rewind=86400 -f examples/pgmq_move.sql
 --
+--   trust   roles with commas between, whose tables may be read: what the owner of a table has
+--           put there, a function in an index or a cast of a type, runs as whoever reads it.
+--           The tables of others that have fewer rights than you are an error
+--
 -- Stop producers and consumers before, and let consumers finish what they have read.  All is
 -- done in one transaction: if anything fails, pgmq is there as before.  Time and space are in
 -- proportion to the messages in the queues and archives, which are copied.
@@ -19,9 +23,16 @@
 \set ON_ERROR_STOP on
 \set QUIET on
 \set in_transaction yes
+\if :{?trust}
+\else
+	\set trust ''
+\endif
 
 BEGIN;
 SET LOCAL client_min_messages = warning;
+SET LOCAL search_path TO pg_catalog, pg_temp;
+SET LOCAL row_security TO off;
+SELECT set_config('pgmq_install.trust', :'trust', true) \g /dev/null
 
 DO $do$
 BEGIN
@@ -38,17 +49,41 @@ BEGIN
 	END IF;
 END $do$;
 
+-- Raise an error unless this is a table that can be read.
+CREATE FUNCTION pg_temp.check_table(name text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	owner name;
+BEGIN
+	SELECT rolname INTO owner
+	  FROM pg_class c JOIN pg_roles r ON r.oid = relowner
+	 WHERE c.oid = to_regclass(format('pgmq.%I', name)) AND NOT pg_has_role(relowner, current_user::name, 'MEMBER'::text)
+	   AND rolname <> ALL (string_to_array(current_setting('pgmq_install.trust'), ','));
+	IF FOUND THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'insufficient_privilege',
+			MESSAGE = format('table pgmq.%I belongs to %I', name, owner),
+			DETAIL = 'To read it is to run what its owner has put there, as you.',
+			HINT = format('If you trust that role with all your rights, say -v trust=%s.', owner);
+	ELSIF (SELECT relkind NOT IN ('r', 'p') FROM pg_class WHERE oid = to_regclass(format('pgmq.%I', name))) THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'wrong_object_type',
+			MESSAGE = format('pgmq.%I is no table', name);
+	END IF;
+END $$;
+
 -- a copy, because tables can be members of the extension
 CREATE SCHEMA pgmq_old;
+SELECT pg_temp.check_table('meta') \g /dev/null
 DO $do$
 DECLARE
 	name text;
 BEGIN
 	FOR name IN SELECT tables.name
-				  FROM pgmq.meta m, LATERAL (VALUES ('q_' || lower(m.queue_name)), ('a_' || lower(m.queue_name))) tables (name)
+				  FROM pgmq.meta m, LATERAL (VALUES ('q_' || lower(m.queue_name::text)), ('a_' || lower(m.queue_name::text))) tables (name)
 				 UNION SELECT unnest('{meta,topic_bindings,notify_insert_throttle}'::text[])
 	LOOP
 		IF to_regclass(format('pgmq.%I', name)) IS NOT NULL THEN
+			PERFORM pg_temp.check_table(name);
 			EXECUTE format('LOCK pgmq.%I IN EXCLUSIVE MODE', name);
 			EXECUTE format('CREATE TABLE pgmq_old.%1$I AS TABLE pgmq.%1$I', name);
 		END IF;
@@ -60,13 +95,43 @@ DECLARE
 	partman text := (SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_partman');
 BEGIN
 	IF partman IS NOT NULL THEN
-		EXECUTE format('DELETE FROM %s.part_config WHERE parent_table IN (SELECT unnest(ARRAY[''pgmq.q_'', ''pgmq.a_'']) || lower(queue_name) FROM pgmq_old.meta)', partman);
+		EXECUTE format('DELETE FROM %s.part_config WHERE parent_table IN (SELECT unnest(ARRAY[''pgmq.q_'', ''pgmq.a_'']) || lower(queue_name::text) FROM pgmq_old.meta)', partman);
+	END IF;
+END $do$;
+-- What others have made of pgmq's tables, types and functions would be dropped without a word.
+DO $do$
+DECLARE
+	pgmq oid := 'pgmq'::regnamespace;
+	things text;
+BEGIN
+	SELECT string_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO things
+	  FROM pg_depend d
+	  JOIN (SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace = pgmq
+			 UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type WHERE typnamespace = pgmq
+			 UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE pronamespace = pgmq) p (class, oid)
+		ON d.refclassid = p.class AND d.refobjid = p.oid
+	 WHERE d.deptype = 'n'
+	   AND pgmq <> CASE d.classid
+				   WHEN 'pg_class'::regclass THEN (SELECT relnamespace FROM pg_class WHERE oid = d.objid)
+				   WHEN 'pg_rewrite'::regclass THEN (SELECT relnamespace FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE r.oid = d.objid)
+				   WHEN 'pg_constraint'::regclass THEN (SELECT connamespace FROM pg_constraint WHERE oid = d.objid)
+				   WHEN 'pg_attrdef'::regclass THEN (SELECT relnamespace FROM pg_attrdef a JOIN pg_class c ON c.oid = a.adrelid WHERE a.oid = d.objid)
+				   WHEN 'pg_type'::regclass THEN (SELECT typnamespace FROM pg_type WHERE oid = d.objid)
+				   WHEN 'pg_proc'::regclass THEN (SELECT pronamespace FROM pg_proc WHERE oid = d.objid) END;
+	IF things IS NOT NULL THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'dependent_objects_still_exist',
+			MESSAGE = 'other schemas have things that depend on schema pgmq',
+			DETAIL = things,
+			HINT = 'They would be lost.  Drop them, and create them again afterwards.';
 	END IF;
 END $do$;
 DROP EXTENSION IF EXISTS pgmq CASCADE;
 DROP SCHEMA IF EXISTS pgmq CASCADE;
 
 \ir pgmq.sql
+SET LOCAL search_path TO pg_catalog, pg_temp;
+DROP FUNCTION pg_temp.check_table(text);
 
 DO $do$
 DECLARE

@@ -23,7 +23,8 @@ The web console of cmq.  PGHOST, PGPORT and PGDATABASE say which PostgreSQL serv
 
 export class BadSettings extends Error {}
 
-export const loopback = (host) => host === 'localhost' || host === '::1' || /^127\./.test(host)
+// of this machine: not any name that begins with 127
+export const loopback = (host) => host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
 
 function number(text, name, least, most) {
   const value = Number(text)

@@ -304,7 +304,7 @@ test('where it listens', async () => {
     assert.match(child.out, pattern)
   }
   await Promise.all([
-    ...['0.0.0.0', '::', '192.0.2.1', 'console.example', '1270.0.0.1'].map((host) => refuses(['--host', host, '--port', '0'], /give --cert and --key/)),
+    ...['0.0.0.0', '::', '192.0.2.1', 'console.example', '1270.0.0.1', '127.0.0.1.example', '127.example'].map((host) => refuses(['--host', host, '--port', '0'], /give --cert and --key/)),
     refuses(['--cert', '/nowhere'], /go together/),
     refuses(['--port', '99999'], /--port must be a number/),
     refuses(['--password', 'x'], /--password/)])

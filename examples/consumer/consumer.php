@@ -134,7 +134,7 @@ function consume(PgSql\Connection $conn, string $queue, int $wait): bool
             handle($conn, $message);
         }
         query($conn, 'COMMIT');
-    } catch (Exception $error) {
+    } catch (Throwable $error) { // a TypeError, too: a body can be any JSON
         query($conn, 'ROLLBACK'); // fails if the connection is lost
         if (!$message) {
             throw $error;

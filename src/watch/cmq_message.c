@@ -59,8 +59,9 @@ typedef struct Look
 	TimestampTz time;			/* its enqueued_at */
 	TimestampTz now;
 	Snapshot	seen_by;
+	CmqLeafRows rewind;
 	CmqMessageRows messages;
-	CmqMessageRow row;
+	CmqMessageRow row;			/* points into the rows of rewind and messages */
 	char		topic[NAMEDATALEN]; /* of its row */
 } Look;
 
@@ -69,17 +70,13 @@ static bool
 find_rewind(Look *look, bool *found)
 {
 	CmqQueue   *queue = look->queue;
-	CmqLeafRows rewind;
-	TupleTableSlot *slot;
-	bool		exists;
+	bool		exists = cmq_leaf_rows_find(&look->rewind, look->time);
 
 	*found = false;
-	cmq_leaf_rows_begin(&rewind, queue, CMQ_REWIND, AccessShareLock, NULL);
-	rewind.seen_by = look->seen_by;
-	exists = cmq_leaf_rows_find(&rewind, look->time);
 	if (exists)
 	{
-		slot = rewind.table.slot;
+		TupleTableSlot *slot = look->rewind.table.slot;
+
 		cmq_slot_topic(slot, Anum_rewind_topic, look->topic);
 		if (cmq_slot_is_due(&queue->rewinding, slot))
 		{
@@ -93,7 +90,6 @@ find_rewind(Look *look, bool *found)
 			cmq_message_row_history(&look->row, slot);
 		}
 	}
-	cmq_leaf_rows_end(&rewind);
 	return exists;
 }
 
@@ -179,14 +175,28 @@ find(Look *look)
 	if (look->time < cmq_bounds_expired_before(look->queue, look->now))
 		return false;
 	cmq_message_row_init(&look->row, look->time);
-	cmq_message_rows_begin(&look->messages, look->queue, AccessShareLock);
-	look->messages.seen_by = look->seen_by;
 	if (!find_rewind(look, &found))
 		found = find_pending(look);
 	if (found && cmq_message_rows_find(&look->messages, look->time, look->topic))
 		cmq_message_row_message(&look->row, &look->messages);
-	cmq_message_rows_end(&look->messages);
 	return found;
+}
+
+static void
+begin_look(Look *look)
+{
+	cmq_leaf_rows_begin(&look->rewind, look->queue, CMQ_REWIND, AccessShareLock, NULL);
+	look->rewind.seen_by = look->seen_by;
+	cmq_message_rows_begin(&look->messages, look->queue, AccessShareLock);
+	look->messages.seen_by = look->seen_by;
+}
+
+/* The row is good no more: nothing keeps the pages that it points into. */
+static void
+end_look(Look *look)
+{
+	cmq_message_rows_end(&look->messages);
+	cmq_leaf_rows_end(&look->rewind);
 }
 
 Datum
@@ -204,11 +214,13 @@ cmq_message(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	look.now = cmq_queue_now(look.queue);
 	look.seen_by = GetActiveSnapshot();
+	begin_look(&look);
 	if (find(&look))
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, look.row.values,
 							 look.row.isnull);
 	else
 		cmq_ids_check_missing(look.queue, look.time);
+	end_look(&look);
 	cmq_history_check(look.queue);
 	return (Datum) 0;
 }

@@ -66,22 +66,22 @@ sub _orders
 	my ($node, $name, @consumer) = @_;
 	my $err = '';
 
-	# the example: forty orders, three that cannot be booked, one sent twice
+	# the example: forty orders, and four messages that cannot be booked
 	$node->sql(q{
 		TRUNCATE ledger;
 		SELECT FROM cmq_create_queue('dead');
 		SELECT FROM cmq_create_queue('orders', rewind_seconds => 3600, dead_letter_queue => 'dead', max_receive_count => 2);
 		SELECT count(*) FROM cmq_send_batch('orders', array(SELECT format('{"item": "apples", "amount": %s}', i) FROM generate_series(1, 40) i));
-		SELECT count(*) FROM cmq_send_batch('orders', ARRAY['no json', '{"item": "minus", "amount": -1}', '{"item": null, "amount": 1}']);
+		SELECT count(*) FROM cmq_send_batch('orders', ARRAY['no json', '"no object"', '{"item": "minus", "amount": -1}', '{"item": null, "amount": 1}']);
 	});
 	ok(run_log([ @consumer, '--drain' ], '2>', \$err), "$name: consumer") or diag($err);
-	is(() = $err =~ /^message \d+ failed: /mg, 3, "$name: three could not be booked");
+	is(() = $err =~ /^message \d+ failed: /mg, 4, "$name: four could not be booked");
 	is($node->sql('SELECT count(*), sum(amount) FROM ledger'), '40|820', "$name: the others were");
-	is($node->sql('SELECT inactive_msg_num FROM cmq_queue_attributes(\'orders\')'), '3', "$name: the three are to come again");
+	is($node->sql('SELECT inactive_msg_num FROM cmq_queue_attributes(\'orders\')'), '4', "$name: the four are to come again");
 	$node->sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at});
 	run_log([ @consumer, '--drain' ], '2>', \$err);
 	$node->sql(q{UPDATE cmq_data.q_orders_pending SET visible_at = enqueued_at; SELECT cmq_maintain('orders')});
-	is($node->sql('SELECT count(*) FROM cmq.q_dead_live'), '3', "$name: and end as dead letters");
+	is($node->sql('SELECT count(*) FROM cmq.q_dead_live'), '4', "$name: and end as dead letters");
 
 	# a rewind: everything comes again, nothing is booked twice
 	is($node->sql(q{SELECT cmq_rewind('orders', now() - interval '30 min') IS NOT NULL}), 't', "$name: rewind");

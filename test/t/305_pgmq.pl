@@ -56,6 +56,10 @@ $node->sql('DELETE FROM pg_extension WHERE oid = 99999');
 $node->sql('GRANT CREATE ON SCHEMA public TO PUBLIC');
 refused('open schema', qr/everybody may create functions in schema "public".*\nHINT:/, 'pgmq.sql', 'postgres');
 $node->sql('REVOKE CREATE ON SCHEMA public FROM PUBLIC');
+$node->sql('CREATE ROLE maker LOGIN; GRANT CREATE ON SCHEMA public TO maker');
+my (undef, undef, $warning) = example('pgmq.sql', 'postgres');
+like($warning, qr/WARNING:  maker may create functions in schema "public"/, 'a role that could take calls: a warning');
+$node->sql('DROP SCHEMA pgmq CASCADE; SELECT cmq_drop_topic(\'pgmq\'); REVOKE CREATE ON SCHEMA public FROM maker');
 foreach my $variable ([ retention => 59 ], [ retention => 1296001 ], [ retention => 'x' ], [ rewind => 1296001 ], [ rewind => -1 ], [ retention => '99999999999' ])
 {
 	refused("@$variable", qr/retention must be between 60 and 1296000/, 'pgmq.sql', 'postgres', @$variable);
@@ -89,6 +93,62 @@ is($node->sql(q{
 	SELECT queue_name FROM pgmq.list_queues();
 	SELECT pgmq.drop_queue('e')}, 'elsewhere'),
 	"\n\n1\nt\n2\n1|1|t\n2|1|t\n3\n4\n4\ne\nt", 'all goes there');
+
+note 'code of others';
+
+# what an owner of queues puts into their views, or a role into schema public, runs as whoever
+# reads them: it would say so in caught
+$node->sql('CREATE DATABASE hostile');
+$node->sql(q{
+	CREATE EXTENSION cmq;
+	CREATE TABLE caught (as_whom text);
+	GRANT INSERT ON caught TO PUBLIC;
+	CREATE FUNCTION trap() RETURNS timestamptz LANGUAGE sql AS 'INSERT INTO public.caught VALUES (current_user); SELECT now()';
+	GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO maker}, 'hostile');
+installs('with other owners', 'pgmq.sql', 'hostile');
+$node->sql(q{
+	SELECT pgmq.create('good');
+	SELECT pgmq.send('good', '1');
+	GRANT USAGE ON SCHEMA pgmq TO maker;
+	SET SESSION AUTHORIZATION maker;
+	SELECT FROM cmq_create_queue('bait');
+	SELECT cmq_send('bait', '1');
+	SELECT string_agg(CASE attname WHEN 'enqueued_at' THEN 'trap()' ELSE 'NULL::' || format_type(atttypid, atttypmod) END || ' AS ' || attname, ', ' ORDER BY attnum) AS columns
+	  FROM pg_attribute WHERE attrelid = 'cmq.q_bait_live'::regclass AND attnum > 0
+	\gset
+	CREATE OR REPLACE VIEW cmq.q_bait_live AS SELECT :columns}, 'hostile');
+is($node->sql('SELECT queue_name, queue_length, newest_msg_age_sec < 600, oldest_msg_age_sec < 600 FROM pgmq.metrics_all() ORDER BY 1', 'hostile'), "bait|1|t|t\ngood|1|t|t", 'metrics of all queues');
+is($node->sql("SELECT message FROM pgmq.read('bait', 600, 1, '1')", 'hostile'), '1', 'a conditional read');
+is($node->sql('SELECT count(*) FROM caught', 'hostile'), '0', 'run no code of the owner');
+my $other = $node->basedir . '/other.sql';
+append_to_file($other, 'CREATE SCHEMA pgmq; CREATE FUNCTION pgmq.create(text) RETURNS void LANGUAGE sql AS \'\'; CREATE FUNCTION pgmq.metrics_all(OUT queue_name text, OUT queue_length bigint) LANGUAGE sql AS $$SELECT NULL, 0::bigint$$;');
+$node->sql(q{GRANT CREATE ON SCHEMA pgmq TO maker; SET SESSION AUTHORIZATION maker; SELECT pgmq.create('bait')}, 'hostile');
+refused('a queue of another owner', qr/queue "bait" belongs to maker\nDETAIL:.*\nHINT:/, 'pgmq_back.sql', 'hostile', pgmq => $other);
+$node->sql(q{DROP VIEW pgmq.q_bait, pgmq.a_bait; CREATE SCHEMA pgmq_old; GRANT CREATE ON SCHEMA pgmq_old TO maker; SET SESSION AUTHORIZATION maker;
+	CREATE VIEW pgmq_old.a_good AS SELECT 1 AS msg_id, trap() AS archived_at}, 'hostile');
+refused('an archive of another owner', qr/view pgmq_old\.a_good belongs to maker\n/, 'pgmq_back.sql', 'hostile', pgmq => $other);
+$node->sql(q{DROP SCHEMA pgmq_old CASCADE; CREATE TABLE kept (failed pgmq.message_record); CREATE VIEW backlog AS SELECT count(*) FROM pgmq.q_good}, 'hostile');
+refused('things that would be lost', qr/other schemas have things that depend on schema pgmq\nDETAIL:  column failed of table public\.kept, rule _RETURN on view public\.backlog\n/,
+	'pgmq_back.sql', 'hostile', pgmq => $other);
+$node->sql(q{DROP TABLE kept; DROP VIEW backlog; DROP SCHEMA pgmq CASCADE; GRANT CREATE ON SCHEMA public TO maker;
+	CREATE SCHEMA pgmq;
+	CREATE TABLE pgmq.meta (queue_name varchar UNIQUE NOT NULL, is_partitioned boolean, is_unlogged boolean, created_at timestamptz);
+	CREATE TABLE pgmq.q_own (msg_id bigint, vt timestamptz, message jsonb);
+	INSERT INTO pgmq.meta VALUES ('own', false, false, now());
+	CREATE VIEW backlog AS SELECT count(*) FROM pgmq.q_own;
+	GRANT USAGE, CREATE ON SCHEMA pgmq TO maker;
+	GRANT ALL ON pgmq.meta TO maker;
+	SET SESSION AUTHORIZATION maker;
+	CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT trap(); SELECT pg_catalog.lower($1::text)';
+	CREATE VIEW pgmq.q_evil AS SELECT 1 AS msg_id, trap() AS vt, '1'::jsonb AS message;
+	INSERT INTO pgmq.meta VALUES ('evil', false, false, now())}, 'hostile');
+refused('a table of another owner', qr/table pgmq\.q_evil belongs to maker\nDETAIL:.*\nHINT:/, 'pgmq_move.sql', 'hostile');
+refused('that is no table', qr/pgmq\.q_evil is no table\n/, 'pgmq_move.sql', 'hostile', trust => 'nobody,maker');
+$node->sql(q{DROP VIEW pgmq.q_evil; DELETE FROM pgmq.meta WHERE queue_name = 'evil'}, 'hostile');
+refused('a view that would be lost', qr/other schemas have things that depend on schema pgmq\nDETAIL:  rule _RETURN on view public\.backlog\n/, 'pgmq_move.sql', 'hostile');
+$node->sql('DROP VIEW backlog; ALTER TABLE pgmq.q_own OWNER TO maker', 'hostile');
+is((example('pgmq_move.sql', 'hostile', trust => 'maker'))[0], 0, 'a table of a role that is trusted');
+is($node->sql('SELECT count(*) FROM caught', 'hostile'), '0', 'none of it has run');
 
 note 'readers that compete';
 
