@@ -158,7 +158,9 @@ SQL
 			[ 'CREATE TABLE ledger' => { before => "DROP TABLE ledger; $one\nSELECT receipt_handle FROM cmq_receive('orders') \\gset", gives => qr/^t\n1795222550179395\|apples\|2$/, after => 'TABLE ledger' } ],
 		] },
 	'docs/console.md' => {
+		given => $orders,
 		items => [
+			[ 'CREATE ROLE oncall' => { after => q{SELECT has_table_privilege('oncall', 'cmq.q_orders', 'UPDATE')}, gives => qr/^t$/ } ],
 			[ 'PGHOST=' => { none => 'console/test starts the console in this way' } ],
 			[ 'make console-demo' => { none => 'test/t/400_console_accident.pl has its story' } ],
 		] },
