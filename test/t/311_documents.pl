@@ -223,6 +223,7 @@ INSERT INTO ledger SELECT msg_id, (body::jsonb ->> 'amount')::numeric FROM cmq_c
 DELETE FROM ledger WHERE amount = 2;
 SQL
 		items => [
+			[ q{cmq_create_queue('orders'} => { with => [ q{'orders'}, q{'others'} ] } ],
 			[ 'SELECT h.msg_id' => { gives => qr/^\d+\|\{"amount": 2\}\|[^\n]+$/ } ],
 			[ 'psql -v queue=orders -v ledger' => { shell => 1, gives => qr/deleted/ } ],
 			[ 'examples/messages_per_minute.sh' => { shell => 1, gives => qr/\d/ } ],
