@@ -29,7 +29,7 @@ my %time = (
 	"'2026-11-21 09:00+00'" => '-30 minutes',
 	"'2026-11-21 11:00+00'" => '30 minutes',
 	"'2026-11-21 12:00+00'" => '30 minutes',
-	"'2026-12-24 18:00+01'" => '1 day');
+	"'2026-11-23 18:00+01'" => '1 day');
 $time{$_} = $node->sql("SELECT quote_literal(timestamptz '$day' + interval '$time{$_}')") foreach keys %time;
 
 # What stands in angle brackets is what the statement before has returned.
