@@ -189,7 +189,7 @@ SQL
 	'docs/operations.md' => {
 		given => "$orders $one",
 		items => [
-			[ 'apt-get install build-essential' => { none => 'make test-packages builds the packages so' } ],
+			[ 'apt-get install git' => { none => 'make test-packages builds the packages so' } ],
 			[ 'apt-get install ./postgresql' => { none => 'make test-packages installs them' } ],
 			[ 'SELECT * FROM cmq.status' => { gives => qr/^orders\|1\|0\|0\|/ } ],
 			[ 'SELECT * FROM cmq.metrics' => { gives => qr/^orders\|/ } ],
