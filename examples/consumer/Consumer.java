@@ -9,6 +9,12 @@ import java.sql.SQLException;
  *
  * <pre>java -cp postgresql.jar Consumer.java &lt;jdbc url&gt; &lt;queue&gt; [--drain]</pre>
  *
+ * Needs Java 16 or newer and the JDBC driver, on Debian the packages default-jdk-headless
+ * and libpostgresql-jdbc-java, which has /usr/share/java/postgresql.jar.
+ * Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+ *
+ * <pre>CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);</pre>
+ *
  * Runs until it is killed, or with --drain until the queue has nothing ready.
  *
  * The work is in the same database, so a message and its work are one transaction: it

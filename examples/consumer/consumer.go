@@ -2,6 +2,13 @@
 //
 //	go run consumer.go <queue> [--drain]
 //
+// Needs pgx 4: "go mod tidy" gets it, or on Debian the package
+// golang-github-jackc-pgx-v4-dev has it, with GO111MODULE=off GOPATH=/usr/share/gocode
+// before the call.
+// Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+//
+//	CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);
+//
 // Connects as DATABASE_URL says, and as libpq does (PGHOST, PGDATABASE, ...).  Runs
 // until it gets SIGINT or SIGTERM, or with --drain until the queue has nothing ready.
 //

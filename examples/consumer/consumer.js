@@ -4,6 +4,11 @@
  *
  *     node consumer.js <queue> [--drain]
  *
+ * Needs node-postgres: "npm install" gets it, or on Debian the package node-pg has it.
+ * Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+ *
+ *     CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);
+ *
  * Connects as node-postgres does (PGHOST, PGDATABASE, ...).  Runs until it gets
  * SIGINT or SIGTERM, or with --drain until the queue has nothing ready.
  *

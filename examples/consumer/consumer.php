@@ -5,6 +5,12 @@
  *
  *     php consumer.php <queue> [--drain]
  *
+ * Needs PHP 8.1 or newer with pgsql and pcntl, on Debian the packages php-cli and
+ * php-pgsql.
+ * Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+ *
+ *     CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);
+ *
  * Connects as libpq does (PGHOST, PGDATABASE, ...).  Runs until it gets SIGINT or
  * SIGTERM, or with --drain until the queue has nothing ready.
  *

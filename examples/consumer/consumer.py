@@ -1,7 +1,12 @@
 #!/usr/bin/env python3
 """A consumer of a cmq queue with psycopg 3: books each order once.
 
-    consumer.py <queue> [--drain]
+    python3 consumer.py <queue> [--drain]
+
+Needs psycopg 3, on Debian the package python3-psycopg.
+Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+
+    CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);
 
 Connects as libpq does (PGHOST, PGDATABASE, ...).  Runs until it gets SIGINT or
 SIGTERM, or with --drain until the queue has nothing ready.

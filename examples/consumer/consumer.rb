@@ -1,7 +1,12 @@
 #!/usr/bin/env ruby
 # A consumer of a cmq queue with ruby-pg: books each order once.
 #
-#     consumer.rb <queue> [--drain]
+#     ruby consumer.rb <queue> [--drain]
+#
+# Needs ruby-pg, on Debian the packages ruby and ruby-pg.
+# Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+#
+#     CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);
 #
 # Connects as libpq does (PGHOST, PGDATABASE, ...).  Runs until it gets SIGINT or
 # SIGTERM, or with --drain until the queue has nothing ready.

@@ -2,6 +2,12 @@
 //!
 //!     cargo run -- <connection string> <queue> [--drain]
 //!
+//! Needs the crates of Cargo.toml: cargo gets them, or on Debian the package
+//! librust-tokio-postgres-dev has them, see docs/applications.md, Clients.
+//! Bodies are JSON, {"item": "apples", "amount": 2}, and are booked in
+//!
+//!     CREATE TABLE ledger (msg_id bigint PRIMARY KEY, item text, amount numeric);
+//!
 //! Runs until it gets SIGINT or SIGTERM, or with --drain until the queue has nothing
 //! ready.  The connection string is libpq's, "host=/run/postgresql dbname=shop user=app".
 //!
