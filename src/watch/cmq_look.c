@@ -439,7 +439,7 @@ may_see(const char *name)
 bool
 cmq_look_at(const char *name, const char *view, CmqLook *look)
 {
-	/* before 17 there are no subtransactions then, and a count needs a snapshot */
+	/* it needs a snapshot of its own and, before 17, a subtransaction */
 	if (IsInParallelMode())
 		PreventCommandIfParallelMode(psprintf("cmq.%s", view));
 	return may_see(name) &&

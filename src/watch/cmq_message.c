@@ -185,7 +185,8 @@ find(Look *look)
 static void
 begin_look(Look *look)
 {
-	cmq_leaf_rows_begin(&look->rewind, look->queue, CMQ_REWIND, AccessShareLock, NULL);
+	cmq_leaf_rows_begin(&look->rewind, look->queue, CMQ_REWIND,
+						AccessShareLock, NULL);
 	look->rewind.seen_by = look->seen_by;
 	cmq_message_rows_begin(&look->messages, look->queue, AccessShareLock);
 	look->messages.seen_by = look->seen_by;
