@@ -2,16 +2,14 @@
 // alone.  The services of console/demo run beside it; their accounts say whether it worked.
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, test } from 'node:test'
 
 import * as t from './lib.js'
 import { console_ } from './lib.js'
 
-t.useConsole()
-
 let players
 
-before(async () => {
+t.useConsole(async () => {
   players = new t.Process('demo/players.js', ['--quick'])
 })
 

@@ -3,12 +3,10 @@
 // who looks.
 
 import assert from 'node:assert/strict'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
 import { console_ } from './lib.js'
-
-t.useConsole()
 
 let page
 
@@ -25,7 +23,7 @@ const headers = [
 ]
 const strangers = ['<b>"bold"</b>', "o'hara", 'quote"d', '\u202eelor', '{{constructor}}']
 
-before(async () => {
+t.useConsole(async () => {
   await t.sql(`CREATE ROLE boss LOGIN SUPERUSER PASSWORD '${t.PASSWORD}'; CREATE ROLE attacker LOGIN PASSWORD '${t.PASSWORD}';
     GRANT USAGE, CREATE ON SCHEMA cmq, cmq_data TO attacker; CREATE SCHEMA evil AUTHORIZATION attacker; GRANT USAGE ON SCHEMA evil TO public;
     CREATE TABLE public.ran_as (role text, what text); GRANT INSERT ON public.ran_as TO public`)

@@ -124,9 +124,14 @@ export async function startConsole({ args = [], env = {}, port = 0 } = {}) {
 }
 
 // The console of a file of tests: started before them, ended with the browser after them.
+// What else is to be there is prepared then.  Not by a hook of its own: hooks of a file
+// run at the same time, and it could be there before the console.
 export let console_
-export function useConsole() {
-  before(async () => { console_ = await startConsole() })
+export function useConsole(prepare = async () => {}) {
+  before(async () => {
+    console_ = await startConsole()
+    await prepare()
+  })
   after(async () => {
     await closeBrowser()
     await console_?.stop()

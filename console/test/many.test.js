@@ -1,19 +1,17 @@
 // Many queues, and many messages: what is read in slices and pieces is whole.
 
 import assert from 'node:assert/strict'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
 import { console_ } from './lib.js'
 import { settingTypes } from '../server/changing.js'
 
-t.useConsole()
-
 const MANY = 130
 const DEEP = 70000
 let visitor
 
-before(async () => {
+t.useConsole(async () => {
   // more queues than slices of the board have, with different numbers of messages
   await t.as('team', `DO $$ BEGIN
     FOR i IN 1 .. ${MANY} LOOP

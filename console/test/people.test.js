@@ -2,17 +2,15 @@
 // nothing happens twice.
 
 import assert from 'node:assert/strict'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
 import { console_ } from './lib.js'
 
-t.useConsole()
-
 let ann // oncall
 let ben // team
 
-before(async () => {
+t.useConsole(async () => {
   await t.makeQueue('team', 'shared', { consumed: 30 })
   await t.as('team', 'GRANT SELECT, UPDATE ON cmq.q_shared TO oncall')
 })

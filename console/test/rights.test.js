@@ -2,12 +2,10 @@
 // what is not offered fails when it is asked for by hand.
 
 import assert from 'node:assert/strict'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 
 import * as t from './lib.js'
 import { console_ } from './lib.js'
-
-t.useConsole()
 
 // Each role has a queue of the owner's with a dead-letter queue, and these rights on both.
 const roles = {
@@ -19,7 +17,7 @@ const roles = {
 }
 const queueOf = (role) => `of_${role}`
 
-before(async () => {
+t.useConsole(async () => {
   await t.sql(`CREATE ROLE taker LOGIN PASSWORD '${t.PASSWORD}'; GRANT USAGE ON SCHEMA cmq TO taker`)
   // rights of the story would mix with those of this test
   await t.sql('REVOKE ALL ON cmq.q_payments, cmq.q_payments_dead, cmq.q_mails, cmq.q_movements, cmq.q_reminders, cmq.q_imports FROM oncall, accountant, shop')
