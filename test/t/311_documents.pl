@@ -264,7 +264,7 @@ SQL
 		given => q{SELECT cmq_create_queue('invoices_new');},
 		items => [
 			[ q{SELECT cmq_create_queue('invoices'} => { gives => qr/audit_log\|(\d+)\ninvoices\|\g1$/ } ],
-			[ 'SELECT cmq_rewind' => { before => q{SELECT FROM cmq_consume('invoices'); SELECT FROM cmq_consume('audit_log');},
+			[ 'SELECT cmq_rewind' => { before => q{SELECT FROM cmq_consume('audit_log');},
 				after => 'SELECT count(*) FROM cmq.q_audit_log_live', gives => qr/\|\{"order": 17\}\|1\n0$/ } ],
 			[ q{SELECT cmq_replay('audit_log'} => { gives => qr/^1$/ } ],
 		] },
