@@ -21,7 +21,7 @@ sub files
 	my @files;
 	find({ no_chdir => 1, wanted => sub {
 		my $path = s{^\Q$tree\E/?}{}r;
-		return $File::Find::prune = 1 if -d && $path =~ m{^(?:\.git|debian|results|log|output_iso|tmp_\w+|.*/node_modules)$};
+		return $File::Find::prune = 1 if -d && $path =~ m{^(?:\.git|debian|dist|results|log|output_iso|tmp_\w+|.*/node_modules)$};
 		push @files, $path if -f && -T;
 	} }, $tree);
 	return sort @files;
