@@ -19,6 +19,12 @@ export function isLost(error) {
     /^(Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error)/.test(error.message ?? ''))
 }
 
+// Is it the certificate of the server, or its TLS, that is not accepted?
+function isUntrusted(error) {
+  return /CERT|^(ERR_(SSL|TLS)_|EPROTO$|INVALID_(CA|PURPOSE)$|UNABLE_TO_|PATH_LENGTH_EXCEEDED$)/.test(error.code ?? '') ||
+    (error.code === undefined && /^(The server does not support SSL connections|There was an error establishing an SSL connection)/.test(error.message ?? ''))
+}
+
 const statuses = { 42501: 403, 42704: 404, 28000: 401, '28P01': 401, '3D000': 400, 57014: 504 }
 
 // What the browser is told of an error; null if it is none that users should see.
@@ -44,6 +50,17 @@ export function answerTo(error, doing) {
     return {
       status: statuses[error.code] ?? 409,
       answer: { code: error.code, message: error.message, detail: error.detail, hint: error.hint }
+    }
+  }
+  if (isUntrusted(error)) {
+    return {
+      status: 502,
+      answer: {
+        code: 'untrusted',
+        message: 'The PostgreSQL server does not show the certificate that the console wants, so no password was sent.',
+        detail: error.message,
+        hint: 'Whoever runs the console: PGSSLROOTCERT names the file of the authority, and with PGSSLMODE=verify-full the certificate must be for PGHOST.'
+      }
     }
   }
   return null

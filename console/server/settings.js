@@ -5,6 +5,7 @@
 
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { checkServerIdentity } from 'node:tls'
 import { parseArgs } from 'node:util'
 
 export const usage = `Usage: cmq-console [options]
@@ -88,19 +89,23 @@ export function readSettings(args, env) {
 }
 
 // What libpq's PGSSLMODE says, as far as node-postgres can do it.
+//
+// The certificate must be for PGHOST, a name or an address.  node-postgres tells Node.js
+// names alone, and Node.js would take 'localhost' for every address.
 function sslOf(env) {
   const ca = env.PGSSLROOTCERT ? readFileSync(env.PGSSLROOTCERT, 'utf8') : undefined
+  const full = { ca, rejectUnauthorized: true, checkServerIdentity: (_, certificate) => checkServerIdentity(env.PGHOST || 'localhost', certificate) }
   switch (env.PGSSLMODE) {
     case undefined:
     case '':
     case 'disable':
       return undefined
     case 'require':
-      return ca ? { ca, rejectUnauthorized: true } : { rejectUnauthorized: false }
+      return ca ? full : { rejectUnauthorized: false }
     case 'verify-ca':
       return { ca, rejectUnauthorized: true, checkServerIdentity: () => undefined }
     case 'verify-full':
-      return { ca, rejectUnauthorized: true }
+      return full
     default:
       throw new BadSettings(`PGSSLMODE=${env.PGSSLMODE}: the console knows disable, require, verify-ca and verify-full`)
   }

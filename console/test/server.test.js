@@ -3,12 +3,15 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { request as requestTls } from 'node:https'
+import { connect, createServer as createRelay } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
+import { TLSSocket } from 'node:tls'
 
 import { buildApp } from '../server/app.js'
 import { readSettings } from '../server/settings.js'
@@ -97,6 +100,60 @@ test('TLS: the cookie is for TLS alone', async () => {
   assert.match(good.headers['set-cookie'][0], /; Secure/)
   assert.equal((await login({ host: 'other.example', 'x-forwarded-proto': 'https' })).status, 421)
   await proxied.stop()
+})
+
+// The server behind TLS with this certificate, at an address; without one it has no TLS.
+async function behindTls(address, names) {
+  const dir = mkdtempSync(path.join(tmpdir(), 'cmq-tls-'))
+  const [key, cert] = [path.join(dir, 'key.pem'), path.join(dir, 'cert.pem')]
+  if (names) execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=of a test', '-addext', `subjectAltName=${names}`, '-days', '2', '-keyout', key, '-out', cert], { stdio: 'ignore' })
+  const ends = new Set()
+  const server = createRelay((socket) => {
+    ends.add(socket.on('error', () => {}))
+    // the client's request for TLS has 8 bytes, and it waits for the answer
+    socket.once('data', () => {
+      socket.write(names ? 'S' : 'N')
+      if (!names) return
+      const inside = new TLSSocket(socket, { isServer: true, key: readFileSync(key), cert: readFileSync(cert) })
+      const there = connect(`${process.env.PGHOST}/.s.PGSQL.${process.env.PGPORT}`)
+      for (const end of [inside, there]) ends.add(end.on('error', () => { inside.destroy(); there.destroy() }))
+      inside.pipe(there).pipe(inside)
+    })
+  })
+  await once(server.listen(0, address), 'listening')
+  return { cert, port: String(server.address().port), close: () => { for (const end of ends) end.destroy(); server.close() } }
+}
+
+test('TLS to PostgreSQL: a certificate must be for PGHOST, name or address, and of an authority', async () => {
+  for (const [host, names, mode, trusted, wanted] of [
+    ['127.0.0.1', 'IP:127.0.0.1', 'verify-full', true, 200],
+    // what Node.js takes for the name of every address
+    ['127.0.0.1', 'DNS:localhost', 'verify-full', true, /IP: 127\.0\.0\.1 is not in the cert's list/],
+    ['127.0.0.1', 'IP:127.0.0.2', 'verify-full', true, /IP: 127\.0\.0\.1 is not in the cert's list/],
+    ['localhost', 'DNS:localhost', 'verify-full', true, 200],
+    ['localhost', 'IP:127.0.0.1,DNS:db.example.com', 'verify-full', true, /Host: localhost\. is not in the cert's altnames/],
+    ['127.0.0.1', 'IP:127.0.0.1', 'verify-full', false, /self-signed certificate/],
+    ['127.0.0.1', 'DNS:localhost', 'verify-ca', true, 200],
+    ['127.0.0.1', 'IP:127.0.0.1', 'verify-ca', false, /self-signed certificate/],
+    ['127.0.0.1', 'DNS:localhost', 'require', false, 200],
+    ['127.0.0.1', 'DNS:localhost', 'require', true, /IP: 127\.0\.0\.1 is not in the cert's list/],
+    ['127.0.0.1', null, 'verify-full', false, /does not support SSL/]
+  ]) {
+    const what = `${mode}, ${host} with ${names}, authority ${trusted}`
+    const server = await behindTls(host, names)
+    const there = await t.startConsole({ env: { PGHOST: host, PGPORT: server.port, PGSSLMODE: mode, PGSSLROOTCERT: trusted ? server.cert : '' } })
+    const answer = await new t.Visitor(there).login('oncall')
+    if (wanted === 200) {
+      assert.equal(answer.status, 200, `${what}: ${answer.text}`)
+    } else {
+      assert.equal(answer.status, 502, `${what}: ${answer.text}`)
+      assert.equal(answer.json.error.code, 'untrusted', what)
+      assert.match(answer.json.error.detail, wanted, what)
+      assert.match(answer.json.error.hint, /PGSSLROOTCERT/, what)
+    }
+    await there.stop()
+    server.close()
+  }
 })
 
 const everything = [
