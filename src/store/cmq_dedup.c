@@ -75,7 +75,8 @@ enum
 
 /*
  * Make the table for the keys of a queue, without leaves.  The caller has called
- * cmq_owner_enter().  Raises 42P07 if the name is taken.
+ * cmq_owner_enter().  Raises 42710 if the name is taken, 42P07 if somebody takes it at
+ * this moment.
  */
 Oid
 cmq_dedup_create(const char *name)
@@ -83,6 +84,12 @@ cmq_dedup_create(const char *name)
 	const char *table = cmq_relation_qualified(CMQ_DEDUP_TABLE, name);
 	Oid			relid;
 
+	if (OidIsValid(cmq_relation_oid(CMQ_DEDUP_TABLE, name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("queue \"%s\" cannot keep keys", name),
+				 errdetail("Relation %s, which they need, exists already.", table),
+				 errhint("If it is of another queue, whose name ends in _dedup, drop that one with cmq_drop_queue, or take a queue of another name for messages with keys; otherwise rename the relation.")));
 	cmq_ddl_execute("CREATE TABLE %s (key text COLLATE \"C\" NOT NULL, "
 					"enqueued_at timestamptz NOT NULL) "
 					"PARTITION BY RANGE (enqueued_at)", table);
