@@ -127,10 +127,14 @@ refused('a queue of another owner', qr/queue "bait" belongs to maker\nDETAIL:.*\
 $node->sql(q{DROP VIEW pgmq.q_bait, pgmq.a_bait; CREATE SCHEMA pgmq_old; GRANT CREATE ON SCHEMA pgmq_old TO maker; SET SESSION AUTHORIZATION maker;
 	CREATE VIEW pgmq_old.a_good AS SELECT 1 AS msg_id, trap() AS archived_at}, 'hostile');
 refused('an archive of another owner', qr/view pgmq_old\.a_good belongs to maker\n/, 'pgmq_back.sql', 'hostile', pgmq => $other);
-$node->sql(q{DROP SCHEMA pgmq_old CASCADE; CREATE TABLE kept (failed pgmq.message_record); CREATE VIEW backlog AS SELECT count(*) FROM pgmq.q_good}, 'hostile');
-refused('things that would be lost', qr/other schemas have things that depend on schema pgmq\nDETAIL:  column failed of table public\.kept, rule _RETURN on view public\.backlog\n/,
+$node->sql(q{DROP SCHEMA pgmq_old CASCADE; CREATE TABLE kept (failed pgmq.message_record); CREATE VIEW backlog AS SELECT count(*) FROM pgmq.q_good;
+	CREATE FUNCTION pgmq.noticed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+	CREATE TRIGGER noticed AFTER INSERT ON kept FOR EACH ROW EXECUTE FUNCTION pgmq.noticed();
+	CREATE FUNCTION pgmq.to_text(integer) RETURNS text LANGUAGE sql AS 'SELECT $1::text';
+	CREATE OPERATOR !== (FUNCTION = pgmq.to_text, RIGHTARG = integer)}, 'hostile');
+refused('things that would be lost', qr/other schemas have things that depend on schema pgmq\nDETAIL:  column failed of table public\.kept, operator public\.!==\(NONE,integer\), rule _RETURN on view public\.backlog, trigger noticed on table public\.kept\n/,
 	'pgmq_back.sql', 'hostile', pgmq => $other);
-$node->sql(q{DROP TABLE kept; DROP VIEW backlog; DROP SCHEMA pgmq CASCADE; GRANT CREATE ON SCHEMA public TO maker;
+$node->sql(q{DROP OPERATOR !==(NONE, integer); DROP TABLE kept; DROP VIEW backlog; DROP SCHEMA pgmq CASCADE; GRANT CREATE ON SCHEMA public TO maker;
 	CREATE SCHEMA pgmq;
 	CREATE TABLE pgmq.meta (queue_name varchar UNIQUE NOT NULL, is_partitioned boolean, is_unlogged boolean, created_at timestamptz);
 	CREATE TABLE pgmq.q_own (msg_id bigint, vt timestamptz, message jsonb);
