@@ -9,94 +9,9 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
 use CmqNode;
-use File::Basename qw(dirname);
-use File::Find qw(find);
+use Links;
 use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
-
-# The text files of a tree, as paths in it; not what is built, fetched or left by tests.
-sub files
-{
-	my ($tree) = @_;
-	my @files;
-	find({ no_chdir => 1, wanted => sub {
-		my $path = s{^\Q$tree\E/?}{}r;
-		return $File::Find::prune = 1 if -d && $path =~ m{^(?:\.git|debian|dist|results|log|output_iso|tmp_\w+|.*/node_modules)$};
-		push @files, $path if -f && -T;
-	} }, $tree);
-	return sort @files;
-}
-
-# Without fenced code and inline code.
-sub prose
-{
-	my ($text) = @_;
-	$text =~ s/^```.*?^```$//msg;
-	$text =~ s/`[^`\n]*`//g;
-	return $text;
-}
-
-sub headings
-{
-	my ($text) = @_;
-	$text =~ s/^```.*?^```$//msg;
-	return $text =~ /^#+ (.*)$/mg;
-}
-
-# What a link to a heading ends in, as GitHub and GitLab make it.
-sub anchors
-{
-	my (%anchor, %seen);
-	foreach my $heading (headings(@_))
-	{
-		my $name = lc($heading =~ s/\[([^\]]*)\]\([^)]*\)/$1/gr) =~ s/[^\w\- ]//gr =~ tr/ /-/r;
-		my $n = $seen{$name}++;
-		$anchor{$n ? "$name-$n" : $name} = 1;
-	}
-	return \%anchor;
-}
-
-# Relative links in the pages of a tree that lead nowhere, as 'page: link'.
-sub broken_links
-{
-	my ($tree, @files) = @_;
-	my @broken;
-	foreach my $page (grep { /\.md$/ } @files)
-	{
-		foreach my $link (prose(slurp_file("$tree/$page")) =~ /\]\(([^)\s]+)\)/g)
-		{
-			next if $link =~ /^[a-z]+:/;
-			my ($path, $anchor) = $link =~ /^([^#]*)(?:#(.*))?$/;
-			my $target = $path eq '' ? "$tree/$page" : dirname("$tree/$page") . "/$path";
-			push @broken, "$page: $link"
-			  if !-e $target || defined $anchor && ($target !~ /\.md$/ || !anchors(slurp_file($target))->{$anchor});
-		}
-	}
-	return @broken;
-}
-
-# Mentions of pages and sections that are not there: 'docs/operations.md', 'docs/rewind.md, Step by step',
-# 'README.md, Install'.
-sub broken_mentions
-{
-	my ($tree, @files) = @_;
-	my @broken;
-	foreach my $file (@files)
-	{
-		my $text = slurp_file("$tree/$file");
-		foreach my $page ($text =~ m{(?<![\w/.-])(docs/[\w-]+\.md)}g)
-		{
-			push @broken, "$file: $page" unless -e "$tree/$page";
-		}
-		while ($text =~ m{(?<![\w/.-])(docs/[\w-]+\.md|README(?:\.md)?), ([A-Z]\w+(?: [\w-]+)*)}g)
-		{
-			my ($page, $section) = ($1 eq 'README' ? 'README.md' : $1, $2);
-			push @broken, "$file: $page, $section"
-			  unless -e "$tree/$page" && grep { index($_, $section) == 0 } headings(slurp_file("$tree/$page"));
-		}
-	}
-	return @broken;
-}
 
 note 'a tree with faults';
 
