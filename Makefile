@@ -8,7 +8,7 @@
 #   make console-demo                        the same with the story of a broken consumer in it
 #   make test                                build with -Werror, install, run all tests
 #   make check-quick                         the same with some of the TAP tests, which touch each
-#                                            area: less than two minutes on 2 processors
+#                                            area: about three minutes on 2 processors
 #   make test-long                           the same with more rounds, then test-versions: an hour
 #   make test-versions                       make test in chroots of other Debian releases
 #   make test-packages                       build, install, upgrade and remove the Debian packages in
