@@ -324,7 +324,7 @@ COMMENT ON FUNCTION @extschema@.cmq_create_queue(text, int, int, int, int, int, 
 -- Needs: UPDATE on the queue; for a dead-letter policy also DELETE, and INSERT on
 --   the dead-letter queue.
 -- Errors: 42704 no such queue, 22023 out of range or the dead-letter policy is
---   not possible, 42710 or 42P07 the name of the table of keys is taken, 2BP01 something
+--   not possible, 42710 the name of the table of keys is taken, 2BP01 something
 --   depends on it, 55006 rewind or dedup_seconds is switched in the midst of a call of this session on
 --   the queue, 55P03 another transaction has been using the queue for 30 seconds (or
 --   lock_timeout, if that is less), 42501 no right.

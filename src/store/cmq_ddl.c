@@ -61,12 +61,41 @@ keep_from_citus(void)
 }
 
 /*
+ * Raise 42710 if the error in hand says that another transaction has taken the name of a
+ * relation since the caller looked.  What PostgreSQL says then depends on the moment; one
+ * of its codes, 23505, an application would take for an error of its own data.
+ */
+static void
+report_name_taken(MemoryContext context)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(context);
+	edata = CopyErrorData();
+	if (edata->sqlerrcode == ERRCODE_DUPLICATE_TABLE ||
+		(edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && edata->schema_name &&
+		 strcmp(edata->schema_name, "pg_catalog") == 0))
+	{
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("another transaction has just taken the name of a relation"),
+				 errdetail_internal("%s", edata->detail ? edata->detail :
+									edata->message),
+				 errhint("Try again: the call succeeds if the name is free then, and says what has it if it is not.")));
+	}
+	FreeErrorData(edata);
+}
+
+/*
  * Run one statement; the caller has called cmq_owner_enter().  As an owner it may run
- * the owner's code: making an index evaluates expressions, and so does ANALYZE.
+ * the owner's code: making an index evaluates expressions, and so does ANALYZE.  Raises
+ * 42710 if a relation of its name exists, and what the statement raises.
  */
 void
 cmq_ddl_execute(const char *fmt,...)
 {
+	MemoryContext context = CurrentMemoryContext;
 	StringInfoData sql;
 	int			needed;
 
@@ -83,10 +112,19 @@ cmq_ddl_execute(const char *fmt,...)
 			break;
 		enlargeStringInfo(&sql, needed);
 	}
-	if (InSecurityRestrictedOperation())
-		cmq_owner_call(GetUserId(), execute, sql.data);
-	else
-		execute(sql.data);
+	PG_TRY();
+	{
+		if (InSecurityRestrictedOperation())
+			cmq_owner_call(GetUserId(), execute, sql.data);
+		else
+			execute(sql.data);
+	}
+	PG_CATCH();
+	{
+		report_name_taken(context);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	pfree(sql.data);
 }
 

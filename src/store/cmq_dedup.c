@@ -75,8 +75,7 @@ enum
 
 /*
  * Make the table for the keys of a queue, without leaves.  The caller has called
- * cmq_owner_enter().  Raises 42710 if the name is taken, 42P07 if somebody takes it at
- * this moment.
+ * cmq_owner_enter().  Raises 42710 if the name is taken.
  */
 Oid
 cmq_dedup_create(const char *name)

@@ -89,10 +89,11 @@ CREATE FUNCTION pg_temp.left_of_rewind(name text) RETURNS text LANGUAGE sql AS $
 						FROM cmq_queue_attributes(name)) THEN '' ELSE ', WRONG' END
 	  FROM cmq.metrics WHERE queue = name $$;
 -- For how long has the oldest ready message been so: since the first or the second time?
+-- The view's own time is between those of the statement's begin and end.
 CREATE FUNCTION pg_temp.ready_since(name text, first timestamptz, second timestamptz) RETURNS text LANGUAGE sql AS $$
 	SELECT CASE WHEN oldest_ready_seconds IS NULL THEN 'nothing ready'
 				WHEN clock_timestamp() - oldest_ready_seconds * interval '1 s' < first THEN 'before'
-				WHEN clock_timestamp() - oldest_ready_seconds * interval '1 s' < second THEN 'first'
+				WHEN statement_timestamp() - oldest_ready_seconds * interval '1 s' < second THEN 'first'
 				ELSE 'second' END
 	  FROM cmq.metrics WHERE queue = name $$;
 SELECT count(*) FROM cmq_send_batch('metrics_r', array(SELECT i::text FROM generate_series(1, 20) i));
@@ -162,6 +163,8 @@ SELECT pg_temp.consume('metrics_r') IS NOT NULL AS consumed;
 SELECT clock_timestamp() AS first \gset
 SELECT cmq_send('metrics_r', 'waits') IS NOT NULL AS sent;
 SELECT clock_timestamp() AS second \gset
+-- longer than the view takes, so that a time of the restore would be seen as the second
+SELECT count(pg_temp.left_of_rewind('metrics_r')) AS looks FROM generate_series(1, 20);
 SELECT cmq_restore('metrics_r', :'start', :'first') > 0 AS restored;
 SELECT body = 'waits' AS last FROM cmq.q_metrics_r_live ORDER BY visible_at DESC LIMIT 1;
 SELECT pg_temp.ready_since('metrics_r', :'first', :'second');
