@@ -208,3 +208,21 @@ SELECT function, name AS without_unit, comment FROM parameter
  WHERE comment !~ unit AND comment !~ 'units of cmq_create_queue' ORDER BY 1, 2;
 SELECT cmq_drop_topic('docs_a');
 SELECT cmq_drop_queue('docs_a');
+
+--
+-- How many relations the extension has in schema cmq, as docs/operations.md says in words
+--
+WITH has AS (
+	SELECT count(*) FILTER (WHERE c.relkind = 'r') AS tables,
+		   count(*) FILTER (WHERE c.relkind = 'v') AS views
+	  FROM pg_class c
+	  JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e'
+	  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	 WHERE e.extname = 'cmq' AND c.relnamespace = 'cmq'::regnamespace
+), words AS (
+	SELECT '{one,two,three,four,five,six,seven,eight,nine,ten,eleven,twelve}'::text[] AS word
+)
+SELECT replace(:'readme', E'\n', ' ') LIKE '%four views for each queue, ' || word[tables] ||
+	   ' tables of the extension''s own, and ' || word[views] || ' more views%' AS parts,
+	   replace(:'readme', E'\n', ' ') LIKE '%20 queues with 15 days of history are ' || 20 * 4 + tables + views || ' relations%' AS all_of_them
+  FROM has, words;
