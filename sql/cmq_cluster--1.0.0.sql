@@ -885,9 +885,10 @@ COMMENT ON FUNCTION cmq_cluster._undefine(text) IS 'cmq_cluster internal: drop t
 --                dead-letter queue must be there, too
 -- Needs: on each node what cmq_create_queue needs, and CREATE on schema cmq_node; here
 --   add_user(.., manager => true).
--- Errors: 2D000 in a transaction block, as for each procedure here; 08001 a node cannot be
---   reached; 55P03 a node has waited for a lock for 30 seconds; what a node raises, 42710 for
---   a queue that it has already; then nothing has happened anywhere.  57014 it was cancelled:
+-- Errors: 2D000 in a transaction block, as for each procedure here; 22023 nodes is empty, or
+--   there is no node; 42704 no such node; 08001 a node cannot be reached; 55P03 a node has
+--   waited for a lock for 30 seconds; what a node raises, 42710 for a queue that it has
+--   already; then nothing has happened anywhere.  57014 it was cancelled:
 --   nothing has happened, or, if that came as the decision was being committed, resolve()
 --   and the next call finish it.
 -- Called by DO or by another procedure it commits, first, what that has done before.

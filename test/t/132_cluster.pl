@@ -192,6 +192,7 @@ refused(q{CALL cmq_cluster.create_queue('q')}, qr/^ERROR:  42710: the cluster ha
 refused(q{CALL cmq_cluster.create_topic('keys')}, qr/^ERROR:  42710: node 1: topic "keys" already exists/, 'a topic that the cluster has');
 refused(q{CALL cmq_cluster.create_queue('-')}, qr/^ERROR:  22023: node 1: /, 'a bad name');
 refused(q{CALL cmq_cluster.create_queue(NULL)}, qr/^ERROR:  22/, 'no name');
+refused(q{CALL cmq_cluster.create_queue('x', nodes => '{}')}, qr/^ERROR:  22023: no node for queue "x"/, 'no node at all');
 refused(q{CALL cmq_cluster.create_queue('x', nodes => '{1,9}')}, qr/^ERROR:  42704: there is no node 9/, 'a node that is not there');
 refused(q{CALL cmq_cluster.create_queue('x', nodes => '{}')}, qr/^ERROR:  22023: no node for queue "x"/, 'no nodes');
 refused(q{CALL cmq_cluster.create_queue('x', rewind_seconds => -1)}, qr/^ERROR:  22023: node 1: rewind_seconds.*\n(DETAIL: .*\n)?HINT: /, 'a bad setting');
