@@ -38,6 +38,18 @@ test('PostgreSQL goes away and comes back', async () => {
   await page.context().close()
 })
 
+test('PostgreSQL comes back to a page that shows a refusal', async () => {
+  const page = await t.enter(console_, 'oncall', t.queueAt('never_made'))
+  await t.says(page.getByRole('alert'), /never_made/)
+  await t.endClients()
+  await pgCtl('stop', '-m', 'immediate')
+  await banner(page).waitFor()
+  await pgCtl('start', '-l', `${process.env.CMQ_TEST_PGDATA}/restarted.log`)
+  await banner(page).waitFor({ state: 'detached' })
+  t.sound(page)
+  await page.context().close()
+})
+
 test('the console is started anew', async () => {
   const own = await t.startConsole()
   const page = await t.enter(own, 'oncall', t.queueAt('payments', 'record'))

@@ -77,13 +77,12 @@ async function ask(method, path, body) {
     tell({ kind: 'lost', error: failed })
     throw failed
   }
-  if (!response.ok) {
-    const failed = new AskError(response.status, answer.error ?? { code: 'error', message: `HTTP ${response.status}` })
-    if (failed.lost) tell({ kind: 'lost', error: failed })
-    else if (failed.status === 401 && path !== '/login') tell({ kind: 'login', error: failed })
-    throw failed
-  }
-  if (trouble?.kind === 'lost' && path !== '/') tell(null)
+  const failed = response.ok ? null : new AskError(response.status, answer.error ?? { code: 'error', message: `HTTP ${response.status}` })
+  if (failed?.lost) tell({ kind: 'lost', error: failed })
+  else if (failed?.status === 401 && path !== '/login') tell({ kind: 'login', error: failed })
+  // a refusal is an answer, too: the connection is there again
+  else if (trouble?.kind === 'lost' && path !== '/') tell(null)
+  if (failed) throw failed
   return answer
 }
 

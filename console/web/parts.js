@@ -22,7 +22,7 @@ export function Problem({ error, close }) {
 
 export function Notices({ notices }) {
   if (!notices?.length) return null
-  return html`<ul class="notices">${notices.map((notice) => html`<li>${notice.message}${notice.detail ? ` ${notice.detail}` : ''}</li>`)}</ul>`
+  return html`<ul class="notices">${notices.map((notice) => html`<li>${notice.message}${notice.detail ? `. ${notice.detail}` : ''}</li>`)}</ul>`
 }
 
 export const Badge = ({ kind, children }) => html`<span class=${`badge ${kind}`}>${children}</span>`
