@@ -63,7 +63,8 @@ keep_from_citus(void)
 /*
  * Raise 42710 if the error in hand says that another transaction has taken the name of a
  * relation since the caller looked.  What PostgreSQL says then depends on the moment; one
- * of its codes, 23505, an application would take for an error of its own data.
+ * of its codes, 23505, an application would take for an error of its own data.  The
+ * context stays: it names the statement, and code of others that it has run.
  */
 static void
 report_name_taken(MemoryContext context)
@@ -73,16 +74,18 @@ report_name_taken(MemoryContext context)
 	MemoryContextSwitchTo(context);
 	edata = CopyErrorData();
 	if (edata->sqlerrcode == ERRCODE_DUPLICATE_TABLE ||
-		(edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && edata->schema_name &&
-		 strcmp(edata->schema_name, "pg_catalog") == 0))
+		(edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		 edata->schema_name && strcmp(edata->schema_name, "pg_catalog") == 0 &&
+		 edata->table_name && (strcmp(edata->table_name, "pg_class") == 0 ||
+							   strcmp(edata->table_name, "pg_type") == 0)))
 	{
 		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("another transaction has just taken the name of a relation"),
-				 errdetail_internal("%s", edata->detail ? edata->detail :
-									edata->message),
-				 errhint("Try again: the call succeeds if the name is free then, and says what has it if it is not.")));
+		edata->sqlerrcode = ERRCODE_DUPLICATE_OBJECT;
+		if (edata->detail == NULL)
+			edata->detail = psprintf(_("PostgreSQL said: %s."), edata->message);
+		edata->message = pstrdup(_("another transaction has just taken the name of a relation"));
+		edata->hint = pstrdup(_("Try again. If the name is still taken, the error then says by what."));
+		ReThrowError(edata);
 	}
 	FreeErrorData(edata);
 }
@@ -90,7 +93,7 @@ report_name_taken(MemoryContext context)
 /*
  * Run one statement; the caller has called cmq_owner_enter().  As an owner it may run
  * the owner's code: making an index evaluates expressions, and so does ANALYZE.  Raises
- * 42710 if a relation of its name exists, and what the statement raises.
+ * 42710 if a relation of the name that it creates exists, and what the statement raises.
  */
 void
 cmq_ddl_execute(const char *fmt,...)
@@ -121,7 +124,12 @@ cmq_ddl_execute(const char *fmt,...)
 	}
 	PG_CATCH();
 	{
-		report_name_taken(context);
+		/*
+		 * what runs code of others, as ANALYZE does, may raise the same for
+		 * its own
+		 */
+		if (strncmp(sql.data, "CREATE ", 7) == 0)
+			report_name_taken(context);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
