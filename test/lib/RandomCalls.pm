@@ -611,15 +611,19 @@ sub publish
 		FROM $function('$name', $bodies, @{[text_array_sql($tags)]}, $key_sql, $headers$delay_sql$groups_sql$keys_sql) WITH ORDINALITY p (queue, msg_id, o)");
 	return differ("publish to $name", $got, '!42704') unless $topic;
 	return differ("publish to $name", $got, '!22023') if $delay && grep { $_ ne '' } @groups;
-	my (%n, %earlier);
+	my (%n, %earlier, @later);
 	foreach my $q (@queues)
 	{
 		my $duplicates = $model->count_duplicates($s, $q, $earlier{$q} //= {}, @keys);
 		my $refusal = $model->refusal($s, $q, \@bytes, $n{$q} // 0, $delay, $duplicates);
-		return differ("publish to $q", $got, $refusal) if $refusal;
-		return differ("publish to $q", $got, '!P0007') if is_broken($s, $q) && $duplicates < @bytes;
+		# all queues are looked at before one is written; the room for messages with keys, by then
+		my $late = $refusal eq '!53400' && (grep { $_ ne '' } @keys) && $model->queue($s, $q)->{dedup_seconds};
+		return differ("publish to $q", $got, $refusal) if $refusal && !$late;
+		push @later, $late ? $refusal : is_broken($s, $q) && $duplicates < @bytes ? '!P0007' : ();
 		$n{$q} += @bytes - $duplicates;
 	}
+	# which queue is written first depends on the clocks
+	return (grep { $got eq $_ } @later) ? '' : differ("publish to $name", $got, $later[0]) if @later;
 	my @got = list($got);
 	my @expected = map { ($_) x @bytes } @queues;
 	my @got_queues = @got[ grep { $_ % 2 == 0 } 0 .. $#got ];
