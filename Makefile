@@ -245,7 +245,8 @@ ISOLATION = \
 	receive_beginning \
 	receive_delete \
 	release_races \
-	dedup_names dedup_send \
+	dedup_names \
+	dedup_send \
 	window_nested \
 	window_topic \
 	journal_locked \

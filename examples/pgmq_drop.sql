@@ -17,7 +17,7 @@ BEGIN
 		ON d.refclassid = p.class AND d.refobjid = p.oid
 	 WHERE d.deptype = 'n'
 	   -- of a class that is not here, such as another extension, it is something of others
-   AND pgmq IS DISTINCT FROM CASE d.classid
+	   AND pgmq IS DISTINCT FROM CASE d.classid
 				   WHEN 'pg_class'::regclass THEN (SELECT relnamespace FROM pg_class WHERE oid = d.objid)
 				   WHEN 'pg_rewrite'::regclass THEN (SELECT relnamespace FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE r.oid = d.objid)
 				   WHEN 'pg_constraint'::regclass THEN (SELECT connamespace FROM pg_constraint WHERE oid = d.objid)

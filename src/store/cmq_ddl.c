@@ -64,13 +64,16 @@ keep_from_citus(void)
  * Raise 42710 if the error in hand says that another transaction has taken the name of a
  * relation since the caller looked.  What PostgreSQL says then depends on the moment; one
  * of its codes, 23505, an application would take for an error of its own data.  The
- * context stays: it names the statement, and code of others that it has run.
+ * context stays: it names the statement, a CREATE, and code of others that it has run.
  */
 static void
-report_name_taken(MemoryContext context)
+report_name_taken(MemoryContext context, const char *sql)
 {
+	const char *relation = strchr(sql + strlen("CREATE "), ' ') + 1;
 	ErrorData  *edata;
 
+	if (strncmp(relation, "ON ", 3) == 0)
+		relation += 3;			/* an index, whose name the server chooses */
 	MemoryContextSwitchTo(context);
 	edata = CopyErrorData();
 	if (edata->sqlerrcode == ERRCODE_DUPLICATE_TABLE ||
@@ -83,7 +86,8 @@ report_name_taken(MemoryContext context)
 		edata->sqlerrcode = ERRCODE_DUPLICATE_OBJECT;
 		if (edata->detail == NULL)
 			edata->detail = psprintf(_("PostgreSQL said: %s."), edata->message);
-		edata->message = pstrdup(_("another transaction has just taken the name of a relation"));
+		edata->message = psprintf(_("another transaction has just taken a name that %.*s needs"),
+								  (int) strcspn(relation, " ("), relation);
 		edata->hint = pstrdup(_("Try again. If the name is still taken, the error then says by what."));
 		ReThrowError(edata);
 	}
@@ -129,7 +133,7 @@ cmq_ddl_execute(const char *fmt,...)
 		 * its own
 		 */
 		if (strncmp(sql.data, "CREATE ", 7) == 0)
-			report_name_taken(context);
+			report_name_taken(context, sql.data);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
